@@ -38,10 +38,14 @@ class ChartLimits(_Group):
 class EngineSettings(_Group):
     """The processes that hold the Helm library."""
 
-    children: int = Field(2, ge=1, description="warm children of each process that owns a pool; more than cores buy nothing")
+    children: int = Field(
+        2, ge=1, description="warm children of each process that owns a pool; more than cores buy nothing"
+    )
     memory_bytes: int = Field(3072 * _MIB, description="RLIMIT_AS of a child; below 1 GiB the library does not start")
     cpu_seconds: int = Field(120, description="CPU time one operation may use before the kernel ends the child")
-    recycle_after: int = Field(200, ge=1, description="operations after which a child is replaced (the library keeps memory)")
+    recycle_after: int = Field(
+        200, ge=1, description="operations after which a child is replaced (the library keeps memory)"
+    )
     answer_seconds: float = Field(30.0, description="deadline for what is answered at once: dry run, name template")
     queue_seconds: float = Field(5.0, description="how long such a call waits for a free child before 429")
     qps: float = Field(200.0, description="requests per second to the cluster; the library's default of 5 starves")
@@ -55,9 +59,13 @@ class WorkerSettings(_Group):
     lease_seconds: float = Field(6.0, description="how long an attempt is trusted without a renewal")
     lease_margin_seconds: float = Field(1.0, description="added before another worker takes over")
     renew_seconds: float = Field(1.0, description="between two renewals")
-    fence_seconds: float = Field(4.0, description="without a confirmed renewal for this long the worker kills the child")
+    fence_seconds: float = Field(
+        4.0, description="without a confirmed renewal for this long the worker kills the child"
+    )
     poll_seconds: float = Field(1.0, description="queue look-up when no notification came")
-    timeout_seconds: float = Field(300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min")
+    timeout_seconds: float = Field(
+        300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
+    )
     drain_seconds: float = Field(60.0, description="after SIGTERM, how long running operations may finish")
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
@@ -65,15 +73,21 @@ class WorkerSettings(_Group):
 class ClusterSettings(_Group):
     """How clusters are reached."""
 
-    allow_loopback: bool = Field(False, description="accept kubeconfigs whose server is on this machine (the demo does)")
-    answer_seconds: float = Field(5.0, description="in all, for the questions of one request; a dead cluster costs no more")
+    allow_loopback: bool = Field(
+        False, description="accept kubeconfigs whose server is on this machine (the demo does)"
+    )
+    answer_seconds: float = Field(
+        5.0, description="in all, for the questions of one request; a dead cluster costs no more"
+    )
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
 
 
 class PostgresSettings(_Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 
-    bin_dir: Path | None = Field(None, description="folder with initdb and postgres; else an installed server, else the wheel")
+    bin_dir: Path | None = Field(
+        None, description="folder with initdb and postgres; else an installed server, else the wheel"
+    )
     data_dir: Path | None = Field(None, description="default: <data_dir>/postgres")
     user: str | None = Field(None, description="account that runs it when we are root; default: postgres, else nobody")
     start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
@@ -82,16 +96,16 @@ class PostgresSettings(_Group):
 class Settings(BaseSettings):
     """All settings of one Pilothouse process."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PILOTHOUSE_", env_nested_delimiter="__", frozen=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="PILOTHOUSE_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
     data_dir: Path = Field(default_factory=default_data_dir, description="keys, socket, logs, embedded database")
     database_url: SecretStr | None = Field(None, description="postgresql://…; unset: the embedded server is used")
     host: str = Field("127.0.0.1", description="address of the HTTP listener; plain HTTP belongs on loopback")
     port: int = Field(8440, ge=0, le=65535, description="port of the HTTP listener")
     region: str = Field("cn-north-4", description="region id; the project look-up by this name finds one project")
-    time_zone: str = Field("UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)")
+    time_zone: str = Field(
+        "UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)"
+    )
     body_bytes: int = Field(12 * _MIB, description="largest request body; the vendor's gateway takes 12 MB")
     memory_body_bytes: int = Field(1 * _MIB, description="a body over this size is kept in a temporary file")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")

@@ -1,0 +1,124 @@
+"""The wire's names and forms: what clients send, and what they get.
+
+Source: CCE API reference, chart and release management; member types as the vendor's SDKs read them.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+from pilothouse.services.charts import compact_json
+from pilothouse.services.release_view import Release
+from pilothouse.store.charts import ChartRow
+
+
+def _null_is_absent(default: Any) -> BeforeValidator:
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+Text = Annotated[StrictStr, _null_is_absent("")]
+Flag = Annotated[StrictBool, _null_is_absent(False)]
+Number = Annotated[StrictInt, _null_is_absent(0)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class ReleaseReqBodyParams(_Body):
+    """The eight flags; what an operation does not use is accepted and ignored."""
+
+    dry_run: Flag = False
+    name_template: Text = ""
+    no_hooks: Flag = False
+    replace: Flag = False
+    recreate: Flag = False
+    reset_values: Flag = False
+    release_version: Number = 0
+    include_hooks: Flag = False
+
+
+class CreateReleaseReqBody(_Body):
+    """The body of Create Release. ``name`` may be empty when ``parameters.name_template`` makes one."""
+
+    chart_id: Annotated[StrictStr, Field(min_length=1)]
+    namespace: Annotated[StrictStr, Field(min_length=1)]
+    name: Text = ""
+    version: Text = ""
+    description: Text = ""
+    values: Annotated[dict[str, Any], _null_is_absent({})] = {}
+    parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
+
+
+class ChartParameters(_Body):
+    """The JSON text in the upload form's part ``parameters``."""
+
+    override: Flag = False
+    skip_lint: Flag = False
+    visible: Annotated[StrictBool, _null_is_absent(True)] = True
+    source: Text = ""
+
+
+#: Helm's status words on the wire: Helm 2's names, which the vendor kept.
+_STATUS = {
+    "unknown": "UNKNOWN",
+    "deployed": "DEPLOYED",
+    "uninstalled": "DELETED",
+    "superseded": "SUPERSEDED",
+    "failed": "FAILED",
+    "uninstalling": "DELETING",
+    "pending-install": "PENDING_INSTALL",
+    "pending-upgrade": "PENDING_UPGRADE",
+    "pending-rollback": "PENDING_ROLLBACK",
+}
+
+
+def release_resp(release: Release, *, zone: ZoneInfo) -> dict[str, object]:
+    """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
+    return {
+        "chart_name": release.chart_name,
+        "chart_public": False,
+        "chart_version": release.chart_version,
+        "cluster_id": release.cluster_id,
+        "cluster_name": release.cluster_name,
+        "create_at": _local(release.created_at, zone),
+        "description": release.description,
+        "name": release.name,
+        "namespace": release.namespace,
+        "parameters": "",
+        "resources": "",
+        "status": _STATUS.get(release.status, "UNKNOWN"),
+        "status_description": release.status_description,
+        "update_at": _local(release.updated_at, zone),
+        "values": compact_json(release.values),
+        "version": release.revision,
+    }
+
+
+def chart_resp(chart: ChartRow) -> dict[str, object]:
+    """The 13 fields of a chart; ``chart_url`` is a file name, and times are UTC."""
+    return {
+        "id": chart.id,
+        "name": chart.name,
+        "values": chart.values_json,
+        "translate": "",
+        "instruction": chart.instruction,
+        "version": chart.version,
+        "description": chart.description,
+        "source": "",
+        "icon_url": chart.icon_url,
+        "public": False,
+        "chart_url": f"{chart.name}-{chart.version}.tgz",
+        "create_at": _utc(chart.created_at),
+        "update_at": _utc(chart.updated_at),
+    }
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).isoformat(timespec="seconds")
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(ZoneInfo("UTC")).strftime("%Y-%m-%dT%H:%M:%SZ")

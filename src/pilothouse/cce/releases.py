@@ -1,0 +1,83 @@
+"""Release management of the CCE API: create, show, list."""
+
+from typing import get_args
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Request, Response
+
+from pilothouse.cce.models import CreateReleaseReqBody, release_resp
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.errors import InvalidRequest
+from pilothouse.services.orders import Wait
+from pilothouse.services.release_view import ReleaseView
+from pilothouse.services.releases import CreateRelease, Releases
+
+_LONGEST_TIMEOUT = 24 * 3600
+
+
+def routes(releases: Releases, view: ReleaseView, *, zone: ZoneInfo) -> APIRouter:
+    """The release routes; ``zone`` gives the offset that times carry."""
+    router = APIRouter(prefix="/cce/cam/v3/clusters/{cluster_id}")
+
+    @router.post("/releases")
+    async def create_release(request: Request, cluster_id: str) -> Response:
+        body = await read_json(request, CreateReleaseReqBody)
+        accepted = await releases.create(
+            caller_of(request), cluster_id, _wanted(body, request), request_id=request_id_of(request)
+        )
+        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
+        return json_response(release_resp(accepted.release, zone=zone), status_code=201, headers=headers)
+
+    @router.get("/releases")
+    async def list_releases(request: Request, cluster_id: str) -> Response:
+        found = await view.list(
+            caller_of(request),
+            cluster_id,
+            namespace=request.query_params.get("namespace") or None,
+            chart_id=request.query_params.get("chart_id") or None,
+        )
+        return json_response([release_resp(release, zone=zone) for release in found])
+
+    @router.get("/namespace/{namespace}/releases/{name}")
+    async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        release = await view.show(caller_of(request), cluster_id, namespace=namespace, name=name)
+        return json_response(release_resp(release, zone=zone))
+
+    return router
+
+
+def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
+    """The request as the rules see it; flags that exist for updates only have no effect here."""
+    return CreateRelease(
+        chart_id=body.chart_id,
+        namespace=body.namespace,
+        name=body.name,
+        version=body.version,
+        values=body.values,
+        description=body.description,
+        dry_run=body.parameters.dry_run,
+        name_template=body.parameters.name_template,
+        no_hooks=body.parameters.no_hooks,
+        replace=body.parameters.replace,
+        wait=_wait(request),
+        timeout_seconds=_timeout(request),
+    )
+
+
+def _wait(request: Request) -> Wait | None:
+    text = request.headers.get("x-pilothouse-wait", "").strip().lower()
+    if not text:
+        return None
+    for wait in get_args(Wait):
+        if text == wait:
+            return wait  # type: ignore[no-any-return]  # get_args is untyped
+    raise InvalidRequest(f"X-Pilothouse-Wait: {text!r} is not one of none, hooks, ready")
+
+
+def _timeout(request: Request) -> int | None:
+    text = request.headers.get("x-pilothouse-timeout", "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _LONGEST_TIMEOUT:
+        raise InvalidRequest(f"X-Pilothouse-Timeout: {text!r} is not a number of seconds from 1 to {_LONGEST_TIMEOUT}")
+    return int(text)

@@ -1,0 +1,221 @@
+"""What parent and child of the engine say to each other: plain data, and the frames that carry it.
+
+A frame is one JSON object plus at most one run of raw bytes (the chart archive), both length-prefixed. Nothing is
+pickled: a child that a hostile chart has taken over can send wrong data, but no code. Adding an action is one
+request class here, listed in ``REQUESTS``, and one function with its row in ``helm.RUNNERS``.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
+
+from pilothouse.errors import HelmRefused
+
+HEADER = struct.Struct("!II")
+HEAD_LIMIT = 64 * 1024 * 1024
+BODY_LIMIT = 256 * 1024 * 1024
+
+OutcomeT = TypeVar("OutcomeT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Generic[OutcomeT]):
+    """One call of the engine; ``outcome_type`` is what a successful call answers."""
+
+    action: ClassVar[str]
+    outcome_type: ClassVar[type[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallOutcome:
+    """What Helm says it installed, or would have.
+
+    Not a proof for a real install: the release Secret is, and has to be read after the call. ``values`` are the
+    chart's values with the caller's laid over them. ``manifest`` holds no hooks, as in ``helm get manifest``.
+    """
+
+    name: str
+    namespace: str
+    revision: int
+    status: str
+    description: str
+    manifest: str
+    notes: str
+    first_deployed: str
+    last_deployed: str
+    chart_name: str
+    chart_version: str
+    app_version: str
+    labels: dict[str, str]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallRequest(Request[InstallOutcome]):
+    """Install a chart as a new release, or as the next revision with ``replace``.
+
+    ``kubeconfig`` is the file's text; it may be empty for ``dry_run="client"``, which sends nothing. ``wait``:
+    ``hooks`` (and ``none``, which Helm treats alike) returns after the hooks, ``ready`` when every object is ready.
+    ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old
+    revision has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's.
+    """
+
+    action = "install"
+    outcome_type = InstallOutcome
+
+    kubeconfig: str = field(repr=False)
+    namespace: str
+    release_name: str
+    chart: bytes = field(repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    dry_run: Literal["none", "client", "server"] = "none"
+    disable_hooks: bool = False
+    replace: bool = False
+    wait: Literal["none", "hooks", "ready"] = "none"
+    timeout_seconds: float = 300.0
+    description: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    create_namespace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderNameRequest(Request[str]):
+    """The text that a name template gives; the functions are those of a chart, without a cluster."""
+
+    action = "render_name"
+    outcome_type = str
+
+    template: str
+
+
+REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in (InstallRequest, RenderNameRequest)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressEvent:
+    """One step that Helm reported while it ran.
+
+    ``object_kind`` and ``object_name`` are empty where the step is about no single object; ``total`` is the number of
+    objects of a step that announces one. ``message`` is Helm's own line.
+    """
+
+    phase: Literal["apply", "create", "delete", "hook", "wait", "storage", "warning"]
+    message: str
+    object_kind: str = ""
+    object_name: str = ""
+    object_namespace: str = ""
+    total: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildOptions:
+    """What a child is told when it starts; travels on its command line, so nothing secret is in it."""
+
+    channel_fd: int
+    deadline_fd: int
+    parent_pid: int
+    memory_bytes: int
+    file_bytes: int
+    unpacked_bytes: int
+    qps: float
+    burst: int
+    kube_cache: str
+
+
+def pack_frame(head: Mapping[str, Any], body: bytes = b"") -> bytes:
+    """The bytes in front of ``body`` on the channel: both lengths and the head.
+
+    Raises ValueError for what JSON cannot carry (NaN, infinity) and RecursionError for absurd nesting.
+    """
+    encoded = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
+    return HEADER.pack(len(encoded), len(body)) + encoded
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """The next frame of a blocking stream; None when the other side has gone."""
+    lengths = stream.read(HEADER.size)
+    if len(lengths) < HEADER.size:
+        return None
+    head_length, body_length = HEADER.unpack(lengths)
+    head, body = stream.read(head_length), stream.read(body_length)
+    if len(head) < head_length or len(body) < body_length:
+        return None
+    return parse_head(head), body
+
+
+def parse_head(head: bytes) -> dict[str, Any]:
+    """The JSON object of a frame; raises ValueError when it is none."""
+    decoded = json.loads(head)
+    if not isinstance(decoded, dict):
+        raise ValueError("a frame's head is not an object")
+    return decoded
+
+
+def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, bytes]:
+    """Frame prefix and raw body of a request, both safe to pass to the library.
+
+    Raises HelmRefused for what the library would truncate or misread without a word: NUL in any string, numbers
+    that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
+    """
+    plain: dict[str, Any] = {}
+    body = b""
+    for each in fields(request):
+        value = getattr(request, each.name)
+        if isinstance(value, bytes):
+            body = value
+        else:
+            plain[each.name] = value
+    try:
+        prefix = pack_frame({"action": request.action, **extra, "request": plain}, body)
+        # JSON escapes NUL, so most requests need no walk; an escaped backslash in front is what makes it necessary
+        if b"\\u0000" in prefix:
+            _refuse_nul(plain, "")
+    except RecursionError:
+        raise HelmRefused("the values are nested too deeply", kind="HelmValuesError") from None
+    except (ValueError, TypeError) as error:
+        raise HelmRefused(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
+    if len(prefix) > HEAD_LIMIT or len(body) > BODY_LIMIT:
+        raise HelmRefused("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
+    return prefix, body
+
+
+def decode_request(head: Mapping[str, Any], body: bytes) -> Request[Any]:
+    """The request that ``encode_request`` was given."""
+    cls = REQUESTS[head["action"]]
+    plain = dict(head["request"])
+    plain.update({each.name: body for each in fields(cls) if each.type is bytes})
+    return cls(**plain)
+
+
+def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
+    """The child's answer as the request's outcome; raises TypeError when it has another shape."""
+    cls: type[OutcomeT] = request.outcome_type
+    if is_dataclass(cls):
+        return cls(**answer)
+    if not isinstance(answer, cls):
+        raise TypeError(f"{request.action} answered {type(answer).__name__}")
+    return answer
+
+
+def whole_seconds(seconds: float) -> int:
+    """Seconds as the library takes them: whole, and never 0, which would mean its own default."""
+    return max(1, math.ceil(seconds))
+
+
+def _refuse_nul(value: Any, where: str) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise HelmRefused(f"{where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and "\0" in key:
+                raise HelmRefused(
+                    f"a key of {where or 'the request'} holds a NUL character", kind="HelmInvalidArgError"
+                )
+            _refuse_nul(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _refuse_nul(item, f"{where}[{index}]")

@@ -1,0 +1,118 @@
+"""Deadlines that hold even when the parent cannot act: a word of memory that parent and child share.
+
+The parent writes the moment (CLOCK_BOOTTIME, nanoseconds, so that a suspended machine counts) at which the child
+must be gone; a thread of the child looks at it while an operation runs, and ends the process when the moment has
+passed. No message has to arrive and no lock has to be free: a parent that is frozen simply stops extending.
+0 means that nothing runs.
+"""
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from pilothouse.errors import EngineTimeout
+
+WATCHDOG_EXIT = 86
+_POLL_SECONDS = 0.05
+_SIZE = mmap.PAGESIZE
+
+
+def boottime() -> float:
+    """Seconds since the machine started, suspended time included; the clock of every deadline here."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class SharedDeadline:
+    """One aligned 8-byte word in memory shared by parent and child; reads and writes are atomic."""
+
+    def __init__(self, fd: int) -> None:
+        self._map = mmap.mmap(fd, _SIZE)
+        self._word = memoryview(self._map).cast("q")
+
+    @staticmethod
+    def create_fd() -> int:
+        """A new anonymous file to hand to the child; the caller closes it."""
+        fd = os.memfd_create("pilothouse-deadline", os.MFD_CLOEXEC)
+        os.ftruncate(fd, _SIZE)
+        return fd
+
+    def set(self, moment: float) -> None:
+        """The child must be gone at ``moment`` (``boottime()`` seconds); 0 lifts the deadline."""
+        self._word[0] = int(moment * 1e9)
+
+    def passed(self) -> bool:
+        """Whether there is a deadline and it lies in the past."""
+        moment = self._word[0]
+        return moment != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= moment
+
+    def close(self) -> None:
+        """Unmap the word on this side."""
+        self._word.release()
+        self._map.close()
+
+
+class Watchdog(threading.Thread):
+    """Ends this process with WATCHDOG_EXIT when the shared deadline passes during an operation."""
+
+    def __init__(self, deadline: SharedDeadline) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._deadline = deadline
+        self._busy = threading.Event()
+
+    def __enter__(self) -> None:
+        self._busy.set()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._busy.clear()
+
+    def run(self) -> None:
+        """Look at the deadline while an operation runs; sleep without waking while none does."""
+        while self._busy.wait():
+            if self._deadline.passed():
+                os._exit(WATCHDOG_EXIT)
+            time.sleep(_POLL_SECONDS)
+
+
+class Fence:
+    """A caller's own limit on a running call, extended from any thread while the caller may still act.
+
+    The worker makes one per attempt: each confirmed renewal of its lease extends the fence, and when renewals stop
+    the child ends by itself, also if this whole process is frozen. Every method is thread-safe and does not block.
+    """
+
+    def __init__(self, until: float) -> None:
+        """``until``: ``boottime()`` seconds at which the call must be dead unless extended."""
+        self._lock = threading.Lock()
+        self._until = until
+        self._apply: Callable[[float], None] | None = None
+        self._kill: Callable[[], None] | None = None
+
+    def extend(self, until: float) -> None:
+        """Let the call live until ``until``; a fence that has passed, or was killed, stays passed."""
+        with self._lock:
+            if self._until > boottime():
+                self._until = until
+                if self._apply is not None:
+                    self._apply(until)
+
+    def kill(self) -> None:
+        """End the call at once with SIGKILL; a call that has not begun will not begin."""
+        with self._lock:
+            self._until = 0.0
+            if self._kill is not None:
+                self._kill()
+
+    def attach(self, apply: Callable[[float], None], kill: Callable[[], None]) -> None:
+        """Begin to govern a child; raises EngineTimeout when the fence has already passed."""
+        with self._lock:
+            if self._until <= boottime():
+                raise EngineTimeout("the time in which this call could begin has passed; nothing was done")
+            self._apply, self._kill = apply, kill
+            apply(self._until)
+
+    def detach(self) -> None:
+        """Stop governing; afterwards no thread can touch the child through this fence."""
+        with self._lock:
+            self._apply = self._kill = None

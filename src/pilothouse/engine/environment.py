@@ -1,0 +1,110 @@
+"""Where a child lives and what it sees: private folders, an environment made from nothing, its command line.
+
+The Go side of the library reads its environment once, at start, so everything that must not leak into a chart's
+reach (our own variables, proxies, KUBECONFIG, a pod's service account) has to be absent before the process exists.
+Folders are private to one child and removed with it: after an abort they still hold the kubeconfig of the call.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from pilothouse.engine.base import ChildOptions
+
+# Helm names itself to the API server by the basename of argv[0]; under this name its releases and those of the CLI
+# belong to the same field manager, and either may change what the other wrote.
+FIELD_MANAGER = "helm"
+
+
+def command_line(options: ChildOptions) -> list[str]:
+    """argv of a child, to be run with ``sys.executable``.
+
+    ``-S`` and ``-P``: nothing but the module path of ``child_environment`` decides what is imported.
+    """
+    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.child", json.dumps(asdict(options))]
+
+
+def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
+    """The whole environment of a child that lives in ``folder``.
+
+    PYTHONHOME and PYTHONPATH take the place of what Python would derive from argv[0], which is no path here; so it
+    needs no link, and works alike for virtual environments, read-only or system-wide ones, and paths with spaces.
+    """
+    return {
+        "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.path.abspath(path) for path in sys.path)),
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+        "KUBECACHEDIR": str(folder / "kube"),
+        "HELM_PLUGINS": str(folder / "helm" / "plugins"),
+        "HELM_CONFIG_HOME": str(folder / "helm" / "config"),
+        "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
+        "HELM_DATA_HOME": str(folder / "helm" / "data"),
+        "LANG": "C.UTF-8",
+        "GOMEMLIMIT": str(memory_bytes // 4 * 3),
+        "GOMAXPROCS": "1",
+        "GOGC": "400",
+    }
+
+
+class PoolFolder:
+    """A private folder below ``state_dir`` for the children of one pool, gone when the pool is.
+
+    Folders of pools that were killed are removed by the next pool that starts: each living one holds a lock.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(state_dir / ".lock"):
+            _sweep(state_dir)
+            self.path = state_dir / f"pool-{os.getpid()}-{secrets.token_hex(4)}"
+            self.path.mkdir(mode=0o700)
+            self._lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._made = 0
+
+    def make_child_folder(self) -> Path:
+        """A new empty folder with the sub-folders of ``child_environment``."""
+        self._made += 1
+        folder = self.path / f"child-{self._made}"
+        for name in ("home", "tmp", "kube", "helm"):
+            (folder / name).mkdir(parents=True, mode=0o700)
+        return folder
+
+    def remove(self) -> None:
+        """Remove everything; the children must be dead."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock_fd)
+
+
+def _sweep(state_dir: Path) -> None:
+    for folder in state_dir.glob("pool-*"):
+        try:
+            fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,278 @@
+"""Every call of the Helm library, and everything that has to be true before one.
+
+This file leans on private names of helm-python-sdk 0.2.2 (``_native``, ``_raw``): the C interface takes every option of
+Helm's actions, the Python class only some. ``probe`` asks the loaded library for each option before the first
+operation, so that another version is noticed at start and not in the middle of a release.
+
+Each call makes its own chart handle and its own configuration: a handle is changed by use (one caller's values would
+reach the next), and a configuration remembers its API versions, and a failed connection, for ever. Nothing here
+prints, and no text of an error holds values, unless Helm itself quotes them.
+"""
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import helm_python
+from helm_python import _native
+
+from pilothouse.engine.archives import canonical_archive
+from pilothouse.engine.base import (
+    ChildOptions,
+    InstallOutcome,
+    InstallRequest,
+    RenderNameRequest,
+    Request,
+    whole_seconds,
+)
+from pilothouse.engine.progress import parse_line
+from pilothouse.errors import HelmRefused
+
+ProgressSink = Callable[[dict[str, Any]], None]
+
+_NO_HANDLE = _native.HANDLE(0)
+_WAITS = {"none": "hookOnly", "hooks": "hookOnly", "ready": "watcher"}
+_DEBUG = 0
+
+# A client dry run sends nothing, yet the library wants a configuration; port 1 makes a mistake fail at once.
+_NO_CLUSTER = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "none", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "none", "user": {}}],
+        "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+        "current-context": "none",
+    }
+)
+
+# Helm's texts for failures a caller can act on; the typed errors do not tell them apart.
+_TEXTS = (
+    ("cannot reuse a name that is still in use", "HelmNameInUseError"),
+    ("another operation (install/upgrade/rollback) is in progress", "HelmInProgressError"),
+    ("values don't meet the specifications of the schema", "HelmSchemaError"),
+    ("conflicts with", "HelmConflictError"),
+    ("conflict with", "HelmConflictError"),
+    ("is forbidden:", "HelmForbiddenError"),
+)
+_MISSING_NAMESPACE = re.compile(r'namespaces "[^"]*" not found')
+
+
+class Engine:
+    """The library in this process, ready for one operation at a time."""
+
+    def __init__(self, options: ChildOptions) -> None:
+        self._options = options
+        self._cache = KubeCache(Path(options.kube_cache))
+        self._checked: dict[bytes, bytes] = {}
+
+    def run(self, request: Request[Any], on_progress: ProgressSink | None) -> Any:
+        """The outcome of one request as plain data; raises HelmRefused with Helm's text."""
+        try:
+            with _LogSink(on_progress):
+                return RUNNERS[type(request)](self, request)
+        except helm_python.HelmError as error:
+            raise refusal(error) from None
+
+    def open_config(self, kubeconfig: str, namespace: str) -> "EngineConfig":
+        """A new configuration for one operation; never one that could fall back to credentials of this host."""
+        if not kubeconfig.strip():
+            raise HelmRefused("the kubeconfig is empty", kind="HelmKubeError")
+        self._cache.select(kubeconfig)
+        return EngineConfig(
+            kubeconfig_content=kubeconfig, namespace=namespace, qps=self._options.qps, burst_limit=self._options.burst
+        )
+
+    def load_chart(self, archive: bytes) -> helm_python.Chart:
+        """A new handle for a chart that is safe to open and may be installed; the caller keeps and closes it."""
+        digest = hashlib.sha256(archive).digest()
+        plain = self._checked.get(digest)
+        if plain is None:
+            plain = canonical_archive(archive, unpacked_bytes=self._options.unpacked_bytes)
+            self._checked = {digest: plain}
+        chart = helm_python.Chart.load_archive(plain)
+        if chart.metadata.get("type") == "library":
+            chart.close()
+            raise HelmRefused("the chart is a library chart, which cannot be installed", kind="HelmChartInvalidError")
+        return chart
+
+
+class EngineConfig(helm_python.Config):
+    """A configuration whose actions take every option that the C interface knows."""
+
+    def install_with(
+        self, chart: helm_python.Chart, name: str, values: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Helm's own summary of the release, manifest and notes included."""
+        answer = _native.call_string(
+            "helm_install", self._raw(), _NO_HANDLE, chart._raw(), None, name, json.dumps(values), json.dumps(options)
+        )
+        summary: dict[str, Any] = json.loads(answer)
+        return summary
+
+    def refuses_options(self, action: str, options: Mapping[str, Any]) -> str | None:
+        """What the library says against these options, None when it takes them. Nothing is done: there is no chart."""
+        try:
+            _native.call_string(action, self._raw(), _NO_HANDLE, _NO_HANDLE, None, "probe", "{}", json.dumps(options))
+        except helm_python.HelmInvalidArgError as error:
+            return None if "chart_ref is required" in error.detail else error.detail
+        except helm_python.HelmError as error:
+            return error.detail
+        return "the call was accepted without a chart"
+
+
+class KubeCache:
+    """The library's discovery cache on disk, which never serves two kubeconfigs.
+
+    It is keyed by the server's address alone: two tenants' clusters behind one address, or one cluster seen through
+    two accounts, would share entries.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._owner = b""
+
+    def select(self, kubeconfig: str) -> None:
+        """Clear the cache unless the last operation had this very kubeconfig."""
+        owner = hashlib.sha256(kubeconfig.encode()).digest()
+        if owner != self._owner:
+            for entry in self._folder.iterdir() if self._folder.is_dir() else ():
+                shutil.rmtree(entry, ignore_errors=True)
+            self._owner = owner
+
+
+def install(engine: Engine, request: InstallRequest) -> dict[str, Any]:
+    """Install as ``InstallRequest`` says."""
+    kubeconfig = request.kubeconfig
+    if request.dry_run == "client" and not kubeconfig.strip():
+        kubeconfig = _NO_CLUSTER
+    chart = engine.load_chart(request.chart)
+    with chart:
+        # before the call: it works on the handle's values and takes subcharts away that are switched off
+        merged = chart.merge_values(request.values)
+        with engine.open_config(kubeconfig, request.namespace) as config:
+            summary = config.install_with(chart, request.release_name, request.values, install_options(request))
+    deployed_at = summary.get("deployed_at", "")
+    outcome = InstallOutcome(
+        name=summary["name"],
+        namespace=summary["namespace"],
+        revision=summary["revision"],
+        status=summary["status"],
+        description=request.description or _default_description(request),
+        manifest=summary.get("manifest", ""),
+        notes=summary.get("notes", ""),
+        first_deployed=deployed_at,
+        last_deployed=deployed_at,
+        chart_name=summary.get("chart_name", ""),
+        chart_version=summary.get("chart_version", ""),
+        app_version=summary.get("app_version", ""),
+        labels=summary.get("labels") or {},
+        values=merged,
+    )
+    return vars(outcome)
+
+
+def install_options(request: InstallRequest) -> dict[str, Any]:
+    """Every key that the library's install takes from us, always all of them, so that the probe covers each."""
+    return {
+        "namespace": request.namespace,
+        "timeout_seconds": whole_seconds(request.timeout_seconds),
+        "dry_run": request.dry_run,
+        "wait": _WAITS[request.wait],
+        "wait_for_jobs": False,
+        "replace": request.replace,
+        "disable_hooks": request.disable_hooks,
+        "create_namespace": request.create_namespace,
+        "description": request.description,
+        "labels": request.labels,
+        "server_side_apply": True,
+        "force_conflicts": False,
+        # with server-side apply the API server says the same, in the same words, for half the time
+        "disable_openapi_validation": True,
+    }
+
+
+def render_name(_engine: Engine, request: RenderNameRequest) -> str:
+    """The template's text; it has the functions of a chart, so neither the environment nor a cluster."""
+    with helm_python.Chart.load_archive(_name_chart(request.template)) as chart:
+        try:
+            rendered = chart.render({}, name="release", namespace="default")
+        except helm_python.HelmError as error:
+            raise HelmRefused(error.detail.replace("name/templates/", ""), kind=type(error).__name__) from None
+    return rendered.get("name/templates/name_template", "")
+
+
+def refusal(error: helm_python.HelmError) -> HelmRefused:
+    """Helm's error as ours: its text unchanged, its class as ``kind``, or a finer one where the text tells more."""
+    kind = type(error).__name__
+    if isinstance(error, helm_python.HelmCancelledError) or "context deadline exceeded" in error.detail:
+        kind = "HelmTimeoutError" if "deadline exceeded" in error.detail else kind
+    else:
+        kind = next((finer for text, finer in _TEXTS if text in error.detail), kind)
+        if _MISSING_NAMESPACE.search(error.detail):
+            kind = "HelmNamespaceMissingError"
+    return HelmRefused(error.detail, kind=kind)
+
+
+def probe() -> dict[str, str]:
+    """The versions of the loaded library; raises RuntimeError when it does not take an option that we pass."""
+    request = InstallRequest(kubeconfig="", namespace="default", release_name="probe", chart=b"", description="probe")
+    with EngineConfig(kubeconfig_content=_NO_CLUSTER, namespace="default", qps=1.0, burst_limit=1) as config:
+        for key, value in install_options(request).items():
+            complaint = config.refuses_options("helm_install", {key: value})
+            if complaint is not None:
+                raise RuntimeError(f"the Helm library does not take the install option {key!r}: {complaint}")
+    return {"library": _native.helm_c_version(), "helm": _native.helm_sdk_version()}
+
+
+def _default_description(request: InstallRequest) -> str:
+    return "Install complete" if request.dry_run == "none" else "Dry run complete"
+
+
+def _name_chart(template: str) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=1) as archive:
+        for path, text in (
+            ("name/Chart.yaml", '{"apiVersion":"v2","name":"name","version":"0.0.0"}'),
+            ("name/templates/name_template", template),
+        ):
+            content = text.encode()
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return raw.getvalue()
+
+
+class _LogSink:
+    """Sends the library's log lines of one operation to a progress sink, as events."""
+
+    def __init__(self, sink: ProgressSink | None) -> None:
+        self._sink = sink
+        # the library keeps the bare pointer: the object has to live until the handler is taken out again
+        self._callback = _native.LOG_CALLBACK(self._take)
+
+    def __enter__(self) -> None:
+        if self._sink is not None:
+            _native.call_status_no_error_out("helm_set_log_handler", self._callback, None, _DEBUG)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._sink is not None:
+            _native.call_status_no_error_out("helm_set_log_handler", _native.LOG_CALLBACK(), None, _DEBUG)
+
+    def _take(self, level: int, line: bytes | None, _user_data: Any) -> None:
+        # runs on a thread of the library's; an exception here would have nowhere to go
+        event = parse_line(level, (line or b"").decode(errors="replace"))
+        if event is not None and self._sink is not None:
+            self._sink(vars(event))
+
+
+RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {
+    InstallRequest: install,
+    RenderNameRequest: render_name,
+}

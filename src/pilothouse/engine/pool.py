@@ -1,0 +1,207 @@
+"""The parent's side of the engine: a few warm children, and a promise about each call.
+
+A call runs in a child of its own for as long as it takes, and ends at its deadline at the latest, whatever the chart
+does. A child that died, was killed or is worn out is replaced without the caller's help; a worn-out one keeps serving
+until the new one is warm. When children cannot be started at all, callers get the reason at once, and starting is
+tried again ever more slowly.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from pilothouse.engine.base import Request
+from pilothouse.engine.deadline import Fence
+from pilothouse.engine.environment import PoolFolder
+from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
+from pilothouse.errors import Busy, EngineCrashed
+from pilothouse.settings import ChartLimits, EngineSettings
+
+log = structlog.get_logger(__name__)
+
+OutcomeT = TypeVar("OutcomeT")
+
+_FIRST_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 30.0
+
+
+class EnginePool:
+    """Children that answer engine requests, one at a time each; belongs to one event loop.
+
+    The loop's thread must live as long as the process: children die with the thread that spawned them.
+    """
+
+    def __init__(self, settings: EngineSettings, *, state_dir: Path, charts: ChartLimits | None = None) -> None:
+        """``state_dir`` may be shared by pools of several processes; each makes a private folder in it."""
+        self._settings = settings
+        self._limits = ChildLimits(
+            memory_bytes=settings.memory_bytes,
+            cpu_seconds=settings.cpu_seconds,
+            unpacked_bytes=(charts or ChartLimits()).unpacked_bytes,
+            qps=settings.qps,
+            burst=settings.burst,
+        )
+        self._state_dir = state_dir
+        self._folder: PoolFolder | None = None
+        self._children: set[ChildProcess] = set()
+        # children whose successor is being made, and those of them whose successor is there
+        self._succeeded: set[ChildProcess] = set()
+        self._retired: set[ChildProcess] = set()
+        self._idle: deque[ChildProcess] = deque()
+        self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
+        self._starts: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
+        self._start_failure: EngineCrashed | None = None
+
+    async def start(self) -> None:
+        """Every child is warm; raises EngineCrashed with the reason when one cannot be started."""
+        self._folder = PoolFolder(self._state_dir)
+        try:
+            starts = [self._spawn() for _ in range(self._settings.children)]
+            for result in await asyncio.gather(*starts, return_exceptions=True):
+                if result is not None:
+                    raise result
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Every child is dead and every file of the pool gone; calls under way fail with EngineCrashed."""
+        folder, self._folder = self._folder, None
+        for task in self._starts:
+            task.cancel()
+        await asyncio.gather(*self._starts, return_exceptions=True)
+        children, self._children = self._children, set()
+        self._idle.clear()
+        await asyncio.gather(*(child.end() for child in children), *self._ends)
+        self._fail_waiters(EngineCrashed("the engine was shut down"))
+        if folder is not None:
+            folder.remove()
+
+    async def run(
+        self,
+        request: Request[OutcomeT],
+        *,
+        deadline_seconds: float,
+        queue_seconds: float | None = None,
+        fence: Fence | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> OutcomeT:
+        """The outcome of ``request``, in at most ``queue_seconds`` of waiting plus ``deadline_seconds`` of work.
+
+        ``queue_seconds`` None waits for a child as long as it takes. ``fence`` can shorten the call from any thread;
+        ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the child at
+        once. Raises Busy (no child became free), HelmRefused (Helm's answer, final), EngineTimeout (killed at the
+        deadline or by the fence) and EngineCrashed; after the last two the cluster has to be looked at.
+        """
+        child = await self._take(queue_seconds)
+        try:
+            return await child.call(request, deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress)
+        finally:
+            self._put_back(child)
+
+    async def _take(self, queue_seconds: float | None) -> ChildProcess:
+        if self._folder is None:
+            raise EngineCrashed("the engine is not running")
+        if self._start_failure is not None and not self._children:
+            raise EngineCrashed(str(self._start_failure), stderr_tail=self._start_failure.stderr_tail)
+        while self._idle:
+            child = self._idle.popleft()
+            if child.usable:
+                return child
+        waiter: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(queue_seconds):
+                return await waiter
+        except TimeoutError:
+            self._leave(waiter)
+            raise Busy("every Helm engine of this server is busy; try again shortly") from None
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: "asyncio.Future[ChildProcess]") -> None:
+        """Stop waiting; a child that was handed over in the same moment goes to the next in line."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            self._put_back(waiter.result())
+
+    def _put_back(self, child: ChildProcess) -> None:
+        if not child.usable or child not in self._children:
+            return
+        if child in self._retired:
+            child.kill()
+            return
+        if child.bloated:
+            log.info("engine_child_bloated", pid=child.pid, calls=child.calls)
+            child.kill()
+            return
+        if child.calls >= self._settings.recycle_after and child not in self._succeeded:
+            self._succeeded.add(child)
+            self._in_background(self._succeed(child), self._starts)
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(child)
+                return
+        self._idle.append(child)
+
+    async def _spawn(self) -> None:
+        assert self._folder is not None
+        child = await spawn_child(self._folder.make_child_folder(), self._limits)
+        self._start_failure = None
+        self._children.add(child)
+        child.exited.add_done_callback(lambda _: self._lost(child))
+        self._put_back(child)
+
+    async def _spawn_until_it_works(self) -> None:
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._spawn()
+            except (EngineCrashed, OSError) as error:
+                failure = error if isinstance(error, EngineCrashed) else EngineCrashed(f"no engine child: {error}")
+                log.error("engine_child_start_failed", error=str(failure), retry_seconds=delay)
+                self._start_failure = failure
+                if not self._children:
+                    self._fail_waiters(failure)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _LAST_RETRY_SECONDS)
+            else:
+                return
+
+    async def _succeed(self, worn: ChildProcess) -> None:
+        await self._spawn_until_it_works()
+        self._retired.add(worn)
+        if worn in self._idle:
+            worn.kill()
+
+    def _lost(self, child: ChildProcess) -> None:
+        """A child died, for whatever reason: clean up after it, and make another unless that is under way."""
+        if child not in self._children:
+            return
+        self._children.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
+        self._in_background(child.end(), self._ends)
+        if child not in self._succeeded:
+            self._in_background(self._spawn_until_it_works(), self._starts)
+        self._succeeded.discard(child)
+        self._retired.discard(child)
+
+    def _fail_waiters(self, error: EngineCrashed) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(EngineCrashed(str(error), stderr_tail=error.stderr_tail))
+
+    def _in_background(self, work: Coroutine[Any, Any, None], tasks: "set[asyncio.Task[None]]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

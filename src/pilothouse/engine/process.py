@@ -1,0 +1,331 @@
+"""One child seen from the parent: its birth, one call at a time, and its certain death.
+
+Children are spawned, never forked: a forked copy of a process with threads hangs inside the library. A call ends in
+one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or the deadline
+(the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is finished and
+another has to take its place; what it did in the cluster up to then stands.
+"""
+
+import asyncio
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import structlog
+
+from pilothouse.engine.base import (
+    BODY_LIMIT,
+    HEAD_LIMIT,
+    HEADER,
+    ChildOptions,
+    ProgressEvent,
+    Request,
+    decode_outcome,
+    encode_request,
+    parse_head,
+)
+from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
+from pilothouse.engine.environment import child_environment, command_line
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused
+
+log = structlog.get_logger(__name__)
+
+OutcomeT = TypeVar("OutcomeT")
+ProgressCallback = Callable[[ProgressEvent], None]
+
+_STDERR_TAIL = 4 * 1024
+_STDERR_SEARCHED = 256 * 1024
+_FATAL = re.compile(rb"^(runtime: |fatal error: |panic: )", re.MULTILINE)
+# The child's own deadline lies behind the parent's, so that the parent is the one who reports it.
+_WATCHDOG_GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildLimits:
+    """What every child of a pool may cost; see EngineSettings for the reasons."""
+
+    memory_bytes: int
+    cpu_seconds: int
+    unpacked_bytes: int
+    qps: float
+    burst: int
+    start_seconds: float = 30.0
+    file_bytes: int = 64 * 1024 * 1024
+
+
+class ChildProcess:
+    """A running child with the library loaded. Made by ``spawn_child``; calls must not overlap."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", output: BinaryIO, folder: Path, limits: ChildLimits, deadline_fd: int
+    ) -> None:
+        self.pid = process.pid
+        self.calls = 0
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.versions: dict[str, str] = {}
+        self._process = process
+        self._output = output
+        self._folder = folder
+        self._limits = limits
+        self._deadline = SharedDeadline(deadline_fd)
+        self._calling = asyncio.Lock()
+        self._reap_lock = threading.Lock()
+        self._killed = False
+        self._cpu_seconds = 0.0
+        self._first_address_bytes = 0
+        self._address_bytes = 0
+        self._pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    @property
+    def usable(self) -> bool:
+        """Whether the next call may go here."""
+        return not self._killed and not self.exited.done()
+
+    @property
+    def bloated(self) -> bool:
+        """Whether past calls left so much address space in use that the next one would have too little."""
+        room = self._limits.memory_bytes - self._first_address_bytes
+        return self._address_bytes - self._first_address_bytes > room // 2
+
+    async def connect(self, channel: socket.socket) -> None:
+        """Wait until the child has loaded the library; raises EngineCrashed, with the reason, when it cannot."""
+        self._reader, self._writer = await asyncio.open_connection(sock=channel)
+        try:
+            async with asyncio.timeout(self._limits.start_seconds):
+                head = await self._read_frame()
+        except TimeoutError:
+            raise EngineCrashed(
+                f"the Helm engine did not start within {self._limits.start_seconds:g} s", stderr_tail=self._stderr()
+            ) from None
+        except _BROKEN:
+            reason = describe_exit(await self._death())
+            raise EngineCrashed(f"the Helm engine {reason} while starting", stderr_tail=self._stderr()) from None
+        if head.get("type") != "ready":
+            raise EngineCrashed(f"the Helm engine cannot be used: {head.get('message')}", stderr_tail=self._stderr())
+        self.versions = head["versions"]
+        self._note_spent(head)
+        self._first_address_bytes = self._address_bytes
+
+    async def call(
+        self,
+        request: Request[OutcomeT],
+        *,
+        deadline_seconds: float,
+        fence: Fence | None = None,
+        on_progress: ProgressCallback | None = None,
+    ) -> OutcomeT:
+        """The outcome of ``request``; the errors are those of ``EnginePool.run``."""
+        prefix, body = encode_request(request, progress=on_progress is not None)
+        async with self._calling:
+            answer = await self._exchange(request, prefix, body, deadline_seconds, fence, on_progress)
+            return self._read_outcome(request, answer)
+
+    async def _exchange(
+        self,
+        request: Request[Any],
+        prefix: bytes,
+        body: bytes,
+        deadline_seconds: float,
+        fence: Fence | None,
+        on_progress: ProgressCallback | None,
+    ) -> dict[str, Any]:
+        hard = boottime() + deadline_seconds + _WATCHDOG_GRACE_SECONDS
+        self._deadline.set(hard)
+        try:
+            if fence is not None:
+                fence.attach(lambda until: self._deadline.set(min(until, hard)), self.kill)
+            self.calls += 1
+            self._allow_cpu()
+            self._output.truncate(0)
+            async with asyncio.timeout(deadline_seconds):
+                self._writer.write(prefix)
+                self._writer.write(body)
+                await self._writer.drain()
+                return await self._read_answer(on_progress)
+        except TimeoutError:
+            self.kill()
+            raise EngineTimeout(
+                f"the {request.action} call was stopped after {deadline_seconds:g} s; what it did until then stands"
+            ) from None
+        except _BROKEN:
+            self.kill()
+            raise self._crash(request, await self._death()) from None
+        except EngineTimeout:
+            raise
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            if fence is not None:
+                fence.detach()
+            self._deadline.set(0)
+
+    def kill(self) -> None:
+        """SIGKILL the child's process group; thread-safe, at once, and harmless when it is already dead."""
+        self._killed = True
+        with self._reap_lock:
+            if self._process.returncode is None:
+                # not reaped, so the number still belongs to this group
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill the child, wait for its death, and remove all it leaves behind."""
+        self.kill()
+        await self._death()
+        async with self._calling:
+            if hasattr(self, "_writer"):
+                self._writer.close()
+            self._deadline.close()
+            self._output.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _death(self) -> int:
+        return await asyncio.shield(self.exited)
+
+    def _reap(self) -> None:
+        with self._reap_lock:
+            code = self._process.poll()
+        if code is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self.exited.set_result(code)
+
+    def _allow_cpu(self) -> None:
+        """RLIMIT_CPU counts the whole life of a process: raise it to what was used plus one operation's share."""
+        soft = int(self._cpu_seconds) + 1 + self._limits.cpu_seconds
+        hard = resource.prlimit(self.pid, resource.RLIMIT_CPU)[1]
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+        resource.prlimit(self.pid, resource.RLIMIT_CPU, (soft, hard))
+
+    async def _read_answer(self, on_progress: ProgressCallback | None) -> dict[str, Any]:
+        while True:
+            head = await self._read_frame()
+            if head.get("type") != "progress":
+                self._note_spent(head)
+                return head
+            if on_progress is not None:
+                try:
+                    on_progress(ProgressEvent(**head["event"]))
+                except Exception:
+                    log.exception("progress_callback_failed")
+
+    async def _read_frame(self) -> dict[str, Any]:
+        head_length, body_length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+        if head_length > HEAD_LIMIT or body_length > BODY_LIMIT:
+            raise ConnectionError("the child sent a frame that no child of ours sends")
+        return parse_head(await self._reader.readexactly(head_length))
+
+    def _read_outcome(self, request: Request[OutcomeT], answer: dict[str, Any]) -> OutcomeT:
+        try:
+            match answer["type"]:
+                case "outcome":
+                    return decode_outcome(request, answer["outcome"])
+                case "refused":
+                    raise HelmRefused(answer["message"], kind=answer["kind"])
+                case _:
+                    message = f"{answer['message']} during {request.action}"
+        except (KeyError, TypeError) as error:
+            message = f"the Helm engine sent a malformed answer to {request.action} ({type(error).__name__})"
+        self.kill()
+        raise EngineCrashed(message, stderr_tail=self._stderr())
+
+    def _note_spent(self, head: dict[str, Any]) -> None:
+        self._cpu_seconds = float(head.get("cpu_seconds", 0.0))
+        self._address_bytes = int(head.get("address_bytes", 0))
+
+    def _crash(self, request: Request[Any], code: int) -> EngineCrashed | EngineTimeout:
+        if code == WATCHDOG_EXIT:
+            return EngineTimeout(f"the {request.action} call ended itself: its time was not extended")
+        return EngineCrashed(
+            f"the Helm engine {describe_exit(code)} during {request.action}; "
+            "a chart or values that recurse or use much memory or time can do that",
+            stderr_tail=self._stderr(),
+        )
+
+    def _stderr(self) -> str:
+        """The last words: around the runtime's reason, if there is one, for the traces after it fill any tail."""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _STDERR_SEARCHED))
+        written = self._output.read()
+        reason = _FATAL.search(written)
+        if reason is not None:
+            written = written[max(0, reason.start() - _STDERR_TAIL // 2) : reason.start() + _STDERR_TAIL // 2]
+        return written[-_STDERR_TAIL:].decode(errors="replace").strip()
+
+
+_BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError)
+
+
+async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
+    """A child that is ready for calls; raises EngineCrashed when it cannot start. ``folder`` becomes its own.
+
+    Call it from a thread that lives as long as this process: the child dies with the thread that made it.
+    """
+    ours, theirs = socket.socketpair()
+    deadline_fd = SharedDeadline.create_fd()
+    try:
+        options = ChildOptions(
+            channel_fd=theirs.fileno(),
+            deadline_fd=deadline_fd,
+            parent_pid=os.getpid(),
+            memory_bytes=limits.memory_bytes,
+            file_bytes=limits.file_bytes,
+            unpacked_bytes=limits.unpacked_bytes,
+            qps=limits.qps,
+            burst=limits.burst,
+            kube_cache=str(folder / "kube"),
+        )
+        output = open(folder / "output.log", "a+b", buffering=0)  # noqa: SIM115 - the child object closes it
+        child = ChildProcess(_start(options, output, folder, limits), output, folder, limits, deadline_fd)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(deadline_fd)
+    try:
+        await child.connect(ours)
+    except BaseException:
+        await child.end()
+        raise
+    return child
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words that follow its name."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    reasons = {
+        signal.SIGXCPU: "was stopped: it used up its CPU time",
+        signal.SIGABRT: "aborted",
+        signal.SIGKILL: "was killed",
+    }
+    return reasons.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
+
+
+def _start(options: ChildOptions, output: BinaryIO, folder: Path, limits: ChildLimits) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command_line(options),
+        executable=sys.executable,
+        env=child_environment(folder, memory_bytes=limits.memory_bytes),
+        cwd=folder / "home",
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(options.channel_fd, options.deadline_fd),
+        start_new_session=True,
+    )

@@ -1,0 +1,48 @@
+"""How accepted operations reach a worker: the operations table itself is the queue.
+
+An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the oldest due
+row with ``FOR UPDATE SKIP LOCKED``. There is one truth, the row, and nothing else to reconcile with it.
+Why not a queue library: docs/decisions/0001-dispatch.md.
+"""
+
+import asyncio
+
+import structlog
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.store import operations
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+class Queue:
+    """One worker's view of the queue: take work, and wait until there may be some."""
+
+    def __init__(self, database: Database, *, poll_seconds: float) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._wake = asyncio.Event()
+
+    async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
+        """The oldest due operation, now held by this worker under a lease; None when nothing is due."""
+        async with self._database.transaction() as tx:
+            return await operations.take(tx, worker=worker, lease_seconds=lease_seconds)
+
+    async def wait(self) -> None:
+        """Returns when an operation was announced, or after the poll interval, which covers a lost notification."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), self._poll_seconds)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def listen(self) -> None:
+        """Turns notifications into wake-ups until cancelled, reconnecting when the connection breaks."""
+        while True:
+            try:
+                async for _ in self._database.notifications(operations.CHANNEL):
+                    self._wake.set()
+            except DatabaseUnavailable as error:
+                log.warning("notifications_lost", cause=str(error))
+            await asyncio.sleep(self._poll_seconds)

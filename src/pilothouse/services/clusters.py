@@ -1,0 +1,141 @@
+"""Clusters: registered from a kubeconfig, kept sealed, and the way to reach them."""
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import ClusterClient, ClusterClients, ClusterVersion
+from pilothouse.cluster.kubeconfig import sanitise
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
+from pilothouse.services.identity import Caller
+from pilothouse.settings import ClusterSettings
+from pilothouse.store import audit
+from pilothouse.store import clusters as store
+from pilothouse.store.database import Database
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,126}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A registered cluster as callers see it."""
+
+    id: str
+    name: str
+    server: str
+    wait: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ReachableCluster(Cluster):
+    """A registered cluster with what is needed to act on it; holds secrets."""
+
+    project_id: str
+    kubeconfig: str
+
+
+class Clusters:
+    """Registers, lists, probes and forgets the clusters of a project."""
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clients: ClusterClients, settings: ClusterSettings
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clients = clients
+        self._settings = settings
+
+    async def register(
+        self, caller: Caller, *, name: str, kubeconfig: str, context: str | None, request_id: str
+    ) -> Cluster:
+        """Stores what the allow-list leaves of the kubeconfig, after the cluster answered with it.
+
+        Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, and AlreadyExists when the name is taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
+                "ending in a letter or digit, at most 128 characters"
+            )
+        sanitised = sanitise(kubeconfig, allow_loopback=self._settings.allow_loopback, context=context)
+        cluster_id = str(uuid.uuid4())
+        await self._clients.get(cluster_id, sanitised.text).probe()
+        async with self._database.transaction() as tx:
+            row = await store.add_cluster(
+                tx,
+                cluster_id=cluster_id,
+                project_id=caller.project_id,
+                name=name,
+                server=sanitised.server,
+                kubeconfig_sealed=self._keys.seal(sanitised.text.encode(), context=_sealing_context(cluster_id)),
+            )
+            if row is None:
+                raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
+            await audit.record(
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:cluster:create",
+                target=cluster_id,
+                request_id=request_id,
+            )
+        return _cluster(row)
+
+    async def list(self, caller: Caller) -> list[Cluster]:
+        """The project's clusters by name."""
+        async with self._database.transaction() as tx:
+            return [_cluster(row) for row in await store.list_clusters(tx, project_id=caller.project_id)]
+
+    async def show(self, caller: Caller, cluster_id: str) -> Cluster:
+        """One cluster of the project, else NotFound."""
+        return _cluster(await self._row(cluster_id, project_id=caller.project_id))
+
+    async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
+        """Forgets the cluster and its credentials; the releases in it stay as they are."""
+        async with self._database.transaction() as tx:
+            if not await store.remove_cluster(tx, cluster_id, project_id=caller.project_id):
+                raise _unknown(cluster_id)
+            await audit.record(
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:cluster:delete",
+                target=cluster_id,
+                request_id=request_id,
+            )
+
+    async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:
+        """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
+        return await self.client(await self.reach(cluster_id, project_id=caller.project_id)).probe()
+
+    async def reach(self, cluster_id: str, *, project_id: str | None) -> ReachableCluster:
+        """The cluster with its credentials, if it is that project's (None: any), else NotFound."""
+        row = await self._row(cluster_id, project_id=project_id)
+        kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
+        return ReachableCluster(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
+
+    def client(self, cluster: ReachableCluster) -> ClusterClient:
+        """The client that this process keeps for the cluster."""
+        return self._clients.get(cluster.id, cluster.kubeconfig)
+
+    async def _row(self, cluster_id: str, *, project_id: str | None) -> store.ClusterRow:
+        async with self._database.transaction() as tx:
+            row = await store.find_cluster(tx, cluster_id, project_id=project_id)
+        if row is None:
+            raise _unknown(cluster_id)
+        return row
+
+
+def _unknown(cluster_id: str) -> NotFound:
+    return NotFound(f"cluster {cluster_id!r} does not exist in this project")
+
+
+def _sealing_context(cluster_id: str) -> str:
+    return f"kubeconfig:{cluster_id}"
+
+
+def _cluster(row: store.ClusterRow) -> Cluster:
+    return Cluster(id=row.id, name=row.name, server=row.server, wait=row.wait, created_at=row.created_at)

@@ -1,0 +1,173 @@
+"""What is to be seen of releases.
+
+The cluster's Helm storage is the truth about releases. An operation that is not final lies over it, and
+so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.storage import StoredRelease, decode_release, release_key
+from pilothouse.errors import CorruptRelease, NotFound
+from pilothouse.services.clusters import Cluster, Clusters, ReachableCluster
+from pilothouse.services.identity import Caller
+from pilothouse.services.orders import InstallOrder, open_order
+from pilothouse.services.release_names import is_name, is_namespace
+from pilothouse.store import charts, operations
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+#: Helm's own word for an install that has not ended.
+INSTALL_UNDERWAY = "Initial install underway"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number."""
+
+    cluster_id: str
+    cluster_name: str
+    namespace: str
+    name: str
+    revision: int
+    status: str
+    description: str
+    status_description: str
+    chart_name: str
+    chart_version: str
+    values: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class ReleaseView:
+    """Shows and lists the releases of a project's clusters."""
+
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
+        self._database = database
+        self._keys = keys
+        self._clusters = clusters
+
+    async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
+        """The newest revision, or what an operation is making of it; NotFound if there is neither."""
+        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
+        # The operation is read before the cluster: one that ends in between is then found as a revision.
+        async with self._database.transaction() as tx:
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+            origins = await operations.list_origins(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        if shown is not None and shown.state in operations.LIVING:
+            return self._laid_over(cluster, shown)
+        if is_namespace(namespace) and is_name(name):
+            for stored in await self._read_newest(cluster, namespace=namespace, name=name):
+                return _from_storage(cluster, stored, origins)
+        if shown is not None:
+            return self._laid_over(cluster, shown)
+        raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
+
+    async def list(
+        self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
+    ) -> list[Release]:
+        """Every release of the cluster, once, by namespace and name; optionally of one namespace or one chart."""
+        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
+        if namespace is not None and not is_namespace(namespace):
+            return []
+        async with self._database.transaction() as tx:
+            shown = await operations.list_shown(tx, cluster_id=cluster.id, namespace=namespace)
+            origins = await operations.list_origins(tx, cluster_id=cluster.id, namespace=namespace)
+            chart = None
+            if chart_id is not None:
+                chart = await charts.find_chart(tx, chart_id, project_id=caller.project_id)
+        stored = await self._read_newest(cluster, namespace=namespace, name=None)
+        if chart_id is not None:
+            made_of = {(row.namespace, row.release_name, row.revision): row.chart_id for row in origins}
+            shown = [row for row in shown if row.chart_id == chart_id]
+            stored = [release for release in stored if _is_of_chart(release, chart_id, chart, made_of)]
+        rows = {(release.namespace, release.name): _from_storage(cluster, release, origins) for release in stored}
+        for operation in shown:
+            key = (operation.namespace, operation.release_name)
+            if operation.state in operations.LIVING or key not in rows:
+                rows[key] = self._laid_over(cluster, operation)
+        return [rows[key] for key in sorted(rows)]
+
+    async def _read_newest(
+        self, cluster: ReachableCluster, *, namespace: str | None, name: str | None
+    ) -> list[StoredRelease]:
+        """The newest readable revision of each release; what cannot be read is skipped and logged."""
+        newest: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+        client = self._clusters.client(cluster)
+        async for secret in client.list_release_secrets(namespace=namespace, name=name):
+            key = release_key(secret)
+            if key is None:
+                continue
+            revisions = newest.setdefault((key.namespace, key.name), [])
+            if not revisions or key.revision > revisions[-1][0]:
+                newest[key.namespace, key.name] = [(key.revision, secret)]
+        releases = []
+        for (_, secret), *_rest in newest.values():
+            try:
+                releases.append(decode_release(secret))
+            except CorruptRelease as error:
+                log.warning("release_secret_unreadable", cluster_id=cluster.id, cause=str(error))
+        return releases
+
+    def _laid_over(self, cluster: Cluster, row: operations.OperationRow) -> Release:
+        return from_operation(cluster, row, open_order(row.request_sealed, keys=self._keys, operation_id=row.id))
+
+
+def from_operation(cluster: Cluster, row: operations.OperationRow, order: InstallOrder) -> Release:
+    """The release as an operation that left no final revision shows it: pending, or failed with the reason."""
+    living = row.state in operations.LIVING
+    return Release(
+        cluster_id=cluster.id,
+        cluster_name=cluster.name,
+        namespace=row.namespace,
+        name=row.release_name,
+        revision=row.revision or 1,
+        status="pending-install" if living else "failed",
+        description=row.description or row.status_description,
+        status_description=row.status_description,
+        chart_name=row.chart_name,
+        chart_version=row.chart_version,
+        values=order.merged_values,
+        created_at=row.created_at,
+        updated_at=row.finished_at or row.created_at,
+    )
+
+
+def _from_storage(cluster: Cluster, stored: StoredRelease, origins: list[operations.OriginRow]) -> Release:
+    here = (stored.namespace, stored.name, stored.revision)
+    texts = [row.description for row in origins if (row.namespace, row.release_name, row.revision) == here]
+    said = stored.description or stored.status  # a client may rely on a text
+    return Release(
+        cluster_id=cluster.id,
+        cluster_name=cluster.name,
+        namespace=stored.namespace,
+        name=stored.name,
+        revision=stored.revision,
+        status=stored.status,
+        description=(texts[0] if texts else "") or said,
+        status_description=said,
+        chart_name=stored.chart_name,
+        chart_version=stored.chart_version,
+        values=stored.values,
+        created_at=stored.first_deployed,
+        updated_at=stored.last_deployed,
+    )
+
+
+def _is_of_chart(
+    stored: StoredRelease,
+    chart_id: str,
+    chart: charts.ChartRow | None,
+    made_of: dict[tuple[str, str, int | None], str],
+) -> bool:
+    """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
+    origin = made_of.get((stored.namespace, stored.name, stored.revision))
+    if origin is not None:
+        return origin == chart_id
+    return chart is not None and (stored.chart_name, stored.chart_version) == (chart.name, chart.version)

@@ -1,0 +1,245 @@
+"""Releases: what may be ordered. What is to be seen of them: ``release_view``."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.base import InstallOutcome, InstallRequest, RenderNameRequest
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import (
+    AlreadyExists,
+    EngineCrashed,
+    EngineTimeout,
+    HelmRefused,
+    InvalidRequest,
+    NotFound,
+)
+from pilothouse.services.clusters import Clusters, ReachableCluster
+from pilothouse.services.identity import Caller
+from pilothouse.services.orders import InstallOrder, Wait, merge_values, seal_order
+from pilothouse.services.release_names import check_name, check_namespace
+from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
+from pilothouse.settings import Settings
+from pilothouse.store import audit, charts, operations
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_REPLACEABLE = frozenset({"uninstalled", "failed"})
+
+
+@dataclass(frozen=True)
+class CreateRelease:
+    """A checked-for-type request to create a release; the rules are applied by ``Releases.create``."""
+
+    chart_id: str
+    namespace: str
+    name: str = ""
+    version: str = ""
+    values: dict[str, Any] | None = None
+    description: str = ""
+    dry_run: bool = False
+    name_template: str = ""
+    no_hooks: bool = False
+    replace: bool = False
+    wait: Wait | None = None
+    timeout_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A created release, and the operation that carries it out; None after a dry run."""
+
+    release: Release
+    operation_id: str | None
+
+
+class Releases:
+    """Creates releases in a project's clusters."""
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clusters = clusters
+        self._engine = engine
+        self._settings = settings
+
+    async def create(self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str) -> Accepted:
+        """Accepts an install, or answers a dry run; what can be refused at once is refused here.
+
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
+        AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
+        """
+        check_namespace(wanted.namespace)
+        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
+        chart = await self._find_chart(caller, wanted)
+        name = await self._choose_name(wanted)
+        await self._check_live(cluster, name, wanted)
+        order = InstallOrder(
+            values=wanted.values or {},
+            merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
+            disable_hooks=wanted.no_hooks,
+            replace=wanted.replace,
+            wait=wanted.wait or cluster.wait,
+        )
+        if wanted.dry_run:
+            return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
+        return await self._accept(caller, cluster, chart, name, wanted, order, request_id=request_id)
+
+    async def _find_chart(self, caller: Caller, wanted: CreateRelease) -> charts.ChartRow:
+        async with self._database.transaction() as tx:
+            chart = await charts.find_chart(tx, wanted.chart_id, project_id=caller.project_id)
+        if chart is None:
+            raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+        if wanted.version and wanted.version != chart.version:
+            raise InvalidRequest(
+                f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
+                "send that, or leave version out"
+            )
+        return chart
+
+    async def _choose_name(self, wanted: CreateRelease) -> str:
+        if wanted.name:
+            if wanted.name_template:
+                log.info("name_template_ignored", name=wanted.name)
+            check_name(wanted.name, field="name")
+            return wanted.name
+        if not wanted.name_template:
+            raise InvalidRequest("name: missing; give a name, or parameters.name_template to make one")
+        try:
+            name = await self._engine.run(
+                RenderNameRequest(template=wanted.name_template),
+                deadline_seconds=self._settings.engine.answer_seconds,
+                queue_seconds=self._settings.engine.queue_seconds,
+            )
+        except (HelmRefused, EngineCrashed, EngineTimeout) as error:
+            raise InvalidRequest(f"parameters.name_template: {error}") from error
+        check_name(name, field="parameters.name_template")
+        return name
+
+    async def _check_live(self, cluster: ReachableCluster, name: str, wanted: CreateRelease) -> None:
+        """Asks the cluster now what would fail later: the namespace, and whether the name is free."""
+        client = self._clusters.client(cluster)
+        exists, revisions = await asyncio.gather(
+            client.namespace_exists(wanted.namespace),
+            client.list_release_labels(namespace=wanted.namespace, name=name),
+        )
+        if not exists and not self._settings.cluster.create_namespaces:
+            raise NotFound(
+                f"namespace {wanted.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
+            )
+        if not revisions:
+            return
+        newest = max(revisions, key=lambda one: one.revision)
+        if not wanted.replace:
+            raise AlreadyExists(
+                f"name: release {name!r} exists in namespace {wanted.namespace!r} "
+                f"(revision {newest.revision}, {newest.status}); choose another name, or update the release"
+            )
+        if newest.status not in _REPLACEABLE:
+            raise AlreadyExists(
+                f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
+                f"{newest.status}; parameters.replace takes the place of failed and uninstalled ones only"
+            )
+
+    async def _dry_run(
+        self,
+        cluster: ReachableCluster,
+        chart: charts.ChartRow,
+        name: str,
+        wanted: CreateRelease,
+        order: InstallOrder,
+    ) -> Release:
+        async with self._database.transaction() as tx:
+            archive = await charts.read_archive(tx, chart.digest)
+        request = InstallRequest(
+            kubeconfig=cluster.kubeconfig,
+            namespace=wanted.namespace,
+            release_name=name,
+            chart=archive or b"",
+            values=order.values,
+            dry_run="server",
+            disable_hooks=order.disable_hooks,
+            replace=order.replace,
+            wait="none",
+            timeout_seconds=self._settings.engine.answer_seconds,
+        )
+        try:
+            outcome: InstallOutcome = await self._engine.run(
+                request,
+                deadline_seconds=self._settings.engine.answer_seconds,
+                queue_seconds=self._settings.engine.queue_seconds,
+            )
+        except HelmRefused as error:
+            raise InvalidRequest(f"dry run: {error}") from error
+        except (EngineCrashed, EngineTimeout) as error:
+            raise InvalidRequest(f"dry run: rendering chart {chart.name} {chart.version} failed: {error}") from error
+        now = datetime.now().astimezone()
+        return Release(
+            cluster_id=cluster.id,
+            cluster_name=cluster.name,
+            namespace=wanted.namespace,
+            name=name,
+            revision=outcome.revision,
+            status="pending-install",
+            description=wanted.description or "Dry run complete",
+            status_description="Dry run complete",
+            chart_name=chart.name,
+            chart_version=chart.version,
+            values=order.merged_values,
+            created_at=now,
+            updated_at=now,
+        )
+
+    async def _accept(
+        self,
+        caller: Caller,
+        cluster: ReachableCluster,
+        chart: charts.ChartRow,
+        name: str,
+        wanted: CreateRelease,
+        order: InstallOrder,
+        *,
+        request_id: str,
+    ) -> Accepted:
+        operation_id = str(uuid.uuid4())
+        new = operations.NewOperation(
+            id=operation_id,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            cluster_id=cluster.id,
+            namespace=wanted.namespace,
+            release_name=name,
+            action="install",
+            chart_digest=chart.digest,
+            chart_id=chart.id,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            request_sealed=seal_order(order, keys=self._keys, operation_id=operation_id),
+            revision=None,
+            description=wanted.description,
+            status_description=INSTALL_UNDERWAY,
+            deadline_seconds=wanted.timeout_seconds or int(self._settings.worker.timeout_seconds),
+            request_id=request_id,
+        )
+        async with self._database.transaction() as tx:
+            row = await operations.accept(tx, new)
+            await audit.record(
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:release:create",
+                target=f"{cluster.id}/{wanted.namespace}/{name}",
+                request_id=request_id,
+                operation_id=operation_id,
+            )
+        log.info("operation_accepted", operation_id=operation_id, action="install", cluster_id=cluster.id)
+        return Accepted(from_operation(cluster, row, order), operation_id)

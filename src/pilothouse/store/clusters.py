@@ -1,0 +1,58 @@
+"""Queries about registered clusters."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import clusters
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """One registered cluster; the kubeconfig is sealed."""
+
+    id: str
+    project_id: str
+    name: str
+    server: str
+    kubeconfig_sealed: bytes
+    wait: str
+    created_at: datetime
+
+
+async def add_cluster(
+    tx: Transaction, *, cluster_id: str, project_id: str, name: str, server: str, kubeconfig_sealed: bytes
+) -> ClusterRow | None:
+    """Inserts a cluster, or gives None when the project has one of that name."""
+    statement = (
+        postgresql.insert(clusters)
+        .values(id=cluster_id, project_id=project_id, name=name, server=server, kubeconfig_sealed=kubeconfig_sealed)
+        .on_conflict_do_nothing(index_elements=[clusters.c.project_id, clusters.c.name])
+        .returning(clusters)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
+async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | None) -> ClusterRow | None:
+    """The cluster, if it belongs to that project (None: to any)."""
+    query = select(clusters).where(clusters.c.id == cluster_id)
+    if project_id is not None:
+        query = query.where(clusters.c.project_id == project_id)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
+async def list_clusters(tx: Transaction, *, project_id: str) -> list[ClusterRow]:
+    """The project's clusters by name."""
+    query = select(clusters).where(clusters.c.project_id == project_id).order_by(clusters.c.name)
+    return [ClusterRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> bool:
+    """Forgets a cluster; False when the project has none of that id."""
+    statement = delete(clusters).where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
+    return (await tx.execute(statement)).rowcount == 1

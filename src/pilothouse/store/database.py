@@ -1,0 +1,94 @@
+"""Connections to PostgreSQL, for queries and for notifications.
+
+Every session carries statement, lock and idle-in-transaction timeouts and ``tcp_user_timeout``: a
+connection whose other end vanished must cost seconds, not a worker.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from pilothouse.errors import DatabaseUnavailable
+
+#: The connection type that every query module takes; only this module opens or commits one.
+Transaction = AsyncConnection
+
+_SESSION = (
+    "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
+    " -c default_transaction_isolation=read\\ committed"
+)
+
+
+def _driver_url(url: str) -> URL:
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise DatabaseUnavailable(
+            f"PILOTHOUSE_DATABASE_URL must start with postgresql:// and starts with {parsed.drivername}://"
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """Opens transactions; one object per process."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url = _driver_url(url)
+        self._engine = create_async_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=8,
+            pool_timeout=10,
+            pool_pre_ping=False,
+            pool_recycle=900,
+            connect_args={
+                "options": _SESSION,
+                "tcp_user_timeout": 10_000,
+                "connect_timeout": 5,
+                "application_name": "pilothouse",
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises DatabaseUnavailable when no connection can be had or it broke; then nothing is known to be committed.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (InterfaceError, OperationalError) as error:
+            await self._engine.dispose()
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
+
+    def dsn(self) -> str:
+        """The same database as a plain libpq URL, for connections outside the pool."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def notifications(self, channel: str) -> AsyncIterator[str]:
+        """Payloads of NOTIFY on the channel, on a direct connection of its own, until it breaks.
+
+        Raises DatabaseUnavailable then; a notification sent meanwhile is lost, so poll as well.
+        """
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self.dsn(), autocommit=True, connect_timeout=5, tcp_user_timeout=10_000
+            ) as connection:
+                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                async for note in connection.notifies():
+                    yield note.payload
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"lost the notifications of {channel}: {_cause(error)}") from error
+
+    async def close(self) -> None:
+        """Closes every connection of the pool."""
+        await self._engine.dispose()
+
+
+def _cause(error: Exception) -> str:
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__

@@ -1,0 +1,49 @@
+"""Renewing leases over a connection of their own, so that no other work delays a renewal."""
+
+import psycopg
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.store.database import Database
+
+_RENEW = """
+UPDATE operations SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
+WHERE id = %(id)s AND attempt = %(attempt)s AND state IN ('running', 'cancelling')
+  AND lease_until > clock_timestamp()
+"""
+
+
+class LeaseConnection:
+    """One synchronous connection, for one thread, opened when first needed and again after it broke."""
+
+    def __init__(self, database: Database, *, timeout_seconds: float) -> None:
+        self._dsn = database.dsn()
+        self._timeout = timeout_seconds
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def renew(self, operation_id: str, *, attempt: int, lease_seconds: float) -> bool:
+        """Extends the lease; False when the attempt no longer holds the operation or its lease has lapsed.
+
+        A lapsed lease is never renewed. Raises DatabaseUnavailable when no answer came in time.
+        """
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(
+                    self._dsn,
+                    autocommit=True,
+                    connect_timeout=max(2, int(self._timeout)),
+                    options=f"-c statement_timeout={int(self._timeout * 1000)}",
+                    tcp_user_timeout=int(self._timeout * 1000),
+                )
+            done = self._connection.execute(
+                _RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds}
+            )
+        except psycopg.Error as error:
+            self.close()
+            raise DatabaseUnavailable(f"a lease could not be renewed: {error}") from error
+        return done.rowcount == 1
+
+    def close(self) -> None:
+        """Closes the connection; the next renewal opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

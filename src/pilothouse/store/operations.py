@@ -1,0 +1,292 @@
+"""Queries about operations: the row is the truth about accepted work.
+
+Times are the database's ``clock_timestamp()``, never a worker's clock. Every write of an attempt says
+``WHERE id = … AND attempt = … AND state`` is a living one: a worker whose operation was taken over changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Update, and_, func, insert, literal, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from pilothouse.errors import AlreadyExists
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import one_writer, operations
+
+#: The channel on which an accepted operation is announced.
+CHANNEL = "pilothouse_operations"
+
+LIVING = ("queued", "running", "cancelling")
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """One operation as it stands; the request is sealed."""
+
+    id: str
+    project_id: str
+    user_id: str
+    cluster_id: str
+    namespace: str
+    release_name: str
+    action: str
+    state: str
+    chart_digest: str
+    chart_id: str
+    chart_name: str
+    chart_version: str
+    request_sealed: bytes
+    revision: int | None
+    description: str
+    status_description: str
+    wrote_release: bool
+    dismissed_at: datetime | None
+    attempt: int
+    crashes: int
+    worker: str
+    lease_until: datetime | None
+    not_before: datetime | None
+    deadline_seconds: int
+    request_id: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class NewOperation:
+    """What the caller decides about an operation; the rest is the database's."""
+
+    id: str
+    project_id: str
+    user_id: str
+    cluster_id: str
+    namespace: str
+    release_name: str
+    action: str
+    chart_digest: str
+    chart_id: str
+    chart_name: str
+    chart_version: str
+    request_sealed: bytes
+    revision: int | None
+    description: str
+    status_description: str
+    deadline_seconds: int
+    request_id: str
+
+
+async def accept(tx: Transaction, new: NewOperation) -> OperationRow:
+    """Inserts a queued operation and announces it on commit; AlreadyExists if the release has a living one.
+
+    The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
+    """
+    await tx.execute(
+        update(operations)
+        .where(_release(new.cluster_id, new.namespace, new.release_name), operations.c.dismissed_at.is_(None))
+        .where(operations.c.state.in_(["failed", "cancelled"]), ~operations.c.wrote_release)
+        .values(dismissed_at=func.clock_timestamp())
+    )
+    try:
+        statement = insert(operations).values(state="queued", **vars(new)).returning(operations)
+        row = (await tx.execute(statement)).mappings().one()
+    except IntegrityError as error:
+        if one_writer.name and one_writer.name in str(error):
+            raise AlreadyExists(
+                f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
+            ) from error
+        raise
+    await announce(tx)
+    return OperationRow(**row)
+
+
+async def announce(tx: Transaction) -> None:
+    """Wakes the workers when the transaction commits."""
+    await tx.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+async def take(tx: Transaction, *, worker: str, lease_seconds: float) -> OperationRow | None:
+    """Hands the oldest due queued operation to the worker: running, attempt + 1, with a lease; or None."""
+    oldest = (
+        select(operations.c.id)
+        .where(operations.c.state == "queued")
+        .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
+        .order_by(operations.c.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(operations)
+        .where(operations.c.id == oldest.scalar_subquery(), operations.c.state == "queued")
+        .values(
+            state="running",
+            attempt=operations.c.attempt + 1,
+            worker=worker,
+            lease_until=_from_now(lease_seconds),
+            started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
+        )
+        .returning(operations)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return OperationRow(**row) if row else None
+
+
+async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
+    """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids."""
+    lapsed = (
+        select(operations.c.id)
+        .where(operations.c.state == "running", operations.c.lease_until < _from_now(-margin_seconds))
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(operations)
+        .where(operations.c.id.in_(lapsed))
+        .values(state="queued", crashes=operations.c.crashes + 1, lease_until=None, worker="")
+        .returning(operations.c.id)
+    )
+    ids = list((await tx.execute(statement)).scalars())
+    if ids:
+        await announce(tx)
+    return ids
+
+
+async def end_leases_of(tx: Transaction, *, worker_prefix: str) -> int:
+    """Ends the leases of a worker process that is known to be dead, so that its work moves on at once."""
+    statement = (
+        update(operations)
+        .where(operations.c.state == "running", operations.c.worker.startswith(worker_prefix, autoescape=True))
+        .values(lease_until=_from_now(-3600))
+    )
+    return (await tx.execute(statement)).rowcount
+
+
+async def give_back(tx: Transaction, operation_id: str, *, attempt: int, retry_seconds: float = 0.0) -> bool:
+    """Puts a held operation back into the queue, which is no crash; False when the attempt no longer holds it."""
+    statement = _held(operation_id, attempt).values(
+        state="queued", lease_until=None, worker="", not_before=_from_now(retry_seconds)
+    )
+    done = (await tx.execute(statement)).rowcount == 1
+    await announce(tx)
+    return done
+
+
+async def set_expected_revision(tx: Transaction, operation_id: str, *, attempt: int, revision: int) -> bool:
+    """Records which revision the attempt is about to write; False when the attempt no longer holds the operation."""
+    return (await tx.execute(_held(operation_id, attempt).values(revision=revision))).rowcount == 1
+
+
+async def finish(
+    tx: Transaction,
+    operation_id: str,
+    *,
+    attempt: int,
+    state: str,
+    status_description: str,
+    revision: int | None,
+    wrote_release: bool,
+) -> bool:
+    """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed."""
+    statement = _held(operation_id, attempt).values(
+        state=state,
+        status_description=status_description,
+        revision=func.coalesce(literal(revision), operations.c.revision),
+        wrote_release=wrote_release,
+        lease_until=None,
+        worker="",
+        finished_at=func.clock_timestamp(),
+    )
+    return (await tx.execute(statement)).rowcount == 1
+
+
+async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
+    """The operation that lies over the release: a living one, else a failure that left no revision."""
+    query = select(operations).where(_release(cluster_id, namespace, release_name), _shown())
+    row = (await tx.execute(query.order_by(operations.c.created_at.desc()).limit(1))).mappings().one_or_none()
+    return OperationRow(**row) if row else None
+
+
+async def list_shown(tx: Transaction, *, cluster_id: str, namespace: str | None = None) -> list[OperationRow]:
+    """As find_shown, for every release of the cluster, one row each."""
+    query = select(operations).where(operations.c.cluster_id == cluster_id, _shown())
+    if namespace is not None:
+        query = query.where(operations.c.namespace == namespace)
+    query = query.distinct(operations.c.namespace, operations.c.release_name).order_by(
+        operations.c.namespace, operations.c.release_name, operations.c.created_at.desc()
+    )
+    return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+@dataclass(frozen=True)
+class OriginRow:
+    """Which chart and which text of the user's a revision came from."""
+
+    namespace: str
+    release_name: str
+    revision: int
+    chart_id: str
+    description: str
+
+
+async def list_origins(
+    tx: Transaction, *, cluster_id: str, namespace: str | None = None, release_name: str | None = None
+) -> list[OriginRow]:
+    """For every release that operations of this cluster wrote: where the newest such revision came from."""
+    query = select(
+        operations.c.namespace,
+        operations.c.release_name,
+        operations.c.revision,
+        operations.c.chart_id,
+        operations.c.description,
+    ).where(operations.c.cluster_id == cluster_id, operations.c.wrote_release)
+    if namespace is not None:
+        query = query.where(operations.c.namespace == namespace)
+    if release_name is not None:
+        query = query.where(operations.c.release_name == release_name)
+    query = query.distinct(operations.c.namespace, operations.c.release_name).order_by(
+        operations.c.namespace, operations.c.release_name, operations.c.created_at.desc()
+    )
+    return [OriginRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def find_operation(tx: Transaction, operation_id: str) -> OperationRow | None:
+    """The operation of that id."""
+    row = (await tx.execute(select(operations).where(operations.c.id == operation_id))).mappings().one_or_none()
+    return OperationRow(**row) if row else None
+
+
+async def count_living(tx: Transaction, *, cluster_id: str) -> int:
+    """How many operations of the cluster are not final."""
+    query = (
+        select(func.count())
+        .select_from(operations)
+        .where(operations.c.cluster_id == cluster_id, operations.c.state.in_(LIVING))
+    )
+    return (await tx.execute(query)).scalar_one()
+
+
+def _held(operation_id: str, attempt: int) -> Update:
+    return update(operations).where(
+        operations.c.id == operation_id,
+        operations.c.attempt == attempt,
+        operations.c.state.in_(["running", "cancelling"]),
+    )
+
+
+def _release(cluster_id: str, namespace: str, release_name: str) -> ColumnElement[bool]:
+    return and_(
+        operations.c.cluster_id == cluster_id,
+        operations.c.namespace == namespace,
+        operations.c.release_name == release_name,
+    )
+
+
+def _shown() -> ColumnElement[bool]:
+    failed_before_helm = and_(
+        operations.c.state == "failed", ~operations.c.wrote_release, operations.c.dismissed_at.is_(None)
+    )
+    return or_(operations.c.state.in_(LIVING), failed_before_helm)
+
+
+def _from_now(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,0 +1,190 @@
+"""The tables as SQLAlchemy sees them; ``migrations/`` creates them, and a test compares the two.
+
+Everything secret arrives here sealed (``*_sealed``, see ``auth.sealing``): the database never holds a
+key, a password, a kubeconfig or the values of a release in the clear.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _created() -> Column[datetime]:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    _created(),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    _created(),
+    UniqueConstraint("domain_id", "name"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    _created(),
+    UniqueConstraint("domain_id", "name"),
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", Text, primary_key=True, comment="20 characters [A-Z0-9]: what clients call AK"),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False, comment="used when X-Project-Id is absent"),
+    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    _created(),
+)
+
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("server", Text, nullable=False, comment="URL of the API server, from the kubeconfig"),
+    Column("kubeconfig_sealed", LargeBinary, nullable=False),
+    Column("wait", Text, nullable=False, server_default="hooks", comment="what writes wait for: none, hooks, ready"),
+    _created(),
+    UniqueConstraint("project_id", "name"),
+)
+
+chart_archives = Table(
+    "chart_archives",
+    metadata,
+    Column("digest", Text, primary_key=True, comment="lower-case hex SHA-256 of content"),
+    Column("content", LargeBinary, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    _created(),
+)
+
+charts = Table(
+    "charts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, ForeignKey("chart_archives.digest"), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("icon_url", Text, nullable=False),
+    Column("instruction", Text, nullable=False, comment="name of the readme file, or empty"),
+    Column("values_json", Text, nullable=False, comment="values.yaml as compact JSON with sorted keys"),
+    Column("source", Text, nullable=False, server_default=""),
+    Column("visible", Boolean, nullable=False, server_default=text("true")),
+    _created(),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    UniqueConstraint("project_id", "name", "version"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
+    Column("namespace", Text, nullable=False),
+    Column("release_name", Text, nullable=False),
+    Column("action", Text, nullable=False, comment="install"),
+    Column("state", Text, nullable=False, comment="queued, running, cancelling, succeeded, failed, cancelled"),
+    Column("chart_digest", Text, ForeignKey("chart_archives.digest"), nullable=False, comment="pinned at accept"),
+    Column("chart_id", Text, nullable=False),
+    Column("chart_name", Text, nullable=False),
+    Column("chart_version", Text, nullable=False),
+    Column("request_sealed", LargeBinary, nullable=False, comment="values, description and flags, see services"),
+    Column("revision", Integer, comment="the revision that the attempt writes, once known"),
+    Column("description", Text, nullable=False, server_default="", comment="the user's own text for the release"),
+    Column("status_description", Text, nullable=False, server_default=""),
+    Column("wrote_release", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
+    Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("crashes", Integer, nullable=False, server_default=text("0"), comment="attempts that ended by a crash"),
+    Column("worker", Text, nullable=False, server_default="", comment="who holds the lease: host, pid, slot"),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("not_before", DateTime(timezone=True), comment="a retry waits until then"),
+    Column("deadline_seconds", Integer, nullable=False),
+    Column("request_id", Text, nullable=False),
+    _created(),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+)
+
+#: The second writer of a release is refused by this index, not by a look-up.
+one_writer = Index(
+    "uq_operations_one_writer",
+    operations.c.cluster_id,
+    operations.c.namespace,
+    operations.c.release_name,
+    unique=True,
+    postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
+)
+
+Index(
+    "ix_operations_queue",
+    operations.c.created_at,
+    postgresql_where=operations.c.state == "queued",
+)
+Index(
+    "ix_operations_leases",
+    operations.c.lease_until,
+    postgresql_where=operations.c.state.in_(["running", "cancelling"]),
+)
+Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("project_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("action", Text, nullable=False, comment="the vendor's action name, for example cce:release:create"),
+    Column("target", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("operation_id", Text, nullable=False, server_default=""),
+)

@@ -1,0 +1,54 @@
+"""One table: a domain error, its status and its code on the vendor's wire.
+
+Every body is a JSON object with code and message in both spellings: the Python and Go clients read
+``errorCode``/``errorMessage``, the Java and Node ones ``error_code``/``error_msg``.
+"""
+
+import math
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pilothouse import errors
+
+log = structlog.get_logger(__name__)
+
+#: Looked up along the error's classes, so the nearest class wins.
+_TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
+    errors.UnsupportedContentType: (400, "CCE.01400006"),
+    errors.InvalidRequest: (400, "CCE.01400001"),
+    errors.QuotaExceeded: (400, "CCE.01400001"),
+    errors.NotAuthenticated: (401, "APIGW.0301"),
+    errors.Forbidden: (403, "CCE.01403001"),
+    errors.NotFound: (404, "CCE.01404001"),
+    errors.AlreadyExists: (409, "CCE.01409001"),
+    errors.BodyTooLarge: (413, "APIGW.0201"),
+    errors.Busy: (429, "APIGW.0308"),
+    # 502 and 503 would be nearer, but clients hide the bodies of those.
+    errors.PilothouseError: (500, "CCE.01500001"),
+}
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The JSON object that every client of this wire understands."""
+    return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})
+
+
+def error_response(error: errors.PilothouseError) -> Response:
+    """The vendor's answer for a domain error."""
+    status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+    headers = {}
+    if isinstance(error, errors.Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if status >= 500:
+        log.error("request_failed", error=type(error).__name__, cause=str(error))
+    return Response(error_body(code, str(error)), status_code=status, media_type="application/json", headers=headers)
+
+
+async def handle(_: Request, error: Exception) -> Response:
+    """The exception handler for domain errors that leave a route."""
+    if not isinstance(error, errors.PilothouseError):
+        raise error
+    return error_response(error)

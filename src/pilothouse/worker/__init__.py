@@ -1,0 +1,1 @@
+"""Carries out accepted operations: takes one, holds its lease, drives one engine child, writes the outcome."""

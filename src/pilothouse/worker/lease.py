@@ -1,0 +1,85 @@
+"""Holding an operation: a thread renews its lease and ends the engine child when renewals stop coming through.
+
+The thread has a connection of its own. Time without a confirmed renewal is counted from the moment the
+last confirmed one was *sent*: the database can have extended the lease no later than that.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.settings import WorkerSettings
+from pilothouse.store.database import Database
+from pilothouse.store.leases import LeaseConnection
+
+log = structlog.get_logger(__name__)
+
+
+class Lease:
+    """Renews one operation's lease until left; calls ``on_lost`` once, from its thread, when the lease is lost.
+
+    ``on_renewed(seconds)`` is called after each confirmed renewal with how long the child may go on without
+    another one.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: WorkerSettings,
+        operation_id: str,
+        *,
+        attempt: int,
+        on_renewed: Callable[[float], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._connection = LeaseConnection(database, timeout_seconds=settings.fence_seconds / 2)
+        self._operation_id = operation_id
+        self._attempt = attempt
+        self._on_renewed = on_renewed
+        self._on_lost = on_lost
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{operation_id[:8]}", daemon=True)
+        self.lost = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    def _keep(self) -> None:
+        confirmed = time.monotonic()
+        try:
+            while not self._ended.wait(self._settings.renew_seconds):
+                sent = time.monotonic()
+                try:
+                    held = self._connection.renew(
+                        self._operation_id, attempt=self._attempt, lease_seconds=self._settings.lease_seconds
+                    )
+                except DatabaseUnavailable as error:
+                    log.warning("lease_renewal_failed", operation_id=self._operation_id, cause=str(error))
+                    held = time.monotonic() - confirmed < self._settings.fence_seconds
+                    sent = confirmed
+                if not held:
+                    self._lose()
+                    return
+                confirmed = sent
+                self._on_renewed(max(0.0, confirmed + self._settings.fence_seconds - time.monotonic()))
+        finally:
+            self._connection.close()
+
+    def _lose(self) -> None:
+        if self._ended.is_set():
+            return
+        log.error("lease_lost", operation_id=self._operation_id, attempt=self._attempt)
+        self.lost = True
+        self._on_lost()
