@@ -95,6 +95,14 @@ class EngineTimeout(EngineError):
     """The deadline passed and the engine child was killed; what it did in the cluster may stand."""
 
 
+class EngineUnavailable(EngineError):
+    """No engine child can be started on this machine; the fault is the installation's, not the call's."""
+
+    def __init__(self, message: str, *, stderr_tail: str = "") -> None:
+        super().__init__(message)
+        self.stderr_tail = stderr_tail
+
+
 class SealBroken(PilothouseError):
     """Sealed data does not open: the wrong master key, or damaged data."""
 

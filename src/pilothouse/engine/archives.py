@@ -16,9 +16,6 @@ from typing import Any
 
 from pilothouse.errors import HelmRefused
 
-# a chart in a chart in a chart in a chart; real ones reach two
-_NESTING = 4
-_FILES = 20_000
 _BLOCK = tarfile.BLOCKSIZE
 
 # what the library loads a document for; the dialects it has built in cost no request
@@ -28,35 +25,42 @@ _KNOWN_DIALECT = re.compile(
 )
 
 
-def canonical_archive(archive: bytes, *, unpacked_bytes: int) -> bytes:
+def canonical_archive(archive: bytes, *, unpacked_bytes: int, files: int, depth: int) -> bytes:
     """The same chart as a plain archive that costs at most ``unpacked_bytes`` to open, subcharts included.
 
-    Folders, links and devices are left out, as the library does not use them. Raises HelmRefused for what is no
-    gzipped tar, for limits that are passed (bytes, files, nesting) and for a schema with a reference that is not local.
+    Folders, links and devices are left out, as the library does not use them. ``depth`` is how far archives may be
+    nested. Raises HelmRefused for what is no gzipped tar, for a limit that is passed, and for a schema with a
+    reference that is not local.
     """
-    return _Rewriter(unpacked_bytes).rewrite(archive, "the chart archive", depth=0)
+    return _Rewriter(unpacked_bytes, files, depth).rewrite(archive, "the chart archive", level=0)
 
 
 class _Rewriter:
     """Rewrites one archive and those in it, with one budget for all."""
 
-    def __init__(self, unpacked_bytes: int) -> None:
-        self._limit = unpacked_bytes
-        self._bytes_left = unpacked_bytes
-        self._files_left = _FILES
+    def __init__(self, unpacked_bytes: int, files: int, depth: int) -> None:
+        self._unpacked_bytes, self._bytes_left = unpacked_bytes, unpacked_bytes
+        self._files, self._files_left = files, files
+        self._depth = depth
 
-    def rewrite(self, archive: bytes, label: str, *, depth: int) -> bytes:
-        if depth > _NESTING:
-            raise _refused(f"{label} lies more than {_NESTING} archives deep")
-        opened = tarfile.TarFile(fileobj=io.BytesIO(self._unpack(archive, label)), mode="r")
+    def rewrite(self, archive: bytes, label: str, *, level: int) -> bytes:
+        if level > self._depth:
+            raise _refused(f"{label} lies more than {self._depth} archives deep")
+        raw = io.BytesIO(self._unpack(archive, label))
         written = io.BytesIO()
-        with opened, tarfile.TarFile(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as target:
-            try:
+        try:
+            with (
+                tarfile.TarFile(fileobj=raw, mode="r") as opened,
+                tarfile.TarFile(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as target,
+            ):
                 for entry in opened:
-                    self._copy(opened, entry, target, depth)
-            except (tarfile.TarError, EOFError, ValueError) as error:
-                raise _refused(f"{label} is damaged: {error}") from None
-            self._refuse_early_end(opened, label)
+                    self._copy(opened, entry, target, level)
+                end = opened.offset
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            raise _refused(f"{label} is damaged: {error}") from None
+        # tarfile takes a broken header for the end, and would drop what follows without a word
+        if raw.getbuffer()[end : end + _BLOCK].tobytes().strip(b"\0"):
+            raise _refused(f"{label} is damaged: no tar header at byte {end}")
         return gzip.compress(written.getvalue(), compresslevel=1, mtime=0)
 
     def _unpack(self, archive: bytes, label: str) -> bytes:
@@ -68,7 +72,7 @@ class _Rewriter:
                 parts.append(inflater.decompress(data, self._bytes_left + 1))
                 self._bytes_left -= len(parts[-1])
                 if self._bytes_left < 0:
-                    raise _refused(f"the chart unpacks to more than {self._limit} bytes, subcharts included")
+                    raise _refused(f"the chart unpacks to more than {self._unpacked_bytes} bytes, subcharts included")
                 data = inflater.unconsumed_tail
                 if inflater.eof:
                     # further gzip members are one stream to every reader of gzip files
@@ -81,33 +85,26 @@ class _Rewriter:
             raise _refused(f"{label} is not a gzipped tar archive") from None
         return b"".join(parts)
 
-    def _copy(self, opened: tarfile.TarFile, entry: tarfile.TarInfo, target: tarfile.TarFile, depth: int) -> None:
+    def _copy(self, opened: tarfile.TarFile, entry: tarfile.TarInfo, target: tarfile.TarFile, level: int) -> None:
         if not entry.isreg():
             return
         self._files_left -= 1
         if self._files_left < 0:
-            raise _refused(f"the chart holds more than {_FILES} files, subcharts included")
+            raise _refused(f"the chart holds more than {self._files} files, subcharts included")
         source = opened.extractfile(entry)
         content = source.read() if source is not None else b""
         if len(content) != entry.size:
             raise EOFError(f"{entry.name} ends too early")
-        if depth == 0 and "\0" in entry.name:
+        if "\0" in entry.name:
             raise _refused("a file name in the chart holds a NUL character")
-        parts = posixpath.normpath(entry.name.replace("\\", "/")).split("/")
-        if len(parts) >= 3 and parts[-2] == "charts" and parts[-1].endswith(".tgz"):
-            content = self.rewrite(content, entry.name, depth=depth + 1)
-        elif parts[-1] == "values.schema.json":
+        folder, name = posixpath.split(posixpath.normpath(entry.name.replace("\\", "/")))
+        if posixpath.basename(folder) == "charts" and name.endswith(".tgz"):
+            content = self.rewrite(content, entry.name, level=level + 1)
+        elif name == "values.schema.json":
             _refuse_remote_references(content, entry.name)
         plain = tarfile.TarInfo(entry.name)
         plain.size, plain.mtime, plain.mode = len(content), int(entry.mtime), 0o644
         target.addfile(plain, io.BytesIO(content))
-
-    def _refuse_early_end(self, opened: tarfile.TarFile, label: str) -> None:
-        """tarfile takes a broken header for the end; what follows would be dropped without a word."""
-        assert opened.fileobj is not None
-        opened.fileobj.seek(opened.offset)
-        if opened.fileobj.read(_BLOCK).strip(b"\0"):
-            raise _refused(f"{label} is damaged: not a tar header at byte {opened.offset}")
 
 
 def _refuse_remote_references(schema: bytes, label: str) -> None:

@@ -98,15 +98,17 @@ REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in (Instal
 class ProgressEvent:
     """One step that Helm reported while it ran.
 
-    ``object_kind`` and ``object_name`` are empty where the step is about no single object; ``total`` is the number of
-    objects of a step that announces one. ``message`` is Helm's own line.
+    ``phase`` is ``apply``, ``delete``, ``wait``, ``storage`` or ``warning``. The object fields are empty where the step
+    is about no single object. ``done`` of ``total`` objects of the running batch (a chart's CRDs, each hook and its
+    objects are batches of their own); None where Helm says no number. ``message`` is Helm's line without error text.
     """
 
-    phase: Literal["apply", "create", "delete", "hook", "wait", "storage", "warning"]
+    phase: str
     message: str
     object_kind: str = ""
     object_name: str = ""
     object_namespace: str = ""
+    done: int | None = None
     total: int | None = None
 
 
@@ -120,6 +122,8 @@ class ChildOptions:
     memory_bytes: int
     file_bytes: int
     unpacked_bytes: int
+    files: int
+    depth: int
     qps: float
     burst: int
     kube_cache: str
@@ -147,10 +151,10 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def parse_head(head: bytes) -> dict[str, Any]:
-    """The JSON object of a frame; raises ValueError when it is none."""
+    """The JSON object of a frame; raises ValueError or TypeError when it is none."""
     decoded = json.loads(head)
     if not isinstance(decoded, dict):
-        raise ValueError("a frame's head is not an object")
+        raise TypeError("a frame's head is not an object")
     return decoded
 
 

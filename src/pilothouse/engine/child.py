@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilothouse.engine.base import HEAD_LIMIT, ChildOptions, decode_request, pack_frame, read_frame
@@ -55,11 +56,11 @@ def main() -> None:
     watchdog.start()
     try:
         # not at the top: the limits have to be in force when the library is loaded
-        from pilothouse.engine import helm
+        from pilothouse.engine import helm  # noqa: PLC0415
 
         versions = helm.probe()
         engine = helm.Engine(options)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         channel.send({"type": "unfit", "message": f"{type(error).__name__}: {error}"})
         sys.exit(1)
     channel.send({"type": "ready", "versions": versions, **spent()})
@@ -79,8 +80,7 @@ def arm(options: ChildOptions) -> None:
     limit(resource.RLIMIT_AS, options.memory_bytes)
     limit(resource.RLIMIT_FSIZE, options.file_bytes)
     limit(resource.RLIMIT_CORE, 0)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write("1000")
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def limit(which: int, wanted: int) -> None:
@@ -98,23 +98,21 @@ def serve(engine: "Engine", channel: Channel, head: dict[str, Any], body: bytes)
 
     try:
         request = decode_request(head, body)
-        outcome = engine.run(request, send_progress if head.get("progress") else None)
-        answer = {"type": "outcome", "outcome": outcome}
+        answer = {"type": "outcome", "outcome": engine.run(request, send_progress if head.get("progress") else None)}
         if len(pack_frame(answer)) > HEAD_LIMIT // 2:
-            return {"type": "refused", "kind": "HelmRenderError", "message": "what the chart renders is too large"}
-        return answer
+            answer = {"type": "fatal", "message": "an answer too large to be read"}
     except HelmRefused as refused:
         return {"type": "refused", "kind": refused.kind, "message": str(refused)}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the parent decides what it means
         # the frames of the traceback, not the message: that may quote values
         traceback.print_tb(error.__traceback__)
         return {"type": "fatal", "message": f"{type(error).__name__} in the engine"}
+    return answer
 
 
 def spent() -> dict[str, Any]:
     """What this process has used up in its whole life: CPU seconds and address space in bytes."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        pages = int(statm.read().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return {"cpu_seconds": time.process_time(), "address_bytes": pages * resource.getpagesize()}
 
 

@@ -89,6 +89,12 @@ class Fence:
         self._apply: Callable[[float], None] | None = None
         self._kill: Callable[[], None] | None = None
 
+    @property
+    def passed(self) -> bool:
+        """Whether the call has to be dead by now."""
+        with self._lock:
+            return self._until <= boottime()
+
     def extend(self, until: float) -> None:
         """Let the call live until ``until``; a fence that has passed, or was killed, stays passed."""
         with self._lock:

@@ -24,7 +24,7 @@ FIELD_MANAGER = "helm"
 
 
 def command_line(options: ChildOptions) -> list[str]:
-    """argv of a child, to be run with ``sys.executable``.
+    """Returns the argv of a child, to be run with ``sys.executable``.
 
     ``-S`` and ``-P``: nothing but the module path of ``child_environment`` decides what is imported.
     """
@@ -39,7 +39,7 @@ def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
     """
     return {
         "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(os.path.abspath(path) for path in sys.path)),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in sys.path)),
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
         "KUBECACHEDIR": str(folder / "kube"),
@@ -48,6 +48,8 @@ def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
         "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
         "HELM_DATA_HOME": str(folder / "helm" / "data"),
         "LANG": "C.UTF-8",
+        # where the library turns when a kubeconfig names no server: nobody, instead of port 8080 of this host
+        "KUBERNETES_MASTER": "https://127.0.0.1:1",
         "GOMEMLIMIT": str(memory_bytes // 4 * 3),
         "GOMAXPROCS": "1",
         "GOGC": "400",

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from pilothouse.engine.base import (
     Request,
     whole_seconds,
 )
-from pilothouse.engine.progress import parse_line
+from pilothouse.engine.progress import ProgressReader
 from pilothouse.errors import HelmRefused
 
 ProgressSink = Callable[[dict[str, Any]], None]
@@ -52,16 +53,23 @@ _NO_CLUSTER = json.dumps(
     }
 )
 
-# Helm's texts for failures a caller can act on; the typed errors do not tell them apart.
+# Helm's texts for failures that a caller can act on, most of which come as the same class of error. The order matters:
+# a chart may print any text, but only behind the name of its template.
 _TEXTS = (
-    ("cannot reuse a name that is still in use", "HelmNameInUseError"),
-    ("another operation (install/upgrade/rollback) is in progress", "HelmInProgressError"),
-    ("values don't meet the specifications of the schema", "HelmSchemaError"),
-    ("conflicts with", "HelmConflictError"),
-    ("conflict with", "HelmConflictError"),
-    ("is forbidden:", "HelmForbiddenError"),
-)
-_MISSING_NAMESPACE = re.compile(r'namespaces "[^"]*" not found')
+    (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
+    (re.compile(r"unable to build kubernetes objects from release manifest"), "HelmManifestError"),
+    (re.compile(r"values don't meet the specifications of the schema"), "HelmSchemaError"),
+    (re.compile(r"release name check failed: cannot reuse a name that is still in use"), "HelmNameInUseError"),
+    (re.compile(r"release name check failed: release name "), "HelmInvalidNameError"),
+    (re.compile(r"another operation \(install/upgrade/rollback\) is in progress"), "HelmInProgressError"),
+    (re.compile(r"(?s).*exists and cannot be imported into the current release"), "HelmOwnershipError"),
+    (re.compile(r"(?s).*Apply failed with \d+ conflicts?: "), "HelmConflictError"),
+    (re.compile(r'create: failed to create: namespaces "[^"]*" not found'), "HelmNamespaceMissingError"),
+    (re.compile(r"(?s).* is forbidden: "), "HelmForbiddenError"),
+    (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
+     "HelmUnauthorizedError"),
+)  # fmt: skip
+_KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
 class Engine:
@@ -94,7 +102,10 @@ class Engine:
         digest = hashlib.sha256(archive).digest()
         plain = self._checked.get(digest)
         if plain is None:
-            plain = canonical_archive(archive, unpacked_bytes=self._options.unpacked_bytes)
+            options = self._options
+            plain = canonical_archive(
+                archive, unpacked_bytes=options.unpacked_bytes, files=options.files, depth=options.depth
+            )
             self._checked = {digest: plain}
         chart = helm_python.Chart.load_archive(plain)
         if chart.metadata.get("type") == "library":
@@ -111,7 +122,14 @@ class EngineConfig(helm_python.Config):
     ) -> dict[str, Any]:
         """Helm's own summary of the release, manifest and notes included."""
         answer = _native.call_string(
-            "helm_install", self._raw(), _NO_HANDLE, chart._raw(), None, name, json.dumps(values), json.dumps(options)
+            "helm_install",
+            self._raw(),
+            _NO_HANDLE,
+            chart._raw(),  # noqa: SLF001 - the handle is what the C interface takes
+            None,
+            name,
+            json.dumps(values),
+            json.dumps(options),
         )
         summary: dict[str, Any] = json.loads(answer)
         return summary
@@ -209,15 +227,19 @@ def render_name(_engine: Engine, request: RenderNameRequest) -> str:
 
 
 def refusal(error: helm_python.HelmError) -> HelmRefused:
-    """Helm's error as ours: its text unchanged, its class as ``kind``, or a finer one where the text tells more."""
+    """Helm's error as ours: its text, its class as ``kind``, or a finer kind where the text tells more.
+
+    HelmTimeoutError is a wait that took too long, HelmCancelledError any other end from outside; the library has one
+    class for both, and none when a hook is waited for.
+    """
+    text = error.detail
     kind = type(error).__name__
-    if isinstance(error, helm_python.HelmCancelledError) or "context deadline exceeded" in error.detail:
-        kind = "HelmTimeoutError" if "deadline exceeded" in error.detail else kind
-    else:
-        kind = next((finer for text, finer in _TEXTS if text in error.detail), kind)
-        if _MISSING_NAMESPACE.search(error.detail):
-            kind = "HelmNamespaceMissingError"
-    return HelmRefused(error.detail, kind=kind)
+    finer = next((finer for pattern, finer in _TEXTS if pattern.match(text)), None)
+    if finer is not None:
+        kind = finer
+    elif "context deadline exceeded" in text:
+        kind = "HelmTimeoutError"
+    return HelmRefused(_KUBECONFIG_FILE.sub("the kubeconfig", text), kind=kind)
 
 
 def probe() -> dict[str, str]:
@@ -254,6 +276,8 @@ class _LogSink:
 
     def __init__(self, sink: ProgressSink | None) -> None:
         self._sink = sink
+        self._reader = ProgressReader()
+        self._lock = threading.Lock()
         # the library keeps the bare pointer: the object has to live until the handler is taken out again
         self._callback = _native.LOG_CALLBACK(self._take)
 
@@ -266,10 +290,11 @@ class _LogSink:
             _native.call_status_no_error_out("helm_set_log_handler", _native.LOG_CALLBACK(), None, _DEBUG)
 
     def _take(self, level: int, line: bytes | None, _user_data: Any) -> None:
-        # runs on a thread of the library's; an exception here would have nowhere to go
-        event = parse_line(level, (line or b"").decode(errors="replace"))
-        if event is not None and self._sink is not None:
-            self._sink(vars(event))
+        # runs on any thread of the library's; an exception here would have nowhere to go but standard error
+        with self._lock:
+            event = self._reader.read(level, (line or b"").decode(errors="replace"))
+            if event is not None and self._sink is not None:
+                self._sink(vars(event))
 
 
 RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {

@@ -18,7 +18,7 @@ from pilothouse.engine.base import Request
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
-from pilothouse.errors import Busy, EngineCrashed
+from pilothouse.errors import Busy, EngineUnavailable
 from pilothouse.settings import ChartLimits, EngineSettings
 
 log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ class EnginePool:
         self._limits = ChildLimits(
             memory_bytes=settings.memory_bytes,
             cpu_seconds=settings.cpu_seconds,
-            unpacked_bytes=(charts or ChartLimits()).unpacked_bytes,
+            charts=charts or ChartLimits(),
             qps=settings.qps,
             burst=settings.burst,
         )
@@ -55,19 +55,20 @@ class EnginePool:
         self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
         self._starts: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
-        self._start_failure: EngineCrashed | None = None
+        self._start_failure: EngineUnavailable | None = None
 
     async def start(self) -> None:
-        """Every child is warm; raises EngineCrashed with the reason when one cannot be started."""
+        """Every child is warm; raises EngineUnavailable with the reason when one cannot be started."""
         self._folder = PoolFolder(self._state_dir)
+        starts = [self._spawn(self._folder) for _ in range(self._settings.children)]
         try:
-            starts = [self._spawn() for _ in range(self._settings.children)]
-            for result in await asyncio.gather(*starts, return_exceptions=True):
-                if result is not None:
-                    raise result
+            failures = [error for error in await asyncio.gather(*starts, return_exceptions=True) if error is not None]
         except BaseException:
             await self.close()
             raise
+        if failures:
+            await self.close()
+            raise _unavailable(failures[0])
 
     async def close(self) -> None:
         """Every child is dead and every file of the pool gone; calls under way fail with EngineCrashed."""
@@ -78,7 +79,7 @@ class EnginePool:
         children, self._children = self._children, set()
         self._idle.clear()
         await asyncio.gather(*(child.end() for child in children), *self._ends)
-        self._fail_waiters(EngineCrashed("the engine was shut down"))
+        self._fail_waiters(EngineUnavailable("the engine was shut down"))
         if folder is not None:
             folder.remove()
 
@@ -95,8 +96,9 @@ class EnginePool:
 
         ``queue_seconds`` None waits for a child as long as it takes. ``fence`` can shorten the call from any thread;
         ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the child at
-        once. Raises Busy (no child became free), HelmRefused (Helm's answer, final), EngineTimeout (killed at the
-        deadline or by the fence) and EngineCrashed; after the last two the cluster has to be looked at.
+        once. Raises Busy (no child became free) and EngineUnavailable (none can be started), both before anything was
+        done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and
+        EngineCrashed, after which the cluster has to be looked at.
         """
         child = await self._take(queue_seconds)
         try:
@@ -106,9 +108,9 @@ class EnginePool:
 
     async def _take(self, queue_seconds: float | None) -> ChildProcess:
         if self._folder is None:
-            raise EngineCrashed("the engine is not running")
+            raise EngineUnavailable("the engine is not running")
         if self._start_failure is not None and not self._children:
-            raise EngineCrashed(str(self._start_failure), stderr_tail=self._start_failure.stderr_tail)
+            raise _copy(self._start_failure)
         while self._idle:
             child = self._idle.popleft()
             if child.usable:
@@ -152,9 +154,8 @@ class EnginePool:
                 return
         self._idle.append(child)
 
-    async def _spawn(self) -> None:
-        assert self._folder is not None
-        child = await spawn_child(self._folder.make_child_folder(), self._limits)
+    async def _spawn(self, folder: PoolFolder) -> None:
+        child = await spawn_child(folder.make_child_folder(), self._limits)
         self._start_failure = None
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._lost(child))
@@ -162,15 +163,14 @@ class EnginePool:
 
     async def _spawn_until_it_works(self) -> None:
         delay = _FIRST_RETRY_SECONDS
-        while True:
+        while self._folder is not None:
             try:
-                await self._spawn()
-            except (EngineCrashed, OSError) as error:
-                failure = error if isinstance(error, EngineCrashed) else EngineCrashed(f"no engine child: {error}")
-                log.error("engine_child_start_failed", error=str(failure), retry_seconds=delay)
-                self._start_failure = failure
+                await self._spawn(self._folder)
+            except (EngineUnavailable, OSError) as error:
+                self._start_failure = _unavailable(error)
+                log.warning("engine_child_start_failed", reason=str(self._start_failure), retry_seconds=delay)
                 if not self._children:
-                    self._fail_waiters(failure)
+                    self._fail_waiters(self._start_failure)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY_SECONDS)
             else:
@@ -195,13 +195,22 @@ class EnginePool:
         self._succeeded.discard(child)
         self._retired.discard(child)
 
-    def _fail_waiters(self, error: EngineCrashed) -> None:
+    def _fail_waiters(self, error: EngineUnavailable) -> None:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(EngineCrashed(str(error), stderr_tail=error.stderr_tail))
+                waiter.set_exception(_copy(error))
 
     def _in_background(self, work: Coroutine[Any, Any, None], tasks: "set[asyncio.Task[None]]") -> None:
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def _unavailable(error: BaseException) -> EngineUnavailable:
+    return error if isinstance(error, EngineUnavailable) else EngineUnavailable(f"no engine child can start: {error}")
+
+
+def _copy(error: EngineUnavailable) -> EngineUnavailable:
+    """One object raised in several tasks would gather all their tracebacks."""
+    return EngineUnavailable(str(error), stderr_tail=error.stderr_tail)

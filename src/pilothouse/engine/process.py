@@ -36,13 +36,15 @@ from pilothouse.engine.base import (
 )
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
 from pilothouse.engine.environment import child_environment, command_line
-from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused
+from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.settings import ChartLimits
 
 log = structlog.get_logger(__name__)
 
 OutcomeT = TypeVar("OutcomeT")
 ProgressCallback = Callable[[ProgressEvent], None]
 
+_MIB = 1024 * 1024
 _STDERR_TAIL = 4 * 1024
 _STDERR_SEARCHED = 256 * 1024
 _FATAL = re.compile(rb"^(runtime: |fatal error: |panic: )", re.MULTILINE)
@@ -56,7 +58,7 @@ class ChildLimits:
 
     memory_bytes: int
     cpu_seconds: int
-    unpacked_bytes: int
+    charts: ChartLimits
     qps: float
     burst: int
     start_seconds: float = 30.0
@@ -67,7 +69,13 @@ class ChildProcess:
     """A running child with the library loaded. Made by ``spawn_child``; calls must not overlap."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", output: BinaryIO, folder: Path, limits: ChildLimits, deadline_fd: int
+        self,
+        process: "subprocess.Popen[bytes]",
+        *,
+        output: BinaryIO,
+        folder: Path,
+        limits: ChildLimits,
+        deadline_fd: int,
     ) -> None:
         self.pid = process.pid
         self.calls = 0
@@ -101,20 +109,18 @@ class ChildProcess:
         return self._address_bytes - self._first_address_bytes > room // 2
 
     async def connect(self, channel: socket.socket) -> None:
-        """Wait until the child has loaded the library; raises EngineCrashed, with the reason, when it cannot."""
+        """Wait until the child has loaded the library; raises EngineUnavailable, with the reason, if it cannot."""
         self._reader, self._writer = await asyncio.open_connection(sock=channel)
         try:
             async with asyncio.timeout(self._limits.start_seconds):
                 head = await self._read_frame()
         except TimeoutError:
-            raise EngineCrashed(
-                f"the Helm engine did not start within {self._limits.start_seconds:g} s", stderr_tail=self._stderr()
-            ) from None
+            raise self._unfit(f"did not start within {self._limits.start_seconds:g} s") from None
         except _BROKEN:
-            reason = describe_exit(await self._death())
-            raise EngineCrashed(f"the Helm engine {reason} while starting", stderr_tail=self._stderr()) from None
+            self.kill()
+            raise self._unfit(f"{describe_exit(await self._death())} while starting") from None
         if head.get("type") != "ready":
-            raise EngineCrashed(f"the Helm engine cannot be used: {head.get('message')}", stderr_tail=self._stderr())
+            raise self._unfit(f"cannot be used: {head.get('message')}")
         self.versions = head["versions"]
         self._note_spent(head)
         self._first_address_bytes = self._address_bytes
@@ -130,14 +136,16 @@ class ChildProcess:
         """The outcome of ``request``; the errors are those of ``EnginePool.run``."""
         prefix, body = encode_request(request, progress=on_progress is not None)
         async with self._calling:
-            answer = await self._exchange(request, prefix, body, deadline_seconds, fence, on_progress)
+            answer = await self._exchange(
+                request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
+            )
             return self._read_outcome(request, answer)
 
     async def _exchange(
         self,
         request: Request[Any],
-        prefix: bytes,
-        body: bytes,
+        frame: tuple[bytes, bytes],
+        *,
         deadline_seconds: float,
         fence: Fence | None,
         on_progress: ProgressCallback | None,
@@ -151,8 +159,7 @@ class ChildProcess:
             self._allow_cpu()
             self._output.truncate(0)
             async with asyncio.timeout(deadline_seconds):
-                self._writer.write(prefix)
-                self._writer.write(body)
+                self._writer.writelines(frame)
                 await self._writer.drain()
                 return await self._read_answer(on_progress)
         except TimeoutError:
@@ -162,7 +169,12 @@ class ChildProcess:
             ) from None
         except _BROKEN:
             self.kill()
-            raise self._crash(request, await self._death()) from None
+            code = await self._death()
+            if code == WATCHDOG_EXIT or (fence is not None and fence.passed):
+                raise EngineTimeout(
+                    f"the {request.action} call was ended: its time was not extended; what it did until then stands"
+                ) from None
+            raise self._crash(request, code) from None
         except EngineTimeout:
             raise
         except BaseException:
@@ -247,9 +259,11 @@ class ChildProcess:
         self._cpu_seconds = float(head.get("cpu_seconds", 0.0))
         self._address_bytes = int(head.get("address_bytes", 0))
 
-    def _crash(self, request: Request[Any], code: int) -> EngineCrashed | EngineTimeout:
-        if code == WATCHDOG_EXIT:
-            return EngineTimeout(f"the {request.action} call ended itself: its time was not extended")
+    def _unfit(self, what: str) -> EngineUnavailable:
+        memory = self._limits.memory_bytes // _MIB
+        return EngineUnavailable(f"the Helm engine {what} (memory limit {memory} MiB)", stderr_tail=self._stderr())
+
+    def _crash(self, request: Request[Any], code: int) -> EngineCrashed:
         return EngineCrashed(
             f"the Helm engine {describe_exit(code)} during {request.action}; "
             "a chart or values that recurse or use much memory or time can do that",
@@ -267,11 +281,11 @@ class ChildProcess:
         return written[-_STDERR_TAIL:].decode(errors="replace").strip()
 
 
-_BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError)
+_BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)
 
 
 async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
-    """A child that is ready for calls; raises EngineCrashed when it cannot start. ``folder`` becomes its own.
+    """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
 
     Call it from a thread that lives as long as this process: the child dies with the thread that made it.
     """
@@ -284,13 +298,15 @@ async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
             parent_pid=os.getpid(),
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
-            unpacked_bytes=limits.unpacked_bytes,
+            unpacked_bytes=limits.charts.unpacked_bytes,
+            files=limits.charts.files,
+            depth=limits.charts.depth,
             qps=limits.qps,
             burst=limits.burst,
             kube_cache=str(folder / "kube"),
         )
-        output = open(folder / "output.log", "a+b", buffering=0)  # noqa: SIM115 - the child object closes it
-        child = ChildProcess(_start(options, output, folder, limits), output, folder, limits, deadline_fd)
+        process, output = _start(options, folder, limits)
+        child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
     except BaseException:
         ours.close()
         raise
@@ -317,15 +333,21 @@ def describe_exit(code: int) -> str:
     return reasons.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
 
 
-def _start(options: ChildOptions, output: BinaryIO, folder: Path, limits: ChildLimits) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        command_line(options),
-        executable=sys.executable,
-        env=child_environment(folder, memory_bytes=limits.memory_bytes),
-        cwd=folder / "home",
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=(options.channel_fd, options.deadline_fd),
-        start_new_session=True,
-    )
+def _start(options: ChildOptions, folder: Path, limits: ChildLimits) -> "tuple[subprocess.Popen[bytes], BinaryIO]":
+    output = (folder / "output.log").open("a+b", buffering=0)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+            command_line(options),
+            executable=sys.executable,
+            env=child_environment(folder, memory_bytes=limits.memory_bytes),
+            cwd=folder / "home",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(options.channel_fd, options.deadline_fd),
+            start_new_session=True,
+        )
+    except BaseException:
+        output.close()
+        raise
+    return process, output

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
+from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -64,6 +65,11 @@ class Database:
         except (InterfaceError, OperationalError) as error:
             await self._engine.dispose()
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
+
+    async def ping(self) -> None:
+        """Returns when the database answers, else raises DatabaseUnavailable."""
+        async with self.transaction() as tx:
+            await tx.execute(text("SELECT 1"))
 
     def dsn(self) -> str:
         """The same database as a plain libpq URL, for connections outside the pool."""

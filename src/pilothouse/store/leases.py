@@ -34,9 +34,7 @@ class LeaseConnection:
                     options=f"-c statement_timeout={int(self._timeout * 1000)}",
                     tcp_user_timeout=int(self._timeout * 1000),
                 )
-            done = self._connection.execute(
-                _RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds}
-            )
+            done = self._connection.execute(_RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds})
         except psycopg.Error as error:
             self.close()
             raise DatabaseUnavailable(f"a lease could not be renewed: {error}") from error

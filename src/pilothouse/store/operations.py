@@ -44,6 +44,7 @@ class OperationRow:
     dismissed_at: datetime | None
     attempt: int
     crashes: int
+    last_error: str
     worker: str
     lease_until: datetime | None
     not_before: datetime | None
@@ -142,7 +143,13 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     statement = (
         update(operations)
         .where(operations.c.id.in_(lapsed))
-        .values(state="queued", crashes=operations.c.crashes + 1, lease_until=None, worker="")
+        .values(
+            state="queued",
+            crashes=operations.c.crashes + 1,
+            lease_until=None,
+            worker="",
+            last_error="the worker died, or could not reach the database in time",
+        )
         .returning(operations.c.id)
     )
     ids = list((await tx.execute(statement)).scalars())
@@ -151,20 +158,23 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     return ids
 
 
-async def end_leases_of(tx: Transaction, *, worker_prefix: str) -> int:
-    """Ends the leases of a worker process that is known to be dead, so that its work moves on at once."""
-    statement = (
-        update(operations)
-        .where(operations.c.state == "running", operations.c.worker.startswith(worker_prefix, autoescape=True))
-        .values(lease_until=_from_now(-3600))
-    )
-    return (await tx.execute(statement)).rowcount
-
-
-async def give_back(tx: Transaction, operation_id: str, *, attempt: int, retry_seconds: float = 0.0) -> bool:
-    """Puts a held operation back into the queue, which is no crash; False when the attempt no longer holds it."""
+async def give_back(
+    tx: Transaction,
+    operation_id: str,
+    *,
+    attempt: int,
+    last_error: str,
+    crashed: bool = False,
+    retry_seconds: float = 0.0,
+) -> bool:
+    """Puts a held operation back into the queue; False when the attempt no longer holds it."""
     statement = _held(operation_id, attempt).values(
-        state="queued", lease_until=None, worker="", not_before=_from_now(retry_seconds)
+        state="queued",
+        lease_until=None,
+        worker="",
+        last_error=last_error,
+        crashes=operations.c.crashes + int(crashed),
+        not_before=_from_now(retry_seconds),
     )
     done = (await tx.execute(statement)).rowcount == 1
     await announce(tx)

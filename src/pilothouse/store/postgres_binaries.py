@@ -120,13 +120,17 @@ def _candidates(
 
 
 def _major(folder: Path, account: Account) -> int:
-    # Running it as the account answers two questions: which version, and whether the account can run it at all.
+    # Running them as the account answers two questions: which version, and whether the account can run them at all.
+    majors = set()
     for program in ("initdb", "postgres"):
         answer = account.run([folder / program, "--version"], timeout_seconds=10)
         version = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
         if version is None:
             raise ValueError(f"{program} --version says {(answer.stderr or answer.stdout).strip()[:200]!r}")
-    return int(version.group(1)) if version else 0
+        majors.add(int(version.group(1)))
+    if len(majors) > 1:
+        raise ValueError("initdb and postgres are of different versions")
+    return majors.pop()
 
 
 def _copied(wheel: Wheel, system_dir: Path) -> Path:

@@ -144,6 +144,7 @@ operations = Table(
     Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("crashes", Integer, nullable=False, server_default=text("0"), comment="attempts that ended by a crash"),
+    Column("last_error", Text, nullable=False, server_default="", comment="why the last attempt did not end it"),
     Column("worker", Text, nullable=False, server_default="", comment="who holds the lease: host, pid, slot"),
     Column("lease_until", DateTime(timezone=True)),
     Column("not_before", DateTime(timezone=True), comment="a retry waits until then"),

@@ -1,0 +1,22 @@
+"""Whether this process can serve: it answers, and so does the database."""
+
+from fastapi import APIRouter, Response
+
+from pilothouse import __version__
+from pilothouse.store.database import Database
+from pilothouse.web.requests import json_response
+
+HEALTH_PATH = "/api/v1/health"
+
+
+def routes(database: Database) -> APIRouter:
+    """The health route; it needs no credentials."""
+    router = APIRouter(tags=["health"])
+
+    @router.get(HEALTH_PATH)
+    async def show_health() -> Response:
+        """200 when the database answers; otherwise the error of any request that needs it."""
+        await database.ping()
+        return json_response({"status": "ok", "version": __version__})
+
+    return router

@@ -1,0 +1,152 @@
+"""The composition root: the only module that sees every layer. Builds what a process needs, and runs it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from pilothouse import __version__
+from pilothouse.api import clusters as cluster_api
+from pilothouse.api import health
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cce import charts as chart_routes
+from pilothouse.cce import identity as identity_routes
+from pilothouse.cce import releases as release_routes
+from pilothouse.cluster.client import ClusterClients
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import PilothouseError
+from pilothouse.gateway import stack
+from pilothouse.gateway.errors import route_not_found
+from pilothouse.queue import Queue
+from pilothouse.services.charts import Charts
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.identity import Identity
+from pilothouse.services.release_view import ReleaseView
+from pilothouse.services.releases import Releases
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.web.errors import handle
+from pilothouse.worker.installs import Installs
+from pilothouse.worker.runner import Runner
+
+OPENAPI_PATH = "/api/v1/openapi.json"
+_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every kind of process is made of."""
+
+    settings: Settings
+    database: Database
+    keys: MasterKeys
+    clients: ClusterClients
+    clusters: Clusters
+    engine: EnginePool
+
+    async def close(self) -> None:
+        """Ends children and connections."""
+        await self.engine.close()
+        await self.clients.close()
+        await self.database.close()
+
+
+def build_parts(settings: Settings, *, database_url: str, engine_children: int) -> Parts:
+    """Builds the parts; nothing is started or connected yet."""
+    database = Database(database_url)
+    keys = MasterKeys.load_or_create(settings.data_dir / "master.key")
+    clients = ClusterClients(settings.cluster)
+    engine_settings = settings.engine.model_copy(update={"children": engine_children})
+    return Parts(
+        settings=settings,
+        database=database,
+        keys=keys,
+        clients=clients,
+        clusters=Clusters(database, keys, clients, settings.cluster),
+        engine=EnginePool(engine_settings, state_dir=settings.data_dir / "engine", charts=settings.charts),
+    )
+
+
+def create_app(parts: Parts) -> ASGIApp:
+    """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
+    settings = parts.settings
+    identity = Identity(parts.database, parts.keys)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await parts.engine.start()
+        try:
+            yield
+        finally:
+            await parts.close()
+
+    app = FastAPI(
+        title="Pilothouse",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    zone = ZoneInfo(settings.time_zone)
+    releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+    view = ReleaseView(parts.database, parts.keys, parts.clusters)
+    charts = Charts(parts.database, limits=settings.charts, quota=settings.chart_quota)
+    # The vendor's wire is described by the vendor; our own API describes itself.
+    app.include_router(release_routes.routes(releases, view, zone=zone), include_in_schema=False)
+    app.include_router(chart_routes.routes(charts), include_in_schema=False)
+    app.include_router(identity_routes.routes(identity), include_in_schema=False)
+    app.include_router(cluster_api.routes(parts.clusters))
+    app.include_router(health.routes(parts.database))
+    app.add_exception_handler(PilothouseError, handle)
+    app.add_exception_handler(404, route_not_found)
+    app.add_exception_handler(405, route_not_found)
+    return stack.wrap(
+        app,
+        settings=settings,
+        authenticator=identity,
+        is_public=lambda _method, path: path in _PUBLIC,
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def run_api(settings: Settings, *, database_url: str) -> None:
+    """Serves HTTP until SIGTERM or SIGINT."""
+    parts = build_parts(settings, database_url=database_url, engine_children=settings.engine.children)
+    config = uvicorn.Config(
+        create_app(parts),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        timeout_graceful_shutdown=10,
+        **stack.server_options(),
+    )
+    uvicorn.Server(config).run()
+
+
+def run_worker(settings: Settings, *, database_url: str) -> None:
+    """Carries out operations until SIGTERM or SIGINT, then drains."""
+    asyncio.run(_work(settings, database_url))
+
+
+async def _work(settings: Settings, database_url: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = build_parts(settings, database_url=database_url, engine_children=settings.worker.operations)
+    await parts.engine.start()
+    try:
+        queue = Queue(parts.database, poll_seconds=settings.worker.poll_seconds)
+        installs = Installs(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+        await Runner(parts.database, queue, installs, settings).run(stop)
+    finally:
+        await parts.close()

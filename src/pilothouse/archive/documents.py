@@ -1,0 +1,331 @@
+"""Reads a chart's YAML to the values that Helm sees, at a bounded price.
+
+Helm reads YAML with ``sigs.k8s.io/yaml``: YAML 1.1 as ``go.yaml.in/yaml/v2`` resolves it, turned into JSON and
+read back, so that every number is a 64-bit float, every key a string, and a date stays text. PyYAML's own rules
+differ (``y``, ``1e3``, ``0o17``, ``1:30``, dates, ``<<``), so only its event stream is used and the scalars are
+resolved here by the Go rules. Working on events also bounds the price: depth, nodes and text are counted as they
+come, and an alias is charged with all that it stands for, so a bomb is refused before it is built.
+
+Known differences to Helm, all on the refusing side: tags other than those of JSON's types, ``%TAG`` lines, and
+documents over the caps below.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pilothouse.errors import InvalidChart
+
+_DEPTH = 100
+#: The largest known values files have about 5,000; libyaml and we need about 5 µs for each.
+_NODES = 100_000
+
+_CORE = "tag:yaml.org,2002:"
+_SCALAR_TAGS = frozenset({"str", "int", "float", "bool", "null"})
+_WORDS: dict[str, Any] = {
+    word: value
+    for value, words in (
+        (True, "y Y yes Yes YES true True TRUE on On ON"),
+        (False, "n N no No NO false False FALSE off Off OFF"),
+        (None, "~ null Null NULL"),
+        (float("nan"), ".nan .NaN .NAN"),
+        (float("inf"), ".inf .Inf .INF +.inf +.Inf +.INF"),
+        (float("-inf"), "-.inf -.Inf -.INF"),
+    )
+    for word in words.split()
+} | {"": None}
+_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_INT64_DIGITS = 20
+_EXACT = 2**63
+
+_Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
+
+def read_document(data: bytes, *, file: str, max_bytes: int) -> Any:
+    """The first document, its numbers as written (int or float); InvalidChart names the file and line."""
+    return _Builder(file=file, max_bytes=max_bytes).build(_decode(data, file=file), first_line=1)
+
+
+def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
+    """The mapping that a template sees as ``.Values``; documents separated by ``---`` are merged as Helm does.
+
+    ``max_bytes`` bounds the text with every alias expanded. InvalidChart names the file and line.
+    """
+    values: dict[str, Any] = {}
+    builder = _Builder(file=file, max_bytes=max_bytes, as_json=True)
+    for text, first_line in _documents(_decode(data, file=file), file=file):
+        document = builder.build(text, first_line=first_line)
+        if document is None:
+            continue
+        if not isinstance(document, dict):
+            raise InvalidChart(f"{file}: line {first_line}: must be a mapping of names to values")
+        values = _merge(values, document)
+    return values
+
+
+def go_text(value: float | bool) -> str:  # noqa: FBT001
+    """A number or boolean where Helm wants text: ``1.10`` becomes ``1.1``, ``yes`` becomes ``true``.
+
+    Floats pass through 32 bits (``strconv.FormatFloat(value, 'g', -1, 32)`` in ``sigs.k8s.io/yaml``).
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124
+        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}[str(value)]
+    try:
+        short = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return ".inf" if value > 0 else "-.inf"
+    scientific = next(
+        text for digits in range(9) if float(text := f"{value:.{digits}e}") == value or _same(text, short)
+    )
+    mantissa, exponent = scientific.split("e")
+    if -4 <= int(exponent) < 6:  # noqa: PLR2004
+        places = max(0, len(mantissa.lstrip("-").replace(".", "")) - 1 - int(exponent))
+        return f"{float(scientific):.{places}f}"
+    return f"{mantissa}e{exponent}"
+
+
+def _same(text: str, short: float) -> bool:
+    return bool(struct.unpack("f", struct.pack("f", float(text)))[0] == short)
+
+
+def _decode(data: bytes, *, file: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidChart(f"{file}: not UTF-8 text (byte {error.start})") from None
+    # libyaml compares each %TAG line with all before it: a file of them would stop the process for minutes.
+    if text.startswith("%TAG") or "\n%TAG" in text or "\r%TAG" in text:
+        raise InvalidChart(f"{file}: %TAG lines are not accepted")
+    return text
+
+
+def _documents(text: str, *, file: str) -> Iterator[tuple[str, int]]:
+    """Cuts at lines that begin with ``---``, before any YAML is read, as Kubernetes' YAMLReader does."""
+    lines: list[str] = []
+    first_line = 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("---"):
+            rest = line[3:].strip()
+            if rest and not rest.startswith("#"):
+                raise InvalidChart(f"{file}: line {number}: nothing but a comment may follow '---'")
+            if lines:
+                yield "\n".join(lines) + "\n", first_line
+                lines, first_line = [], number + 1
+                continue
+        lines.append(line)
+    yield "\n".join(lines) + "\n", first_line
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+@dataclass
+class _Frame:
+    """A list or mapping under construction, and what had been spent when it began."""
+
+    value: Any
+    anchor: str | None
+    nodes: int
+    spent: int
+    key: Any = None
+    has_key: bool = False
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class _Anchored:
+    """A value that aliases stand for, and what each of them costs: nodes, text, levels of nesting."""
+
+    value: Any
+    nodes: int
+    spent: int
+    height: int
+
+
+@dataclass
+class _Builder:
+    """Builds one document at a time; the caps hold for all of them together."""
+
+    file: str
+    max_bytes: int
+    as_json: bool = False
+    nodes: int = 0
+    spent: int = 0
+    first_line: int = 1
+    stack: list[_Frame] = field(default_factory=list)
+    anchors: dict[str, _Anchored | None] = field(default_factory=dict)
+
+    def build(self, text: str, *, first_line: int) -> Any:
+        """The text's first document, None if it has none."""
+        self.first_line = first_line
+        self.stack, self.anchors = [_Frame([], None, 0, 0)], {}
+        try:
+            for event in yaml.parse(text, Loader=_Loader):
+                self._take(event)
+                if isinstance(event, yaml.DocumentEndEvent):
+                    break
+        except yaml.MarkedYAMLError as error:
+            line = f"line {error.problem_mark.line + first_line}: " if error.problem_mark else ""
+            raise InvalidChart(f"{self.file}: {line}{error.problem or 'not valid YAML'}") from None
+        except yaml.YAMLError:
+            raise InvalidChart(f"{self.file}: holds characters that YAML does not allow") from None
+        root = self.stack[0].value
+        return root[0] if root else None
+
+    def _take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.ScalarEvent):
+            value, spent = self._scalar(event), len(event.value) + 2
+            self._charge(event, 1, spent)
+            if event.anchor:
+                self.anchors[event.anchor] = _Anchored(value, 1, spent, 0)
+            self._put(value, event)
+        elif isinstance(event, yaml.AliasEvent):
+            self._repeat(event)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._open(event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            frame = self.stack.pop()
+            if frame.anchor:
+                self.anchors[frame.anchor] = _Anchored(
+                    frame.value, self.nodes - frame.nodes, self.spent - frame.spent, frame.height + 1
+                )
+            self._put(frame.value, event, height=frame.height + 1)
+
+    def _repeat(self, event: yaml.AliasEvent) -> None:
+        known = self.anchors.get(event.anchor)
+        if known is None:
+            problem = "holds itself" if event.anchor in self.anchors else "is unknown"
+            raise self._invalid(event, f"the alias *{event.anchor} {problem}")
+        self._charge(event, known.nodes, known.spent)
+        self._check_depth(event, len(self.stack) - 1 + known.height)
+        self._put(known.value, event, height=known.height)
+
+    def _open(self, event: Any) -> None:
+        wanted = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+        if event.tag not in (None, "!", _CORE + wanted):
+            raise self._invalid(event, f"the tag {event.tag!r} is not accepted")
+        self._check_depth(event, len(self.stack))
+        frame = _Frame({} if wanted == "map" else [], event.anchor, self.nodes, self.spent)
+        self._charge(event, 1, 2)
+        if event.anchor:
+            self.anchors[event.anchor] = None
+        self.stack.append(frame)
+
+    def _put(self, value: Any, event: yaml.Event, *, height: int = 0) -> None:
+        frame = self.stack[-1]
+        frame.height = max(frame.height, height)
+        if isinstance(frame.value, list):
+            frame.value.append(self._as_json(value, event))
+        elif not frame.has_key:
+            merges = isinstance(event, yaml.ScalarEvent) and value == "<<" and event.implicit[0]
+            frame.key, frame.has_key = (None if merges else self._key(value, event)), True
+        else:
+            frame.has_key = False
+            if frame.key is not None:
+                frame.value[frame.key] = self._as_json(value, event)
+            else:
+                self._merge_key(frame.value, value, event)
+
+    def _merge_key(self, target: dict[str, Any], value: Any, event: yaml.Event) -> None:
+        """``<<``: lies over the keys before it and under those after it, as in the Go library."""
+        sources = reversed(value) if isinstance(value, list) else [value]
+        for source in sources:
+            if not isinstance(source, dict):
+                raise self._invalid(event, "'<<' wants a mapping or a list of mappings")
+            target.update(source)
+
+    def _key(self, value: Any, event: yaml.Event) -> str:
+        if isinstance(value, str):
+            return value
+        if value is None or isinstance(value, dict | list) or (isinstance(value, int) and value >= _EXACT):
+            raise self._invalid(event, "a key must be text, a number or a boolean")
+        return go_text(value)
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Any:
+        tag = event.tag
+        if tag is None or tag == "!":
+            return resolve(event.value) if event.implicit[0] else event.value
+        name = tag.removeprefix(_CORE)
+        if name not in _SCALAR_TAGS or name == tag:
+            raise self._invalid(event, f"the tag {tag!r} is not accepted")
+        if name == "str":
+            return event.value
+        value = resolve(event.value)
+        kind = "null" if value is None else type(value).__name__
+        if kind != name and (kind, name) != ("int", "float"):
+            raise self._invalid(event, f"{event.value[:20]!r} is no {name}")
+        return value
+
+    def _as_json(self, value: Any, event: yaml.Event) -> Any:
+        """A number as Helm's detour over JSON leaves it: whole ones as int, the others as float."""
+        if not self.as_json or type(value) not in (int, float):
+            return value
+        number = float(value)
+        if number - number != 0:
+            raise self._invalid(event, "JSON has no infinity and no NaN")
+        return int(number) if number.is_integer() and abs(number) < _EXACT else number
+
+    def _charge(self, event: yaml.Event, nodes: int, spent: int) -> None:
+        self.nodes += nodes
+        self.spent += spent
+        if self.nodes > _NODES:
+            raise self._invalid(event, f"more than {_NODES} values with every alias expanded, the limit")
+        if self.spent > self.max_bytes:
+            raise self._invalid(event, f"more than {self.max_bytes} bytes with every alias expanded, the limit")
+
+    def _check_depth(self, event: yaml.Event, depth: int) -> None:
+        if depth > _DEPTH:
+            raise self._invalid(event, f"nested more than {_DEPTH} deep, the limit")
+
+    def _invalid(self, event: yaml.Event, problem: str) -> InvalidChart:
+        return InvalidChart(f"{self.file}: line {event.start_mark.line + self.first_line}: {problem}")
+
+
+def resolve(text: str) -> Any:
+    """What a plain scalar stands for in the Go library: None, bool, int, float or str."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if text[0] != ".":
+        text_digits = text.replace("_", "")
+        number = _integer(text_digits)
+        if number is not None:
+            return number
+    else:
+        text_digits = text
+    if _FLOAT.fullmatch(text_digits):
+        value = float(text_digits)
+        return value if value - value == 0 else text
+    return text
+
+
+def _integer(digits: str) -> int | None:
+    """A signed 64-bit or, without sign, an unsigned 64-bit integer in any of Go's bases."""
+    matched = _INTEGER.fullmatch(digits)
+    if matched is None:
+        return None
+    sign, hexadecimal, binary, octal, decimal = matched.groups()
+    if decimal is not None:
+        if len(decimal) > _INT64_DIGITS:
+            return None
+        value = int(decimal)
+    else:
+        value = int(hexadecimal or binary or octal, 16 if hexadecimal else 2 if binary else 8)
+    if sign == "-":
+        return -value if value <= _EXACT else None
+    return value if value < (_EXACT if sign else 2 * _EXACT) else None

@@ -1,0 +1,352 @@
+"""Reads a chart's gzipped tar as a stream, and refuses what could cost more than the limits or land elsewhere.
+
+Helm's limits are per archive, so that a few KiB of archives inside archives become gigabytes. Here one
+``Budget`` is shared by an archive and all that lie in its ``charts/``, and every inflated byte is charged before
+it is looked at. The tar format is read by our own few lines, because a reader that follows every extension
+(sparse files, binary sizes, headers of any length) is exactly what an attacker writes for; what a chart never
+needs is refused by name. What must stay true: nothing here holds more than one file of at most ``file_bytes``
+per level of nesting, and a path that is accepted means the same file to Helm (``pkg/chart/loader/archive``).
+"""
+
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from pilothouse.errors import InvalidChart
+from pilothouse.settings import ChartLimits
+
+_BLOCK = 512
+_PIECE = 64 * 1024
+_ZERO_BLOCK = bytes(_BLOCK)
+#: Long names and extended attributes of real archives stay far below; Go's reader takes 1 MiB.
+_EXTENSION_BYTES = 64 * 1024
+#: One program run writes one member; parallel compressors write one per block.
+_MEMBERS = 1000
+_GZIP_MAGIC = b"\x1f\x8b"
+_OCTAL = re.compile(rb"[0-7]*")
+_DRIVE = re.compile(r"[A-Za-z]:(/|$)")
+#: What Helm opens as a subchart; it passes over names that begin with '_' or '.'.
+_NESTED = re.compile(r"(?:charts/[^/]+/)*charts/[^/_.][^/]*\.tgz")
+_REFUSED_TYPES = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a fifo",
+    b"7": "a contiguous file",
+    b"K": "a long link name",
+    b"S": "a sparse file",
+}
+#: Records of a pax header that change what an entry is; the rest is times, owners and attributes.
+_REFUSED_RECORDS = re.compile(rb"GNU\.sparse\.|SUN\.devm|linkpath$|size$|hdrcharset$")
+
+
+@dataclass
+class Budget:
+    """What the archive and everything nested in it may still cost together."""
+
+    limits: ChartLimits
+    unpacked: int = 0
+    entries: int = 0
+
+    def charge_bytes(self, count: int, *, archive: str) -> None:
+        """Counts inflated bytes; InvalidChart when the sum passes ``unpacked_bytes``."""
+        self.unpacked += count
+        if self.unpacked > self.limits.unpacked_bytes:
+            raise InvalidChart(
+                f"{archive}: unpacks to more than {self.limits.unpacked_bytes} bytes, "
+                "the limit for a chart with all archives in its charts/ folders"
+            )
+
+    def charge_entry(self, *, archive: str) -> None:
+        """Counts a file, folder or extension header; InvalidChart when there are more than ``files``."""
+        self.entries += 1
+        if self.entries > self.limits.files:
+            raise InvalidChart(
+                f"{archive}: holds more than {self.limits.files} files and folders, "
+                "the limit for a chart with all archives in its charts/ folders"
+            )
+
+
+@dataclass
+class Unpacked:
+    """An archive's file paths without the top folder, in its order, and the content of the files asked for."""
+
+    paths: list[str] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+def unpack(
+    source: BinaryIO, *, budget: Budget, keep: Callable[[str], bool], archive: str = "archive", depth: int = 0
+) -> Unpacked:
+    """The paths and the kept files of a gzipped tar that is safe to give to Helm, or InvalidChart.
+
+    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget;
+    ``archive`` names this one in error texts.
+    """
+    found = Unpacked()
+    seen: set[str] = set()
+    top: str | None = None
+    stream = _Gunzip(source, budget=budget, archive=archive)
+    for entry in _entries(stream, budget=budget, archive=archive):
+        folder, path = _split(entry.name, archive=archive)
+        if top is None:
+            top = folder
+        elif folder != top:
+            raise InvalidChart(f"{archive}: holds {folder!r} beside {top!r}; a chart archive has one top folder")
+        if entry.is_folder:
+            continue
+        if not path:
+            raise InvalidChart(f"{archive}: {entry.name!r} lies outside the chart's folder")
+        if path in seen:
+            raise InvalidChart(f"{archive}: holds {path!r} twice")
+        seen.add(path)
+        found.paths.append(path)
+        if _NESTED.fullmatch(path):
+            _check_nested(entry.read(), budget=budget, archive=f"{archive}: {path}", depth=depth + 1)
+        elif keep(path):
+            found.files[path] = entry.read()
+    if "Chart.yaml" not in seen:
+        raise InvalidChart(f"{archive}: no Chart.yaml in its top folder; pack the chart with 'helm package'")
+    return found
+
+
+def _check_nested(content: bytes, *, budget: Budget, archive: str, depth: int) -> None:
+    if depth > budget.limits.depth:
+        raise InvalidChart(f"{archive}: archives inside archives more than {budget.limits.depth} deep, the limit")
+    unpack(io.BytesIO(content), budget=budget, keep=lambda _: False, archive=archive, depth=depth)
+
+
+def _split(name: str, *, archive: str) -> tuple[str, str]:
+    """The top folder and the path below it, cleaned as Helm cleans it."""
+    if "\\" in name:
+        raise InvalidChart(f"{archive}: {name!r} holds a backslash; pack the chart with '/' between folders")
+    if name.startswith("/"):
+        raise InvalidChart(f"{archive}: {name!r} is an absolute path")
+    folder, *rest = name.split("/")
+    if folder == "Chart.yaml":
+        raise InvalidChart(f"{archive}: Chart.yaml is not in a folder; a chart archive has one top folder")
+    if ".." in (folder, *rest):
+        raise InvalidChart(f"{archive}: {name!r} leads out of the chart's folder")
+    path = "/".join(part for part in rest if part not in ("", "."))
+    if _DRIVE.match(path) or _DRIVE.match(folder):
+        raise InvalidChart(f"{archive}: {name!r} names a drive")
+    return folder, path
+
+
+class _Gunzip:
+    """Inflates a gzip stream piece by piece, charging the budget before a piece is used."""
+
+    def __init__(self, source: BinaryIO, *, budget: Budget, archive: str) -> None:
+        self._source = source
+        self._budget = budget
+        self._archive = archive
+        self._inflater: zlib._Decompress | None = zlib.decompressobj(wbits=31)
+        self._members = 1
+        self._pending = b""
+        self._buffer = bytearray()
+        first = source.read(_PIECE)
+        if not first:
+            raise InvalidChart(f"{archive}: empty")
+        if not first.startswith(_GZIP_MAGIC):
+            raise InvalidChart(f"{archive}: not a gzip file; pack the chart with 'helm package'")
+        self._pending = first
+
+    def read(self, size: int) -> bytes:
+        """Exactly ``size`` bytes, or fewer at the end of the stream."""
+        while len(self._buffer) < size:
+            piece = self._piece()
+            if not piece:
+                break
+            self._buffer += piece
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def read_exactly(self, size: int) -> bytes:
+        """``size`` bytes, or InvalidChart."""
+        data = self.read(size)
+        if len(data) < size:
+            raise InvalidChart(f"{self._archive}: the tar ends in the middle of a file; upload it again")
+        return data
+
+    def skip(self, size: int) -> None:
+        """Reads and forgets ``size`` bytes."""
+        while size:
+            size -= len(self.read_exactly(min(size, _PIECE)))
+
+    def expect_zeros_to_end(self) -> None:
+        """Reads to the end of the source; padding is fine, anything else is InvalidChart."""
+        while piece := self.read(_PIECE):
+            if piece.count(0) != len(piece):
+                raise InvalidChart(f"{self._archive}: holds data after the end of the tar")
+
+    def _piece(self) -> bytes:
+        """The next inflated piece; empty at the end."""
+        while self._inflater is not None:
+            data = self._pending or self._source.read(_PIECE)
+            try:
+                piece = self._inflater.decompress(data, _PIECE)
+            except zlib.error as error:
+                raise InvalidChart(f"{self._archive}: the gzip data is damaged; upload it again") from error
+            self._pending = self._inflater.unconsumed_tail
+            if self._inflater.eof:
+                self._next_member(self._inflater.unused_data)
+            elif not data and not piece:
+                raise InvalidChart(f"{self._archive}: the gzip data ends too early; upload it again")
+            if piece:
+                self._budget.charge_bytes(len(piece), archive=self._archive)
+                return piece
+        return b""
+
+    def _next_member(self, rest: bytes) -> None:
+        """Goes on with the member that follows, as Go's reader does, or ends the stream."""
+        rest = rest or self._source.read(_PIECE)
+        if len(rest) == 1:
+            rest += self._source.read(_PIECE)
+        if rest.startswith(_GZIP_MAGIC):
+            self._members += 1
+            if self._members > _MEMBERS:
+                raise InvalidChart(f"{self._archive}: more than {_MEMBERS} gzip members")
+            self._inflater, self._pending = zlib.decompressobj(wbits=31), rest
+            return
+        while rest:
+            if rest.count(0) != len(rest):
+                raise InvalidChart(f"{self._archive}: holds data after the end of the gzip data")
+            rest = self._source.read(_PIECE)
+        self._inflater, self._pending = None, b""
+
+
+@dataclass
+class _Entry:
+    """One file or folder; ``read`` may be called once, before the next entry is asked for."""
+
+    name: str
+    is_folder: bool
+    size: int
+    stream: _Gunzip
+    left: int = 0
+
+    def __post_init__(self) -> None:
+        self.left = self.size
+
+    def read(self) -> bytes:
+        """The file's content."""
+        self.left = 0
+        return self.stream.read_exactly(self.size)
+
+
+def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entry]:
+    """Files and folders in order; reads the stream to its end."""
+    long_name: bytes | None = None
+    while (header := stream.read(_BLOCK)) and header != _ZERO_BLOCK:
+        budget.charge_entry(archive=archive)
+        if len(header) < _BLOCK:
+            raise InvalidChart(f"{archive}: not a whole tar; upload it again")
+        _check_sum(header, archive=archive)
+        kind, size = header[156:157], _octal(header[124:136], archive=archive)
+        if kind in (b"x", b"g", b"L"):
+            name = _read_extension(stream, kind=kind, size=size, archive=archive)
+            if name is not None:
+                if long_name is not None:
+                    raise InvalidChart(f"{archive}: an entry with two long names")
+                long_name = name
+            continue
+        name = _text(_header_name(header, archive=archive) if long_name is None else long_name, archive=archive)
+        long_name = None
+        yield (entry := _entry(stream, name=name, kind=kind, size=size, budget=budget, archive=archive))
+        stream.skip(entry.left)
+        stream.skip(-size % _BLOCK)
+    if long_name is not None:
+        raise InvalidChart(f"{archive}: ends after an extension header")
+    if header:
+        stream.expect_zeros_to_end()
+
+
+def _entry(stream: _Gunzip, *, name: str, kind: bytes, size: int, budget: Budget, archive: str) -> _Entry:
+    if kind not in (b"0", b"\0", b"5"):
+        what = _REFUSED_TYPES.get(kind, f"an entry of type {kind!r}")
+        raise InvalidChart(f"{archive}: {name!r} is {what}; a chart archive holds plain files and folders only")
+    is_folder = kind == b"5" or name.endswith("/")
+    if is_folder and size:
+        raise InvalidChart(f"{archive}: the folder {name!r} has content")
+    if size > budget.limits.file_bytes:
+        raise InvalidChart(
+            f"{archive}: {name!r} has {size} bytes; the limit for one file is {budget.limits.file_bytes}"
+        )
+    return _Entry(name=name, is_folder=is_folder, size=size, stream=stream)
+
+
+def _read_extension(stream: _Gunzip, *, kind: bytes, size: int, archive: str) -> bytes | None:
+    """The name that a pax or GNU header gives to the next entry, if it gives one."""
+    if size > _EXTENSION_BYTES:
+        raise InvalidChart(f"{archive}: a tar extension header of {size} bytes; the limit is {_EXTENSION_BYTES}")
+    data = stream.read_exactly(size)
+    stream.skip(-size % _BLOCK)
+    if kind == b"L":
+        return data.split(b"\0", 1)[0]
+    # A global header holds for no entry in Go's reader, so it must hold for none here.
+    return _pax_path(data, archive=archive) if kind == b"x" else None
+
+
+def _pax_path(data: bytes, *, archive: str) -> bytes | None:
+    """The ``path`` among records of the form ``LENGTH KEY=VALUE\\n``."""
+    path: bytes | None = None
+    start = 0
+    while start < len(data):
+        space = data.find(b" ", start, start + 8)
+        digits = data[start:space] if space > 0 else b""
+        end = start + int(digits) if digits.isdigit() else 0
+        if end <= space + 1 or end > len(data) or data[end - 1 : end] != b"\n":
+            raise InvalidChart(f"{archive}: a damaged pax header")
+        key, equals, value = data[space + 1 : end - 1].partition(b"=")
+        if not equals or _REFUSED_RECORDS.match(key):
+            shown = key[:40].decode("ascii", "replace")
+            raise InvalidChart(
+                f"{archive}: the pax record {shown!r} is not accepted; pack the chart with 'helm package'"
+            )
+        if key == b"path":
+            path = value
+        start = end
+    return path
+
+
+def _check_sum(header: bytes, *, archive: str) -> None:
+    stated = _octal(header[148:156], archive=archive)
+    blanked = header[:148] + b" " * 8 + header[156:]
+    unsigned = sum(blanked)
+    # Old writers summed signed bytes.
+    if stated not in (unsigned, unsigned - 256 * sum(map((127).__lt__, blanked))):
+        raise InvalidChart(f"{archive}: not a tar, or a damaged one (wrong header checksum)")
+
+
+def _octal(text: bytes, *, archive: str) -> int:
+    """A number field; the binary form is for sizes that no chart has."""
+    digits = text.strip(b" \0")
+    if not _OCTAL.fullmatch(digits):
+        raise InvalidChart(f"{archive}: not a tar, or a damaged one (a size or checksum is not octal)")
+    return int(digits or b"0", 8)
+
+
+def _header_name(header: bytes, *, archive: str) -> bytes:
+    """The name of a header block; only the ustar form knows a prefix."""
+    name = header[:100].split(b"\0", 1)[0]
+    if header[257:263] == b"ustar\0":
+        if header[508:512] == b"tar\0":
+            raise InvalidChart(f"{archive}: written in star's own tar format; pack the chart with 'helm package'")
+        prefix = header[345:500].split(b"\0", 1)[0]
+        return prefix + b"/" + name if prefix else name
+    return name
+
+
+def _text(name: bytes, *, archive: str) -> str:
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        raise InvalidChart(f"{archive}: the file name {name!r} is not UTF-8") from None
+    if not text or not all(map(str.isprintable, text)):
+        raise InvalidChart(f"{archive}: the file name {text!r} is empty or holds control characters")
+    return text

@@ -1,0 +1,72 @@
+"""Passwords and access keys: made from the system's randomness, passwords kept only as argon2id hashes.
+
+Hashing takes tens of milliseconds of CPU on purpose: call it in a thread when an event loop is near.
+"""
+
+import os
+import secrets
+import string
+from collections.abc import Callable
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+from pilothouse.errors import InvalidRequest
+
+#: One of the equal-strength parameter sets of the OWASP Password Storage Cheat Sheet, the one with 12 MiB:
+#: a burst of log-ins must not take the memory that engine children need.
+_HASHER: Final = PasswordHasher(time_cost=3, memory_cost=12 * 1024, parallelism=1, hash_len=32, salt_len=16)
+_SALT_BYTES: Final = 16
+_LONGEST: Final = 1024
+
+_READABLE: Final = "".join(c for c in string.ascii_letters + string.digits if c not in "0O1lI")
+
+Choice = Callable[[str], str]
+
+
+def hash_password(password: str, *, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
+    """An argon2id hash in PHC string form, with a salt of its own; raises InvalidRequest if it cannot be a password."""
+    encoded = _encode(password)
+    if encoded is None or not encoded:
+        raise InvalidRequest(f"the password must be text of 1 to {_LONGEST} UTF-8 bytes")
+    return _HASHER.hash(encoded, salt=random_bytes(_SALT_BYTES))
+
+
+def verify_password(password: str, password_hash: str) -> bool:
+    """True only if the hash was made of this password; False also for a damaged hash, so that it locks out."""
+    encoded = _encode(password)
+    if encoded is None:
+        return False
+    try:
+        return _HASHER.verify(password_hash, encoded)
+    except (Argon2Error, InvalidHashError):
+        return False
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """True if the hash was made with other parameters than today's; hash anew at the next log-in."""
+    return _HASHER.check_needs_rehash(password_hash)
+
+
+def generate_password(choice: Choice = secrets.choice) -> str:
+    """24 letters and digits (140 bits), without the ones that people confuse."""
+    return "".join(choice(_READABLE) for _ in range(24))
+
+
+def generate_access_key(choice: Choice = secrets.choice) -> str:
+    """Exactly 20 of ``A-Z0-9``: the vendor's Java SDK derives keys from a fixed buffer of that size."""
+    return "".join(choice(string.ascii_uppercase + string.digits) for _ in range(20))
+
+
+def generate_secret_key(choice: Choice = secrets.choice) -> str:
+    """Exactly 40 of ``A-Za-z0-9``, the vendor's form (about 238 bits)."""
+    return "".join(choice(string.ascii_letters + string.digits) for _ in range(40))
+
+
+def _encode(password: str) -> bytes | None:
+    try:
+        encoded = password.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
+        return None
+    return encoded if len(encoded) <= _LONGEST else None

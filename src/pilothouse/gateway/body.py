@@ -1,0 +1,156 @@
+"""The whole body of a request, read before anything acts on it: counted, hashed, and kept for the application.
+
+Every request is read to its end, GET and DELETE too: the vendor's Node SDK sends and signs ``{}`` with a GET, and
+its Java SDK sends every body chunked, without a length. What is over ``memory_bytes`` lies in an unnamed temporary
+file. A refusal while a body is still coming is answered at once, and what comes is thrown away for a while:
+closing a connection that has unread data makes the peer's kernel discard the answer.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from tempfile import SpooledTemporaryFile
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from pilothouse.gateway.errors import BAD_REQUEST, BODY_STALLED, BODY_TOO_LARGE, GatewayError
+
+_REPLAY_BYTES: Final = 64 * 1024
+_STALL_SECONDS: Final = 60.0  # between two pieces of a body; the SDKs' own write timeouts are longer
+_LENGTH_DIGITS: Final = 20  # int() of a number of a million digits is an attack of its own
+_LINGER_SECONDS: Final = 10.0
+_LINGER_BYTES: Final = 64 * 1024 * 1024
+
+
+class ClientGoneError(Exception):
+    """The caller closed the connection before its request was complete; there is nobody to answer."""
+
+
+class Body:
+    """One body that has arrived completely; ``digest`` is lower-case hex."""
+
+    def __init__(self, spool: "SpooledTemporaryFile[bytes]", *, size: int, digest: str) -> None:
+        self._spool = spool
+        self.size = size
+        self.digest = digest
+
+    def replay(self, receive: Receive) -> Receive:
+        """A ``receive`` that gives the body in pieces of 64 KiB, and after it what the server has to say."""
+        left = self.size
+        done = False
+        self._spool.seek(0)
+
+        async def replayed() -> Message:
+            nonlocal left, done
+            if done:
+                return await receive()
+            piece = self._spool.read(min(left, _REPLAY_BYTES))
+            left -= len(piece)
+            done = left == 0
+            return {"type": "http.request", "body": piece, "more_body": not done}
+
+        return replayed
+
+    def close(self) -> None:
+        """Frees the memory or the temporary file."""
+        self._spool.close()
+
+
+def expects_body(scope: Scope) -> bool:
+    """True if the headers announce a body (RFC 9112, section 6.3)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
+
+
+def check_length(scope: Scope, *, limit: int) -> None:
+    """Refuses a request whose Content-Length is over the limit, before any of its body is read."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+                raise GatewayError(BAD_REQUEST, "Content-Length is not a number of bytes")
+            _check_size(int(value), limit)
+
+
+async def read_body(
+    receive: Receive, *, limit: int, memory_bytes: int, hash_name: str = "sha256", stall_seconds: float = _STALL_SECONDS
+) -> Body:
+    """The complete body, at most ``limit`` bytes of it; close it when the response is finished.
+
+    Raises GatewayError (too large, or nothing came for ``stall_seconds``) and ClientGoneError.
+    """
+    spool: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - Body closes it
+    digest = hashlib.new(hash_name)
+    size, more = 0, True
+    try:
+        while more:
+            piece, more = await _next_piece(receive, stall_seconds)
+            size += len(piece)
+            _check_size(size, limit)
+            digest.update(piece)
+            spool.write(piece)
+    except BaseException:
+        spool.close()
+        raise
+    return Body(spool, size=size, digest=digest.hexdigest())
+
+
+async def refuse_unread(
+    response: Response,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    linger_seconds: float = _LINGER_SECONDS,
+) -> None:
+    """Answers while the body may still be coming: the client gets the answer, and then the connection closes.
+
+    The rest is thrown away up to a limit of time and bytes, because most clients send everything before they read.
+    """
+    response.headers["connection"] = "close"
+    held: list[Message] = []
+
+    async def send_all_but_the_end(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            held.append({"type": "http.response.body", "body": b"", "more_body": False})
+            message = {**message, "more_body": True}
+        await send(message)
+
+    await response(scope, receive, send_all_but_the_end)
+    await _discard(receive, until=monotonic() + linger_seconds, monotonic=monotonic)
+    for message in held:
+        await send(message)
+
+
+async def _discard(receive: Receive, *, until: float, monotonic: Callable[[], float]) -> None:
+    left = _LINGER_BYTES
+    while left > 0 and (seconds := until - monotonic()) > 0:
+        try:
+            message = await asyncio.wait_for(receive(), seconds)
+        except TimeoutError:
+            return
+        left -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
+async def _next_piece(receive: Receive, stall_seconds: float) -> tuple[bytes, bool]:
+    """The next piece, and whether more will come."""
+    try:
+        async with asyncio.timeout(stall_seconds):
+            message = await receive()
+    except TimeoutError:
+        raise GatewayError(BODY_STALLED, f"no part of the body came for {stall_seconds:.0f} s") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise GatewayError(BODY_TOO_LARGE, f"at most {limit} bytes are taken")

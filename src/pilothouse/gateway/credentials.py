@@ -1,0 +1,229 @@
+"""Who is calling: nothing behind this layer runs for a request that does not prove it.
+
+The proof is made in two steps, because a signature covers the body: what the headers alone give away (no
+credentials, an unknown access key, a stale date) is refused before a byte of the body is read; then the body is
+read, and the signature is verified over all of it.
+
+Source: CCE API reference, "Calling APIs: Authentication"; API Request Signing Guide.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeVar
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pilothouse.auth.signing import SCHEMES, Signature, SignedRequest, check_headers, parse_authorization, verify
+from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
+from pilothouse.gateway import errors
+from pilothouse.gateway.body import (
+    Body,
+    ClientGoneError,
+    check_length,
+    expects_body,
+    read_body,
+    refuse_unread,
+)
+from pilothouse.gateway.errors import GatewayError, error_response
+from pilothouse.settings import Settings
+
+_LONGEST_URI: Final = 32 * 1024
+_LONGEST_HEADER: Final = 32 * 1024
+_ALL_HEADERS: Final = 128 * 1024
+
+
+class KnownKey(Protocol):
+    """An enabled access key; what else it carries is the authenticator's business."""
+
+    @property
+    def secret_key(self) -> str:
+        """The secret in the clear."""
+        ...
+
+
+class Caller(Protocol):
+    """Who calls, in which project."""
+
+    @property
+    def project_id(self) -> str:
+        """The project that the request acts in."""
+        ...
+
+
+K = TypeVar("K", bound=KnownKey)
+
+
+class Authenticator(Protocol[K]):
+    """Knows access keys and projects."""
+
+    async def find_key(self, access_key: str, /) -> K | None:
+        """The holder of an enabled access key, else None."""
+        ...
+
+    async def select_project(self, known: K, project_id: str | None, /) -> Caller:
+        """The caller in that project, or in the key's own one.
+
+        Raises NotFound or Forbidden if the key may not use the project. It is asked only about proven keys.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim(Generic[K]):
+    """What the headers claim, with the key that must prove it."""
+
+    signature: Signature
+    known: K
+    made_at: datetime
+
+
+class Credentials(Generic[K]):
+    """Lets through what is public and what is signed; the rest is answered here.
+
+    For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (SHA-256, lower
+    hex) and ``body_size``, and ``receive`` gives the body again. A public request may be as large as
+    ``memory_body_bytes``: strangers do not get to fill the disk.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        authenticator: Authenticator[K],
+        is_public: Callable[[str, str], bool],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``is_public`` takes method and decoded path; ``clock`` gives the time with its zone."""
+        self._app = app
+        self._settings = settings
+        self._authenticator = authenticator
+        self._is_public = is_public
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; everything that is not HTTP (the process's lifespan) passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        body: Body | None = None
+        try:
+            check_head(scope)
+            claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope)
+            body = await self._read(scope, receive, claim)
+            if claim is not None:
+                scope["state"]["caller"] = await self._prove(scope, claim, body)
+            await self._app(scope, body.replay(receive), send)
+        except ClientGoneError:
+            return
+        except GatewayError as refusal:
+            request_id = errors.request_id(scope)
+            answer = error_response(refusal.code, request_id=request_id, detail=refusal.detail, headers=refusal.headers)
+            if body is None and expects_body(scope):
+                await refuse_unread(answer, scope, receive, send)
+            else:
+                await answer(scope, receive, send)
+        finally:
+            if body is not None:
+                body.close()
+
+    async def _claim(self, scope: Scope) -> _Claim[K]:
+        """The header-only half of the check."""
+        now = self._clock()
+        try:
+            signature = _signature(scope)
+            check_headers(scope["headers"], signature, now=now, skew_seconds=self._settings.clock_skew_seconds)
+        except NotAuthenticated as error:
+            raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
+        known = await self._authenticator.find_key(signature.access_key)
+        if known is None:
+            raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
+        return _Claim(signature, known, now)
+
+    async def _read(self, scope: Scope, receive: Receive, claim: _Claim[K] | None) -> Body:
+        settings = self._settings
+        limit = settings.body_bytes if claim is not None else min(settings.memory_body_bytes, settings.body_bytes)
+        check_length(scope, limit=limit)
+        hash_name = SCHEMES[claim.signature.scheme].hash_name if claim is not None else "sha256"
+        body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, hash_name=hash_name)
+        scope["state"]["body_digest"] = body.digest
+        scope["state"]["body_size"] = body.size
+        return body
+
+    async def _prove(self, scope: Scope, claim: _Claim[K], body: Body) -> Caller:
+        """The other half: the signature over everything, then the project."""
+        request = SignedRequest(
+            method=scope["method"],
+            raw_path=_raw_path(scope),
+            query_string=scope["query_string"],
+            headers=scope["headers"],
+            body_digest=body.digest,
+            body_empty=body.size == 0,
+        )
+        try:
+            verify(
+                request,
+                claim.signature,
+                secret_key=claim.known.secret_key,
+                # The time at which the headers came: a slow upload does not make its own signature stale.
+                now=claim.made_at,
+                skew_seconds=self._settings.clock_skew_seconds,
+            )
+            return await self._authenticator.select_project(claim.known, _project_id(scope))
+        except NotAuthenticated as error:
+            raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
+        except (Forbidden, NotFound) as error:
+            raise GatewayError(errors.PROJECT_UNAVAILABLE, str(error)) from None
+        except Busy as error:
+            retry = {"Retry-After": str(error.retry_after_seconds)}
+            raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None
+
+
+def check_head(scope: Scope) -> None:
+    """Refuses a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
+    if len(_raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
+        raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
+    total = 0
+    for name, value in scope["headers"]:
+        length = len(name) + len(value)
+        total += length
+        if length > _LONGEST_HEADER:
+            shown = name[:100].decode("latin-1")
+            raise GatewayError(errors.HEADERS_TOO_LARGE, f"{shown} is over {_LONGEST_HEADER} bytes")
+    if total > _ALL_HEADERS:
+        raise GatewayError(errors.HEADERS_TOO_LARGE, f"all together are over {_ALL_HEADERS} bytes")
+
+
+def _signature(scope: Scope) -> Signature:
+    given = _values(scope, b"authorization")
+    has_token = bool(_values(scope, b"x-auth-token"))
+    if not given:
+        raise NotAuthenticated("decrypt token fail" if has_token else "x-auth-token not found")
+    if len(given) > 1:
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
+    try:
+        return parse_authorization(given[0])
+    except NotAuthenticated:
+        # A preset Authorization of any text is how the vendor's SDKs are made to send a token instead of signing.
+        if has_token:
+            raise NotAuthenticated("decrypt token fail") from None
+        raise
+
+
+def _project_id(scope: Scope) -> str | None:
+    given = _values(scope, b"x-project-id")
+    if len(given) > 1:
+        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id is given {len(given)} times; send it once")
+    return given[0] or None if given else None
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.strip().decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _raw_path(scope: Scope) -> bytes:
+    raw: bytes | None = scope.get("raw_path")
+    return raw if raw is not None else quote(scope["path"]).encode("ascii")

@@ -1,0 +1,99 @@
+"""The answers given before a route is reached, in the shape of the vendor's API gateway.
+
+Every one is a JSON object that holds code and message in both spellings: the Python and Go SDKs read
+``errorCode``/``errorMessage``, Java and Node ``error_code``/``error_msg``, and none of them survives an error
+that is not JSON.
+
+Source: Huawei Cloud APIG user guide, "Error Codes"; CCE API reference, "Error Codes".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+_LONGEST_ECHO: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCode:
+    """One kind of refusal: HTTP status, the vendor's code, and the text that a detail follows."""
+
+    status: int
+    code: str
+    message: str
+
+
+BAD_REQUEST: Final = GatewayCode(400, "APIGW.0201", "Bad request")
+NOT_AUTHENTICATED: Final = GatewayCode(401, "APIGW.0301", "Incorrect IAM authentication information")
+PROJECT_UNAVAILABLE: Final = GatewayCode(403, "APIGW.0310", "The project is unavailable")
+NO_SUCH_API: Final = GatewayCode(404, "APIGW.0101", "The API does not exist or has not been published")
+BODY_STALLED: Final = GatewayCode(408, "APIGW.0201", "Request timed out")
+BODY_TOO_LARGE: Final = GatewayCode(413, "APIGW.0201", "Request body too large")
+URI_TOO_LONG: Final = GatewayCode(414, "APIGW.0201", "Request URI too long")
+THROTTLED: Final = GatewayCode(429, "APIGW.0308", "The throttling threshold has been reached")
+HEADERS_TOO_LARGE: Final = GatewayCode(494, "APIGW.0201", "Request headers too large")
+INTERNAL: Final = GatewayCode(500, "CCE.01500001", "Internal error")
+
+
+class GatewayError(Exception):
+    """The request ends here, with this code; ``detail`` is shown to the caller."""
+
+    def __init__(self, code: GatewayCode, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{code.message}: {detail}" if detail else code.message)
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+
+
+def error_body(code: GatewayCode, *, request_id: str, detail: str = "") -> bytes:
+    """The JSON object of a refusal: code and message in both spellings, and the request's id."""
+    message = f"{code.message}: {detail}" if detail else f"{code.message}."
+    return orjson.dumps(
+        {
+            "error_code": code.code,
+            "error_msg": message,
+            "errorCode": code.code,
+            "errorMessage": message,
+            "request_id": request_id,
+        }
+    )
+
+
+def error_response(
+    code: GatewayCode, *, request_id: str, detail: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """The complete response of a refusal; the request-id middleware adds ``X-Request-Id``."""
+    return Response(
+        error_body(code, request_id=request_id, detail=detail),
+        status_code=code.status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+async def route_not_found(request: Request, _error: Exception) -> Response:
+    """Answers 404 APIGW.0101; the exception handler for both 404 and 405, which the vendor does not tell apart."""
+    called = f"{request.method} {request.scope['path']}"[:_LONGEST_ECHO]
+    return error_response(NO_SUCH_API, request_id=request_id(request.scope), detail=called)
+
+
+async def internal_error(request: Request, _error: Exception) -> Response:
+    """Answers 500 CCE.01500001 without a word of the cause; the exception handler for ``Exception``.
+
+    Starlette raises the exception again after this answer, and the request-id middleware logs it.
+    """
+    return error_response(INTERNAL, request_id=request_id(request.scope), detail=see_the_log(request_id(request.scope)))
+
+
+def see_the_log(request_id_: str) -> str:
+    """What a caller is told about a failure whose cause only the operator may read."""
+    return f"the server's log has the cause under request id {request_id_}"
+
+
+def request_id(scope: Mapping[str, Any]) -> str:
+    """The id that the request-id middleware gave this request; empty outside of it."""
+    return str(scope.get("state", {}).get("request_id", ""))
