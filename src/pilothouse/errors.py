@@ -109,3 +109,7 @@ class SealBroken(PilothouseError):
 
 class DatabaseUnavailable(PilothouseError):
     """PostgreSQL cannot be reached or started; the message says what was tried and what to do."""
+
+
+class CorruptRelease(PilothouseError):
+    """A release Secret that cannot be read as one: damaged, hostile, or not written by Helm."""

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 from pilothouse.services.clusters import Cluster, Clusters
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
 class RegisterCluster(BaseModel):
@@ -47,7 +47,7 @@ def routes(clusters: Clusters) -> APIRouter:
     @router.get("", response_model=list[ClusterView])
     async def list_clusters(request: Request) -> Response:
         """The project's clusters by name."""
-        return json_response([_view(cluster) for cluster in await clusters.list(caller_of(request))])
+        return json_response([_view(cluster) for cluster in await clusters.list_clusters(caller_of(request))])
 
     @router.get("/{cluster_id}", response_model=ClusterView)
     async def show_cluster(request: Request, cluster_id: str) -> Response:

@@ -29,9 +29,9 @@ _VERSION = re.compile(
 _READMES = frozenset({"readme.md", "readme.txt", "readme"})
 _KEPT = frozenset({"Chart.yaml", "values.yaml", "requirements.yaml"})
 #: The fields that Helm fills from Chart.yaml; Go's JSON reader finds them in any case of letters.
-_FIELDS = frozenset(
-    "name home sources version description keywords maintainers icon apiVersion condition tags appVersion "
-    "deprecated annotations kubeVersion dependencies type".split()
+_FIELDS = (
+    *("name", "home", "sources", "version", "description", "keywords", "maintainers", "icon", "apiVersion"),
+    *("condition", "tags", "appVersion", "deprecated", "annotations", "kubeVersion", "dependencies", "type"),
 )
 _FOLDED_FIELDS = {name.casefold(): name for name in _FIELDS}
 

@@ -77,24 +77,20 @@ def go_text(value: float | bool) -> str:  # noqa: FBT001
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124
-        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}[str(value)]
-    try:
-        short = struct.unpack("f", struct.pack("f", value))[0]
-    except OverflowError:
-        return ".inf" if value > 0 else "-.inf"
-    scientific = next(
-        text for digits in range(9) if float(text := f"{value:.{digits}e}") == value or _same(text, short)
-    )
+    short = _single(value)
+    if short - short != 0:
+        return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}[str(short)]
+    scientific = next(text for digits in range(9) if _single(float(text := f"{short:.{digits}e}")) == short)
     mantissa, exponent = scientific.split("e")
     if -4 <= int(exponent) < 6:  # noqa: PLR2004
         places = max(0, len(mantissa.lstrip("-").replace(".", "")) - 1 - int(exponent))
         return f"{float(scientific):.{places}f}"
-    return f"{mantissa}e{exponent}"
+    return scientific
 
 
-def _same(text: str, short: float) -> bool:
-    return bool(struct.unpack("f", struct.pack("f", float(text)))[0] == short)
+def _single(value: float) -> float:
+    """The nearest 32-bit float; infinite where there is none."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
 def _decode(data: bytes, *, file: str) -> str:
@@ -206,10 +202,11 @@ class _Builder:
             self._put(frame.value, event, height=frame.height + 1)
 
     def _repeat(self, event: yaml.AliasEvent) -> None:
-        known = self.anchors.get(event.anchor)
+        name = event.anchor or ""
+        known = self.anchors.get(name)
         if known is None:
-            problem = "holds itself" if event.anchor in self.anchors else "is unknown"
-            raise self._invalid(event, f"the alias *{event.anchor} {problem}")
+            problem = "holds itself" if name in self.anchors else "is unknown"
+            raise self._invalid(event, f"the alias *{name} {problem}")
         self._charge(event, known.nodes, known.spent)
         self._check_depth(event, len(self.stack) - 1 + known.height)
         self._put(known.value, event, height=known.height)
@@ -257,8 +254,10 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         tag = event.tag
-        if tag is None or tag == "!":
+        if tag is None:
             return resolve(event.value) if event.implicit[0] else event.value
+        if tag == "!":
+            return event.value
         name = tag.removeprefix(_CORE)
         if name not in _SCALAR_TAGS or name == tag:
             raise self._invalid(event, f"the tag {tag!r} is not accepted")
@@ -292,7 +291,8 @@ class _Builder:
             raise self._invalid(event, f"nested more than {_DEPTH} deep, the limit")
 
     def _invalid(self, event: yaml.Event, problem: str) -> InvalidChart:
-        return InvalidChart(f"{self.file}: line {event.start_mark.line + self.first_line}: {problem}")
+        line = event.start_mark.line if event.start_mark else 0
+        return InvalidChart(f"{self.file}: line {line + self.first_line}: {problem}")
 
 
 def resolve(text: str) -> Any:

@@ -249,11 +249,10 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
         _check_sum(header, archive=archive)
         kind, size = header[156:157], _octal(header[124:136], archive=archive)
         if kind in (b"x", b"g", b"L"):
-            name = _read_extension(stream, kind=kind, size=size, archive=archive)
-            if name is not None:
-                if long_name is not None:
-                    raise InvalidChart(f"{archive}: an entry with two long names")
-                long_name = name
+            given = _read_extension(stream, kind=kind, size=size, archive=archive)
+            if given is not None and long_name is not None:
+                raise InvalidChart(f"{archive}: an entry with two long names")
+            long_name = given if given is not None else long_name
             continue
         name = _text(_header_name(header, archive=archive) if long_name is None else long_name, archive=archive)
         long_name = None
@@ -293,7 +292,7 @@ def _read_extension(stream: _Gunzip, *, kind: bytes, size: int, archive: str) ->
 
 
 def _pax_path(data: bytes, *, archive: str) -> bytes | None:
-    """The ``path`` among records of the form ``LENGTH KEY=VALUE\\n``."""
+    """The ``path`` among records, each of them length, blank, key, equals sign, value and newline."""
     path: bytes | None = None
     start = 0
     while start < len(data):

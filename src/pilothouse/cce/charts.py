@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from pilothouse.cce.models import ChartParameters, chart_resp
-from pilothouse.web.requests import caller_of, json_response, parse_json, request_id_of
 from pilothouse.errors import InvalidRequest, UnsupportedContentType
 from pilothouse.services.charts import Charts, UploadOptions
+from pilothouse.web.requests import caller_of, json_response, parse_json, request_id_of
 
 
 def routes(charts: Charts) -> APIRouter:
@@ -29,7 +29,7 @@ def routes(charts: Charts) -> APIRouter:
 
     @router.get("")
     async def list_charts(request: Request) -> Response:
-        return json_response([chart_resp(row) for row in await charts.list(caller_of(request))])
+        return json_response([chart_resp(row) for row in await charts.list_charts(caller_of(request))])
 
     @router.get("/{chart_id}")
     async def show_chart(request: Request, chart_id: str) -> Response:

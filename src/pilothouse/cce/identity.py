@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from pilothouse.web.requests import caller_of, json_response
 from pilothouse.services.identity import Identity
 from pilothouse.store.identity import ProjectRow
+from pilothouse.web.requests import caller_of, json_response
 
 
 def routes(identity: Identity) -> APIRouter:

@@ -1,16 +1,15 @@
 """Release management of the CCE API: create, show, list."""
 
-from typing import get_args
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
 from pilothouse.cce.models import CreateReleaseReqBody, release_resp
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 from pilothouse.errors import InvalidRequest
-from pilothouse.services.orders import Wait
+from pilothouse.services.orders import Wait, as_wait
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 _LONGEST_TIMEOUT = 24 * 3600
 
@@ -30,7 +29,7 @@ def routes(releases: Releases, view: ReleaseView, *, zone: ZoneInfo) -> APIRoute
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
-        found = await view.list(
+        found = await view.list_releases(
             caller_of(request),
             cluster_id,
             namespace=request.query_params.get("namespace") or None,
@@ -68,10 +67,10 @@ def _wait(request: Request) -> Wait | None:
     text = request.headers.get("x-pilothouse-wait", "").strip().lower()
     if not text:
         return None
-    for wait in get_args(Wait):
-        if text == wait:
-            return wait  # type: ignore[no-any-return]  # get_args is untyped
-    raise InvalidRequest(f"X-Pilothouse-Wait: {text!r} is not one of none, hooks, ready")
+    try:
+        return as_wait(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"X-Pilothouse-Wait: {error}") from error
 
 
 def _timeout(request: Request) -> int | None:

@@ -13,7 +13,7 @@ from pilothouse.settings import ChartLimits
 from pilothouse.store import audit
 from pilothouse.store import charts as store
 from pilothouse.store.charts import ChartRow
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Charts:
             )
         return row
 
-    async def list(self, caller: Caller) -> list[ChartRow]:
+    async def list_charts(self, caller: Caller) -> list[ChartRow]:
         """The project's charts, newest first."""
         async with self._database.transaction() as tx:
             return await store.list_charts(tx, project_id=caller.project_id)
@@ -85,7 +85,7 @@ class Charts:
             raise NotFound(f"chart {chart_id!r} does not exist in this project")
         return row
 
-    async def _check_room(self, tx: store.Transaction, caller: Caller, chart: ChartArchive, *, override: bool) -> None:
+    async def _check_room(self, tx: Transaction, caller: Caller, chart: ChartArchive, *, override: bool) -> None:
         taken = await store.find_chart_version(tx, project_id=caller.project_id, name=chart.name, version=chart.version)
         if taken is not None and not override:
             raise AlreadyExists(

@@ -84,7 +84,7 @@ class Clusters:
             )
         return _cluster(row)
 
-    async def list(self, caller: Caller) -> list[Cluster]:
+    async def list_clusters(self, caller: Caller) -> list[Cluster]:
         """The project's clusters by name."""
         async with self._database.transaction() as tx:
             return [_cluster(row) for row in await store.list_clusters(tx, project_id=caller.project_id)]

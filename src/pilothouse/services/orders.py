@@ -6,8 +6,18 @@ from typing import Any, Literal
 import orjson
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import InvalidRequest
 
 Wait = Literal["none", "hooks", "ready"]
+
+
+def as_wait(text: str) -> Wait:
+    """The text as a Wait; raises InvalidRequest for any other word."""
+    wait: Wait
+    for wait in ("none", "hooks", "ready"):
+        if text == wait:
+            return wait
+    raise InvalidRequest(f"{text!r} is not one of none, hooks, ready")
 
 
 @dataclass(frozen=True)
@@ -29,23 +39,6 @@ def seal_order(order: InstallOrder, *, keys: MasterKeys, operation_id: str) -> b
 def open_order(sealed: bytes, *, keys: MasterKeys, operation_id: str) -> InstallOrder:
     """The order of the operation; raises SealBroken for another operation's or a damaged one."""
     return InstallOrder(**orjson.loads(keys.unseal(sealed, context=_context(operation_id))))
-
-
-def merge_values(chart: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The caller's values laid over the chart's: maps merge, everything else replaces, null removes the key.
-
-    What ``helm get values --all`` prints (Helm ``pkg/chart/common/util/coalesce.go``).
-    """
-    merged = dict(chart)
-    for key, value in own.items():
-        below = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(below, dict):
-            merged[key] = merge_values(below, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _context(operation_id: str) -> str:

@@ -69,7 +69,7 @@ class ReleaseView:
             return self._laid_over(cluster, shown)
         raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
 
-    async def list(
+    async def list_releases(
         self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
     ) -> list[Release]:
         """Every release of the cluster, once, by namespace and name; optionally of one namespace or one chart."""
@@ -164,7 +164,7 @@ def _is_of_chart(
     stored: StoredRelease,
     chart_id: str,
     chart: charts.ChartRow | None,
-    made_of: dict[tuple[str, str, int | None], str],
+    made_of: dict[tuple[str, str, int], str],
 ) -> bool:
     """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
     origin = made_of.get((stored.namespace, stored.name, stored.revision))

@@ -10,6 +10,7 @@ import orjson
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.storage import merge_values
 from pilothouse.engine.base import InstallOutcome, InstallRequest, RenderNameRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import (
@@ -22,7 +23,7 @@ from pilothouse.errors import (
 )
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.identity import Caller
-from pilothouse.services.orders import InstallOrder, Wait, merge_values, seal_order
+from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
 from pilothouse.services.release_names import check_name, check_namespace
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
 from pilothouse.settings import Settings
@@ -88,7 +89,7 @@ class Releases:
             merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
             disable_hooks=wanted.no_hooks,
             replace=wanted.replace,
-            wait=wanted.wait or cluster.wait,
+            wait=wanted.wait or as_wait(cluster.wait),
         )
         if wanted.dry_run:
             return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)

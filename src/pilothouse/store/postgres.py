@@ -10,39 +10,32 @@ must stay true:
 - A process is signalled only after it was identified (``postgres_process``); a number alone names nobody.
 - Nobody else gets in: no TCP, a socket in a private folder, SCRAM with a generated password.
 
-Neighbours: ``postgres_account`` (who runs it), ``postgres_binaries`` (which programs), ``postgres_place`` (where).
+Neighbours: ``postgres_account`` (who runs it), ``postgres_binaries`` (which programs), ``postgres_place`` (where),
+``postgres_creation`` (what is in a new one).
 """
 
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
+from pilothouse.store import postgres_creation as creation
 from pilothouse.store import postgres_place as places
 from pilothouse.store import postgres_process as processes
 from pilothouse.store.postgres_account import Account, find_account
 from pilothouse.store.postgres_binaries import Wheel, find_binaries, installed_folders, installed_wheel
 from pilothouse.store.postgres_place import Note, Place
 from pilothouse.store.postgres_process import ServerProcess
-
-_SUPERUSER = "postgres"
-#: The role that owns our database; it is no superuser, so that a hole in a query does not open the machine.
-_ROLE = "pilothouse"
-_DATABASE = "pilothouse"
 
 # All of it goes on the command line, which wins over the files: a start never edits the database folder.
 _OPTIONS = {
@@ -124,15 +117,10 @@ class EmbeddedPostgres:
         Raises DatabaseUnavailable with the cause and the end of PostgreSQL's log; then we own nothing, but a
         server that is still recovering goes on, and the next start adopts it.
         """
-        with self._guard:
+        with self._guard, self._explained("start"):
             self._stopping.clear()
             try:
                 return self._start()
-            except (OSError, subprocess.TimeoutExpired) as error:
-                self._release()
-                raise DatabaseUnavailable(
-                    f"cannot start the embedded PostgreSQL of {self._data_dir}: {error}"
-                ) from error
             except BaseException:
                 self._release()
                 raise
@@ -155,7 +143,7 @@ class EmbeddedPostgres:
         Works on a server that an earlier Pilothouse left, too. Raises DatabaseUnavailable while another one owns it.
         """
         self._stopping.set()
-        with self._guard:
+        with self._guard, self._explained("stop"):
             note = places.read_note(self._data_dir)
             place = self._known_place(note)
             owner = place.owner_uid() if place else None
@@ -164,9 +152,7 @@ class EmbeddedPostgres:
                 return
             self._acquire(place)
             try:
-                server = processes.find_postmaster(place.data, owner)
-                if server is not None:
-                    self._end(server, place, owner, seconds=stop_seconds)
+                self._end_server(place, owner, seconds=stop_seconds)
                 if note.socket_dir is not None and places.is_private_folder(note.socket_dir, owner):
                     places.remove_socket_folder(note.socket_dir)
             finally:
@@ -174,15 +160,24 @@ class EmbeddedPostgres:
 
     def running_url(self) -> str | None:
         """The address of the server if it runs now, without owning it; for commands beside ``pilothouse serve``."""
-        note = places.read_note(self._data_dir)
-        place = self._known_place(note)
-        owner = place.owner_uid() if place else None
-        if place is None or owner is None or processes.find_postmaster(place.data, owner) is None:
-            return None
-        recorded = processes.read_pid_file(place.data)
-        if recorded is None or recorded.socket_dir is None or not places.is_private_folder(recorded.socket_dir, owner):
-            return None
-        return _address(recorded.socket_dir, places.read_or_make_password(self._data_dir, may_make=False))
+        with self._explained("find"):
+            note = places.read_note(self._data_dir)
+            place = self._known_place(note)
+            owner = place.owner_uid() if place else None
+            if place is None or owner is None or processes.find_postmaster(place.data, owner) is None:
+                return None
+            recorded = processes.read_pid_file(place.data)
+            socket_dir = recorded.socket_dir if recorded else None
+            if socket_dir is None or not places.is_private_folder(socket_dir, owner):
+                return None
+            return creation.address(socket_dir, places.read_or_make_password(self._data_dir, may_make=False))
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DatabaseUnavailable(f"cannot {verb} the embedded PostgreSQL of {self._data_dir}: {error}") from error
 
     def _start(self) -> str:
         places.make_folder(self._data_dir)
@@ -197,11 +192,17 @@ class EmbeddedPostgres:
         password = places.read_or_make_password(self._data_dir, may_make=not note.initialized)
         if not note.initialized:
             places.write_note(self._data_dir, note)
-            self._initialize(place, account, password)
+            creation.create_data_folder(
+                place,
+                binaries=self._binaries(place, account),
+                account=account,
+                password=password,
+                timeout_seconds=self._settings.start_seconds,
+            )
             note = replace(note, initialized=True)
         places.write_note(self._data_dir, note)
         server, socket_dir, how = self._adopt_or_launch(place, account, note, password)
-        self._server, self._socket_dir, self._url = server, socket_dir, _address(socket_dir, password)
+        self._server, self._socket_dir, self._url = server, socket_dir, creation.address(socket_dir, password)
         _log.info(how, pid=server.pid, data=str(place.data), account=account.name)
         return self._url
 
@@ -238,46 +239,7 @@ class EmbeddedPostgres:
         if self._child is not None and self._child.poll() is not None:
             self._child = None
 
-    # --- making ----------------------------------------------------------------------------------------------
-
-    def _initialize(self, place: Place, account: Account, password: str) -> None:
-        for leftover in place.root.glob("initdb-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        binaries = self._binaries(place, account)
-        began = time.monotonic()
-        for locale in ("C.UTF-8", "C"):
-            staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=place.root))
-            (staging / "password").write_text(password + "\n")
-            (staging / "password").chmod(0o600)
-            account.own(staging / "password")
-            account.own(staging)
-            done = account.run(
-                [
-                    *(
-                        binaries / "initdb",
-                        "-D",
-                        staging / "data",
-                        "-U",
-                        _SUPERUSER,
-                        f"--pwfile={staging / 'password'}",
-                    ),
-                    *("--auth=scram-sha-256", "--encoding=UTF8", f"--locale={locale}", "--data-checksums"),
-                ],
-                timeout_seconds=self._settings.start_seconds,
-            )
-            if done.returncode == 0:
-                (staging / "data").rename(place.data)
-                places.sync_folder(place.root)
-                shutil.rmtree(staging, ignore_errors=True)
-                _log.info("postgres_initialized", data=str(place.data), seconds=round(time.monotonic() - began, 2))
-                return
-            shutil.rmtree(staging, ignore_errors=True)
-            # Old systems lack C.UTF-8; with C, only upper and lower case outside ASCII differ.
-            if "invalid locale name" not in done.stderr:
-                break
-        raise DatabaseUnavailable(
-            f"initdb could not make a database in {place.root} as {account.name}:\n{(done.stdout + done.stderr).strip()}"
-        )
+    # --- running ---------------------------------------------------------------------------------------------
 
     def _binaries(self, place: Place, account: Account) -> Path:
         search_path = installed_folders() if self._search_path is None else self._search_path
@@ -290,33 +252,31 @@ class EmbeddedPostgres:
             wheel=self._wheel or installed_wheel(),
             system_dir=self._system_dir,
         )
-        _log.info("postgres_binaries_found", folder=str(found.folder), major=found.major)
+        _log.debug("postgres_binaries_found", folder=str(found.folder), major=found.major)
         return found.folder
-
-    # --- running ---------------------------------------------------------------------------------------------
 
     def _adopt_or_launch(
         self, place: Place, account: Account, note: Note, password: str
     ) -> tuple[ServerProcess, Path, str]:
         """A server that answers, where its socket is, and how we came by it; launches at most once."""
         deadline = time.monotonic() + self._settings.start_seconds
-        launched: Path | None = None
+        launched = False
         while True:
-            server = processes.find_postmaster(place.data, account.uid)
-            socket_dir = launched
-            how = "postgres_started" if launched else "postgres_adopted"
-            if server is not None and launched is None:
-                socket_dir = _usable_socket(server, place, account, note)
-                if socket_dir is None:
-                    _log.warning("postgres_replaced", pid=server.pid, reason="its socket or its program is gone")
-                    self._end(server, place, account.uid, seconds=self._settings.start_seconds)
-                    server = None
-            if server is None:
-                if launched is not None:
-                    raise DatabaseUnavailable(_ended(place))
-                launched = socket_dir = self._prepare_socket(account, note)
-                server, how = self._launch(place, account, launched), "postgres_started"
-            if socket_dir is not None and self._answers(server, socket_dir, place, password, deadline):
+            server, how = processes.find_postmaster(place.data, account.uid), "postgres_adopted"
+            socket_dir = _usable_socket(server, place, account, note) if server else None
+            if server is not None and socket_dir is None:
+                _log.warning("postgres_replaced", pid=server.pid, reason="its socket or its program is gone")
+                self._end_server(place, account.uid, seconds=self._settings.start_seconds)
+            if server is None or socket_dir is None:
+                if launched:
+                    raise DatabaseUnavailable(
+                        f"PostgreSQL ended while it started on {place.data}. Its last words:\n{place.log_tail()}"
+                    )
+                if not processes.end_orphans(place.data, account.uid):
+                    continue
+                socket_dir = self._prepare_socket(account, note)
+                server, how, launched = self._launch(place, account, socket_dir), "postgres_started", True
+            if self._answers(server, socket_dir, place, password, deadline):
                 return server, socket_dir, how
             # It ended, or gave way to one that was starting beside it: look again.
 
@@ -329,7 +289,6 @@ class EmbeddedPostgres:
 
     def _launch(self, place: Place, account: Account, socket_dir: Path) -> ServerProcess:
         binaries = self._binaries(place, account)
-        processes.end_orphans(place.data, account.uid)
         processes.remove_stale_pid_file(place.data)
         if not place.logs.exists():
             place.logs.mkdir(mode=0o700)
@@ -348,8 +307,8 @@ class EmbeddedPostgres:
         pause = 0.01
         while True:
             try:
-                _ensure_database(socket_dir, password)
-            except psycopg.OperationalError as error:
+                creation.ensure_database(socket_dir, password)
+            except psycopg.Error as error:
                 cause = str(error).strip()
             else:
                 return True
@@ -364,20 +323,28 @@ class EmbeddedPostgres:
                 return False
             if time.monotonic() >= deadline:
                 raise DatabaseUnavailable(
-                    f"PostgreSQL (process {server.pid}) does not answer after {self._settings.start_seconds:g} s: {cause}\n"
-                    "It keeps running, and the next start takes it over; a long recovery needs a longer "
+                    f"PostgreSQL (process {server.pid}) does not answer after {self._settings.start_seconds:g} s: "
+                    f"{cause}\nIt keeps running, and the next start takes it over; a long recovery needs a longer "
                     f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last words:\n{place.log_tail()}"
                 )
             if self._stopping.wait(pause):
                 raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted by a stop")
             pause = min(pause * 1.5, 0.25)
 
-    def _end(self, server: ServerProcess, place: Place, uid: int, *, seconds: float) -> None:
-        processes.stop_postmaster(server, seconds=seconds)
-        processes.end_orphans(place.data, uid)
+    def _end_server(self, place: Place, uid: int, *, seconds: float) -> None:
+        """No process of this database is left, whatever state an interrupted start or a kill left it in."""
+        while True:
+            child = self._child
+            # One that we have just launched may not have written its number yet.
+            server = processes.process_of(child.pid) if child is not None and child.poll() is None else None
+            server = server or processes.find_postmaster(place.data, uid)
+            if server is not None:
+                processes.stop_postmaster(server, seconds=seconds)
+                _log.info("postgres_stopped", pid=server.pid, data=str(place.data))
+            if processes.end_orphans(place.data, uid):
+                break
         if self._child is not None:
             self._child.poll()
-        _log.info("postgres_stopped", pid=server.pid, data=str(place.data))
 
 
 def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:
@@ -389,36 +356,3 @@ def _usable_socket(server: ServerProcess, place: Place, account: Account, note: 
     if recorded is not None and recorded.ready and not (socket_dir / places.SOCKET_NAME).exists():
         return None
     return socket_dir
-
-
-def _ensure_database(socket_dir: Path, password: str) -> None:
-    """Our role and database exist afterwards, also when an earlier start was killed between the two."""
-    with contextlib.closing(
-        psycopg.connect(
-            host=str(socket_dir),
-            port=5432,
-            user=_SUPERUSER,
-            password=password,
-            dbname="postgres",
-            connect_timeout=5,
-            autocommit=True,
-        )
-    ) as connection:
-        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [_ROLE]).fetchone() is None:
-            connection.execute(
-                sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
-                    sql.Identifier(_ROLE), sql.Literal(password)
-                )
-            )
-        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone() is None:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(_DATABASE), sql.Identifier(_ROLE))
-            )
-
-
-def _address(socket_dir: Path, password: str) -> str:
-    return f"postgresql://{_ROLE}:{password}@/{_DATABASE}?host={quote(str(socket_dir))}&port=5432"
-
-
-def _ended(place: Place) -> str:
-    return f"PostgreSQL ended while it started on {place.data}. Its last words:\n{place.log_tail()}"

@@ -111,7 +111,8 @@ def _candidates(
     if bin_dir is not None:
         yield bin_dir.absolute()
     for folder in dict.fromkeys(search_path):
-        if folder.is_absolute() and os.path.exists(folder / "initdb") and os.path.exists(folder / "postgres"):
+        # Asked without an exception for folders of PATH that we may not read.
+        if folder.is_absolute() and all(os.access(folder / name, os.F_OK) for name in ("initdb", "postgres")):
             yield folder
     if wheel is not None:
         # A generator, so that nothing is copied while an installed server serves.
@@ -157,7 +158,7 @@ def _copied(wheel: Wheel, system_dir: Path) -> Path:
 
 def _open_to_everybody(tree: Path) -> None:
     for folder, _, files in os.walk(tree):
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         for name in files:
             path = Path(folder, name)
             if not path.is_symlink():

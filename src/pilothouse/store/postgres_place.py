@@ -153,7 +153,7 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
     if (root / "PG_VERSION").exists():
         raise DatabaseUnavailable(
             f"{root} is a database itself, and Pilothouse keeps its own one in a subfolder: set "
-            "PILOTHOUSE_POSTGRES__DATA_DIR to an empty folder, or PILOTHOUSE_DATABASE_URL to the server of that database"
+            "PILOTHOUSE_POSTGRES__DATA_DIR to an empty folder, or PILOTHOUSE_DATABASE_URL to that database's server"
         )
     make_folder(root)
     closed = account.closed_folder(root)
@@ -203,7 +203,8 @@ def make_socket_folder(remembered: Path | None, *, account: Account, bases: Sequ
         folder.rmdir()
     raise DatabaseUnavailable(
         f"no folder for PostgreSQL's socket: none of {', '.join(map(str, bases))} is writable for us, safe from other "
-        f"accounts (owned by root or us, and sticky if others may write) and short (a socket's path has {_SOCKET_PATH_BYTES} bytes)"
+        "accounts (owned by root or us, and sticky if others may write) and short "
+        f"(a socket's path has at most {_SOCKET_PATH_BYTES} bytes)"
     )
 
 

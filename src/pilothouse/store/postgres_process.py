@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilothouse.errors import DatabaseUnavailable
+
 _POLL_SECONDS = 0.02
 _DELETED = " (deleted)"
 
@@ -97,23 +99,31 @@ def stop_postmaster(server: ServerProcess, *, seconds: float) -> None:
             return
 
 
-def end_orphans(data: Path, uid: int) -> None:
-    """Returns when no process works on the data folder any more; call it only when no postmaster does.
+def end_orphans(data: Path, uid: int) -> bool:
+    """True when no process works on the data folder any more, false when a server turned up on it meanwhile.
 
     The processes of a killed postmaster notice its death at their next wait. One that computes does not, and
-    a new server beside it would corrupt the data.
+    a new server beside it would corrupt the data: it is told to end, and killed at last.
     """
     for number, patience in ((None, 2.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0)):
+        orphans = list(_processes(data, uid))
         deadline = time.monotonic() + patience
-        for orphan in _processes(data, uid):
+        while orphans:
+            if find_postmaster(data, uid) is not None:
+                return False
             if number is not None:
-                orphan.send(number)
-        while any(_processes(data, uid)):
+                for orphan in orphans:
+                    orphan.send(number)
             if time.monotonic() >= deadline:
                 break
             time.sleep(_POLL_SECONDS)
+            orphans = list(_processes(data, uid))
         else:
-            return
+            return True
+    raise DatabaseUnavailable(
+        f"processes of an earlier PostgreSQL still work on {data} and cannot be killed "
+        f"({', '.join(str(orphan.pid) for orphan in orphans)}): see what they wait for, often a dead disk"
+    )
 
 
 def remove_stale_pid_file(data: Path) -> None:
@@ -128,9 +138,9 @@ def remove_stale_pid_file(data: Path) -> None:
 
 
 def _processes(data: Path, uid: int) -> Iterator[ServerProcess]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            process = _identify(int(entry), data, uid)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            process = _identify(int(entry.name), data, uid)
             if process is not None:
                 yield process
 
