@@ -23,7 +23,7 @@ from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
-from pilothouse.gateway.errors import route_not_found
+from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.queue import Queue
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
@@ -109,6 +109,7 @@ def create_app(parts: Parts) -> ASGIApp:
     app.add_exception_handler(PilothouseError, handle)
     app.add_exception_handler(404, route_not_found)
     app.add_exception_handler(405, route_not_found)
+    app.add_exception_handler(Exception, internal_error)
     return stack.wrap(
         app,
         settings=settings,

@@ -113,3 +113,7 @@ class DatabaseUnavailable(PilothouseError):
 
 class CorruptRelease(PilothouseError):
     """A release Secret that cannot be read as one: damaged, hostile, or not written by Helm."""
+
+
+class PartFailed(PilothouseError):
+    """A part of the server did not become ready at the start; the message names it and how it ended."""

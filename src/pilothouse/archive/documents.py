@@ -23,6 +23,9 @@ from pilothouse.errors import InvalidChart
 _DEPTH = 100
 #: The largest known values files have about 5,000; libyaml and we need about 5 µs for each.
 _NODES = 100_000
+#: Each costs a new parser.
+_DOCUMENTS = 1000
+_SEPARATOR = re.compile(r"^---(.*)$", re.MULTILINE)
 
 _CORE = "tag:yaml.org,2002:"
 _SCALAR_TAGS = frozenset({"str", "int", "float", "bool", "null"})
@@ -106,19 +109,19 @@ def _decode(data: bytes, *, file: str) -> str:
 
 def _documents(text: str, *, file: str) -> Iterator[tuple[str, int]]:
     """Cuts at lines that begin with ``---``, before any YAML is read, as Kubernetes' YAMLReader does."""
-    lines: list[str] = []
-    first_line = 1
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.startswith("---"):
-            rest = line[3:].strip()
-            if rest and not rest.startswith("#"):
-                raise InvalidChart(f"{file}: line {number}: nothing but a comment may follow '---'")
-            if lines:
-                yield "\n".join(lines) + "\n", first_line
-                lines, first_line = [], number + 1
-                continue
-        lines.append(line)
-    yield "\n".join(lines) + "\n", first_line
+    start, first_line, documents = 0, 1, 0
+    for separator in _SEPARATOR.finditer(text):
+        line = first_line + text.count("\n", start, separator.start())
+        rest = separator[1].strip()
+        if rest and not rest.startswith("#"):
+            raise InvalidChart(f"{file}: line {line}: nothing but a comment may follow '---'")
+        if separator.start() > start:
+            documents += 1
+            if documents > _DOCUMENTS:
+                raise InvalidChart(f"{file}: line {line}: more than {_DOCUMENTS} documents, the limit")
+            yield text[start : separator.start()], first_line
+            start, first_line = separator.end() + 1, line + 1
+    yield text[start:] + "\n", first_line
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

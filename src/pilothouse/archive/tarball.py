@@ -146,14 +146,12 @@ class _Gunzip:
         self._archive = archive
         self._inflater: zlib._Decompress | None = zlib.decompressobj(wbits=31)
         self._members = 1
-        self._pending = b""
         self._buffer = bytearray()
-        first = source.read(_PIECE)
-        if not first:
+        self._pending = self._read_magic(b"")
+        if not self._pending:
             raise InvalidChart(f"{archive}: empty")
-        if not first.startswith(_GZIP_MAGIC):
+        if not self._pending.startswith(_GZIP_MAGIC):
             raise InvalidChart(f"{archive}: not a gzip file; pack the chart with 'helm package'")
-        self._pending = first
 
     def read(self, size: int) -> bytes:
         """Exactly ``size`` bytes, or fewer at the end of the stream."""
@@ -202,11 +200,15 @@ class _Gunzip:
                 return piece
         return b""
 
+    def _read_magic(self, data: bytes) -> bytes:
+        """The data with what follows it, long enough to tell a gzip header, unless the source ends."""
+        while len(data) < len(_GZIP_MAGIC) and (more := self._source.read(_PIECE)):
+            data += more
+        return data
+
     def _next_member(self, rest: bytes) -> None:
         """Goes on with the member that follows, as Go's reader does, or ends the stream."""
-        rest = rest or self._source.read(_PIECE)
-        if len(rest) == 1:
-            rest += self._source.read(_PIECE)
+        rest = self._read_magic(rest)
         if rest.startswith(_GZIP_MAGIC):
             self._members += 1
             if self._members > _MEMBERS:

@@ -92,8 +92,8 @@ class ClusterClient:
         params = {"labelSelector": f"owner=helm,name={name}"}
         answer = await self._ask("GET", path, params=params, accept=_METADATA_ONLY)
         found = []
-        for item in (answer or {}).get("items", []):
-            labels = item.get("metadata", {}).get("labels", {})
+        for item in (answer or {}).get("items") or []:
+            labels = item.get("metadata", {}).get("labels") or {}
             if str(labels.get("version", "")).isdigit():
                 found.append(ReleaseLabels(int(labels["version"]), str(labels.get("status", "unknown")), labels))
         return found
@@ -112,7 +112,7 @@ class ClusterClient:
         params = {"labelSelector": selector, "fieldSelector": f"type={_RELEASE_TYPE}", "limit": str(_PAGE)}
         while True:
             page = await self._ask("GET", path, params=params) or {}
-            for item in page.get("items", []):
+            for item in page.get("items") or []:
                 yield item
             token = page.get("metadata", {}).get("continue")
             if not token:
@@ -250,7 +250,7 @@ def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _identity_headers(user: dict[str, Any]) -> list[tuple[str, str]] | dict[str, str]:
+def _identity_headers(user: dict[str, Any]) -> dict[str, str]:
     headers: dict[str, str] = {}
     if "token" in user:
         headers["Authorization"] = f"Bearer {user['token']}"

@@ -172,10 +172,10 @@ def install(engine: Engine, request: InstallRequest) -> dict[str, Any]:
         kubeconfig = _NO_CLUSTER
     chart = engine.load_chart(request.chart)
     with chart:
-        # before the call: it works on the handle's values and takes subcharts away that are switched off
-        merged = chart.merge_values(request.values)
         with engine.open_config(kubeconfig, request.namespace) as config:
             summary = config.install_with(chart, request.release_name, request.values, install_options(request))
+        # after the call: the handle now holds what conditions, aliases and import-values of subcharts made of the chart
+        merged = chart.merge_values(request.values)
     deployed_at = summary.get("deployed_at", "")
     outcome = InstallOutcome(
         name=summary["name"],

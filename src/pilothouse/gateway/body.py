@@ -59,12 +59,24 @@ class Body:
         self._spool.close()
 
 
-def expects_body(scope: Scope) -> bool:
-    """True if the headers announce a body (RFC 9112, section 6.3)."""
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
+class Incoming:
+    """A ``receive`` that knows whether parts of the request are still to come."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        #: True until the last part was taken; False from the start if the headers announce no body
+        #: (RFC 9112, section 6.3).
+        self.pending = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in scope["headers"]
+        )
+
+    async def __call__(self) -> Message:
+        """The server's next message."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.pending = False
+        return message
 
 
 def check_length(scope: Scope, *, limit: int) -> None:
@@ -102,7 +114,7 @@ async def read_body(
 async def refuse_unread(
     response: Response,
     scope: Scope,
-    receive: Receive,
+    incoming: Incoming,
     send: Send,
     *,
     monotonic: Callable[[], float] = time.monotonic,
@@ -121,22 +133,20 @@ async def refuse_unread(
             message = {**message, "more_body": True}
         await send(message)
 
-    await response(scope, receive, send_all_but_the_end)
-    await _discard(receive, until=monotonic() + linger_seconds, monotonic=monotonic)
+    await response(scope, incoming, send_all_but_the_end)
+    await _discard(incoming, until=monotonic() + linger_seconds, monotonic=monotonic)
     for message in held:
         await send(message)
 
 
-async def _discard(receive: Receive, *, until: float, monotonic: Callable[[], float]) -> None:
+async def _discard(incoming: Incoming, *, until: float, monotonic: Callable[[], float]) -> None:
     left = _LINGER_BYTES
-    while left > 0 and (seconds := until - monotonic()) > 0:
+    while incoming.pending and left > 0 and (seconds := until - monotonic()) > 0:
         try:
-            message = await asyncio.wait_for(receive(), seconds)
+            message = await asyncio.wait_for(incoming(), seconds)
         except TimeoutError:
             return
         left -= len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
 
 
 async def _next_piece(receive: Receive, stall_seconds: float) -> tuple[bytes, bool]:

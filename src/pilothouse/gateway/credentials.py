@@ -21,8 +21,8 @@ from pilothouse.gateway import errors
 from pilothouse.gateway.body import (
     Body,
     ClientGoneError,
+    Incoming,
     check_length,
-    expects_body,
     read_body,
     refuse_unread,
 )
@@ -109,23 +109,24 @@ class Credentials(Generic[K]):
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
+        incoming = Incoming(scope, receive)
         body: Body | None = None
         try:
             check_head(scope)
             claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope)
-            body = await self._read(scope, receive, claim)
+            body = await self._read(scope, incoming, claim)
             if claim is not None:
                 scope["state"]["caller"] = await self._prove(scope, claim, body)
-            await self._app(scope, body.replay(receive), send)
+            await self._app(scope, body.replay(incoming), send)
         except ClientGoneError:
             return
         except GatewayError as refusal:
             request_id = errors.request_id(scope)
             answer = error_response(refusal.code, request_id=request_id, detail=refusal.detail, headers=refusal.headers)
-            if body is None and expects_body(scope):
-                await refuse_unread(answer, scope, receive, send)
+            if incoming.pending:
+                await refuse_unread(answer, scope, incoming, send)
             else:
-                await answer(scope, receive, send)
+                await answer(scope, incoming, send)
         finally:
             if body is not None:
                 body.close()

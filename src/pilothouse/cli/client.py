@@ -1,0 +1,55 @@
+"""The CLI's way to a server: requests signed with an access key, errors as the server words them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import orjson
+
+from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from pilothouse.errors import PilothouseError
+
+
+class ServerRefused(PilothouseError):
+    """The server answered with an error, which the message repeats."""
+
+
+class Client:
+    """Calls one server with one access key."""
+
+    def __init__(self, url: str, *, access_key: str, secret_key: str, timeout_seconds: float = 30.0) -> None:
+        self._url = url.rstrip("/")
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._timeout = timeout_seconds
+
+    def call(self, method: str, path: str, *, body: object = None) -> Any:
+        """The decoded JSON answer, None for none; raises ServerRefused or PilothouseError."""
+        content = b"" if body is None else orjson.dumps(body)
+        request = httpx2.Request(
+            method, self._url + path, content=content, headers={"Content-Type": "application/json"}
+        )
+        request.headers.update(self._signature(request, content))
+        try:
+            with httpx2.Client(timeout=self._timeout, trust_env=False) as http:
+                response = http.send(request)
+        except httpx2.HTTPError as error:
+            raise PilothouseError(
+                f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right?"
+            ) from error
+        answer = orjson.loads(response.content) if response.content else None
+        if response.is_error:
+            text = answer.get("errorMessage") if isinstance(answer, dict) else None
+            raise ServerRefused(str(text or f"the server answered {response.status_code}"))
+        return answer
+
+    def _signature(self, request: httpx2.Request, content: bytes) -> dict[str, str]:
+        signed = SignedRequest(
+            method=request.method,
+            raw_path=request.url.raw_path.split(b"?")[0],
+            query_string=request.url.query,
+            headers=[(b"host", request.headers["host"].encode()), (b"content-type", b"application/json")],
+            body_digest=body_digest(content),
+            body_empty=not content,
+        )
+        return sign(signed, access_key=self._access_key, secret_key=self._secret_key, now=datetime.now(UTC))

@@ -1,0 +1,69 @@
+"""One process each: the API, a worker, a migration. ``pilothouse serve`` starts and watches the first two."""
+
+from typing import Annotated
+
+import typer
+
+from pilothouse.app import run_api, run_worker
+from pilothouse.cli.logs import configure_logs
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.migration import migrate as run_migrations
+from pilothouse.store.postgres import EmbeddedPostgres
+from pilothouse.supervisor import die_with_parent
+
+Parent = Annotated[int, typer.Option("--parent", hidden=True, help="End when this process does.")]
+
+
+def api(parent: Parent = 0) -> None:
+    """Serve the HTTP API alone, against PILOTHOUSE_DATABASE_URL."""
+    settings = _prepare(parent)
+    run_api(settings, database_url=_database_url(settings))
+
+
+def worker(parent: Parent = 0) -> None:
+    """Carry out accepted operations, against PILOTHOUSE_DATABASE_URL."""
+    settings = _prepare(parent)
+    run_worker(settings, database_url=_database_url(settings))
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
+    settings = Settings()
+    if settings.database_url is not None:
+        _migrate(settings.database_url.get_secret_value())
+        return
+    postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
+    running = postgres.running_url()
+    if running is not None:
+        _migrate(running)
+        return
+    try:
+        _migrate(postgres.start())
+    finally:
+        postgres.stop()
+
+
+def _migrate(url: str) -> None:
+    before, after = run_migrations(Database(url))
+    if before == after:
+        typer.echo(f"the database is at schema {after} already")
+    else:
+        typer.echo(f"the database went from schema {before or 'nothing'} to {after}")
+
+
+def _prepare(parent: int) -> Settings:
+    if parent:
+        die_with_parent(parent)
+    settings = Settings()
+    configure_logs(settings)
+    return settings
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise DatabaseUnavailable(
+            "PILOTHOUSE_DATABASE_URL is not set; set it, or run 'pilothouse serve', which brings its own database"
+        )
+    return settings.database_url.get_secret_value()

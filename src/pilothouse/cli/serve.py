@@ -1,0 +1,122 @@
+"""``pilothouse serve``: database, API and worker on this machine, under one supervisor."""
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import httpx2
+import structlog
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from pilothouse.api.health import HEALTH_PATH
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cli.logs import configure_logs
+from pilothouse.services.identity import FirstCredentials, Identity
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.migration import migrate
+from pilothouse.store.postgres import EmbeddedPostgres
+from pilothouse.supervisor import Part, PartEvent, Supervisor, WatchedService
+
+log = structlog.get_logger(__name__)
+
+
+def serve(
+    first_credentials: Annotated[
+        Path | None,
+        typer.Option(help="File (0600) for the access key that the first start makes, instead of the screen."),
+    ] = None,
+) -> None:
+    """Run everything on this machine: PostgreSQL, API and worker. Ctrl-C or SIGTERM stops all of it cleanly."""
+    settings = Settings()
+    configure_logs(settings)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    postgres = None
+    if settings.database_url is None:
+        postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
+        url = postgres.start()
+    else:
+        url = settings.database_url.get_secret_value()
+    try:
+        before, after = migrate(Database(url))
+        if before != after:
+            log.info("database_migrated", before=before, after=after)
+        first = asyncio.run(_create_first(settings, url))
+        if first is not None:
+            _hand_over(first, first_credentials)
+        _supervise(settings, url, postgres)
+    finally:
+        if postgres is not None:
+            postgres.stop()
+            log.info("postgres_stopped")
+
+
+async def _create_first(settings: Settings, url: str) -> FirstCredentials | None:
+    database = Database(url)
+    try:
+        keys = MasterKeys.load_or_create(settings.data_dir / "master.key")
+        return await Identity(database, keys).create_first(region=settings.region)
+    finally:
+        await database.close()
+
+
+def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None) -> None:
+    environment = {**os.environ, "PILOTHOUSE_DATABASE_URL": url, "PILOTHOUSE_DATA_DIR": str(settings.data_dir)}
+    command = [sys.executable, "-m", "pilothouse"]
+    parent = ["--parent", str(os.getpid())]
+    address = f"http://{settings.host}:{settings.port}"
+    parts: list[Part | WatchedService] = [
+        Part(
+            name="api",
+            argv=[*command, "api", *parent],
+            env=environment,
+            wait_until_ready=lambda: _answers(address + HEALTH_PATH),
+            stop_seconds=15.0,
+        ),
+        Part(
+            name="worker",
+            argv=[*command, "worker", *parent],
+            env=environment,
+            stop_seconds=settings.worker.drain_seconds + 10.0,
+        ),
+    ]
+    if postgres is not None:
+        parts.insert(0, WatchedService(name="postgres", service=postgres))
+    Supervisor(parts, on_event=lambda event: _announce(event, address)).run()
+
+
+async def _answers(url: str) -> None:
+    async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as http:
+        while True:
+            with suppress(httpx2.HTTPError):
+                if (await http.get(url)).is_success:
+                    return
+            await asyncio.sleep(0.05)
+
+
+def _announce(event: PartEvent, address: str) -> None:
+    if event.part == "worker" and event.kind == "part_ready":
+        log.info("serving", url=address, stop="Ctrl-C")
+
+
+def _hand_over(first: FirstCredentials, file: Path | None) -> None:
+    """Shows what the first start made, once: on the screen, or in a file that only we may read."""
+    if file is not None:
+        with suppress(FileNotFoundError):
+            file.unlink()
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as out:
+            json.dump(vars(first), out)
+        return
+    text = (
+        f"project     {first.project_name}  {first.project_id}\n"
+        f"user        {first.user_name}\npassword    {first.password}\n"
+        f"access key  {first.access_key}\nsecret key  {first.secret_key}"
+    )
+    Console(stderr=True).print(Panel(text, title="Made at first start, shown only now: keep it", expand=False))
