@@ -21,7 +21,7 @@ import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -166,8 +166,9 @@ class Supervisor:
 
     async def _unless_stopped(self, *work: asyncio.Future[None]) -> None:
         """Returns when the stop comes or one of the works ends, and raises what that one raised."""
-        stop: asyncio.Task[object] = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([stop, *work], return_when=asyncio.FIRST_COMPLETED)
+        stop = asyncio.create_task(self._stopping.wait())
+        waited: list[asyncio.Future[Any]] = [stop, *work]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         for one in work:
             if one.done():

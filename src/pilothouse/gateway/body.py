@@ -80,12 +80,18 @@ class Incoming:
 
 
 def check_length(scope: Scope, *, limit: int) -> None:
-    """Refuses a request whose Content-Length is over the limit, before any of its body is read."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            if not value.isdigit() or len(value) > _LENGTH_DIGITS:
-                raise GatewayError(BAD_REQUEST, "Content-Length is not a number of bytes")
-            _check_size(int(value), limit)
+    """Refuses a request whose Content-Length is over the limit, before any of its body is read.
+
+    A length beside Transfer-Encoding is refused too: a proxy in front may believe the other one, and would then
+    take a part of this request for the next (RFC 9112, section 6.1).
+    """
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    if lengths and any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+        raise GatewayError(BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other; send one")
+    for value in lengths:
+        if not value.isdigit() or len(value) > _LENGTH_DIGITS:
+            raise GatewayError(BAD_REQUEST, "Content-Length is not a number of bytes")
+        _check_size(int(value), limit)
 
 
 async def read_body(

@@ -306,8 +306,9 @@ class EmbeddedPostgres:
         """True once it answers and has our database; false when it ended. Raises when neither happens in time."""
         pause = 0.01
         while True:
+            patience = min(5, max(2, int(deadline - time.monotonic())))
             try:
-                creation.ensure_database(socket_dir, password)
+                creation.ensure_database(socket_dir, password, timeout_seconds=patience)
             except psycopg.Error as error:
                 cause = str(error).strip()
             else:

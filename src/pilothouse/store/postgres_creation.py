@@ -62,7 +62,7 @@ def create_data_folder(
     raise DatabaseUnavailable(f"initdb could not make a database in {place.root} as {account.name}:\n{words}")
 
 
-def ensure_database(socket_dir: Path, password: str) -> None:
+def ensure_database(socket_dir: Path, password: str, *, timeout_seconds: int) -> None:
     """Our role and database exist afterwards, also when an earlier start was killed between the two."""
     with contextlib.closing(
         psycopg.connect(
@@ -71,7 +71,7 @@ def ensure_database(socket_dir: Path, password: str) -> None:
             user=_SUPERUSER,
             password=password,
             dbname="postgres",
-            connect_timeout=5,
+            connect_timeout=timeout_seconds,
             autocommit=True,
         )
     ) as connection:

@@ -1,0 +1,64 @@
+# Everything a person or CI runs. `make` alone explains.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv 2>/dev/null),.bootstrap/bin/uv)
+RUN := $(UV) run --frozen
+export UV_LINK_MODE ?= copy
+
+.PHONY: help
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.bootstrap/bin/uv:
+	@echo "setting up: uv $(UV_VERSION)"
+	@python3 -m venv .bootstrap
+	@.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.made: pyproject.toml uv.lock | $(filter .bootstrap/bin/uv,$(UV))
+	@echo "setting up: Python packages"
+	@$(UV) sync --frozen --quiet
+	@touch .venv/.made
+
+.PHONY: setup
+setup: .venv/.made  ## Install what the project needs into .venv
+
+.PHONY: demo
+demo: .venv/.made  ## Start everything here and deploy a first release (DEMO_EXIT=1: then stop again)
+	@$(RUN) python -m tools.demo $(if $(DEMO_EXIT),--exit,)
+
+.PHONY: demo-down
+demo-down: .venv/.made  ## Stop what the demo started, the local cluster included
+	@$(RUN) python -m tools.demo --down
+
+.PHONY: test
+test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
+	@$(RUN) pytest -n 2 --dist loadfile $(ARGS)
+
+.PHONY: check
+check: .venv/.made  ## Format, lint, types and import layers
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports --no-cache
+
+.PHONY: format
+format: .venv/.made  ## Format the code and mend what the linter can
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+.PHONY: hooks
+hooks: .venv/.made  ## Run the checks before every commit
+	$(RUN) pre-commit install
+
+.PHONY: bench
+bench: .venv/.made  ## Measure against the helm command on the local cluster
+	$(RUN) python -m benchmarks.run
+
+.PHONY: cluster-up
+cluster-up: .venv/.made  ## Start the local Kubernetes
+	@$(RUN) python -m tools.localcluster up
+
+.PHONY: cluster-down
+cluster-down: .venv/.made  ## Stop the local Kubernetes
+	@$(RUN) python -m tools.localcluster down

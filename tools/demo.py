@@ -1,0 +1,351 @@
+"""``make demo``: a cluster, a server, a chart and a first release, made with the vendor's own SDK.
+
+Everything it makes lies in ``.demo`` (the server) and ``.cluster`` (the local Kubernetes) beside the Makefile.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from rich.console import Console
+
+from pilothouse.cli.client import Client
+from pilothouse.errors import PilothouseError
+from tools.localcluster import cluster as local
+from tools.localcluster import processes
+from tools.localcluster.errors import LocalClusterError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / ".demo"
+REGION = "cn-north-4"
+NAMESPACE = "project01"
+RELEASE = "nino21"
+PORT = 8440
+LONGEST_SECONDS = 60
+
+console = Console(highlight=False)
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the text says why and where to look."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running ``pilothouse serve`` and the credentials of its first start."""
+
+    url: str
+    pid: int
+    first: dict[str, str]
+
+    def client(self) -> Client:
+        """Calls the server with the first access key."""
+        return Client(self.url, access_key=self.first["access_key"], secret_key=self.first["secret_key"])
+
+
+def main() -> int:
+    """Runs the demo; 0 when the release reached DEPLOYED and helm agreed."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--exit", action="store_true", help="stop everything again at the end")
+    parser.add_argument("--down", action="store_true", help="only stop what an earlier demo left running")
+    arguments = parser.parse_args()
+    try:
+        if arguments.down:
+            stop_all()
+            return 0
+        return demonstrate(stop_at_end=arguments.exit)
+    except (DemoFailed, LocalClusterError, PilothouseError) as error:
+        console.print(f"[bold red]stopped:[/] {error}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; [bold]make demo-down[/] stops what still runs")
+        return 130
+
+
+def demonstrate(*, stop_at_end: bool) -> int:
+    """From nothing to a deployed release; then serves until Ctrl-C unless told to stop."""
+    begun = time.monotonic()
+    DEMO.mkdir(mode=0o700, exist_ok=True)
+    was_running = local.given_kubeconfig(os.environ) is not None or local.status().ready
+    step("1", "a Kubernetes cluster", "etcd, kube-apiserver, controllers; nodes are simulated")
+    kubernetes = local.obtain()
+    step("2", "Pilothouse", "PostgreSQL, API and worker")
+    server = start_server()
+    try:
+        client = server.client()
+        step("3", "the cluster, registered with Pilothouse", f"{server.url}/api/v1/clusters")
+        cluster_id = register(client, kubernetes)
+        write_env(server, cluster_id, kubernetes.kubeconfig)
+        step("4", "a chart, uploaded", f"POST {server.url}/v2/charts, by the vendor's Python SDK")
+        environment = client_environment(server, cluster_id)
+        chart_id = upload_chart(environment)
+        prepare_release(kubernetes)
+        step("5", "a release, created", "examples/python/create_release.py, the calls of the API reference's sample")
+        create_release(environment, chart_id)
+        watch_release(client, cluster_id)
+        step("6", "what helm says", "the helm command, which knows nothing of Pilothouse")
+        helm(kubernetes, "list", "--namespace", NAMESPACE)
+        console.print(f"\n[bold green]done[/] in {time.monotonic() - begun:.0f} s")
+        say_how_to_go_on(server, stop_at_end=stop_at_end)
+        if not stop_at_end:
+            wait_for_interrupt(server)
+    finally:
+        stop_server()
+        if stop_at_end and not was_running:
+            local.down()
+    return 0
+
+
+def step(number: str, title: str, detail: str) -> None:
+    """Says what comes next."""
+    console.print(f"\n[bold cyan]{number}[/] [bold]{title}[/]  [dim]{detail}[/]", soft_wrap=True)
+
+
+def start_server() -> Server:
+    """A server on a free port, started fresh; one that an earlier demo left running is stopped first."""
+    stop_server()
+    port = free_port()
+    log, first = DEMO / "serve.log", DEMO / "first.json"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
+        "PILOTHOUSE_DATA_DIR": str(DEMO / "data"),
+        "PILOTHOUSE_PORT": str(port),
+        "PILOTHOUSE_REGION": REGION,
+        "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
+    }
+    process = processes.start(
+        [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(first)],
+        environment=environment,
+        folder=ROOT,
+        log=log,
+        pid_file=DEMO / "pid",
+        mark=f"demo {DEMO}",
+    )
+    url = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + LONGEST_SECONDS
+    with httpx2.Client(trust_env=False, timeout=2) as http:
+        while time.monotonic() < until:
+            if not process.alive():
+                raise DemoFailed(f"the server ended:\n{tail(log)}")
+            with contextlib.suppress(httpx2.HTTPError):
+                if http.get(f"{url}/api/v1/health").is_success:
+                    console.print(f"  {url}  [dim]pid {process.pid}, log {log.relative_to(ROOT)}[/]", soft_wrap=True)
+                    return Server(url, process.pid, json.loads(first.read_text()))
+            time.sleep(0.1)
+    raise DemoFailed(f"the server did not answer within {LONGEST_SECONDS} s:\n{tail(log)}")
+
+
+def free_port() -> int:
+    """Our usual port, or any free one."""
+    for port in (PORT, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise DemoFailed("no port is free on 127.0.0.1")
+
+
+def register(client: Client, kubernetes: local.RunningCluster) -> str:
+    """The id of this cluster in the server; registers it anew when its address or certificate changed."""
+    kubeconfig = kubernetes.kubeconfig.read_text()
+    for known in client.call("GET", "/api/v1/clusters"):
+        if known["name"] == "demo":
+            try:
+                client.call("GET", f"/api/v1/clusters/{known['id']}/probe")
+            except PilothouseError:
+                client.call("DELETE", f"/api/v1/clusters/{known['id']}")
+            else:
+                console.print(f"  registered by an earlier run: {known['id']}")
+                return str(known["id"])
+    made = client.call("POST", "/api/v1/clusters", body={"name": "demo", "kubeconfig": kubeconfig})
+    console.print(f"  {made['id']}")
+    return str(made["id"])
+
+
+def client_environment(server: Server, cluster_id: str) -> dict[str, str]:
+    """What the vendor's SDKs need to find this server instead of the cloud."""
+    return {
+        "CLOUD_SDK_AK": server.first["access_key"],
+        "CLOUD_SDK_SK": server.first["secret_key"],
+        "HUAWEICLOUD_SDK_REGION_CCE_CN_NORTH_4": server.url,
+        "HUAWEICLOUD_SDK_IAM_ENDPOINT": server.url,
+        "REGION": REGION,
+        "CLUSTER_ID": cluster_id,
+        "NAMESPACE": NAMESPACE,
+        "NAME": RELEASE,
+    }
+
+
+def upload_chart(environment: dict[str, str]) -> str:
+    """Packs the sample chart and uploads it with the SDK; its id."""
+    archive = DEMO / "hello-1.0.0.tgz"
+    with tarfile.open(archive, "w:gz") as out:
+        out.add(ROOT / "examples" / "charts" / "hello", arcname="hello")
+    chart = json.loads(example("upload_chart.py", {**environment, "CHART": str(archive)}))
+    console.print(f"  {chart['name']} {chart['version']}  {chart['id']}")
+    return str(chart["id"])
+
+
+def prepare_release(kubernetes: local.RunningCluster) -> None:
+    """The namespace exists, and the release of an earlier run is gone, which is said."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        helm(kubernetes, "status", RELEASE, "--namespace", NAMESPACE, quiet=True)
+        console.print(f"  an earlier run left release {RELEASE}: uninstalling it with helm, to create it anew")
+        helm(kubernetes, "uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", quiet=True)
+    make_namespace(kubernetes.kubeconfig)
+
+
+def make_namespace(kubeconfig: Path) -> None:
+    """The namespace exists; asked of the cluster as any client would."""
+    from lightkube import ApiError
+    from lightkube import Client as Kubernetes
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.models.meta_v1 import ObjectMeta
+    from lightkube.resources.core_v1 import Namespace
+
+    api = Kubernetes(config=KubeConfig.from_file(kubeconfig), trust_env=False)
+    try:
+        api.create(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
+    except ApiError as error:
+        if error.status.reason != "AlreadyExists":
+            raise DemoFailed(f"namespace {NAMESPACE} cannot be made: {error}") from error
+
+
+def create_release(environment: dict[str, str], chart_id: str) -> None:
+    """Runs the sample's calls, and shows their answer."""
+    answer = json.loads(example("create_release.py", {**environment, "CHART_ID": chart_id}))
+    for key in ("name", "namespace", "chart_name", "chart_version", "values", "status", "version"):
+        console.print(f"  [dim]{key:14}[/] {answer[key]}", soft_wrap=True)
+
+
+def watch_release(client: Client, cluster_id: str) -> None:
+    """Shows each new status until the release is deployed."""
+    path = f"/cce/cam/v3/clusters/{cluster_id}/namespace/{NAMESPACE}/releases/{RELEASE}"
+    begun, seen = time.monotonic(), ""
+    with console.status("  waiting for the worker"):
+        while time.monotonic() - begun < LONGEST_SECONDS:
+            release: dict[str, Any] = client.call("GET", path)
+            now = f"{release['status']}: {release['status_description']}"
+            if now != seen:
+                console.print(f"  [dim]{time.monotonic() - begun:5.1f} s[/]  {now}", soft_wrap=True)
+                seen = now
+            if release["status"] == "DEPLOYED":
+                return
+            if release["status"] != "PENDING_INSTALL":
+                raise DemoFailed(f"the release ended as {now}")
+            time.sleep(0.2)
+    raise DemoFailed(f"the release is still {seen} after {LONGEST_SECONDS} s")
+
+
+def helm(kubernetes: local.RunningCluster, *arguments: str, quiet: bool = False) -> None:
+    """Runs helm against the cluster; raises CalledProcessError when it fails."""
+    done = subprocess.run(
+        [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    if not quiet:
+        console.print("  " + done.stdout.strip().replace("\n", "\n  "), soft_wrap=True)
+
+
+def example(name: str, environment: dict[str, str]) -> str:
+    """Runs one of the example programs as a user would; what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "python" / name)],
+        env={"PATH": os.environ.get("PATH", ""), "HOME": str(DEMO), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DemoFailed(f"examples/python/{name} failed:\n{done.stdout}{done.stderr}".rstrip())
+    return done.stdout
+
+
+def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
+    """Writes .demo/env, which points any client of the vendor's at this server."""
+    exports = {
+        "PILOTHOUSE_URL": server.url,
+        "PILOTHOUSE_PROJECT_ID": server.first["project_id"],
+        "PILOTHOUSE_CLUSTER_ID": cluster_id,
+        "PILOTHOUSE_PID": str(server.pid),
+        "KUBECONFIG": str(kubeconfig),
+        "CLOUD_SDK_AK": server.first["access_key"],
+        "CLOUD_SDK_SK": server.first["secret_key"],
+        "HUAWEICLOUD_SDK_REGION_CCE_CN_NORTH_4": server.url,
+        "HUAWEICLOUD_SDK_IAM_ENDPOINT": server.url,
+    }
+    file = DEMO / "env"
+    file.unlink(missing_ok=True)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in exports.items())
+
+
+def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
+    """What a person can try next."""
+    if stop_at_end:
+        return
+    console.print(
+        f"\nServing at {server.url} until Ctrl-C. In another shell, here:\n"
+        "  source .demo/env                         the vendor's SDKs and helm now find this server and cluster\n"
+        "  .venv/bin/pilothouse cluster list        our own command line\n"
+        "  .venv/bin/python examples/python/list_releases.py\n"
+        "  make test                                all tests\n"
+        "  make demo-down                           stop everything, the local cluster included",
+        soft_wrap=True,
+    )
+
+
+def wait_for_interrupt(server: Server) -> None:
+    """Returns at Ctrl-C or SIGTERM; raises DemoFailed if the server ends by itself."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = noted_server()
+    try:
+        while process is not None and process.alive():
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print("\nstopping the server; the local cluster stays for the next run (make demo-down stops it too)")
+        return
+    raise DemoFailed(f"the server (pid {server.pid}) ended by itself:\n{tail(DEMO / 'serve.log')}")
+
+
+def stop_all() -> None:
+    """Stops the server and the local cluster."""
+    stop_server()
+    local.down()
+
+
+def stop_server() -> None:
+    """Stops the server that this or an earlier demo started, if it still runs."""
+    process = noted_server()
+    if process is not None:
+        process.stop(grace=LONGEST_SECONDS)
+    (DEMO / "pid").unlink(missing_ok=True)
+
+
+def noted_server() -> processes.Process | None:
+    """The server that the pid file tells of, alive or not."""
+    return processes.noted(DEMO / "pid")
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else "(no log)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
