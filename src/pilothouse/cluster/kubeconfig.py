@@ -87,7 +87,7 @@ def sanitise(text: str, *, allow_loopback: bool, context: str | None = None) -> 
         "clusters": [{"name": "cluster", "cluster": cluster}],
         "users": [{"name": "user", "user": user}],
     }
-    return Kubeconfig(text=json.dumps(rebuilt), server=cluster["server"], context=name)
+    return Kubeconfig(text=json.dumps(rebuilt, ensure_ascii=False), server=cluster["server"], context=name)
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -258,7 +258,7 @@ class EmbeddedPostgres:
     def _adopt_or_launch(
         self, place: Place, account: Account, note: Note, password: str
     ) -> tuple[ServerProcess, Path, str]:
-        """A server that answers, where its socket is, and how we came by it; launches at most once."""
+        """A server that answers, where its socket is, and how we came by it."""
         deadline = time.monotonic() + self._settings.start_seconds
         launched = False
         while True:
@@ -267,8 +267,9 @@ class EmbeddedPostgres:
             if server is not None and socket_dir is None:
                 _log.warning("postgres_replaced", pid=server.pid, reason="its socket or its program is gone")
                 self._end_server(place, account.uid, seconds=self._settings.start_seconds)
+                launched = False
             if server is None or socket_dir is None:
-                if launched:
+                if launched or time.monotonic() >= deadline:
                     raise DatabaseUnavailable(
                         f"PostgreSQL ended while it started on {place.data}. Its last words:\n{place.log_tail()}"
                     )
@@ -276,9 +277,10 @@ class EmbeddedPostgres:
                     continue
                 socket_dir = self._prepare_socket(account, note)
                 server, how, launched = self._launch(place, account, socket_dir), "postgres_started", True
-            if self._answers(server, socket_dir, place, password, deadline):
+            answers = self._answers(server, socket_dir, place, password, deadline)
+            # The answer may be another's: one that a killed Pilothouse had just launched, and ours gave way to.
+            if answers and processes.find_postmaster(place.data, account.uid) == server:
                 return server, socket_dir, how
-            # It ended, or gave way to one that was starting beside it: look again.
 
     def _prepare_socket(self, account: Account, note: Note) -> Path:
         bases = places.socket_bases() if self._socket_bases is None else self._socket_bases

@@ -1,0 +1,257 @@
+"""One request to one API server: where it may go, how long it may take, how much may come back.
+
+The peer is a stranger until it has answered as a Kubernetes API server. The name is resolved here and the connection
+goes to an address that was judged, so that a name cannot point elsewhere between check and use; redirects are not
+followed; neither proxies nor the environment have a say; what a peer sent is never repeated, except the message of a
+Kubernetes Status. Answers come uncompressed: on a near network inflating costs more than reading, and an inflated
+answer has no size limit.
+
+lightkube is not used for these questions: it knows neither ``tls-server-name`` nor impersonation, and meets an answer
+that is no Kubernetes object with exceptions of five libraries.
+"""
+
+import asyncio
+import base64
+import json
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+import orjson
+
+from pilothouse.cluster.addresses import resolve
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
+from pilothouse.settings import ClusterSettings
+
+_LIMITS = httpx2.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=60)
+#: How long a resolved name is believed.
+_RESOLVED_SECONDS = 30.0
+_LONGEST_MESSAGE = 500
+_TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105  # RFC 9110's, without '%', which escapes the others
+_FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
+
+
+class AnswerTooLarge(ClusterUnavailable):
+    """The answer passed the size limit; a list may be asked for in smaller pages."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an API server said: a success, or an error that the caller may know how to take."""
+
+    status: int
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a success."""
+        return self.status < _FIRST_REDIRECT
+
+    @property
+    def message(self) -> str:
+        """The message of a Kubernetes Status on one line; '' for anything else."""
+        said = self.body.get("message") if self.body.get("kind") == "Status" else None
+        if not isinstance(said, str):
+            return ""
+        line = "".join(char if char.isprintable() else " " for char in said[: _LONGEST_MESSAGE + 1])
+        return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"
+
+
+class Transport:
+    """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
+
+    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
+        document = json.loads(kubeconfig)
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        self.server = str(cluster["server"])
+        self._settings = settings
+        url = urlsplit(self.server)
+        self._host, self._authority, self._path = url.hostname or "", url.netloc, url.path
+        self._port = url.port or 443
+        self._tls_name = cluster.get("tls-server-name") or self._host
+        self._tls = _tls(cluster, user)
+        self._headers = _account_headers(user)
+        self._http: httpx2.AsyncClient | None = None
+        self._addresses: list[str] = []
+        self._resolved_at = 0.0
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        accept: str = "application/json",
+        body: Any = None,
+        largest: int,
+    ) -> Answer:
+        """The answer to one request, within ``answer_seconds``.
+
+        Anything of 2xx, and any 4xx with a Kubernetes Status but 401, 403 and 429, is an answer. Raises
+        ClusterDenied, or ClusterUnavailable (AnswerTooLarge for more than ``largest`` bytes).
+        """
+        headers = [(b"host", self._authority.encode()), (b"accept", accept.encode()), *self._headers]
+        content = None
+        if body is not None:
+            headers.append((b"content-type", b"application/json"))
+            content = orjson.dumps(body)
+        async with self.within_limit():
+            response = await self._send(method, path, params=params, headers=headers, content=content)
+            try:
+                text = await self._read(response, largest=largest)
+            except (httpx2.HTTPError, OSError) as error:
+                raise self._unreachable(error) from error
+            finally:
+                await response.aclose()
+        return self._judge(response.status_code, text)
+
+    @asynccontextmanager
+    async def within_limit(self) -> AsyncIterator[None]:
+        """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable."""
+        seconds = self._settings.answer_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise ClusterUnavailable(f"{self.server} did not answer within {seconds:g} s") from error
+
+    async def close(self) -> None:
+        """Closes the connections; a later request opens new ones."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None,
+        headers: list[tuple[bytes, bytes]],
+        content: bytes | None,
+    ) -> httpx2.Response:
+        """The response with its body unread, from the first address that takes the connection."""
+        if self._http is None:
+            transport = httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
+            self._http = httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False, headers={})  # noqa: S113
+        failure: Exception | None = None
+        for address in await self._resolve():
+            host = f"[{address}]" if ":" in address else address
+            request = httpx2.Request(
+                method,
+                f"https://{host}:{self._port}{self._path}{path}",
+                params=params,
+                headers=headers,
+                content=content,
+                extensions={"sni_hostname": self._tls_name},
+            )
+            try:
+                return await self._http.send(request, stream=True, follow_redirects=False)
+            except httpx2.ConnectError as error:
+                failure = error
+            except (httpx2.HTTPError, OSError) as error:
+                raise self._unreachable(error) from error
+        self._resolved_at = 0.0
+        raise self._unreachable(failure or OSError("no address")) from failure
+
+    async def _resolve(self) -> list[str]:
+        now = time.monotonic()
+        if not self._resolved_at or now - self._resolved_at > _RESOLVED_SECONDS:
+            self._addresses = await resolve(self._host, allow_loopback=self._settings.allow_loopback)
+            self._resolved_at = now
+        return self._addresses
+
+    async def _read(self, response: httpx2.Response, *, largest: int) -> bytes:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ClusterUnavailable(f"{self.server} compresses answers though it was asked not to")
+        pieces, size = [], 0
+        async for piece in response.aiter_raw():
+            size += len(piece)
+            if size > largest:
+                raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _judge(self, status: int, text: bytes) -> Answer:
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            body = None
+        answer = Answer(status, body if isinstance(body, dict) else {})
+        said = f": {answer.message}" if answer.message else ""
+        if answer.ok:
+            if isinstance(body, dict):
+                return answer
+        elif status < _FIRST_ERROR:
+            raise ClusterUnavailable(f"{self.server} answers with a redirect ({status}), which is not followed")
+        elif status in (401, 403):
+            raise ClusterDenied(f"{self.server} refuses the registered account ({status}){said}")
+        elif body is not None and answer.body.get("kind") == "Status":
+            if status < _FIRST_SERVER_ERROR and status != 429:  # noqa: PLR2004  # too many requests
+                return answer
+            raise ClusterUnavailable(f"{self.server} answered {status}{said}")
+        raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
+
+    def _unreachable(self, error: Exception) -> ClusterUnavailable:
+        return ClusterUnavailable(f"{self.server} cannot be reached: {_cause(error)}")
+
+
+def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if authority := cluster.get("certificate-authority-data"):
+            context.load_verify_locations(cadata=base64.b64decode(authority).decode("ascii"))
+        else:
+            context.load_default_certs()
+        if "client-certificate-data" in user:
+            # The ssl module takes a client's certificate from a file only; this one lives for the call, mode 0600.
+            with tempfile.NamedTemporaryFile(prefix="pilothouse-", suffix=".pem") as file:
+                for key in ("client-certificate-data", "client-key-data"):
+                    file.write(base64.b64decode(user[key]) + b"\n")
+                file.flush()
+                context.load_cert_chain(file.name)
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "they are damaged"
+        raise InvalidKubeconfig(f"kubeconfig: TLS cannot use its certificates or key: {reason}") from error
+    return context
+
+
+def _account_headers(user: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    """Who we are and as whom we act (Kubernetes: user impersonation headers)."""
+    headers = [("accept-encoding", "identity"), ("user-agent", "pilothouse")]
+    if "token" in user:
+        headers.append(("authorization", f"Bearer {user['token']}"))
+    if "as" in user:
+        headers.append(("impersonate-user", user["as"]))
+    if "as-uid" in user:
+        headers.append(("impersonate-uid", user["as-uid"]))
+    headers += [("impersonate-group", group) for group in user.get("as-groups", ())]
+    for key, values in user.get("as-user-extra", {}).items():
+        headers += [(f"impersonate-extra-{quote(key, safe=_TOKEN_CHARACTERS)}", value) for value in values]
+    return [(name.encode(), value.encode()) for name, value in headers]
+
+
+def _cause(error: BaseException) -> str:
+    """The reason in the words of the system or the TLS library; never in the peer's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({seen.verify_message})"
+        if isinstance(seen, ssl.SSLError):
+            return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, httpx2.ProtocolError):
+        return "it broke the connection, or does not speak HTTP"
+    if isinstance(error, httpx2.NetworkError):
+        return "the connection broke"
+    return type(error).__name__

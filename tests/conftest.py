@@ -1,0 +1,95 @@
+"""What all tests share: a real cluster, a real database, and a real server, each started once when first asked for.
+
+The local cluster is used unless KUBECONFIG names one. What was not running before the tests is stopped after them.
+"""
+
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.servers import RunningServer, run_server
+from tools.localcluster import cluster as local
+
+HelmCommand = Callable[..., str]
+
+
+_KEEP_CLUSTER = pytest.StashKey[bool]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        given = local.given_kubeconfig(os.environ) is not None
+        session.config.stash[_KEEP_CLUSTER] = given or local.status().ready
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.stash.get(_KEEP_CLUSTER, True) and local.status().ready:
+        local.down()
+
+
+@pytest.fixture(scope="session")
+def kubernetes() -> local.RunningCluster:
+    """The cluster that releases are made in."""
+    return local.obtain()
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(kubernetes: local.RunningCluster) -> str:
+    """The text of the cluster's kubeconfig, with full rights."""
+    return kubernetes.kubeconfig.read_text()
+
+
+@pytest.fixture(scope="session")
+def helm_cli(kubernetes: local.RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> HelmCommand:
+    """The independent helm: gives its standard output, raises CalledProcessError when it fails."""
+    home = tmp_path_factory.mktemp("helm-home")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments],
+            env={"HOME": str(home), "PATH": os.environ["PATH"]},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], str]]:
+    """Makes namespaces that are deleted after the tests."""
+    from lightkube import Client
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.models.meta_v1 import ObjectMeta
+    from lightkube.resources.core_v1 import Namespace
+
+    api = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
+    made = []
+
+    def make() -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        api.create(Namespace(metadata=ObjectMeta(name=name)))
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        api.delete(Namespace, name)
+
+
+@pytest.fixture
+def namespace(make_namespace: Callable[[], str]) -> str:
+    """A namespace of this test's own."""
+    return make_namespace()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, kubeconfig: str) -> Iterator[RunningServer]:
+    """``pilothouse serve`` with a database of its own and the cluster registered."""
+    with run_server(tmp_path_factory.mktemp("server"), kubeconfig=kubeconfig) as running:
+        yield running

@@ -1,0 +1,196 @@
+"""A whole server for tests, and the vendor's client pointed at it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huaweicloudsdkcce.v3 import CceClient
+from huaweicloudsdkcore.auth.credentials import BasicCredentials, Credentials
+from huaweicloudsdkcore.region.region import Region
+
+from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from pilothouse.settings import PostgresSettings
+from pilothouse.store.postgres import EmbeddedPostgres
+
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers, with the credentials of its first start and the id of the registered cluster."""
+
+    url: str
+    pid: int
+    data_dir: Path
+    access_key: str
+    secret_key: str
+    project_id: str
+    cluster_id: str
+
+    @property
+    def database_url(self) -> str:
+        """The server's own database, to look behind the API."""
+        url = EmbeddedPostgres(PostgresSettings(), data_dir=self.data_dir).running_url()
+        assert url is not None
+        return url
+
+    def sdk(self) -> CceClient:
+        """The vendor's Python client."""
+        Credentials._CACHE = {}  # it keeps project ids per access key for the life of the process
+        credentials = BasicCredentials(self.access_key, self.secret_key).with_iam_endpoint(self.url)
+        region = Region("cn-north-4", self.url)
+        return CceClient.new_builder().with_credentials(credentials).with_region(region).build()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json_body: Any = None,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        now: datetime | None = None,
+    ) -> httpx2.Response:
+        """Any request, signed; for what the SDK would not send."""
+        content = json.dumps(json_body).encode() if json_body is not None else body or b""
+        wanted = {"Content-Type": "application/json", **(headers or {})}
+        request = httpx2.Request(method, self.url + path, content=content, headers=wanted)
+        request.headers.update(
+            sign(
+                SignedRequest(
+                    method=method,
+                    raw_path=request.url.raw_path.split(b"?")[0],
+                    query_string=request.url.query,
+                    headers=[(b"host", request.headers["host"].encode())],
+                    body_digest=body_digest(content),
+                    body_empty=not content,
+                ),
+                access_key=access_key or self.access_key,
+                secret_key=secret_key or self.secret_key,
+                now=now or datetime.now(UTC),
+            )
+        )
+        with httpx2.Client(timeout=60, trust_env=False) as http:
+            return http.send(request)
+
+    def upload(self, archive: bytes, *, parameters: str | None = None, filename: str = "chart.tgz") -> httpx2.Response:
+        """A chart upload, as a form."""
+        form = httpx2.Request(
+            "POST",
+            self.url,
+            files={"content": (filename, archive)},
+            data={"parameters": parameters} if parameters is not None else {},
+        )
+        form.read()
+        return self.send(
+            "POST", "/v2/charts", body=form.content, headers={"Content-Type": form.headers["content-type"]}
+        )
+
+    def create(self, **body: Any) -> httpx2.Response:
+        """A Create Release request with exactly this body."""
+        return self.send("POST", f"/cce/cam/v3/clusters/{self.cluster_id}/releases", json_body=body)
+
+    def show(self, namespace: str, name: str) -> httpx2.Response:
+        """A Show Release request."""
+        return self.send("GET", f"/cce/cam/v3/clusters/{self.cluster_id}/namespace/{namespace}/releases/{name}")
+
+    def wait_until_final(self, namespace: str, name: str, *, seconds: float = 60) -> dict[str, Any]:
+        """The release, once it is no longer pending."""
+        until = time.monotonic() + seconds
+        while True:
+            response = self.show(namespace, name)
+            assert response.status_code == 200, response.text
+            release: dict[str, Any] = response.json()
+            if not release["status"].startswith("PENDING"):
+                return release
+            assert time.monotonic() < until, release
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def run_server(
+    folder: Path, *, kubeconfig: str | None, environment: dict[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """``pilothouse serve`` in ``folder``; stopped, with all its children, at the end."""
+    port = free_port()
+    first = folder / "first.json"
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
+        "PILOTHOUSE_DATA_DIR": str(folder / "data"),
+        "PILOTHOUSE_PORT": str(port),
+        "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
+        "PILOTHOUSE_WORKER__DRAIN_SECONDS": "5",
+        **(environment or {}),
+    }
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "serve.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(first)],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_until_healthy(url, process, log=folder / "serve.log")
+        made = json.loads(first.read_text())
+        running = RunningServer(
+            url=url,
+            pid=process.pid,
+            data_dir=folder / "data",
+            access_key=made["access_key"],
+            secret_key=made["secret_key"],
+            project_id=made["project_id"],
+            cluster_id="",
+        )
+        if kubeconfig is not None:
+            answer = running.send("POST", "/api/v1/clusters", json_body={"name": "test", "kubeconfig": kubeconfig})
+            if answer.status_code == 409:
+                answer = running.send("GET", "/api/v1/clusters")
+                found = answer.json()[0]
+            else:
+                assert answer.status_code == 201, answer.text
+                found = answer.json()
+            running = RunningServer(**{**vars(running), "cluster_id": found["id"]})
+        yield running
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", *, log: Path) -> None:
+    """Returns when the server answers; fails with its log when it does not."""
+    until = time.monotonic() + START_SECONDS
+    with httpx2.Client(trust_env=False, timeout=2) as http:
+        while time.monotonic() < until and process.poll() is None:
+            with contextlib.suppress(httpx2.HTTPError):
+                if http.get(f"{url}/api/v1/health").is_success:
+                    return
+            time.sleep(0.1)
+    raise AssertionError(f"the server does not answer:\n{log.read_text()[-4000:]}")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

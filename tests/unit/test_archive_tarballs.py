@@ -1,0 +1,341 @@
+"""What a chart archive may look like on the outside: gzip, tar, names, sizes, nesting."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import time
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilothouse.archive import ChartArchive, inspect_chart
+from pilothouse.errors import InvalidChart
+from pilothouse.settings import ChartLimits
+from tests.support.charts import build_chart, pack_archive
+
+LIMITS = ChartLimits()
+CHART_YAML = b"apiVersion: v2\nname: demo\nversion: 1.2.3\n"
+MIB = 1024 * 1024
+NAMES = tuple(f"b{i}.tgz" for i in range(8))
+
+
+def inspect(archive: bytes, limits: ChartLimits = LIMITS) -> ChartArchive:
+    return inspect_chart(archive, limits=limits)
+
+
+def raw_tar(*entries: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar that begins with a valid Chart.yaml, then holds the entries as they are."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        chart = tarfile.TarInfo("demo/Chart.yaml")
+        chart.size = len(CHART_YAML)
+        archive.addfile(chart, io.BytesIO(CHART_YAML))
+        for entry in entries:
+            info, content = entry if isinstance(entry, tuple) else (entry, b"")
+            info.size = len(content) or info.size
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def named(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info
+
+
+def header(name: bytes, *, size: bytes = b"00000000000\0", kind: bytes = b"0", magic: bytes = b"ustar\x0000") -> bytes:
+    """A header block as bytes, for what tarfile refuses to write."""
+    block = bytearray(512)
+    block[: len(name)] = name
+    block[124:136] = size
+    block[148:156] = b" " * 8
+    block[156:157] = kind
+    block[257 : 257 + len(magic)] = magic
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_a_chart_is_read_from_bytes_and_from_a_file():
+    archive = build_chart("demo", "1.2.3", values={"a": 1}, files={"README.md": "hello"})
+    chart = inspect(archive)
+    assert (chart.name, chart.version, chart.values, chart.readme_name) == ("demo", "1.2.3", {"a": 1}, "README.md")
+    assert (chart.digest, chart.size) == (hashlib.sha256(archive).hexdigest(), len(archive))
+    assert inspect_chart(io.BytesIO(archive), limits=LIMITS) == chart
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_each_common_tar_format_is_read_with_long_and_foreign_names(form: int):
+    name = "demo/templates/" + "d" * 90 + "/" + "f" * 60 + ".yaml"
+    foreign = [] if form == tarfile.USTAR_FORMAT else [(named("demo/файл-" + "ж" * 80), b"x")]
+    assert inspect(gzip.compress(raw_tar((named(name), b"x"), *foreign, form=form))).name == "demo"
+
+
+def test_folders_a_dot_as_top_folder_and_a_global_pax_header_are_fine():
+    assert inspect(pack_archive({"./Chart.yaml": CHART_YAML, "./templates//./a.yaml": b""})).name == "demo"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "made by git"}) as archive:
+        archive.addfile(named("demo/", tarfile.DIRTYPE))
+        archive.addfile(named("demo/Chart.yaml", size=len(CHART_YAML)), io.BytesIO(CHART_YAML))
+    assert inspect(gzip.compress(out.getvalue())).name == "demo"
+
+
+def test_several_gzip_members_and_zero_padding_are_read_as_one_stream():
+    tar = raw_tar()
+    assert inspect(gzip.compress(tar[:700]) + gzip.compress(tar[700:])).name == "demo"
+    assert inspect(gzip.compress(tar) + bytes(1000)).name == "demo"
+    assert inspect(gzip.compress(tar.rstrip(b"\0") + bytes(-len(tar.rstrip(b"\0")) % 512))).name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        (b"", "empty"),
+        (b"PK\x03\x04 a zip file", "not a gzip file"),
+        (gzip.compress(b""), "no Chart.yaml"),
+        (gzip.compress(b"hello"), "not a whole tar"),
+        (gzip.compress(b"x" * 2048), "not a tar"),
+        (gzip.compress(bytes(10240)), "no Chart.yaml"),
+        (gzip.compress(raw_tar())[:-9], "ends too early"),
+        (gzip.compress(raw_tar())[:40], "ends too early"),
+        (gzip.compress(raw_tar()[:530]), "in the middle of a file"),
+        (gzip.compress(raw_tar()[:-1024] + b"x"), "not a whole tar|after the end"),
+        (gzip.compress(raw_tar() + b"more"), "after the end of the tar"),
+        (gzip.compress(raw_tar()) + b"more", "after the end of the gzip"),
+        (gzip.compress(raw_tar()) + gzip.compress(b"more"), "after the end of the tar"),
+        (gzip.compress(raw_tar()) + b"\x1f", "after the end of the gzip"),
+        (gzip.compress(raw_tar()) + gzip.compress(b"") * 1001, "members"),
+    ],
+)
+def test_what_is_no_whole_archive_is_refused(archive: bytes, said: str):
+    with pytest.raises(InvalidChart, match=said):
+        inspect(archive)
+
+
+def test_a_flipped_bit_is_found():
+    archive = bytearray(gzip.compress(raw_tar()))
+    archive[-6] ^= 1
+    with pytest.raises(InvalidChart, match="damaged"):
+        inspect(bytes(archive))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (named("demo/l", tarfile.SYMTYPE, linkname="/etc/passwd"), "symbolic link"),
+        (named("demo/l", tarfile.LNKTYPE, linkname="demo/Chart.yaml"), "hard link"),
+        (named("demo/d", tarfile.CHRTYPE), "character device"),
+        (named("demo/d", tarfile.BLKTYPE), "block device"),
+        (named("demo/f", tarfile.FIFOTYPE), "fifo"),
+        (named("demo/c", tarfile.CONTTYPE), "contiguous"),
+        (named("demo/s", tarfile.GNUTYPE_SPARSE), "sparse"),
+        (named("demo/v", b"V"), "entry of type"),
+        (named("/demo/x"), "absolute"),
+        (named("demo/../x"), "out of the chart's folder"),
+        (named("../x"), "out of the chart's folder"),
+        (named("demo\\x"), "backslash"),
+        (named("demo/c:/x"), "drive"),
+        (named("other/x"), "one top folder"),
+        (named("x"), "one top folder"),
+        (named("demo"), "outside the chart's folder"),
+        (named("demo/Chart.yaml"), "twice"),
+        (named("demo/./Chart.yaml"), "twice"),
+        (named("demo//Chart.yaml"), "twice"),
+        (named("demo/a\nb"), "control characters"),
+        (named("demo/a\x7fb"), "control characters"),
+        (named("demo/s", pax_headers={"GNU.sparse.major": "1"}), "pax record"),
+        (named("demo/s", pax_headers={"size": "0"}), "pax record"),
+        (named("demo/s", pax_headers={"comment": "x" * 70_000}), "extension header of"),
+    ],
+)
+def test_what_a_chart_never_holds_is_refused(entry: tarfile.TarInfo, said: str):
+    with pytest.raises(InvalidChart, match=said):
+        inspect(gzip.compress(raw_tar(entry)))
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (header(b"demo/\xff"), "not UTF-8"),
+        (header(b"demo/x", size=b"\x80" + b"\xff" * 11), "not octal"),
+        (header(b"demo/x", size=b"-0000000001\0"), "not octal"),
+        (header(b"demo/x", size=b"0o000000001\0"), "not octal"),
+        (header(b"demo/x", size=b"77777777777\0"), "limit for one file"),
+        (header(b"", size=b"00000000000\0"), "empty"),
+        (header(b"demo/", kind=b"5", size=b"00000000010\0"), "has content"),
+        (header(b"x", kind=b"L", size=b"77777777777\0"), "extension header of"),
+        (header(b"x", kind=b"x", size=b"00000000010\0") + b"999 path".ljust(512, b"\0"), "damaged pax"),
+        (header(b"x", kind=b"x", size=b"00000000010\0") + b"8 path=\n".ljust(512, b"\0"), "empty|ends after"),
+        (header(b"x", kind=b"L", size=b"00000000003\0") + b"abc".ljust(512, b"\0"), "ends after an extension"),
+        ((header(b"x", kind=b"L", size=b"00000000003\0") + b"abc".ljust(512, b"\0")) * 2, "two long names"),
+        (header(b"demo/x", kind=b"0")[:-4] + b"tar\0", "star|checksum"),
+    ],
+)
+def test_a_hostile_header_is_refused(block: bytes, said: str):
+    with pytest.raises(InvalidChart, match=said):
+        inspect(gzip.compress(raw_tar()[:1024] + block + bytes(1024)))
+
+
+def test_the_old_signed_checksum_is_read():
+    block = bytearray(header("demo/ж".encode(), magic=b""))
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(byte - 256 if byte > 127 else byte for byte in block)
+    assert inspect(gzip.compress(raw_tar()[:1024] + bytes(block) + bytes(1024))).name == "demo"
+
+
+def test_subcharts_are_looked_into_and_named():
+    inner = build_chart("inner", files={"x": b"1" * 100})
+    assert inspect(build_chart(subcharts={"inner-0.1.0.tgz": inner})).name == "demo"
+    with pytest.raises(InvalidChart, match=r"charts/inner\.tgz: not a gzip"):
+        inspect(build_chart(subcharts={"inner.tgz": b"nothing"}))
+    with pytest.raises(InvalidChart, match=r"charts/a/charts/inner\.tgz: not a gzip"):
+        inspect(build_chart(files={"charts/a/charts/inner.tgz": b"nothing"}))
+    link = gzip.compress(raw_tar(named("demo/l", tarfile.SYMTYPE, linkname="x")))
+    with pytest.raises(InvalidChart, match=r"charts/outer\.tgz: charts/inner\.tgz: .*symbolic"):
+        inspect(build_chart(subcharts={"outer.tgz": build_chart("outer", subcharts={"inner.tgz": link})}))
+    assert inspect(build_chart(subcharts={"_off.tgz": b"", ".off.tgz": b""}, files={"a/b.tgz": b""})).name == "demo"
+
+
+def test_the_limits_hold_over_all_nested_archives_together():
+    leaf = build_chart("leaf", files={"big": bytes(40_000)})
+    two = build_chart(subcharts={"a.tgz": leaf, "b.tgz": leaf})
+    assert inspect(two, LIMITS.model_copy(update={"unpacked_bytes": 200_000})).name == "demo"
+    with pytest.raises(InvalidChart, match=r"charts/b\.tgz: unpacks to more than 80000 bytes"):
+        inspect(two, LIMITS.model_copy(update={"unpacked_bytes": 80_000}))
+    with pytest.raises(InvalidChart, match="more than 4 files"):
+        inspect(two, LIMITS.model_copy(update={"files": 4}))
+    with pytest.raises(InvalidChart, match=r"'demo/big' has 50000 bytes; the limit for one file is 40000"):
+        inspect(build_chart(files={"big": bytes(50_000)}), LIMITS.model_copy(update={"file_bytes": 40_000}))
+
+
+def test_nesting_is_limited():
+    archive = build_chart("c0")
+    for level in range(1, 5):
+        archive = build_chart(f"c{level}", subcharts={"inner.tgz": archive})
+    assert inspect(archive).name == "c4"
+    with pytest.raises(InvalidChart, match="more than 4 deep"):
+        inspect(build_chart("c5", subcharts={"inner.tgz": archive}))
+
+
+def _zeros(size: int, count: int = 1) -> bytes:
+    return gzip.compress(raw_tar(*((named(f"demo/z{i}"), bytes(size)) for i in range(count))), 9)
+
+
+BOMBS = {
+    "eight archives of 95 MiB": lambda: build_chart(subcharts=dict.fromkeys(NAMES, _zeros(95 * MIB))),
+    "eight archives of 19 files": lambda: build_chart(subcharts=dict.fromkeys(NAMES, _zeros(5 * MIB, 19))),
+    "archives inside archives": lambda: build_chart(
+        subcharts=dict.fromkeys(NAMES, build_chart(subcharts=dict.fromkeys(NAMES, _zeros(5 * MIB, 19))))
+    ),
+    "zeros after the end": lambda: gzip.compress(raw_tar() + bytes(200 * MIB), 9),
+    "many empty files": lambda: gzip.compress(raw_tar(*(named(f"demo/{i}") for i in range(50_000))), 9),
+    "many extension headers": lambda: gzip.compress(raw_tar()[:1024] + header(b"x", kind=b"g") * 200_000, 9),
+    "many gzip members": lambda: gzip.compress(raw_tar()[:1024]) + gzip.compress(b"") * 500_000,
+    "alias bomb": lambda: build_chart(
+        values="a: &a [x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a [{','.join(['*a'] * 9)}]\n" for i in range(30))
+    ),
+    "long text often": lambda: build_chart(values=f"a: &a {'x' * 500_000}\nb: [" + "*a," * 10_000 + "]\n"),
+    "deep aliases": lambda: build_chart(
+        values=f"a: &a {'[' * 60}{']' * 60}\n" + f"b: &a {'[' * 60}*a{']' * 60}\n" * 1000
+    ),
+    "deep flow": lambda: build_chart(values="a: " + "[" * 1_000_000),
+    "deep blocks": lambda: build_chart(values="- " * 1_000_000),
+    "many small values": lambda: build_chart(values="a: [" + "1," * 2_000_000 + "]"),
+    "tag directives": lambda: build_chart(values="".join(f"%TAG !{i}! x\n" for i in range(100_000)) + "---\na: 1\n"),
+    "many documents": lambda: build_chart(values="a: {b: 1}\n---\n" * 300_000),
+}
+COSTLY = {
+    "long number": lambda: build_chart(values="a: " + "9" * 1_000_000),
+    "long hexadecimal": lambda: build_chart(values="a: 0x" + "f" * 1_000_000),
+    "comments": lambda: build_chart(values="# x\n" * 1_200_000),
+    "full": lambda: build_chart(files={f"f{i}": bytes(MIB) for i in range(95)}),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_within_a_second(name: str):
+    bomb = BOMBS[name]()
+    started = time.process_time()
+    with pytest.raises(InvalidChart):
+        inspect(bomb)
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_is_large_and_allowed_takes_at_most_a_second(name: str):
+    archive = COSTLY[name]()
+    started = time.process_time()
+    assert inspect(archive).name == "demo"
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize("name", ["eight archives of 19 files", "archives inside archives", "alias bomb", "deep flow"])
+def test_a_bomb_needs_little_memory(name: str):
+    bomb = BOMBS[name]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidChart):
+            inspect(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 30 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+VALID = build_chart(
+    values={"a": {"b": [1, "x", None, True]}}, subcharts={"sub.tgz": build_chart("sub")}, files={"README": "x"}
+)
+VALID_TAR = gzip.decompress(VALID)
+
+
+def _only_known_outcomes(archive: bytes) -> None:
+    try:
+        name = inspect(archive).name
+    except InvalidChart:
+        return
+    assert name
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_are_refused_or_read(data: bytes):
+    _only_known_outcomes(data)
+    _only_known_outcomes(b"\x1f\x8b\x08\0" + data)
+    _only_known_outcomes(gzip.compress(data))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_changed_archive_is_refused_or_read(data: st.DataObject):
+    tar = bytearray(VALID_TAR)
+    for _ in range(data.draw(st.integers(1, 5))):
+        position = data.draw(st.integers(0, len(tar) - 1))
+        tar[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    for block in range(0, len(tar) - 512, 512):
+        if data.draw(st.booleans()):
+            head = tar[block : block + 512]
+            head[148:156] = b" " * 8
+            tar[block + 148 : block + 156] = b"%06o\0 " % sum(head)
+    _only_known_outcomes(gzip.compress(bytes(tar)))
+    packed = bytearray(VALID)
+    packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    _only_known_outcomes(bytes(packed))
+    _only_known_outcomes(VALID[: data.draw(st.integers(0, len(VALID)))])
+
+
+def test_the_reader_survives_a_source_that_gives_one_byte_at_a_time():
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 1, 1))
+
+    assert inspect_chart(Slow(VALID), limits=LIMITS) == inspect(VALID)
+
+
+def test_a_stored_block_larger_than_a_piece_is_read():
+    deflate = zlib.compressobj(0, wbits=31)
+    noise = hashlib.shake_256(b"noise").digest(300_000)
+    packed = deflate.compress(raw_tar((named("demo/noise"), noise))) + deflate.flush()
+    assert inspect(packed).name == "demo"

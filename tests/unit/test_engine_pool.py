@@ -1,0 +1,452 @@
+"""Calls end, one way or another; after each way the next call succeeds; children come and go as promised."""
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.engine.base import InstallRequest, RenderNameRequest
+from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.settings import EngineSettings
+from tests.support.charts import build_chart, config_map_chart
+
+_MIB = 1024 * 1024
+_ENDLESS = RenderNameRequest(template="{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}")
+
+MakePool = Callable[..., Awaitable[EnginePool]]
+
+
+@pytest.fixture
+async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
+    pools = []
+
+    async def make(**settings: Any) -> EnginePool:
+        pool = EnginePool(EngineSettings(**{"children": 1, **settings}), state_dir=tmp_path / "with space")
+        pools.append(pool)
+        await pool.start()
+        return pool
+
+    yield make
+    for pool in pools:
+        await pool.close()
+    assert list((tmp_path / "with space").glob("pool-*")) == []
+
+
+@pytest.fixture
+async def pool(make_pool: MakePool) -> EnginePool:
+    return await make_pool()
+
+
+async def _render(pool: EnginePool, template: str = "ok") -> str:
+    return await pool.run(RenderNameRequest(template=template), deadline_seconds=10)
+
+
+def _dry_install(chart: bytes, **changes: Any) -> InstallRequest:
+    fields: dict[str, Any] = {"kubeconfig": "", "namespace": "n", "release_name": "r", "dry_run": "client", **changes}
+    return InstallRequest(chart=chart, **fields)
+
+
+def _pids(pool: EnginePool) -> set[int]:
+    return {child.pid for child in pool._children}
+
+
+def _proc(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def _open_files(pid: int) -> set[Path]:
+    return {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is a process, which sets no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_name_template_has_the_functions_of_a_chart(pool: EnginePool):
+    name = await _render(pool, '{{ list "a" "b" | join "-" | upper | lower }}-{{ randAlphaNum 8 | lower }}')
+    assert name.startswith("a-b-")
+    assert len(name) == len("a-b-") + 8
+
+
+async def test_a_name_template_cannot_read_the_environment(pool: EnginePool):
+    with pytest.raises(HelmRefused, match='function "env" not defined'):
+        await _render(pool, '{{ env "HOME" }}')
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("a{{ nope }}", 'name_template:1): function "nope" not defined'),
+        ("a{{", "name_template:1): unclosed action"),
+        ('{{ fail "because" }}', "because"),
+    ],
+)
+async def test_a_broken_name_template_is_refused_with_helms_text(pool: EnginePool, template: str, text: str):
+    with pytest.raises(HelmRefused) as refused:
+        await _render(pool, template)
+    assert text in str(refused.value)
+    assert "templates/" not in str(refused.value)
+    assert refused.value.kind == "HelmRenderError"
+
+
+async def test_a_client_dry_run_renders_without_a_cluster(pool: EnginePool):
+    outcome = await pool.run(_dry_install(config_map_chart(), values={"text": "中文"}), deadline_seconds=10)
+    assert (outcome.name, outcome.namespace, outcome.revision, outcome.chart_version) == ("r", "n", 1, "0.1.0")
+    assert 'text: "中文"' in outcome.manifest
+    assert outcome.values == {"text": "中文"}
+
+
+async def test_values_are_the_charts_with_the_callers_laid_over(pool: EnginePool):
+    chart = build_chart(
+        values={"a": {"b": 1, "c": 2}, "inner": {"x": 1}},
+        subcharts={"inner.tgz": build_chart("inner", values={"x": 0, "y": 2})},
+    )
+    outcome = await pool.run(_dry_install(chart, values={"a": {"b": 5}}), deadline_seconds=10)
+    assert outcome.values["a"] == {"b": 5, "c": 2}
+    assert (outcome.values["inner"]["x"], outcome.values["inner"]["y"]) == (1, 2)
+
+
+async def test_one_callers_values_and_switches_do_not_reach_the_next(pool: EnginePool):
+    sub = build_chart("inner", templates={"c.yaml": "kind: Inner\napiVersion: v1\nmetadata: {name: inner}\n"})
+    chart = build_chart(
+        templates={"a.yaml": "apiVersion: v1\nkind: A\nmetadata: {name: a}\ndata: {{ toJson .Values }}\n"},
+        values={"inner": {"enabled": True}},
+        subcharts={"inner-0.1.0.tgz": sub},
+        metadata={
+            "dependencies": [{"name": "inner", "version": "0.1.0", "condition": "inner.enabled", "repository": ""}]
+        },
+    )
+    off = {"inner": {"enabled": False}, "password": "hunter2"}
+    first = await pool.run(_dry_install(chart, values=off), deadline_seconds=10)
+    second = await pool.run(_dry_install(chart), deadline_seconds=10)
+    assert "kind: Inner" not in first.manifest
+    assert "kind: Inner" in second.manifest
+    assert "hunter2" not in second.manifest
+
+
+async def test_a_library_chart_is_refused(pool: EnginePool):
+    with pytest.raises(HelmRefused, match="library chart"):
+        await pool.run(_dry_install(build_chart(chart_type="library")), deadline_seconds=10)
+
+
+async def test_a_remote_schema_is_refused(pool: EnginePool):
+    chart = build_chart(subcharts={"i.tgz": build_chart("i", schema='{"$ref": "http://127.0.0.1:9/x"}')})
+    with pytest.raises(HelmRefused, match="only references within the file"):
+        await pool.run(_dry_install(chart), deadline_seconds=10)
+
+
+async def test_nul_is_refused_before_any_child_sees_it(pool: EnginePool):
+    with pytest.raises(HelmRefused, match="NUL"):
+        await pool.run(_dry_install(config_map_chart(), values={"text": "a\0b"}), deadline_seconds=10)
+    assert await _render(pool) == "ok"
+
+
+@pytest.mark.parametrize("kubeconfig", ["", "  \n"])
+async def test_a_real_install_without_a_kubeconfig_is_refused(pool: EnginePool, kubeconfig: str):
+    with pytest.raises(HelmRefused, match="kubeconfig is empty"):
+        await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig=kubeconfig), deadline_seconds=10)
+
+
+async def test_a_kubeconfig_without_a_server_reaches_nobody(pool: EnginePool):
+    with pytest.raises(HelmRefused) as refused:
+        await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig="a: b"), deadline_seconds=10)
+    assert refused.value.kind == "HelmKubeError"
+    assert "8080" not in str(refused.value)
+
+
+async def test_the_text_of_a_broken_kubeconfig_names_no_file_of_ours(pool: EnginePool, tmp_path: Path):
+    with pytest.raises(HelmRefused) as refused:
+        await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig="a: ["), deadline_seconds=10)
+    assert str(tmp_path) not in str(refused.value)
+
+
+async def test_an_api_server_that_never_answers_costs_the_deadline_and_no_more(pool: EnginePool):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": ""}}],
+            "current-context": "a",
+        }
+        request = _dry_install(config_map_chart(), dry_run="none", kubeconfig=json.dumps(kubeconfig))
+        with pytest.raises(EngineTimeout):
+            await pool.run(request, deadline_seconds=1)
+    assert await _render(pool) == "ok"
+
+
+async def test_a_refused_connection_is_helms_answer(pool: EnginePool):
+    kubeconfig = '{"clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}], "current-context": "a", '
+    kubeconfig += '"contexts": [{"name": "a", "context": {"cluster": "a"}}]}'
+    with pytest.raises(HelmRefused, match="cluster unreachable") as refused:
+        await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig=kubeconfig), deadline_seconds=10)
+    assert refused.value.kind == "HelmKubeError"
+
+
+async def test_endless_work_ends_at_the_deadline(pool: EnginePool):
+    before = _pids(pool)
+    started = time.monotonic()
+    with pytest.raises(EngineTimeout, match=r"after 0\.5 s"):
+        await pool.run(_ENDLESS, deadline_seconds=0.5)
+    assert time.monotonic() - started < 2
+    assert await _render(pool) == "ok"
+    assert _pids(pool).isdisjoint(before)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(RenderNameRequest(template="{{ until 1000000000 }}"), id="until"),
+        pytest.param(RenderNameRequest(template='{{ repeat 2000000000 "x" }}'), id="repeat"),
+        pytest.param(RenderNameRequest(template='{{ "x" | indent 2000000000 }}'), id="indent"),
+        pytest.param(
+            _dry_install(
+                build_chart(templates={"a.yaml": "{{ tpl .Values.x . }}"}, values={"x": "{{ tpl .Values.x . }}"})
+            ),
+            id="recursive tpl",
+        ),
+        pytest.param(
+            _dry_install(
+                build_chart(
+                    templates={
+                        "_h.tpl": "".join(
+                            f'{{{{ define "t{n}" }}}}{{{{ include "t{(n + 1) % 200}" . }}}}{{{{ end }}}}'
+                            for n in range(200)
+                        ),
+                        "a.yaml": '{{ include "t0" . }}',
+                    }
+                )
+            ),
+            id="include cycle",
+        ),
+    ],
+)
+async def test_a_chart_that_eats_memory_costs_its_own_child_only(make_pool: MakePool, request_: Any):
+    pool = await make_pool(memory_bytes=2560 * _MIB)
+    before = _pids(pool)
+    with pytest.raises(EngineCrashed) as crashed:
+        await pool.run(request_, deadline_seconds=60)
+    assert "aborted" in str(crashed.value)
+    assert "out of memory" in crashed.value.stderr_tail or "stack" in crashed.value.stderr_tail
+    assert await _render(pool) == "ok"
+    assert _pids(pool).isdisjoint(before)
+
+
+async def test_cpu_time_is_limited_per_operation_not_per_life(make_pool: MakePool):
+    pool = await make_pool(cpu_seconds=1)
+    before = _pids(pool)
+    for _ in range(3):  # together more than the limit of one
+        await pool.run(
+            RenderNameRequest(template="{{ range until 1300 }}{{ range until 1000 }}{{ end }}{{ end }}"),
+            deadline_seconds=20,
+        )
+    assert _pids(pool) == before
+    with pytest.raises(EngineCrashed, match="used up its CPU time"):
+        await pool.run(_ENDLESS, deadline_seconds=20)
+    assert await _render(pool) == "ok"
+
+
+async def test_cancelling_the_caller_kills_the_child_at_once(pool: EnginePool):
+    (pid,) = _pids(pool)
+    call = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60))
+    await asyncio.sleep(0.2)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await _until(lambda: not Path(f"/proc/{pid}").exists(), seconds=2)
+    assert await _render(pool) == "ok"
+
+
+async def test_a_fence_that_is_not_extended_ends_the_call(pool: EnginePool):
+    started = time.monotonic()
+    with pytest.raises(EngineTimeout, match="not extended"):
+        await pool.run(_ENDLESS, deadline_seconds=60, fence=Fence(boottime() + 0.3))
+    assert time.monotonic() - started < 2
+    assert await _render(pool) == "ok"
+
+
+async def test_a_fence_extended_from_a_thread_keeps_the_call_alive(pool: EnginePool):
+    fence = Fence(boottime() + 0.5)
+
+    def renew() -> None:
+        for _ in range(8):
+            time.sleep(0.15)
+            fence.extend(boottime() + 0.5)
+
+    renewals = asyncio.create_task(asyncio.to_thread(renew))
+    with pytest.raises(EngineTimeout, match="after 1 s"):
+        await pool.run(_ENDLESS, deadline_seconds=1, fence=fence)
+    await renewals
+
+
+async def test_a_fence_kills_from_another_thread(pool: EnginePool):
+    fence = Fence(boottime() + 60)
+    call = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60, fence=fence))
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(fence.kill)
+    with pytest.raises(EngineTimeout):
+        await call
+    assert await _render(pool) == "ok"
+
+
+async def test_a_fence_that_has_passed_costs_no_child(pool: EnginePool):
+    before = _pids(pool)
+    with pytest.raises(EngineTimeout, match="nothing was done"):
+        await pool.run(RenderNameRequest(template="ok"), deadline_seconds=5, fence=Fence(boottime() - 1))
+    assert await _render(pool) == "ok"
+    assert _pids(pool) == before
+
+
+async def test_no_free_child_in_time_is_busy(pool: EnginePool):
+    call = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=1))
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    with pytest.raises(Busy):
+        await pool.run(RenderNameRequest(template="ok"), deadline_seconds=5, queue_seconds=0.2)
+    assert time.monotonic() - started < 0.5
+    waiting = asyncio.create_task(_render(pool))
+    with pytest.raises(EngineTimeout):
+        await call
+    assert await waiting == "ok"
+
+
+async def test_callers_are_served_in_the_order_they_came(pool: EnginePool):
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        await _render(pool)
+        order.append(number)
+
+    await asyncio.gather(*(call(number) for number in range(8)))
+    assert order == list(range(8))
+
+
+async def test_a_caller_who_stops_waiting_takes_no_child_with_him(pool: EnginePool):
+    running = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=0.3))
+    await asyncio.sleep(0.05)
+    waiting = [asyncio.create_task(_render(pool)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    waiting[0].cancel()
+    await asyncio.gather(running, waiting[0], return_exceptions=True)
+    assert await asyncio.gather(*waiting[1:]) == ["ok", "ok"]
+
+
+async def test_a_worn_child_is_replaced_without_a_gap(make_pool: MakePool):
+    pool = await make_pool(recycle_after=3)
+    seen = set()
+    slowest = 0.0
+    for _ in range(30):
+        started = time.monotonic()
+        await _render(pool)
+        slowest = max(slowest, time.monotonic() - started)
+        seen |= _pids(pool)
+        await asyncio.sleep(0.02)
+    assert len(seen) >= 3
+    await _until(lambda: len(_pids(pool)) == 1)
+    assert slowest < 1
+
+
+async def test_a_child_that_dies_idle_is_replaced(pool: EnginePool):
+    (pid,) = _pids(pool)
+    os.kill(pid, 9)
+    await _until(lambda: bool(_pids(pool)) and pid not in _pids(pool))
+    assert await _render(pool) == "ok"
+
+
+async def test_a_child_whose_address_space_swelled_is_replaced(make_pool: MakePool):
+    pool = await make_pool(memory_bytes=2560 * _MIB)
+    before = _pids(pool)
+    for _ in range(8):  # each alone leaves enough room, all together would not
+        assert await _render(pool, '{{ repeat 100000000 "x" | len }}') == "100000000"
+    assert _pids(pool).isdisjoint(before)
+
+
+async def test_a_child_cannot_be_told_from_the_helm_command_by_its_name(pool: EnginePool):
+    (pid,) = _pids(pool)
+    arguments = _proc(pid, "cmdline").split("\0")
+    assert arguments[0] == "helm"
+
+
+async def test_a_childs_limits_are_in_force(pool: EnginePool):
+    (pid,) = _pids(pool)
+    rows = {line[:25].strip(): line[26:].split() for line in _proc(pid, "limits").splitlines()}
+    assert rows["Max address space"][:2] == [str(3072 * _MIB)] * 2
+    assert rows["Max core file size"][:2] == ["0", "0"]
+    assert _proc(pid, "oom_score_adj").strip() == "1000"
+    assert os.getpgid(pid) == pid
+    assert os.getsid(pid) == pid
+
+
+async def test_a_child_holds_no_descriptor_of_ours(make_pool: MakePool, tmp_path: Path):
+    with (tmp_path / "secret").open("w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        pool = await make_pool()
+        (pid,) = _pids(pool)
+        held = _open_files(pid)
+    assert tmp_path / "secret" not in held
+
+
+async def test_a_child_that_cannot_start_is_reported_with_the_reason(make_pool: MakePool):
+    with pytest.raises(EngineUnavailable, match=r"while starting \(memory limit 700 MiB\)|cannot be used"):
+        await make_pool(memory_bytes=700 * _MIB)
+
+
+async def test_starting_is_tried_again_slowly_and_callers_hear_why(pool: EnginePool, monkeypatch: pytest.MonkeyPatch):
+    attempts = 0
+    real = pool._spawn
+
+    async def broken(_folder: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise EngineUnavailable("the library is missing", stderr_tail="tail")
+
+    monkeypatch.setattr(pool, "_spawn", broken)
+    waiting = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60))
+    queued = asyncio.create_task(_render(pool))
+    await asyncio.sleep(0.05)
+    (pid,) = _pids(pool)
+    os.kill(pid, 9)
+    with pytest.raises(EngineCrashed, match="was killed"):
+        await waiting
+    with pytest.raises(EngineUnavailable, match="library is missing"):
+        await queued
+    with pytest.raises(EngineUnavailable, match="library is missing"):
+        await _render(pool)
+    await asyncio.sleep(0.8)
+    assert attempts == 2
+    monkeypatch.setattr(pool, "_spawn", real)
+    await _until(lambda: bool(_pids(pool)))
+    assert await _render(pool) == "ok"
+
+
+async def test_closing_fails_running_and_waiting_calls(make_pool: MakePool):
+    pool = await make_pool()
+    running = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60))
+    waiting = asyncio.create_task(_render(pool))
+    await asyncio.sleep(0.1)
+    await pool.close()
+    with pytest.raises(EngineCrashed):
+        await running
+    with pytest.raises(EngineUnavailable, match="shut down"):
+        await waiting
+    with pytest.raises(EngineUnavailable, match="not running"):
+        await _render(pool)
+
+
+async def test_dispatch_costs_less_than_three_milliseconds(pool: EnginePool):
+    times = []
+    for _ in range(100):
+        started = time.perf_counter()
+        await _render(pool)
+        times.append(time.perf_counter() - started)
+    assert sorted(times)[50] < 0.003 * (1 + os.getloadavg()[0] / 2)

@@ -1,0 +1,528 @@
+"""The whole gateway around a tiny application, without a network."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
+from pilothouse.gateway.errors import internal_error, route_not_found
+from pilothouse.gateway.request_id import RequestIds
+from pilothouse.gateway.stack import wrap
+from pilothouse.settings import Settings
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+ACCESS_KEY, SECRET_KEY = "A1B2C3D4E5F6G7H8I9J0", "s" * 40
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Holder:
+    secret_key: str = SECRET_KEY
+    default_project: str = "own-project"
+
+
+@dataclass(frozen=True)
+class InProject:
+    project_id: str
+
+
+@dataclass
+class Directory:
+    """Knows one key; ``problem`` is what its project look-up raises."""
+
+    problem: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def find_key(self, access_key: str) -> Holder | None:
+        self.asked.append(access_key)
+        return Holder() if access_key == ACCESS_KEY else None
+
+    async def select_project(self, known: Holder, project_id: str | None) -> InProject:
+        self.asked.append(f"project {project_id}")
+        if self.problem is not None:
+            raise self.problem
+        return InProject(project_id or known.default_project)
+
+
+async def show(request: Request) -> JSONResponse:
+    caller = getattr(request.state, "caller", None)
+    return JSONResponse(
+        {
+            "project": caller.project_id if caller else None,
+            "body": (await request.body()).decode(),
+            "digest": request.state.body_digest,
+            "size": request.state.body_size,
+            "request_id": request.state.request_id,
+        },
+        headers={"X-Request-Id": "chosen by the application"},
+    )
+
+
+async def crash(_request: Request) -> PlainTextResponse:
+    raise RuntimeError("the secret cause")
+
+
+async def crash_late(_request: Request) -> StreamingResponse:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise RuntimeError("the secret cause")
+
+    return StreamingResponse(body())
+
+
+def application() -> Starlette:
+    handlers: Any = {404: route_not_found, 405: route_not_found, Exception: internal_error}
+    app = Starlette(
+        routes=[
+            Route("/show", show, methods=["GET", "POST", "DELETE"]),
+            Route("/health", show),
+            Route("/public", show, methods=["POST"]),
+            Route("/crash", crash),
+            Route("/crash-late", crash_late),
+        ],
+        exception_handlers=handlers,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    received: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def is_public(_method: str, path: str) -> bool:
+    return path in {"/health", "/public"}
+
+
+def stack(
+    app: ASGIApp | None = None,
+    *,
+    directory: Directory | None = None,
+    clock: Callable[[], datetime] = lambda: NOW,
+    **settings: Any,
+) -> ASGIApp:
+    return wrap(
+        app or application(),
+        settings=Settings(**settings),
+        authenticator=directory or Directory(),
+        is_public=is_public,
+        clock=clock,
+    )
+
+
+async def call(
+    app: ASGIApp,
+    path: str = "/show",
+    *,
+    method: str = "GET",
+    query: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    body: bytes = b"",
+    parts: Sequence[bytes] | None = None,
+) -> Answer:
+    pieces = list(parts if parts is not None else [body])
+    sent: list[Message] = []
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        if received == len(pieces):
+            return {"type": "http.disconnect"}
+        received += 1
+        return {"type": "http.request", "body": pieces[received - 1], "more_body": received < len(pieces)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": list(headers),
+        "state": {},
+    }
+    await app(scope, receive, send)
+    start = sent[0]
+    assert start["type"] == "http.response.start"
+    heads = [name.decode() for name, _ in start["headers"]]
+    assert len(set(heads)) == len(heads)
+    return Answer(
+        start["status"],
+        {name.decode(): value.decode() for name, value in start["headers"]},
+        b"".join(message.get("body", b"") for message in sent[1:]),
+        received,
+    )
+
+
+def signed(
+    path: str = "/show",
+    *,
+    method: str = "GET",
+    query: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = ((b"host", b"h:1"),),
+    body: bytes = b"",
+    now: datetime = NOW,
+    access_key: str = ACCESS_KEY,
+    secret_key: str = SECRET_KEY,
+) -> list[tuple[bytes, bytes]]:
+    request = SignedRequest(method, path.encode(), query, headers, body_digest(body), not body)
+    added = sign(request, access_key=access_key, secret_key=secret_key, now=now)
+    return [*headers, *((name.lower().encode(), value.encode()) for name, value in added.items())]
+
+
+def assert_refused(answer: Answer, status: int, code: str, message: str) -> None:
+    """The vendor's shape in both spellings, with the id that the header also has."""
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json == {
+        "error_code": code,
+        "errorCode": code,
+        "error_msg": message,
+        "errorMessage": message,
+        "request_id": answer.headers["x-request-id"],
+    }
+
+
+PREFIX = "Incorrect IAM authentication information: "
+
+
+class TestCredentials:
+    async def test_a_signed_request_reaches_the_application_with_its_caller(self):
+        answer = await call(stack(), headers=signed())
+
+        assert answer.status == 200
+        assert (answer.json["project"], answer.json["size"]) == ("own-project", 0)
+
+    async def test_a_body_is_verified_and_given_on(self):
+        headers = signed(method="POST", body=b'{"a":1}')
+
+        answer = await call(stack(), method="POST", headers=headers, parts=[b'{"a"', b":1}"])
+
+        assert (answer.json["body"], answer.json["digest"]) == ('{"a":1}', body_digest(b'{"a":1}'))
+
+    async def test_a_get_with_a_body(self):
+        answer = await call(stack(), headers=signed(body=b"{}"), body=b"{}")
+
+        assert answer.json["body"] == "{}"
+
+    async def test_the_project_header_chooses(self):
+        headers = signed(headers=[(b"host", b"h"), (b"x-project-id", b"other")])
+
+        assert (await call(stack(), headers=headers)).json["project"] == "other"
+
+    async def test_an_empty_project_header_does_not(self):
+        headers = signed(headers=[(b"x-project-id", b"")])
+
+        assert (await call(stack(), headers=headers)).json["project"] == "own-project"
+
+    async def test_an_unsigned_project_header_chooses_as_with_terraform(self):
+        headers = [*signed(), (b"x-project-id", b"other")]
+
+        assert (await call(stack(), headers=headers)).json["project"] == "other"
+
+    async def test_two_project_headers_are_refused(self):
+        headers = [*signed(), (b"x-project-id", b"a"), (b"x-project-id", b"b")]
+
+        answer = await call(stack(), headers=headers)
+
+        assert_refused(answer, 400, "APIGW.0201", "Bad request: X-Project-Id is given 2 times; send it once")
+
+    @pytest.mark.parametrize("problem", [NotFound("no such project"), Forbidden("no such project")])
+    async def test_a_project_that_the_key_may_not_use(self, problem):
+        answer = await call(stack(directory=Directory(problem)), headers=signed())
+
+        assert_refused(answer, 403, "APIGW.0310", "The project is unavailable: no such project")
+
+    async def test_a_key_that_stopped_being_one(self):
+        answer = await call(stack(directory=Directory(NotAuthenticated("token expires"))), headers=signed())
+
+        assert_refused(answer, 401, "APIGW.0301", PREFIX + "token expires")
+
+    async def test_a_busy_directory(self):
+        answer = await call(stack(directory=Directory(Busy("later", retry_after_seconds=3))), headers=signed())
+
+        assert_refused(answer, 429, "APIGW.0308", "The throttling threshold has been reached: later")
+        assert answer.headers["retry-after"] == "3"
+
+    @pytest.mark.parametrize(
+        ("headers", "tail"),
+        [
+            ([], "x-auth-token not found"),
+            ([(b"x-auth-token", b"t")], "decrypt token fail"),
+            ([(b"x-auth-token", b"t"), (b"authorization", b"x")], "decrypt token fail"),
+            (signed(access_key="Z" * 20), "Get secretKey failed,ak:***,err:ak not exist"),
+        ],
+    )
+    async def test_without_a_known_key(self, headers, tail):
+        answer = await call(stack(), headers=headers)
+
+        assert_refused(answer, 401, "APIGW.0301", PREFIX + tail)
+
+    @pytest.mark.parametrize(
+        ("headers", "tail"),
+        [
+            ([(b"authorization", b"x")], "the Authorization header does not read"),
+            ([(b"authorization", b"\xff\xfe")], "the Authorization header does not read"),
+            ([*signed(), signed()[-1]], "Authorization is given 2 times"),
+            (signed(now=NOW - timedelta(seconds=901)), "X-Sdk-Date 20260301T114459Z is 901 s away"),
+            (signed(secret_key="w" * 40), "the signature does not belong to this request"),
+            (signed(method="DELETE"), "the signature does not belong to this request"),
+        ],
+    )
+    async def test_with_a_bad_signature(self, headers, tail):
+        answer = await call(stack(), headers=headers)
+
+        assert answer.status == 401
+        assert answer.json["error_msg"].startswith(PREFIX + "verify aksk signature fail, " + tail)
+        assert SECRET_KEY not in answer.json["error_msg"]
+
+    async def test_a_signature_wins_over_a_token_for_now(self):
+        assert (await call(stack(), headers=[*signed(), (b"x-auth-token", b"t")])).status == 200
+
+    async def test_the_project_is_asked_only_for_a_proven_key(self):
+        directory = Directory()
+
+        await call(stack(directory=directory), headers=signed(secret_key="w" * 40))
+
+        assert directory.asked == [ACCESS_KEY]
+
+    @pytest.mark.parametrize("headers", [[], signed(access_key="Z" * 20), signed(now=NOW + timedelta(hours=1))])
+    async def test_a_hopeless_request_is_answered_before_its_body_is_read(self, headers):
+        order: list[str] = []
+
+        async def receive() -> Message:
+            order.append("receive")
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            order.append(message["type"])
+
+        headers = [*headers, (b"content-length", b"12000000")]
+        scope: Scope = {"type": "http", "method": "POST", "path": "/show", "query_string": b"", "headers": headers}
+        await stack()(scope, receive, send)
+
+        assert order == ["http.response.start", "http.response.body", "receive", "http.response.body"]
+
+    async def test_a_slow_upload_does_not_make_its_own_signature_stale(self):
+        times = iter([NOW + timedelta(seconds=899), NOW + timedelta(seconds=2000)])
+
+        assert (await call(stack(clock=lambda: next(times)), headers=signed())).status == 200
+
+
+class TestPublicRoutes:
+    async def test_they_need_no_credentials(self):
+        assert (await call(stack(), "/health")).json["project"] is None
+
+    async def test_their_bodies_stay_in_memory(self):
+        app = stack(memory_body_bytes=1000)
+
+        assert (await call(app, "/public", method="POST", body=b"x" * 1000)).json["size"] == 1000
+        answer = await call(app, "/public", method="POST", body=b"x" * 1001)
+        assert_refused(answer, 413, "APIGW.0201", "Request body too large: at most 1000 bytes are taken")
+
+    async def test_what_only_looks_like_one_is_not(self):
+        for path in ("/health/", "/HEALTH", "//health", "/health/../show"):
+            assert (await call(stack(), path)).status == 401
+
+
+class TestLimits:
+    async def test_a_declared_length_over_the_limit_is_refused_before_the_body(self):
+        headers = [*signed(method="POST"), (b"content-length", b"12582913")]
+
+        answer = await call(stack(), method="POST", headers=headers)
+
+        assert_refused(answer, 413, "APIGW.0201", "Request body too large: at most 12582912 bytes are taken")
+        assert answer.headers["connection"] == "close"
+
+    async def test_a_chunked_body_over_the_limit(self):
+        headers = [*signed(method="POST"), (b"transfer-encoding", b"chunked")]
+
+        answer = await call(stack(), method="POST", headers=headers, parts=[b"x" * MIB] * 12 + [b"x"])
+
+        assert answer.status == 413
+
+    async def test_a_body_of_exactly_the_limit(self):
+        parts = [b"x" * MIB] * 12
+        headers = signed(method="POST", body=b"".join(parts))
+
+        answer = await call(stack(), method="POST", headers=headers, parts=parts)
+
+        assert (answer.status, answer.json["size"]) == (200, 12 * MIB)
+
+    async def test_uri(self):
+        query = b"a=" + b"x" * (32 * 1024 - len("/show?a="))
+
+        assert (await call(stack(), query=query, headers=signed(query=query))).status == 200
+        answer = await call(stack(), query=query + b"x")
+        assert_refused(answer, 414, "APIGW.0201", "Request URI too long: at most 32768 bytes are taken")
+
+    async def test_one_header(self):
+        value = b"x" * (32 * 1024 - 3)
+
+        assert (await call(stack(), headers=[*signed(), (b"x-a", value)])).status == 200
+        answer = await call(stack(), headers=[(b"x-a", value + b"x")])
+        assert_refused(answer, 494, "APIGW.0201", "Request headers too large: x-a is over 32768 bytes")
+
+    async def test_all_headers(self):
+        headers = [(f"x-{n}".encode(), b"x" * 30_000) for n in range(5)]
+
+        answer = await call(stack(), headers=headers)
+
+        assert_refused(answer, 494, "APIGW.0201", "Request headers too large: all together are over 131072 bytes")
+
+
+class TestRequestId:
+    async def test_it_is_ours_new_and_everywhere_the_same(self):
+        headers = [*signed(), (b"x-request-id", b"chosen by the caller")]
+
+        first, second = [await call(stack(), headers=headers) for _ in range(2)]
+
+        assert first.headers["x-request-id"] == first.json["request_id"] != second.headers["x-request-id"]
+        assert len(first.headers["x-request-id"]) == 32
+        assert int(first.headers["x-request-id"], 16)
+
+    async def test_it_is_in_the_log_context_of_the_application_only(self):
+        seen: list[dict[str, Any]] = []
+
+        async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+            seen.append(structlog.contextvars.get_contextvars())
+            await PlainTextResponse("")(_scope, _receive, send)
+
+        await call(RequestIds(app, new_id=lambda: "id"))
+
+        assert seen == [{"request_id": "id"}]
+        assert structlog.contextvars.get_contextvars() == {}
+
+    async def test_one_log_line_per_request_without_the_query(self):
+        query = b"token=secret"
+        times = iter([1.0, 1.5])
+        app = RequestIds(application(), new_id=lambda: "id", monotonic=lambda: next(times))
+        with structlog.testing.capture_logs() as logs:
+            await call(app, "/nowhere", query=query)
+
+        assert logs == [
+            {
+                "event": "request_served",
+                "log_level": "info",
+                "request_id": "id",
+                "method": "GET",
+                "path": "/nowhere",
+                "status": 404,
+                "duration_ms": 500.0,
+                "project_id": None,
+            }
+        ]
+
+    async def test_the_log_line_names_the_project(self):
+        with structlog.testing.capture_logs() as logs:
+            await call(stack(), headers=signed())
+
+        assert [line["project_id"] for line in logs] == ["own-project"]
+
+    async def test_a_client_that_left_is_logged_and_not_answered(self):
+        with structlog.testing.capture_logs() as logs, pytest.raises(IndexError):
+            await call(stack(), method="POST", headers=signed(method="POST"), parts=[])
+
+        assert [(line["event"], line["status"]) for line in logs] == [("request_served", 499)]
+
+    async def test_a_path_cannot_forge_a_log_line(self):
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/a\nb" + "c" * 9999,
+            "query_string": b"",
+            "headers": [],
+        }
+
+        async def ignore(_message: Message) -> None:
+            pass
+
+        with structlog.testing.capture_logs() as logs:
+            await stack()(scope, asyncio.Event().wait, ignore)  # type: ignore[arg-type]
+
+        assert logs[0]["path"].startswith("/a\\nb")
+        assert len(logs[0]["path"]) == 512
+
+
+class TestErrors:
+    @pytest.mark.parametrize(("method", "path"), [("GET", "/nowhere"), ("DELETE", "/crash"), ("GET", "/show/")])
+    async def test_unknown_routes_and_methods(self, method, path):
+        answer = await call(stack(), path, method=method, headers=signed(path, method=method))
+
+        assert_refused(answer, 404, "APIGW.0101", f"The API does not exist or has not been published: {method} {path}")
+
+    async def test_a_crash_is_logged_with_its_cause_and_answered_without_it(self):
+        with structlog.testing.capture_logs() as logs:
+            answer = await call(stack(), "/crash", headers=signed("/crash"))
+
+        request_id = answer.headers["x-request-id"]
+        expected = f"Internal error: the server's log has the cause under request id {request_id}"
+        assert_refused(answer, 500, "CCE.01500001", expected)
+        assert [(line["event"], line["log_level"]) for line in logs] == [
+            ("request_failed", "error"),
+            ("request_served", "info"),
+        ]
+        assert logs[0]["exc_info"]
+        assert logs[1]["status"] == 500
+
+    async def test_a_crash_outside_of_starlette_too(self):
+        async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise HTTPException(418)
+
+        with structlog.testing.capture_logs():
+            answer = await call(stack(app), headers=signed())
+
+        assert (answer.status, answer.json["error_code"]) == (500, "CCE.01500001")
+
+    async def test_a_crash_in_the_middle_of_an_answer_adds_nothing_to_it(self):
+        with structlog.testing.capture_logs() as logs:
+            answer = await call(stack(), "/crash-late", headers=signed("/crash-late"))
+
+        assert (answer.status, answer.body) == (200, b"half")
+        assert [line["event"] for line in logs] == ["request_failed", "request_served"]
+
+    async def test_a_websocket_is_closed_and_never_reaches_the_application(self):
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await stack()({"type": "websocket", "path": "/show", "headers": []}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+
+        assert [message["type"] for message in sent] == ["websocket.close"]
+
+    async def test_the_lifespan_passes(self):
+        seen: list[str] = []
+
+        async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+            seen.append(scope["type"])
+
+        async def nothing(*_: Any) -> Any:
+            return None
+
+        await stack(app)({"type": "lifespan"}, nothing, nothing)
+
+        assert seen == ["lifespan"]
