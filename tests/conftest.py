@@ -9,6 +9,10 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
 
 from tests.support.servers import RunningServer, run_server
 from tools.localcluster import cluster as local
@@ -63,11 +67,6 @@ def helm_cli(kubernetes: local.RunningCluster, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], str]]:
     """Makes namespaces that are deleted after the tests."""
-    from lightkube import Client
-    from lightkube.config.kubeconfig import KubeConfig
-    from lightkube.models.meta_v1 import ObjectMeta
-    from lightkube.resources.core_v1 import Namespace
-
     api = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
     made = []
 
@@ -80,6 +79,7 @@ def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], st
     yield make
     for name in made:
         api.delete(Namespace, name)
+    api.close()
 
 
 @pytest.fixture

@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from lightkube import ApiError
+from lightkube import Client as Kubernetes
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
 from rich.console import Console
 
 from pilothouse.cli.client import Client
@@ -209,18 +214,14 @@ def prepare_release(kubernetes: local.RunningCluster) -> None:
 
 def make_namespace(kubeconfig: Path) -> None:
     """The namespace exists; asked of the cluster as any client would."""
-    from lightkube import ApiError
-    from lightkube import Client as Kubernetes
-    from lightkube.config.kubeconfig import KubeConfig
-    from lightkube.models.meta_v1 import ObjectMeta
-    from lightkube.resources.core_v1 import Namespace
-
     api = Kubernetes(config=KubeConfig.from_file(kubeconfig), trust_env=False)
     try:
         api.create(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
     except ApiError as error:
         if error.status.reason != "AlreadyExists":
             raise DemoFailed(f"namespace {NAMESPACE} cannot be made: {error}") from error
+    finally:
+        api.close()
 
 
 def create_release(environment: dict[str, str], chart_id: str) -> None:

@@ -54,9 +54,11 @@ def build(program: Program, *, progress: Progress) -> Path:
 
 def _compile(program: Program, folder: Path, *, progress: Progress) -> None:
     toolchain = toolchains.find(at_least=required_go(program.folder), progress=progress)
-    title = f"building {program.title} {program.version}"
-    progress.note(f"{title[0].upper()}{title[1:]}; the first time takes a few minutes.")
-    with progress.step(title) as step:
+    build = f"{program.title} {program.version}"
+    progress.note(
+        f"Building {build} with Go {toolchain}, which takes minutes the first time ({', '.join(program.names)})."
+    )
+    with progress.step(f"building {build}") as step:
         _run(toolchain, program, folder / program.module, step=step)
         for name in program.names:
             if name != program.module:

@@ -118,7 +118,7 @@ def status(folder: Path | None = None) -> Status:
     """What runs of the cluster in `folder` at this moment; changes nothing."""
     _require_linux()
     place = folders.chosen(folder)
-    known = ports.remembered(place.ports)
+    known = ports.remembered(place.ports) if place.exists() else None
     listeners = {name: one.port for name, one in components.all_of(known).items()} if known else {}
     states = []
     for name in reversed(STOP_ORDER):

@@ -75,10 +75,10 @@ def _reset(parsed: argparse.Namespace) -> int:
 
 
 def _kubeconfig(parsed: argparse.Namespace) -> int:
-    path = folders.chosen(parsed.dir).kubeconfig
-    if not path.exists():
-        raise KubeconfigError(f"there is no cluster in {path.parent} yet; start one with: {PROGRAM} up")
-    print(path)
+    place = folders.chosen(parsed.dir)
+    if not (place.exists() and place.kubeconfig.exists()):
+        raise KubeconfigError(f"there is no cluster in {place.root} yet; start one with: {PROGRAM} up")
+    print(place.kubeconfig)
     return 0
 
 

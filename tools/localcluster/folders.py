@@ -75,8 +75,11 @@ class ClusterFolder:
         return self.logs / f"{name}.log"
 
     def exists(self) -> bool:
-        """Whether a cluster was ever started here."""
-        return self.lock.exists()
+        """Whether a cluster was ever started here; FolderError when that is another user's business."""
+        try:
+            return self.lock.exists()
+        except PermissionError as error:
+            raise self._refused(error) from error
 
     def prepare(self) -> None:
         """The folder and its subfolders exist and are closed to other users; FolderError when that cannot be had."""
@@ -86,10 +89,13 @@ class ClusterFolder:
                 folder.mkdir(exist_ok=True, mode=0o700)
             self.lock.touch(mode=0o600)
         except OSError as error:
-            raise FolderError(
-                f"cannot use {self.root} for the cluster: {error.strerror}. "
-                f"Choose a folder of your own with --dir or {VARIABLE}."
-            ) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> FolderError:
+        return FolderError(
+            f"cannot use {self.root} for the cluster: {error.strerror}. "
+            f"Choose a folder of your own with --dir or {VARIABLE}."
+        )
 
     def clear(self) -> None:
         """All that a cluster wrote here is gone, but for the lock file; other files stay."""

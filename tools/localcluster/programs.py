@@ -58,7 +58,7 @@ class Program:
 
 
 CLUSTER = Program(
-    title="Kubernetes (etcd, API server, controller manager, scheduler, kwok)",
+    title="Kubernetes",
     module="kubernetes",
     package=".",
     requirement="k8s.io/kubernetes",
@@ -70,7 +70,7 @@ CLUSTER = Program(
     names=(ETCD, *KUBERNETES_PARTS, KWOK),
 )
 HELM_COMMAND = Program(
-    title="the helm command",
+    title="helm",
     module="helm",
     package="helm.sh/helm/v4/cmd/helm",
     requirement="helm.sh/helm/v4",

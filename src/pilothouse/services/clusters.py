@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilothouse.auth.sealing import MasterKeys
@@ -34,7 +34,7 @@ class ReachableCluster(Cluster):
     """A registered cluster with what is needed to act on it; holds secrets."""
 
     project_id: str
-    kubeconfig: str
+    kubeconfig: str = field(repr=False)
 
 
 class Clusters:

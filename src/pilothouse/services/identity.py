@@ -1,7 +1,7 @@
 """Who calls: domains, projects, users, access keys."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pilothouse.auth import passwords
 from pilothouse.auth.sealing import MasterKeys
@@ -26,7 +26,7 @@ class KeyHolder:
     """An enabled access key with its secret in the clear; keep it for the length of one request."""
 
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
     user_id: str
     user_name: str
     domain_id: str
@@ -42,9 +42,9 @@ class FirstCredentials:
     project_id: str
     project_name: str
     user_name: str
-    password: str
+    password: str = field(repr=False)
     access_key: str
-    secret_key: str
+    secret_key: str = field(repr=False)
 
 
 class Identity:

@@ -35,6 +35,7 @@ def check_name(name: str, *, field: str) -> None:
 
 
 def check_namespace(namespace: str) -> None:
+    """Raises InvalidRequest unless the text may name a namespace."""
     if not namespace:
         raise InvalidRequest("namespace: missing")
     if not _NAMESPACE.fullmatch(namespace):

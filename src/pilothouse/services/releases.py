@@ -93,7 +93,7 @@ class Releases:
         )
         if wanted.dry_run:
             return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
-        return await self._accept(caller, cluster, chart, name, wanted, order, request_id=request_id)
+        return await self._accept(caller, cluster, chart, name, wanted=wanted, order=order, request_id=request_id)
 
     async def _find_chart(self, caller: Caller, wanted: CreateRelease) -> charts.ChartRow:
         async with self._database.transaction() as tx:
@@ -206,9 +206,9 @@ class Releases:
         cluster: ReachableCluster,
         chart: charts.ChartRow,
         name: str,
+        *,
         wanted: CreateRelease,
         order: InstallOrder,
-        *,
         request_id: str,
     ) -> Accepted:
         operation_id = str(uuid.uuid4())

@@ -78,9 +78,8 @@ class Place:
 
     def log_tail(self, lines: int = 25) -> str:
         """The last lines that PostgreSQL wrote, for an error's text."""
-        newest = sorted(self.logs.glob("*.log"), key=lambda path: path.lstat().st_mtime)[-1:]
         written: list[str] = []
-        for path in [self.start_log, *newest]:
+        for path in sorted([*self.logs.glob("*.log"), *self.root.glob("start.log")], key=_changed)[-2:]:
             try:
                 handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             except OSError:
@@ -89,6 +88,10 @@ class Place:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
                 written += file.read(16_384).decode(errors="replace").splitlines()
         return "\n".join(written[-lines:])
+
+
+def _changed(path: Path) -> int:
+    return path.lstat().st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,9 @@ def _processes(data: Path, uid: int) -> Iterator[ServerProcess]:
 
 
 def _identify(pid: int, data: Path, uid: int) -> ServerProcess | None:
-    started = _start_time(pid)
-    if started is None or _link(pid, "exe").removesuffix(_DELETED).rpartition("/")[2] != "postgres":
+    if _link(pid, "exe").removesuffix(_DELETED).rpartition("/")[2] != "postgres":
         return None
+    started = _start_time(pid)
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         # The folder itself, not its name: it may have been renamed or mounted elsewhere since.
@@ -156,7 +156,7 @@ def _identify(pid: int, data: Path, uid: int) -> ServerProcess | None:
     except OSError:
         return None
     effective = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
-    if not same_folder or effective is None or int(effective.group(1)) != uid:
+    if started is None or not same_folder or effective is None or int(effective.group(1)) != uid:
         return None
     process = ServerProcess(pid, started)
     return process if process.is_running() else None

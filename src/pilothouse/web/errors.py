@@ -5,6 +5,7 @@ Every body is a JSON object with code and message in both spellings: the Python 
 """
 
 import math
+from http import HTTPStatus
 
 import orjson
 import structlog
@@ -42,7 +43,7 @@ def error_response(error: errors.PilothouseError) -> Response:
     headers = {}
     if isinstance(error, errors.Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if status >= 500:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", error=type(error).__name__, cause=str(error))
     return Response(error_body(code, str(error)), status_code=status, media_type="application/json", headers=headers)
 

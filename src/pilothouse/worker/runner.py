@@ -90,16 +90,18 @@ class Runner:
     async def _attempt(self, row: OperationRow, fence: Fence) -> Outcome:
         left = row.deadline_seconds - (datetime.now(UTC) - row.created_at).total_seconds()
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action)
+        hopeless = ""
+        if row.crashes >= self._settings.attempts:
+            hopeless = f"gave up after {row.crashes} attempts: {row.last_error}"
+        elif left <= 0:
+            hopeless = f"timed out after {row.deadline_seconds} s"
         try:
-            if row.crashes >= self._settings.attempts:
-                return await self._installs.give_up(row, text=f"gave up after {row.crashes} attempts: {row.last_error}")
-            if left <= 0:
-                return await self._installs.give_up(row, text=f"timed out after {row.deadline_seconds} s")
+            if hopeless:
+                return await self._installs.give_up(row, text=hopeless)
             return await self._installs.attempt(row, fence=fence, seconds=left)
         except ClusterUnavailable as error:
-            if left > _RETRY_SECONDS:
-                return Outcome("retry", str(error))
-            return Outcome("failed", f"timed out after {row.deadline_seconds} s: {error}")
+            final = left <= _RETRY_SECONDS
+            return Outcome("failed" if final else "retry", hopeless or str(error))
         except DatabaseUnavailable:
             raise
         except PilothouseError as error:

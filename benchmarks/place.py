@@ -1,0 +1,98 @@
+"""Where everything is measured: one server of our own, the local cluster, a namespace that goes away again."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilothouse.cluster.kubeconfig import sanitise
+from pilothouse.cluster.transport import Transport
+from pilothouse.settings import ClusterSettings
+from tests.support.servers import RunningServer, run_server
+from tools.localcluster.cluster import obtain
+
+_ANSWER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a benchmark may use."""
+
+    server: RunningServer
+    kubeconfig: Path
+    helm: Path
+    folder: Path
+
+    def upload(self, archive: bytes) -> str:
+        """The id of the uploaded chart."""
+        answer = self.server.upload(archive)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    @property
+    def releases(self) -> str:
+        return f"/cce/cam/v3/clusters/{self.server.cluster_id}/releases"
+
+    def release(self, namespace: str, name: str) -> str:
+        return f"/cce/cam/v3/clusters/{self.server.cluster_id}/namespace/{namespace}/releases/{name}"
+
+    @asynccontextmanager
+    async def namespace(self) -> AsyncIterator[str]:
+        """A new namespace; deleted with all that is in it."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        settings = ClusterSettings(allow_loopback=True)
+        kubernetes = Transport(sanitise(self.kubeconfig.read_text(), allow_loopback=True).text, settings)
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        try:
+            made = await kubernetes.ask("POST", "/api/v1/namespaces", body=body, largest=_ANSWER_BYTES)
+            assert made.ok, made.message
+            try:
+                yield name
+            finally:
+                await kubernetes.ask("DELETE", f"/api/v1/namespaces/{name}", largest=_ANSWER_BYTES)
+        finally:
+            await kubernetes.close()
+
+    @contextmanager
+    def worker_paused(self) -> Iterator[None]:
+        """The worker process is stopped, as by Ctrl-Z, inside this block."""
+        pid = _child(self.server.pid, "worker")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def helm_install(self, name: str, chart: Path, *, namespace: str, options: list[str]) -> None:
+        subprocess.run(
+            [self.helm, "install", name, chart, "-n", namespace, "--kubeconfig", self.kubeconfig, *options],
+            check=True,
+            capture_output=True,
+        )
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    """A server started for the measurements, with the cluster registered."""
+    cluster = obtain()
+    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as text:
+        folder = Path(text)
+        with run_server(folder, kubeconfig=cluster.kubeconfig.read_text()) as server:
+            yield Place(server, cluster.kubeconfig, cluster.helm, folder)
+
+
+def _child(parent: int, command: str) -> int:
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            mine = f"PPid:\t{parent}\n" in status.read_text()
+            words = status.with_name("cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mine and command.encode() in words:
+            return int(status.parent.name)
+    raise AssertionError(f"process {parent} has no child {command!r}")

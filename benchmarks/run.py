@@ -1,0 +1,59 @@
+"""Runs the benchmarks: ``python -m benchmarks.run [NAME…]``; all of them also write ``benchmarks/results.md``."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.accept import accept
+from benchmarks.deploy import deploy
+from benchmarks.figures import Figure
+from benchmarks.place import Place, place
+
+BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {"accept": accept, "deploy": deploy}
+RESULTS = Path(__file__).with_name("results.md")
+COLUMNS = ["figure", "best", "median", "target", "met"]
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"no benchmark is named {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
+    figures: list[Figure] = []
+    console = Console()
+    with place() as ground:
+        for name in names or BENCHMARKS:
+            console.print(f"measuring: {name}")
+            figures += asyncio.run(_measure(BENCHMARKS[name], ground))
+    table = Table(*COLUMNS)
+    for figure in figures:
+        table.add_row(*figure.row())
+    console.print(table)
+    if not names:
+        RESULTS.write_text(_document(figures))
+
+
+async def _measure(benchmark: Callable[[Place], Awaitable[list[Figure]]], ground: Place) -> list[Figure]:
+    return await benchmark(ground)
+
+
+def _document(figures: list[Figure]) -> str:
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *(figure.row() for figure in figures)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"""# Results
+
+Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, which server, database, load and the
+whole local cluster share with each other and with whatever else runs. *Best* and *median* are over the rounds
+(percentiles) or over the single runs (times). The target is for the median.
+
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
