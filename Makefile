@@ -5,6 +5,8 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.bootstrap/bin/uv)
 RUN := $(UV) run --frozen
 export UV_LINK_MODE ?= copy
+# The certificates that the system trusts count: company networks have their own.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help
 help:  ## Show what can be made
