@@ -37,7 +37,7 @@ async def deploy(place: Place) -> list[Figure]:
     return [
         Figure("POST to DEPLOYED", tuple(ours)),
         Figure("helm install, wall time", tuple(helms)),
-        Figure("POST to DEPLOYED / helm install, medians", (ratio,), unit="×", target=0.5),
+        Figure("POST to DEPLOYED / helm install, medians", (ratio,), unit="", target=0.5),
         Figure("the GET that says DEPLOYED", tuple(shows)),
     ]
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from pilothouse import __version__
@@ -33,6 +33,7 @@ from pilothouse.services.releases import Releases
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.web.errors import handle
+from pilothouse.web.requests import refuse_nul
 from pilothouse.worker.installs import Installs
 from pilothouse.worker.runner import Runner
 
@@ -95,6 +96,7 @@ def create_app(parts: Parts) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(refuse_nul)],
     )
     zone = ZoneInfo(settings.time_zone)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)

@@ -26,7 +26,7 @@ class Queue:
 
     async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
         """The oldest due operation, now held by this worker under a lease; None when nothing is due."""
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             return await operations.take(tx, worker=worker, lease_seconds=lease_seconds)
 
     async def wait(self) -> None:

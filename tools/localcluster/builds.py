@@ -22,7 +22,8 @@ TAIL = 25
 def cached(program: Program) -> Path | None:
     """The folder with this build of the program, when it is in the cache."""
     folder = caches.location() / program.key
-    return folder if folder.is_dir() else None
+    # Unlike is_dir(), this does not mind a folder above it that is closed to this user.
+    return folder if os.path.isdir(folder) else None  # noqa: PTH112
 
 
 def build(program: Program, *, progress: Progress) -> Path:

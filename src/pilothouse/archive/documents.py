@@ -14,6 +14,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -279,7 +280,11 @@ class _Builder:
         number = float(value)
         if number - number != 0:
             raise self._invalid(event, "JSON has no infinity and no NaN")
-        return int(number) if number.is_integer() and abs(number) < _EXACT else number
+        if not number.is_integer() or abs(number) >= 2 * _EXACT:
+            return number
+        # Go prints the shortest digits that read back as the same float, then zeros.
+        whole = int(Decimal(repr(number)))
+        return whole if -_EXACT <= whole < 2 * _EXACT else number
 
     def _charge(self, event: yaml.Event, nodes: int, spent: int) -> None:
         self.nodes += nodes

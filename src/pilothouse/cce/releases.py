@@ -1,5 +1,6 @@
 """Release management of the CCE API: create, show, list."""
 
+import re
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
@@ -77,6 +78,6 @@ def _timeout(request: Request) -> int | None:
     text = request.headers.get("x-pilothouse-timeout", "").strip()
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _LONGEST_TIMEOUT:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= _LONGEST_TIMEOUT:
         raise InvalidRequest(f"X-Pilothouse-Timeout: {text!r} is not a number of seconds from 1 to {_LONGEST_TIMEOUT}")
     return int(text)

@@ -115,10 +115,14 @@ class ClusterClient:
         """Closes the connections; a later question opens new ones."""
         await self._transport.close()
 
-    def retire(self) -> asyncio.Task[None] | None:
-        """From now on connections are closed whenever no question is under way; the task that closes them now."""
+    def retire(self) -> asyncio.Task[None]:
+        """From now on connections are closed whenever no question is under way; the task closes idle ones now."""
         self._retired = True
-        return None if self._asking else asyncio.get_running_loop().create_task(self.close())
+        return asyncio.get_running_loop().create_task(self._close_if_idle())
+
+    async def _close_if_idle(self) -> None:
+        if self._retired and not self._asking:
+            await self.close()
 
     async def _list(
         self, path: str, params: dict[str, str], *, accept: str = "application/json"
@@ -169,8 +173,7 @@ class ClusterClient:
             yield
         finally:
             self._asking -= 1
-            if self._retired and not self._asking:
-                await self.close()
+            await self._close_if_idle()
 
 
 class ClusterClients:
@@ -206,9 +209,9 @@ class ClusterClients:
         await asyncio.gather(*(client.close() for client in clients), *self._closing)
 
     def _retire(self, client: ClusterClient) -> None:
-        if task := client.retire():
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        task = client.retire()
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
 
 def _checked(name: str) -> str:

@@ -229,7 +229,7 @@ def _skip(text: str, position: int) -> int:
 
 def _inflate(secret: Secret, *, max_bytes: int) -> bytes:
     try:
-        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
+        packed = base64.b64decode(base64.b64decode(secret["data"]["release"], validate=True), validate=True)
         if packed[:3] != b"\x1f\x8b\x08":
             return packed[:max_bytes]  # Helm's oldest releases are not compressed
         inflater = zlib.decompressobj(wbits=31)

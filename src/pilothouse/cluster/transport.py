@@ -13,6 +13,7 @@ that is no Kubernetes object with exceptions of five libraries.
 import asyncio
 import base64
 import json
+import os
 import ssl
 import tempfile
 import time
@@ -140,6 +141,8 @@ class Transport:
         """The response with its body unread, from the first address that takes the connection."""
         if self._http is None:
             self._http = httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
+        # Less than the limit around it: only its own time-out makes the library close a half-open connection.
+        connect_seconds = self._settings.answer_seconds * 0.9
         failure: Exception | None = None
         for address in await self._resolve():
             host = f"[{address}]" if ":" in address else address
@@ -149,13 +152,15 @@ class Transport:
                 params=params,
                 headers=headers,
                 content=content,
-                extensions={"sni_hostname": self._tls_name},
+                extensions={"sni_hostname": self._tls_name, "timeout": {"connect": connect_seconds}},
             )
             try:
                 return await self._http.handle_async_request(request)
             except httpx2.ConnectError as error:
                 failure = error
-            except (httpx2.HTTPError, OSError) as error:
+            except httpx2.TimeoutException as error:
+                raise TimeoutError from error
+            except (httpx2.HTTPError, OSError, ValueError) as error:
                 raise self._unreachable(error) from error
         self._resolved_at = 0.0
         raise self._unreachable(failure or OSError("no address")) from failure
@@ -248,8 +253,8 @@ def _cause(error: BaseException) -> str:
             return f"its certificate is not trusted ({seen.verify_message})"
         if isinstance(seen, ssl.SSLError):
             return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
+        if isinstance(seen, OSError) and seen.errno:
+            return os.strerror(seen.errno)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, httpx2.ProtocolError):
         return "it broke the connection, or does not speak HTTP"

@@ -13,7 +13,7 @@ from pilothouse.services.identity import Caller
 from pilothouse.settings import ClusterSettings
 from pilothouse.store import audit
 from pilothouse.store import clusters as store
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,126}[a-z0-9])?")
 
@@ -86,7 +86,7 @@ class Clusters:
 
     async def list_clusters(self, caller: Caller) -> list[Cluster]:
         """The project's clusters by name."""
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             return [_cluster(row) for row in await store.list_clusters(tx, project_id=caller.project_id)]
 
     async def show(self, caller: Caller, cluster_id: str) -> Cluster:
@@ -111,9 +111,14 @@ class Clusters:
         """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
         return await self.client(await self.reach(cluster_id, project_id=caller.project_id)).probe()
 
-    async def reach(self, cluster_id: str, *, project_id: str | None) -> ReachableCluster:
-        """The cluster with its credentials, if it is that project's (None: any), else NotFound."""
-        row = await self._row(cluster_id, project_id=project_id)
+    async def reach(
+        self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None
+    ) -> ReachableCluster:
+        """The cluster with its credentials, if it is that project's (None: any), else NotFound.
+
+        With ``tx`` it is read through that connection, beside what else the caller reads there.
+        """
+        row = await self._row(cluster_id, project_id=project_id, tx=tx)
         kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
         return ReachableCluster(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
@@ -121,9 +126,12 @@ class Clusters:
         """The client that this process keeps for the cluster."""
         return self._clients.get(cluster.id, cluster.kubeconfig)
 
-    async def _row(self, cluster_id: str, *, project_id: str | None) -> store.ClusterRow:
-        async with self._database.transaction() as tx:
+    async def _row(self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None) -> store.ClusterRow:
+        if tx is not None:
             row = await store.find_cluster(tx, cluster_id, project_id=project_id)
+        else:
+            async with self._database.statements() as own:
+                row = await store.find_cluster(own, cluster_id, project_id=project_id)
         if row is None:
             raise _unknown(cluster_id)
         return row

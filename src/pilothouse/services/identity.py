@@ -56,7 +56,7 @@ class Identity:
 
     async def find_key(self, access_key: str) -> KeyHolder | None:
         """The holder of an enabled access key, else None."""
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             row = await store.find_access_key(tx, access_key)
         if row is None:
             return None
@@ -74,7 +74,7 @@ class Identity:
     async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
         """The caller in the project it named, or in the key's own; NotFound if the domain has no such project."""
         if project_id is not None and project_id != holder.default_project_id:
-            async with self._database.transaction() as tx:
+            async with self._database.statements() as tx:
                 found = await store.list_projects(tx, domain_id=holder.domain_id, project_id=project_id)
             if not found or not found[0].enabled:
                 raise NotFound(f"X-Project-Id {project_id!r} is not a project of this account")
@@ -88,7 +88,7 @@ class Identity:
 
     async def list_projects(self, caller: Caller, *, name: str | None = None) -> list[store.ProjectRow]:
         """The projects of the caller's domain, optionally only the one of that name."""
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             return await store.list_projects(tx, domain_id=caller.domain_id, name=name)
 
     async def create_first(self, *, region: str) -> FirstCredentials | None:

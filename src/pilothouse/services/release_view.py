@@ -55,16 +55,16 @@ class ReleaseView:
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
         """The newest revision, or what an operation is making of it; NotFound if there is neither."""
-        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
         # The operation is read before the cluster: one that ends in between is then found as a revision.
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
             shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-            origins = await operations.list_origins(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-        if shown is not None and shown.state in operations.LIVING:
-            return self._laid_over(cluster, shown)
+            if shown is not None and shown.state in operations.LIVING:
+                return self._laid_over(cluster, shown)
+            origin = await operations.find_origin(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
         if is_namespace(namespace) and is_name(name):
             for stored in await self._read_newest(cluster, namespace=namespace, name=name):
-                return _from_storage(cluster, stored, origins)
+                return _from_storage(cluster, stored, [origin] if origin else [])
         if shown is not None:
             return self._laid_over(cluster, shown)
         raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
@@ -73,10 +73,10 @@ class ReleaseView:
         self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
     ) -> list[Release]:
         """Every release of the cluster, once, by namespace and name; optionally of one namespace or one chart."""
-        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
-        if namespace is not None and not is_namespace(namespace):
-            return []
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            if namespace is not None and not is_namespace(namespace):
+                return []
             shown = await operations.list_shown(tx, cluster_id=cluster.id, namespace=namespace)
             origins = await operations.list_origins(tx, cluster_id=cluster.id, namespace=namespace)
             chart = None

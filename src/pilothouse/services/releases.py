@@ -1,6 +1,7 @@
 """Releases: what may be ordered. What is to be seen of them: ``release_view``."""
 
 import asyncio
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +29,7 @@ from pilothouse.services.release_names import check_name, check_namespace
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
 from pilothouse.settings import Settings
 from pilothouse.store import audit, charts, operations
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -80,9 +81,11 @@ class Releases:
         AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
         """
         check_namespace(wanted.namespace)
-        cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
-        chart = await self._find_chart(caller, wanted)
+        async with self._database.statements() as tx:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            chart = await _find_chart(tx, caller, wanted)
         name = await self._choose_name(wanted)
+        looked_at = time.monotonic()
         await self._check_live(cluster, name, wanted)
         order = InstallOrder(
             values=wanted.values or {},
@@ -93,19 +96,9 @@ class Releases:
         )
         if wanted.dry_run:
             return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
-        return await self._accept(caller, cluster, chart, name, wanted=wanted, order=order, request_id=request_id)
-
-    async def _find_chart(self, caller: Caller, wanted: CreateRelease) -> charts.ChartRow:
-        async with self._database.transaction() as tx:
-            chart = await charts.find_chart(tx, wanted.chart_id, project_id=caller.project_id)
-        if chart is None:
-            raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
-        if wanted.version and wanted.version != chart.version:
-            raise InvalidRequest(
-                f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
-                "send that, or leave version out"
-            )
-        return chart
+        return await self._accept(
+            caller, cluster, chart, name, wanted=wanted, order=order, looked_at=looked_at, request_id=request_id
+        )
 
     async def _choose_name(self, wanted: CreateRelease) -> str:
         if wanted.name:
@@ -159,7 +152,7 @@ class Releases:
         wanted: CreateRelease,
         order: InstallOrder,
     ) -> Release:
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             archive = await charts.read_archive(tx, chart.digest)
         request = InstallRequest(
             kubeconfig=cluster.kubeconfig,
@@ -209,6 +202,7 @@ class Releases:
         *,
         wanted: CreateRelease,
         order: InstallOrder,
+        looked_at: float,
         request_id: str,
     ) -> Accepted:
         operation_id = str(uuid.uuid4())
@@ -232,7 +226,7 @@ class Releases:
             request_id=request_id,
         )
         async with self._database.transaction() as tx:
-            row = await operations.accept(tx, new)
+            row = await operations.accept(tx, new, looked_seconds_ago=time.monotonic() - looked_at)
             await audit.record(
                 tx,
                 project_id=caller.project_id,
@@ -244,3 +238,15 @@ class Releases:
             )
         log.info("operation_accepted", operation_id=operation_id, action="install", cluster_id=cluster.id)
         return Accepted(from_operation(cluster, row, order), operation_id)
+
+
+async def _find_chart(tx: Transaction, caller: Caller, wanted: CreateRelease) -> charts.ChartRow:
+    chart = await charts.find_chart(tx, wanted.chart_id, project_id=caller.project_id)
+    if chart is None:
+        raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+    if wanted.version and wanted.version != chart.version:
+        raise InvalidRequest(
+            f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
+            "send that, or leave version out"
+        )
+    return chart

@@ -5,18 +5,19 @@ from sqlalchemy import insert
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit
 
+_RECORD = insert(audit)
+
 
 async def record(
     tx: Transaction, *, project_id: str, user_id: str, action: str, target: str, request_id: str, operation_id: str = ""
 ) -> None:
     """Adds one row in the caller's transaction: it stands exactly when the deed stands."""
-    await tx.execute(
-        insert(audit).values(
-            project_id=project_id,
-            user_id=user_id,
-            action=action,
-            target=target,
-            request_id=request_id,
-            operation_id=operation_id,
-        )
-    )
+    row = {
+        "project_id": project_id,
+        "user_id": user_id,
+        "action": action,
+        "target": target,
+        "request_id": request_id,
+        "operation_id": operation_id,
+    }
+    await tx.execute(_RECORD, row)

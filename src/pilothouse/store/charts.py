@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -29,6 +29,10 @@ class ChartRow:
     updated_at: datetime
 
 
+_FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.project_id == bindparam("of_project"))
+_READ_ARCHIVE = select(chart_archives.c.content).where(chart_archives.c.digest == bindparam("of_digest"))
+
+
 async def lock_charts_of(tx: Transaction, project_id: str) -> None:
     """Serialises uploads of one project until the transaction ends, so that its quota is counted exactly."""
     await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"charts/{project_id}"})
@@ -45,9 +49,7 @@ async def add_archive(tx: Transaction, *, digest: str, content: bytes) -> None:
 
 async def read_archive(tx: Transaction, digest: str) -> bytes | None:
     """The archive's bytes."""
-    return (
-        await tx.execute(select(chart_archives.c.content).where(chart_archives.c.digest == digest))
-    ).scalar_one_or_none()
+    return (await tx.execute(_READ_ARCHIVE, {"of_digest": digest})).scalar_one_or_none()
 
 
 async def count_charts(tx: Transaction, project_id: str) -> int:
@@ -58,8 +60,7 @@ async def count_charts(tx: Transaction, project_id: str) -> int:
 
 async def find_chart(tx: Transaction, chart_id: str, *, project_id: str) -> ChartRow | None:
     """The chart, if it belongs to that project."""
-    query = select(charts).where(charts.c.id == chart_id, charts.c.project_id == project_id)
-    row = (await tx.execute(query)).mappings().one_or_none()
+    row = (await tx.execute(_FIND, {"chart_id": chart_id, "of_project": project_id})).mappings().one_or_none()
     return ChartRow(**row) if row else None
 
 

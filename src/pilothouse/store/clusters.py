@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -37,12 +37,14 @@ async def add_cluster(
     return ClusterRow(**row) if row else None
 
 
+_FIND = select(clusters).where(clusters.c.id == bindparam("cluster_id"))
+_FIND_OF_PROJECT = _FIND.where(clusters.c.project_id == bindparam("of_project"))
+
+
 async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | None) -> ClusterRow | None:
     """The cluster, if it belongs to that project (None: to any)."""
-    query = select(clusters).where(clusters.c.id == cluster_id)
-    if project_id is not None:
-        query = query.where(clusters.c.project_id == project_id)
-    row = (await tx.execute(query)).mappings().one_or_none()
+    query = _FIND if project_id is None else _FIND_OF_PROJECT
+    row = (await tx.execute(query, {"cluster_id": cluster_id, "of_project": project_id})).mappings().one_or_none()
     return ClusterRow(**row) if row else None
 
 

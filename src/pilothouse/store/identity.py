@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import access_keys, domains, projects, users
@@ -34,23 +34,25 @@ class AccessKeyRow:
     project_id: str
 
 
+_FIND_ACCESS_KEY = (
+    select(
+        access_keys.c.id,
+        access_keys.c.secret_sealed,
+        users.c.id.label("user_id"),
+        users.c.name.label("user_name"),
+        domains.c.id.label("domain_id"),
+        domains.c.name.label("domain_name"),
+        access_keys.c.project_id,
+    )
+    .join(users, users.c.id == access_keys.c.user_id)
+    .join(domains, domains.c.id == users.c.domain_id)
+    .where(access_keys.c.id == bindparam("access_key"), access_keys.c.enabled, users.c.enabled)
+)
+
+
 async def find_access_key(tx: Transaction, access_key: str) -> AccessKeyRow | None:
     """The key if it and its user are enabled, else None."""
-    query = (
-        select(
-            access_keys.c.id,
-            access_keys.c.secret_sealed,
-            users.c.id.label("user_id"),
-            users.c.name.label("user_name"),
-            domains.c.id.label("domain_id"),
-            domains.c.name.label("domain_name"),
-            access_keys.c.project_id,
-        )
-        .join(users, users.c.id == access_keys.c.user_id)
-        .join(domains, domains.c.id == users.c.domain_id)
-        .where(access_keys.c.id == access_key, access_keys.c.enabled, users.c.enabled)
-    )
-    row = (await tx.execute(query)).mappings().one_or_none()
+    row = (await tx.execute(_FIND_ACCESS_KEY, {"access_key": access_key})).mappings().one_or_none()
     return AccessKeyRow(**row) if row else None
 
 

@@ -5,9 +5,9 @@ Times are the database's ``clock_timestamp()``, never a worker's clock. Every wr
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Update, and_, func, insert, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, Double, Update, and_, bindparam, func, insert, literal, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists
@@ -78,58 +78,38 @@ class NewOperation:
     request_id: str
 
 
-async def accept(tx: Transaction, new: NewOperation) -> OperationRow:
+async def accept(tx: Transaction, new: NewOperation, *, looked_seconds_ago: float) -> OperationRow:
     """Inserts a queued operation and announces it on commit; AlreadyExists if the release has a living one.
 
+    The same if one came and went, and left a release, since the caller looked at the cluster.
     The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
     """
-    await tx.execute(
-        update(operations)
-        .where(_release(new.cluster_id, new.namespace, new.release_name), operations.c.dismissed_at.is_(None))
-        .where(operations.c.state.in_(["failed", "cancelled"]), ~operations.c.wrote_release)
-        .values(dismissed_at=func.clock_timestamp())
-    )
+    await tx.execute(_DISMISS, _of_release(new.cluster_id, new.namespace, new.release_name))
     try:
-        statement = insert(operations).values(state="queued", **vars(new)).returning(operations)
-        row = (await tx.execute(statement)).mappings().one()
+        row = (await tx.execute(_ACCEPT, {"state": "queued", **vars(new)})).mappings().one()
     except IntegrityError as error:
         if one_writer.name and one_writer.name in str(error):
             raise AlreadyExists(
                 f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
             ) from error
         raise
-    await announce(tx)
+    # Only now: whoever was in the way of the insert has ended, and this statement sees how.
+    changed = {**_of_release(new.cluster_id, new.namespace, new.release_name), "for_seconds": looked_seconds_ago}
+    if (await tx.execute(_ANNOUNCE_UNLESS_CHANGED, changed)).scalar_one():
+        raise AlreadyExists(
+            f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
+        )
     return OperationRow(**row)
 
 
 async def announce(tx: Transaction) -> None:
     """Wakes the workers when the transaction commits."""
-    await tx.execute(text(f"NOTIFY {CHANNEL}"))
+    await tx.execute(_ANNOUNCE)
 
 
 async def take(tx: Transaction, *, worker: str, lease_seconds: float) -> OperationRow | None:
     """Hands the oldest due queued operation to the worker: running, attempt + 1, with a lease; or None."""
-    oldest = (
-        select(operations.c.id)
-        .where(operations.c.state == "queued")
-        .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
-        .order_by(operations.c.created_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        update(operations)
-        .where(operations.c.id == oldest.scalar_subquery(), operations.c.state == "queued")
-        .values(
-            state="running",
-            attempt=operations.c.attempt + 1,
-            worker=worker,
-            lease_until=_from_now(lease_seconds),
-            started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
-        )
-        .returning(operations)
-    )
-    row = (await tx.execute(statement)).mappings().one_or_none()
+    row = (await tx.execute(_TAKE, {"by_worker": worker, "for_seconds": lease_seconds})).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
@@ -211,8 +191,7 @@ async def finish(
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
     """The operation that lies over the release: a living one, else a failure that left no revision."""
-    query = select(operations).where(_release(cluster_id, namespace, release_name), _shown())
-    row = (await tx.execute(query.order_by(operations.c.created_at.desc()).limit(1))).mappings().one_or_none()
+    row = (await tx.execute(_FIND_SHOWN, _of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
@@ -238,21 +217,17 @@ class OriginRow:
     description: str
 
 
-async def list_origins(
-    tx: Transaction, *, cluster_id: str, namespace: str | None = None, release_name: str | None = None
-) -> list[OriginRow]:
-    """For every release that operations of this cluster wrote: where the newest such revision came from."""
-    query = select(
-        operations.c.namespace,
-        operations.c.release_name,
-        operations.c.revision,
-        operations.c.chart_id,
-        operations.c.description,
-    ).where(operations.c.cluster_id == cluster_id, operations.c.wrote_release)
+async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OriginRow | None:
+    """Where the newest revision came from that an operation wrote of this release."""
+    row = (await tx.execute(_FIND_ORIGIN, _of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
+    return OriginRow(**row) if row else None
+
+
+async def list_origins(tx: Transaction, *, cluster_id: str, namespace: str | None = None) -> list[OriginRow]:
+    """As find_origin, for every release of the cluster that operations wrote."""
+    query = _ORIGINS.where(operations.c.cluster_id == cluster_id)
     if namespace is not None:
         query = query.where(operations.c.namespace == namespace)
-    if release_name is not None:
-        query = query.where(operations.c.release_name == release_name)
     query = query.distinct(operations.c.namespace, operations.c.release_name).order_by(
         operations.c.namespace, operations.c.release_name, operations.c.created_at.desc()
     )
@@ -283,12 +258,9 @@ def _held(operation_id: str, attempt: int) -> Update:
     )
 
 
-def _release(cluster_id: str, namespace: str, release_name: str) -> ColumnElement[bool]:
-    return and_(
-        operations.c.cluster_id == cluster_id,
-        operations.c.namespace == namespace,
-        operations.c.release_name == release_name,
-    )
+def _of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
+    """Parameters for ``_RELEASE``."""
+    return {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": release_name}
 
 
 def _shown() -> ColumnElement[bool]:
@@ -298,5 +270,61 @@ def _shown() -> ColumnElement[bool]:
     return or_(operations.c.state.in_(LIVING), failed_before_helm)
 
 
-def _from_now(seconds: float) -> ColumnElement[datetime]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + _seconds(seconds)
+
+
+def _seconds(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+# What every request and every attempt runs is built once: building a statement costs more than running it.
+_RELEASE = and_(
+    operations.c.cluster_id == bindparam("of_cluster"),
+    operations.c.namespace == bindparam("of_namespace"),
+    operations.c.release_name == bindparam("of_name"),
+)
+_FIND_SHOWN = select(operations).where(_RELEASE, _shown()).order_by(operations.c.created_at.desc()).limit(1)
+_ORIGINS = select(
+    operations.c.namespace,
+    operations.c.release_name,
+    operations.c.revision,
+    operations.c.chart_id,
+    operations.c.description,
+).where(operations.c.wrote_release)
+_FIND_ORIGIN = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc()).limit(1)
+_DISMISS = (
+    update(operations)
+    .where(_RELEASE, operations.c.dismissed_at.is_(None))
+    .where(operations.c.state.in_(["failed", "cancelled"]), ~operations.c.wrote_release)
+    .values(dismissed_at=func.clock_timestamp())
+)
+_ACCEPT = insert(operations).returning(operations)
+_ANNOUNCE = text(f"NOTIFY {CHANNEL}")
+_ANNOUNCE_UNLESS_CHANGED = select(
+    select(literal(1))
+    .where(_RELEASE, or_(operations.c.wrote_release, operations.c.state == "succeeded"))
+    .where(operations.c.finished_at > func.clock_timestamp() - _seconds(bindparam("for_seconds", type_=Double)))
+    .exists(),
+    func.pg_notify(CHANNEL, ""),
+)
+_OLDEST_DUE = (
+    select(operations.c.id)
+    .where(operations.c.state == "queued")
+    .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
+    .order_by(operations.c.created_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(operations)
+    .where(operations.c.id == _OLDEST_DUE.scalar_subquery(), operations.c.state == "queued")
+    .values(
+        state="running",
+        attempt=operations.c.attempt + 1,
+        worker=bindparam("by_worker"),
+        lease_until=_from_now(bindparam("for_seconds", type_=Double)),
+        started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
+    )
+    .returning(operations)
+)

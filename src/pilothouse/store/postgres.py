@@ -92,6 +92,7 @@ class EmbeddedPostgres:
         self._socket_bases = socket_bases
         self._guard = threading.RLock()
         self._stopping = threading.Event()
+        self._place: Place | None = None
         self._lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._server: ServerProcess | None = None
@@ -127,8 +128,7 @@ class EmbeddedPostgres:
 
     def is_alive(self) -> bool:
         """True while the server runs and its socket is there; a busy server counts as alive. Costs microseconds."""
-        if self._child is not None:
-            self._child.poll()
+        self._reap()
         server, socket_dir = self._server, self._socket_dir
         return (
             server is not None
@@ -145,16 +145,16 @@ class EmbeddedPostgres:
         self._stopping.set()
         with self._guard, self._explained("stop"):
             note = places.read_note(self._data_dir)
-            place = self._known_place(note)
-            owner = place.owner_uid() if place else None
-            if place is None or owner is None:
-                self._release()
+            place = self._place or self._known_place(note)
+            if place is None:
                 return
             self._acquire(place)
             try:
+                owner = place.owner_uid()
                 self._end_server(place, owner, seconds=stop_seconds)
-                if note.socket_dir is not None and places.is_private_folder(note.socket_dir, owner):
-                    places.remove_socket_folder(note.socket_dir)
+                socket_dir = self._socket_dir or note.socket_dir
+                if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
+                    places.remove_socket_folder(socket_dir)
             finally:
                 self._release()
 
@@ -188,6 +188,7 @@ class EmbeddedPostgres:
             self._data_dir, note, configured=self._settings.data_dir, account=account, system_dir=self._system_dir
         )
         self._acquire(place)
+        self._place = place
         note = replace(note, root=place.root, initialized=place.data.exists())
         password = places.read_or_make_password(self._data_dir, may_make=not note.initialized)
         if not note.initialized:
@@ -236,7 +237,11 @@ class EmbeddedPostgres:
             os.close(self._lock)
         self._lock = None
         self._server = None
-        if self._child is not None and self._child.poll() is not None:
+        self._reap()
+
+    def _reap(self) -> None:
+        child = self._child  # read once: a stop may run beside a watcher's look
+        if child is not None and child.poll() is not None:
             self._child = None
 
     # --- running ---------------------------------------------------------------------------------------------
@@ -291,6 +296,7 @@ class EmbeddedPostgres:
 
     def _launch(self, place: Place, account: Account, socket_dir: Path) -> ServerProcess:
         binaries = self._binaries(place, account)
+        self._reap()
         processes.remove_stale_pid_file(place.data)
         if not place.logs.exists():
             place.logs.mkdir(mode=0o700)
@@ -320,8 +326,6 @@ class EmbeddedPostgres:
                     f"the server in {place.root} refuses the password in {self._data_dir / 'postgres.password'}: "
                     "restore the file that belongs to this database"
                 )
-            if self._child is not None:
-                self._child.poll()
             if not server.is_running():
                 return False
             if time.monotonic() >= deadline:
@@ -334,20 +338,22 @@ class EmbeddedPostgres:
                 raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted by a stop")
             pause = min(pause * 1.5, 0.25)
 
-    def _end_server(self, place: Place, uid: int, *, seconds: float) -> None:
+    def _end_server(self, place: Place, uid: int | None, *, seconds: float) -> None:
         """No process of this database is left, whatever state an interrupted start or a kill left it in."""
+        # What we launched or adopted ends also when its files are gone, or not yet written.
+        if self._child is not None and self._child.poll() is None:
+            self._server = processes.process_of(self._child.pid)
+        server = self._server
         while True:
-            child = self._child
-            # One that we have just launched may not have written its number yet.
-            server = processes.process_of(child.pid) if child is not None and child.poll() is None else None
-            server = server or processes.find_postmaster(place.data, uid)
-            if server is not None:
+            if server is not None and server.is_running():
                 processes.stop_postmaster(server, seconds=seconds)
                 _log.info("postgres_stopped", pid=server.pid, data=str(place.data))
-            if processes.end_orphans(place.data, uid):
+            if uid is None:
                 break
-        if self._child is not None:
-            self._child.poll()
+            server = processes.find_postmaster(place.data, uid)
+            if server is None and processes.end_orphans(place.data, uid):
+                break
+        self._reap()
 
 
 def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:

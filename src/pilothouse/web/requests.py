@@ -1,5 +1,6 @@
 """What every route of either dialect needs of its request: the caller, the JSON body, and a way to answer JSON."""
 
+import re
 from typing import Any, TypeVar
 
 import orjson
@@ -13,6 +14,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: The page lists these three; the last one's body is read as JSON like the others.
 _JSON_TYPES = frozenset({"application/json", "application/x-pem-file"})
+#: Deeper JSON is an attack on what walks through it: orjson writes 254 levels, the interpreter recurses 1000.
+_LEVELS = 100
 
 
 def caller_of(request: Request) -> Caller:
@@ -27,11 +30,19 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+async def refuse_nul(request: Request) -> None:
+    """Raises InvalidRequest for a NUL in the path or the query, which no id or name has and PostgreSQL cannot take."""
+    for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
+        if "\x00" in str(value):
+            raise InvalidRequest(f"{name}: contains a NUL character")
+
+
 async def read_json(request: Request, model: type[Model]) -> Model:
     """The body as that model; InvalidRequest names the first field that is wrong."""
-    content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if content_type not in _JSON_TYPES:
-        raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
+    for given in request.headers.getlist("content-type"):
+        content_type = given.split(";")[0].strip().lower()
+        if content_type not in _JSON_TYPES:
+            raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
     body = await request.body()
     if not body.strip():
         raise InvalidRequest("the request has no body; send a JSON object")
@@ -55,18 +66,23 @@ def parse_json(text: bytes | str, model: type[Model], *, where: str) -> Model:
         raise InvalidRequest(_explain(error)) from error
 
 
-def find_nul(value: object, path: str = "") -> str | None:
-    """Where in the data a NUL character stands: the C interface of the engine would cut the text there."""
+def find_nul(value: object, path: str = "", *, level: int = 0) -> str | None:
+    """Where in the data a NUL character stands: the C interface of the engine would cut the text there.
+
+    Raises InvalidRequest for data of too many levels.
+    """
+    if level > _LEVELS:
+        raise InvalidRequest(f"{re.split(r'[.[]', path)[0]}: nested in more than {_LEVELS} levels, the limit")
     if isinstance(value, str):
         return path if "\x00" in value else None
     if isinstance(value, dict):
         for key, below in value.items():
-            found = path if "\x00" in key else find_nul(below, f"{path}.{key}" if path else key)
+            found = path if "\x00" in key else find_nul(below, f"{path}.{key}" if path else key, level=level + 1)
             if found is not None:
                 return found
     if isinstance(value, list):
         for index, below in enumerate(value):
-            found = find_nul(below, f"{path}[{index}]")
+            found = find_nul(below, f"{path}[{index}]", level=level + 1)
             if found is not None:
                 return found
     return None

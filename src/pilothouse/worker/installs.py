@@ -55,7 +55,9 @@ class Installs:
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
         """Installs what the operation ordered, in at most ``seconds``; ClusterUnavailable if it cannot be looked at."""
         try:
-            cluster = await self._clusters.reach(row.cluster_id, project_id=None)
+            async with self._database.statements() as tx:
+                cluster = await self._clusters.reach(row.cluster_id, project_id=None, tx=tx)
+                archive = await charts.read_archive(tx, row.chart_digest)
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the release was installed")
         order = open_order(row.request_sealed, keys=self._keys, operation_id=row.id)
@@ -66,8 +68,12 @@ class Installs:
                 outcome = await self._resume(client, row, newest)
                 if outcome is not None:
                     return outcome
-                return await self._install(cluster, row, order, newest, fence=fence, seconds=seconds, replace=True)
-            return await self._install(cluster, row, order, newest, fence=fence, seconds=seconds, replace=order.replace)
+                return await self._install(
+                    cluster, row, order, archive, newest, fence=fence, seconds=seconds, replace=True
+                )
+            return await self._install(
+                cluster, row, order, archive, newest, fence=fence, seconds=seconds, replace=order.replace
+            )
         except ClusterDenied as error:
             return Outcome("failed", str(error))
 
@@ -84,18 +90,20 @@ class Installs:
         cluster: ReachableCluster,
         row: OperationRow,
         order: InstallOrder,
+        archive: bytes | None,
         newest: StoredRelease | None,
         *,
         fence: Fence,
         seconds: float,
         replace: bool,
     ) -> Outcome:
-        revision = newest.revision + 1 if newest is not None else 1
-        async with self._database.transaction() as tx:
-            archive = await charts.read_archive(tx, row.chart_digest)
-            held = await operations.set_expected_revision(tx, row.id, attempt=row.attempt, revision=revision)
-        if archive is None or not held:
+        if archive is None:
             return Outcome("failed", f"chart {row.chart_name} {row.chart_version} is gone from the database")
+        revision = newest.revision + 1 if newest is not None else 1
+        async with self._database.statements() as tx:
+            held = await operations.set_expected_revision(tx, row.id, attempt=row.attempt, revision=revision)
+        if not held:
+            return Outcome("failed", "this attempt no longer holds the operation")
         request = InstallRequest(
             kubeconfig=cluster.kubeconfig,
             namespace=row.namespace,

@@ -115,7 +115,7 @@ class Runner:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=_RETRY_SECONDS)
             return
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             written = await operations.finish(
                 tx,
                 row.id,

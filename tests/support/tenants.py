@@ -1,0 +1,56 @@
+"""A second customer on the same server, with a project and an access key of its own."""
+
+import asyncio
+import dataclasses
+import uuid
+
+from pilothouse.auth import passwords
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.services.identity import Caller, _secret_context
+from pilothouse.store import identity
+from pilothouse.store.database import Database
+from tests.support.servers import RunningServer
+
+
+def add_tenant(server: RunningServer) -> RunningServer:
+    """The server as a new customer sees it: another domain, project, user and access key; no clusters."""
+    caller, access_key, secret_key = asyncio.run(_add(server))
+    return dataclasses.replace(
+        server, access_key=access_key, secret_key=secret_key, project_id=caller.project_id, cluster_id=""
+    )
+
+
+async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str, str]:
+    """A new caller with access key and secret key, alone in its domain."""
+    access_key, secret_key = passwords.generate_access_key(), passwords.generate_secret_key()
+    caller = Caller(
+        user_id=uuid.uuid4().hex,
+        user_name="other-user",
+        domain_id=uuid.uuid4().hex,
+        domain_name=f"other-{uuid.uuid4().hex[:8]}",
+        project_id=uuid.uuid4().hex,
+    )
+    async with database.transaction() as tx:
+        await identity.add_domain(tx, domain_id=caller.domain_id, name=caller.domain_name)
+        await identity.add_project(
+            tx, project_id=caller.project_id, domain_id=caller.domain_id, name="cn-north-4", description=""
+        )
+        await identity.add_user(
+            tx, user_id=caller.user_id, domain_id=caller.domain_id, name=caller.user_name, password_hash="unusable"
+        )
+        await identity.add_access_key(
+            tx,
+            access_key=access_key,
+            user_id=caller.user_id,
+            project_id=caller.project_id,
+            secret_sealed=keys.seal(secret_key.encode(), context=_secret_context(access_key)),
+        )
+    return caller, access_key, secret_key
+
+
+async def _add(server: RunningServer) -> tuple[Caller, str, str]:
+    database = Database(server.database_url)
+    try:
+        return await add_project(database, MasterKeys.load_or_create(server.data_dir / "master.key"))
+    finally:
+        await database.close()
