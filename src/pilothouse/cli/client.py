@@ -7,7 +7,7 @@ import httpx2
 import orjson
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import InvalidRequest, PilothouseError
 
 
 class ServerRefused(PilothouseError):
@@ -18,6 +18,8 @@ class Client:
     """Calls one server with one access key."""
 
     def __init__(self, url: str, *, access_key: str, secret_key: str, timeout_seconds: float = 30.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise InvalidRequest(f"--url: {url!r} is no http:// or https:// URL")
         self._url = url.rstrip("/")
         self._access_key = access_key
         self._secret_key = secret_key
@@ -37,7 +39,10 @@ class Client:
             raise PilothouseError(
                 f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right?"
             ) from error
-        answer = orjson.loads(response.content) if response.content else None
+        try:
+            answer = orjson.loads(response.content) if response.content else None
+        except orjson.JSONDecodeError as error:
+            raise PilothouseError(f"what answers at {self._url} is not Pilothouse; check --url") from error
         if response.is_error:
             text = answer.get("errorMessage") if isinstance(answer, dict) else None
             raise ServerRefused(str(text or f"the server answered {response.status_code}"))

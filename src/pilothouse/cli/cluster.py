@@ -49,7 +49,11 @@ def add(
     output: As = Output.TABLE,
 ) -> None:
     """Register a cluster; its credentials are checked by using them, and kept sealed."""
-    body = {"name": name, "kubeconfig": kubeconfig.read_text(), "context": kube_context}
+    try:
+        text = kubeconfig.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"--kubeconfig: {kubeconfig} is not UTF-8 text") from error
+    body = {"name": name, "kubeconfig": text, "context": kube_context}
     _print([context.obj.call("POST", "/api/v1/clusters", body=body)], output, one=True)
 
 

@@ -2,13 +2,15 @@
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ClusterClients, ClusterVersion
 from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
+from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, InvalidRequest, NotFound
 from pilothouse.services.identity import Caller
 from pilothouse.settings import ClusterSettings
 from pilothouse.store import audit
@@ -109,7 +111,9 @@ class Clusters:
 
     async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:
         """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
-        return await self.client(await self.reach(cluster_id, project_id=caller.project_id)).probe()
+        cluster = await self.reach(cluster_id, project_id=caller.project_id)
+        with naming(cluster):
+            return await self.client(cluster).probe()
 
     async def reach(
         self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None
@@ -135,6 +139,17 @@ class Clusters:
         if row is None:
             raise _unknown(cluster_id)
         return row
+
+
+@contextmanager
+def naming(cluster: Cluster) -> Iterator[None]:
+    """Puts the cluster's name in front of what went wrong with it: callers know names, not addresses."""
+    try:
+        yield
+    except ClusterUnavailable as error:
+        raise ClusterUnavailable(f"cluster {cluster.name!r} is unavailable: {error}") from error
+    except ClusterDenied as error:
+        raise ClusterDenied(f"cluster {cluster.name!r}: {error}") from error
 
 
 def _unknown(cluster_id: str) -> NotFound:

@@ -11,9 +11,10 @@ from typing import Any
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import Secret
 from pilothouse.cluster.storage import StoredRelease, decode_release, release_key
 from pilothouse.errors import CorruptRelease, NotFound
-from pilothouse.services.clusters import Cluster, Clusters, ReachableCluster
+from pilothouse.services.clusters import Cluster, Clusters, ReachableCluster, naming
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, open_order
 from pilothouse.services.release_names import is_name, is_namespace
@@ -97,18 +98,17 @@ class ReleaseView:
     async def _read_newest(
         self, cluster: ReachableCluster, *, namespace: str | None, name: str | None
     ) -> list[StoredRelease]:
-        """The newest readable revision of each release; what cannot be read is skipped and logged."""
-        newest: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+        """The newest revision of each release; one that cannot be read is skipped and logged."""
+        newest: dict[tuple[str, str], tuple[int, Secret]] = {}
         client = self._clusters.client(cluster)
-        async for secret in client.list_release_secrets(namespace=namespace, name=name):
-            key = release_key(secret)
-            if key is None:
-                continue
-            revisions = newest.setdefault((key.namespace, key.name), [])
-            if not revisions or key.revision > revisions[-1][0]:
-                newest[key.namespace, key.name] = [(key.revision, secret)]
+        with naming(cluster):
+            # The newest revision is never superseded, and most of the others are.
+            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False):
+                key = release_key(secret)
+                if key is not None and key.revision > newest.get((key.namespace, key.name), (0, None))[0]:
+                    newest[key.namespace, key.name] = (key.revision, secret)
         releases = []
-        for (_, secret), *_rest in newest.values():
+        for _, secret in newest.values():
             try:
                 releases.append(decode_release(secret))
             except CorruptRelease as error:

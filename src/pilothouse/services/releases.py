@@ -22,7 +22,7 @@ from pilothouse.errors import (
     InvalidRequest,
     NotFound,
 )
-from pilothouse.services.clusters import Clusters, ReachableCluster
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
 from pilothouse.services.release_names import check_name, check_namespace
@@ -86,7 +86,8 @@ class Releases:
             chart = await _find_chart(tx, caller, wanted)
         name = await self._choose_name(wanted)
         looked_at = time.monotonic()
-        await self._check_live(cluster, name, wanted)
+        with naming(cluster):
+            await self._check_live(cluster, name, wanted)
         order = InstallOrder(
             values=wanted.values or {},
             merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),

@@ -235,8 +235,7 @@ class EmbeddedPostgres:
     def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
-        self._lock = None
-        self._server = None
+        self._lock = self._place = self._server = None
         self._reap()
 
     def _reap(self) -> None:
@@ -280,8 +279,9 @@ class EmbeddedPostgres:
                     )
                 if not processes.end_orphans(place.data, account.uid):
                     continue
+                binaries = self._binaries(place, account)
                 socket_dir = self._prepare_socket(account, note)
-                server, how, launched = self._launch(place, account, socket_dir), "postgres_started", True
+                server, how, launched = self._launch(place, account, binaries, socket_dir), "postgres_started", True
             answers = self._answers(server, socket_dir, place, password, deadline)
             # The answer may be another's: one that a killed Pilothouse had just launched, and ours gave way to.
             if answers and processes.find_postmaster(place.data, account.uid) == server:
@@ -294,8 +294,7 @@ class EmbeddedPostgres:
         places.write_note(self._data_dir, replace(note, socket_dir=folder))
         return folder
 
-    def _launch(self, place: Place, account: Account, socket_dir: Path) -> ServerProcess:
-        binaries = self._binaries(place, account)
+    def _launch(self, place: Place, account: Account, binaries: Path, socket_dir: Path) -> ServerProcess:
         self._reap()
         processes.remove_stale_pid_file(place.data)
         if not place.logs.exists():

@@ -1,0 +1,209 @@
+"""Accepted operations, their leases and their fence, on a real PostgreSQL."""
+
+import asyncio
+import threading
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import AlreadyExists
+from pilothouse.queue import Queue
+from pilothouse.services.identity import Identity
+from pilothouse.settings import WorkerSettings
+from pilothouse.store import charts, operations
+from pilothouse.store.database import Database
+from pilothouse.store.leases import LeaseConnection
+from pilothouse.store.migration import migrate, newest_revision
+from pilothouse.store.operations import NewOperation, OperationRow
+from pilothouse.store.tables import metadata
+from pilothouse.worker.lease import Lease
+
+DIGEST = "0" * 64
+
+
+@pytest.fixture
+async def owner(database: Database, tmp_path: Path) -> tuple[str, str]:
+    """Project and user ids; the queue is empty."""
+    keys = MasterKeys.load_or_create(tmp_path / "master.key")
+    await Identity(database, keys).create_first(region="cn-north-4")
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("DELETE FROM operations")
+        row = connection.execute("SELECT projects.id, users.id FROM projects, users").fetchone()
+    assert row is not None
+    async with database.transaction() as tx:
+        await charts.add_archive(tx, digest=DIGEST, content=b"archive")
+    return row[0], row[1]
+
+
+async def accept(database: Database, owner: tuple[str, str], *, name: str = "web") -> OperationRow:
+    new = NewOperation(
+        id=str(uuid.uuid4()),
+        project_id=owner[0],
+        user_id=owner[1],
+        cluster_id="cluster",
+        namespace="default",
+        release_name=name,
+        action="install",
+        chart_digest=DIGEST,
+        chart_id="chart",
+        chart_name="chart",
+        chart_version="1.0.0",
+        request_sealed=b"sealed",
+        revision=None,
+        description="",
+        status_description="Initial install underway",
+        deadline_seconds=300,
+        request_id="request",
+    )
+    async with database.transaction() as tx:
+        return await operations.accept(tx, new, looked_seconds_ago=0.0)
+
+
+async def take(database: Database, *, lease_seconds: float = 6.0, worker: str = "one") -> OperationRow | None:
+    return await Queue(database, poll_seconds=1.0).take(worker=worker, lease_seconds=lease_seconds)
+
+
+async def finish(database: Database, row: OperationRow, *, state: str = "succeeded") -> bool:
+    async with database.transaction() as tx:
+        return await operations.finish(
+            tx,
+            row.id,
+            attempt=row.attempt,
+            state=state,
+            status_description="Install complete",
+            revision=1,
+            wrote_release=True,
+        )
+
+
+async def state_of(database: Database, row: OperationRow) -> OperationRow:
+    async with database.transaction() as tx:
+        found = await operations.find_operation(tx, row.id)
+    assert found is not None
+    return found
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_queries_use(database_url: str):
+    engine = create_engine(Database(database_url).url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_migrating_twice_changes_nothing(database_url: str):
+    assert migrate(Database(database_url)) == (newest_revision(), newest_revision())
+
+
+async def test_a_second_operation_on_a_release_is_refused_until_the_first_has_ended(
+    database: Database, owner: tuple[str, str]
+):
+    first = await accept(database, owner)
+    with pytest.raises(AlreadyExists, match="another operation on release 'web'"):
+        await accept(database, owner)
+    taken = await take(database)
+    assert taken is not None
+    assert taken.id == first.id
+    assert await finish(database, taken, state="failed")
+    await accept(database, owner)
+
+
+async def test_many_workers_take_every_operation_exactly_once(database: Database, owner: tuple[str, str]):
+    accepted = [await accept(database, owner, name=f"web-{number}") for number in range(30)]
+
+    async def drain(worker: str) -> list[str]:
+        taken = []
+        while (row := await take(database, worker=worker)) is not None:
+            taken.append(row.id)
+        return taken
+
+    drained = await asyncio.gather(*(drain(f"worker-{number}") for number in range(6)))
+    assert sorted(one for taken in drained for one in taken) == sorted(row.id for row in accepted)
+
+
+async def test_a_worker_that_was_taken_over_cannot_write_an_outcome(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    first = await take(database, lease_seconds=0.05)
+    assert first is not None
+    await asyncio.sleep(0.1)
+    async with database.transaction() as tx:
+        assert await operations.requeue_lapsed(tx, margin_seconds=0.0) == [first.id]
+    second = await take(database, worker="two")
+    assert second is not None
+    assert (second.id, second.attempt, second.crashes) == (first.id, 2, 1)
+    assert not await finish(database, first, state="failed")
+    assert (await state_of(database, first)).state == "running"
+    assert await finish(database, second)
+    assert (await state_of(database, first)).state == "succeeded"
+
+
+async def test_a_held_lease_is_not_swept_and_a_lapsed_one_is_never_renewed(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    row = await take(database, lease_seconds=0.5)
+    assert row is not None
+    connection = LeaseConnection(database, timeout_seconds=2.0)
+    try:
+        assert connection.renew(row.id, attempt=row.attempt, lease_seconds=0.2)
+        async with database.transaction() as tx:
+            assert await operations.requeue_lapsed(tx, margin_seconds=0.0) == []
+        await asyncio.sleep(0.3)
+        assert not connection.renew(row.id, attempt=row.attempt, lease_seconds=6.0)
+    finally:
+        connection.close()
+
+
+async def test_the_holder_learns_that_its_lease_is_lost(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    row = await take(database)
+    assert row is not None
+    renewed, lost = threading.Event(), threading.Event()
+    settings = WorkerSettings(renew_seconds=0.05)
+    with Lease(
+        database,
+        settings,
+        row.id,
+        attempt=row.attempt,
+        on_renewed=lambda _seconds: renewed.set(),
+        on_lost=lost.set,
+    ) as lease:
+        assert await asyncio.to_thread(renewed.wait, 5)
+        async with database.transaction() as tx:
+            await operations.give_back(tx, row.id, attempt=row.attempt, last_error="taken away")
+        assert await asyncio.to_thread(lost.wait, 5)
+        assert lease.lost
+
+
+async def test_a_retry_waits_and_then_counts_crashes_only(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    first = await take(database)
+    assert first is not None
+    async with database.transaction() as tx:
+        await operations.give_back(tx, first.id, attempt=1, last_error="unreachable", retry_seconds=0.3)
+    assert await take(database) is None
+    await asyncio.sleep(0.4)
+    second = await take(database)
+    assert second is not None
+    assert (second.attempt, second.crashes, second.last_error) == (2, 0, "unreachable")
+
+
+async def test_an_accepted_operation_wakes_a_waiting_worker_at_once(database: Database, owner: tuple[str, str]):
+    queue = Queue(database, poll_seconds=30.0)
+    listener = asyncio.create_task(queue.listen())
+    try:
+        for number in range(50):  # until the listener is connected
+            await accept(database, owner, name=f"web-{number}")
+            try:
+                async with asyncio.timeout(0.2):
+                    await queue.wait()
+            except TimeoutError:
+                continue
+            return
+        raise AssertionError("no notification woke the worker")
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
