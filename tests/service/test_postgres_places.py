@@ -153,6 +153,26 @@ def test_a_data_folder_closed_to_the_account_is_replaced_by_a_system_folder(make
 
 
 @as_root
+def test_a_deleted_data_folder_begins_anew_and_its_database_is_set_aside(make: Make, ground: Path, system_dir: Path):
+    ground.chmod(0o700)
+    data_dir = ground / "data"
+    first = make(data_dir)
+    with psycopg.connect(first.start()) as connection:
+        connection.execute("CREATE TABLE kept ()")
+    first._release()  # as if it had been killed
+    shutil.rmtree(data_dir)
+
+    with psycopg.connect(make(data_dir).start()) as connection:
+        row = connection.execute("SELECT to_regclass('kept')").fetchone()
+    assert row == (None,)
+
+    assert not first.is_alive()
+    (aside,) = system_dir.glob("*.abandoned-*")
+    assert (aside / "data" / "PG_VERSION").exists()
+    assert (aside / "belongs-to").read_text().strip() == str(data_dir)
+
+
+@as_root
 def test_a_configured_folder_closed_to_the_account_is_refused_before_anything_is_made(make: Make, ground: Path):
     ground.chmod(0o700)
     chosen = ground / "mine"

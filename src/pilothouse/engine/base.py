@@ -33,8 +33,9 @@ class Request(Generic[OutcomeT]):
 class InstallOutcome:
     """What Helm says it installed, or would have.
 
-    Not a proof for a real install: the release Secret is, and has to be read after the call. ``values`` is what
-    the templates were given: the defaults of the chart and of its enabled subcharts, the caller's laid over them. ``manifest`` holds no hooks, as in ``helm get manifest``.
+    Not a proof for a real install: the release Secret is, and has to be read after the call. ``values`` is what the
+    templates were given: the defaults of the chart and of its enabled subcharts, with the caller's laid over them.
+    ``manifest`` holds no hooks, as in ``helm get manifest``.
     """
 
     name: str

@@ -189,6 +189,9 @@ class EmbeddedPostgres:
         )
         self._acquire(place)
         self._place = place
+        if places.is_abandoned(place, self._data_dir, note, system_dir=self._system_dir):
+            self._set_aside(place)
+        account = find_account(self._settings.user, owner_uid=place.owner_uid())
         note = replace(note, root=place.root, initialized=place.data.exists())
         password = places.read_or_make_password(self._data_dir, may_make=not note.initialized)
         if not note.initialized:
@@ -206,6 +209,18 @@ class EmbeddedPostgres:
         self._server, self._socket_dir, self._url = server, socket_dir, creation.address(socket_dir, password)
         _log.info(how, pid=server.pid, data=str(place.data), account=account.name)
         return self._url
+
+    def _set_aside(self, place: Place) -> None:
+        owner, recorded = place.owner_uid(), processes.read_pid_file(place.data)
+        self._end_server(place, owner, seconds=self._settings.start_seconds)
+        socket_dir = recorded.socket_dir if recorded else None
+        if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
+            places.remove_socket_folder(socket_dir)
+        aside = places.set_aside(place)
+        _log.warning("postgres_set_aside", folder=str(aside), data_dir=str(self._data_dir))
+        self._release()  # the lock went with the folder
+        self._acquire(place)
+        self._place = place
 
     def _known_place(self, note: Note) -> Place | None:
         configured = self._settings.data_dir

@@ -10,7 +10,9 @@ The database has a folder of its own, by default ``postgres`` in the data folder
 
 Root's data folder may be closed to PostgreSQL's account (below a private home, or 0700 itself). Then the
 database's folder is ``/var/lib/pilothouse-postgres/<digest of the data folder's path>`` instead, and the note
-says so: it decides from then on. A configured folder is never replaced like this; it is refused.
+says so: it decides from then on. A configured folder is never replaced like this; it is refused. When the data
+folder was deleted and is made anew, what lies in the system folder is another one's: nobody has its password any
+more. It is set aside under a name of its own, not deleted.
 
 The socket lies in a short private folder outside, because a socket's path holds 107 bytes at most and data
 folders are often longer. The note keeps its path, so that clients that hold the old address find a new server.
@@ -166,6 +168,7 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
         root = system_dir / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
         system_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         make_folder(root)
+        (root / "belongs-to").write_text(f"{data_dir}\n")
         closed = account.closed_folder(root)
     if closed is not None:
         raise DatabaseUnavailable(
@@ -174,6 +177,24 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
             f"(chmod o+x {closed}), or name another account (PILOTHOUSE_POSTGRES__USER)"
         )
     return Place(root)
+
+
+def is_abandoned(place: Place, data_dir: Path, note: Note, *, system_dir: Path) -> bool:
+    """True for a database in the system folder whose data folder, with its note and password, was deleted."""
+    return (
+        place.root.parent == system_dir
+        and place.data.exists()
+        and note.root is None
+        and not (data_dir / "postgres.password").exists()
+    )
+
+
+def set_aside(place: Place) -> Path:
+    """Moves the folder of an abandoned database away, and leaves an empty one in its place; gives its new path."""
+    aside = Path(tempfile.mkdtemp(prefix=f"{place.root.name}.abandoned-", dir=place.root.parent))
+    place.root.rename(aside)
+    make_folder(place.root)
+    return aside
 
 
 def socket_bases() -> list[Path]:
