@@ -25,6 +25,7 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"no benchmark is named {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
     figures: list[Figure] = []
+    others = os.getloadavg()[0]
     console = Console()
     with place() as ground:
         for name in names or BENCHMARKS:
@@ -35,21 +36,22 @@ def main(names: list[str]) -> None:
         table.add_row(*figure.row())
     console.print(table)
     if not names:
-        RESULTS.write_text(_document(figures))
+        RESULTS.write_text(_document(figures, others=others))
 
 
 async def _measure(benchmark: Callable[[Place], Awaitable[list[Figure]]], ground: Place) -> list[Figure]:
     return await benchmark(ground)
 
 
-def _document(figures: list[Figure]) -> str:
+def _document(figures: list[Figure], *, others: float) -> str:
     rows = [COLUMNS, ["---"] * len(COLUMNS), *(figure.row() for figure in figures)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"""# Results
 
 Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, which server, database, load and the
-whole local cluster share with each other and with whatever else runs. *Best* and *median* are over the rounds
-(percentiles) or over the single runs (times). The target is for the median.
+whole local cluster share with each other and with whatever else runs: the load average before the start was
+{others:.1f}, and should be below 1 for times that say something about Pilothouse. *Best* and *median* are over the
+rounds (percentiles) or over the single runs (times). The target is for the median.
 
 {table}
 """

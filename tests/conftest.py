@@ -14,7 +14,7 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 
-from tests.support.servers import RunningServer, run_server
+from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster import cluster as local
 
 HelmCommand = Callable[..., str]
@@ -89,7 +89,7 @@ def namespace(make_namespace: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, kubeconfig: str) -> Iterator[RunningServer]:
+def server(kubeconfig: str) -> Iterator[RunningServer]:
     """``pilothouse serve`` with a database of its own and the cluster registered."""
-    with run_server(tmp_path_factory.mktemp("server"), kubeconfig=kubeconfig) as running:
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig) as running:
         yield running

@@ -8,18 +8,20 @@ from pilothouse.settings import PostgresSettings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
+from tests.support.servers import open_folder
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database_url() -> Iterator[str]:
     """The address of a migrated database; stopped at the end."""
-    postgres = EmbeddedPostgres(PostgresSettings(), data_dir=tmp_path_factory.mktemp("database"))
-    url = postgres.start()
-    try:
-        migrate(Database(url))
-        yield url
-    finally:
-        postgres.stop()
+    with open_folder() as folder:
+        postgres = EmbeddedPostgres(PostgresSettings(), data_dir=folder / "data")
+        url = postgres.start()
+        try:
+            migrate(Database(url))
+            yield url
+        finally:
+            postgres.stop()
 
 
 @pytest.fixture

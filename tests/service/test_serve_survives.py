@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.support.charts import build_chart
-from tests.support.servers import RunningServer, run_server
+from tests.support.servers import RunningServer, open_folder, run_server
 
 SLOW_HOOK = """\
 apiVersion: batch/v1
@@ -35,8 +35,14 @@ MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}\n
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, kubeconfig: str):
-    with run_server(tmp_path, kubeconfig=kubeconfig) as running:
+def folder():
+    with open_folder() as made:
+        yield made
+
+
+@pytest.fixture
+def own_server(folder: Path, kubeconfig: str):
+    with run_server(folder, kubeconfig=kubeconfig) as running:
         yield running
 
 
@@ -127,22 +133,22 @@ def test_what_was_accepted_without_a_worker_is_done_when_one_is_back(own_server:
     assert {own_server.wait_until_final(namespace, name)["status"] for name in names} == {"DEPLOYED"}
 
 
-def test_data_survive_the_kill_of_everything(tmp_path: Path, kubeconfig: str, namespace: str):
-    with run_server(tmp_path, kubeconfig=kubeconfig) as first:
+def test_data_survive_the_kill_of_everything(folder: Path, kubeconfig: str, namespace: str):
+    with run_server(folder, kubeconfig=kubeconfig) as first:
         chart_id = upload(first, map=MAP)
         assert first.create(chart_id=chart_id, name="kept", namespace=namespace).status_code == 201
         first.wait_until_final(namespace, "kept")
         below = [pid for pid in descendants(first.pid) if is_ours(pid)]
         os.kill(first.pid, signal.SIGKILL)  # its PostgreSQL lives on, and is adopted
         wait_for(lambda: not any(alive(pid) for pid in below))
-    with run_server(tmp_path, kubeconfig=kubeconfig) as second:
+    with run_server(folder, kubeconfig=kubeconfig) as second:
         assert second.access_key == first.access_key
         assert second.show(namespace, "kept").json()["status"] == "DEPLOYED"
         assert second.send("GET", f"/v2/charts/{chart_id}").status_code == 200
 
 
-def test_a_stopped_server_leaves_no_process(tmp_path: Path):
-    with run_server(tmp_path, kubeconfig=None) as running:
+def test_a_stopped_server_leaves_no_process(folder: Path):
+    with run_server(folder, kubeconfig=None) as running:
         below = descendants(running.pid)
         assert len(below) >= 4
     assert [pid for pid in below if alive(pid)] == []

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +119,15 @@ class RunningServer:
                 return release
             assert time.monotonic() < until, release
             time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's account may enter, which pytest's own are not when root runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="pilothouse-test-") as made:
+        folder = Path(made)
+        folder.chmod(0o711)
+        yield folder
 
 
 @contextlib.contextmanager
