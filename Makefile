@@ -7,6 +7,7 @@ RUN := $(UV) run --frozen
 export UV_LINK_MODE ?= copy
 # The certificates that the system trusts count: company networks have their own.
 export UV_SYSTEM_CERTS ?= 1
+export UV_COMPILE_BYTECODE ?= 1
 
 .PHONY: help
 help:  ## Show what can be made
