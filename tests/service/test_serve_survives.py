@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import httpx2
 import psycopg
 import pytest
 
+from pilothouse.settings import PostgresSettings
+from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.charts import build_chart
-from tests.support.servers import RunningServer, open_folder, run_server
+from tests.support.servers import RunningServer, free_port, open_folder, run_server
 
 SLOW_HOOK = """\
 apiVersion: batch/v1
@@ -152,3 +156,18 @@ def test_a_stopped_server_leaves_no_process(folder: Path):
         below = descendants(running.pid)
         assert len(below) >= 4
     assert [pid for pid in below if alive(pid)] == []
+
+
+def test_a_server_stopped_while_it_starts_leaves_no_database_behind(folder: Path):
+    environment = {**os.environ, "PILOTHOUSE_DATA_DIR": str(folder / "data"), "PILOTHOUSE_PORT": str(free_port())}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(folder / "first.json")],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    postgres = EmbeddedPostgres(PostgresSettings(), data_dir=folder / "data")
+    wait_for(postgres.running_url)
+    process.terminate()
+    process.wait(timeout=30)
+    assert postgres.running_url() is None

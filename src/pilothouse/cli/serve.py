@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.panel import Panel
 from pilothouse.api.health import HEALTH_PATH
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.logs import configure_logs
+from pilothouse.errors import DatabaseUnavailable
 from pilothouse.services.identity import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
@@ -37,13 +39,13 @@ def serve(
     settings = Settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    # Until the supervisor listens, SIGTERM must end us as Ctrl-C does: with the database stopped behind us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     postgres = None
     if settings.database_url is None:
         postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
-        url = postgres.start()
-    else:
-        url = settings.database_url.get_secret_value()
     try:
+        url = postgres.start() if postgres is not None else _given_url(settings)
         before, after = migrate(Database(url))
         if before != after:
             log.info("database_migrated", before=before, after=after)
@@ -55,6 +57,12 @@ def serve(
         if postgres is not None:
             postgres.stop()
             log.info("postgres_stopped")
+
+
+def _given_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise DatabaseUnavailable("PILOTHOUSE_DATABASE_URL is not set")
+    return settings.database_url.get_secret_value()
 
 
 async def _create_first(settings: Settings, url: str) -> FirstCredentials | None:

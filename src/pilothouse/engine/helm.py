@@ -66,6 +66,7 @@ _TEXTS = (
     (re.compile(r"(?s).*Apply failed with \d+ conflicts?: "), "HelmConflictError"),
     (re.compile(r'create: failed to create: namespaces "[^"]*" not found'), "HelmNamespaceMissingError"),
     (re.compile(r"(?s).* is forbidden: "), "HelmForbiddenError"),
+    (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), "HelmKubeError"),
     (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
      "HelmUnauthorizedError"),
 )  # fmt: skip
