@@ -343,17 +343,15 @@ async def test_a_caller_who_stops_waiting_takes_no_child_with_him(pool: EnginePo
 
 async def test_a_worn_child_is_replaced_without_a_gap(make_pool: MakePool):
     pool = await make_pool(recycle_after=3)
-    seen = set()
-    slowest = 0.0
-    for _ in range(30):
-        started = time.monotonic()
+    seen: set[int] = set()
+    until = time.monotonic() + 60
+    while len(seen) < 3 and time.monotonic() < until:
         await _render(pool)
-        slowest = max(slowest, time.monotonic() - started)
+        assert _pids(pool), "the worn child went before its successor was there"
         seen |= _pids(pool)
         await asyncio.sleep(0.02)
     assert len(seen) >= 3
     await _until(lambda: len(_pids(pool)) == 1)
-    assert slowest < 1
 
 
 async def test_a_child_that_dies_idle_is_replaced(pool: EnginePool):
