@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -273,20 +272,3 @@ async def test_the_clients_schema_check_would_change_nothing_but_the_time(
         helm_cli("install", "same", str(archive), "-n", namespace)
     assert str(ours.value) in theirs.value.stderr
     assert _exists(client, ConfigMap, "same-config", namespace) == ours_left
-
-
-async def test_a_warm_install_takes_at_most_half_of_what_the_command_takes(
-    install: Install, helm_cli: HelmCli, namespace: str, tmp_path: Path
-):
-    archive = tmp_path / "web.tgz"
-    archive.write_bytes(web_chart())
-    ours, theirs = [], []
-    for number in range(8):
-        started = time.perf_counter()
-        await install(f"ours-{number}", web_chart())
-        ours.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        helm_cli("install", f"theirs-{number}", str(archive), "-n", namespace)
-        theirs.append(time.perf_counter() - started)
-    # the best of each: what else runs on the machine spoils a median, and benchmarks/ measures those
-    assert min(ours) <= 0.5 * min(theirs)

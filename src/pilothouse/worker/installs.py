@@ -14,7 +14,7 @@ from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import ClusterDenied, EngineCrashed, EngineTimeout, HelmRefused, NotFound
+from pilothouse.errors import ClusterDenied, EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused, NotFound
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import InstallOrder, open_order
 from pilothouse.settings import Settings
@@ -122,6 +122,8 @@ class Installs:
             await self._engine.run(request, deadline_seconds=seconds, fence=fence)
         except HelmRefused as error:
             said, unreachable = str(error), error.kind == _UNREACHABLE
+        except EngineUnavailable as error:
+            return Outcome("retry", str(error))
         except EngineTimeout:
             said = f"timed out after {row.deadline_seconds} s; the engine was stopped"
         except EngineCrashed as error:
