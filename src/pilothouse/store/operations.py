@@ -21,41 +21,6 @@ LIVING = ("queued", "running", "cancelling")
 
 
 @dataclass(frozen=True)
-class OperationRow:
-    """One operation as it stands; the request is sealed."""
-
-    id: str
-    project_id: str
-    user_id: str
-    cluster_id: str
-    namespace: str
-    release_name: str
-    action: str
-    state: str
-    chart_digest: str
-    chart_id: str
-    chart_name: str
-    chart_version: str
-    request_sealed: bytes
-    revision: int | None
-    description: str
-    status_description: str
-    wrote_release: bool
-    dismissed_at: datetime | None
-    attempt: int
-    crashes: int
-    last_error: str
-    worker: str
-    lease_until: datetime | None
-    not_before: datetime | None
-    deadline_seconds: int
-    request_id: str
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True)
 class NewOperation:
     """What the caller decides about an operation; the rest is the database's."""
 
@@ -76,6 +41,24 @@ class NewOperation:
     status_description: str
     deadline_seconds: int
     request_id: str
+
+
+@dataclass(frozen=True)
+class OperationRow(NewOperation):
+    """One operation as it stands; the request is sealed."""
+
+    state: str
+    wrote_release: bool
+    dismissed_at: datetime | None
+    attempt: int
+    crashes: int
+    last_error: str
+    worker: str
+    lease_until: datetime | None
+    not_before: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
 
 
 async def accept(tx: Transaction, new: NewOperation, *, looked_seconds_ago: float) -> OperationRow:
