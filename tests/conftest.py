@@ -23,6 +23,11 @@ HelmCommand = Callable[..., str]
 _KEEP_CLUSTER = pytest.StashKey[bool]()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes do not name a test: archives hold the time they were made at, and every process must find the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         given = local.given_kubeconfig(os.environ) is not None
