@@ -24,7 +24,7 @@ _KEEP_CLUSTER = pytest.StashKey[bool]()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes do not name a test: archives hold the time they were made at, and every process must find the same names."""
+    """Bytes do not name a test: archives hold the time of their making, and every process must find the same names."""
     return argname if isinstance(val, bytes) else None
 
 
