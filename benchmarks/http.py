@@ -82,8 +82,8 @@ class Connections:
 @asynccontextmanager
 async def connections(server: RunningServer, *, warm: int = 4) -> AsyncIterator[Connections]:
     pool = Connections(server)
-    pool._idle = [await Connection.open(server) for _ in range(warm)]  # noqa: SLF001
+    pool._idle = [await Connection.open(server) for _ in range(warm)]  # noqa: SLF001  # our own class
     try:
         yield pool
     finally:
-        await asyncio.gather(*(connection.close() for connection in pool._idle))  # noqa: SLF001
+        await asyncio.gather(*(connection.close() for connection in pool._idle))  # noqa: SLF001  # our own class

@@ -72,7 +72,7 @@ def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
     return values
 
 
-def go_text(value: float | bool) -> str:  # noqa: FBT001
+def go_text(value: float | bool) -> str:  # noqa: FBT001  # the value, no switch
     """A number or boolean where Helm wants text: ``1.10`` becomes ``1.1``, ``yes`` becomes ``true``.
 
     Floats pass through 32 bits (``strconv.FormatFloat(value, 'g', -1, 32)`` in ``sigs.k8s.io/yaml``).
@@ -86,7 +86,7 @@ def go_text(value: float | bool) -> str:  # noqa: FBT001
         return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}[str(short)]
     scientific = next(text for digits in range(9) if _single(float(text := f"{short:.{digits}e}")) == short)
     mantissa, exponent = scientific.split("e")
-    if -4 <= int(exponent) < 6:  # noqa: PLR2004
+    if -4 <= int(exponent) < 6:  # noqa: PLR2004  # bounds of %g
         places = max(0, len(mantissa.lstrip("-").replace(".", "")) - 1 - int(exponent))
         return f"{float(scientific):.{places}f}"
     return scientific

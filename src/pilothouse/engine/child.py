@@ -56,7 +56,7 @@ def main() -> None:
     watchdog.start()
     try:
         # not at the top: the limits have to be in force when the library is loaded
-        from pilothouse.engine import helm  # noqa: PLC0415
+        from pilothouse.engine import helm  # noqa: PLC0415  # loads the library: under limits only
 
         versions = helm.probe()
         engine = helm.Engine(options)
