@@ -1,4 +1,4 @@
-"""Release management of the CCE API: create, show, list."""
+"""Release management of the CCE API: create, show, list, history."""
 
 import re
 from zoneinfo import ZoneInfo
@@ -42,6 +42,11 @@ def routes(releases: Releases, view: ReleaseView, *, zone: ZoneInfo) -> APIRoute
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         release = await view.show(caller_of(request), cluster_id, namespace=namespace, name=name)
         return json_response(release_resp(release, zone=zone))
+
+    @router.get("/namespace/{namespace}/releases/{name}/history")
+    async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
+        return json_response([release_resp(revision, zone=zone) for revision in revisions])
 
     return router
 

@@ -70,6 +70,28 @@ class ReleaseView:
             return self._laid_over(cluster, shown)
         raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
 
+    async def show_history(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> list[Release]:
+        """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
+
+        NotFound if there is neither a revision nor an operation.
+        """
+        async with self._database.statements() as tx:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+            origins = await operations.list_release_origins(
+                tx, cluster_id=cluster.id, namespace=namespace, release_name=name
+            )
+        stored = []
+        if is_namespace(namespace) and is_name(name):
+            stored = await self._read_revisions(cluster, namespace=namespace, name=name)
+        revisions = {one.revision: _from_storage(cluster, one, origins) for one in stored}
+        if shown is not None and (shown.state in operations.LIVING or not revisions):
+            underway = self._laid_over(cluster, shown)
+            revisions[underway.revision] = underway
+        if not revisions:
+            raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
+        return [revisions[number] for number in sorted(revisions, reverse=True)]
+
     async def list_releases(
         self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
     ) -> list[Release]:
@@ -107,13 +129,15 @@ class ReleaseView:
                 key = release_key(secret)
                 if key is not None and key.revision > newest.get((key.namespace, key.name), (0, None))[0]:
                     newest[key.namespace, key.name] = (key.revision, secret)
-        releases = []
-        for _, secret in newest.values():
-            try:
-                releases.append(decode_release(secret))
-            except CorruptRelease as error:
-                log.warning("release_secret_unreadable", cluster_id=cluster.id, cause=str(error))
-        return releases
+        return _decode(cluster, [secret for _, secret in newest.values()])
+
+    async def _read_revisions(self, cluster: ReachableCluster, *, namespace: str, name: str) -> list[StoredRelease]:
+        """Every revision of one release that can be read."""
+        client = self._clusters.client(cluster)
+        with naming(cluster):
+            return _decode(
+                cluster, [secret async for secret in client.list_release_secrets(namespace=namespace, name=name)]
+            )
 
     def _laid_over(self, cluster: Cluster, row: operations.OperationRow) -> Release:
         return from_operation(cluster, row, open_order(row.request_sealed, keys=self._keys, operation_id=row.id))
@@ -137,6 +161,16 @@ def from_operation(cluster: Cluster, row: operations.OperationRow, order: Instal
         created_at=row.created_at,
         updated_at=row.finished_at or row.created_at,
     )
+
+
+def _decode(cluster: Cluster, secrets: list[Secret]) -> list[StoredRelease]:
+    releases = []
+    for secret in secrets:
+        try:
+            releases.append(decode_release(secret))
+        except CorruptRelease as error:
+            log.warning("release_secret_unreadable", cluster_id=cluster.id, cause=str(error))
+    return releases
 
 
 def _from_storage(cluster: Cluster, stored: StoredRelease, origins: list[operations.OriginRow]) -> Release:

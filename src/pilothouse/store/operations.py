@@ -206,6 +206,14 @@ async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, relea
     return OriginRow(**row) if row else None
 
 
+async def list_release_origins(
+    tx: Transaction, *, cluster_id: str, namespace: str, release_name: str
+) -> list[OriginRow]:
+    """Where each revision of one release came from that an operation wrote, the last one first."""
+    rows = await tx.execute(_LIST_RELEASE_ORIGINS, _of_release(cluster_id, namespace, release_name))
+    return [OriginRow(**row) for row in rows.mappings()]
+
+
 async def list_origins(tx: Transaction, *, cluster_id: str, namespace: str | None = None) -> list[OriginRow]:
     """As find_origin, for every release of the cluster that operations wrote."""
     query = _ORIGINS.where(operations.c.cluster_id == cluster_id)
@@ -275,7 +283,8 @@ _ORIGINS = select(
     operations.c.chart_id,
     operations.c.description,
 ).where(operations.c.wrote_release)
-_FIND_ORIGIN = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc()).limit(1)
+_LIST_RELEASE_ORIGINS = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc())
+_FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
 _DISMISS = (
     update(operations)
     .where(_RELEASE, operations.c.dismissed_at.is_(None))
