@@ -52,7 +52,7 @@ class Caller:
 
 
 class OneKey:
-    async def find_key(self, access_key: str) -> Holder | None:
+    async def find_key(self, access_key: str, _project_id: str | None) -> Holder | None:
         return Holder() if access_key == ACCESS_KEY else None
 
     async def select_project(self, _known: Holder, project_id: str | None) -> Caller:

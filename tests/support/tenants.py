@@ -5,6 +5,7 @@ import dataclasses
 import uuid
 
 from pilothouse.auth import passwords
+from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.services.identity import Caller, _secret_context
 from pilothouse.store import identity
@@ -29,6 +30,8 @@ async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str
         domain_id=uuid.uuid4().hex,
         domain_name=f"other-{uuid.uuid4().hex[:8]}",
         project_id=uuid.uuid4().hex,
+        roles=frozenset({ADMINISTRATOR}),
+        account_roles=frozenset({ADMINISTRATOR}),
     )
     async with database.transaction() as tx:
         await identity.add_domain(tx, domain_id=caller.domain_id, name=caller.domain_name)
@@ -38,6 +41,7 @@ async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str
         await identity.add_user(
             tx, user_id=caller.user_id, domain_id=caller.domain_id, name=caller.user_name, password_hash="unusable"
         )
+        await identity.add_role(tx, user_id=caller.user_id, project_id=None, role=ADMINISTRATOR)
         await identity.add_access_key(
             tx,
             access_key=access_key,

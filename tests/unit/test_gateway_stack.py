@@ -46,7 +46,7 @@ class Directory:
     problem: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def find_key(self, access_key: str) -> Holder | None:
+    async def find_key(self, access_key: str, _project_id: str | None) -> Holder | None:
         self.asked.append(access_key)
         return Holder() if access_key == ACCESS_KEY else None
 

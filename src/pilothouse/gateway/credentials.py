@@ -58,12 +58,15 @@ K = TypeVar("K", bound=KnownKey)
 class Authenticator(Protocol[K]):
     """Knows access keys and projects."""
 
-    async def find_key(self, access_key: str, /) -> K | None:
-        """The holder of an enabled access key, else None."""
+    async def find_key(self, access_key: str, project_id: str | None, /) -> K | None:
+        """The holder of an enabled access key, else None; with what it may do in that project, or in its own one.
+
+        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found.
+        """
         ...
 
     async def select_project(self, known: K, project_id: str | None, /) -> Caller:
-        """The caller in that project, or in the key's own one.
+        """The caller in the project that the key was found with.
 
         Raises NotFound or Forbidden if the key may not use the project. It is asked only about proven keys.
         """
@@ -139,7 +142,7 @@ class Credentials(Generic[K]):
             check_headers(scope["headers"], signature, now=now, skew_seconds=self._settings.clock_skew_seconds)
         except NotAuthenticated as error:
             raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
-        known = await self._authenticator.find_key(signature.access_key)
+        known = await self._authenticator.find_key(signature.access_key, _project_id(scope))
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now)

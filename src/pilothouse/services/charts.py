@@ -39,6 +39,7 @@ class Charts:
 
         Raises InvalidChart, AlreadyExists (that name and version, without ``override``) or QuotaExceeded.
         """
+        caller.require("cce:chart:upload")
         chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
         values_json = compact_json(chart.values)
         if len(values_json) > self._limits.values_bytes:
@@ -74,11 +75,13 @@ class Charts:
 
     async def list_charts(self, caller: Caller) -> list[ChartRow]:
         """The project's charts, newest first."""
+        caller.require("cce:chart:list")
         async with self._database.transaction() as tx:
             return await store.list_charts(tx, project_id=caller.project_id)
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
         """One chart of the project, else NotFound."""
+        caller.require("cce:chart:get")
         async with self._database.transaction() as tx:
             row = await store.find_chart(tx, chart_id, project_id=caller.project_id)
         if row is None:

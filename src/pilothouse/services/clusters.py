@@ -57,6 +57,7 @@ class Clusters:
 
         Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, and AlreadyExists when the name is taken.
         """
+        caller.require("cce:cluster:create")
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
@@ -88,15 +89,18 @@ class Clusters:
 
     async def list_clusters(self, caller: Caller) -> list[Cluster]:
         """The project's clusters by name."""
+        caller.require("cce:cluster:list")
         async with self._database.statements() as tx:
             return [_cluster(row) for row in await store.list_clusters(tx, project_id=caller.project_id)]
 
     async def show(self, caller: Caller, cluster_id: str) -> Cluster:
         """One cluster of the project, else NotFound."""
+        caller.require("cce:cluster:get")
         return _cluster(await self._row(cluster_id, project_id=caller.project_id))
 
     async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
         """Forgets the cluster and its credentials; the releases in it stay as they are."""
+        caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
             if not await store.remove_cluster(tx, cluster_id, project_id=caller.project_id):
                 raise _unknown(cluster_id)
@@ -111,6 +115,7 @@ class Clusters:
 
     async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:
         """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
+        caller.require("cce:cluster:get")
         cluster = await self.reach(cluster_id, project_id=caller.project_id)
         with naming(cluster):
             return await self.client(cluster).probe()

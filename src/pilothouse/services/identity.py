@@ -3,22 +3,44 @@
 import uuid
 from dataclasses import dataclass, field
 
-from pilothouse.auth import passwords
+from pilothouse.auth import passwords, policy
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotFound
+from pilothouse.errors import Forbidden, NotFound
 from pilothouse.store import identity as store
 from pilothouse.store.database import Database
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who made a request, and for which project."""
+    """Who made a request, for which project, and with which roles there.
+
+    ``account_roles`` is the part of ``roles`` that counts in the whole account: only they reach users and projects.
+    """
 
     user_id: str
     user_name: str
     domain_id: str
     domain_name: str
     project_id: str
+    roles: frozenset[str] = frozenset()
+    account_roles: frozenset[str] = frozenset()
+
+    def require(self, action: str) -> None:
+        """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
+        if not policy.allows(self.roles, action):
+            raise self._forbidden(action, self.roles, "in this project")
+
+    def require_in_account(self, action: str) -> None:
+        """Like ``require`` for what concerns the whole account: a role in one project does not count."""
+        if not policy.allows(self.account_roles, action):
+            raise self._forbidden(action, self.account_roles, "in the whole account")
+
+    def _forbidden(self, action: str, roles: frozenset[str], where: str) -> Forbidden:
+        held = ", ".join(sorted(roles)) or "none"
+        return Forbidden(
+            f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} (its roles: {held}); "
+            "an administrator of the account can give it a role that has it"
+        )
 
 
 @dataclass(frozen=True)
@@ -31,7 +53,9 @@ class KeyHolder:
     user_name: str
     domain_id: str
     domain_name: str
-    default_project_id: str
+    project_id: str | None
+    roles: frozenset[str]
+    account_roles: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -54,10 +78,10 @@ class Identity:
         self._database = database
         self._keys = keys
 
-    async def find_key(self, access_key: str) -> KeyHolder | None:
-        """The holder of an enabled access key, else None."""
+    async def find_key(self, access_key: str, project_id: str | None) -> KeyHolder | None:
+        """The holder of an enabled access key, else None; in the project that the request names, or the key's own."""
         async with self._database.statements() as tx:
-            row = await store.find_access_key(tx, access_key)
+            row = await store.find_access_key(tx, access_key, project_id=project_id)
         if row is None:
             return None
         secret = self._keys.unseal(row.secret_sealed, context=_secret_context(row.id)).decode()
@@ -68,22 +92,25 @@ class Identity:
             user_name=row.user_name,
             domain_id=row.domain_id,
             domain_name=row.domain_name,
-            default_project_id=row.project_id,
+            project_id=row.project_id,
+            roles=frozenset(row.roles),
+            account_roles=frozenset(row.account_roles),
         )
 
     async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
-        """The caller in the project it named, or in the key's own; NotFound if the domain has no such project."""
-        if project_id is not None and project_id != holder.default_project_id:
-            async with self._database.statements() as tx:
-                found = await store.list_projects(tx, domain_id=holder.domain_id, project_id=project_id)
-            if not found or not found[0].enabled:
-                raise NotFound(f"X-Project-Id {project_id!r} is not a project of this account")
+        """The caller in the project that the key was found with; NotFound if the account has no such project."""
+        if holder.project_id is None and project_id is None:
+            raise NotFound(f"the project of access key {holder.access_key} is disabled; name another in X-Project-Id")
+        if holder.project_id is None:
+            raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project of this account")
         return Caller(
             user_id=holder.user_id,
             user_name=holder.user_name,
             domain_id=holder.domain_id,
             domain_name=holder.domain_name,
-            project_id=project_id or holder.default_project_id,
+            project_id=holder.project_id,
+            roles=holder.roles,
+            account_roles=holder.account_roles,
         )
 
     async def list_projects(self, caller: Caller, *, name: str | None = None) -> list[store.ProjectRow]:
@@ -121,6 +148,7 @@ class Identity:
                 name=first.user_name,
                 password_hash=passwords.hash_password(first.password),
             )
+            await store.add_role(tx, user_id=user_id, project_id=None, role=policy.ADMINISTRATOR)
             await store.add_access_key(
                 tx,
                 access_key=first.access_key,

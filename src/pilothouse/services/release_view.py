@@ -56,6 +56,7 @@ class ReleaseView:
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
         """The newest revision, or what an operation is making of it; NotFound if there is neither."""
+        caller.require("cce:release:get")
         # The operation is read before the cluster: one that ends in between is then found as a revision.
         async with self._database.statements() as tx:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
@@ -96,6 +97,7 @@ class ReleaseView:
         self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
     ) -> list[Release]:
         """Every release of the cluster, once, by namespace and name; optionally of one namespace or one chart."""
+        caller.require("cce:release:list")
         async with self._database.statements() as tx:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
             if namespace is not None and not is_namespace(namespace):

@@ -80,6 +80,7 @@ class Releases:
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
         AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
         """
+        caller.require("cce:release:create")
         check_namespace(wanted.namespace)
         async with self._database.statements() as tx:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)

@@ -80,6 +80,36 @@ access_keys = Table(
     _created(),
 )
 
+role_assignments = Table(
+    "role_assignments",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "project_id",
+        Text,
+        ForeignKey("projects.id", ondelete="CASCADE"),
+        comment="NULL: the account and every project of it",
+    ),
+    Column("role", Text, nullable=False, comment="a name in auth.policy.ROLES"),
+    _created(),
+)
+Index(
+    "uq_role_assignments_project",
+    role_assignments.c.user_id,
+    role_assignments.c.project_id,
+    role_assignments.c.role,
+    unique=True,
+    postgresql_where=role_assignments.c.project_id.is_not(None),
+)
+Index(
+    "uq_role_assignments_account",
+    role_assignments.c.user_id,
+    role_assignments.c.role,
+    unique=True,
+    postgresql_where=role_assignments.c.project_id.is_(None),
+)
+
 clusters = Table(
     "clusters",
     metadata,

@@ -1,0 +1,44 @@
+"""What a role allows, in the vendor's action names: ``service:resource:verb``, for example ``cce:release:create``.
+
+A role is a list of patterns, and allows what one of them covers; roles only add up, nothing is denied by one.
+Two actions have an older name beside their own, and whoever may do the one may do the other.
+
+Source: CCE user guide, "Permissions"; CCE API reference, "Permissions and Supported Actions".
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+#: What the vendor calls Tenant Administrator: everything, the account's users and projects included.
+ADMINISTRATOR: Final = "te_admin"
+
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    ADMINISTRATOR: ("*:*:*",),
+    "readonly": ("*:*:get", "*:*:list"),
+    "CCE Administrator": ("cce:*:*",),
+    "CCE FullAccess": ("cce:*:*",),
+    "CCE ReadOnlyAccess": ("cce:*:get", "cce:*:list"),
+}
+
+#: An action, and the name under which older roles and policies allow it.
+_ALIASES: Final[Mapping[str, str]] = {
+    "cce:chart:download": "cce:chart:get",
+    "cce:chart:getQuota": "cce:chart:list",
+}
+
+
+def allows(roles: Iterable[str], action: str) -> bool:
+    """True if one of the roles covers the action or its alias; a role that nobody knows allows nothing."""
+    return _allows(frozenset(roles), action)
+
+
+@lru_cache(maxsize=4096)
+def _allows(roles: frozenset[str], action: str) -> bool:
+    names = {action, _ALIASES.get(action, action)}
+    return any(_covers(pattern, name) for role in roles for pattern in ROLES.get(role, ()) for name in names)
+
+
+def _covers(pattern: str, action: str) -> bool:
+    wanted, given = pattern.split(":"), action.split(":")
+    return len(wanted) == len(given) and all(one in {"*", other} for one, other in zip(wanted, given, strict=True))

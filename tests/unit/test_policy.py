@@ -1,0 +1,74 @@
+"""What roles allow."""
+
+import pytest
+
+from pilothouse.auth.policy import ROLES, allows
+from pilothouse.errors import Forbidden
+from pilothouse.services.identity import Caller
+
+#: Every action of the chart and release API, as the vendor's permission tables name them.
+READS = [
+    "cce:release:list",
+    "cce:release:get",
+    "cce:chart:list",
+    "cce:chart:get",
+    "cce:chart:download",
+    "cce:chart:getQuota",
+    "cce:cluster:list",
+    "cce:cluster:get",
+]
+WRITES = [
+    "cce:release:create",
+    "cce:release:update",
+    "cce:release:delete",
+    "cce:chart:upload",
+    "cce:chart:update",
+    "cce:chart:delete",
+    "cce:cluster:create",
+    "cce:cluster:delete",
+]
+
+
+@pytest.mark.parametrize("action", READS + WRITES)
+@pytest.mark.parametrize("role", ["te_admin", "CCE Administrator", "CCE FullAccess"])
+def test_administrators_of_cce_may_do_everything_in_it(role: str, action: str):
+    assert allows([role], action)
+
+
+@pytest.mark.parametrize("role", ["readonly", "CCE ReadOnlyAccess"])
+def test_readers_read_downloads_and_quotas_included_and_write_nothing(role: str):
+    assert [action for action in READS + WRITES if allows([role], action)] == READS
+
+
+@pytest.mark.parametrize("role", [name for name in ROLES if name.startswith("CCE")])
+def test_a_role_of_cce_says_nothing_about_users(role: str):
+    assert not allows([role], "iam:users:listUsers")
+
+
+def test_roles_add_up_and_unknown_ones_add_nothing():
+    assert allows(["CCE ReadOnlyAccess", "CCE FullAccess"], "cce:release:create")
+    assert not allows(["CCE ReadOnlyAccess", "root", "*", ""], "cce:release:create")
+    assert not allows([], "cce:release:get")
+
+
+@pytest.mark.parametrize("action", ["cce:release", "cce:release:create:all", "create", ""])
+def test_what_is_no_action_is_not_allowed_to_anybody(action: str):
+    assert not allows(["te_admin"], action)
+
+
+def test_a_refusal_names_user_permission_and_roles():
+    caller = Caller(
+        user_id="1", user_name="reader", domain_id="2", domain_name="d", project_id="3", roles=frozenset({"readonly"})
+    )
+    caller.require("cce:chart:list")
+    with pytest.raises(Forbidden, match=r"'reader' lacks the permission cce:chart:upload .*readonly"):
+        caller.require("cce:chart:upload")
+
+
+def test_a_role_in_one_project_does_not_reach_the_account():
+    caller = Caller(
+        user_id="1", user_name="lead", domain_id="2", domain_name="d", project_id="3", roles=frozenset({"te_admin"})
+    )
+    caller.require("cce:chart:upload")
+    with pytest.raises(Forbidden, match=r"iam:users:createUser in the whole account"):
+        caller.require_in_account("iam:users:createUser")
