@@ -76,6 +76,7 @@ class ReleaseView:
 
         NotFound if there is neither a revision nor an operation.
         """
+        caller.require("cce:release:get")  # the vendor names no action of its own
         async with self._database.statements() as tx:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
             shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
