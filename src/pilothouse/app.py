@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import uvicorn
+import uvloop
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
@@ -140,7 +141,8 @@ def run_api(settings: Settings, *, database_url: str) -> None:
 
 def run_worker(settings: Settings, *, database_url: str) -> None:
     """Carries out operations until SIGTERM or SIGINT, then drains."""
-    asyncio.run(_work(settings, database_url))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(settings, database_url))
 
 
 def _settle_memory() -> None:

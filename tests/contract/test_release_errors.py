@@ -306,10 +306,12 @@ async def test_a_release_made_since_the_cluster_was_looked_at_is_a_conflict(
         late = operations.NewOperation(**fields | {"id": str(uuid.uuid4())})
         with pytest.raises(AlreadyExists, match="just made"):
             async with database.transaction() as tx:
-                await operations.accept(tx, late, looked_seconds_ago=60)
+                await operations.accept(tx, late, audit_action="cce:release:create", looked_seconds_ago=60)
         with contextlib.suppress(ZeroDivisionError):  # nothing of it is to stay
             async with database.transaction() as tx:
-                assert (await operations.accept(tx, late, looked_seconds_ago=0)).state == "queued"
+                assert (
+                    await operations.accept(tx, late, audit_action="cce:release:create", looked_seconds_ago=0)
+                ).state == "queued"
                 raise ZeroDivisionError
     finally:
         await database.close()

@@ -62,7 +62,7 @@ async def accept(database: Database, owner: tuple[str, str], *, name: str = "web
         request_id="request",
     )
     async with database.transaction() as tx:
-        return await operations.accept(tx, new, looked_seconds_ago=0.0)
+        return await operations.accept(tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0)
 
 
 async def take(database: Database, *, lease_seconds: float = 6.0, worker: str = "one") -> OperationRow | None:

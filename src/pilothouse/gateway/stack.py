@@ -35,6 +35,7 @@ def wrap(
 def server_options() -> dict[str, Any]:
     """Keyword arguments for ``uvicorn.Config`` without which plain-text errors and query strings in logs come back."""
     return {
+        "loop": "uvloop",
         "http": GatewayProtocol,
         "ws": "none",
         "h11_max_incomplete_event_size": _HEAD_BYTES,

@@ -96,7 +96,10 @@ class Clusters:
     async def show(self, caller: Caller, cluster_id: str) -> Cluster:
         """One cluster of the project, else NotFound."""
         caller.require("cce:cluster:get")
-        return _cluster(await self._row(cluster_id, project_id=caller.project_id))
+        row = await self._row(cluster_id, project_id=caller.project_id)
+        if row is None:
+            raise _unknown(cluster_id)
+        return _cluster(row)
 
     async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
         """Forgets the cluster and its credentials; the releases in it stay as they are."""
@@ -127,7 +130,12 @@ class Clusters:
 
         With ``tx`` it is read through that connection, beside what else the caller reads there.
         """
-        row = await self._row(cluster_id, project_id=project_id, tx=tx)
+        return self.open(cluster_id, await self._row(cluster_id, project_id=project_id, tx=tx))
+
+    def open(self, cluster_id: str, row: store.ClusterRow | None) -> ReachableCluster:
+        """The cluster of that row with its credentials; NotFound for None, which is what a look-up found."""
+        if row is None:
+            raise _unknown(cluster_id)
         kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
         return ReachableCluster(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
@@ -135,14 +143,14 @@ class Clusters:
         """The client that this process keeps for the cluster."""
         return self._clients.get(cluster.id, cluster.kubeconfig)
 
-    async def _row(self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None) -> store.ClusterRow:
+    async def _row(
+        self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None
+    ) -> store.ClusterRow | None:
         if tx is not None:
             row = await store.find_cluster(tx, cluster_id, project_id=project_id)
         else:
             async with self._database.statements() as own:
                 row = await store.find_cluster(own, cluster_id, project_id=project_id)
-        if row is None:
-            raise _unknown(cluster_id)
         return row
 
 

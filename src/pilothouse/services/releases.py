@@ -28,8 +28,8 @@ from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
 from pilothouse.services.release_names import check_name, check_namespace
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
 from pilothouse.settings import Settings
-from pilothouse.store import audit, charts, operations
-from pilothouse.store.database import Database, Transaction
+from pilothouse.store import charts, operations, orders
+from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +83,11 @@ class Releases:
         caller.require("cce:release:create")
         check_namespace(wanted.namespace)
         async with self._database.statements() as tx:
-            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            chart = await _find_chart(tx, caller, wanted)
+            row, found = await orders.find_cluster_and_chart(
+                tx, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
+            )
+        cluster = self._clusters.open(cluster_id, row)
+        chart = _check_chart(found, wanted)
         name = await self._choose_name(wanted)
         looked_at = time.monotonic()
         with naming(cluster):
@@ -227,23 +230,15 @@ class Releases:
             deadline_seconds=wanted.timeout_seconds or int(self._settings.worker.timeout_seconds),
             request_id=request_id,
         )
-        async with self._database.transaction() as tx:
-            row = await operations.accept(tx, new, looked_seconds_ago=time.monotonic() - looked_at)
-            await audit.record(
-                tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action="cce:release:create",
-                target=f"{cluster.id}/{wanted.namespace}/{name}",
-                request_id=request_id,
-                operation_id=operation_id,
+        async with self._database.statements() as tx:
+            row = await operations.accept(
+                tx, new, audit_action="cce:release:create", looked_seconds_ago=time.monotonic() - looked_at
             )
         log.info("operation_accepted", operation_id=operation_id, action="install", cluster_id=cluster.id)
         return Accepted(from_operation(cluster, row, order), operation_id)
 
 
-async def _find_chart(tx: Transaction, caller: Caller, wanted: CreateRelease) -> charts.ChartRow:
-    chart = await charts.find_chart(tx, wanted.chart_id, project_id=caller.project_id)
+def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts.ChartRow:
     if chart is None:
         raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
     if wanted.version and wanted.version != chart.version:

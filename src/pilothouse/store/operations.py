@@ -4,15 +4,29 @@ Times are the database's ``clock_timestamp()``, never a worker's clock. Every wr
 ``WHERE id = … AND attempt = … AND state`` is a living one: a worker whose operation was taken over changes nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Double, Update, and_, bindparam, func, insert, literal, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import one_writer, operations
+from pilothouse.store.tables import audit, one_writer, operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
@@ -61,28 +75,39 @@ class OperationRow(NewOperation):
     finished_at: datetime | None
 
 
-async def accept(tx: Transaction, new: NewOperation, *, looked_seconds_ago: float) -> OperationRow:
-    """Inserts a queued operation and announces it on commit; AlreadyExists if the release has a living one.
+async def accept(tx: Transaction, new: NewOperation, *, audit_action: str, looked_seconds_ago: float) -> OperationRow:
+    """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
 
     The same if one came and went, and left a release, since the caller looked at the cluster.
     The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
+    It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
     """
-    await tx.execute(_DISMISS, _of_release(new.cluster_id, new.namespace, new.release_name))
+    wanted = {
+        **{f"new_{name}": value for name, value in vars(new).items()},
+        **_of_release(new.cluster_id, new.namespace, new.release_name),
+        "for_seconds": looked_seconds_ago,
+        "audit_action": audit_action,
+        "audit_target": f"{new.cluster_id}/{new.namespace}/{new.release_name}",
+    }
     try:
-        row = (await tx.execute(_ACCEPT, {"state": "queued", **vars(new)})).mappings().one()
+        row = (await tx.execute(_ACCEPT, wanted)).mappings().one_or_none()
     except IntegrityError as error:
         if one_writer.name and one_writer.name in str(error):
-            raise AlreadyExists(
-                f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
-            ) from error
+            raise _still_running(new) from error
         raise
-    # Only now: whoever was in the way of the insert has ended, and this statement sees how.
-    changed = {**_of_release(new.cluster_id, new.namespace, new.release_name), "for_seconds": looked_seconds_ago}
-    if (await tx.execute(_ANNOUNCE_UNLESS_CHANGED, changed)).scalar_one():
+    if row is None:
+        if (await tx.execute(_FIND_LIVING, wanted)).first():
+            raise _still_running(new)
         raise AlreadyExists(
             f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
         )
-    return OperationRow(**row)
+    return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
+
+
+def _still_running(new: NewOperation) -> AlreadyExists:
+    return AlreadyExists(
+        f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
+    )
 
 
 async def announce(tx: Transaction) -> None:
@@ -285,21 +310,54 @@ _ORIGINS = select(
 ).where(operations.c.wrote_release)
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
-_DISMISS = (
+_IS_LIVING = operations.c.state.in_(LIVING)
+_FIND_LIVING = select(operations.c.id).where(_RELEASE, _IS_LIVING)
+_LEFT_A_RELEASE = and_(
+    or_(operations.c.wrote_release, operations.c.state == "succeeded"),
+    operations.c.finished_at > func.clock_timestamp() - _seconds(bindparam("for_seconds", type_=Double)),
+)
+# One statement, for one round trip. A living operation is looked for although the unique index refuses a second one:
+# one that ends between this statement's snapshot and its insert is in the snapshot only.
+_NEW = ("state", *(field.name for field in fields(NewOperation)))
+_ACCEPTED = (
+    insert(operations)
+    .from_select(
+        _NEW,
+        select(
+            literal("queued"),
+            *(bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[1:]),
+        ).where(~select(literal(1)).where(_RELEASE, or_(_IS_LIVING, _LEFT_A_RELEASE)).exists()),
+    )
+    .returning(operations)
+    .cte("accepted")
+)
+_DISMISSED = (
     update(operations)
     .where(_RELEASE, operations.c.dismissed_at.is_(None))
     .where(operations.c.state.in_(["failed", "cancelled"]), ~operations.c.wrote_release)
+    .where(select(_ACCEPTED.c.id).exists())
     .values(dismissed_at=func.clock_timestamp())
+    .returning(operations.c.id)
+    .cte("dismissed")
 )
-_ACCEPT = insert(operations).returning(operations)
+_AUDITED = (
+    insert(audit)
+    .from_select(
+        ["project_id", "user_id", "action", "target", "request_id", "operation_id"],
+        select(
+            _ACCEPTED.c.project_id,
+            _ACCEPTED.c.user_id,
+            bindparam("audit_action", type_=Text),
+            bindparam("audit_target", type_=Text),
+            _ACCEPTED.c.request_id,
+            _ACCEPTED.c.id,
+        ),
+    )
+    .returning(audit.c.id)
+    .cte("audited")
+)
+_ACCEPT = select(_ACCEPTED, func.pg_notify(CHANNEL, "").label("announced")).add_cte(_DISMISSED, _AUDITED)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
-_ANNOUNCE_UNLESS_CHANGED = select(
-    select(literal(1))
-    .where(_RELEASE, or_(operations.c.wrote_release, operations.c.state == "succeeded"))
-    .where(operations.c.finished_at > func.clock_timestamp() - _seconds(bindparam("for_seconds", type_=Double)))
-    .exists(),
-    func.pg_notify(CHANNEL, ""),
-)
 _OLDEST_DUE = (
     select(operations.c.id)
     .where(operations.c.state == "queued")

@@ -1,0 +1,38 @@
+"""What an order for a release refers to, read in one round trip."""
+
+from dataclasses import fields
+
+from sqlalchemy import BindParameter, and_, bindparam, select
+
+from pilothouse.store.charts import ChartRow
+from pilothouse.store.clusters import ClusterRow
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import charts, clusters
+
+_CLUSTER = [field.name for field in fields(ClusterRow)]
+_CHART = [field.name for field in fields(ChartRow)]
+_OF_PROJECT: BindParameter[str] = bindparam("of_project")
+_FIND = (
+    select(
+        *(clusters.c[name].label(f"cluster_{name}") for name in _CLUSTER),
+        *(charts.c[name].label(f"chart_{name}") for name in _CHART),
+    )
+    .select_from(
+        clusters.outerjoin(charts, and_(charts.c.id == bindparam("chart_id"), charts.c.project_id == _OF_PROJECT))
+    )
+    .where(clusters.c.id == bindparam("cluster_id"), clusters.c.project_id == _OF_PROJECT)
+)
+
+
+async def find_cluster_and_chart(
+    tx: Transaction, *, cluster_id: str, chart_id: str, project_id: str
+) -> tuple[ClusterRow | None, ChartRow | None]:
+    """Both, as far as they belong to that project; no chart is looked for where there is no cluster."""
+    wanted = {"cluster_id": cluster_id, "chart_id": chart_id, "of_project": project_id}
+    row = (await tx.execute(_FIND, wanted)).mappings().one_or_none()
+    if row is None:
+        return None, None
+    cluster = ClusterRow(**{name: row[f"cluster_{name}"] for name in _CLUSTER})
+    if row["chart_id"] is None:
+        return cluster, None
+    return cluster, ChartRow(**{name: row[f"chart_{name}"] for name in _CHART})
