@@ -37,7 +37,7 @@ DEMO = ROOT / ".demo"
 REGION = "cn-north-4"
 NAMESPACE = "project01"
 RELEASE = "nino21"
-PORT = 8440
+PORT, TLS_PORT = 8440, 8443
 LONGEST_SECONDS = 60
 
 console = Console(highlight=False)
@@ -52,6 +52,7 @@ class Server:
     """A running ``pilothouse serve`` and the credentials of its first start."""
 
     url: str
+    tls_url: str
     pid: int
     first: dict[str, str]
 
@@ -121,12 +122,13 @@ def step(number: str, title: str, detail: str) -> None:
 def start_server() -> Server:
     """A server on a free port, started fresh; one that an earlier demo left running is stopped first."""
     stop_server()
-    port = free_port()
+    port, tls_port = free_port(PORT), free_port(TLS_PORT)
     log, first = DEMO / "serve.log", DEMO / "first.json"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
         "PILOTHOUSE_DATA_DIR": str(DEMO / "data"),
         "PILOTHOUSE_PORT": str(port),
+        "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_REGION": REGION,
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
     }
@@ -138,7 +140,7 @@ def start_server() -> Server:
         pid_file=DEMO / "pid",
         mark=f"demo {DEMO}",
     )
-    url = f"http://127.0.0.1:{port}"
+    url, tls_url = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}"
     until = time.monotonic() + LONGEST_SECONDS
     with httpx2.Client(trust_env=False, timeout=2) as http:
         while time.monotonic() < until:
@@ -146,15 +148,17 @@ def start_server() -> Server:
                 raise DemoFailed(f"the server ended:\n{tail(log)}")
             with contextlib.suppress(httpx2.HTTPError):
                 if http.get(f"{url}/api/v1/health").is_success:
-                    console.print(f"  {url}  [dim]pid {process.pid}, log {log.relative_to(ROOT)}[/]", soft_wrap=True)
-                    return Server(url, process.pid, json.loads(first.read_text()))
+                    console.print(
+                        f"  {url}  {tls_url}  [dim]pid {process.pid}, log {log.relative_to(ROOT)}[/]", soft_wrap=True
+                    )
+                    return Server(url, tls_url, process.pid, json.loads(first.read_text()))
             time.sleep(0.1)
     raise DemoFailed(f"the server did not answer within {LONGEST_SECONDS} s:\n{tail(log)}")
 
 
-def free_port() -> int:
-    """Our usual port, or any free one."""
-    for port in (PORT, 0):
+def free_port(usual: int) -> int:
+    """The usual port, or any free one."""
+    for port in (usual, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
@@ -280,6 +284,8 @@ def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
     """Writes .demo/env, which points any client of the vendor's at this server."""
     exports = {
         "PILOTHOUSE_URL": server.url,
+        "PILOTHOUSE_TLS_URL": server.tls_url,
+        "PILOTHOUSE_CA": str(DEMO / "data" / "tls" / "ca.pem"),
         "PILOTHOUSE_PROJECT_ID": server.first["project_id"],
         "PILOTHOUSE_CLUSTER_ID": cluster_id,
         "PILOTHOUSE_PID": str(server.pid),

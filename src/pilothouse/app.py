@@ -26,6 +26,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
+from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
 from pilothouse.queue import Queue
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
@@ -125,18 +126,18 @@ def create_app(parts: Parts) -> ASGIApp:
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:
-    """Serves HTTP until SIGTERM or SIGINT."""
+    """Serves HTTP and HTTPS until SIGTERM or SIGINT."""
+    listeners = endpoints(settings)
+    tls = TlsContext(lambda: certificate_files(settings), ciphers=settings.tls.ciphers) if settings.tls.port else None
     parts = build_parts(settings, database_url=database_url, engine_children=settings.engine.children)
     config = uvicorn.Config(
         create_app(parts),
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
         **stack.server_options(),
     )
-    uvicorn.Server(config).run()
+    GatewayServer(config, listeners, tls=tls).run()
 
 
 def run_worker(settings: Settings, *, database_url: str) -> None:

@@ -117,3 +117,11 @@ class CorruptRelease(PilothouseError):
 
 class PartFailed(PilothouseError):
     """A part of the server did not become ready at the start; the message names it and how it ended."""
+
+
+class InvalidSettings(PilothouseError):
+    """A setting is wrong, or two contradict each other; the message names the variable."""
+
+
+class InvalidCertificate(PilothouseError):
+    """A TLS certificate or key cannot be used; the message names the file."""

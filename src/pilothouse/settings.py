@@ -93,6 +93,24 @@ class PostgresSettings(_Group):
     start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
 
 
+class TlsSettings(_Group):
+    """The encrypted listener, on the address ``host``."""
+
+    port: int = Field(8443, ge=0, le=65535, description="port of the HTTPS listener; 0 turns it off")
+    certificate: Path | None = Field(
+        None, description="PEM file, the server's certificate first; unset: issued by a local authority"
+    )
+    key: Path | None = Field(None, description="PEM file of the certificate's key, without a passphrase")
+    names: str = Field(
+        "", description="further DNS names and addresses of this server, with commas, for the local authority"
+    )
+    renew_days: int = Field(30, ge=1, le=300, description="a local certificate is renewed when this much is left")
+    ciphers: str | None = Field(None, description="OpenSSL's list for TLS 1.2; unset: ECDHE with AES-GCM or ChaCha20")
+    plain_http: bool = Field(
+        False, description="serve plain HTTP on a host that is not loopback, too: only where something else encrypts"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of one Pilothouse process."""
 
@@ -100,8 +118,10 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=default_data_dir, description="keys, socket, logs, embedded database")
     database_url: SecretStr | None = Field(None, description="postgresql://…; unset: the embedded server is used")
-    host: str = Field("127.0.0.1", description="address of the HTTP listener; plain HTTP belongs on loopback")
-    port: int = Field(8440, ge=0, le=65535, description="port of the HTTP listener")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; plain HTTP stays on loopback unless tls.plain_http is set"
+    )
+    port: int = Field(8440, ge=0, le=65535, description="port of the plain HTTP listener; 0 turns it off")
     region: str = Field("cn-north-4", description="region id; the project look-up by this name finds one project")
     time_zone: str = Field(
         "UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)"
@@ -117,3 +137,4 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     cluster: ClusterSettings = ClusterSettings()
     postgres: PostgresSettings = PostgresSettings()
+    tls: TlsSettings = TlsSettings()

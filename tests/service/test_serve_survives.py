@@ -159,7 +159,12 @@ def test_a_stopped_server_leaves_no_process(folder: Path):
 
 
 def test_a_server_stopped_while_it_starts_leaves_no_database_behind(folder: Path):
-    environment = {**os.environ, "PILOTHOUSE_DATA_DIR": str(folder / "data"), "PILOTHOUSE_PORT": str(free_port())}
+    environment = {
+        **os.environ,
+        "PILOTHOUSE_DATA_DIR": str(folder / "data"),
+        "PILOTHOUSE_PORT": str(free_port()),
+        "PILOTHOUSE_TLS__PORT": "0",
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(folder / "first.json")],
         env=environment,

@@ -38,6 +38,12 @@ class RunningServer:
     secret_key: str
     project_id: str
     cluster_id: str
+    tls_url: str = ""
+
+    @property
+    def ca(self) -> Path:
+        """The authority that the TLS listener's certificate comes from."""
+        return self.data_dir / "tls" / "ca.pem"
 
     @property
     def database_url(self) -> str:
@@ -135,12 +141,13 @@ def run_server(
     folder: Path, *, kubeconfig: str | None, environment: dict[str, str] | None = None
 ) -> Iterator[RunningServer]:
     """``pilothouse serve`` in ``folder``; stopped, with all its children, at the end."""
-    port = free_port()
+    port, tls_port = free_port(), free_port()
     first = folder / "first.json"
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
         "PILOTHOUSE_DATA_DIR": str(folder / "data"),
         "PILOTHOUSE_PORT": str(port),
+        "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
         "PILOTHOUSE_WORKER__DRAIN_SECONDS": "5",
         **(environment or {}),
@@ -166,6 +173,7 @@ def run_server(
             secret_key=made["secret_key"],
             project_id=made["project_id"],
             cluster_id="",
+            tls_url=f"https://127.0.0.1:{tls_port}",
         )
         if kubeconfig is not None:
             answer = running.send("POST", "/api/v1/clusters", json_body={"name": "test", "kubeconfig": kubeconfig})

@@ -1,6 +1,8 @@
 """The CLI's way to a server: requests signed with an access key, errors as the server words them."""
 
+import ssl
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,9 +19,16 @@ class ServerRefused(PilothouseError):
 class Client:
     """Calls one server with one access key."""
 
-    def __init__(self, url: str, *, access_key: str, secret_key: str, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, access_key: str, secret_key: str, ca: Path | None = None, timeout_seconds: float = 30.0
+    ) -> None:
+        """``ca`` is the PEM file of the authority that an https server is trusted by; None: the system's."""
         if not url.startswith(("http://", "https://")):
             raise InvalidRequest(f"--url: {url!r} is no http:// or https:// URL")
+        try:
+            self._trust = ssl.create_default_context(cafile=ca)
+        except (OSError, ValueError) as error:
+            raise InvalidRequest(f"--ca: {ca} is no readable file of certificates in PEM form: {error}") from error
         self._url = url.rstrip("/")
         self._access_key = access_key
         self._secret_key = secret_key
@@ -33,11 +42,12 @@ class Client:
         )
         request.headers.update(self._signature(request, content))
         try:
-            with httpx2.Client(timeout=self._timeout, trust_env=False) as http:
+            with httpx2.Client(timeout=self._timeout, trust_env=False, verify=self._trust) as http:
                 response = http.send(request)
         except httpx2.HTTPError as error:
             raise PilothouseError(
-                f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right?"
+                f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right"
+                f"{' (and --ca, the ca.pem of its data folder)' if self._url.startswith('https') else ''}?"
             ) from error
         try:
             answer = orjson.loads(response.content) if response.content else None

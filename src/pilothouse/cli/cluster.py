@@ -30,11 +30,15 @@ def connect(
     secret_key: Annotated[
         str, typer.Option(envvar="CLOUD_SDK_SK", help="Secret key (SK); better given by the environment.")
     ] = "",
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="PILOTHOUSE_CA", help="Authority (PEM file) that an https server is trusted by."),
+    ] = None,
 ) -> None:
     """Clusters that releases are made in."""
     if not access_key or not secret_key:
         raise InvalidRequest("set CLOUD_SDK_AK and CLOUD_SDK_SK to the access key that the first start printed")
-    context.obj = Client(url, access_key=access_key, secret_key=secret_key)
+    context.obj = Client(url, access_key=access_key, secret_key=secret_key, ca=ca)
 
 
 As = Annotated[Output, typer.Option("--output", "-o", help="table or json")]

@@ -19,6 +19,7 @@ from pilothouse.api.health import HEALTH_PATH
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.gateway.listeners import certificate_files, endpoints
 from pilothouse.services.identity import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
@@ -39,6 +40,9 @@ def serve(
     settings = Settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    listening = endpoints(settings)
+    if settings.tls.port:
+        certificate_files(settings)  # refused now, not by the third death of the API
     # Until the supervisor listens, SIGTERM must end us as Ctrl-C does: with the database stopped behind us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     postgres = None
@@ -52,7 +56,7 @@ def serve(
         first = asyncio.run(_create_first(settings, url))
         if first is not None:
             _hand_over(first, first_credentials)
-        _supervise(settings, url, postgres)
+        _supervise(settings, url, postgres, [endpoint.url for endpoint in listening])
     finally:
         if postgres is not None:
             postgres.stop()
@@ -74,17 +78,16 @@ async def _create_first(settings: Settings, url: str) -> FirstCredentials | None
         await database.close()
 
 
-def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None) -> None:
+def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, addresses: list[str]) -> None:
     environment = {**os.environ, "PILOTHOUSE_DATABASE_URL": url, "PILOTHOUSE_DATA_DIR": str(settings.data_dir)}
     command = [sys.executable, "-m", "pilothouse"]
     parent = ["--parent", str(os.getpid())]
-    address = f"http://{settings.host}:{settings.port}"
     parts: list[Part | WatchedService] = [
         Part(
             name="api",
             argv=[*command, "api", *parent],
             env=environment,
-            wait_until_ready=lambda: _answers(address + HEALTH_PATH),
+            wait_until_ready=lambda: _answers(addresses[0] + HEALTH_PATH),
             stop_seconds=15.0,
         ),
         Part(
@@ -96,11 +99,12 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None) 
     ]
     if postgres is not None:
         parts.insert(0, WatchedService(name="postgres", service=postgres))
-    Supervisor(parts, on_event=lambda event: _announce(event, address)).run()
+    Supervisor(parts, on_event=lambda event: _announce(event, addresses)).run()
 
 
 async def _answers(url: str) -> None:
-    async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as http:
+    # Nothing secret is asked or believed, and a given certificate need not be for the name that we call it by.
+    async with httpx2.AsyncClient(trust_env=False, timeout=2.0, verify=False) as http:
         while True:
             with suppress(httpx2.HTTPError):
                 if (await http.get(url)).is_success:
@@ -108,9 +112,9 @@ async def _answers(url: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def _announce(event: PartEvent, address: str) -> None:
+def _announce(event: PartEvent, addresses: list[str]) -> None:
     if event.part == "worker" and event.kind == "part_ready":
-        log.info("serving", url=address, stop="Ctrl-C")
+        log.info("serving", urls=addresses, stop="Ctrl-C")
 
 
 def _hand_over(first: FirstCredentials, file: Path | None) -> None:

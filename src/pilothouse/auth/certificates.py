@@ -1,0 +1,226 @@
+"""The server's certificate: given by files, or issued by a certificate authority of this installation's own.
+
+The authority is made once and stays, because clients trust it by its file; the server's certificate is issued again
+whenever it runs out soon or its names have changed. What must stay true: private keys lie in files of mode 0600; a
+file appears whole or not at all; processes that start together end up with one authority.
+"""
+
+import datetime as dt
+import fcntl
+import ipaddress
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pilothouse.errors import InvalidCertificate
+
+Clock = Callable[[], dt.datetime]
+
+_AUTHORITY_LIFE: Final = dt.timedelta(days=3650)
+#: Clients refuse longer ones, Apple's from 398 days on for public and 825 for private authorities.
+_SERVER_LIFE: Final = dt.timedelta(days=397)
+#: Clocks differ: a certificate of the future stops everything.
+_BACKDATE: Final = dt.timedelta(days=1)
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_PEM: Final = serialization.Encoding.PEM
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    """Where the server's certificate chain and key lie, and the authority that clients must trust, if it is ours."""
+
+    certificate: Path
+    key: Path
+    authority: Path | None = None
+
+
+def authority_file(folder: Path) -> Path:
+    """The file that clients are given: the authority's certificate, in PEM."""
+    return folder / "ca.pem"
+
+
+def ensure_certificate(folder: Path, *, names: Sequence[str], renew_days: int, clock: Clock) -> CertificateFiles:
+    """A certificate in ``folder`` for localhost and these names that is good for ``renew_days`` more.
+
+    Makes the authority if there is none. Raises InvalidCertificate for a name that is neither a DNS name nor an
+    address, for damaged files, and when the folder cannot be written.
+    """
+    wanted = [_general_name(name) for name in dict.fromkeys((*_LOOPBACK, *names))]
+    files = CertificateFiles(folder / "server.pem", folder / "server.key", authority_file(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            now = clock()
+            authority = _authority(folder, now)
+            if not _serves(files, authority, wanted, until=now + dt.timedelta(days=renew_days)):
+                _issue(files, authority, wanted, now)
+    except OSError as error:
+        raise InvalidCertificate(f"the certificates in {folder} cannot be kept: {error}") from error
+    return files
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file; raises InvalidCertificate."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except OSError as error:
+        raise InvalidCertificate(f"the certificate {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidCertificate(f"{path} holds no certificate in PEM form: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Authority:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def _authority(folder: Path, now: dt.datetime) -> _Authority:
+    certificate_file, key_file = authority_file(folder), folder / "ca.key"
+    if certificate_file.exists():
+        known = _Authority(read_certificate(certificate_file), _read_key(key_file))
+        if known.certificate.not_valid_after_utc > now:
+            return known
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The serial number in the name keeps the authorities of two installations apart in one trust store.
+    serial = x509.random_serial_number()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Pilothouse local authority {serial:x}"[:64])])
+    certificate = (
+        _draft(subject, subject, key.public_key(), now=now, life=_AUTHORITY_LIFE, serial=serial)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(certificates=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    # The key first: a certificate without its key would be refused at every later start.
+    _write(key_file, _key_pem(key))
+    _write(certificate_file, certificate.public_bytes(_PEM), mode=0o644)
+    return _Authority(certificate, key)
+
+
+def _serves(
+    files: CertificateFiles, authority: _Authority, names: Sequence[x509.GeneralName], *, until: dt.datetime
+) -> bool:
+    if not files.certificate.exists() or not files.key.exists():
+        return False
+    try:
+        certificate = read_certificate(files.certificate)
+        if certificate.public_key() != _read_key(files.key).public_key():
+            return False
+        certificate.verify_directly_issued_by(authority.certificate)
+        present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (InvalidCertificate, InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return False  # what is only ours to issue is issued again
+    return set(present) == set(names) and certificate.not_valid_after_utc > min(
+        until, authority.certificate.not_valid_after_utc - dt.timedelta(seconds=1)
+    )
+
+
+def _issue(files: CertificateFiles, authority: _Authority, names: Sequence[x509.GeneralName], now: dt.datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pilothouse")])
+    life = min(_SERVER_LIFE, authority.certificate.not_valid_after_utc - now)
+    certificate = (
+        _draft(subject, authority.certificate.subject, key.public_key(), now=now, life=life)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(certificates=False), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    _write(files.key, _key_pem(key))
+    _write(files.certificate, certificate.public_bytes(_PEM), mode=0o644)
+
+
+def _draft(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    now: dt.datetime,
+    life: dt.timedelta,
+    serial: int | None = None,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + life)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*, certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not certificates,
+        key_cert_sign=certificates,
+        crl_sign=certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        if name and not any(character.isspace() for character in name):
+            return x509.DNSName(name.encode("idna").decode())
+    except (UnicodeError, ValueError):
+        pass
+    raise InvalidCertificate(f"{name!r} is neither a DNS name nor an address; see PILOTHOUSE_TLS__NAMES")
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise InvalidCertificate(f"the key {path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise InvalidCertificate(f"{path} holds no private key in PEM form") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidCertificate(f"{path} holds a key that Pilothouse did not make; remove the folder to start anew")
+    return key
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.rename(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

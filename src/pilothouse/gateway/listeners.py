@@ -1,0 +1,221 @@
+"""Where the API listens: plain HTTP on loopback, TLS anywhere, one server process behind both.
+
+What must stay true: what is not encrypted does not leave the machine unless a setting says so; and both doors lead to
+one application with one lifespan, one set of connections and one shutdown.
+"""
+
+import asyncio
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+
+from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
+from pilothouse.errors import InvalidCertificate, InvalidSettings, PilothouseError
+from pilothouse.settings import Settings
+
+_LOOPBACK: Final = "127.0.0.1"
+#: For TLS 1.2, as in Mozilla's "intermediate" list: forward secrecy and authenticated encryption; 1.3 has its own.
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_HANDSHAKE_SECONDS: Final = 10.0
+_SHUTDOWN_SECONDS: Final = 2.0
+_LOOK_EVERY_TICKS: Final = 100  # uvicorn ticks ten times a second
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address that is listened on."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """How a client on this machine calls it."""
+        host = _LOOPBACK if self.host == "0.0.0.0" else "::1" if self.host == "::" else self.host  # noqa: S104 (read)
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """What the settings ask for: plain HTTP first, if there is any; never neither.
+
+    Plain HTTP stays on loopback when ``host`` is another address, unless ``tls.plain_http`` allows it there.
+    Raises InvalidSettings if that leaves nothing where the settings want a listener.
+    """
+    tls = settings.tls
+    outside = not is_loopback(settings.host)
+    if not settings.port and not tls.port:
+        raise InvalidSettings("PILOTHOUSE_PORT and PILOTHOUSE_TLS__PORT are both 0, so nothing would listen; set one")
+    if outside and not tls.port and not tls.plain_http:
+        raise InvalidSettings(
+            f"PILOTHOUSE_HOST={settings.host} is no loopback address and PILOTHOUSE_TLS__PORT=0 turns TLS off, so "
+            "secrets would cross the network in the clear. Set PILOTHOUSE_TLS__PORT, or set "
+            "PILOTHOUSE_TLS__PLAIN_HTTP=true if something in front encrypts"
+        )
+    found = []
+    if settings.port:
+        host = settings.host if tls.plain_http or not outside else _LOOPBACK
+        found.append(Endpoint("http", host, settings.port))
+    if tls.port:
+        found.append(Endpoint("https", settings.host, tls.port))
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address of this machine alone, or a name that means only such ones."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidSettings(f"PILOTHOUSE_HOST={host} is no address of this machine: {error.strerror}") from error
+    return all(ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found)
+
+
+def certificate_files(settings: Settings) -> CertificateFiles:
+    """The files that the settings name, or those of the local authority, made or renewed if that is due.
+
+    Raises InvalidSettings or InvalidCertificate.
+    """
+    tls = settings.tls
+    if tls.certificate and tls.key:
+        return CertificateFiles(tls.certificate, tls.key)
+    if tls.certificate or tls.key:
+        raise InvalidSettings("set PILOTHOUSE_TLS__CERTIFICATE and PILOTHOUSE_TLS__KEY both, or neither")
+    names = [name.strip() for name in tls.names.split(",") if name.strip()]
+    if not is_loopback(settings.host):
+        unspecified = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared with, not bound to)
+        names.append(socket.gethostname() if unspecified else settings.host)
+    return ensure_certificate(
+        settings.data_dir / "tls", names=names, renew_days=tls.renew_days, clock=lambda: datetime.now(UTC)
+    )
+
+
+class TlsContext:
+    """The TLS side of a listener; new connections get the newest certificate without a restart."""
+
+    def __init__(self, find: Callable[[], CertificateFiles], *, ciphers: str | None = None) -> None:
+        """``find`` gives the files, at the start and at every look; raises InvalidCertificate if they do not load."""
+        self._find = find
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.options |= ssl.OP_NO_RENEGOTIATION
+        try:
+            self.context.set_ciphers(ciphers or _CIPHERS)
+        except ssl.SSLError as error:
+            raise InvalidSettings(f"PILOTHOUSE_TLS__CIPHERS={ciphers} names no cipher that OpenSSL has") from error
+        self.context.set_alpn_protocols(["http/1.1"])
+        self._loaded = self._load()
+
+    def refresh(self) -> None:
+        """Loads the files again if they have changed, and keeps what it has while they do not fit together."""
+        try:
+            if self._stamp(self._find()) != self._loaded:
+                self._loaded = self._load()
+                log.info("certificate_loaded")
+        except PilothouseError as error:
+            log.warning("certificate_not_loaded", reason=str(error))
+
+    def _load(self) -> tuple[object, ...]:
+        files = self._find()
+        stamp = self._stamp(files)
+        try:
+            # Tried apart: a chain loaded before a key that does not fit would stay in the context that serves.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key, _no_passphrase)
+            self.context.load_cert_chain(files.certificate, files.key, _no_passphrase)
+        except (OSError, ValueError) as error:
+            raise InvalidCertificate(
+                f"TLS certificate {files.certificate} and key {files.key} do not load: {_reason(error)}"
+            ) from error
+        return stamp
+
+    @staticmethod
+    def _stamp(files: CertificateFiles) -> tuple[object, ...]:
+        return tuple(_file_stamp(path) for path in (files.certificate, files.key))
+
+
+class GatewayServer(uvicorn.Server):
+    """One uvicorn server behind several listeners: the same application, lifespan, connections and shutdown."""
+
+    def __init__(self, config: uvicorn.Config, listeners: Sequence[Endpoint], *, tls: TlsContext | None) -> None:
+        """``tls`` is needed when one of the listeners is https."""
+        super().__init__(config)
+        self._listeners = listeners
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Binds, starts the application, and listens only then; raises InvalidSettings for an address in use."""
+        bound = [await self._bind(listener) for listener in self._listeners]
+        await super().startup(sockets=sockets or [])
+        for server in bound:
+            await server.start_serving()
+        self.servers.extend(bound)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks for a new certificate now and then; returns whether it is time to end."""
+        if self._tls is not None and counter % _LOOK_EVERY_TICKS == _LOOK_EVERY_TICKS - 1:
+            self._tls.refresh()
+        return await super().on_tick(counter)
+
+    async def _bind(self, listener: Endpoint) -> asyncio.Server:
+        tls = self._tls if listener.scheme == "https" else None
+        try:
+            return await asyncio.get_running_loop().create_server(
+                self._protocol,
+                listener.host,
+                listener.port,
+                ssl=tls.context if tls else None,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS if tls else None,
+                start_serving=False,
+            )
+        except OSError as error:
+            variable = "PILOTHOUSE_TLS__PORT" if tls else "PILOTHOUSE_PORT"
+            raise InvalidSettings(
+                f"cannot listen on {listener.url}: {_cause(error)}. Is another program listening there? "
+                f"End it, or set {variable} or PILOTHOUSE_HOST"
+            ) from error
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: type[asyncio.Protocol] = self.config.http_protocol_class
+        return protocol(  # type: ignore[call-arg]  # uvicorn's protocols take these, which asyncio does not know
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def _cause(error: OSError) -> str:
+    # asyncio's own text repeats the address; a name that is not found has a negative number.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+
+
+def _no_passphrase() -> str:
+    """Without it OpenSSL would ask on the terminal."""
+    raise InvalidCertificate("the key of the TLS certificate has a passphrase; give one without")
+
+
+def _file_stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidCertificate(f"the TLS file {path} cannot be read: {error.strerror}") from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or "not PEM").lower().replace("_", " ")
+    return str(error.strerror if isinstance(error, OSError) else error)
