@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from pilothouse.services.charts import compact_json
 from pilothouse.services.release_view import Release
 from pilothouse.store.charts import ChartRow
 
@@ -88,11 +87,11 @@ def release_resp(release: Release, *, zone: ZoneInfo) -> dict[str, object]:
         "name": release.name,
         "namespace": release.namespace,
         "parameters": "",
-        "resources": "",
+        "resources": release.resources_json,
         "status": _STATUS.get(release.status, "UNKNOWN"),
         "status_description": release.status_description,
         "update_at": _local(release.updated_at, zone),
-        "values": compact_json(release.values),
+        "values": release.values_json,
         "version": release.revision,
     }
 

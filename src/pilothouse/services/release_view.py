@@ -4,9 +4,8 @@ The cluster's Helm storage is the truth about releases. An operation that is not
 so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import structlog
 
@@ -14,6 +13,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
 from pilothouse.cluster.storage import StoredRelease, decode_release, release_key
 from pilothouse.errors import CorruptRelease, NotFound
+from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Cluster, Clusters, ReachableCluster, naming
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, open_order
@@ -29,7 +29,10 @@ INSTALL_UNDERWAY = "Initial install underway"
 
 @dataclass(frozen=True)
 class Release:
-    """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number."""
+    """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number.
+
+    ``values_json`` and ``resources_json`` are JSON text; the latter is '' unless it was asked for.
+    """
 
     cluster_id: str
     cluster_name: str
@@ -41,9 +44,10 @@ class Release:
     status_description: str
     chart_name: str
     chart_version: str
-    values: dict[str, Any]
+    values_json: str = field(repr=False)
     created_at: datetime
     updated_at: datetime
+    resources_json: str = field(default="", repr=False)
 
 
 class ReleaseView:
@@ -160,7 +164,7 @@ def from_operation(cluster: Cluster, row: operations.OperationRow, order: Instal
         status_description=row.status_description,
         chart_name=row.chart_name,
         chart_version=row.chart_version,
-        values=order.merged_values,
+        values_json=compact_json(order.merged_values),
         created_at=row.created_at,
         updated_at=row.finished_at or row.created_at,
     )
@@ -191,7 +195,7 @@ def _from_storage(cluster: Cluster, stored: StoredRelease, origins: list[operati
         status_description=said,
         chart_name=stored.chart_name,
         chart_version=stored.chart_version,
-        values=stored.values,
+        values_json=compact_json(stored.values),
         created_at=stored.first_deployed,
         updated_at=stored.last_deployed,
     )

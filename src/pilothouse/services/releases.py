@@ -22,6 +22,7 @@ from pilothouse.errors import (
     InvalidRequest,
     NotFound,
 )
+from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
@@ -193,7 +194,7 @@ class Releases:
             status_description="Dry run complete",
             chart_name=chart.name,
             chart_version=chart.version,
-            values=order.merged_values,
+            values_json=compact_json(order.merged_values),
             created_at=now,
             updated_at=now,
         )
