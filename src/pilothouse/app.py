@@ -28,6 +28,7 @@ from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
 from pilothouse.queue import Queue
+from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity import Identity
@@ -105,10 +106,12 @@ def create_app(parts: Parts) -> ASGIApp:
     zone = ZoneInfo(settings.time_zone)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters)
-    charts = Charts(parts.database, limits=settings.charts, quota=settings.chart_quota)
+    checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
+    charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by the vendor; our own API describes itself.
     app.include_router(release_routes.routes(releases, view, zone=zone), include_in_schema=False)
-    app.include_router(chart_routes.routes(charts), include_in_schema=False)
+    for prefix in chart_routes.PREFIXES:
+        app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     app.include_router(identity_routes.routes(identity), include_in_schema=False)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(health.routes(parts.database))

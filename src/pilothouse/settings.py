@@ -67,6 +67,10 @@ class WorkerSettings(_Group):
         300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
     )
     drain_seconds: float = Field(60.0, description="after SIGTERM, how long running operations may finish")
+    collect_seconds: float = Field(60.0, description="between two looks for chart archives that nothing uses")
+    unused_archive_seconds: float = Field(
+        600.0, description="how long such an archive is kept; more than the longest request and download take"
+    )
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
 

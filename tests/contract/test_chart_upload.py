@@ -1,6 +1,5 @@
 """Charts arrive in every form that a client sends, and what is no chart is refused with its reason."""
 
-import asyncio
 import gzip
 import io
 import json
@@ -11,16 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import QuotaExceeded
-from pilothouse.services.charts import Charts, UploadOptions
-from pilothouse.settings import ChartLimits
-from pilothouse.store.charts import ChartRow
-from pilothouse.store.database import Database
-from pilothouse.web.errors import error_response
 from tests.support.charts import build_chart, config_map_chart, pack_archive
 from tests.support.servers import RunningServer
-from tests.support.tenants import add_project
 from tests.support.wire import assert_error, exchange
 
 INVALID = (400, "CCE.01400001")
@@ -324,28 +315,3 @@ def test_a_chart_over_the_body_limit_is_refused(server: RunningServer):
 def test_an_unknown_chart_is_not_found(server: RunningServer, chart_id: str):
     answer = exchange(server, "GET", f"/v2/charts/{chart_id}")
     assert_error(answer, 404, "CCE.01404001", "does not exist")
-
-
-async def test_the_quota_counts_versions_exactly_even_when_uploads_race(server: RunningServer):
-    database = Database(server.database_url)
-    try:
-        caller, _, _ = await add_project(database, MasterKeys.load_or_create(server.data_dir / "master.key"))
-        charts = Charts(database, limits=ChartLimits.model_validate({}), quota=2)
-
-        async def upload(version: str, *, override: bool = False) -> ChartRow:
-            archive = config_map_chart("counted", version, text=f"{version} {override}")
-            return await charts.upload(
-                caller, archive=archive, options=UploadOptions(override=override), request_id="0" * 32
-            )
-
-        done = await asyncio.gather(*(upload(f"1.0.{n}") for n in range(5)), return_exceptions=True)
-        refused = [one for one in done if isinstance(one, QuotaExceeded)]
-        made = [one for one in done if isinstance(one, ChartRow)]
-        assert (len(made), len(refused)) == (2, 3)
-        assert (await upload(made[0].version, override=True)).id == made[0].id
-        assert len(await charts.list_charts(caller)) == 2
-    finally:
-        await database.close()
-    answer = error_response(refused[0])
-    assert (answer.status_code, json.loads(bytes(answer.body))["errorCode"]) == INVALID
-    assert "quota" in str(refused[0])

@@ -1,6 +1,7 @@
 """Accepted operations, their leases and their fence, on a real PostgreSQL."""
 
 import asyncio
+import io
 import threading
 import uuid
 from pathlib import Path
@@ -16,7 +17,7 @@ from pilothouse.errors import AlreadyExists
 from pilothouse.queue import Queue
 from pilothouse.services.identity import Identity
 from pilothouse.settings import WorkerSettings
-from pilothouse.store import charts, operations
+from pilothouse.store import archives, operations
 from pilothouse.store.database import Database
 from pilothouse.store.leases import LeaseConnection
 from pilothouse.store.migration import migrate, newest_revision
@@ -37,7 +38,7 @@ async def owner(database: Database, tmp_path: Path) -> tuple[str, str]:
         row = connection.execute("SELECT projects.id, users.id FROM projects, users").fetchone()
     assert row is not None
     async with database.transaction() as tx:
-        await charts.add_archive(tx, digest=DIGEST, content=b"archive")
+        await archives.add_archive(tx, digest=DIGEST, content=io.BytesIO(b"archive"), size=7)
     return row[0], row[1]
 
 

@@ -1,30 +1,35 @@
-"""Chart management of the CCE API: upload, list, show.
+"""Chart management of the CCE API.
 
 The upload form differs by client: parts in any order, a path as file name, with or without part types.
-Name and version come from Chart.yaml, never from the file name.
+Name and version come from Chart.yaml, never from the file name. The Autopilot twins are the same routes under
+another prefix.
 """
 
-from fastapi import APIRouter, Request, Response
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from pilothouse.cce.models import ChartParameters, chart_resp
-from pilothouse.errors import InvalidRequest, UnsupportedContentType
-from pilothouse.services.charts import Charts, UploadOptions
+import orjson
+from fastapi import APIRouter, Request, Response
+from starlette.responses import StreamingResponse
+
+from pilothouse.cce.models import ChartParameters, chart_file_name, chart_resp
+from pilothouse.services.charts import Charts, Upload
+from pilothouse.web.forms import read_form
 from pilothouse.web.requests import caller_of, json_response, parse_json, request_id_of
 
+PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
-def routes(charts: Charts) -> APIRouter:
-    """The chart routes."""
-    router = APIRouter(prefix="/v2/charts")
+_PARAMETERS_BYTES = 64 * 1024
+
+
+def routes(charts: Charts, *, prefix: str) -> APIRouter:
+    """The eight chart routes under one of the PREFIXES."""
+    router = APIRouter(prefix=prefix)
 
     @router.post("")
     async def upload_chart(request: Request) -> Response:
-        archive, options = await _read_form(request)
-        row = await charts.upload(
-            caller_of(request), archive=archive, options=options, request_id=request_id_of(request)
-        )
+        async with _read_upload(request) as upload:
+            row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
         return json_response(chart_resp(row), status_code=201)
 
     @router.get("")
@@ -35,33 +40,52 @@ def routes(charts: Charts) -> APIRouter:
     async def show_chart(request: Request, chart_id: str) -> Response:
         return json_response(chart_resp(await charts.show(caller_of(request), chart_id)))
 
+    @router.put("/{chart_id}")
+    async def update_chart(request: Request, chart_id: str) -> Response:
+        async with _read_upload(request) as upload:
+            row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
+        return json_response(chart_resp(row))
+
+    @router.delete("/{chart_id}")
+    async def delete_chart(request: Request, chart_id: str) -> Response:
+        row = await charts.delete(caller_of(request), chart_id, request_id=request_id_of(request))
+        return json_response(chart_resp(row))
+
+    @router.get("/{chart_id}/archive")
+    async def download_chart(request: Request, chart_id: str) -> Response:
+        download = await charts.download(caller_of(request), chart_id)
+        return StreamingResponse(
+            download.pieces,
+            media_type="application/octet-stream",
+            headers={
+                "Content-Length": str(download.size),
+                "Content-Disposition": f'attachment; filename="{chart_file_name(download.chart)}"',
+            },
+        )
+
+    @router.get("/{chart_id}/values")
+    async def show_chart_values(request: Request, chart_id: str) -> Response:
+        row = await charts.show(caller_of(request), chart_id)
+        return json_response({"values": orjson.Fragment(row.values_json)})
+
+    @router.get("/{project_id}/quotas")
+    async def show_user_charts_quotas(request: Request, project_id: str) -> Response:
+        quota = await charts.quota(caller_of(request), project_id)
+        return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
+
     return router
 
 
-async def _read_form(request: Request) -> tuple[bytes, UploadOptions]:
-    content_type = request.headers.get("content-type", "")
-    if content_type.split(";")[0].strip().lower() != "multipart/form-data":
-        raise UnsupportedContentType(
-            "Content-Type: a chart is uploaded as multipart/form-data with the parts 'content' (the .tgz) and, "
-            "optionally, 'parameters' (JSON text)"
+@asynccontextmanager
+async def _read_upload(request: Request) -> AsyncIterator[Upload]:
+    """The form of an upload or update; its archive is gone when the block ends."""
+    async with read_form(request, file="content", texts={"parameters": _PARAMETERS_BYTES}) as form:
+        text = form.texts.get("parameters", "")
+        wanted = parse_json(text, ChartParameters, where="parameters") if text.strip() else ChartParameters()
+        yield Upload(
+            archive=form.file,
+            override=wanted.override,
+            skip_lint=wanted.skip_lint,
+            visible=wanted.visible,
+            source=wanted.source,
         )
-    try:
-        form = await request.form(max_files=4, max_fields=16, max_part_size=64 * 1024)
-    except (HTTPException, MultiPartException, KeyError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "detail", None) or getattr(error, "message", None) or str(error)
-        raise InvalidRequest(f"the multipart form cannot be read: {reason}") from error
-    try:
-        content, parameters = form.get("content"), form.get("parameters")
-        if content is None:
-            raise InvalidRequest("content: missing; send the chart archive (.tgz) as the form's part 'content'")
-        archive = await content.read() if isinstance(content, UploadFile) else content.encode("utf-8", "replace")
-        if isinstance(parameters, UploadFile):
-            parameters = (await parameters.read()).decode("utf-8", "replace")
-    finally:
-        await form.close()
-    wanted = ChartParameters()
-    if parameters is not None and parameters.strip():
-        wanted = parse_json(parameters, ChartParameters, where="parameters")
-    return archive, UploadOptions(
-        override=wanted.override, visible=wanted.visible, skip_lint=wanted.skip_lint, source=wanted.source
-    )

@@ -56,7 +56,7 @@ class ChartParameters(_Body):
 
     override: Flag = False
     skip_lint: Flag = False
-    visible: Annotated[StrictBool, _null_is_absent(True)] = True
+    visible: StrictBool | None = None
     source: Text = ""
 
 
@@ -109,10 +109,15 @@ def chart_resp(chart: ChartRow) -> dict[str, object]:
         "source": "",
         "icon_url": chart.icon_url,
         "public": False,
-        "chart_url": f"{chart.name}-{chart.version}.tgz",
+        "chart_url": chart_file_name(chart),
         "create_at": _utc(chart.created_at),
         "update_at": _utc(chart.updated_at),
     }
+
+
+def chart_file_name(chart: ChartRow) -> str:
+    """What a chart's archive is called on this wire: plain ASCII without quotes, as name and version are."""
+    return f"{chart.name}-{chart.version}.tgz"
 
 
 def _local(moment: datetime, zone: ZoneInfo) -> str:

@@ -92,7 +92,39 @@ class RenderNameRequest(Request[str]):
     template: str
 
 
-REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in (InstallRequest, RenderNameRequest)}
+@dataclass(frozen=True, kw_only=True)
+class LintFinding:
+    """One thing that Helm's lint says about a file of the chart; ``severity`` is ``info``, ``warning`` or ``error``."""
+
+    severity: str
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LintOutcome:
+    """All that Helm's lint found, in its order."""
+
+    findings: tuple[LintFinding, ...]
+
+    def __post_init__(self) -> None:
+        plain = (one if isinstance(one, LintFinding) else LintFinding(**one) for one in self.findings)
+        object.__setattr__(self, "findings", tuple(plain))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LintRequest(Request[LintOutcome]):
+    """Helm's lint of a chart with its own values; findings are an outcome, not a refusal."""
+
+    action = "lint"
+    outcome_type = LintOutcome
+
+    chart: bytes = field(repr=False)
+
+
+REQUESTS: Mapping[str, type[Request[Any]]] = {
+    cls.action: cls for cls in (InstallRequest, RenderNameRequest, LintRequest)
+}
 
 
 @dataclass(frozen=True, kw_only=True)

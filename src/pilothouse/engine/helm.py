@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from pilothouse.engine.base import (
     ChildOptions,
     InstallOutcome,
     InstallRequest,
+    LintRequest,
     RenderNameRequest,
     Request,
     whole_seconds,
@@ -70,6 +72,10 @@ _TEXTS = (
     (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
      "HelmUnauthorizedError"),
 )  # fmt: skip
+_LINT_OPTIONS = {"namespace": "default", "with_subcharts": False, "skip_schema_validation": False}
+_SEVERITIES = {1: "info", 2: "warning", 3: "error"}
+# where the library unpacks a chart for its lint; the name of the chart's own folder follows
+_LINT_FOLDER = re.compile(r"/\S*/helm-lint\d+/")
 _KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
@@ -98,8 +104,8 @@ class Engine:
             kubeconfig_content=kubeconfig, namespace=namespace, qps=self._options.qps, burst_limit=self._options.burst
         )
 
-    def load_chart(self, archive: bytes) -> helm_python.Chart:
-        """A new handle for a chart that is safe to open and may be installed; the caller keeps and closes it."""
+    def rewrite(self, archive: bytes) -> bytes:
+        """The chart as an archive that is safe to give to the library; the last one is remembered."""
         digest = hashlib.sha256(archive).digest()
         plain = self._checked.get(digest)
         if plain is None:
@@ -108,7 +114,11 @@ class Engine:
                 archive, unpacked_bytes=options.unpacked_bytes, files=options.files, depth=options.depth
             )
             self._checked = {digest: plain}
-        chart = helm_python.Chart.load_archive(plain)
+        return plain
+
+    def load_chart(self, archive: bytes) -> helm_python.Chart:
+        """A new handle for a chart that is safe to open and may be installed; the caller keeps and closes it."""
+        chart = helm_python.Chart.load_archive(self.rewrite(archive))
         if chart.metadata.get("type") == "library":
             chart.close()
             raise HelmRefused("the chart is a library chart, which cannot be installed", kind="HelmChartInvalidError")
@@ -227,6 +237,23 @@ def render_name(_engine: Engine, request: RenderNameRequest) -> str:
     return rendered.get("name/templates/name_template", "")
 
 
+def lint(engine: Engine, request: LintRequest) -> dict[str, Any]:
+    """What ``helm lint`` says of the chart. The library unpacks the file into this child's private folder itself."""
+    with tempfile.NamedTemporaryFile(suffix=".tgz") as file:
+        file.write(engine.rewrite(request.chart))
+        file.flush()
+        report = json.loads(_native.call_string("helm_lint_run_opts", file.name, "{}", json.dumps(_LINT_OPTIONS)))
+    findings = [
+        {
+            "severity": _SEVERITIES.get(message["severity"], "info"),
+            "path": _LINT_FOLDER.sub("", message["path"]),
+            "message": " ".join(_LINT_FOLDER.sub("", message["error"]).split()),
+        }
+        for message in report.get("messages") or ()
+    ]
+    return {"findings": findings}
+
+
 def refusal(error: helm_python.HelmError) -> HelmRefused:
     """Helm's error as ours: its text, its class as ``kind``, or a finer kind where the text tells more.
 
@@ -251,6 +278,10 @@ def probe() -> dict[str, str]:
             complaint = config.refuses_options("helm_install", {key: value})
             if complaint is not None:
                 raise RuntimeError(f"the Helm library does not take the install option {key!r}: {complaint}")
+    try:
+        _native.call_string("helm_lint_run_opts", "/nonexistent.tgz", "{}", json.dumps(_LINT_OPTIONS))
+    except helm_python.HelmError as error:
+        raise RuntimeError(f"the Helm library does not take the lint options: {error.detail}") from None
     return {"library": _native.helm_c_version(), "helm": _native.helm_sdk_version()}
 
 
@@ -301,4 +332,5 @@ class _LogSink:
 RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {
     InstallRequest: install,
     RenderNameRequest: render_name,
+    LintRequest: lint,
 }

@@ -45,9 +45,11 @@ OutcomeT = TypeVar("OutcomeT")
 ProgressCallback = Callable[[ProgressEvent], None]
 
 _MIB = 1024 * 1024
+_PIECE = 256 * 1024
 _STDERR_TAIL = 4 * 1024
 _STDERR_SEARCHED = 256 * 1024
 _FATAL = re.compile(rb"^(runtime: |fatal error: |panic: )", re.MULTILINE)
+_NO_MEMORY = re.compile(r"out of memory|cannot allocate memory|failed to (create|allocate)", re.IGNORECASE)
 # The child's own deadline lies behind the parent's, so that the parent is the one who reports it.
 _WATCHDOG_GRACE_SECONDS = 1.0
 
@@ -159,8 +161,7 @@ class ChildProcess:
             self._allow_cpu()
             self._output.truncate(0)
             async with asyncio.timeout(deadline_seconds):
-                self._writer.writelines(frame)
-                await self._writer.drain()
+                await self._send(*frame)
                 return await self._read_answer(on_progress)
         except TimeoutError:
             self.kill()
@@ -184,6 +185,15 @@ class ChildProcess:
             if fence is not None:
                 fence.detach()
             self._deadline.set(0)
+
+    async def _send(self, prefix: bytes, body: bytes) -> None:
+        """Sends a frame in pieces: written at once, a large archive would be copied into the writer's buffer."""
+        self._writer.write(prefix)
+        view = memoryview(body)
+        for start in range(0, len(body), _PIECE):
+            self._writer.write(view[start : start + _PIECE])
+            await self._writer.drain()
+        await self._writer.drain()
 
     def kill(self) -> None:
         """SIGKILL the child's process group; thread-safe, at once, and harmless when it is already dead."""
@@ -250,6 +260,8 @@ class ChildProcess:
                     raise HelmRefused(answer["message"], kind=answer["kind"])
                 case _:
                     message = f"{answer['message']} during {request.action}"
+                    if "MemoryError" in message:
+                        message += f": more than {self._limits.memory_bytes} bytes of memory are needed, the limit"
         except (KeyError, TypeError) as error:
             message = f"the Helm engine sent a malformed answer to {request.action} ({type(error).__name__})"
         self.kill()
@@ -264,11 +276,21 @@ class ChildProcess:
         return EngineUnavailable(f"the Helm engine {what} (memory limit {memory} MiB)", stderr_tail=self._stderr())
 
     def _crash(self, request: Request[Any], code: int) -> EngineCrashed:
+        stderr = self._stderr()
         return EngineCrashed(
-            f"the Helm engine {describe_exit(code)} during {request.action}; "
-            "a chart or values that recurse or use much memory or time can do that",
-            stderr_tail=self._stderr(),
+            f"the Helm engine {describe_exit(code)} during {request.action}: {self._exceeded(code, stderr)}",
+            stderr_tail=stderr,
         )
+
+    def _exceeded(self, code: int, stderr: str) -> str:
+        """Which limit a chart or its values went over."""
+        if code == -signal.SIGXCPU:
+            return f"the templates needed more than {self._limits.cpu_seconds} s of CPU time, the limit"
+        if "stack overflow" in stderr:
+            return "the templates call each other, or a value contains itself, without end: the stack is full"
+        if _NO_MEMORY.search(stderr):
+            return f"the templates needed more than {self._limits.memory_bytes} bytes of memory, the limit"
+        return "a chart or values that recurse or use much memory or time can do that"
 
     def _stderr(self) -> str:
         """The last words: around the runtime's reason, if there is one, for the traces after it fill any tail."""
@@ -326,7 +348,7 @@ def describe_exit(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     reasons = {
-        signal.SIGXCPU: "was stopped: it used up its CPU time",
+        signal.SIGXCPU: "was stopped",
         signal.SIGABRT: "aborted",
         signal.SIGKILL: "was killed",
     }

@@ -1,101 +1,172 @@
-"""Charts: uploaded archives, stored once per digest, counted per version."""
+"""Charts: uploaded archives, checked before they are stored, stored once per digest, counted per version."""
 
-import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import orjson
 
-from pilothouse.archive import ChartArchive, inspect_chart
-from pilothouse.errors import AlreadyExists, InvalidChart, NotFound, QuotaExceeded
+from pilothouse.archive.charts import ChartArchive
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.identity import Caller
-from pilothouse.settings import ChartLimits
-from pilothouse.store import audit
+from pilothouse.store import archives, audit
 from pilothouse.store import charts as store
-from pilothouse.store.charts import ChartRow
+from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Database, Transaction
 
 
-@dataclass(frozen=True)
-class UploadOptions:
-    """The keys of the upload form's ``parameters``; ``skip_lint`` and ``source`` have no effect yet."""
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not said."""
 
+    archive: BinaryIO
     override: bool = False
-    visible: bool = True
     skip_lint: bool = False
+    visible: bool | None = None
     source: str = ""
 
 
-class Charts:
-    """Uploads, lists and shows the charts of a project."""
+@dataclass(frozen=True)
+class Download:
+    """A chart's archive on its way out: exactly ``size`` bytes in ``pieces``."""
 
-    def __init__(self, database: Database, *, limits: ChartLimits, quota: int) -> None:
+    chart: ChartRow
+    size: int
+    pieces: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many chart versions a project may have, and has."""
+
+    limit: int
+    used: int
+
+
+class Charts:
+    """The charts of a project."""
+
+    def __init__(self, database: Database, checks: ChartChecks, *, quota: int) -> None:
         self._database = database
-        self._limits = limits
+        self._checks = checks
         self._quota = quota
 
-    async def upload(self, caller: Caller, *, archive: bytes, options: UploadOptions, request_id: str) -> ChartRow:
-        """Stores the archive under the name and version of its Chart.yaml.
+    async def upload(self, caller: Caller, upload: Upload, *, request_id: str) -> ChartRow:
+        """Stores the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
 
-        Raises InvalidChart, AlreadyExists (that name and version, without ``override``) or QuotaExceeded.
+        Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
         """
         caller.require("cce:chart:upload")
-        chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
-        values_json = compact_json(chart.values)
-        if len(values_json) > self._limits.values_bytes:
-            raise InvalidChart(
-                f"values.yaml: {len(values_json)} bytes as JSON; the limit is {self._limits.values_bytes}"
-            )
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint)
+        content = _content(chart, upload)
         async with self._database.transaction() as tx:
             await store.lock_charts_of(tx, caller.project_id)
-            await self._check_room(tx, caller, chart, override=options.override)
-            await store.add_archive(tx, digest=chart.digest, content=archive)
-            row = await store.put_chart(
-                tx,
-                chart_id=str(uuid.uuid4()),
-                project_id=caller.project_id,
-                name=chart.name,
-                version=chart.version,
-                digest=chart.digest,
-                description=chart.description,
-                icon_url=chart.icon_url,
-                instruction=chart.readme_name,
-                values_json=values_json,
-                visible=options.visible,
-            )
-            await audit.record(
-                tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action="cce:chart:upload",
-                target=row.id,
-                request_id=request_id,
-            )
+            taken = await _find_version(tx, caller, chart)
+            if taken is not None and not upload.override:
+                raise AlreadyExists(
+                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); upload it with "
+                    'parameters {"override": true} to replace it, or raise the version in Chart.yaml'
+                )
+            if taken is None:
+                await self._check_quota(tx, caller)
+            await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+            if taken is None:
+                row = await store.add_chart(tx, content, chart_id=str(uuid.uuid4()), project_id=caller.project_id)
+            else:
+                row = await store.replace_chart(tx, content, chart_id=taken.id)
+            await _record(tx, caller, "cce:chart:upload", row, request_id=request_id)
+        return row
+
+    async def update(self, caller: Caller, chart_id: str, upload: Upload, *, request_id: str) -> ChartRow:
+        """Replaces the chart's content, and with it perhaps its version; the id stays. Operations keep what they have.
+
+        Raises InvalidChart, InvalidRequest (the archive is of another name), NotFound, AlreadyExists (another chart
+        has that version) or Busy.
+        """
+        caller.require("cce:chart:update")
+        await self._find(caller, chart_id)
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint)
+        async with self._database.transaction() as tx:
+            await store.lock_charts_of(tx, caller.project_id)
+            old = await _find(tx, caller, chart_id)
+            if chart.name != old.name:
+                raise InvalidRequest(
+                    f"Chart.yaml: name is {chart.name!r}, and this is chart {old.name!r}; an update keeps the name: "
+                    "upload the other chart as a new one"
+                )
+            taken = await _find_version(tx, caller, chart)
+            if taken is not None and taken.id != old.id:
+                raise AlreadyExists(
+                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); update or delete that one, "
+                    "or raise the version in Chart.yaml"
+                )
+            await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+            row = await store.replace_chart(tx, _content(chart, upload), chart_id=old.id)
+            await _record(tx, caller, "cce:chart:update", row, request_id=request_id)
+        return row
+
+    async def delete(self, caller: Caller, chart_id: str, *, request_id: str) -> ChartRow:
+        """Removes the chart and gives what it was; releases and operations made from it are not touched."""
+        caller.require("cce:chart:delete")
+        async with self._database.transaction() as tx:
+            await store.lock_charts_of(tx, caller.project_id)
+            row = await _find(tx, caller, chart_id)
+            await store.delete_chart(tx, row.id)
+            await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
         return row
 
     async def list_charts(self, caller: Caller) -> list[ChartRow]:
         """The project's charts, newest first."""
         caller.require("cce:chart:list")
-        async with self._database.transaction() as tx:
+        async with self._database.statements() as tx:
             return await store.list_charts(tx, project_id=caller.project_id)
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
-        """One chart of the project, else NotFound."""
+        """One chart of the project with its values, else NotFound."""
         caller.require("cce:chart:get")
-        async with self._database.transaction() as tx:
-            row = await store.find_chart(tx, chart_id, project_id=caller.project_id)
-        if row is None:
-            raise NotFound(f"chart {chart_id!r} does not exist in this project")
-        return row
+        return await self._find(caller, chart_id)
 
-    async def _check_room(self, tx: Transaction, caller: Caller, chart: ChartArchive, *, override: bool) -> None:
-        taken = await store.find_chart_version(tx, project_id=caller.project_id, name=chart.name, version=chart.version)
-        if taken is not None and not override:
-            raise AlreadyExists(
-                f"chart {chart.name} {chart.version} exists already (id {taken.id}); upload it with "
-                'parameters {"override": true} to replace it, or raise the version in Chart.yaml'
+    async def download(self, caller: Caller, chart_id: str) -> Download:
+        """The chart's archive, byte for byte as it was uploaded; NotFound if the project has no such chart.
+
+        It is read while it is sent. A chart that is deleted meanwhile is still sent whole, because unused archives
+        stay for a while.
+        """
+        caller.require("cce:chart:download")
+        async with self._database.statements() as tx:
+            chart = await _find(tx, caller, chart_id)
+            size = await archives.find_size(tx, chart.digest)
+        if size is None:
+            raise NotFound(f"chart {chart_id!r} was deleted just now")
+        return Download(chart, size, self._read(chart.digest, size))
+
+    async def quota(self, caller: Caller, project_id: str) -> Quota:
+        """The quota of the caller's own project; Forbidden for any other."""
+        caller.require("cce:chart:getQuota")
+        if project_id != caller.project_id:
+            raise Forbidden(
+                "Forbidden: the project in the path is not the one of these credentials; "
+                f"ask for the quotas of {caller.project_id}"
             )
-        if taken is None and await store.count_charts(tx, caller.project_id) >= self._quota:
+        async with self._database.statements() as tx:
+            return Quota(limit=self._quota, used=await store.count_charts(tx, caller.project_id))
+
+    async def _find(self, caller: Caller, chart_id: str) -> ChartRow:
+        async with self._database.statements() as tx:
+            return await _find(tx, caller, chart_id)
+
+    async def _read(self, digest: str, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, archives.PIECE_BYTES):
+            async with self._database.statements() as tx:
+                piece = await archives.read_piece(tx, digest, start=start)
+            if piece is None:
+                raise NotFound("the chart was deleted while it was sent")
+            yield piece
+
+    async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
+        if await store.count_charts(tx, caller.project_id) >= self._quota:
             raise QuotaExceeded(
                 f"Insufficient chart quota: this project has {self._quota} chart versions, the most it may have; "
                 "delete one first"
@@ -105,3 +176,39 @@ class Charts:
 def compact_json(values: object) -> str:
     """JSON as the wire's strings have it: compact, keys sorted, non-ASCII as it is."""
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _content(chart: ChartArchive, upload: Upload) -> ChartContent:
+    return ChartContent(
+        name=chart.name,
+        version=chart.version,
+        digest=chart.digest,
+        description=chart.description,
+        icon_url=chart.icon_url,
+        instruction=chart.readme_name,
+        values_json=compact_json(chart.values),
+        source=upload.source,
+        visible=upload.visible,
+    )
+
+
+async def _find(tx: Transaction, caller: Caller, chart_id: str) -> ChartRow:
+    row = await store.find_chart(tx, chart_id, project_id=caller.project_id)
+    if row is None:
+        raise NotFound(f"chart {chart_id!r} does not exist in this project")
+    return row
+
+
+async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) -> ChartRow | None:
+    return await store.find_chart_version(tx, project_id=caller.project_id, name=chart.name, version=chart.version)
+
+
+async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
+    await audit.record(
+        tx,
+        project_id=caller.project_id,
+        user_id=caller.user_id,
+        action=action,
+        target=row.id,
+        request_id=request_id,
+    )

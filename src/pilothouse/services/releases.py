@@ -29,7 +29,7 @@ from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
 from pilothouse.services.release_names import check_name, check_namespace
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
 from pilothouse.settings import Settings
-from pilothouse.store import charts, operations, orders
+from pilothouse.store import archives, charts, operations, orders
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -159,7 +159,7 @@ class Releases:
         order: InstallOrder,
     ) -> Release:
         async with self._database.statements() as tx:
-            archive = await charts.read_archive(tx, chart.digest)
+            archive = await archives.read_archive(tx, chart.digest)
         request = InstallRequest(
             kubeconfig=cluster.kubeconfig,
             namespace=wanted.namespace,

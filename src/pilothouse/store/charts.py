@@ -1,13 +1,28 @@
-"""Queries about charts and their archives, which are stored once per digest."""
+"""Queries about charts: one row per version and project. Their archives: ``archives``."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, func, select, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import chart_archives, charts
+from pilothouse.store.tables import charts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartContent:
+    """What an upload decides about a chart; ``visible`` None leaves it as it is, and a new chart is visible."""
+
+    name: str
+    version: str
+    digest: str
+    description: str
+    icon_url: str
+    instruction: str
+    values_json: str
+    source: str
+    visible: bool | None
 
 
 @dataclass(frozen=True)
@@ -30,26 +45,11 @@ class ChartRow:
 
 
 _FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.project_id == bindparam("of_project"))
-_READ_ARCHIVE = select(chart_archives.c.content).where(chart_archives.c.digest == bindparam("of_digest"))
 
 
 async def lock_charts_of(tx: Transaction, project_id: str) -> None:
-    """Serialises uploads of one project until the transaction ends, so that its quota is counted exactly."""
+    """One writer at a time for the project's charts until the transaction ends: look first, then write."""
     await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"charts/{project_id}"})
-
-
-async def add_archive(tx: Transaction, *, digest: str, content: bytes) -> None:
-    """Stores an archive unless one of that digest is there."""
-    await tx.execute(
-        postgresql.insert(chart_archives)
-        .values(digest=digest, content=content, size=len(content))
-        .on_conflict_do_nothing(index_elements=[chart_archives.c.digest])
-    )
-
-
-async def read_archive(tx: Transaction, digest: str) -> bytes | None:
-    """The archive's bytes."""
-    return (await tx.execute(_READ_ARCHIVE, {"of_digest": digest})).scalar_one_or_none()
 
 
 async def count_charts(tx: Transaction, project_id: str) -> int:
@@ -77,36 +77,27 @@ async def list_charts(tx: Transaction, *, project_id: str) -> list[ChartRow]:
     return [ChartRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
-async def put_chart(
-    tx: Transaction,
-    *,
-    chart_id: str,
-    project_id: str,
-    name: str,
-    version: str,
-    digest: str,
-    description: str,
-    icon_url: str,
-    instruction: str,
-    values_json: str,
-    visible: bool,
-) -> ChartRow:
-    """Inserts the chart, or replaces the content of the one with that name and version, which keeps its id."""
-    content = {
-        "digest": digest,
-        "description": description,
-        "icon_url": icon_url,
-        "instruction": instruction,
-        "values_json": values_json,
-        "visible": visible,
-    }
+async def add_chart(tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str) -> ChartRow:
+    """A new chart; its archive must be there."""
+    statement = insert(charts).values(id=chart_id, project_id=project_id, **_given(content)).returning(charts)
+    return ChartRow(**(await tx.execute(statement)).mappings().one())
+
+
+async def replace_chart(tx: Transaction, content: ChartContent, *, chart_id: str) -> ChartRow:
+    """The chart with other content under the same id, updated now; the new archive must be there."""
     statement = (
-        postgresql.insert(charts)
-        .values(id=chart_id, project_id=project_id, name=name, version=version, **content)
-        .on_conflict_do_update(
-            index_elements=[charts.c.project_id, charts.c.name, charts.c.version],
-            set_={**content, "updated_at": func.clock_timestamp()},
-        )
+        update(charts)
+        .where(charts.c.id == chart_id)
+        .values(updated_at=func.clock_timestamp(), **_given(content))
         .returning(charts)
     )
     return ChartRow(**(await tx.execute(statement)).mappings().one())
+
+
+async def delete_chart(tx: Transaction, chart_id: str) -> None:
+    """Removes the chart; operations that pinned its archive keep that."""
+    await tx.execute(delete(charts).where(charts.c.id == chart_id))
+
+
+def _given(content: ChartContent) -> dict[str, Any]:
+    return {name: value for name, value in vars(content).items() if value is not None}

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from pilothouse.errors import AlreadyExists
+from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit, one_writer, operations
 
@@ -62,6 +62,7 @@ class OperationRow(NewOperation):
     """One operation as it stands; the request is sealed."""
 
     state: str
+    pinned_digest: str | None
     wrote_release: bool
     dismissed_at: datetime | None
     attempt: int
@@ -80,6 +81,7 @@ async def accept(tx: Transaction, new: NewOperation, *, audit_action: str, looke
 
     The same if one came and went, and left a release, since the caller looked at the cluster.
     The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
+    From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
     It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
     """
     wanted = {
@@ -94,6 +96,11 @@ async def accept(tx: Transaction, new: NewOperation, *, audit_action: str, looke
     except IntegrityError as error:
         if one_writer.name and one_writer.name in str(error):
             raise _still_running(new) from error
+        if "pinned_digest" in str(error.orig):
+            raise NotFound(
+                f"chart_id: the archive of chart {new.chart_name} {new.chart_version} was deleted while this request "
+                "ran; send it again"
+            ) from error
         raise
     if row is None:
         if (await tx.execute(_FIND_LIVING, wanted)).first():

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     Index,
@@ -130,6 +131,11 @@ chart_archives = Table(
     Column("content", LargeBinary, nullable=False),
     Column("size", BigInteger, nullable=False),
     _created(),
+    Column(
+        "unused_since",
+        DateTime(timezone=True),
+        comment="when no chart and no living operation was found to use it; it is deleted a while later",
+    ),
 )
 
 charts = Table(
@@ -149,6 +155,7 @@ charts = Table(
     _created(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     UniqueConstraint("project_id", "name", "version"),
+    Index("ix_charts_digest", "digest"),
 )
 
 operations = Table(
@@ -162,7 +169,14 @@ operations = Table(
     Column("release_name", Text, nullable=False),
     Column("action", Text, nullable=False, comment="install"),
     Column("state", Text, nullable=False, comment="queued, running, cancelling, succeeded, failed, cancelled"),
-    Column("chart_digest", Text, ForeignKey("chart_archives.digest"), nullable=False, comment="pinned at accept"),
+    Column("chart_digest", Text, nullable=False, comment="pinned at accept"),
+    Column(
+        "pinned_digest",
+        Text,
+        Computed("CASE WHEN state IN ('queued', 'running', 'cancelling') THEN chart_digest END", persisted=True),
+        ForeignKey("chart_archives.digest"),
+        comment="chart_digest while the operation lives, then NULL: what keeps the archive",
+    ),
     Column("chart_id", Text, nullable=False),
     Column("chart_name", Text, nullable=False),
     Column("chart_version", Text, nullable=False),
@@ -204,6 +218,11 @@ Index(
     "ix_operations_leases",
     operations.c.lease_until,
     postgresql_where=operations.c.state.in_(["running", "cancelling"]),
+)
+Index(
+    "ix_operations_pinned_digest",
+    operations.c.pinned_digest,
+    postgresql_where=operations.c.pinned_digest.is_not(None),
 )
 Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 

@@ -18,7 +18,7 @@ from pilothouse.errors import ClusterDenied, EngineCrashed, EngineTimeout, Engin
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import InstallOrder, open_order
 from pilothouse.settings import Settings
-from pilothouse.store import charts, operations
+from pilothouse.store import archives, operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 
@@ -57,7 +57,7 @@ class Installs:
         try:
             async with self._database.statements() as tx:
                 cluster = await self._clusters.reach(row.cluster_id, project_id=None, tx=tx)
-                archive = await charts.read_archive(tx, row.chart_digest)
+                archive = await archives.read_archive(tx, row.chart_digest)
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the release was installed")
         order = open_order(row.request_sealed, keys=self._keys, operation_id=row.id)

@@ -18,6 +18,7 @@ from pilothouse.settings import Settings
 from pilothouse.store import operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.archives import collect_archives
 from pilothouse.worker.installs import Installs, Outcome
 from pilothouse.worker.lease import Lease
 
@@ -38,7 +39,11 @@ class Runner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop`` is set and the running operations have ended or were handed back."""
-        helpers = [asyncio.create_task(self._queue.listen()), asyncio.create_task(self._sweep())]
+        helpers = [
+            asyncio.create_task(self._queue.listen()),
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(collect_archives(self._database, self._settings)),
+        ]
         slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(self._settings.operations)]
         log.info("worker_started", worker=self._name, slots=len(slots))
         stopping = asyncio.create_task(stop.wait())

@@ -1,0 +1,85 @@
+"""What a chart has to pass before it is stored: our own look at the archive, then Helm's lint in an engine child.
+
+Only so many archives are looked at at once: each holds a processor for up to a second, and its bytes in memory while
+Helm has them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+from pilothouse.archive.charts import ChartArchive, inspect_chart
+from pilothouse.engine.base import LintFinding, LintRequest
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmRefused, InvalidChart
+from pilothouse.settings import ChartLimits, EngineSettings
+
+_SHOWN_FINDINGS = 20
+_SHOWN_CHARACTERS = 400
+_NO_LINT = 'parameters {"skip_lint": true} stores the chart without Helm\'s lint'
+
+
+class ChartChecks:
+    """Checks archives for one process."""
+
+    def __init__(self, engine: EnginePool, *, limits: ChartLimits, engine_settings: EngineSettings) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._settings = engine_settings
+        self._places = asyncio.Semaphore(engine_settings.children)
+
+    async def check(self, archive: BinaryIO, *, lint: bool) -> ChartArchive:
+        """The chart, if it may be stored; raises InvalidChart with the file, the limit or Helm's findings, or Busy.
+
+        Helm's warnings do not refuse a chart, its errors do.
+        """
+        async with self._place():
+            chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
+            if lint:
+                archive.seek(0)
+                await self._lint(archive.read())
+        return chart
+
+    async def _lint(self, archive: bytes) -> None:
+        seconds = self._settings.answer_seconds
+        try:
+            outcome = await self._engine.run(
+                LintRequest(chart=archive), deadline_seconds=seconds, queue_seconds=self._settings.queue_seconds
+            )
+        except HelmRefused as error:
+            raise InvalidChart(f"helm lint: {error}") from error
+        except EngineTimeout as error:
+            raise InvalidChart(f"helm lint: stopped after {seconds:g} s, the limit; {_NO_LINT}") from error
+        except EngineCrashed as error:
+            raise InvalidChart(f"helm lint: {error}") from error
+        if any(one.severity == "error" for one in outcome.findings):
+            raise InvalidChart(_explain(outcome.findings))
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.queue_seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Busy("this server is checking as many charts as it can at once; try again shortly") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+def _explain(findings: Sequence[LintFinding]) -> str:
+    """Errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
+    told = sorted(
+        (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
+    )
+    lines = [
+        f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}" for one in told[:_SHOWN_FINDINGS]
+    ]
+    more = [f"and {len(told) - _SHOWN_FINDINGS} more"] if len(told) > _SHOWN_FINDINGS else []
+    return f"helm lint found errors: {'; '.join([*lines, *more])} ({_NO_LINT})"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
