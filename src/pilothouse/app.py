@@ -31,6 +31,7 @@ from pilothouse.queue import Queue
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
+from pilothouse.services.endings import Endings
 from pilothouse.services.identity import Identity
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
@@ -79,7 +80,7 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int) 
     )
 
 
-def create_app(parts: Parts) -> ASGIApp:
+def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
     identity = Identity(parts.database, parts.keys)
@@ -87,10 +88,13 @@ def create_app(parts: Parts) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.engine.start()
+        listening = asyncio.create_task(endings.listen())
         _settle_memory()
         try:
             yield
         finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
             await parts.close()
 
     app = FastAPI(
@@ -109,7 +113,7 @@ def create_app(parts: Parts) -> ASGIApp:
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by the vendor; our own API describes itself.
-    app.include_router(release_routes.routes(releases, view, zone=zone), include_in_schema=False)
+    app.include_router(release_routes.routes(releases, view, endings, zone=zone), include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     app.include_router(identity_routes.routes(identity), include_in_schema=False)
@@ -133,14 +137,15 @@ def run_api(settings: Settings, *, database_url: str) -> None:
     listeners = endpoints(settings)
     tls = TlsContext(lambda: certificate_files(settings), ciphers=settings.tls.ciphers) if settings.tls.port else None
     parts = build_parts(settings, database_url=database_url, engine_children=settings.engine.children)
+    endings = Endings(parts.database)
     config = uvicorn.Config(
-        create_app(parts),
+        create_app(parts, endings),
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
         **stack.server_options(),
     )
-    GatewayServer(config, listeners, tls=tls).run()
+    GatewayServer(config, listeners, tls=tls, on_stop=endings.close).run()
 
 
 def run_worker(settings: Settings, *, database_url: str) -> None:

@@ -7,15 +7,16 @@ from fastapi import APIRouter, Request, Response
 
 from pilothouse.cce.models import CreateReleaseReqBody, release_resp
 from pilothouse.errors import InvalidRequest
+from pilothouse.services.endings import Endings
 from pilothouse.services.orders import Wait, as_wait
-from pilothouse.services.release_view import ReleaseView
+from pilothouse.services.release_view import UNSETTLED, ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of, wanted_wait
 
 _LONGEST_TIMEOUT = 24 * 3600
 
 
-def routes(releases: Releases, view: ReleaseView, *, zone: ZoneInfo) -> APIRouter:
+def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: ZoneInfo) -> APIRouter:
     """The release routes; ``zone`` gives the offset that times carry."""
     router = APIRouter(prefix="/cce/cam/v3/clusters/{cluster_id}")
 
@@ -40,8 +41,17 @@ def routes(releases: Releases, view: ReleaseView, *, zone: ZoneInfo) -> APIRoute
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
-        release = await view.show(caller_of(request), cluster_id, namespace=namespace, name=name)
-        return json_response(release_resp(release, zone=zone))
+        seconds = wanted_wait(request)
+        release = await endings.settled(
+            lambda: view.show(caller_of(request), cluster_id, namespace=namespace, name=name),
+            is_settled=lambda found: found.status not in UNSETTLED,
+            cluster_id=cluster_id,
+            namespace=namespace,
+            name=name,
+            seconds=seconds,
+        )
+        applied = {"Preference-Applied": f"wait={seconds}"} if seconds else None
+        return json_response(release_resp(release, zone=zone), headers=applied)
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:

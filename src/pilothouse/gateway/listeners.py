@@ -150,9 +150,17 @@ class TlsContext:
 class GatewayServer(uvicorn.Server):
     """One uvicorn server behind several listeners: the same application, lifespan, connections and shutdown."""
 
-    def __init__(self, config: uvicorn.Config, listeners: Sequence[Endpoint], *, tls: TlsContext | None) -> None:
-        """``tls`` is needed when one of the listeners is https."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listeners: Sequence[Endpoint],
+        *,
+        tls: TlsContext | None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``tls`` is needed when one of the listeners is https; ``on_stop`` sends home the requests that wait."""
         super().__init__(config)
+        self._on_stop = on_stop
         self._listeners = listeners
         self._tls = tls
 
@@ -163,6 +171,11 @@ class GatewayServer(uvicorn.Server):
         for server in bound:
             await server.start_serving()
         self.servers.extend(bound)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers what is under way, and ends."""
+        self._on_stop()
+        await super().shutdown(sockets=sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Looks for a new certificate now and then; returns whether it is time to end."""

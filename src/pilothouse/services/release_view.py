@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 #: Helm's own word for an install that has not ended.
 INSTALL_UNDERWAY = "Initial install underway"
+#: The states in which a release is on its way to another one.
+UNSETTLED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from pilothouse.store.tables import audit, one_writer, operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
+#: The channel on which the end of an operation is announced; the payload is ``release_key`` of its release.
+ENDED_CHANNEL = "pilothouse_operations_ended"
 
 LIVING = ("queued", "running", "cancelling")
 
@@ -89,7 +91,7 @@ async def accept(tx: Transaction, new: NewOperation, *, audit_action: str, looke
         **_of_release(new.cluster_id, new.namespace, new.release_name),
         "for_seconds": looked_seconds_ago,
         "audit_action": audit_action,
-        "audit_target": f"{new.cluster_id}/{new.namespace}/{new.release_name}",
+        "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
     }
     try:
         row = (await tx.execute(_ACCEPT, wanted)).mappings().one_or_none()
@@ -192,16 +194,25 @@ async def finish(
     wrote_release: bool,
 ) -> bool:
     """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed."""
-    statement = _held(operation_id, attempt).values(
-        state=state,
-        status_description=status_description,
-        revision=func.coalesce(literal(revision), operations.c.revision),
-        wrote_release=wrote_release,
-        lease_until=None,
-        worker="",
-        finished_at=func.clock_timestamp(),
+    statement = (
+        _held(operation_id, attempt)
+        .values(
+            state=state,
+            status_description=status_description,
+            revision=func.coalesce(literal(revision), operations.c.revision),
+            wrote_release=wrote_release,
+            lease_until=None,
+            worker="",
+            finished_at=func.clock_timestamp(),
+        )
+        .returning(_ANNOUNCE_END)
     )
-    return (await tx.execute(statement)).rowcount == 1
+    return (await tx.execute(statement)).first() is not None
+
+
+def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
+    """The release in the words of ``ENDED_CHANNEL``."""
+    return f"{cluster_id}/{namespace}/{release_name}"
 
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
@@ -365,6 +376,9 @@ _AUDITED = (
 )
 _ACCEPT = select(_ACCEPTED, func.pg_notify(CHANNEL, "").label("announced")).add_cte(_DISMISSED, _AUDITED)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
+_ANNOUNCE_END = func.pg_notify(
+    ENDED_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+)
 _OLDEST_DUE = (
     select(operations.c.id)
     .where(operations.c.state == "queued")

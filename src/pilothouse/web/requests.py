@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pilothouse.errors import InvalidRequest, UnsupportedContentType
 from pilothouse.services.identity import Caller
 
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(?P<seconds>[0-9]{1,9})"?\s*(?:[;,]|$)')
+_LONGEST_WAIT = 60
+
 Model = TypeVar("Model", bound=BaseModel)
 
 #: The page lists these three; the last one's body is read as JSON like the others.
@@ -86,6 +89,15 @@ def find_nul(value: object, path: str = "", *, level: int = 0) -> str | None:
             if found is not None:
                 return found
     return None
+
+
+def wanted_wait(request: Request) -> int:
+    """The seconds of ``Prefer: wait=N`` (RFC 7240, section 4.3), at most 60; 0 without one, or for what is no number.
+
+    A preference that is not understood is ignored, as the RFC has it.
+    """
+    found = _WAIT.search(",".join(request.headers.getlist("prefer")).lower())
+    return min(int(found["seconds"]), _LONGEST_WAIT) if found else 0
 
 
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
