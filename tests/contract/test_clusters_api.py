@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -260,45 +257,25 @@ def test_credentials_never_appear_in_an_answer(
         assert "PRIVATE KEY" not in answer.text
 
 
-def run_cli(server: RunningServer, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PILOTHOUSE_URL": server.url,
-        "CLOUD_SDK_AK": server.access_key,
-        "CLOUD_SDK_SK": server.secret_key,
-        "COLUMNS": "200",
-        **variables,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "pilothouse", "cluster", *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
 def test_the_command_line_registers_lists_probes_and_forgets(server: RunningServer, kubeconfig: str, tmp_path: Path):
     file = tmp_path / "kube config"
     file.write_text(kubeconfig)
     name = fresh_name()
-    added = run_cli(server, "add", name, "--kubeconfig", str(file), "-o", "json")
+    added = server.command("cluster", "add", name, "--kubeconfig", str(file), "-o", "json")
     assert (added.returncode, added.stderr) == (0, "")
     cluster = json.loads(added.stdout)
     assert cluster["name"] == name
-    listed = run_cli(server, "list", "-o", "json")
+    listed = server.command("cluster", "list", "-o", "json")
     assert cluster in json.loads(listed.stdout)
-    assert "reachable, Kubernetes v1." in run_cli(server, "probe", cluster["id"]).stdout
-    again = run_cli(server, "add", name, "--kubeconfig", str(file))
+    assert "reachable, Kubernetes v1." in server.command("cluster", "probe", cluster["id"]).stdout
+    again = server.command("cluster", "add", name, "--kubeconfig", str(file))
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith("pilothouse: ")
     assert name in again.stderr
-    removed = run_cli(server, "remove", cluster["id"])
+    removed = server.command("cluster", "remove", cluster["id"])
     assert removed.returncode == 0
     assert cluster["id"] in removed.stdout
-    gone = run_cli(server, "show", cluster["id"])
+    gone = server.command("cluster", "show", cluster["id"])
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "does not exist" in gone.stderr
 
@@ -316,7 +293,7 @@ def test_the_command_line_says_what_went_wrong_without_a_traceback(
     server: RunningServer, variables: dict[str, str], word: str
 ):
     given = {name: value.replace("AWAY", str(free_port())) for name, value in variables.items()}
-    done = run_cli(server, "list", "-o", "json", **given)
+    done = server.command("cluster", "list", "-o", "json", variables=given)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("pilothouse: ")
     assert word in done.stderr

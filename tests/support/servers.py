@@ -25,6 +25,7 @@ from pilothouse.settings import PostgresSettings
 from pilothouse.store.postgres import EmbeddedPostgres
 
 START_SECONDS = 60
+CompletedCommand = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,29 @@ class RunningServer:
         form.read()
         return self.send(
             "POST", "/v2/charts", body=form.content, headers={"Content-Type": form.headers["content-type"]}
+        )
+
+    def command(
+        self, *arguments: str, folder: Path | None = None, variables: dict[str, str] | None = None
+    ) -> CompletedCommand:
+        """``pilothouse …`` as a person runs it against this server, in ``folder``."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PILOTHOUSE_URL": self.url,
+            "CLOUD_SDK_AK": self.access_key,
+            "CLOUD_SDK_SK": self.secret_key,
+            "COLUMNS": "200",
+            **(variables or {}),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "pilothouse", *arguments],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     def create(self, **body: Any) -> httpx2.Response:

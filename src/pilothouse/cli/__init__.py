@@ -5,7 +5,7 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import cluster, processes, serve
+from pilothouse.cli import chart, cluster, processes, serve
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("migrate")(processes.migrate)
 app.command("api", hidden=True)(processes.api)
 app.command("worker", hidden=True)(processes.worker)
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(chart.app, name="chart")
 
 
 @app.command("version")

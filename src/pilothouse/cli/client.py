@@ -3,10 +3,11 @@
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import orjson
+import typer
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import InvalidRequest, PilothouseError
@@ -37,9 +38,25 @@ class Client:
     def call(self, method: str, path: str, *, body: object = None) -> Any:
         """The decoded JSON answer, None for none; raises ServerRefused or PilothouseError."""
         content = b"" if body is None else orjson.dumps(body)
-        request = httpx2.Request(
-            method, self._url + path, content=content, headers={"Content-Type": "application/json"}
-        )
+        return self._decode(self._send(method, path, content))
+
+    def send_form(self, method: str, path: str, *, content: tuple[str, bytes], parameters: str) -> Any:
+        """The decoded JSON answer to an upload: file name and bytes, and the form's JSON text."""
+        form = httpx2.Request(method, self._url, files={"content": content}, data={"parameters": parameters})
+        return self._decode(self._send(method, path, form.read(), content_type=form.headers["content-type"]))
+
+    def download(self, path: str) -> tuple[bytes, str]:
+        """The bytes of a file, and the Content-Disposition that names it."""
+        response = self._send("GET", path, b"")
+        return response.content, response.headers.get("content-disposition", "")
+
+    def _send(
+        self, method: str, path: str, content: bytes, *, content_type: str = "application/json"
+    ) -> httpx2.Response:
+        """The answer, if it is no error."""
+        if not self._access_key or not self._secret_key:
+            raise InvalidRequest("set CLOUD_SDK_AK and CLOUD_SDK_SK to the access key that the first start printed")
+        request = httpx2.Request(method, self._url + path, content=content, headers={"Content-Type": content_type})
         request.headers.update(self._signature(request, content))
         try:
             with httpx2.Client(timeout=self._timeout, trust_env=False, verify=self._trust) as http:
@@ -49,22 +66,44 @@ class Client:
                 f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right"
                 f"{' (and --ca, the ca.pem of its data folder)' if self._url.startswith('https') else ''}?"
             ) from error
-        try:
-            answer = orjson.loads(response.content) if response.content else None
-        except orjson.JSONDecodeError as error:
-            raise PilothouseError(f"what answers at {self._url} is not Pilothouse; check --url") from error
         if response.is_error:
+            answer = self._decode(response)
             text = answer.get("errorMessage") if isinstance(answer, dict) else None
             raise ServerRefused(str(text or f"the server answered {response.status_code}"))
-        return answer
+        return response
+
+    def _decode(self, response: httpx2.Response) -> Any:
+        try:
+            return orjson.loads(response.content) if response.content else None
+        except orjson.JSONDecodeError as error:
+            raise PilothouseError(f"what answers at {self._url} is not Pilothouse; check --url") from error
 
     def _signature(self, request: httpx2.Request, content: bytes) -> dict[str, str]:
         signed = SignedRequest(
             method=request.method,
             raw_path=request.url.raw_path.split(b"?")[0],
             query_string=request.url.query,
-            headers=[(b"host", request.headers["host"].encode()), (b"content-type", b"application/json")],
+            headers=[
+                (b"host", request.headers["host"].encode()),
+                (b"content-type", request.headers["content-type"].encode()),
+            ],
             body_digest=body_digest(content),
             body_empty=not content,
         )
         return sign(signed, access_key=self._access_key, secret_key=self._secret_key, now=datetime.now(UTC))
+
+
+def connect(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(envvar="PILOTHOUSE_URL", help="The server.")] = "http://127.0.0.1:8440",
+    access_key: Annotated[str, typer.Option(envvar="CLOUD_SDK_AK", help="Access key (AK).")] = "",
+    secret_key: Annotated[
+        str, typer.Option(envvar="CLOUD_SDK_SK", help="Secret key (SK); better given by the environment.")
+    ] = "",
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="PILOTHOUSE_CA", help="Authority (PEM file) that an https server is trusted by."),
+    ] = None,
+) -> None:
+    """The options of every noun that talks to a server; its commands find the Client in ``context.obj``."""
+    context.obj = Client(url, access_key=access_key, secret_key=secret_key, ca=ca)

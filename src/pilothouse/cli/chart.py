@@ -1,0 +1,155 @@
+"""``pilothouse chart …``: upload, list, show, update, delete and download charts of a running server."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import orjson
+import typer
+import yaml
+
+from pilothouse.cli.client import connect
+from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.errors import InvalidRequest, PilothouseError
+
+app = typer.Typer(help="Charts that releases are made from.", no_args_is_help=True)
+app.callback()(connect)
+
+_COLUMNS = ("id", "name", "version", "description", "update_at")
+_FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._+-]*)"')
+
+ChartId = Annotated[str, typer.Argument(help="Id of the chart, as 'chart list' shows it.")]
+Archive = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What 'helm package' made.")]
+SkipLint = Annotated[bool, typer.Option("--skip-lint", help="Store it without Helm's lint.")]
+Visible = Annotated[bool | None, typer.Option("--visible/--hidden", help="How the chart is marked.")]
+Source = Annotated[str, typer.Option(help="Where the chart comes from; kept with it.")]
+
+
+@app.command("upload")
+def upload(
+    context: typer.Context,
+    archive: Archive,
+    *,
+    override: Annotated[bool, typer.Option("--override", help="Replace a chart of that name and version.")] = False,
+    skip_lint: SkipLint = False,
+    visible: Visible = None,
+    source: Source = "",
+    output: As = Output.TABLE,
+) -> None:
+    """Store a chart; name and version are those of its Chart.yaml."""
+    parameters = {"override": override, "skip_lint": skip_lint, "visible": visible, "source": source}
+    _print(_send(context, "POST", "/v2/charts", archive, parameters), output)
+
+
+@app.command("list")
+def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
+    """List the project's charts, newest first."""
+    print_rows(context.obj.call("GET", "/v2/charts"), _COLUMNS, output)
+
+
+@app.command("show")
+def show(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+    """Show one chart."""
+    _print(context.obj.call("GET", _path(chart_id)), output)
+
+
+@app.command("update")
+def update(
+    context: typer.Context,
+    chart_id: ChartId,
+    archive: Archive,
+    *,
+    skip_lint: SkipLint = False,
+    visible: Visible = None,
+    source: Source = "",
+    output: As = Output.TABLE,
+) -> None:
+    """Replace a chart's content, and with it its version; releases made from it stay as they are."""
+    parameters = {"skip_lint": skip_lint, "visible": visible, "source": source}
+    _print(_send(context, "PUT", _path(chart_id), archive, parameters), output)
+
+
+@app.command("delete")
+def delete(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+    """Remove a chart; releases made from it stay as they are."""
+    row = context.obj.call("DELETE", _path(chart_id))
+    if output is Output.JSON:
+        print_json(row)
+    else:
+        typer.echo(f"chart {row['name']} {row['version']} is deleted; releases made from it stay as they are")
+
+
+@app.command("download")
+def download(
+    context: typer.Context,
+    chart_id: ChartId,
+    file: Annotated[Path | None, typer.Argument(help="Where to; by default NAME-VERSION.tgz, here.")] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Fetch a chart's archive, byte for byte as it was uploaded."""
+    content, disposition = context.obj.download(_path(chart_id, "archive"))
+    found = _FILE_NAME.search(disposition)
+    target = file or Path(found[1] if found else f"{chart_id}.tgz")
+    try:
+        with target.open("wb" if force else "xb") as opened:
+            opened.write(content)
+    except FileExistsError:
+        raise InvalidRequest(f"{target} exists; give another name, or --force") from None
+    except OSError as error:
+        raise PilothouseError(f"{target} cannot be written: {error.strerror}") from error
+    row = {"file": str(target), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    print_rows([row], ("file", "size", "sha256"), output, one=True)
+
+
+@app.command("values")
+def values(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+    """Show a chart's default values, as YAML or as JSON."""
+    found = context.obj.call("GET", _path(chart_id, "values"))["values"]
+    if output is Output.JSON:
+        print_json(found)
+    else:
+        typer.echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
+
+
+@app.command("quota")
+def quota(
+    context: typer.Context,
+    project: Annotated[
+        str, typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="The access key's project; by default the only one.")
+    ] = "",
+    output: As = Output.TABLE,
+) -> None:
+    """Show how many chart versions the project has, and may have."""
+    answer = context.obj.call("GET", _path(project or _only_project(context), "quotas"))
+    print_rows(answer["quotas"]["resources"], ("type", "quota", "used"), output)
+
+
+def _only_project(context: typer.Context) -> str:
+    projects = context.obj.call("GET", "/v3/projects")["projects"]
+    if len(projects) != 1:
+        raise InvalidRequest(f"--project: the account has {len(projects)} projects; name the access key's")
+    return str(projects[0]["id"])
+
+
+def _path(chart_id: str, *rest: str) -> str:
+    return "/".join(["/v2/charts", quote(chart_id, safe=""), *rest])
+
+
+def _send(context: typer.Context, method: str, path: str, archive: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    try:
+        content = archive.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{archive} cannot be read: {error.strerror}") from error
+    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    row: dict[str, Any] = context.obj.send_form(
+        method, path, content=(archive.name, content), parameters=orjson.dumps(given).decode()
+    )
+    return row
+
+
+def _print(row: dict[str, Any], output: Output) -> None:
+    print_rows([row], _COLUMNS, output, one=True)

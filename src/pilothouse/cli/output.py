@@ -1,0 +1,40 @@
+"""How commands print what the server answered: a table for people, the answer itself for programs."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+As = Annotated[Output, typer.Option("--output", "-o", help="table or json")]
+
+
+def print_json(answer: object) -> None:
+    """The answer as JSON, indented."""
+    typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+
+
+def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Output, *, one: bool = False) -> None:
+    """Those columns of the rows, or all of the rows as JSON; ``one``: the single row's object and no list."""
+    if output is Output.JSON:
+        print_json(rows[0] if one else rows)
+        return
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        # as text: in rich's own markup "[red]" would be a colour and not what the server said
+        table.add_row(*(Text(str(row[column])) for column in columns))
+    Console().print(table)
