@@ -32,7 +32,8 @@ class Figure:
         return [self.what, self._text(self.best), self._text(self.median), target, self.met]
 
     def _text(self, value: float) -> str:
-        return f"{value:.1f} ms" if self.unit == "ms" else f"{value:.2f} {self.unit}".rstrip()
+        digits = 1 if abs(value) >= 1 else 3
+        return f"{value:.{digits}f} ms" if self.unit == "ms" else f"{value:.2f} {self.unit}".rstrip()
 
 
 def percentile(seconds: Sequence[float], part: float) -> float:

@@ -1,5 +1,6 @@
 """Where everything is measured: one server of our own, the local cluster, a namespace that goes away again."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -61,7 +62,7 @@ class Place:
     @contextmanager
     def worker_paused(self) -> Iterator[None]:
         """The worker process is stopped, as by Ctrl-Z, inside this block."""
-        pid = _child(self.server.pid, "worker")
+        pid = child_of(self.server.pid, "worker")
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
@@ -86,13 +87,19 @@ def place() -> Iterator[Place]:
             yield Place(server, cluster.kubeconfig, cluster.helm, folder)
 
 
-def _child(parent: int, command: str) -> int:
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            mine = f"PPid:\t{parent}\n" in status.read_text()
-            words = status.with_name("cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if mine and command.encode() in words:
-            return int(status.parent.name)
+def child_of(parent: int, command: str) -> int:
+    """The child process whose command line has that word."""
+    for pid in children_of(parent):
+        if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return pid
     raise AssertionError(f"process {parent} has no child {command!r}")
+
+
+def children_of(parent: int) -> list[int]:
+    """The living child processes."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            if f"PPid:\t{parent}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return found

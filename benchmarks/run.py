@@ -13,9 +13,16 @@ from rich.table import Table
 from benchmarks.accept import accept
 from benchmarks.deploy import deploy
 from benchmarks.figures import Figure
+from benchmarks.footprint import footprint
 from benchmarks.place import Place, place
+from benchmarks.verification import verification
 
-BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {"accept": accept, "deploy": deploy}
+BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
+    "accept": accept,
+    "deploy": deploy,
+    "footprint": footprint,
+    "verification": verification,
+}
 RESULTS = Path(__file__).with_name("results.md")
 COLUMNS = ["figure", "best", "median", "target", "met"]
 
