@@ -112,7 +112,7 @@ class TestReading:
     async def test_another_hash(self):
         sent = receiver([part(b"", more=False)])
 
-        with closing(await read_body(sent, limit=1, memory_bytes=1, hash_name="sha512")) as body:
+        with closing(await read_body(sent, limit=1, memory_bytes=1, new_digest=hashlib.sha512)) as body:
             assert body.digest == hashlib.sha512(b"").hexdigest()
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.auth.schemes import HMAC_SHA256, SCHEMES, Key, hmac_sha256
 from pilothouse.auth.signing import (
-    HMAC_SHA256,
-    SCHEMES,
     Signature,
     SignedRequest,
     body_digest,
@@ -253,7 +252,7 @@ class TestPayload:
         digest = hashlib.sha256(canonical_request(request, names, last_line)).hexdigest()
         text = f"SDK-HMAC-SHA256\n20191115T033655Z\n{digest}".encode()
 
-        accept(request, claim(HMAC_SHA256.sign(ACCESS_KEY, SECRET_KEY, text), signed=names))
+        accept(request, claim(hmac_sha256(Key(ACCESS_KEY, SECRET_KEY), text), signed=names))
 
     def test_adding_a_content_header_does_not_free_the_body(self):
         request, signature = signed(request_of(body=b"one"))

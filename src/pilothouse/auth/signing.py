@@ -8,15 +8,14 @@ slash, the order of query parameters, and the body when the client signed ``UNSI
 Source: Huawei Cloud "API Request Signing Guide", the vendor SDK's signer, and golangsdk where they differ.
 """
 
-import hashlib
-import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from pilothouse.auth.schemes import DERIVED_HMAC_SHA256, HMAC_SHA256, SCHEMES, Key, Scheme, hmac_sha256
 from pilothouse.errors import NotAuthenticated
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
@@ -25,9 +24,11 @@ _DATE_HEADER: Final = b"x-sdk-date"
 _DATE = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # an RFC 9110 token, lower case
+_SCOPE_PART: Final = r"[!-+\--.0-~]{1,64}"  # visible, but no ',' and no '/'
 _AUTHORIZATION = re.compile(
     r"(?P<scheme>[A-Za-z0-9-]{1,64})[ \t]+"
-    r"Access=(?P<access_key>[!-+\--~]{1,128}),[ \t]*"
+    r"(?:Access=(?P<access_key>[!-+\--~]{1,128})"
+    rf"|Credential=(?P<credential>[!-+\--.0-~]{{1,128}})/(?P<scope>[0-9]{{8}}/{_SCOPE_PART}/{_SCOPE_PART})),[ \t]*"
     r"SignedHeaders=(?P<signed_headers>[!-+\--~]+),[ \t]*"
     r"Signature=(?P<signature>[0-9a-f]{1,512})"
 )
@@ -43,6 +44,7 @@ class Signature:
     access_key: str
     signed_headers: tuple[str, ...]
     signature: str
+    scope: str = ""  # of a derived key: yyyymmdd/region/service
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +59,6 @@ class SignedRequest:
     body_empty: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """One row of the table of schemes.
-
-    ``sign`` and ``matches`` take access key, secret key and the string to sign. ``hash_name`` is for
-    ``hashlib.new`` and serves canonical request and body alike.
-    """
-
-    name: str
-    hash_name: str
-    content_header: bytes
-    empty_digest: str
-    sign: Callable[[str, str, bytes], str]
-    matches: Callable[[str, str, bytes, str], bool]
-
-
-def _hmac_sha256(_access_key: str, secret_key: str, text: bytes) -> str:
-    return hmac.digest(secret_key.encode(), text, "sha256").hex()
-
-
-def _hmac_sha256_matches(access_key: str, secret_key: str, text: bytes, signature: str) -> bool:
-    return hmac.compare_digest(_hmac_sha256(access_key, secret_key, text), signature)
-
-
-HMAC_SHA256: Final = Scheme(
-    name="SDK-HMAC-SHA256",
-    hash_name="sha256",
-    content_header=b"x-sdk-content-sha256",
-    empty_digest=hashlib.sha256(b"").hexdigest(),
-    sign=_hmac_sha256,
-    matches=_hmac_sha256_matches,
-)
-SCHEMES: Final[Mapping[str, Scheme]] = {scheme.name: scheme for scheme in (HMAC_SHA256,)}
-
-
 def parse_authorization(value: str) -> Signature:
     """The parts of an Authorization header of a scheme in the table; anything else raises NotAuthenticated."""
     match = _AUTHORIZATION.fullmatch(value.strip(" \t"))
@@ -100,15 +67,19 @@ def parse_authorization(value: str) -> Signature:
             "the Authorization header does not read "
             f"'{HMAC_SHA256.name} Access=<access key>, SignedHeaders=<a;b;c>, Signature=<lower-case hex>'"
         )
-    scheme = match["scheme"]
-    if scheme not in SCHEMES:
-        raise _failed(f"the signing algorithm {scheme} is not supported; use {', '.join(SCHEMES)}")
+    scheme = _scheme(match["scheme"])
+    if scheme.scoped != (match["scope"] is not None):
+        raise _failed(
+            f"{DERIVED_HMAC_SHA256.name} takes Credential=<access key>/<yyyymmdd>/<region>/<service>, "
+            "the other algorithms Access=<access key>"
+        )
     names = tuple(match["signed_headers"].split(";"))
     if not all(_HEADER_NAME.fullmatch(name) for name in names):
         raise _failed("SignedHeaders must be lower-case header names joined by ';'")
     if len(set(names)) != len(names):
         raise _failed("SignedHeaders names a header twice")
-    return Signature(scheme, match["access_key"], names, match["signature"])
+    access_key = match["credential"] if scheme.scoped else match["access_key"]
+    return Signature(scheme.name, access_key, names, match["signature"], match["scope"] or "")
 
 
 def check_headers(headers: Headers, signature: Signature, *, now: datetime, skew_seconds: int) -> None:
@@ -128,34 +99,35 @@ def verify(request: SignedRequest, signature: Signature, *, secret_key: str, now
     scheme = _scheme(signature.scheme)
     values = _by_name(request.headers)
     date = _signed_date(values, signature, now=now, skew_seconds=skew_seconds)
-    payloads = _payloads(request, values.get(scheme.content_header, ()), scheme)
+    key = Key(signature.access_key, secret_key, signature.scope)
+    payloads = _payloads(request, values, signature, scheme)
     for payload in payloads:
-        text = _string_to_sign(scheme, date, _canonical(request, values, signature.signed_headers, payload))
-        if scheme.matches(signature.access_key, secret_key, text, signature.signature):
+        canonical = _canonical(request, values, signature.signed_headers, payload)
+        if scheme.matches(key, _string_to_sign(scheme, date, key.scope, canonical), signature.signature):
             return
     expected = _canonical(request, values, signature.signed_headers, payloads[0])
     raise _failed(
         "the signature does not belong to this request and access key; the canonical request as received has the "
-        f"hash {hashlib.new(scheme.hash_name, expected).hexdigest()}: compare it with the client's, "
+        f"hash {scheme.hexdigest(expected)}: compare it with the client's, "
         "and check the secret key and any proxy that rewrites path or headers"
     )
 
 
-def sign(
-    request: SignedRequest, *, access_key: str, secret_key: str, now: datetime, scheme: Scheme = HMAC_SHA256
-) -> dict[str, str]:
+def sign(request: SignedRequest, *, access_key: str, secret_key: str, now: datetime) -> dict[str, str]:
     """The headers to add (X-Sdk-Date, Authorization) so that ``verify`` accepts the request; signs every header given.
 
-    The names in ``request.headers`` may be of any case; a content header among them is used literally.
+    The scheme is SDK-HMAC-SHA256. The names in ``request.headers`` may be of any case; a content header among them
+    is used literally.
     """
+    scheme = HMAC_SHA256
     date = now.astimezone(UTC).strftime(_DATE_FORMAT)
     values = _by_name([*request.headers, (_DATE_HEADER, date.encode())])
     names = tuple(sorted(name.decode("ascii") for name in values))
     payload = request.body_digest
     if not request.body_empty and scheme.content_header in values:
         payload = values[scheme.content_header][0].decode("ascii")
-    text = _string_to_sign(scheme, date, _canonical(request, values, names, payload))
-    proof = scheme.sign(access_key, secret_key, text)
+    text = _string_to_sign(scheme, date, "", _canonical(request, values, names, payload))
+    proof = hmac_sha256(Key(access_key, secret_key), text)
     return {
         "X-Sdk-Date": date,
         "Authorization": f"{scheme.name} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={proof}",
@@ -172,7 +144,7 @@ def canonical_request(request: SignedRequest, signed_headers: Sequence[str], pay
 
 def body_digest(body: bytes, scheme: Scheme = HMAC_SHA256) -> str:
     """The digest of a body in the form that ``SignedRequest`` takes."""
-    return hashlib.new(scheme.hash_name, body).hexdigest()
+    return scheme.hexdigest(body)
 
 
 def _canonical(
@@ -206,13 +178,19 @@ def _canonical_query(query_string: bytes) -> bytes:
     return "&".join(encoded).encode()
 
 
-def _string_to_sign(scheme: Scheme, date: str, canonical: bytes) -> bytes:
-    return f"{scheme.name}\n{date}\n{hashlib.new(scheme.hash_name, canonical).hexdigest()}".encode()
+def _string_to_sign(scheme: Scheme, date: str, scope: str, canonical: bytes) -> bytes:
+    scope_line = [scope] if scope else []
+    return "\n".join([scheme.name, date, *scope_line, scheme.hexdigest(canonical)]).encode()
 
 
-def _payloads(request: SignedRequest, given: Sequence[bytes], scheme: Scheme) -> tuple[str, ...]:
-    """What the last line may be; more than one only where the vendor's clients disagree about empty bodies."""
+def _payloads(
+    request: SignedRequest, values: Mapping[bytes, Sequence[bytes]], signature: Signature, scheme: Scheme
+) -> tuple[str, ...]:
+    """What the last line may be; more than one only where the vendor's clients disagree."""
+    given = values.get(scheme.content_header, ())
     if not given:
+        if _is_upload_of_java(values, signature, scheme):
+            return (request.body_digest, scheme.empty_digest)
         return (request.body_digest,)
     header = scheme.content_header.decode("ascii")
     if len(given) > 1:
@@ -224,6 +202,20 @@ def _payloads(request: SignedRequest, given: Sequence[bytes], scheme: Scheme) ->
         # The vendor's SDKs hash the empty body whatever the header says; golangsdk copies the header.
         return (scheme.empty_digest, literal)
     return (literal,)
+
+
+def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signature, scheme: Scheme) -> bool:
+    """True if the client said, under its signature, that the body is open: with SM3, Java SDK 3.1.130 does it so.
+
+    It names the SHA-256 header and signs the digest of an empty body. Were the header unsigned, anyone could add it
+    to a captured request that had no body, and put a body of his own behind it.
+    """
+    other = HMAC_SHA256.content_header
+    return (
+        scheme.content_header != other
+        and values.get(other) == [UNSIGNED_PAYLOAD.encode()]
+        and other.decode("ascii") in signature.signed_headers
+    )
 
 
 def _signed_date(
@@ -243,6 +235,8 @@ def _signed_date(
         date = datetime.strptime(text, _DATE_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise _failed("X-Sdk-Date is no date of the calendar") from None
+    if signature.scope and not signature.scope.startswith(f"{text[:8]}/"):
+        raise _failed(f"the day in Credential is not that of X-Sdk-Date {text}")
     off = abs((now - date).total_seconds())
     if off > skew_seconds:
         raise _failed(

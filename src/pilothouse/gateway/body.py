@@ -16,6 +16,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from pilothouse.auth.schemes import Digest
 from pilothouse.gateway.errors import BAD_REQUEST, BODY_STALLED, BODY_TOO_LARGE, GatewayError
 
 _REPLAY_BYTES: Final = 64 * 1024
@@ -95,14 +96,19 @@ def check_length(scope: Scope, *, limit: int) -> None:
 
 
 async def read_body(
-    receive: Receive, *, limit: int, memory_bytes: int, hash_name: str = "sha256", stall_seconds: float = _STALL_SECONDS
+    receive: Receive,
+    *,
+    limit: int,
+    memory_bytes: int,
+    new_digest: Callable[[], Digest] = hashlib.sha256,
+    stall_seconds: float = _STALL_SECONDS,
 ) -> Body:
     """The complete body, at most ``limit`` bytes of it; close it when the response is finished.
 
     Raises GatewayError (too large, or nothing came for ``stall_seconds``) and ClientGoneError.
     """
     spool: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - Body closes it
-    digest = hashlib.new(hash_name)
+    digest = new_digest()
     size, more = 0, True
     try:
         while more:

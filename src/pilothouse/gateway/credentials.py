@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pilothouse.auth.signing import SCHEMES, Signature, SignedRequest, check_headers, parse_authorization, verify
+from pilothouse.auth.schemes import HMAC_SHA256, SCHEMES
+from pilothouse.auth.signing import Signature, SignedRequest, check_headers, parse_authorization, verify
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.gateway import errors
 from pilothouse.gateway.body import (
@@ -85,9 +86,9 @@ class _Claim(Generic[K]):
 class Credentials(Generic[K]):
     """Lets through what is public and what is signed; the rest is answered here.
 
-    For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (SHA-256, lower
-    hex) and ``body_size``, and ``receive`` gives the body again. A public request may be as large as
-    ``memory_body_bytes``: strangers do not get to fill the disk.
+    For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
+    hash of the signature's scheme, else SHA-256) and ``body_size``, and ``receive`` gives the body again. A public
+    request may be as large as ``memory_body_bytes``: strangers do not get to fill the disk.
     """
 
     def __init__(
@@ -151,8 +152,10 @@ class Credentials(Generic[K]):
         settings = self._settings
         limit = settings.body_bytes if claim is not None else min(settings.memory_body_bytes, settings.body_bytes)
         check_length(scope, limit=limit)
-        hash_name = SCHEMES[claim.signature.scheme].hash_name if claim is not None else "sha256"
-        body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, hash_name=hash_name)
+        scheme = SCHEMES[claim.signature.scheme] if claim is not None else HMAC_SHA256
+        body = await read_body(
+            receive, limit=limit, memory_bytes=settings.memory_body_bytes, new_digest=scheme.new_digest
+        )
         scope["state"]["body_digest"] = body.digest
         scope["state"]["body_size"] = body.size
         return body
