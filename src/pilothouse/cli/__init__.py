@@ -1,11 +1,14 @@
-"""The command line, one file per noun. ``serve`` is what most people need."""
+"""The command line, one file per noun. ``serve`` is what most people need.
+
+A command imports what it needs when it runs: ``--help`` and ``version`` must not load the server, which takes a second.
+"""
 
 import sys
 
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import chart, cluster, processes, serve
+from pilothouse.cli import chart, cluster, server
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -15,10 +18,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serve.serve)
-app.command("migrate")(processes.migrate)
-app.command("api", hidden=True)(processes.api)
-app.command("worker", hidden=True)(processes.worker)
+app.command("serve")(server.serve)
+app.command("migrate")(server.migrate)
+app.command("api", hidden=True)(server.api)
+app.command("worker", hidden=True)(server.worker)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(chart.app, name="chart")
 

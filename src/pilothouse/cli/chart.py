@@ -10,7 +10,7 @@ import orjson
 import typer
 import yaml
 
-from pilothouse.cli.client import connect
+from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.errors import InvalidRequest, PilothouseError
 

@@ -3,11 +3,10 @@
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx2
 import orjson
-import typer
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import InvalidRequest, PilothouseError
@@ -91,19 +90,3 @@ class Client:
             body_empty=not content,
         )
         return sign(signed, access_key=self._access_key, secret_key=self._secret_key, now=datetime.now(UTC))
-
-
-def connect(
-    context: typer.Context,
-    url: Annotated[str, typer.Option(envvar="PILOTHOUSE_URL", help="The server.")] = "http://127.0.0.1:8440",
-    access_key: Annotated[str, typer.Option(envvar="CLOUD_SDK_AK", help="Access key (AK).")] = "",
-    secret_key: Annotated[
-        str, typer.Option(envvar="CLOUD_SDK_SK", help="Secret key (SK); better given by the environment.")
-    ] = "",
-    ca: Annotated[
-        Path | None,
-        typer.Option(envvar="PILOTHOUSE_CA", help="Authority (PEM file) that an https server is trusted by."),
-    ] = None,
-) -> None:
-    """The options of every noun that talks to a server; its commands find the Client in ``context.obj``."""
-    context.obj = Client(url, access_key=access_key, secret_key=secret_key, ca=ca)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pilothouse.cli.client import connect
+from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.errors import InvalidRequest
 

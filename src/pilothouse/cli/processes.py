@@ -1,7 +1,5 @@
 """One process each: the API, a worker, a migration. ``pilothouse serve`` starts and watches the first two."""
 
-from typing import Annotated
-
 import typer
 
 from pilothouse.app import run_api, run_worker
@@ -13,23 +11,21 @@ from pilothouse.store.migration import migrate as run_migrations
 from pilothouse.store.postgres import EmbeddedPostgres
 from pilothouse.supervisor import die_with_parent
 
-Parent = Annotated[int, typer.Option("--parent", hidden=True, help="End when this process does.")]
 
-
-def api(parent: Parent = 0) -> None:
-    """Serve the HTTP API alone, against PILOTHOUSE_DATABASE_URL."""
+def run_api_process(parent: int) -> None:
+    """Serves the HTTP API until it is told to stop, and ends with the process ``parent`` unless that is 0."""
     settings = _prepare(parent)
     run_api(settings, database_url=_database_url(settings))
 
 
-def worker(parent: Parent = 0) -> None:
-    """Carry out accepted operations, against PILOTHOUSE_DATABASE_URL."""
+def run_worker_process(parent: int) -> None:
+    """Carries out operations until it is told to stop, and ends with the process ``parent`` unless that is 0."""
     settings = _prepare(parent)
     run_worker(settings, database_url=_database_url(settings))
 
 
-def migrate() -> None:
-    """Bring the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
+def migrate_database() -> None:
+    """The database has this version's schema, which is said; an embedded one that does not run is started for it."""
     settings = Settings()
     if settings.database_url is not None:
         _migrate(settings.database_url.get_secret_value())

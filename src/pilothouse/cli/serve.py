@@ -7,11 +7,9 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
 
 import httpx2
 import structlog
-import typer
 from rich.console import Console
 from rich.panel import Panel
 
@@ -30,13 +28,8 @@ from pilothouse.supervisor import Part, PartEvent, Supervisor, WatchedService
 log = structlog.get_logger(__name__)
 
 
-def serve(
-    first_credentials: Annotated[
-        Path | None,
-        typer.Option(help="File (0600) for the access key that the first start makes, instead of the screen."),
-    ] = None,
-) -> None:
-    """Run everything on this machine: PostgreSQL, API and worker. Ctrl-C or SIGTERM stops all of it cleanly."""
+def run_all(first_credentials: Path | None) -> None:
+    """Runs everything until it is told to stop; the first access key goes to the file, or to the screen."""
     settings = Settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,41 @@
+"""The commands that run the server, or a part of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Parent = Annotated[int, typer.Option("--parent", hidden=True, help="End when this process does.")]
+
+
+def serve(
+    first_credentials: Annotated[
+        Path | None,
+        typer.Option(help="File (0600) for the access key that the first start makes, instead of the screen."),
+    ] = None,
+) -> None:
+    """Run everything on this machine: PostgreSQL, API and worker. Ctrl-C or SIGTERM stops all of it cleanly."""
+    from pilothouse.cli.serve import run_all
+
+    run_all(first_credentials)
+
+
+def api(parent: Parent = 0) -> None:
+    """Serve the HTTP API alone, against PILOTHOUSE_DATABASE_URL."""
+    from pilothouse.cli.processes import run_api_process
+
+    run_api_process(parent)
+
+
+def worker(parent: Parent = 0) -> None:
+    """Carry out accepted operations, against PILOTHOUSE_DATABASE_URL."""
+    from pilothouse.cli.processes import run_worker_process
+
+    run_worker_process(parent)
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
+    from pilothouse.cli.processes import migrate_database
+
+    migrate_database()
