@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from pilothouse.archive.schemas import is_schema, refuse_remote_references
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 
@@ -51,6 +52,7 @@ class Budget:
     limits: ChartLimits
     unpacked: int = 0
     entries: int = 0
+    schemas: int = 0
 
     def charge_bytes(self, count: int, *, archive: str) -> None:
         """Counts inflated bytes; InvalidChart when the sum passes ``unpacked_bytes``."""
@@ -59,6 +61,15 @@ class Budget:
             raise InvalidChart(
                 f"{archive}: unpacks to more than {self.limits.unpacked_bytes} bytes, "
                 "the limit for a chart with all archives in its charts/ folders"
+            )
+
+    def charge_schema(self, count: int, *, file: str) -> None:
+        """Counts a schema's bytes, which are read whole; InvalidChart when their sum passes ``file_bytes``."""
+        self.schemas += count
+        if self.schemas > self.limits.file_bytes:
+            raise InvalidChart(
+                f"{file}: the values schemas of the chart and its subcharts have more than {self.limits.file_bytes} "
+                "bytes together, the limit"
             )
 
     def charge_entry(self, *, archive: str) -> None:
@@ -84,8 +95,8 @@ def unpack(
 ) -> Unpacked:
     """The paths and the kept files of a gzipped tar that is safe to give to Helm, or InvalidChart.
 
-    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget;
-    ``archive`` names this one in error texts.
+    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget, and every
+    values schema for references that lead elsewhere; ``archive`` names this one in error texts.
     """
     found = Unpacked()
     seen: set[str] = set()
@@ -99,14 +110,13 @@ def unpack(
             raise InvalidChart(f"{archive}: holds {folder!r} beside {top!r}; a chart archive has one top folder")
         if entry.is_folder:
             continue
-        if not path:
-            raise InvalidChart(f"{archive}: {entry.name!r} lies outside the chart's folder")
-        if path in seen:
-            raise InvalidChart(f"{archive}: holds {path!r} twice")
+        _refuse_odd_place(entry, path, seen, archive=archive)
         seen.add(path)
         found.paths.append(path)
         if _NESTED.fullmatch(path):
             _check_nested(entry.read(), budget=budget, archive=f"{archive}: {path}", depth=depth + 1)
+        elif is_schema(path):
+            _check_schema(entry, budget=budget, file=path if depth == 0 else f"{archive}: {path}")
         elif keep(path):
             found.files[path] = entry.read()
     if "Chart.yaml" not in seen:
@@ -114,10 +124,22 @@ def unpack(
     return found
 
 
+def _refuse_odd_place(entry: "_Entry", path: str, seen: set[str], *, archive: str) -> None:
+    if not path:
+        raise InvalidChart(f"{archive}: {entry.name!r} lies outside the chart's folder")
+    if path in seen:
+        raise InvalidChart(f"{archive}: holds {path!r} twice")
+
+
 def _check_nested(content: bytes, *, budget: Budget, archive: str, depth: int) -> None:
     if depth > budget.limits.depth:
         raise InvalidChart(f"{archive}: archives inside archives more than {budget.limits.depth} deep, the limit")
     unpack(io.BytesIO(content), budget=budget, keep=lambda _: False, archive=archive, depth=depth)
+
+
+def _check_schema(entry: "_Entry", *, budget: Budget, file: str) -> None:
+    budget.charge_schema(entry.size, file=file)
+    refuse_remote_references(entry.read(), file=file)
 
 
 def _split(name: str, *, archive: str) -> tuple[str, str]:

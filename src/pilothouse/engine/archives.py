@@ -7,22 +7,14 @@ if two tar readers always agreed; what this module returns was written by it, so
 
 import gzip
 import io
-import json
 import posixpath
-import re
 import tarfile
 import zlib
-from typing import Any
 
-from pilothouse.errors import HelmRefused
+from pilothouse.archive.schemas import is_schema, refuse_remote_references
+from pilothouse.errors import HelmRefused, InvalidChart
 
 _BLOCK = tarfile.BLOCKSIZE
-
-# what the library loads a document for; the dialects it has built in cost no request
-_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$schema"})
-_KNOWN_DIALECT = re.compile(
-    r"https?://json-schema\.org/(draft-0[467]/schema|draft/(2019-09|2020-12)/schema|schema)(#[^?]*)?"
-)
 
 
 def canonical_archive(archive: bytes, *, unpacked_bytes: int, files: int, depth: int) -> bytes:
@@ -100,26 +92,14 @@ class _Rewriter:
         folder, name = posixpath.split(posixpath.normpath(entry.name.replace("\\", "/")))
         if posixpath.basename(folder) == "charts" and name.endswith(".tgz"):
             content = self.rewrite(content, entry.name, level=level + 1)
-        elif name == "values.schema.json":
-            _refuse_remote_references(content, entry.name)
+        elif is_schema(entry.name):
+            try:
+                refuse_remote_references(content, file=entry.name)
+            except InvalidChart as error:
+                raise _refused(str(error)) from None
         plain = tarfile.TarInfo(entry.name)
         plain.size, plain.mtime, plain.mode = len(content), int(entry.mtime), 0o644
         target.addfile(plain, io.BytesIO(content))
-
-
-def _refuse_remote_references(schema: bytes, label: str) -> None:
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        # pairs, not a dict: of a key that occurs twice, every occurrence is looked at
-        for key, value in pairs:
-            if key not in _REFERENCES or not isinstance(value, str) or _KNOWN_DIALECT.fullmatch(value):
-                continue
-            if key == "$schema" or not value.startswith("#"):
-                raise _refused(f"{label} refers to {value!r} by {key}; only references within the file are allowed")
-
-    try:
-        json.loads(schema, object_pairs_hook=check)
-    except (ValueError, RecursionError):
-        raise _refused(f"{label} is not a JSON document") from None
 
 
 def _refused(message: str) -> HelmRefused:

@@ -49,6 +49,7 @@ _PIECE = 256 * 1024
 _STDERR_TAIL = 4 * 1024
 _STDERR_SEARCHED = 256 * 1024
 _FATAL = re.compile(rb"^(runtime: |fatal error: |panic: )", re.MULTILINE)
+_STACK_FULL = re.compile(r"goroutine stack exceeds (\d+)-byte limit")
 _NO_MEMORY = re.compile(r"out of memory|cannot allocate memory|failed to (create|allocate)", re.IGNORECASE)
 # The child's own deadline lies behind the parent's, so that the parent is the one who reports it.
 _WATCHDOG_GRACE_SECONDS = 1.0
@@ -286,8 +287,8 @@ class ChildProcess:
         """Which limit a chart or its values went over."""
         if code == -signal.SIGXCPU:
             return f"the templates needed more than {self._limits.cpu_seconds} s of CPU time, the limit"
-        if "stack overflow" in stderr:
-            return "the templates call each other, or a value contains itself, without end: the stack is full"
+        if (full := _STACK_FULL.search(stderr)) is not None:
+            return f"templates or values contain themselves without end: the stack reached {full[1]} bytes, the limit"
         if _NO_MEMORY.search(stderr):
             return f"the templates needed more than {self._limits.memory_bytes} bytes of memory, the limit"
         return "a chart or values that recurse or use much memory or time can do that"
