@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import uuid
+import zlib
 from typing import Any
 
 import httpx2
@@ -68,6 +69,7 @@ FORMS: dict[str, list[tuple[str, bytes | None]]] = {
     "windows-path": [('name="content"; filename="C:\\Users\\me\\x.tgz"', None)],
     "curl": [PARAMETERS, ('name="content"; filename="x.tgz"\r\nContent-Type: application/x-compressed-tar', None)],
     "non-ascii-file-name": [('name="content"; filename="\u56fe-\u00fc.tgz"', None)],
+    "no-file-name": [('name="content"', None)],
     "empty-file-name": [('name="content"; filename=""', None)],
     "typed-parameters": [
         ('name="parameters"\r\nContent-Type: application/json;charset=utf-8', b'{"override": true}'),
@@ -207,9 +209,7 @@ def test_bad_parameters_are_refused_and_the_chart_is_not_stored(server: RunningS
 def test_parameters_that_are_not_utf8_are_refused(server: RunningServer):
     archive = config_map_chart(fresh_name())
     body = form(('name="parameters"', b'{"source": "\xff"}'), ('name="content"; filename="x.tgz"', archive))
-    answer = send(server, body)
-    # a reader may take the bytes for Latin-1; what matters is that nothing breaks
-    assert answer.status_code in {201, 400}, answer.text
+    assert_error(send(server, body), *INVALID, "parameters: not UTF-8 text")
 
 
 @pytest.mark.parametrize(
@@ -248,13 +248,31 @@ def test_a_form_without_a_boundary_is_refused(server: RunningServer, content_typ
     assert_error(answer, *INVALID, "form")
 
 
-def _linked() -> bytes:
+def _with_entry(kind: bytes, *, name: str = "demo/odd") -> bytes:
+    """A chart that also holds an entry of that kind."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
-        entry = tarfile.TarInfo("demo/Chart.yaml")
-        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        chart = tarfile.TarInfo("demo/Chart.yaml")
+        chart.size = len(CHART_YAML)
+        archive.addfile(chart, io.BytesIO(CHART_YAML))
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = kind, "/etc/passwd"
         archive.addfile(entry)
     return gzip.compress(raw.getvalue())
+
+
+def _nested_bomb() -> bytes:
+    """Eight archives of 95 MB in one of a few KiB."""
+    zeros = pack_archive({"b/Chart.yaml": CHART_YAML} | {f"b/{n}": bytes(5_000_000) for n in range(19)}, level=9)
+    inner = pack_archive({"b/Chart.yaml": CHART_YAML, "b/charts/zeros.tgz": zeros}, level=9)
+    return build_chart(subcharts={f"b{n}.tgz": inner for n in range(8)})
+
+
+def _nested(levels: int) -> bytes:
+    archive = build_chart()
+    for _ in range(levels - 1):
+        archive = build_chart(subcharts={"in.tgz": archive})
+    return archive
 
 
 CHART_YAML = b"apiVersion: v2\nname: demo\nversion: 0.1.0\n"
@@ -273,7 +291,31 @@ NO_CHARTS = {
     "zip-slip": (pack_archive({"demo/Chart.yaml": CHART_YAML, "demo/../../evil": b"x"}), "leads out"),
     "absolute": (pack_archive({"demo/Chart.yaml": CHART_YAML, "/etc/evil": b"x"}), "absolute"),
     "backslash": (pack_archive({"demo/Chart.yaml": CHART_YAML, "demo\\..\\evil": b"x"}), "backslash"),
-    "symlink": (_linked(), "Chart.yaml"),
+    "symlink": (_with_entry(tarfile.SYMTYPE), "symbolic link"),
+    "hard-link": (_with_entry(tarfile.LNKTYPE), "hard link"),
+    "character-device": (_with_entry(tarfile.CHRTYPE), "character device"),
+    "block-device": (_with_entry(tarfile.BLKTYPE), "block device"),
+    "fifo": (_with_entry(tarfile.FIFOTYPE), "fifo"),
+    "link-in-place-of-chart-yaml": (_with_entry(tarfile.SYMTYPE, name="demo/Chart.yaml"), "symbolic link"),
+    "nested-bomb": (_nested_bomb(), "104857600"),
+    "nested-too-deep": (_nested(6), "more than 4 deep"),
+    "100000-files": (
+        pack_archive({"demo/Chart.yaml": CHART_YAML} | {f"demo/{n}": b"" for n in range(100_000)}, level=1),
+        "10000",
+    ),
+    "gzip-in-gzip": (gzip.compress(WHOLE), "tar"),
+    "gzip-of-zip": (gzip.compress(b"PK\x03\x04" + bytes(1020)), "tar"),
+    "deflate-without-gzip": (zlib.compress(b"x"), "gzip"),
+    "wrong-check-sum": (WHOLE[:-8] + bytes(4) + WHOLE[-4:], "damaged"),
+    "chart-yaml-not-utf8": (pack_archive({"demo/Chart.yaml": CHART_YAML + b"description: \xff\n"}), "UTF-8"),
+    "values-not-utf8": (pack_archive({"demo/Chart.yaml": CHART_YAML, "demo/values.yaml": b"a: \xff\n"}), "UTF-8"),
+    "chart-yaml-in-a-subfolder": (pack_archive({"demo/sub/Chart.yaml": CHART_YAML}), "Chart.yaml"),
+    "schema-over-http": (build_chart(schema='{"$ref": "http://127.0.0.1:9/x"}'), "only references within the file"),
+    "schema-of-a-file": (build_chart(schema='{"$ref": "file:///etc/passwd"}'), "only references within the file"),
+    "schema-in-a-subchart": (
+        build_chart(subcharts={"in.tgz": build_chart("in", schema='{"$ref": "http://127.0.0.1:9/x"}')}),
+        "charts/in.tgz: values.schema.json",
+    ),
     "file-bomb": (pack_archive({"demo/Chart.yaml": CHART_YAML, "demo/bomb": bytes(6 * 1024 * 1024)}), "5242880"),
     "archive-bomb": (
         pack_archive(
@@ -301,6 +343,13 @@ NO_CHARTS = {
 def test_an_archive_that_is_no_chart_is_refused_with_its_reason(server: RunningServer, archive: bytes, word: str):
     message = assert_error(server.upload(archive), *INVALID, word)
     assert message.strip()
+
+
+def test_two_archives_in_one_form_are_refused(server: RunningServer):
+    name = fresh_name()
+    part = ('name="content"; filename="x.tgz"', config_map_chart(name))
+    assert_error(send(server, form(part, part)), *INVALID, "content", "twice")
+    assert name not in names_of_charts(server)
 
 
 def test_refused_charts_are_not_stored(server: RunningServer):

@@ -133,7 +133,7 @@ INNER = build_chart("inner", schema=REMOTE)
     ids=["http", "file", "unpacked-subchart", "packed-subchart", "no-json"],
 )
 def test_a_schema_that_leads_elsewhere_is_refused_with_its_file(archive: bytes, file: str):
-    with pytest.raises(InvalidChart, match="only references within the file|not a JSON document") as refused:
+    with pytest.raises(InvalidChart, match=r"only references within the file|not a JSON document") as refused:
         inspect(archive)
     assert str(refused.value).startswith(f"{file}: ")
 
