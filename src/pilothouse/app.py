@@ -19,8 +19,9 @@ from pilothouse.api import clusters as cluster_api
 from pilothouse.api import health
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cce import charts as chart_routes
-from pilothouse.cce import identity as identity_routes
+from pilothouse.cce import projects as project_routes
 from pilothouse.cce import releases as release_routes
+from pilothouse.cce import tokens as token_routes
 from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
@@ -28,13 +29,16 @@ from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
 from pilothouse.queue import Queue
+from pilothouse.services.authentication import Authentication
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.endings import Endings
-from pilothouse.services.identity import Identity
+from pilothouse.services.passwords import Passwords
+from pilothouse.services.projects import Projects
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
+from pilothouse.services.tokens import Tokens
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.web.errors import handle
@@ -83,7 +87,6 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int) 
 def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
-    identity = Identity(parts.database, parts.keys)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +119,11 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     app.include_router(release_routes.routes(releases, view, endings, zone=zone), include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    app.include_router(identity_routes.routes(identity), include_in_schema=False)
+    passwords = Passwords(parts.database, settings.identity)
+    tokens = Tokens(parts.database, passwords, settings.identity)
+    projects = Projects(parts.database, region=settings.region)
+    app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
+    app.include_router(project_routes.routes(projects), include_in_schema=False)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(health.routes(parts.database))
     app.add_exception_handler(PilothouseError, handle)
@@ -126,10 +133,15 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     return stack.wrap(
         app,
         settings=settings,
-        authenticator=identity,
-        is_public=lambda _method, path: path in _PUBLIC,
+        authenticator=Authentication(parts.database, parts.keys, settings.identity),
+        is_public=_is_public,
         clock=lambda: datetime.now(UTC),
     )
+
+
+def _is_public(method: str, path: str) -> bool:
+    """What strangers may call: a token has to come from somewhere."""
+    return path in _PUBLIC or (method, path) == ("POST", token_routes.PATH)
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:

@@ -86,6 +86,23 @@ class ClusterSettings(_Group):
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
 
 
+class IdentitySettings(_Group):
+    """How callers prove who they are."""
+
+    token_seconds: float = Field(24 * 3600.0, gt=0, description="life of a token; the vendor's live 24 h")
+    lock_after: int = Field(
+        5,
+        ge=0,
+        description="wrong signatures of a key, or passwords of a user, in a row; one more locks it, as at the vendor."
+        " Whoever knows an access key can lock it; 0: never lock",
+    )
+    lock_seconds: float = Field(300.0, gt=0, description="how long a lock lasts; the vendor's last 5 min")
+    password_checks: int = Field(
+        1, ge=1, description="passwords hashed at a time, 12 MiB and 30 ms of a core each; strangers can ask for it"
+    )
+    password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
+
+
 class PostgresSettings(_Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 
@@ -140,5 +157,6 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     cluster: ClusterSettings = ClusterSettings()
+    identity: IdentitySettings = IdentitySettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()

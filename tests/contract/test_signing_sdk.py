@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from pilothouse.errors import NotAuthenticated
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.stack import server_options, wrap
 from pilothouse.settings import Settings
@@ -57,6 +58,12 @@ class OneKey:
 
     async def select_project(self, _known: Holder, project_id: str | None) -> Caller:
         return Caller(project_id or "default")
+
+    async def reject_key(self, _known: Holder) -> None:
+        pass
+
+    async def find_token(self, _token: str, _project_id: str | None) -> Caller:
+        raise NotAuthenticated("decrypt token fail")
 
 
 async def echo(request: Request) -> Response:

@@ -40,6 +40,7 @@ class RunningServer:
     project_id: str
     cluster_id: str
     tls_url: str = ""
+    password: str = ""  # of the user "admin" in the domain "pilothouse"
 
     @property
     def ca(self) -> Path:
@@ -174,6 +175,8 @@ def run_server(
         "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
         "PILOTHOUSE_WORKER__DRAIN_SECONDS": "5",
+        # Tests that send wrong signatures would lock the key of all the others.
+        "PILOTHOUSE_IDENTITY__LOCK_AFTER": "0",
         **(environment or {}),
     }
     url = f"http://127.0.0.1:{port}"
@@ -198,6 +201,7 @@ def run_server(
             project_id=made["project_id"],
             cluster_id="",
             tls_url=f"https://127.0.0.1:{tls_port}",
+            password=made["password"],
         )
         if kubeconfig is not None:
             answer = running.send("POST", "/api/v1/clusters", json_body={"name": "test", "kubeconfig": kubeconfig})

@@ -7,8 +7,8 @@ import uuid
 from pilothouse.auth import passwords
 from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.services.identity import Caller, _secret_context
-from pilothouse.store import identity
+from pilothouse.services.identity import Caller, seal_secret
+from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
 from tests.support.servers import RunningServer
 
@@ -34,20 +34,20 @@ async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str
         account_roles=frozenset({ADMINISTRATOR}),
     )
     async with database.transaction() as tx:
-        await identity.add_domain(tx, domain_id=caller.domain_id, name=caller.domain_name)
-        await identity.add_project(
+        await projects.add_domain(tx, domain_id=caller.domain_id, name=caller.domain_name)
+        await projects.add_project(
             tx, project_id=caller.project_id, domain_id=caller.domain_id, name="cn-north-4", description=""
         )
-        await identity.add_user(
+        await users.add_user(
             tx, user_id=caller.user_id, domain_id=caller.domain_id, name=caller.user_name, password_hash="unusable"
         )
-        await identity.add_role(tx, user_id=caller.user_id, project_id=None, role=ADMINISTRATOR)
-        await identity.add_access_key(
+        await roles.add_role(tx, user_id=caller.user_id, project_id=None, role=ADMINISTRATOR)
+        await access_keys.add_access_key(
             tx,
             access_key=access_key,
             user_id=caller.user_id,
             project_id=caller.project_id,
-            secret_sealed=keys.seal(secret_key.encode(), context=_secret_context(access_key)),
+            secret_sealed=seal_secret(secret_key, keys=keys, access_key=access_key),
         )
     return caller, access_key, secret_key
 

@@ -25,6 +25,7 @@ from pilothouse.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ACCESS_KEY, SECRET_KEY = "A1B2C3D4E5F6G7H8I9J0", "s" * 40
+TOKEN, TOKENS_PROJECT = "a-good-token", "project-of-the-token"
 MIB = 1024 * 1024
 
 
@@ -55,6 +56,17 @@ class Directory:
         if self.problem is not None:
             raise self.problem
         return InProject(project_id or known.default_project)
+
+    async def reject_key(self, _known: Holder) -> None:
+        self.asked.append("rejected")
+
+    async def find_token(self, token: str, project_id: str | None) -> InProject:
+        self.asked.append(f"token {project_id}")
+        if token != TOKEN:
+            raise NotAuthenticated("decrypt token fail")
+        if self.problem is not None:
+            raise self.problem
+        return InProject(TOKENS_PROJECT)
 
 
 async def show(request: Request) -> JSONResponse:
@@ -299,15 +311,20 @@ class TestCredentials:
         assert answer.json["error_msg"].startswith(PREFIX + "verify aksk signature fail, " + tail)
         assert SECRET_KEY not in answer.json["error_msg"]
 
-    async def test_a_signature_wins_over_a_token_for_now(self):
-        assert (await call(stack(), headers=[*signed(), (b"x-auth-token", b"t")])).status == 200
-
     async def test_the_project_is_asked_only_for_a_proven_key(self):
         directory = Directory()
 
         await call(stack(directory=directory), headers=signed(secret_key="w" * 40))
 
-        assert directory.asked == [ACCESS_KEY]
+        assert directory.asked == [ACCESS_KEY, "rejected"]
+
+    @pytest.mark.parametrize("headers", [signed(now=NOW - timedelta(hours=1)), [(b"authorization", b"x")]])
+    async def test_what_proves_nothing_about_the_secret_key_is_not_held_against_it(self, headers):
+        directory = Directory()
+
+        await call(stack(directory=directory), headers=headers)
+
+        assert directory.asked == []
 
     @pytest.mark.parametrize("headers", [[], signed(access_key="Z" * 20), signed(now=NOW + timedelta(hours=1))])
     async def test_a_hopeless_request_is_answered_before_its_body_is_read(self, headers):
@@ -330,6 +347,70 @@ class TestCredentials:
         times = iter([NOW + timedelta(seconds=899), NOW + timedelta(seconds=2000)])
 
         assert (await call(stack(clock=lambda: next(times)), headers=signed())).status == 200
+
+
+class TestTokens:
+    async def test_a_token_gives_its_own_project(self):
+        answer = await call(stack(), headers=[(b"x-auth-token", TOKEN.encode())])
+
+        assert (answer.status, answer.json["project"]) == (200, TOKENS_PROJECT)
+
+    @pytest.mark.parametrize(
+        "authorization", [b"x", b"", b"\xff", b"SDK-HMAC-SHA256 Access=a, SignedHeaders=b, Signature=0"]
+    )
+    async def test_whatever_stands_in_authorization_beside_it(self, authorization):
+        headers = [(b"x-auth-token", TOKEN.encode()), (b"authorization", authorization)]
+
+        assert (await call(stack(), headers=headers)).json["project"] == TOKENS_PROJECT
+
+    async def test_it_counts_before_a_good_signature(self):
+        directory = Directory()
+
+        answer = await call(stack(directory=directory), headers=[*signed(), (b"x-auth-token", TOKEN.encode())])
+
+        assert (answer.json["project"], directory.asked) == (TOKENS_PROJECT, ["token None"])
+
+    async def test_a_bad_one_is_refused_beside_a_good_signature(self):
+        answer = await call(stack(), headers=[*signed(), (b"x-auth-token", b"bad")])
+
+        assert_refused(answer, 401, "APIGW.0301", PREFIX + "decrypt token fail")
+
+    async def test_an_empty_one_is_none(self):
+        assert (await call(stack(), headers=[*signed(), (b"x-auth-token", b" ")])).json["project"] == "own-project"
+        answer = await call(stack(), headers=[(b"x-auth-token", b"")])
+        assert_refused(answer, 401, "APIGW.0301", PREFIX + "x-auth-token not found")
+
+    async def test_two_of_them(self):
+        answer = await call(stack(), headers=[(b"x-auth-token", TOKEN.encode())] * 2)
+
+        assert_refused(
+            answer, 401, "APIGW.0301", PREFIX + "decrypt token fail, X-Auth-Token is given 2 times; send it once"
+        )
+
+    async def test_a_bad_one_is_answered_before_the_body_is_read(self):
+        answer = await call(stack(), method="POST", headers=[(b"x-auth-token", b"bad")], body=b"never wanted")
+
+        assert (answer.status, answer.received) == (401, 0)
+
+    async def test_the_body_may_be_as_large_as_with_a_signature_and_arrives_whole(self):
+        body = b"x" * (3 * MIB)
+        headers = [(b"x-auth-token", TOKEN.encode()), (b"content-length", str(len(body)).encode())]
+
+        answer = await call(stack(), method="POST", headers=headers, parts=[body[:MIB], body[MIB:]])
+
+        assert (answer.json["size"], answer.json["digest"]) == (len(body), body_digest(body))
+        over = [(b"x-auth-token", TOKEN.encode()), (b"content-length", str(12 * MIB + 1).encode())]
+        assert (await call(stack(), method="POST", headers=over)).status == 413
+
+    async def test_the_project_that_the_request_names_is_handed_on(self):
+        directory = Directory(NotFound("not the project of the token"))
+
+        answer = await call(
+            stack(directory=directory), headers=[(b"x-auth-token", TOKEN.encode()), (b"x-project-id", b"another")]
+        )
+
+        assert directory.asked == ["token another"]
+        assert_refused(answer, 403, "APIGW.0310", "The project is unavailable: not the project of the token")
 
 
 class TestPublicRoutes:

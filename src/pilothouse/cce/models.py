@@ -18,6 +18,7 @@ def _null_is_absent(default: Any) -> BeforeValidator:
 
 
 Text = Annotated[StrictStr, _null_is_absent("")]
+OptionalText = StrictStr | None
 Flag = Annotated[StrictBool, _null_is_absent(False)]
 Number = Annotated[StrictInt, _null_is_absent(0)]
 

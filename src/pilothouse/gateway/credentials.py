@@ -7,7 +7,8 @@ read, and the signature is verified over all of it.
 Source: CCE API reference, "Calling APIs: Authentication"; API Request Signing Guide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
@@ -62,7 +63,8 @@ class Authenticator(Protocol[K]):
     async def find_key(self, access_key: str, project_id: str | None, /) -> K | None:
         """The holder of an enabled access key, else None; with what it may do in that project, or in its own one.
 
-        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found.
+        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found. Raises
+        NotAuthenticated for a key that is not to be tried now.
         """
         ...
 
@@ -70,6 +72,17 @@ class Authenticator(Protocol[K]):
         """The caller in the project that the key was found with.
 
         Raises NotFound or Forbidden if the key may not use the project. It is asked only about proven keys.
+        """
+        ...
+
+    async def reject_key(self, known: K, /) -> None:
+        """Learns that a request came whose signature is not this key's."""
+        ...
+
+    async def find_token(self, token: str, project_id: str | None, /) -> Caller:
+        """The caller that a living token stands for, which must agree with the project that the request names.
+
+        Raises NotAuthenticated, or NotFound or Forbidden if it may not use that project.
         """
         ...
 
@@ -83,8 +96,18 @@ class _Claim(Generic[K]):
     made_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A token proves itself: nothing about the body is left to verify."""
+
+    caller: Caller
+
+
 class Credentials(Generic[K]):
-    """Lets through what is public and what is signed; the rest is answered here.
+    """Lets through what is public, what carries a token and what is signed; the rest is answered here.
+
+    A token counts before a signature: the vendor's SDKs, made to send one, sign the request too or leave any text
+    in ``Authorization``. A token that is no good is refused even beside a good signature.
 
     For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
     hash of the signature's scheme, else SHA-256) and ``body_size``, and ``receive`` gives the body again. A public
@@ -135,24 +158,25 @@ class Credentials(Generic[K]):
             if body is not None:
                 body.close()
 
-    async def _claim(self, scope: Scope) -> _Claim[K]:
+    async def _claim(self, scope: Scope) -> _Claim[K] | _Proven:
         """The header-only half of the check."""
         now = self._clock()
-        try:
+        with _refusals():
+            token = _token(scope)
+            if token is not None:
+                return _Proven(await self._authenticator.find_token(token, _project_id(scope)))
             signature = _signature(scope)
             check_headers(scope["headers"], signature, now=now, skew_seconds=self._settings.clock_skew_seconds)
-        except NotAuthenticated as error:
-            raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
-        known = await self._authenticator.find_key(signature.access_key, _project_id(scope))
+            known = await self._authenticator.find_key(signature.access_key, _project_id(scope))
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now)
 
-    async def _read(self, scope: Scope, receive: Receive, claim: _Claim[K] | None) -> Body:
+    async def _read(self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None) -> Body:
         settings = self._settings
         limit = settings.body_bytes if claim is not None else min(settings.memory_body_bytes, settings.body_bytes)
         check_length(scope, limit=limit)
-        scheme = SCHEMES[claim.signature.scheme] if claim is not None else HMAC_SHA256
+        scheme = SCHEMES[claim.signature.scheme] if isinstance(claim, _Claim) else HMAC_SHA256
         body = await read_body(
             receive, limit=limit, memory_bytes=settings.memory_body_bytes, new_digest=scheme.new_digest
         )
@@ -160,8 +184,10 @@ class Credentials(Generic[K]):
         scope["state"]["body_size"] = body.size
         return body
 
-    async def _prove(self, scope: Scope, claim: _Claim[K], body: Body) -> Caller:
+    async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
         """The other half: the signature over everything, then the project."""
+        if isinstance(claim, _Proven):
+            return claim.caller
         request = SignedRequest(
             method=scope["method"],
             raw_path=_raw_path(scope),
@@ -170,23 +196,34 @@ class Credentials(Generic[K]):
             body_digest=body.digest,
             body_empty=body.size == 0,
         )
-        try:
-            verify(
-                request,
-                claim.signature,
-                secret_key=claim.known.secret_key,
-                # The time at which the headers came: a slow upload does not make its own signature stale.
-                now=claim.made_at,
-                skew_seconds=self._settings.clock_skew_seconds,
-            )
+        with _refusals():
+            try:
+                verify(
+                    request,
+                    claim.signature,
+                    secret_key=claim.known.secret_key,
+                    # The time at which the headers came: a slow upload does not make its own signature stale.
+                    now=claim.made_at,
+                    skew_seconds=self._settings.clock_skew_seconds,
+                )
+            except NotAuthenticated:
+                await self._authenticator.reject_key(claim.known)
+                raise
             return await self._authenticator.select_project(claim.known, _project_id(scope))
-        except NotAuthenticated as error:
-            raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
-        except (Forbidden, NotFound) as error:
-            raise GatewayError(errors.PROJECT_UNAVAILABLE, str(error)) from None
-        except Busy as error:
-            retry = {"Retry-After": str(error.retry_after_seconds)}
-            raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Gives what the authenticator and the signature's rules raise the gateway's form."""
+    try:
+        yield
+    except NotAuthenticated as error:
+        raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
+    except (Forbidden, NotFound) as error:
+        raise GatewayError(errors.PROJECT_UNAVAILABLE, str(error)) from None
+    except Busy as error:
+        retry = {"Retry-After": str(error.retry_after_seconds)}
+        raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None
 
 
 def check_head(scope: Scope) -> None:
@@ -204,20 +241,20 @@ def check_head(scope: Scope) -> None:
         raise GatewayError(errors.HEADERS_TOO_LARGE, f"all together are over {_ALL_HEADERS} bytes")
 
 
+def _token(scope: Scope) -> str | None:
+    given = _values(scope, b"x-auth-token")
+    if len(given) > 1:
+        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token is given {len(given)} times; send it once")
+    return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
+
+
 def _signature(scope: Scope) -> Signature:
     given = _values(scope, b"authorization")
-    has_token = bool(_values(scope, b"x-auth-token"))
     if not given:
-        raise NotAuthenticated("decrypt token fail" if has_token else "x-auth-token not found")
+        raise NotAuthenticated("x-auth-token not found")
     if len(given) > 1:
         raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
-    try:
-        return parse_authorization(given[0])
-    except NotAuthenticated:
-        # A preset Authorization of any text is how the vendor's SDKs are made to send a token instead of signing.
-        if has_token:
-            raise NotAuthenticated("decrypt token fail") from None
-        raise
+    return parse_authorization(given[0])
 
 
 def _project_id(scope: Scope) -> str | None:

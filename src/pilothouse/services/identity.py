@@ -1,12 +1,12 @@
-"""Who calls: domains, projects, users, access keys."""
+"""Who calls, and what the first start makes so that somebody can."""
 
 import uuid
 from dataclasses import dataclass, field
 
 from pilothouse.auth import passwords, policy
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Forbidden, NotFound
-from pilothouse.store import identity as store
+from pilothouse.errors import Forbidden
+from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
 
 
@@ -14,7 +14,8 @@ from pilothouse.store.database import Database
 class Caller:
     """Who made a request, for which project, and with which roles there.
 
-    ``account_roles`` is the part of ``roles`` that counts in the whole account: only they reach users and projects.
+    ``project_id`` is empty for a token that is bound to no project. ``account_roles`` is the part of ``roles`` that
+    counts in the whole account: only they reach users and projects.
     """
 
     user_id: str
@@ -27,6 +28,10 @@ class Caller:
 
     def require(self, action: str) -> None:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
+        if not self.project_id:
+            raise Forbidden(
+                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project"
+            )
         if not policy.allows(self.roles, action):
             raise self._forbidden(action, self.roles, "in this project")
 
@@ -35,27 +40,12 @@ class Caller:
         if not policy.allows(self.account_roles, action):
             raise self._forbidden(action, self.account_roles, "in the whole account")
 
-    def _forbidden(self, action: str, roles: frozenset[str], where: str) -> Forbidden:
-        held = ", ".join(sorted(roles)) or "none"
+    def _forbidden(self, action: str, held: frozenset[str], where: str) -> Forbidden:
         return Forbidden(
-            f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} (its roles: {held}); "
-            "an administrator of the account can give it a role that has it"
+            f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
+            f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can give it a role "
+            "that has it"
         )
-
-
-@dataclass(frozen=True)
-class KeyHolder:
-    """An enabled access key with its secret in the clear; keep it for the length of one request."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    user_id: str
-    user_name: str
-    domain_id: str
-    domain_name: str
-    project_id: str | None
-    roles: frozenset[str]
-    account_roles: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -72,51 +62,11 @@ class FirstCredentials:
 
 
 class Identity:
-    """Finds and makes identities."""
+    """Makes the first identities of an installation."""
 
     def __init__(self, database: Database, keys: MasterKeys) -> None:
         self._database = database
         self._keys = keys
-
-    async def find_key(self, access_key: str, project_id: str | None) -> KeyHolder | None:
-        """The holder of an enabled access key, else None; in the project that the request names, or the key's own."""
-        async with self._database.statements() as tx:
-            row = await store.find_access_key(tx, access_key, project_id=project_id)
-        if row is None:
-            return None
-        secret = self._keys.unseal(row.secret_sealed, context=_secret_context(row.id)).decode()
-        return KeyHolder(
-            access_key=row.id,
-            secret_key=secret,
-            user_id=row.user_id,
-            user_name=row.user_name,
-            domain_id=row.domain_id,
-            domain_name=row.domain_name,
-            project_id=row.project_id,
-            roles=frozenset(row.roles),
-            account_roles=frozenset(row.account_roles),
-        )
-
-    async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
-        """The caller in the project that the key was found with; NotFound if the account has no such project."""
-        if holder.project_id is None and project_id is None:
-            raise NotFound(f"the project of access key {holder.access_key} is disabled; name another in X-Project-Id")
-        if holder.project_id is None:
-            raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project of this account")
-        return Caller(
-            user_id=holder.user_id,
-            user_name=holder.user_name,
-            domain_id=holder.domain_id,
-            domain_name=holder.domain_name,
-            project_id=holder.project_id,
-            roles=holder.roles,
-            account_roles=holder.account_roles,
-        )
-
-    async def list_projects(self, caller: Caller, *, name: str | None = None) -> list[store.ProjectRow]:
-        """The projects of the caller's domain, optionally only the one of that name."""
-        async with self._database.statements() as tx:
-            return await store.list_projects(tx, domain_id=caller.domain_id, name=name)
 
     async def create_first(self, *, region: str) -> FirstCredentials | None:
         """Makes domain, project (named after the region), user and access key in an empty database, else None."""
@@ -131,33 +81,43 @@ class Identity:
         )
         domain_id, user_id = uuid.uuid4().hex, uuid.uuid4().hex
         async with self._database.transaction() as tx:
-            if await store.any_domain(tx) is not None:
+            if await projects.any_domain(tx) is not None:
                 return None
-            await store.add_domain(tx, domain_id=domain_id, name=first.domain_name)
-            await store.add_project(
+            await projects.add_domain(tx, domain_id=domain_id, name=first.domain_name)
+            await projects.add_project(
                 tx,
                 project_id=first.project_id,
                 domain_id=domain_id,
                 name=first.project_name,
                 description="made at first start",
             )
-            await store.add_user(
+            await users.add_user(
                 tx,
                 user_id=user_id,
                 domain_id=domain_id,
                 name=first.user_name,
                 password_hash=passwords.hash_password(first.password),
             )
-            await store.add_role(tx, user_id=user_id, project_id=None, role=policy.ADMINISTRATOR)
-            await store.add_access_key(
+            await roles.add_role(tx, user_id=user_id, project_id=None, role=policy.ADMINISTRATOR)
+            await access_keys.add_access_key(
                 tx,
                 access_key=first.access_key,
                 user_id=user_id,
                 project_id=first.project_id,
-                secret_sealed=self._keys.seal(first.secret_key.encode(), context=_secret_context(first.access_key)),
+                secret_sealed=seal_secret(first.secret_key, keys=self._keys, access_key=first.access_key),
             )
         return first
 
 
-def _secret_context(access_key: str) -> str:
+def seal_secret(secret_key: str, *, keys: MasterKeys, access_key: str) -> bytes:
+    """The secret as the database holds it; it opens for this access key only."""
+    return keys.seal(secret_key.encode(), context=_context(access_key))
+
+
+def open_secret(sealed: bytes, *, keys: MasterKeys, access_key: str) -> str:
+    """The secret of the access key; raises SealBroken for another key's or a damaged one."""
+    return keys.unseal(sealed, context=_context(access_key)).decode()
+
+
+def _context(access_key: str) -> str:
     return f"access-key:{access_key}"

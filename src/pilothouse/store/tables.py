@@ -38,6 +38,20 @@ def _created() -> Column[datetime]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
 
 
+def _failures() -> Column[int]:
+    return Column(
+        "failures",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="proofs that failed since the last one that did not",
+    )
+
+
+def _locked_until() -> Column[datetime]:
+    return Column("locked_until", DateTime(timezone=True), nullable=True)
+
+
 domains = Table(
     "domains",
     metadata,
@@ -66,6 +80,15 @@ users = Table(
     Column("name", Text, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column(
+        "generation",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="raised when password, keys, roles or state change; older tokens are dead",
+    ),
+    _failures(),
+    _locked_until(),
     _created(),
     UniqueConstraint("domain_id", "name"),
 )
@@ -74,10 +97,12 @@ access_keys = Table(
     "access_keys",
     metadata,
     Column("id", Text, primary_key=True, comment="20 characters [A-Z0-9]: what clients call AK"),
-    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False, comment="used when X-Project-Id is absent"),
     Column("secret_sealed", LargeBinary, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    _failures(),
+    _locked_until(),
     _created(),
 )
 
@@ -109,6 +134,18 @@ Index(
     role_assignments.c.role,
     unique=True,
     postgresql_where=role_assignments.c.project_id.is_(None),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("digest", Text, primary_key=True, comment="lower-case hex SHA-256 of the token"),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("generation", Integer, nullable=False, comment="of the user when its password was checked"),
+    Column("scope", Text, nullable=False, comment="project, domain or none"),
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    Column("issued_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
 )
 
 clusters = Table(
@@ -163,7 +200,7 @@ operations = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
-    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("user_id", Text, nullable=False, comment="no foreign key: the record outlives the user"),
     Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
     Column("namespace", Text, nullable=False),
     Column("release_name", Text, nullable=False),

@@ -1,0 +1,115 @@
+"""Where passwords are hashed: few at a time, beside the event loop, and in turn.
+
+A hash costs 12 MiB and tens of milliseconds, and strangers may ask for one. The user is looked up when its turn
+has come, so that guesses sent all at once do not pass the lock between them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from pilothouse.auth import passwords
+from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import users
+from pilothouse.store.database import Database
+from pilothouse.store.users import LoginRow
+
+log = structlog.get_logger(__name__)
+
+_SHORTEST = 8
+
+
+@dataclass(frozen=True)
+class Login:
+    """A claim to be a user: of that id, or of that name in the domain of that id or name."""
+
+    password: str = field(repr=False)
+    user_id: str | None = None
+    name: str | None = None
+    domain_id: str | None = None
+    domain_name: str | None = None
+
+
+class Passwords:
+    """Makes and proves passwords."""
+
+    def __init__(self, database: Database, settings: IdentitySettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._turns = asyncio.Semaphore(settings.password_checks)
+        # Whoever names no user costs what a wrong password costs, so that names cannot be told by the clock.
+        self._nobodys_hash = passwords.hash_password(passwords.generate_password())
+
+    async def prove(self, login: Login) -> LoginRow:
+        """The enabled user whose password this is; raises NotAuthenticated, in one form of words, or Busy."""
+        async with self._turn():
+            async with self._database.statements() as tx:
+                user = await users.find_login(
+                    tx,
+                    user_id=login.user_id,
+                    name=login.name,
+                    domain_id=login.domain_id,
+                    domain_name=login.domain_name,
+                )
+            known = user.password_hash if user is not None else self._nobodys_hash
+            right = await asyncio.to_thread(passwords.verify_password, login.password, known)
+            if user is None or not user.enabled or user.locked:
+                raise self._refusal()
+            if not right:
+                await self._count(user)
+                raise self._refusal()
+            await self._settle(user, login.password)
+        return user
+
+    async def hash(self, password: str, *, user_name: str) -> str:
+        """The hash of a new password; raises InvalidRequest if it is too weak, or Busy."""
+        if len(password) < _SHORTEST or password.lower() == user_name.lower():
+            raise InvalidRequest(f"password: at least {_SHORTEST} characters, and not the user's name")
+        async with self._turn():
+            return await asyncio.to_thread(passwords.hash_password, password)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.password_queue_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Busy("too many log-ins at once; try again in a moment") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _count(self, user: LoginRow) -> None:
+        if not self._settings.lock_after:
+            return
+        async with self._database.statements() as tx:
+            locked = await users.count_failure(
+                tx, user.id, most=self._settings.lock_after, lock_seconds=self._settings.lock_seconds
+            )
+        if locked:
+            log.warning("user_locked", user_id=user.id, seconds=self._settings.lock_seconds)
+
+    async def _settle(self, user: LoginRow, password: str) -> None:
+        """What a right password leaves behind: no failures, and a hash of today's strength."""
+        if user.failures:
+            async with self._database.statements() as tx:
+                await users.forget_failures(tx, user.id)
+        if passwords.needs_rehash(user.password_hash):
+            anew = await asyncio.to_thread(passwords.hash_password, password)
+            async with self._database.statements() as tx:
+                await users.replace_hash(tx, user.id, old=user.password_hash, new=anew)
+
+    def _refusal(self) -> NotAuthenticated:
+        text = "The username or password is wrong."
+        if self._settings.lock_after:
+            # The same for everybody: whether there is such a user, and whether it is locked, is nobody's business.
+            text += (
+                f" More than {self._settings.lock_after} wrong passwords in a row lock a user for "
+                f"{self._settings.lock_seconds:.0f} s."
+            )
+        return NotAuthenticated(text)

@@ -1,0 +1,118 @@
+"""Tokens: issued for a password, shown to whom they belong, revoked, and dead when what they stand on changes."""
+
+from dataclasses import dataclass, field
+
+from pilothouse.auth.tokens import new_token, token_digest
+from pilothouse.errors import Forbidden, NotAuthenticated, NotFound
+from pilothouse.services.authentication import check_alive
+from pilothouse.services.identity import Caller
+from pilothouse.services.passwords import Login, Passwords
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import audit, projects, roles, tokens
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.tokens import TokenRow
+from pilothouse.store.users import LoginRow
+
+#: So long an expired token is still told apart from one that never was.
+_REMEMBERED_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a token is wanted for: a project by id or name, else the domain, else nothing in particular."""
+
+    project_id: str | None = None
+    project_name: str | None = None
+    domain_id: str | None = None
+    domain_name: str | None = None
+    domain: bool = False
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A new token; its text exists only here."""
+
+    text: str = field(repr=False)
+    row: TokenRow
+
+
+class Tokens:
+    """Issues, shows and revokes tokens."""
+
+    def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._settings = settings
+
+    async def issue(self, login: Login, scope: Scope, *, request_id: str) -> IssuedToken:
+        """A token for the user whose password this is; what has expired long ago is swept out on the way.
+
+        Raises NotAuthenticated, Busy, NotFound (project or domain) or Forbidden (no role in the project).
+        """
+        user = await self._passwords.prove(login)
+        text = new_token()
+        digest = token_digest(text) or ""
+        async with self._database.transaction() as tx:
+            kind, project_id = await _resolve(tx, user, scope)
+            await tokens.sweep(tx, expired_seconds_ago=_REMEMBERED_SECONDS)
+            await tokens.add_token(
+                tx,
+                digest=digest,
+                user_id=user.id,
+                generation=user.generation,
+                scope=kind,
+                project_id=project_id,
+                life_seconds=self._settings.token_seconds,
+            )
+            await audit.record(
+                tx,
+                project_id=project_id or "",
+                user_id=user.id,
+                action="iam:tokens:create",
+                target=user.id,
+                request_id=request_id,
+            )
+            row = await tokens.read_token(tx, digest)
+        return IssuedToken(text, row)
+
+    async def show(self, caller: Caller, token: str) -> TokenRow:
+        """A living token of the caller's own, or of its account for an administrator; NotFound or Forbidden."""
+        digest = token_digest(token)
+        async with self._database.statements() as tx:
+            row = await tokens.find_token(tx, digest) if digest is not None else None
+        if row is None or row.domain_id != caller.domain_id:
+            raise NotFound("Could not find token: it is unknown, revoked, or of another account")
+        try:
+            check_alive(row)
+        except NotAuthenticated as error:
+            raise NotFound(f"Could not find token: {error}") from error
+        if row.user_id != caller.user_id:
+            caller.require_in_account("iam:tokens:get")
+        return row
+
+    async def revoke(self, caller: Caller, token: str, *, request_id: str) -> None:
+        """Ends a token that the caller may see."""
+        row = await self.show(caller, token)
+        async with self._database.transaction() as tx:
+            await tokens.remove_token(tx, row.digest)
+            await audit.record_by(tx, caller, "iam:tokens:delete", target=row.user_id, request_id=request_id)
+
+
+async def _resolve(tx: Transaction, user: LoginRow, scope: Scope) -> tuple[str, str | None]:
+    """The kind of scope, and the project's id."""
+    if scope.domain_id not in {None, user.domain_id} or scope.domain_name not in {None, user.domain_name}:
+        raise NotFound(f"scope: the domain {scope.domain_name or scope.domain_id!r} is not the user's")
+    if scope.project_id is None and scope.project_name is None:
+        return ("domain" if scope.domain else "none"), None
+    project = await projects.find_project(
+        tx, domain_id=user.domain_id, project_id=scope.project_id, name=scope.project_name
+    )
+    if project is None or not project.enabled:
+        named = scope.project_name if scope.project_id is None else scope.project_id
+        raise NotFound(f"scope.project: {named!r} is not an enabled project of the user's account")
+    if not await roles.has_role(tx, user.id, project_id=project.id):
+        raise Forbidden(
+            f"scope.project: user {user.name!r} has no role in project {project.name!r}; an administrator of the "
+            "account can give it one"
+        )
+    return "project", project.id

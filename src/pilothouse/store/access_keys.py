@@ -1,0 +1,144 @@
+"""Queries about access keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+
+from pilothouse.store import lockout
+from pilothouse.store.database import Transaction
+from pilothouse.store.roles import held_roles
+from pilothouse.store.tables import access_keys, domains, projects, users
+
+
+@dataclass(frozen=True)
+class ProvingKeyRow:
+    """One access key with the user it stands for and that user's roles; the secret is sealed.
+
+    ``project_id`` is None if the user's account has no such project, or has disabled it. ``roles`` counts in that
+    project, ``account_roles`` is the part of it that counts everywhere.
+    """
+
+    id: str
+    secret_sealed: bytes
+    failures: int
+    locked: bool
+    user_id: str
+    user_name: str
+    domain_id: str
+    domain_name: str
+    project_id: str | None
+    roles: list[str]
+    account_roles: list[str]
+
+
+@dataclass(frozen=True)
+class AccessKeyRow:
+    """One access key as it is shown; its secret never is."""
+
+    id: str
+    user_id: str
+    project_id: str
+    enabled: bool
+    locked_until: datetime | None
+    created_at: datetime
+
+
+_FIND_PROVING = (
+    select(
+        access_keys.c.id,
+        access_keys.c.secret_sealed,
+        access_keys.c.failures,
+        lockout.is_locked(access_keys).label("locked"),
+        users.c.id.label("user_id"),
+        users.c.name.label("user_name"),
+        domains.c.id.label("domain_id"),
+        domains.c.name.label("domain_name"),
+        projects.c.id.label("project_id"),
+        held_roles(here=True).label("roles"),
+        held_roles(here=False).label("account_roles"),
+    )
+    .join(users, users.c.id == access_keys.c.user_id)
+    .join(domains, domains.c.id == users.c.domain_id)
+    .outerjoin(
+        projects,
+        (projects.c.id == func.coalesce(bindparam("named_project", type_=Text), access_keys.c.project_id))
+        & (projects.c.domain_id == users.c.domain_id)
+        & projects.c.enabled,
+    )
+    .where(access_keys.c.id == bindparam("access_key"), access_keys.c.enabled, users.c.enabled)
+)
+_SHOWN = select(
+    access_keys.c.id,
+    access_keys.c.user_id,
+    access_keys.c.project_id,
+    access_keys.c.enabled,
+    access_keys.c.locked_until,
+    access_keys.c.created_at,
+)
+
+
+async def find_proving(tx: Transaction, access_key: str, *, project_id: str | None) -> ProvingKeyRow | None:
+    """The key if it and its user are enabled, else None; in that project, or (None) in the key's own."""
+    parameters = {"access_key": access_key, "named_project": project_id}
+    row = (await tx.execute(_FIND_PROVING, parameters)).mappings().one_or_none()
+    return ProvingKeyRow(**row) if row else None
+
+
+async def find_access_key(tx: Transaction, access_key: str, *, domain_id: str) -> AccessKeyRow | None:
+    """The key if a user of that domain has it, enabled or not."""
+    query = _SHOWN.join(users, users.c.id == access_keys.c.user_id).where(
+        access_keys.c.id == access_key, users.c.domain_id == domain_id
+    )
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return _shown(row) if row else None
+
+
+async def list_access_keys(tx: Transaction, user_id: str) -> list[AccessKeyRow]:
+    """The user's keys, oldest first."""
+    query = _SHOWN.where(access_keys.c.user_id == user_id).order_by(access_keys.c.created_at, access_keys.c.id)
+    return [_shown(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def add_access_key(
+    tx: Transaction, *, access_key: str, user_id: str, project_id: str, secret_sealed: bytes
+) -> AccessKeyRow:
+    """Inserts an access key; its secret comes sealed."""
+    statement = (
+        insert(access_keys)
+        .values(id=access_key, user_id=user_id, project_id=project_id, secret_sealed=secret_sealed)
+        .returning(*_SHOWN.selected_columns)
+    )
+    return _shown((await tx.execute(statement)).mappings().one())
+
+
+async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> AccessKeyRow:
+    """Enables or disables the key; either way its failures are forgotten and a lock is lifted."""
+    statement = (
+        update(access_keys)
+        .where(access_keys.c.id == access_key)
+        .values(enabled=enabled, failures=0, locked_until=None)
+        .returning(*_SHOWN.selected_columns)
+    )
+    return _shown((await tx.execute(statement)).mappings().one())
+
+
+async def remove_access_key(tx: Transaction, access_key: str) -> bool:
+    """Deletes the key; False if there is none."""
+    return (await tx.execute(delete(access_keys).where(access_keys.c.id == access_key))).rowcount == 1
+
+
+async def count_failure(tx: Transaction, access_key: str, *, most: int, lock_seconds: float) -> bool:
+    """Counts a wrong signature; True if the key is locked now."""
+    return await lockout.count_failure(tx, access_keys, access_key, most=most, lock_seconds=lock_seconds)
+
+
+async def forget_failures(tx: Transaction, access_key: str) -> None:
+    """The key was proven: its count starts anew."""
+    await lockout.forget_failures(tx, access_keys, access_key)
+
+
+def _shown(row: Mapping[Any, Any]) -> AccessKeyRow:
+    return AccessKeyRow(**row)

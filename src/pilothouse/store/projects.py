@@ -1,0 +1,101 @@
+"""Queries about domains (the vendor also says accounts) and their projects."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, insert, or_, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import domains, projects, role_assignments, tokens
+
+
+@dataclass(frozen=True)
+class ProjectRow:
+    """One project and the domain it belongs to."""
+
+    id: str
+    name: str
+    description: str
+    domain_id: str
+    domain_name: str
+    enabled: bool
+
+
+_SHOWN = select(
+    projects.c.id,
+    projects.c.name,
+    projects.c.description,
+    projects.c.domain_id,
+    domains.c.name.label("domain_name"),
+    projects.c.enabled,
+).join(domains, domains.c.id == projects.c.domain_id)
+
+
+async def find_project(
+    tx: Transaction, *, domain_id: str, project_id: str | None = None, name: str | None = None
+) -> ProjectRow | None:
+    """The domain's project of that id, or of that name."""
+    query = _SHOWN.where(projects.c.domain_id == domain_id)
+    query = query.where(projects.c.id == project_id) if project_id is not None else query.where(projects.c.name == name)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return ProjectRow(**row) if row else None
+
+
+async def list_projects(
+    tx: Transaction,
+    *,
+    domain_id: str,
+    name: str | None = None,
+    enabled: bool | None = None,
+    for_user: str | None = None,
+    offset: int = 0,
+    limit: int | None = None,
+) -> list[ProjectRow]:
+    """The domain's projects by name, optionally only those in which a user has a role."""
+    query = _SHOWN.where(projects.c.domain_id == domain_id).order_by(projects.c.name).offset(offset).limit(limit)
+    if name is not None:
+        query = query.where(projects.c.name == name)
+    if enabled is not None:
+        query = query.where(projects.c.enabled == enabled)
+    if for_user is not None:
+        counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
+        query = query.where(exists().where(role_assignments.c.user_id == for_user, counts))
+    return [ProjectRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name: str, description: str) -> bool:
+    """Inserts a project; False when the domain has one of that name."""
+    statement = (
+        postgresql.insert(projects)
+        .values(id=project_id, domain_id=domain_id, name=name, description=description)
+        .on_conflict_do_nothing(index_elements=[projects.c.domain_id, projects.c.name])
+        .returning(projects.c.id)
+    )
+    return (await tx.execute(statement)).scalar_one_or_none() is not None
+
+
+async def set_enabled(tx: Transaction, project_id: str, *, enabled: bool) -> None:
+    """Enables or disables the project; either way the tokens for it are gone."""
+    await tx.execute(update(projects).where(projects.c.id == project_id).values(enabled=enabled))
+    await tx.execute(delete(tokens).where(tokens.c.project_id == project_id))
+
+
+async def remove_project(tx: Transaction, project_id: str) -> bool:
+    """Deletes the project with the roles in it; False if something else still belongs to it."""
+    try:
+        async with tx.begin_nested():
+            await tx.execute(delete(projects).where(projects.c.id == project_id))
+    except IntegrityError:
+        return False
+    return True
+
+
+async def any_domain(tx: Transaction) -> str | None:
+    """The id of some domain, or None in a database that was never set up."""
+    return (await tx.execute(select(domains.c.id).limit(1))).scalar_one_or_none()
+
+
+async def add_domain(tx: Transaction, *, domain_id: str, name: str) -> None:
+    """Inserts a domain."""
+    await tx.execute(insert(domains).values(id=domain_id, name=name))

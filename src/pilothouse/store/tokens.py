@@ -1,0 +1,120 @@
+"""Queries about tokens; they are found by the hash of their text, which is kept nowhere."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.roles import held_roles
+from pilothouse.store.tables import domains, projects, tokens, users
+
+_SWEPT_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One token with its user and that user's roles of this moment.
+
+    ``alive`` is False when the user or project is disabled, or password, keys or roles changed since it was issued;
+    ``expired`` is by the database's clock. ``project_id`` and ``project_name`` are there if ``scope`` is "project".
+    """
+
+    digest: str
+    scope: str
+    issued_at: datetime
+    expires_at: datetime
+    expired: bool
+    alive: bool
+    user_id: str
+    user_name: str
+    domain_id: str
+    domain_name: str
+    project_id: str | None
+    project_name: str | None
+    roles: list[str]
+    account_roles: list[str]
+
+
+_FIND = (
+    select(
+        tokens.c.digest,
+        tokens.c.scope,
+        tokens.c.issued_at,
+        tokens.c.expires_at,
+        (tokens.c.expires_at <= func.clock_timestamp()).label("expired"),
+        and_(
+            users.c.enabled,
+            tokens.c.generation == users.c.generation,
+            or_(tokens.c.project_id.is_(None), projects.c.enabled),
+        ).label("alive"),
+        users.c.id.label("user_id"),
+        users.c.name.label("user_name"),
+        domains.c.id.label("domain_id"),
+        domains.c.name.label("domain_name"),
+        tokens.c.project_id,
+        projects.c.name.label("project_name"),
+        held_roles(here=True).label("roles"),
+        held_roles(here=False).label("account_roles"),
+    )
+    .join(users, users.c.id == tokens.c.user_id)
+    .join(domains, domains.c.id == users.c.domain_id)
+    .outerjoin(projects, projects.c.id == tokens.c.project_id)
+    .where(tokens.c.digest == bindparam("of_token"))
+)
+
+
+async def find_token(tx: Transaction, digest: str) -> TokenRow | None:
+    """The token of that hash, dead or alive."""
+    row = (await tx.execute(_FIND, {"of_token": digest})).mappings().one_or_none()
+    return TokenRow(**row) if row else None
+
+
+async def read_token(tx: Transaction, digest: str) -> TokenRow:
+    """The token of that hash, which the same transaction has added."""
+    return TokenRow(**(await tx.execute(_FIND, {"of_token": digest})).mappings().one())
+
+
+async def add_token(
+    tx: Transaction,
+    *,
+    digest: str,
+    user_id: str,
+    generation: int,
+    scope: str,
+    project_id: str | None,
+    life_seconds: float,
+) -> None:
+    """Inserts a token that lives so long by the database's clock."""
+    now = select(func.clock_timestamp().label("now")).cte("clock")
+    statement = insert(tokens).from_select(
+        ["digest", "user_id", "generation", "scope", "project_id", "issued_at", "expires_at"],
+        select(
+            bindparam("new_digest", digest),
+            bindparam("new_user", user_id),
+            bindparam("new_generation", generation),
+            bindparam("new_scope", scope),
+            bindparam("new_project", project_id, type_=tokens.c.project_id.type),
+            now.c.now,
+            now.c.now + timedelta(seconds=life_seconds),
+        ),
+    )
+    await tx.execute(statement)
+
+
+async def remove_token(tx: Transaction, digest: str) -> bool:
+    """Deletes the token; False if there is none."""
+    return (await tx.execute(delete(tokens).where(tokens.c.digest == digest))).rowcount == 1
+
+
+async def sweep(tx: Transaction, *, expired_seconds_ago: float) -> int:
+    """Deletes tokens that expired that long ago or longer, at most 1,000 of them; gives how many."""
+    long_ago = func.clock_timestamp() - timedelta(seconds=expired_seconds_ago)
+    # Skipping locked rows: sweeps of several replicas neither wait for each other nor deadlock.
+    some = (
+        select(tokens.c.digest)
+        .where(tokens.c.expires_at < long_ago)
+        .limit(_SWEPT_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return (await tx.execute(delete(tokens).where(tokens.c.digest.in_(some)))).rowcount

@@ -1,0 +1,147 @@
+"""Queries about users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql
+
+from pilothouse.store import lockout
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import access_keys, domains, users
+
+
+@dataclass(frozen=True)
+class UserRow:
+    """One user as it is shown."""
+
+    id: str
+    domain_id: str
+    name: str
+    enabled: bool
+    locked_until: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class LoginRow:
+    """What a log-in needs to know of a user."""
+
+    id: str
+    name: str
+    domain_id: str
+    domain_name: str
+    password_hash: str
+    enabled: bool
+    generation: int
+    failures: int
+    locked: bool
+
+
+_SHOWN = select(users.c.id, users.c.domain_id, users.c.name, users.c.enabled, users.c.locked_until, users.c.created_at)
+_LOGIN = select(
+    users.c.id,
+    users.c.name,
+    users.c.domain_id,
+    domains.c.name.label("domain_name"),
+    users.c.password_hash,
+    users.c.enabled,
+    users.c.generation,
+    users.c.failures,
+    lockout.is_locked(users).label("locked"),
+).join(domains, domains.c.id == users.c.domain_id)
+
+
+async def find_login(
+    tx: Transaction,
+    *,
+    user_id: str | None = None,
+    name: str | None = None,
+    domain_id: str | None = None,
+    domain_name: str | None = None,
+) -> LoginRow | None:
+    """The user of that id, or of that name in the domain of that id or name; enabled or not."""
+    query = _LOGIN
+    for column, wanted in (
+        (users.c.id, user_id),
+        (users.c.name, name),
+        (domains.c.id, domain_id),
+        (domains.c.name, domain_name),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return LoginRow(**row) if row else None
+
+
+async def find_user(tx: Transaction, user_id: str, *, domain_id: str) -> UserRow | None:
+    """The user if it belongs to that domain."""
+    query = _SHOWN.where(users.c.id == user_id, users.c.domain_id == domain_id)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return _shown(row) if row else None
+
+
+async def list_users(tx: Transaction, *, domain_id: str) -> list[UserRow]:
+    """The domain's users by name."""
+    query = _SHOWN.where(users.c.domain_id == domain_id).order_by(users.c.name)
+    return [_shown(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, password_hash: str) -> UserRow | None:
+    """Inserts a user, or gives None when the domain has one of that name."""
+    statement = (
+        postgresql.insert(users)
+        .values(id=user_id, domain_id=domain_id, name=name, password_hash=password_hash)
+        .on_conflict_do_nothing(index_elements=[users.c.domain_id, users.c.name])
+        .returning(*_SHOWN.selected_columns)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return _shown(row) if row else None
+
+
+async def set_password(tx: Transaction, user_id: str, *, password_hash: str) -> None:
+    """Replaces the password, lifts a lock, and ends the user's tokens."""
+    await _change(tx, user_id, password_hash=password_hash, failures=0, locked_until=None)
+
+
+async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> None:
+    """Another hash of the same password, unless the password has changed meanwhile; tokens live on."""
+    where = (users.c.id == user_id, users.c.password_hash == old)
+    await tx.execute(update(users).where(*where).values(password_hash=new))
+
+
+async def set_enabled(tx: Transaction, user_id: str, *, enabled: bool) -> None:
+    """Enables or disables the user, lifts a lock, and ends the user's tokens."""
+    await _change(tx, user_id, enabled=enabled, failures=0, locked_until=None)
+
+
+async def end_tokens(tx: Transaction, user_id: str) -> None:
+    """What the user may do has changed: no token that it has counts any longer."""
+    await _change(tx, user_id)
+
+
+async def remove_user(tx: Transaction, user_id: str) -> None:
+    """Deletes the user with its access keys, roles and tokens."""
+    await tx.execute(delete(access_keys).where(access_keys.c.user_id == user_id))
+    await tx.execute(delete(users).where(users.c.id == user_id))
+
+
+async def count_failure(tx: Transaction, user_id: str, *, most: int, lock_seconds: float) -> bool:
+    """Counts a wrong password; True if the user is locked now."""
+    return await lockout.count_failure(tx, users, user_id, most=most, lock_seconds=lock_seconds)
+
+
+async def forget_failures(tx: Transaction, user_id: str) -> None:
+    """The right password came: the count starts anew."""
+    await lockout.forget_failures(tx, users, user_id)
+
+
+async def _change(tx: Transaction, user_id: str, **values: object) -> None:
+    statement = update(users).where(users.c.id == user_id)
+    await tx.execute(statement.values(generation=users.c.generation + 1, **values))
+
+
+def _shown(row: Mapping[Any, Any]) -> UserRow:
+    return UserRow(**row)
