@@ -71,7 +71,7 @@ class Parts:
 def build_parts(settings: Settings, *, database_url: str, engine_children: int) -> Parts:
     """Builds the parts; nothing is started or connected yet."""
     database = Database(database_url)
-    keys = MasterKeys.load_or_create(settings.data_dir / "master.key")
+    keys = MasterKeys.load_or_create(settings.master_key)
     clients = ClusterClients(settings.cluster)
     engine_settings = settings.engine.model_copy(update={"children": engine_children})
     return Parts(

@@ -160,3 +160,8 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
+
+    @property
+    def master_key(self) -> Path:
+        """The file of the master keys."""
+        return self.data_dir / "master.key"

@@ -1,7 +1,9 @@
 """A PostgreSQL of our own for tests below the API, with the schema in place."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 
 from pilothouse.settings import PostgresSettings
@@ -28,5 +30,28 @@ def database_url() -> Iterator[str]:
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A pool of connections to it."""
     opened = Database(database_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def own_database_url(database_url: str) -> Iterator[str]:
+    """The address of a migrated database with nothing of other tests in it; dropped at the end."""
+    name = f"own_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            url = Database(database_url).url.set(drivername="postgresql", database=name)
+            address = url.render_as_string(hide_password=False)
+            migrate(Database(address))
+            yield address
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def own_database(own_database_url: str) -> AsyncIterator[Database]:
+    """A pool of connections to it."""
+    opened = Database(own_database_url)
     yield opened
     await opened.close()

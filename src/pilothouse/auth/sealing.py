@@ -1,49 +1,59 @@
 """Sealing of secrets at rest: AES-256-GCM under a master key that never enters the database.
 
-What must stay true: a sealed value opens only in the context it was sealed for, so that one copied into another
-row is refused, and it names the key it needs, so that a new master key can be added while the old values still
-open. Layout: version (1 byte), key id (4), nonce (12), ciphertext with the 16-byte tag. Version, key id and context
-are associated data.
+Each value has a data key of its own, which the master key wraps. What must stay true: a sealed value opens only in the
+context it was sealed for, so that one copied into another row is refused; and it names the master key it needs, so that
+a new one can be added while old values still open, and take them over without opening a single value.
 
-The nonce is random: one key may seal 2^32 values (NIST SP 800-38D, section 8.3) before a new one is due.
+Layout: version (1 byte), master key id (4), nonce (12), wrapped data key (32 + 16), ciphertext with its 16-byte tag.
+Version and key id are associated data of the wrapping, version and context of the ciphertext. A data key seals one
+value only, so its nonce is constant. The wrapping's is random: one master key may seal 2^32 values (NIST SP 800-38D,
+section 8.3) before a new one is due.
 """
 
-import base64
-import binascii
-import contextlib
-import json
 import os
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from pilothouse.auth.key_file import KEY_ID_BYTES, KeyRing, RandomBytes, Stamp, ensure_keys, read_keys, stamp_of
 from pilothouse.errors import SealBroken
 
-RandomBytes = Callable[[int], bytes]
-
-_VERSION: Final = b"\x01"
-_KEY_ID_BYTES: Final = 4
+_VERSION: Final = b"\x02"
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_HEADER_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES
-_LARGEST_FILE: Final = 1024 * 1024
+HEADER_BYTES: Final = len(_VERSION) + KEY_ID_BYTES
+_WRAPPED_END: Final = HEADER_BYTES + _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
+_ONLY_NONCE: Final = bytes(_NONCE_BYTES)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    ciphers: Mapping[bytes, AESGCM]
+    sealing: bytes
 
 
 class MasterKeys:
-    """The keys of one installation: the newest seals, every one opens what it sealed."""
+    """The keys of one installation: one seals, every one opens what it sealed. Safe in any thread.
+
+    Keys that come from a file follow it: a key that was added there seals and opens from the next call on.
+    """
 
     def __init__(self, keys: Mapping[bytes, bytes], *, random_bytes: RandomBytes = os.urandom) -> None:
-        """Takes key id → key, oldest first."""
+        """Takes key id → key, oldest first; the last one seals."""
         if not keys:
             raise SealBroken("there is no master key")
-        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
-        self._newest = next(reversed(self._ciphers))
+        self._loaded = _Loaded({key_id: AESGCM(key) for key_id, key in keys.items()}, next(reversed(list(keys))))
         self._random_bytes = random_bytes
+        self._path: Path | None = None
+        self._stamp: Stamp | None = None
 
     @classmethod
     def load_or_create(cls, path: Path, *, random_bytes: RandomBytes = os.urandom) -> Self:
@@ -52,117 +62,83 @@ class MasterKeys:
         Processes that start together end up with the same key. Raises SealBroken if the file is damaged, or if
         anybody but its owner may read or write it.
         """
-        try:
-            text = _read_private(path)
-        except FileNotFoundError:
-            _create_private(path, _new_file(random_bytes), random_bytes=random_bytes)
-            text = _read_private(path)
-        return cls(_parse(text, path), random_bytes=random_bytes)
+        stamp = stamp_of(path)
+        ring = ensure_keys(path, random_bytes=random_bytes)
+        found = cls({key.id_bytes: key.secret for key in ring.keys}, random_bytes=random_bytes)
+        found._path, found._stamp, found._loaded = path, stamp, _loaded(ring)
+        return found
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
         """The plaintext, readable only with this key and this context ('access-key:AK…')."""
-        header = _VERSION + self._newest
-        nonce = self._random_bytes(_NONCE_BYTES)
-        return header + nonce + self._ciphers[self._newest].encrypt(nonce, plaintext, header + context.encode())
+        self._follow_file()
+        nonce, data_key = self._random_bytes(_NONCE_BYTES), self._random_bytes(_KEY_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(_ONLY_NONCE, plaintext, _VERSION + context.encode())
+        return self._wrap(nonce, data_key) + ciphertext
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
         """What was sealed in this context; raises SealBroken for another context, an unknown key or damage."""
-        if len(sealed) < _HEADER_BYTES + _NONCE_BYTES + _TAG_BYTES or sealed[:1] != _VERSION:
-            raise SealBroken(f"the sealed value of {context} is damaged, or a newer Pilothouse sealed it")
-        header, key_id = sealed[:_HEADER_BYTES], sealed[1:_HEADER_BYTES]
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise SealBroken(
-                f"the sealed value of {context} needs master key {key_id.hex()}, which the key file does not hold; "
-                "restore the key file that belongs to this database"
-            )
-        nonce, ciphertext = sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES], sealed[_HEADER_BYTES + _NONCE_BYTES :]
+        data_key = self._unwrap(sealed, what=f"the sealed value of {context}")
         try:
-            return cipher.decrypt(nonce, ciphertext, header + context.encode())
+            return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[_WRAPPED_END:], _VERSION + context.encode())
         except InvalidTag:
             raise SealBroken(
                 f"the sealed value of {context} does not open: it is damaged, or was sealed for something else"
             ) from None
 
+    def reseal(self, sealed: bytes, *, what: str) -> bytes:
+        """The same value under the key that seals now; nothing is opened, so no context is needed.
 
-def _new_file(random_bytes: RandomBytes) -> bytes:
-    key = {"id": random_bytes(_KEY_ID_BYTES).hex(), "key": base64.b64encode(random_bytes(_KEY_BYTES)).decode()}
-    return json.dumps({"version": 1, "keys": [key]}, indent=2).encode() + b"\n"
+        ``what`` names the value in the SealBroken that a damaged one, or one of an unknown key, raises.
+        """
+        self._follow_file()
+        data_key = self._unwrap(sealed, what=what)
+        return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[_WRAPPED_END:]
 
+    def sealing_header(self) -> bytes:
+        """What every value begins with that the key of now sealed."""
+        self._follow_file()
+        return _VERSION + self._loaded.sealing
 
-def _parse(text: bytes, path: Path) -> dict[bytes, bytes]:
-    keys: dict[bytes, bytes] = {}
-    try:
-        content = json.loads(text)
-        entries: list[dict[str, Any]] = content["keys"]
-        if content["version"] != 1:
-            raise SealBroken(f"the master key file {path} has version {content['version']!r}; this program reads 1")
-        for entry in entries:
-            key_id = bytes.fromhex(entry["id"])
-            key = base64.b64decode(entry["key"], validate=True)
-            if len(key_id) != _KEY_ID_BYTES or len(key) != _KEY_BYTES or key_id in keys:
-                raise SealBroken(f"the master key file {path} holds a key of a wrong size, or two of one id")
-            keys[key_id] = key
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
-        keys.clear()
-    if not keys:
-        raise SealBroken(
-            f"the master key file {path} is damaged; restore it from a backup, because what it sealed opens with "
-            "nothing else"
-        ) from None
-    return keys
+    def _wrap(self, nonce: bytes, data_key: bytes) -> bytes:
+        loaded = self._loaded
+        header = _VERSION + loaded.sealing
+        return header + nonce + loaded.ciphers[loaded.sealing].encrypt(nonce, data_key, header)
 
-
-def _read_private(path: Path) -> bytes:
-    """The file's content; the check is made on the open file, so that it cannot be exchanged in between."""
-    try:
-        # O_NONBLOCK: a FIFO put there must not hang the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
-    try:
-        _check_private(os.fstat(descriptor), path)
-        return os.read(descriptor, _LARGEST_FILE)
-    except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-
-
-def _check_private(status: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise SealBroken(f"the master key file {path} is not a regular file")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        raise SealBroken(
-            f"the master key file {path} is open to other users (mode {mode:04o}); run: chmod 600 '{path}', "
-            "and replace the key if others may have read it"
-        )
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise SealBroken(f"the master key file {path} belongs to user {status.st_uid}; give it to {os.geteuid()}")
-
-
-def _create_private(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
-    """The file appears whole or not at all; one that another process made meanwhile stays."""
-    temporary = path.with_name(f"{path.name}.{random_bytes(8).hex()}.new")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _unwrap(self, sealed: bytes, *, what: str) -> bytes:
+        if len(sealed) < _WRAPPED_END + _TAG_BYTES or sealed[:1] != _VERSION:
+            raise SealBroken(f"{what} is damaged, or another version of Pilothouse sealed it")
+        header, key_id = sealed[:HEADER_BYTES], sealed[len(_VERSION) : HEADER_BYTES]
+        if key_id not in self._loaded.ciphers:
+            self._follow_file()
+        cipher = self._loaded.ciphers.get(key_id)
+        if cipher is None:
+            raise SealBroken(
+                f"{what} needs master key {key_id.hex()}, which the key file does not hold; "
+                "restore the key file that belongs to this database"
+            )
+        nonce = sealed[HEADER_BYTES : HEADER_BYTES + _NONCE_BYTES]
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)  # unlike a rename, this never replaces a key that somebody already uses
-        finally:
-            temporary.unlink()
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES : _WRAPPED_END], header)
+        except InvalidTag:
+            raise SealBroken(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
+
+    def _follow_file(self) -> None:
+        """A look costs microseconds. A file that is gone or damaged changes nothing: the keys we have go on."""
+        if self._path is None or (stamp := stamp_of(self._path)) in (None, self._stamp):
+            return
+        self._stamp = stamp
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be made: {error.strerror}") from error
+            self._loaded = _loaded(read_keys(self._path))
+        except SealBroken as error:
+            log.warning("master_keys_not_reloaded", reason=str(error))
+        else:
+            log.info("master_keys_reloaded", keys=len(self._loaded.ciphers), sealing=self._loaded.sealing.hex())
+
+
+def _loaded(ring: KeyRing) -> _Loaded:
+    return _Loaded({key.id_bytes: AESGCM(key.secret) for key in ring.keys}, bytes.fromhex(ring.sealing))
+
+
+def key_id_of(sealed: bytes) -> str:
+    """The id of the master key that a sealed value needs."""
+    return sealed[len(_VERSION) : HEADER_BYTES].hex()

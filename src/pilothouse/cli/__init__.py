@@ -8,7 +8,7 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import chart, cluster, server
+from pilothouse.cli import chart, cluster, key, server
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("api", hidden=True)(server.api)
 app.command("worker", hidden=True)(server.worker)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(chart.app, name="chart")
+app.add_typer(key.app, name="key")
 
 
 @app.command("version")

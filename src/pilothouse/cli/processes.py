@@ -3,12 +3,12 @@
 import typer
 
 from pilothouse.app import run_api, run_worker
+from pilothouse.cli.databases import reachable_database
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate as run_migrations
-from pilothouse.store.postgres import EmbeddedPostgres
 from pilothouse.supervisor import die_with_parent
 
 
@@ -26,19 +26,8 @@ def run_worker_process(parent: int) -> None:
 
 def migrate_database() -> None:
     """The database has this version's schema, which is said; an embedded one that does not run is started for it."""
-    settings = Settings()
-    if settings.database_url is not None:
-        _migrate(settings.database_url.get_secret_value())
-        return
-    postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
-    running = postgres.running_url()
-    if running is not None:
-        _migrate(running)
-        return
-    try:
-        _migrate(postgres.start())
-    finally:
-        postgres.stop()
+    with reachable_database(Settings(), may_create=True) as url:
+        _migrate(url)
 
 
 def _migrate(url: str) -> None:

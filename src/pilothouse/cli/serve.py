@@ -65,7 +65,7 @@ def _given_url(settings: Settings) -> str:
 async def _create_first(settings: Settings, url: str) -> FirstCredentials | None:
     database = Database(url)
     try:
-        keys = MasterKeys.load_or_create(settings.data_dir / "master.key")
+        keys = MasterKeys.load_or_create(settings.master_key)
         return await Identity(database, keys).create_first(region=settings.region)
     finally:
         await database.close()

@@ -34,6 +34,18 @@ def newest_revision() -> str:
     return head
 
 
+def current_revision(database: Database) -> str | None:
+    """The schema revision that the database has, None for an empty one; raises DatabaseUnavailable."""
+    engine = create_engine(database.url, connect_args={"connect_timeout": 5})
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except (OperationalError, psycopg.OperationalError) as error:
+        raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
+    finally:
+        engine.dispose()
+
+
 def migrate(database: Database) -> tuple[str | None, str]:
     """Applies what is missing, one program at a time; gives the revision before and after.
 

@@ -158,6 +158,10 @@ class EmbeddedPostgres:
             finally:
                 self._release()
 
+    def exists(self) -> bool:
+        """True once a start has made the database, whether it runs or not."""
+        return places.read_note(self._data_dir).initialized
+
     def running_url(self) -> str | None:
         """The address of the server if it runs now, without owning it; for commands beside ``pilothouse serve``."""
         with self._explained("find"):

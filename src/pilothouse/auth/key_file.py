@@ -1,0 +1,250 @@
+"""The file that holds the master keys: who may read it, how it is made, and how it is changed under running servers.
+
+What must stay true: the file appears and changes whole or not at all, because a lost key loses all that it sealed; it
+stays the file of its owner, whoever changes it; and nobody but the owner can read it.
+"""
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pilothouse.errors import SealBroken
+
+RandomBytes = Callable[[int], bytes]
+Stamp = tuple[int, int, int]
+
+KEY_ID_BYTES: Final = 4
+_KEY_BYTES: Final = 32
+_LARGEST_FILE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class MasterKey:
+    """One key. ``retired_at`` is when another one began to seal; None for a key that seals or is yet to."""
+
+    id: str
+    secret: bytes = field(repr=False)
+    created_at: datetime | None = None
+    retired_at: datetime | None = None
+
+    @property
+    def id_bytes(self) -> bytes:
+        """The id as sealed values carry it."""
+        return bytes.fromhex(self.id)
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """All keys of the file, oldest first, and the id of the one that seals."""
+
+    keys: tuple[MasterKey, ...]
+    sealing: str
+
+
+def new_key(random_bytes: RandomBytes, *, beside: KeyRing | None = None, now: datetime | None = None) -> MasterKey:
+    """A key that nobody has used, with an id that none of the ring has."""
+    taken = {key.id for key in beside.keys} if beside else set()
+    key_id = random_bytes(KEY_ID_BYTES).hex()
+    while key_id in taken:
+        key_id = random_bytes(KEY_ID_BYTES).hex()
+    return MasterKey(key_id, random_bytes(_KEY_BYTES), created_at=now)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Changes when the file does; None if there is no file, or none that we may see."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def read_keys(path: Path) -> KeyRing:
+    """What the file holds; raises SealBroken if it is missing, damaged, or open to others than its owner."""
+    try:
+        return _parse(_read_private(path), path)
+    except FileNotFoundError:
+        raise SealBroken(
+            f"there is no master key file {path}; restore it from a backup, because what it sealed opens with "
+            "nothing else"
+        ) from None
+
+
+def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
+    """What the file holds; makes it with one new key if it is missing. Starts at the same time share one key."""
+    try:
+        return _parse(_read_private(path), path)
+    except FileNotFoundError:
+        key = new_key(random_bytes)
+        _create(path, _format(KeyRing((key,), key.id)), random_bytes=random_bytes)
+        return read_keys(path)
+
+
+def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_bytes: RandomBytes) -> KeyRing:
+    """Replaces what the file holds, one program at a time; a crash leaves the old file or the new one.
+
+    Raises SealBroken like ``read_keys``, and what ``change`` raises, which leaves the file as it was.
+    """
+    with _alone(path.parent, path):
+        changed = change(read_keys(path))
+        owner = path.stat()
+        temporary = _write_beside(path, _format(changed), random_bytes=random_bytes, owner=owner)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    return changed
+
+
+def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
+    """Puts a key file from elsewhere in its place; one that holds the same keys already is left alone.
+
+    Raises SealBroken for damaged content, and for a present file with other keys.
+    """
+    wanted = _parse(content, path)
+    _create(path, content, random_bytes=random_bytes)
+    if read_keys(path) != wanted:
+        raise SealBroken(
+            f"{path} exists and holds other keys: what they sealed would be lost. Move it away if nothing needs it"
+        )
+
+
+def _format(ring: KeyRing) -> bytes:
+    entries = [
+        {
+            "id": key.id,
+            "key": base64.b64encode(key.secret).decode(),
+            **({"created_at": key.created_at.isoformat()} if key.created_at else {}),
+            **({"retired_at": key.retired_at.isoformat()} if key.retired_at else {}),
+        }
+        for key in ring.keys
+    ]
+    return json.dumps({"version": 1, "sealing": ring.sealing, "keys": entries}, indent=2).encode() + b"\n"
+
+
+def _parse(text: bytes, path: Path) -> KeyRing:
+    keys: list[MasterKey] = []
+    try:
+        content = json.loads(text)
+        entries: list[dict[str, Any]] = content["keys"]
+        if content["version"] != 1:
+            raise SealBroken(f"the master key file {path} has version {content['version']!r}; this program reads 1")
+        for entry in entries:
+            keys.append(_parse_key(entry, path, known={key.id for key in keys}))
+        sealing = content.get("sealing", keys[-1].id if keys else "")
+        if sealing not in {key.id for key in keys}:
+            keys.clear()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        keys.clear()
+    if not keys:
+        raise SealBroken(
+            f"the master key file {path} is damaged; restore it from a backup, because what it sealed opens with "
+            "nothing else"
+        ) from None
+    return KeyRing(tuple(keys), sealing)
+
+
+def _parse_key(entry: dict[str, Any], path: Path, *, known: set[str]) -> MasterKey:
+    key_id = bytes.fromhex(entry["id"])
+    secret = base64.b64decode(entry["key"], validate=True)
+    if len(key_id) != KEY_ID_BYTES or len(secret) != _KEY_BYTES or key_id.hex() in known:
+        raise SealBroken(f"the master key file {path} holds a key of a wrong size, or two of one id")
+    created, retired = entry.get("created_at"), entry.get("retired_at")
+    return MasterKey(
+        key_id.hex(),
+        secret,
+        datetime.fromisoformat(created) if created else None,
+        datetime.fromisoformat(retired) if retired else None,
+    )
+
+
+def _read_private(path: Path) -> bytes:
+    """The file's content; the check is made on the open file, so that it cannot be exchanged in between."""
+    try:
+        # O_NONBLOCK: a FIFO put there must not hang the start.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
+    try:
+        _check_private(os.fstat(descriptor), path)
+        return os.read(descriptor, _LARGEST_FILE)
+    except OSError as error:
+        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise SealBroken(f"the master key file {path} is not a regular file")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise SealBroken(
+            f"the master key file {path} is open to other users (mode {mode:04o}); run: chmod 600 '{path}', "
+            "and replace the key if others may have read it"
+        )
+    # Root may look at everybody's: it changes keys for a server that runs under an account of its own.
+    if os.geteuid() != 0 and status.st_uid not in {os.geteuid(), 0}:
+        raise SealBroken(f"the master key file {path} belongs to user {status.st_uid}; give it to {os.geteuid()}")
+
+
+def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
+    """The file appears whole or not at all; one that another process made meanwhile stays."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = _write_beside(path, content, random_bytes=random_bytes)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)  # unlike a rename, this never replaces a key that somebody already uses
+        finally:
+            temporary.unlink()
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise SealBroken(f"the master key file {path} cannot be made: {error.strerror}") from error
+
+
+def _write_beside(
+    path: Path, content: bytes, *, random_bytes: RandomBytes, owner: os.stat_result | None = None
+) -> Path:
+    temporary = path.with_name(f"{path.name}.{random_bytes(8).hex()}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    return temporary
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, path: Path) -> Iterator[None]:
+    """Holds the folder's lock: the file's own would go with the file that is replaced."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SealBroken(f"there is no master key file {path}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    except OSError as error:
+        raise SealBroken(f"the master key file {path} cannot be changed: {error.strerror}") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""The database of a command that works beside the servers, or without them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.migration import current_revision, newest_revision
+from pilothouse.store.postgres import EmbeddedPostgres
+
+
+@contextmanager
+def reachable_database(settings: Settings, *, may_create: bool = False) -> Iterator[str]:
+    """The address of the configured database, or of the embedded one, which is started for this if it does not run.
+
+    Raises DatabaseUnavailable, also for an embedded database that was never made unless it may be made now.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
+    running = postgres.running_url()
+    if running is not None:
+        yield running
+        return
+    if not may_create and not postgres.exists():
+        raise DatabaseUnavailable(
+            f"there is no database in {settings.data_dir}: set PILOTHOUSE_DATA_DIR to the server's, or "
+            "PILOTHOUSE_DATABASE_URL; 'pilothouse serve' makes a new one"
+        )
+    try:
+        yield postgres.start()
+    finally:
+        postgres.stop()
+
+
+def check_schema(url: str) -> None:
+    """The database has the schema of this program, else DatabaseUnavailable says what to run."""
+    found, needed = current_revision(Database(url)), newest_revision()
+    if found != needed:
+        raise DatabaseUnavailable(
+            f"the database is at schema {found or 'nothing'} and this Pilothouse needs {needed}: "
+            "run 'pilothouse migrate'"
+        )

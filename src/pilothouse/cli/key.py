@@ -1,0 +1,125 @@
+"""``pilothouse key …``: the master keys of this installation, on the machine that holds their file."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from pilothouse.cli.output import As, Output, print_json, print_rows
+
+if TYPE_CHECKING:
+    from pilothouse.settings import Settings
+    from pilothouse.store.database import Database
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Master keys, under which everything secret in the database is sealed.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_all(output: As = Output.TABLE) -> None:
+    """List the keys of the file, and how many values need each of them."""
+    from pilothouse.services.keys import list_keys
+
+    with _installation() as (settings, database):
+        uses = asyncio.run(_closing(database, list_keys(database, settings.master_key)))
+    rows = [
+        {
+            "id": use.key.id,
+            "role": use.role,
+            "values": use.values,
+            "created_at": use.key.created_at.isoformat() if use.key.created_at else "",
+            "retired_at": use.key.retired_at.isoformat() if use.key.retired_at else "",
+        }
+        for use in uses
+    ]
+    print_rows(rows, ("id", "role", "values", "created_at", "retired_at"), output)
+
+
+@app.command("rotate")
+def rotate(
+    *,
+    stage: Annotated[
+        bool,
+        typer.Option(
+            "--stage", help="Only add the new key, without using it: then copy the file to the other machines."
+        ),
+    ] = False,
+) -> None:
+    """Begin a new key, and take all values over to it; servers may run meanwhile, and notice by themselves."""
+    from pilothouse.services.keys import begin_new_key, stage_key
+
+    with _installation() as (settings, database):
+        if stage:
+            key = stage_key(settings.master_key, now=datetime.now(UTC))
+            typer.echo(
+                f"key {key.id} is staged in {settings.master_key}: copy the file to every machine that runs "
+                "Pilothouse, then run 'pilothouse key rotate'"
+            )
+            return
+        key = begin_new_key(settings.master_key, now=datetime.now(UTC))
+        typer.echo(f"key {key.id} seals from now on")
+        _reseal(settings.master_key, database)
+        typer.echo("'pilothouse key drop' removes the old key in ten minutes; backups made before need it")
+
+
+@app.command("reseal")
+def reseal() -> None:
+    """Take all values over to the key that seals: what 'rotate' does, for when it was interrupted."""
+    with _installation() as (settings, database):
+        _reseal(settings.master_key, database)
+
+
+@app.command("drop")
+def drop(output: As = Output.TABLE) -> None:
+    """Remove old keys that nothing needs any more from the file."""
+    from pilothouse.services.keys import drop_unused_keys
+
+    with _installation() as (settings, database):
+        dropped = asyncio.run(
+            _closing(database, drop_unused_keys(database, settings.master_key, now=datetime.now(UTC)))
+        )
+    if output is Output.JSON:
+        print_json({"dropped": dropped.ids, "kept": dropped.kept})
+        return
+    for key_id in dropped.ids:
+        typer.echo(f"key {key_id} is gone from {settings.master_key}")
+    for key_id, reason in dropped.kept.items():
+        typer.echo(f"key {key_id} stays: {reason}")
+    if not dropped.ids and not dropped.kept:
+        typer.echo("there is no old key")
+
+
+def _reseal(path: Path, database: "Database") -> None:
+    from pilothouse.auth.sealing import MasterKeys
+    from pilothouse.errors import SealBroken
+    from pilothouse.services.keys import reseal_all
+
+    keys = MasterKeys.load_or_create(path)
+    done = asyncio.run(_closing(database, reseal_all(database, keys)))
+    typer.echo(f"{done.values} values were taken over")
+    if done.broken:
+        raise SealBroken("these values open with no key of the file:\n" + "\n".join(done.broken))
+
+
+async def _closing(database: "Database", work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _installation() -> "Iterator[tuple[Settings, Database]]":
+    from pilothouse.cli.databases import check_schema, reachable_database
+    from pilothouse.settings import Settings
+    from pilothouse.store.database import Database
+
+    settings = Settings()
+    with reachable_database(settings) as url:
+        check_schema(url)
+        yield settings, Database(url)
