@@ -15,12 +15,14 @@ from benchmarks.deploy import deploy
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.place import Place, place
+from benchmarks.uploads import uploads
 from benchmarks.verification import verification
 
 BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
     "deploy": deploy,
     "footprint": footprint,
+    "uploads": uploads,
     "verification": verification,
 }
 RESULTS = Path(__file__).with_name("results.md")

@@ -31,6 +31,10 @@ def test_packed_and_unpacked_subcharts_are_kept():
     assert "demo/charts/flat/templates/config.yaml" in kept
 
 
+def test_padding_behind_the_gzip_data_is_passed_over():
+    assert read_archive(_canonical(web_chart() + bytes(1000))) == read_archive(web_chart())
+
+
 def test_the_same_archive_gives_the_same_bytes():
     assert _canonical(web_chart()) == _canonical(web_chart())
 

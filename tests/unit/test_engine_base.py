@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pilothouse.engine.base import (
     InstallRequest,
+    LintRequest,
     RenderNameRequest,
     decode_request,
     encode_request,
@@ -46,10 +47,21 @@ def test_a_request_arrives_as_it_was_sent_unless_it_holds_nul(values: dict[str, 
             encode_request(request)
         return
     prefix, body = encode_request(request, progress=True)
+    assert isinstance(body, bytes)
     frame = read_frame(io.BytesIO(prefix + body))
     assert frame is not None
     assert frame[0]["progress"] is True
     assert decode_request(*frame) == request
+
+
+def test_an_open_file_arrives_as_its_bytes():
+    file = io.BytesIO(b"the archive")
+    file.seek(4)
+    prefix, body = encode_request(LintRequest(chart=file))
+    assert body is file
+    frame = read_frame(io.BytesIO(prefix + file.getvalue()))
+    assert frame is not None
+    assert decode_request(*frame) == LintRequest(chart=b"the archive")
 
 
 def test_integers_beyond_64_bits_keep_every_digit():
@@ -103,7 +115,7 @@ def test_no_value_or_credential_stands_in_the_representation():
 
 @pytest.mark.parametrize("cut", [0, 3, 8, 12])
 def test_a_cut_frame_reads_as_the_end(cut: int):
-    assert read_frame(io.BytesIO((pack_frame({"a": 1}, b"body") + b"body")[:cut])) is None
+    assert read_frame(io.BytesIO((pack_frame({"a": 1}, len(b"body")) + b"body")[:cut])) is None
 
 
 def test_a_frame_whose_head_is_no_object_is_an_error():

@@ -69,7 +69,7 @@ class _Rewriter:
                 if inflater.eof:
                     # further gzip members are one stream to every reader of gzip files
                     data, inflater = inflater.unused_data, zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-                    if not data:
+                    if not data.strip(b"\0"):  # padding to a block's end is no member
                         break
             else:
                 raise _refused(f"{label} is empty or ends too early")

@@ -7,9 +7,10 @@ request class here, listed in ``REQUESTS``, and one function with its row in ``h
 
 import json
 import math
+import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
 
 from pilothouse.errors import HelmRefused
@@ -19,6 +20,8 @@ HEAD_LIMIT = 64 * 1024 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
 
 OutcomeT = TypeVar("OutcomeT")
+#: The raw bytes of a request, or an open file that holds them, which is read from its beginning.
+Body = bytes | BinaryIO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +117,15 @@ class LintOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class LintRequest(Request[LintOutcome]):
-    """Helm's lint of a chart with its own values; findings are an outcome, not a refusal."""
+    """Helm's lint of a chart with its own values; findings are an outcome, not a refusal.
+
+    An open file is sent without ever being whole in memory; the child gets its bytes.
+    """
 
     action = "lint"
     outcome_type = LintOutcome
 
-    chart: bytes = field(repr=False)
+    chart: Body = field(repr=False)
 
 
 REQUESTS: Mapping[str, type[Request[Any]]] = {
@@ -162,13 +168,13 @@ class ChildOptions:
     kube_cache: str
 
 
-def pack_frame(head: Mapping[str, Any], body: bytes = b"") -> bytes:
-    """The bytes in front of ``body`` on the channel: both lengths and the head.
+def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
+    """The bytes in front of a body on the channel: both lengths and the head.
 
     Raises ValueError for what JSON cannot carry (NaN, infinity) and RecursionError for absurd nesting.
     """
     encoded = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
-    return HEADER.pack(len(encoded), len(body)) + encoded
+    return HEADER.pack(len(encoded), body_size) + encoded
 
 
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
@@ -191,22 +197,23 @@ def parse_head(head: bytes) -> dict[str, Any]:
     return decoded
 
 
-def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, bytes]:
+def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
     """Frame prefix and raw body of a request, both safe to pass to the library.
 
     Raises HelmRefused for what the library would truncate or misread without a word: NUL in any string, numbers
     that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
     """
     plain: dict[str, Any] = {}
-    body = b""
+    body: Body = b""
     for each in fields(request):
         value = getattr(request, each.name)
-        if isinstance(value, bytes):
+        if _is_body(each):
             body = value
         else:
             plain[each.name] = value
+    size = len(body) if isinstance(body, bytes) else body.seek(0, os.SEEK_END)
     try:
-        prefix = pack_frame({"action": request.action, **extra, "request": plain}, body)
+        prefix = pack_frame({"action": request.action, **extra, "request": plain}, size)
         # JSON escapes NUL, so most requests need no walk; an escaped backslash in front is what makes it necessary
         if b"\\u0000" in prefix:
             _refuse_nul(plain, "")
@@ -214,7 +221,7 @@ def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, bytes]:
         raise HelmRefused("the values are nested too deeply", kind="HelmValuesError") from None
     except (ValueError, TypeError) as error:
         raise HelmRefused(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
-    if len(prefix) > HEAD_LIMIT or len(body) > BODY_LIMIT:
+    if len(prefix) > HEAD_LIMIT or size > BODY_LIMIT:
         raise HelmRefused("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
     return prefix, body
 
@@ -223,7 +230,7 @@ def decode_request(head: Mapping[str, Any], body: bytes) -> Request[Any]:
     """The request that ``encode_request`` was given."""
     cls = REQUESTS[head["action"]]
     plain = dict(head["request"])
-    plain.update({each.name: body for each in fields(cls) if each.type is bytes})
+    plain.update({each.name: body for each in fields(cls) if _is_body(each)})
     return cls(**plain)
 
 
@@ -240,6 +247,10 @@ def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
 def whole_seconds(seconds: float) -> int:
     """Seconds as the library takes them: whole, and never 0, which would mean its own default."""
     return max(1, math.ceil(seconds))
+
+
+def _is_body(each: Field[Any]) -> bool:
+    return each.type in (bytes, Body)
 
 
 def _refuse_nul(value: Any, where: str) -> None:

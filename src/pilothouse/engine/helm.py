@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import helm_python
 from helm_python import _native
@@ -240,7 +240,7 @@ def render_name(_engine: Engine, request: RenderNameRequest) -> str:
 def lint(engine: Engine, request: LintRequest) -> dict[str, Any]:
     """What ``helm lint`` says of the chart. The library unpacks the file into this child's private folder itself."""
     with tempfile.NamedTemporaryFile(suffix=".tgz") as file:
-        file.write(engine.rewrite(request.chart))
+        file.write(engine.rewrite(cast("bytes", request.chart)))
         file.flush()
         report = json.loads(_native.call_string("helm_lint_run_opts", file.name, "{}", json.dumps(_LINT_OPTIONS)))
     findings = [

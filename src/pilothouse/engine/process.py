@@ -7,6 +7,7 @@ another has to take its place; what it did in the cluster up to then stands.
 """
 
 import asyncio
+import io
 import os
 import re
 import resource
@@ -27,6 +28,7 @@ from pilothouse.engine.base import (
     BODY_LIMIT,
     HEAD_LIMIT,
     HEADER,
+    Body,
     ChildOptions,
     ProgressEvent,
     Request,
@@ -147,7 +149,7 @@ class ChildProcess:
     async def _exchange(
         self,
         request: Request[Any],
-        frame: tuple[bytes, bytes],
+        frame: tuple[bytes, Body],
         *,
         deadline_seconds: float,
         fence: Fence | None,
@@ -187,14 +189,15 @@ class ChildProcess:
                 fence.detach()
             self._deadline.set(0)
 
-    async def _send(self, prefix: bytes, body: bytes) -> None:
+    async def _send(self, prefix: bytes, body: Body) -> None:
         """Sends a frame in pieces: written at once, a large archive would be copied into the writer's buffer."""
         self._writer.write(prefix)
-        view = memoryview(body)
-        for start in range(0, len(body), _PIECE):
-            self._writer.write(view[start : start + _PIECE])
-            await self._writer.drain()
         await self._writer.drain()
+        file = io.BytesIO(body) if isinstance(body, bytes) else body
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            self._writer.write(piece)
+            await self._writer.drain()
 
     def kill(self) -> None:
         """SIGKILL the child's process group; thread-safe, at once, and harmless when it is already dead."""

@@ -1,7 +1,6 @@
 """What a chart has to pass before it is stored: our own look at the archive, then Helm's lint in an engine child.
 
-Only so many archives are looked at at once: each holds a processor for up to a second, and its bytes in memory while
-Helm has them.
+Only so many archives are looked at at once: each holds a processor for up to a second.
 """
 
 import asyncio
@@ -37,11 +36,10 @@ class ChartChecks:
         async with self._place():
             chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
             if lint:
-                archive.seek(0)
-                await self._lint(archive.read())
+                await self._lint(archive)
         return chart
 
-    async def _lint(self, archive: bytes) -> None:
+    async def _lint(self, archive: BinaryIO) -> None:
         seconds = self._settings.answer_seconds
         try:
             outcome = await self._engine.run(
