@@ -15,8 +15,11 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from pilothouse import __version__
+from pilothouse.api import access_keys as access_key_api
 from pilothouse.api import clusters as cluster_api
 from pilothouse.api import health
+from pilothouse.api import projects as project_api
+from pilothouse.api import users as user_api
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cce import charts as chart_routes
 from pilothouse.cce import projects as project_routes
@@ -29,6 +32,7 @@ from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
 from pilothouse.queue import Queue
+from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.authentication import Authentication
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
@@ -39,6 +43,7 @@ from pilothouse.services.projects import Projects
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
+from pilothouse.services.users import Users
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.web.errors import handle
@@ -119,11 +124,7 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     app.include_router(release_routes.routes(releases, view, endings, zone=zone), include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    passwords = Passwords(parts.database, settings.identity)
-    tokens = Tokens(parts.database, passwords, settings.identity)
-    projects = Projects(parts.database, region=settings.region)
-    app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
-    app.include_router(project_routes.routes(projects), include_in_schema=False)
+    _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(health.routes(parts.database))
     app.add_exception_handler(PilothouseError, handle)
@@ -137,6 +138,19 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
     )
+
+
+def _include_identity(app: FastAPI, parts: Parts) -> None:
+    """The routes about who may call: the vendor's part of them, and ours."""
+    settings = parts.settings
+    passwords = Passwords(parts.database, settings.identity)
+    tokens = Tokens(parts.database, passwords, settings.identity)
+    projects = Projects(parts.database, region=settings.region)
+    app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
+    app.include_router(project_routes.routes(projects), include_in_schema=False)
+    app.include_router(user_api.routes(Users(parts.database, passwords)))
+    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys)))
+    app.include_router(project_api.routes(projects))
 
 
 def _is_public(method: str, path: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import chart, cluster, key, server
+from pilothouse.cli import accesskey, chart, cluster, key, project, server, token, user
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -25,6 +25,10 @@ app.command("worker", hidden=True)(server.worker)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(chart.app, name="chart")
 app.add_typer(key.app, name="key")
+app.add_typer(user.app, name="user")
+app.add_typer(accesskey.app, name="accesskey")
+app.add_typer(token.app, name="token")
+app.add_typer(project.app, name="project")
 
 
 @app.command("version")

@@ -1,4 +1,4 @@
-"""The CLI's way to a server: requests signed with an access key, errors as the server words them."""
+"""The CLI's way to a server: requests with a token or signed with an access key, errors as the server words them."""
 
 import ssl
 from datetime import UTC, datetime
@@ -17,10 +17,17 @@ class ServerRefused(PilothouseError):
 
 
 class Client:
-    """Calls one server with one access key."""
+    """Calls one server, with a token if there is one, else with an access key."""
 
     def __init__(
-        self, url: str, *, access_key: str, secret_key: str, ca: Path | None = None, timeout_seconds: float = 30.0
+        self,
+        url: str,
+        *,
+        access_key: str,
+        secret_key: str,
+        token: str = "",
+        ca: Path | None = None,
+        timeout_seconds: float = 30.0,
     ) -> None:
         """``ca`` is the PEM file of the authority that an https server is trusted by; None: the system's."""
         if not url.startswith(("http://", "https://")):
@@ -32,12 +39,18 @@ class Client:
         self._url = url.rstrip("/")
         self._access_key = access_key
         self._secret_key = secret_key
+        self.token = token
         self._timeout = timeout_seconds
 
-    def call(self, method: str, path: str, *, body: object = None) -> Any:
+    def call(self, method: str, path: str, *, body: object = None, headers: dict[str, str] | None = None) -> Any:
         """The decoded JSON answer, None for none; raises ServerRefused or PilothouseError."""
         content = b"" if body is None else orjson.dumps(body)
-        return self._decode(self._send(method, path, content))
+        return self._decode(self._send(method, path, content, headers=headers))
+
+    def log_in(self, body: object) -> tuple[str, Any]:
+        """A new token, and what the server says about it; it takes no credentials but the body's."""
+        response = self._send("POST", "/v3/auth/tokens?nocatalog=1", orjson.dumps(body), prove=False)
+        return response.headers["x-subject-token"], self._decode(response)
 
     def send_form(self, method: str, path: str, *, content: tuple[str, bytes], parameters: str) -> Any:
         """The decoded JSON answer to an upload: file name and bytes, and the form's JSON text."""
@@ -50,13 +63,20 @@ class Client:
         return response.content, response.headers.get("content-disposition", "")
 
     def _send(
-        self, method: str, path: str, content: bytes, *, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        *,
+        content_type: str = "application/json",
+        headers: dict[str, str] | None = None,
+        prove: bool = True,
     ) -> httpx2.Response:
         """The answer, if it is no error."""
-        if not self._access_key or not self._secret_key:
-            raise InvalidRequest("set CLOUD_SDK_AK and CLOUD_SDK_SK to the access key that the first start printed")
-        request = httpx2.Request(method, self._url + path, content=content, headers={"Content-Type": content_type})
-        request.headers.update(self._signature(request, content))
+        wanted = {"Content-Type": content_type, **(headers or {})}
+        request = httpx2.Request(method, self._url + path, content=content, headers=wanted)
+        if prove:
+            request.headers.update(self._credentials(request, content))
         try:
             with httpx2.Client(timeout=self._timeout, trust_env=False, verify=self._trust) as http:
                 response = http.send(request)
@@ -76,6 +96,16 @@ class Client:
             return orjson.loads(response.content) if response.content else None
         except orjson.JSONDecodeError as error:
             raise PilothouseError(f"what answers at {self._url} is not Pilothouse; check --url") from error
+
+    def _credentials(self, request: httpx2.Request, content: bytes) -> dict[str, str]:
+        if self.token:
+            return {"X-Auth-Token": self.token}
+        if not self._access_key or not self._secret_key:
+            raise InvalidRequest(
+                "set CLOUD_SDK_AK and CLOUD_SDK_SK to the access key that the first start printed, or PILOTHOUSE_TOKEN "
+                "to a token ('pilothouse token create')"
+            )
+        return self._signature(request, content)
 
     def _signature(self, request: httpx2.Request, content: bytes) -> dict[str, str]:
         signed = SignedRequest(

@@ -114,15 +114,16 @@ async def add_access_key(
     return _shown((await tx.execute(statement)).mappings().one())
 
 
-async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> AccessKeyRow:
-    """Enables or disables the key; either way its failures are forgotten and a lock is lifted."""
+async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> AccessKeyRow | None:
+    """Enables or disables the key, forgets its failures and lifts a lock; None if there is no such key."""
     statement = (
         update(access_keys)
         .where(access_keys.c.id == access_key)
         .values(enabled=enabled, failures=0, locked_until=None)
         .returning(*_SHOWN.selected_columns)
     )
-    return _shown((await tx.execute(statement)).mappings().one())
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return _shown(row) if row else None
 
 
 async def remove_access_key(tx: Transaction, access_key: str) -> bool:

@@ -1,0 +1,80 @@
+"""``pilothouse accesskey …``: access keys of a running server."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from pilothouse.cli import project as projects
+from pilothouse.cli import user as users
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_rows
+
+app = typer.Typer(help="Access keys: what programs sign their requests with.", no_args_is_help=True)
+app.callback()(connect)
+
+_COLUMNS = ("access_key", "user_id", "project_id", "enabled", "locked_until", "created_at")
+
+Key = Annotated[str, typer.Argument(help="The access key (AK).")]
+Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; by default, whose credentials are used.")]
+
+
+@app.command("list")
+def list_all(context: typer.Context, user: Owner = "", output: As = Output.TABLE) -> None:
+    """List the keys of a user."""
+    query = f"?user_id={users.id_of(context, user)}" if user else ""
+    print_rows(context.obj.call("GET", f"/api/v1/accesskeys{query}"), _COLUMNS, output)
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    user: Owner = "",
+    project: Annotated[
+        str, typer.Option(help="Name or id of the project that the key acts in; by default, that of the credentials.")
+    ] = "",
+    output: As = Output.TABLE,
+) -> None:
+    """Make a key; its secret is shown once."""
+    body = {
+        "user_id": users.id_of(context, user) if user else None,
+        "project_id": projects.id_of(context, project) if project else None,
+    }
+    row = context.obj.call("POST", "/api/v1/accesskeys", body=body)
+    print_rows([row], _COLUMNS[:3], output, one=True)
+    if output is Output.TABLE:
+        typer.echo(f"secret key  {row['secret_key']}  (shown only now)")
+
+
+@app.command("show")
+def show(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
+    """Show one key, without its secret."""
+    print_rows([context.obj.call("GET", _path(access_key))], _COLUMNS, output, one=True)
+
+
+@app.command("enable")
+def enable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
+    """Let a key be used again, or lift a lock."""
+    _set(context, access_key, output, enabled=True)
+
+
+@app.command("disable")
+def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
+    """Refuse requests that a key signed; the tokens of its user end too."""
+    _set(context, access_key, output, enabled=False)
+
+
+@app.command("remove")
+def remove(context: typer.Context, access_key: Key) -> None:
+    """Delete a key; the tokens of its user end too."""
+    context.obj.call("DELETE", _path(access_key))
+    typer.echo(f"access key {access_key} is deleted")
+
+
+def _set(context: typer.Context, access_key: str, output: Output, *, enabled: bool) -> None:
+    row = context.obj.call("PATCH", _path(access_key), body={"enabled": enabled})
+    print_rows([row], _COLUMNS, output, one=True)
+
+
+def _path(access_key: str) -> str:
+    return f"/api/v1/accesskeys/{quote(access_key, safe='')}"

@@ -1,0 +1,81 @@
+"""``pilothouse project …``: list, add, show, enable, disable and remove projects of a running server."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.errors import InvalidRequest
+
+app = typer.Typer(help="Projects: what clusters, charts and releases belong to.", no_args_is_help=True)
+app.callback()(connect)
+
+_COLUMNS = ("id", "name", "enabled", "description")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+Project = Annotated[str, typer.Argument(help="Name or id of the project.")]
+
+
+@app.command("list")
+def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
+    """List the account's projects."""
+    print_rows(context.obj.call("GET", "/api/v1/projects"), _COLUMNS, output)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Clients find a project by the name of their region.")],
+    description: Annotated[str, typer.Option(help="What the project is for.")] = "",
+    output: As = Output.TABLE,
+) -> None:
+    """Make a project."""
+    row = context.obj.call("POST", "/api/v1/projects", body={"name": name, "description": description})
+    print_rows([row], _COLUMNS, output, one=True)
+
+
+@app.command("show")
+def show(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
+    """Show one project."""
+    print_rows([context.obj.call("GET", _path(context, project))], _COLUMNS, output, one=True)
+
+
+@app.command("enable")
+def enable(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
+    """Let its users act in a project again."""
+    _set(context, project, output, enabled=True)
+
+
+@app.command("disable")
+def disable(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
+    """Refuse every call in a project; its tokens are dead, accepted operations are carried out."""
+    _set(context, project, output, enabled=False)
+
+
+@app.command("remove")
+def remove(context: typer.Context, project: Project) -> None:
+    """Delete a project that is empty."""
+    context.obj.call("DELETE", _path(context, project))
+    typer.echo(f"project {project} is deleted")
+
+
+def id_of(context: typer.Context, project: str) -> str:
+    """The id of a project that was given by name or id."""
+    if _ID.fullmatch(project):
+        return project
+    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/projects")
+    for row in rows:
+        if row["name"] == project:
+            return str(row["id"])
+    raise InvalidRequest(f"no project of this account is named {project!r}; 'pilothouse project list' shows them")
+
+
+def _set(context: typer.Context, project: str, output: Output, *, enabled: bool) -> None:
+    row = context.obj.call("PATCH", _path(context, project), body={"enabled": enabled})
+    print_rows([row], _COLUMNS, output, one=True)
+
+
+def _path(context: typer.Context, project: str) -> str:
+    return f"/api/v1/projects/{id_of(context, project)}"

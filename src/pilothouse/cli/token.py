@@ -1,0 +1,84 @@
+"""``pilothouse token …``: get, look at and end tokens of a running server."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.errors import InvalidRequest
+
+app = typer.Typer(help="Tokens: a log-in that lasts a day. Every command uses PILOTHOUSE_TOKEN.", no_args_is_help=True)
+app.callback()(connect)
+
+_PATH = "/v3/auth/tokens"
+_PROJECT_ID = re.compile(r"[0-9a-f]{32}")
+
+Meant = Annotated[
+    bool, typer.Option("--token-stdin", help="Read the token from standard input instead of PILOTHOUSE_TOKEN.")
+]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    *,
+    user: Annotated[str, typer.Option(help="Name of the user.")] = "admin",
+    domain: Annotated[str, typer.Option(help="Name of the account that the user belongs to.")] = "pilothouse",
+    project: Annotated[
+        str,
+        typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="Name or id; without it the token reaches no project."),
+    ] = "",
+    password_stdin: FromStdin = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Log in with a password; prints the token alone, for PILOTHOUSE_TOKEN=$(pilothouse token create …)."""
+    claim = {"name": user, "domain": {"name": domain}, "password": ask("Password", from_stdin=password_stdin)}
+    auth: dict[str, Any] = {"identity": {"methods": ["password"], "password": {"user": claim}}}
+    if project:
+        auth["scope"] = {"project": {"id" if _PROJECT_ID.fullmatch(project) else "name": project}}
+    token, said = context.obj.log_in({"auth": auth})
+    if output is Output.JSON:
+        print_json({"token": token, **_summary(said)})
+    else:
+        typer.echo(token)
+
+
+@app.command("show")
+def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Output.TABLE) -> None:
+    """Show whom a token stands for, in which project, and until when."""
+    token = _meant(context, token_stdin=token_stdin)
+    said = context.obj.call("GET", f"{_PATH}?nocatalog=1", headers={"X-Subject-Token": token})
+    row = _summary(said)
+    print_rows([row], tuple(row), output, one=True)
+
+
+@app.command("revoke")
+def revoke(context: typer.Context, *, token_stdin: Meant = False) -> None:
+    """End a token now."""
+    token = _meant(context, token_stdin=token_stdin)
+    context.obj.call("DELETE", _PATH, headers={"X-Subject-Token": token})
+    typer.echo("the token has ended")
+
+
+def _meant(context: typer.Context, *, token_stdin: bool) -> str:
+    token = ask("Token", from_stdin=True) if token_stdin else context.obj.token
+    if not token:
+        raise InvalidRequest("set PILOTHOUSE_TOKEN to the token that is meant, or give --token-stdin")
+    return str(token)
+
+
+def _summary(said: dict[str, Any]) -> dict[str, Any]:
+    token = said["token"]
+    project = token.get("project") or {}
+    return {
+        "user": token["user"]["name"],
+        "domain": token["user"]["domain"]["name"],
+        "project": project.get("name", ""),
+        "project_id": project.get("id", ""),
+        "roles": ", ".join(role["name"] for role in token["roles"]),
+        "issued_at": token["issued_at"],
+        "expires_at": token["expires_at"],
+    }

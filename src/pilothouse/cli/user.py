@@ -1,0 +1,127 @@
+"""``pilothouse user …``: users of a running server, their passwords and roles."""
+
+import re
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from pilothouse.cli import project as projects
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.errors import InvalidRequest
+
+app = typer.Typer(help="Users, their passwords and roles.", no_args_is_help=True)
+app.callback()(connect)
+
+_COLUMNS = ("id", "name", "enabled", "locked_until", "created_at")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+User = Annotated[str, typer.Argument(help="Name or id of the user; 'me' is whose credentials are used.")]
+Role = Annotated[str, typer.Argument(help="te_admin, readonly, 'CCE FullAccess', 'CCE ReadOnlyAccess', …")]
+InProject = Annotated[str, typer.Option("--project", help="Name or id of a project; without it, the whole account.")]
+
+
+@app.command("list")
+def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
+    """List the account's users."""
+    print_rows(context.obj.call("GET", "/api/v1/users"), _COLUMNS, output)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="How the user logs in.")],
+    *,
+    role: Annotated[str, typer.Option(help="A role to give it; 'user grant' gives more.")] = "",
+    project: InProject = "",
+    password_stdin: FromStdin = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Make a user; without --password-stdin a password is chosen and shown once."""
+    project_id = projects.id_of(context, project) if project else None
+    password = ask("Password", from_stdin=True) if password_stdin else None
+    row = context.obj.call("POST", "/api/v1/users", body={"name": name, "password": password})
+    if role:
+        body = {"role": role, "project_id": project_id}
+        row = {**row, **context.obj.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
+    _print(row, output)
+    if output is Output.TABLE and row["password"]:
+        typer.echo(f"password  {row['password']}  (shown only now)")
+
+
+@app.command("show")
+def show(context: typer.Context, user: User = "me", output: As = Output.TABLE) -> None:
+    """Show one user with its roles."""
+    _print(context.obj.call("GET", _path(context, user)), output)
+
+
+@app.command("enable")
+def enable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
+    """Let a user act again, or lift a lock."""
+    _print(context.obj.call("PATCH", _path(context, user), body={"enabled": True}), output)
+
+
+@app.command("disable")
+def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
+    """Refuse a user: it cannot log in, and its keys and tokens do nothing."""
+    _print(context.obj.call("PATCH", _path(context, user), body={"enabled": False}), output)
+
+
+@app.command("password")
+def password(context: typer.Context, user: User = "me", *, password_stdin: FromStdin = False) -> None:
+    """Replace a password, which ends the user's tokens; for your own, the current one is asked for first."""
+    row = context.obj.call("GET", _path(context, user))
+    own = row["id"] == context.obj.call("GET", "/api/v1/users/me")["id"]
+    current = ask("Current password", from_stdin=password_stdin) if own else None
+    new = ask("New password", from_stdin=password_stdin, twice=True)
+    body = {"password": new, "current_password": current}
+    context.obj.call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
+    typer.echo(f"user {row['name']} has a new password; its tokens have ended")
+
+
+@app.command("grant")
+def grant(context: typer.Context, user: User, role: Role, project: InProject = "", output: As = Output.TABLE) -> None:
+    """Give a user a role."""
+    body = {"role": role, "project_id": projects.id_of(context, project) if project else None}
+    _print(context.obj.call("POST", f"{_path(context, user)}/roles", body=body), output)
+
+
+@app.command("withdraw")
+def withdraw(
+    context: typer.Context, user: User, role: Role, project: InProject = "", output: As = Output.TABLE
+) -> None:
+    """Take a role away from a user."""
+    query = f"?project_id={projects.id_of(context, project)}" if project else ""
+    _print(context.obj.call("DELETE", f"{_path(context, user)}/roles/{quote(role, safe='')}{query}"), output)
+
+
+@app.command("remove")
+def remove(context: typer.Context, user: User) -> None:
+    """Delete a user with its keys, tokens and roles; what it did stays on record."""
+    context.obj.call("DELETE", _path(context, user))
+    typer.echo(f"user {user} is deleted")
+
+
+def id_of(context: typer.Context, user: str) -> str:
+    """The id of a user that was given by name or id; "me" stays what it is."""
+    if user == "me" or _ID.fullmatch(user):
+        return user
+    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/users")
+    for row in rows:
+        if row["name"] == user:
+            return str(row["id"])
+    raise InvalidRequest(f"no user of this account is named {user!r}; 'pilothouse user list' shows them")
+
+
+def _path(context: typer.Context, user: str) -> str:
+    return f"/api/v1/users/{id_of(context, user)}"
+
+
+def _print(row: dict[str, Any], output: Output) -> None:
+    if output is Output.JSON:
+        print_json(row)
+        return
+    held = [f"{one['role']} ({one['project_id'] or 'whole account'})" for one in row["roles"]]
+    print_rows([{**row, "roles": ", ".join(held)}], ("id", "name", "enabled", "roles"), output)

@@ -1,0 +1,145 @@
+"""``pilothouse user | accesskey | token | project``, as a person and as a script run them."""
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.people import PASSWORD, add_person
+from tests.support.servers import RunningServer
+from tests.support.tokens import ask, login, send
+
+
+def run(server: RunningServer, *arguments: str, typed: str = "", token: str = "") -> "subprocess.CompletedProcess[str]":
+    """The command with a token, or with the server's access key, and lines on standard input."""
+    proof = {"PILOTHOUSE_TOKEN": token} if token else {}
+    if not token:
+        proof = {"CLOUD_SDK_AK": server.access_key, "CLOUD_SDK_SK": server.secret_key}
+    return subprocess.run(
+        [sys.executable, "-m", "pilothouse", *arguments],
+        env={"PATH": "/usr/bin:/bin", "PILOTHOUSE_URL": server.url, "COLUMNS": "200", **proof},
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def answer(server: RunningServer, *arguments: str, typed: str = "", token: str = "") -> Any:
+    """What the command prints for programs."""
+    done = run(server, *arguments, "--output", "json", typed=typed, token=token)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_life_of_a_user(server: RunningServer):
+    made = answer(server, "user", "add", "cli-user", "--role", "readonly", "--project", "cn-north-4")
+    assert made["roles"] == [{"role": "readonly", "project_id": server.project_id}]
+    assert ask(server, login(made["password"], name="cli-user")).status_code == 201
+    assert "cli-user" in [one["name"] for one in answer(server, "user", "list")]
+    granted = answer(server, "user", "grant", "cli-user", "CCE FullAccess")
+    assert {"role": "CCE FullAccess", "project_id": None} in granted["roles"]
+    assert len(answer(server, "user", "withdraw", "cli-user", "CCE FullAccess")["roles"]) == 1
+    assert answer(server, "user", "disable", "cli-user")["enabled"] is False
+    assert answer(server, "user", "enable", "cli-user")["enabled"] is True
+    changed = run(server, "user", "password", "cli-user", "--password-stdin", typed="another password\n")
+    assert changed.returncode == 0, changed.stderr
+    assert ask(server, login("another password", name="cli-user")).status_code == 201
+    shown = run(server, "user", "show", "cli-user")
+    assert re.search(rf"{made['id']}\s+cli-user\s+True\s+readonly \({server.project_id}\)", shown.stdout)
+    assert run(server, "user", "remove", "cli-user").returncode == 0
+    gone = run(server, "user", "show", "cli-user")
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "no user of this account is named 'cli-user'" in gone.stderr
+
+
+def test_ones_own_password(server: RunningServer):
+    person = add_person(server, "readonly")
+    typed = f"{PASSWORD}\nthe next password\n"
+
+    done = run(person.server, "user", "password", "--password-stdin", typed=typed)
+
+    assert done.returncode == 0, done.stderr
+    assert ask(server, login("the next password", name=person.name)).status_code == 201
+    short = run(person.server, "user", "password", "--password-stdin", typed="the next password\n")
+    assert "no line with the new password" in short.stderr
+
+
+def test_a_log_in_gives_a_token_that_every_command_takes(server: RunningServer):
+    create = ("token", "create", "--project", "cn-north-4", "--password-stdin")
+    printed = run(server, *create, typed=f"{server.password}\n").stdout
+    token = printed.strip()
+    assert re.fullmatch(r"pht-[A-Za-z0-9_-]{43}\n", printed)
+
+    said = answer(server, "token", "show", token=token)
+    assert (said["user"], said["domain"], said["project_id"]) == ("admin", "pilothouse", server.project_id)
+    assert [one["id"] for one in answer(server, "cluster", "list", token=token)] == [server.cluster_id]
+    assert run(server, "token", "revoke", token=token).stdout == "the token has ended\n"
+    assert send(server, "GET", "/v2/charts", token=token).status_code == 401
+    refused = run(server, "cluster", "list", token=token)
+    assert (refused.returncode, "decrypt token fail" in refused.stderr) == (1, True)
+
+
+def test_a_log_in_for_programs_and_one_by_project_id(server: RunningServer):
+    create = ("token", "create", "--project", server.project_id, "--password-stdin")
+    made = answer(server, *create, typed=f"{server.password}\n")
+
+    assert made["project_id"] == server.project_id
+    assert send(server, "GET", "/v2/charts", token=made["token"]).status_code == 200
+    ended = run(server, "token", "revoke", "--token-stdin", typed=f"{made['token']}\n")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_failed_log_in_says_why_and_shows_no_password(server: RunningServer):
+    done = run(server, "token", "create", "--password-stdin", typed="a wrong secret\n")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The username or password is wrong." in done.stderr
+    assert "a wrong secret" not in done.stderr
+
+
+def test_the_life_of_an_access_key(server: RunningServer):
+    person = add_person(server, "readonly")
+    made = answer(server, "accesskey", "create", "--user", person.name, "--project", "cn-north-4")
+    key = made["access_key"]
+    own = server.send("GET", "/v2/charts", access_key=key, secret_key=made["secret_key"])
+    assert own.status_code == 200
+    assert key in [one["access_key"] for one in answer(server, "accesskey", "list", "--user", person.name)]
+    assert answer(server, "accesskey", "disable", key)["enabled"] is False
+    assert answer(server, "accesskey", "enable", key)["enabled"] is True
+    assert "secret_key" not in answer(server, "accesskey", "show", key)
+    assert run(server, "accesskey", "remove", key).returncode == 0
+    assert run(server, "accesskey", "show", key).returncode == 1
+    table = run(person.server, "accesskey", "create")
+    assert re.search(r"secret key  [A-Za-z0-9]{40}  \(shown only now\)", table.stdout)
+
+
+def test_the_life_of_a_project(server: RunningServer):
+    made = answer(server, "project", "add", "cli-project", "--description", "for a moment")
+    assert (made["name"], made["description"], made["enabled"]) == ("cli-project", "for a moment", True)
+    assert answer(server, "project", "show", "cli-project") == made
+    assert answer(server, "project", "disable", made["id"])["enabled"] is False
+    assert answer(server, "project", "enable", "cli-project")["enabled"] is True
+    assert made in answer(server, "project", "list")
+    assert run(server, "project", "remove", "cli-project").returncode == 0
+    assert "cli-project" not in run(server, "project", "list").stdout
+
+
+@pytest.mark.parametrize("noun", ["user", "accesskey", "token", "project"])
+def test_a_command_without_credentials_says_what_to_set(server: RunningServer, noun: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", noun, "list" if noun != "token" else "show"],
+        env={"PATH": "/usr/bin:/bin", "PILOTHOUSE_URL": server.url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "PILOTHOUSE_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
