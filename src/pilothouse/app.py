@@ -31,6 +31,7 @@ from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.observer.observer import Observer
 from pilothouse.queue import Queue
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.authentication import Authentication
@@ -40,6 +41,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.endings import Endings
 from pilothouse.services.passwords import Passwords
 from pilothouse.services.projects import Projects
+from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
@@ -49,6 +51,7 @@ from pilothouse.store.database import Database
 from pilothouse.web.errors import handle
 from pilothouse.web.requests import refuse_nul
 from pilothouse.worker.installs import Installs
+from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
 
 OPENAPI_PATH = "/api/v1/openapi.json"
@@ -180,6 +183,11 @@ def run_worker(settings: Settings, *, database_url: str) -> None:
         runner.run(_work(settings, database_url))
 
 
+def run_observer(settings: Settings, *, database_url: str) -> None:
+    """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
+    asyncio.run(_observe(settings, database_url))
+
+
 def _settle_memory() -> None:
     """Takes what was loaded at the start out of the collector's sight: walking it costs requests 30 ms at a time."""
     gc.collect()
@@ -197,6 +205,21 @@ async def _work(settings: Settings, database_url: str) -> None:
     try:
         queue = Queue(parts.database, poll_seconds=settings.worker.poll_seconds)
         installs = Installs(parts.database, parts.keys, parts.clusters, parts.engine, settings)
-        await Runner(parts.database, queue, installs, settings).run(stop)
+        records = Records(parts.clusters, ReleaseIndex(parts.keys))
+        await Runner(parts.database, queue, installs, records, settings).run(stop)
+    finally:
+        await parts.close()
+
+
+async def _observe(settings: Settings, database_url: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = build_parts(settings, database_url=database_url, engine_children=1)
+    _settle_memory()
+    try:
+        index = ReleaseIndex(parts.keys)
+        await Observer(parts.database, parts.clusters, index, settings.observer).run(stop)
     finally:
         await parts.close()

@@ -74,6 +74,17 @@ class WorkerSettings(_Group):
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
 
+class ObserverSettings(_Group):
+    """How clusters are watched for the release index."""
+
+    lease_seconds: float = Field(6.0, description="how long a cluster stays with an observer that does not renew")
+    renew_seconds: float = Field(1.5, description="between two renewals, and between two looks at who shares the work")
+    window_seconds: int = Field(
+        20, ge=5, description="length of one watch request; a connection that died silently is noticed this late"
+    )
+    retry_seconds: float = Field(10.0, description="longest pause before a cluster that fails is tried again")
+
+
 class ClusterSettings(_Group):
     """How clusters are reached."""
 
@@ -156,6 +167,7 @@ class Settings(BaseSettings):
     charts: ChartLimits = ChartLimits()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
+    observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     postgres: PostgresSettings = PostgresSettings()

@@ -190,7 +190,7 @@ def test_a_body_without_any_content_type_is_read_as_json(server: RunningServer):
         "namespace=" + "a" * 5000,
         "namespace=%F0%9F%9A%80",
         "namespace=NS&=empty&novalue",
-        "namespace=NS&limit=1;offset=2",
+        "namespace=NS&page=1;offset=2",
     ],
     ids=lambda value: value[:32],
 )

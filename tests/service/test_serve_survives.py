@@ -14,7 +14,7 @@ import pytest
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.charts import build_chart
-from tests.support.servers import RunningServer, free_port, open_folder, run_server
+from tests.support.servers import RunningServer, children, free_port, open_folder, part, run_server
 
 SLOW_HOOK = """\
 apiVersion: batch/v1
@@ -48,19 +48,6 @@ def folder():
 def own_server(folder: Path, kubeconfig: str):
     with run_server(folder, kubeconfig=kubeconfig) as running:
         yield running
-
-
-def part(server: RunningServer, name: str) -> int:
-    """The pid of the server's api or worker process."""
-    for pid in children(server.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if name.encode() in words:
-            return pid
-    raise AssertionError(f"the server has no {name}")
-
-
-def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def descendants(pid: int) -> list[int]:

@@ -139,6 +139,20 @@ class RunningServer:
         """A Show Release request."""
         return self.send("GET", f"/cce/cam/v3/clusters/{self.cluster_id}/namespace/{namespace}/releases/{name}")
 
+    def index(self, cluster_id: str = "") -> dict[str, Any]:
+        """What the server says of the release index of a cluster."""
+        answer = self.send("GET", f"/api/v1/clusters/{cluster_id or self.cluster_id}")
+        assert answer.status_code == 200, answer.text
+        index: dict[str, Any] = answer.json()["index"]
+        return index
+
+    def wait_until_listed(self, cluster_id: str = "", *, seconds: float = 60) -> None:
+        """Returns when reads answer from the index."""
+        until = time.monotonic() + seconds
+        while not (index := self.index(cluster_id))["listed"]:
+            assert time.monotonic() < until, index
+            time.sleep(0.1)
+
     def wait_until_final(self, namespace: str, name: str, *, seconds: float = 60) -> dict[str, Any]:
         """The release, once it is no longer pending."""
         until = time.monotonic() + seconds
@@ -150,6 +164,20 @@ class RunningServer:
                 return release
             assert time.monotonic() < until, release
             time.sleep(0.1)
+
+
+def part(server: RunningServer, name: str) -> int:
+    """The pid of one of the server's processes: api, worker or observer."""
+    for pid in children(server.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if name.encode() in words:
+            return pid
+    raise AssertionError(f"the server has no {name}")
+
+
+def children(pid: int) -> list[int]:
+    """The pids of its children."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.contextmanager

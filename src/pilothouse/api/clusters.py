@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from pilothouse.services.clusters import Cluster, Clusters
+from pilothouse.services.clusters import Cluster, ClusterIndex, Clusters
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -25,6 +25,35 @@ class ClusterView(BaseModel):
     server: str
     wait: str
     created_at: str
+
+
+class UnreadableSecretView(BaseModel):
+    """A Secret that says it holds a release and does not."""
+
+    namespace: str
+    name: str
+    problem: str
+
+
+class IndexView(BaseModel):
+    """The release index of a cluster.
+
+    ``listed``: the first complete list is in it; until then reads ask the cluster. ``age_seconds``: since the cluster
+    last confirmed it. ``error``: why the cluster is not watched now, or empty. ``unreadable``: the number of release
+    Secrets that could not be read and are not shown; ``unreadable_secrets`` are the first of them.
+    """
+
+    listed: bool
+    age_seconds: float | None
+    error: str
+    unreadable: int
+    unreadable_secrets: list[UnreadableSecretView]
+
+
+class ClusterDetail(ClusterView):
+    """One cluster with the state of its release index."""
+
+    index: IndexView
 
 
 def routes(clusters: Clusters) -> APIRouter:
@@ -49,10 +78,12 @@ def routes(clusters: Clusters) -> APIRouter:
         """The project's clusters by name."""
         return json_response([_view(cluster) for cluster in await clusters.list_clusters(caller_of(request))])
 
-    @router.get("/{cluster_id}", response_model=ClusterView)
+    @router.get("/{cluster_id}", response_model=ClusterDetail)
     async def show_cluster(request: Request, cluster_id: str) -> Response:
-        """One cluster."""
-        return json_response(_view(await clusters.show(caller_of(request), cluster_id)))
+        """One cluster, and how old what is known of its releases is."""
+        cluster = await clusters.show(caller_of(request), cluster_id)
+        index = await clusters.show_index(caller_of(request), cluster_id)
+        return json_response(_view(cluster) | {"index": _index_view(index)})
 
     @router.delete("/{cluster_id}", status_code=204)
     async def remove_cluster(request: Request, cluster_id: str) -> Response:
@@ -76,4 +107,18 @@ def _view(cluster: Cluster) -> dict[str, object]:
         server=cluster.server,
         wait=cluster.wait,
         created_at=cluster.created_at.isoformat(timespec="seconds"),
+    ).model_dump()
+
+
+def _index_view(index: ClusterIndex) -> dict[str, object]:
+    age = index.freshness.age_seconds
+    return IndexView(
+        listed=index.freshness.listed,
+        age_seconds=None if age is None else round(max(0.0, age), 1),
+        error=index.freshness.error,
+        unreadable=index.unreadable.count,
+        unreadable_secrets=[
+            UnreadableSecretView(namespace=one.namespace, name=one.secret, problem=one.problem)
+            for one in index.unreadable.first
+        ],
     ).model_dump()

@@ -75,6 +75,29 @@ _STATUS = {
 }
 
 
+#: The members of ReleaseResp.
+RELEASE_FIELDS = frozenset(
+    {
+        "chart_name",
+        "chart_public",
+        "chart_version",
+        "cluster_id",
+        "cluster_name",
+        "create_at",
+        "description",
+        "name",
+        "namespace",
+        "parameters",
+        "resources",
+        "status",
+        "status_description",
+        "update_at",
+        "values",
+        "version",
+    }
+)
+
+
 def release_resp(release: Release, *, zone: ZoneInfo) -> dict[str, object]:
     """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
     return {

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request, Response
 
 from pilothouse.cce.models import CreateReleaseReqBody, release_resp
+from pilothouse.cce.release_lists import age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.endings import Endings
 from pilothouse.services.orders import Wait, as_wait
@@ -31,13 +32,15 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
+        wanted = wanted_list(request)
         found = await view.list_releases(
             caller_of(request),
             cluster_id,
             namespace=request.query_params.get("namespace") or None,
             chart_id=request.query_params.get("chart_id") or None,
+            with_values="values" in wanted.fields,
         )
-        return json_response([release_resp(release, zone=zone) for release in found])
+        return await list_response(found, wanted, zone=zone)
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -50,13 +53,16 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
             name=name,
             seconds=seconds,
         )
-        applied = {"Preference-Applied": f"wait={seconds}"} if seconds else None
-        return json_response(release_resp(release, zone=zone), headers=applied)
+        headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
+        return json_response(release_resp(release, zone=zone), headers=headers | age_header(release.age_seconds))
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
-        return json_response([release_resp(revision, zone=zone) for revision in revisions])
+        return json_response(
+            [release_resp(revision, zone=zone) for revision in revisions],
+            headers=age_header(revisions[0].age_seconds),
+        )
 
     return router
 

@@ -1,8 +1,8 @@
-"""One process each: the API, a worker, a migration. ``pilothouse serve`` starts and watches the first two."""
+"""One process each: API, worker, observer, migration. ``pilothouse serve`` starts and watches the first three."""
 
 import typer
 
-from pilothouse.app import run_api, run_worker
+from pilothouse.app import run_api, run_observer, run_worker
 from pilothouse.cli.databases import reachable_database
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
@@ -22,6 +22,12 @@ def run_worker_process(parent: int) -> None:
     """Carries out operations until it is told to stop, and ends with the process ``parent`` unless that is 0."""
     settings = _prepare(parent)
     run_worker(settings, database_url=_database_url(settings))
+
+
+def run_observer_process(parent: int) -> None:
+    """Keeps the release index until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+    settings = _prepare(parent)
+    run_observer(settings, database_url=_database_url(settings))
 
 
 def migrate_database() -> None:

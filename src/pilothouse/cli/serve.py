@@ -1,4 +1,4 @@
-"""``pilothouse serve``: database, API and worker on this machine, under one supervisor."""
+"""``pilothouse serve``: database, API, observer and worker on this machine, under one supervisor."""
 
 import asyncio
 import json
@@ -83,6 +83,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             wait_until_ready=lambda: _answers(addresses[0] + HEALTH_PATH),
             stop_seconds=15.0,
         ),
+        Part(name="observer", argv=[*command, "observer", *parent], env=environment, stop_seconds=10.0),
         Part(
             name="worker",
             argv=[*command, "worker", *parent],

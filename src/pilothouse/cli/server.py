@@ -14,7 +14,7 @@ def serve(
         typer.Option(help="File (0600) for the access key that the first start makes, instead of the screen."),
     ] = None,
 ) -> None:
-    """Run everything on this machine: PostgreSQL, API and worker. Ctrl-C or SIGTERM stops all of it cleanly."""
+    """Run everything on this machine: PostgreSQL, API, observer, worker. Ctrl-C or SIGTERM stops all of it cleanly."""
     from pilothouse.cli.serve import run_all
 
     run_all(first_credentials)
@@ -32,6 +32,13 @@ def worker(parent: Parent = 0) -> None:
     from pilothouse.cli.processes import run_worker_process
 
     run_worker_process(parent)
+
+
+def observer(parent: Parent = 0) -> None:
+    """Keep the index of releases by watching the clusters, against PILOTHOUSE_DATABASE_URL."""
+    from pilothouse.cli.processes import run_observer_process
+
+    run_observer_process(parent)
 
 
 def migrate() -> None:

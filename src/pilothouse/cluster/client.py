@@ -3,9 +3,9 @@
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -21,6 +21,12 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 _NOT_FOUND, _CONFLICT, _GONE, _INVALID = 404, 409, 410, 422
 #: Kubernetes' subdomain names; it also keeps what has a meaning in URLs and selectors out of them.
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+_VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_LARGEST_VERSION = 2**63 - 1
+#: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
+_LARGEST_EVENT = 8 * 1024 * 1024
+_OWNER = "owner=helm"
 
 Secret = dict[str, Any]
 
@@ -39,6 +45,24 @@ class ReleaseLabels:
     revision: int
     status: str
     labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SecretPage:
+    """A part of a list, and the resourceVersion of the whole."""
+
+    secrets: list[Secret] = field(repr=False)
+    resource_version: int
+
+
+@dataclass(frozen=True)
+class _Page:
+    items: list[dict[str, Any]]
+    metadata: dict[str, Any]
+
+
+class ListExpired(ClusterUnavailable):
+    """The moment that a list or a watch wants to go on from is no longer known to the server (410)."""
 
 
 class ClusterClient:
@@ -78,13 +102,23 @@ class ClusterClient:
     async def list_release_labels(self, *, namespace: str, name: str) -> list[ReleaseLabels]:
         """Every revision of one release, in no order; no payload travels."""
         found = []
-        selector = {"labelSelector": f"owner=helm,name={_checked(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
+        selector = {"labelSelector": f"{_OWNER},name={_checked(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
         async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY):
             labels = (item.get("metadata") or {}).get("labels") or {}
             version = str(labels.get("version", ""))
             if version.isascii() and version.isdigit():
                 found.append(ReleaseLabels(int(version), str(labels.get("status", "unknown")), labels))
         return found
+
+    async def find_absence(self, *, namespace: str, name: str) -> int | None:
+        """The resourceVersion at which the release has no Secret; None if it has one."""
+        params = {
+            "labelSelector": f"{_OWNER},name={_checked(name)}",
+            "fieldSelector": f"type={_RELEASE_TYPE}",
+            "limit": "1",
+        }
+        answer = await self._ask("GET", _secrets(namespace), params=params, accept=_METADATA_ONLY)
+        return None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
 
     async def find_release_secret(self, *, namespace: str, name: str, revision: int) -> Secret | None:
         """The Secret of one revision, None if there is none."""
@@ -99,11 +133,50 @@ class ClusterClient:
 
         The newest revision of a release is never ``superseded``: without those, a list of releases is much smaller.
         """
-        selector = "owner=helm" + (f",name={_checked(name)}" if name else "")
+        selector = _OWNER + (f",name={_checked(name)}" if name else "")
         selector += "" if superseded else ",status!=superseded"
         params = {"labelSelector": selector, "fieldSelector": f"type={_RELEASE_TYPE}"}
         async for item in self._list(_secrets(namespace), params):
             yield item
+
+    async def list_release_pages(self) -> AsyncIterator["SecretPage"]:
+        """All of Helm's Secrets of the cluster, as they were at one moment, whose resourceVersion each page names.
+
+        Raises ListExpired when the server no longer has that moment: begin again.
+        """
+        params = {"labelSelector": _OWNER, "fieldSelector": f"type={_RELEASE_TYPE}"}
+        async for page in self._pages(_secrets(None), params):
+            yield SecretPage(page.items, resource_version(page.metadata))
+
+    async def newest_resource_version(self) -> int:
+        """The resourceVersion that the cluster is at; one request, without payloads."""
+        params = {
+            "labelSelector": f"{_OWNER},{_OWNER.replace('=', '!=')}",
+            "fieldSelector": f"type={_RELEASE_TYPE}",
+            "limit": "1",
+        }
+        answer = await self._ask("GET", _secrets(None), params=params, accept=_METADATA_ONLY)
+        return resource_version(answer.body.get("metadata"))
+
+    async def watch_release_secrets(
+        self, *, since: int, window_seconds: int, idle_seconds: float
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Lines of a watch over Helm's Secrets for ``window_seconds``; see ``watch`` for what they say."""
+        params = {
+            "labelSelector": _OWNER,
+            "fieldSelector": f"type={_RELEASE_TYPE}",
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(since),
+            "timeoutSeconds": str(window_seconds),
+        }
+        async with self._counted():
+            lines = self._transport.stream(
+                _secrets(None), params=params, idle_seconds=idle_seconds, largest_line=_LARGEST_EVENT
+            )
+            async with aclosing(lines):
+                async for some in lines:
+                    yield some
 
     async def replace_secret(self, secret: Secret) -> bool:
         """Writes the Secret back; False when it changed since it was read, or is immutable or gone."""
@@ -127,6 +200,13 @@ class ClusterClient:
     async def _list(
         self, path: str, params: dict[str, str], *, accept: str = "application/json"
     ) -> AsyncIterator[dict[str, Any]]:
+        async for page in self._pages(path, params, accept=accept):
+            for item in page.items:
+                yield item
+
+    async def _pages(
+        self, path: str, params: dict[str, str], *, accept: str = "application/json"
+    ) -> AsyncIterator["_Page"]:
         limit, token = _PAGE, ""
         while True:
             page = {**params, "limit": str(limit), **({"continue": token} if token else {})}
@@ -138,11 +218,11 @@ class ClusterClient:
                 limit = max(1, limit // 4)
                 continue
             if not answer.ok:
-                raise ClusterUnavailable(f"{self._transport.server}: the list changed while it was read; ask again")
-            for item in answer.body.get("items") or ():
-                if isinstance(item, dict):
-                    yield item
-            token = (answer.body.get("metadata") or {}).get("continue") or ""
+                raise ListExpired(f"{self._transport.server}: the list changed while it was read; ask again")
+            metadata = answer.body.get("metadata")
+            metadata = metadata if isinstance(metadata, dict) else {}
+            yield _Page([item for item in answer.body.get("items") or () if isinstance(item, dict)], metadata)
+            token = metadata.get("continue") or ""
             if not token:
                 return
 
@@ -212,6 +292,17 @@ class ClusterClients:
         task = client.retire()
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def resource_version(metadata: object) -> int:
+    """The resourceVersion in an object's metadata; ClusterUnavailable if there is none that can be compared.
+
+    Kubernetes 1.35 and newer promise decimal numbers; etcd has had nothing else. Source: KEP 5504.
+    """
+    text = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    if not isinstance(text, str) or not _VERSION.fullmatch(text) or int(text) > _LARGEST_VERSION:
+        raise ClusterUnavailable("the cluster's API server gave a resourceVersion that is no number")
+    return int(text)
 
 
 def _checked(name: str) -> str:

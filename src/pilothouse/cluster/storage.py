@@ -21,6 +21,9 @@ import orjson
 from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
 
+#: On every revision that an operation installs; a hint for people and a proof together with the revision's number.
+OPERATION_LABEL = "pilothouse.dev/operation"
+
 _LARGEST_PAYLOAD = 32 * 1024 * 1024
 _LARGEST_VALUES = 4 * 1024 * 1024
 #: What Kubernetes allows for a Secret's data.
@@ -28,6 +31,7 @@ _LARGEST_SECRET = 1024 * 1024
 _PREFIX = "sh.helm.release.v1."
 _REVISION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _LOCKED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
+_LAST_YEAR = 9999
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -272,9 +276,11 @@ def _moment(text: str | None, metadata: dict[str, Any]) -> datetime:
             continue
         try:
             moment = datetime.fromisoformat(candidate)
-        except ValueError:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             continue
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if moment.year < _LAST_YEAR:  # beyond it other zones and the database cannot follow
+            return moment
     return datetime.fromtimestamp(0, UTC)
 
 

@@ -6,8 +6,8 @@ followed; neither proxies nor the environment have a say; what a peer sent is ne
 Kubernetes Status. Answers come uncompressed: on a near network inflating costs more than reading, and an inflated
 answer has no size limit.
 
-lightkube is not used for these questions: it knows neither ``tls-server-name`` nor impersonation, and meets an answer
-that is no Kubernetes object with exceptions of five libraries.
+lightkube is not used, for watches either: it knows neither ``tls-server-name`` nor impersonation, resolves names by
+itself, and meets an answer that is no Kubernetes object with exceptions of five libraries.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,14 @@ _FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
 
 class AnswerTooLarge(ClusterUnavailable):
     """The answer passed the size limit; a list may be asked for in smaller pages."""
+
+
+class StreamRefused(ClusterUnavailable):
+    """The server answered a request for a stream with an error of this status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,36 @@ class Transport:
                 await response.aclose()
         return self._judge(response.status_code, text)
 
+    async def stream(
+        self, path: str, *, params: dict[str, str], idle_seconds: float, largest_line: int
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The lines of an answer that goes on, as they arrive; the first list, which may be empty, when it is accepted.
+
+        A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer. Raises what
+        ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, too. Close it to end it early.
+        """
+        headers = [(b"host", self._authority.encode()), (b"accept", b"application/json"), *self._headers]
+        async with self.within_limit():
+            response = await self._send(
+                "GET", path, params=params, headers=headers, content=None, idle_seconds=idle_seconds
+            )
+        try:
+            if response.status_code >= _FIRST_REDIRECT:
+                async with self.within_limit():
+                    answer = self._judge(response.status_code, await self._read(response, largest=largest_line))
+                raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
+            yield []
+            lines = _Lines(largest_line)
+            async for piece in response.aiter_raw():
+                if complete := lines.feed(piece):
+                    yield complete
+        except httpx2.TimeoutException as error:
+            raise ClusterUnavailable(f"{self.server} went silent: nothing came for {idle_seconds:g} s") from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            await response.aclose()
+
     @asynccontextmanager
     async def within_limit(self) -> AsyncIterator[None]:
         """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable."""
@@ -137,6 +175,7 @@ class Transport:
         params: dict[str, str] | None,
         headers: list[tuple[bytes, bytes]],
         content: bytes | None,
+        idle_seconds: float | None = None,
     ) -> httpx2.Response:
         """The response with its body unread, from the first address that takes the connection."""
         if self._http is None:
@@ -152,7 +191,10 @@ class Transport:
                 params=params,
                 headers=headers,
                 content=content,
-                extensions={"sni_hostname": self._tls_name, "timeout": {"connect": connect_seconds}},
+                extensions={
+                    "sni_hostname": self._tls_name,
+                    "timeout": {"connect": connect_seconds, "read": idle_seconds},
+                },
             )
             try:
                 return await self._http.handle_async_request(request)
@@ -205,6 +247,34 @@ class Transport:
 
     def _unreachable(self, error: Exception) -> ClusterUnavailable:
         return ClusterUnavailable(f"{self.server} cannot be reached: {_cause(error)}")
+
+
+class _Lines:
+    """Cuts what arrives into lines, and keeps no more than the longest one allowed."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._rest = bytearray()
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that the piece completes; one that is too long is b''."""
+        *ends, rest = piece.split(b"\n")
+        lines = []
+        for end in ends:
+            self._add(end)
+            lines.append(b"" if self._too_long else bytes(self._rest))
+            self._rest.clear()
+            self._too_long = False
+        self._add(rest)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        if self._too_long or len(self._rest) + len(part) > self._largest:
+            self._too_long = True
+            self._rest.clear()
+        else:
+            self._rest += part
 
 
 def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:

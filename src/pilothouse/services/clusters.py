@@ -13,22 +13,32 @@ from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, InvalidRequest, NotFound
 from pilothouse.services.identity import Caller
 from pilothouse.settings import ClusterSettings
-from pilothouse.store import audit
+from pilothouse.store import audit, observations, releases
 from pilothouse.store import clusters as store
+from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction
+from pilothouse.store.observations import Freshness
+from pilothouse.store.releases import UnreadableSecrets
 
+_NAMED_SECRETS = 20
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,126}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(ClusterName):
     """A registered cluster as callers see it."""
 
-    id: str
-    name: str
     server: str
     wait: str
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class ClusterIndex:
+    """How old the release index of a cluster is, and which of its Secrets could not be read."""
+
+    freshness: Freshness
+    unreadable: UnreadableSecrets
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ class Clusters:
             )
             if row is None:
                 raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
+            await observations.add_observation(tx, cluster_id)
             await audit.record(
                 tx,
                 project_id=caller.project_id,
@@ -98,15 +109,26 @@ class Clusters:
         caller.require("cce:cluster:get")
         row = await self._row(cluster_id, project_id=caller.project_id)
         if row is None:
-            raise _unknown(cluster_id)
+            raise unknown_cluster(cluster_id)
         return _cluster(row)
+
+    async def show_index(self, caller: Caller, cluster_id: str) -> ClusterIndex:
+        """How far the release index is with a cluster of the project, and what stands in its way; else NotFound."""
+        caller.require("cce:cluster:get")
+        async with self._database.statements() as tx:
+            found = await releases.find_index(tx, cluster_id, project_id=caller.project_id)
+            if found is None:
+                raise unknown_cluster(cluster_id)
+            unreadable = await releases.find_unreadable(tx, cluster_id, limit=_NAMED_SECRETS)
+        return ClusterIndex(found.freshness, unreadable)
 
     async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
         """Forgets the cluster and its credentials; the releases in it stay as they are."""
         caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
             if not await store.remove_cluster(tx, cluster_id, project_id=caller.project_id):
-                raise _unknown(cluster_id)
+                raise unknown_cluster(cluster_id)
+            await observations.announce(tx)
             await audit.record(
                 tx,
                 project_id=caller.project_id,
@@ -135,7 +157,7 @@ class Clusters:
     def open(self, cluster_id: str, row: store.ClusterRow | None) -> ReachableCluster:
         """The cluster of that row with its credentials; NotFound for None, which is what a look-up found."""
         if row is None:
-            raise _unknown(cluster_id)
+            raise unknown_cluster(cluster_id)
         kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
         return ReachableCluster(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
@@ -165,7 +187,8 @@ def naming(cluster: Cluster) -> Iterator[None]:
         raise ClusterDenied(f"cluster {cluster.name!r}: {error}") from error
 
 
-def _unknown(cluster_id: str) -> NotFound:
+def unknown_cluster(cluster_id: str) -> NotFound:
+    """The answer for a cluster that the project does not have."""
     return NotFound(f"cluster {cluster_id!r} does not exist in this project")
 
 

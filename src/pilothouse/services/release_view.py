@@ -1,39 +1,49 @@
 """What is to be seen of releases.
 
-The cluster's Helm storage is the truth about releases. An operation that is not final lies over it, and
-so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
+The cluster's Helm storage is the truth about releases, and the index is what is known of it: reads ask the index only,
+and the cluster itself until the index has its first complete list. An operation that is not final lies over the
+revisions, and so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
 """
 
-from dataclasses import dataclass, field
-from datetime import datetime
-
-import structlog
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import Secret
-from pilothouse.cluster.storage import StoredRelease, decode_release, release_key
-from pilothouse.errors import CorruptRelease, NotFound
+from pilothouse.errors import NotFound
 from pilothouse.services.charts import compact_json
-from pilothouse.services.clusters import Cluster, Clusters, ReachableCluster, naming
+from pilothouse.services.clusters import Clusters, unknown_cluster
 from pilothouse.services.identity import Caller
+from pilothouse.services.live_releases import LiveReleases
 from pilothouse.services.orders import InstallOrder, open_order
-from pilothouse.services.release_names import is_name, is_namespace
-from pilothouse.store import charts, operations
+from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.store import charts, operations, releases
+from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database
-
-log = structlog.get_logger(__name__)
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.releases import FoundRelease, ListedRelease, Page, RevisionRow
 
 #: Helm's own word for an install that has not ended.
 INSTALL_UNDERWAY = "Initial install underway"
 #: The states in which a release is on its way to another one.
 UNSETTLED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
 
+#: What ``helm history`` shows at most.
+_MOST_REVISIONS = 256
+_PAGE_RELEASES = 200
+_PAGE_BYTES = 4 * 1024 * 1024
+_START = ("", "")
+_NEVER = datetime.fromtimestamp(0, UTC)
+_ReadPage = Callable[[tuple[str, str], int], Awaitable[Page]]
+
 
 @dataclass(frozen=True)
 class Release:
     """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number.
 
-    ``values_json`` and ``resources_json`` are JSON text; the latter is '' unless it was asked for.
+    ``values_json`` and ``resources_json`` are JSON text; the latter is '' unless it was asked for. ``age_seconds``:
+    how long ago the cluster last confirmed what is shown; None where that says nothing.
     """
 
     cluster_id: str
@@ -50,6 +60,39 @@ class Release:
     created_at: datetime
     updated_at: datetime
     resources_json: str = field(default="", repr=False)
+    age_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ReleasePage:
+    """A part of a list; ``last`` is namespace and name to go on after, None at the end."""
+
+    releases: list[Release]
+    last: tuple[str, str] | None
+
+
+class ReleaseList:
+    """The releases of a cluster by namespace and name, each once, read page by page as they are asked for."""
+
+    def __init__(
+        self,
+        read: _ReadPage,
+        show: Callable[[ListedRelease], Release | None],
+        *,
+        age_seconds: float | None,
+    ) -> None:
+        self._read = read
+        self._show = show
+        self.age_seconds = age_seconds
+
+    async def read_page(self, after: tuple[str, str] = _START, *, limit: int = _PAGE_RELEASES) -> ReleasePage:
+        """At most ``limit`` of those that follow ``after``: fewer, or none, does not mean the end."""
+        page = await self._read(after, limit)
+        last = page.releases[-1] if page.more else None
+        return ReleasePage(
+            [release for one in page.releases if (release := self._show(one)) is not None],
+            (last.namespace, last.name) if last is not None else None,
+        )
 
 
 class ReleaseView:
@@ -58,101 +101,159 @@ class ReleaseView:
     def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
         self._database = database
         self._keys = keys
-        self._clusters = clusters
+        self._index = ReleaseIndex(keys)
+        self._live = LiveReleases(database, keys, clusters)
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
         """The newest revision, or what an operation is making of it; NotFound if there is neither."""
         caller.require("cce:release:get")
-        # The operation is read before the cluster: one that ends in between is then found as a revision.
-        async with self._database.statements() as tx:
-            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-            if shown is not None and shown.state in operations.LIVING:
-                return self._laid_over(cluster, shown)
-            origin = await operations.find_origin(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-        if is_namespace(namespace) and is_name(name):
-            for stored in await self._read_newest(cluster, namespace=namespace, name=name):
-                return _from_storage(cluster, stored, [origin] if origin else [])
-        if shown is not None:
-            return self._laid_over(cluster, shown)
-        raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
+        found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=1)
+        newest = found.revisions[0] if found.revisions else None
+        release = self._newest(found.cluster, newest, found.operation)
+        if release is None:
+            raise _unknown_release(found.cluster, namespace, name)
+        return replace(release, age_seconds=found.freshness.age_seconds)
 
     async def show_history(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> list[Release]:
         """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
 
         NotFound if there is neither a revision nor an operation.
         """
-        caller.require("cce:release:get")  # the vendor names no action of its own
-        async with self._database.statements() as tx:
-            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-            origins = await operations.list_release_origins(
-                tx, cluster_id=cluster.id, namespace=namespace, release_name=name
-            )
-        stored = []
-        if is_namespace(namespace) and is_name(name):
-            stored = await self._read_revisions(cluster, namespace=namespace, name=name)
-        revisions = {one.revision: _from_storage(cluster, one, origins) for one in stored}
-        if shown is not None and (shown.state in operations.LIVING or not revisions):
-            underway = self._laid_over(cluster, shown)
+        caller.require("cce:release:get")
+        found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=_MOST_REVISIONS)
+        revisions = {row.revision: self._from_row(found.cluster, row) for row in found.revisions}
+        newest = found.revisions[0] if found.revisions else None
+        underway = self._laid_over(found.cluster, newest, found.operation)
+        if underway is not None:
             revisions[underway.revision] = underway
         if not revisions:
-            raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
-        return [revisions[number] for number in sorted(revisions, reverse=True)]
+            raise _unknown_release(found.cluster, namespace, name)
+        age = found.freshness.age_seconds
+        return [replace(revisions[number], age_seconds=age) for number in sorted(revisions, reverse=True)]
 
     async def list_releases(
-        self, caller: Caller, cluster_id: str, *, namespace: str | None, chart_id: str | None
-    ) -> list[Release]:
-        """Every release of the cluster, once, by namespace and name; optionally of one namespace or one chart."""
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str | None,
+        chart_id: str | None,
+        with_values: bool = True,
+    ) -> ReleaseList:
+        """Every release of the cluster; optionally of one namespace or one chart, or without their values."""
         caller.require("cce:release:list")
         async with self._database.statements() as tx:
-            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            if namespace is not None and not is_namespace(namespace):
-                return []
-            shown = await operations.list_shown(tx, cluster_id=cluster.id, namespace=namespace)
-            origins = await operations.list_origins(tx, cluster_id=cluster.id, namespace=namespace)
+            found = await releases.find_index(tx, cluster_id, project_id=caller.project_id)
+            if found is None:
+                raise unknown_cluster(cluster_id)
             chart = None
             if chart_id is not None:
                 chart = await charts.find_chart(tx, chart_id, project_id=caller.project_id)
-        stored = await self._read_newest(cluster, namespace=namespace, name=None)
-        if chart_id is not None:
-            made_of = {(row.namespace, row.release_name, row.revision): row.chart_id for row in origins}
-            shown = [row for row in shown if row.chart_id == chart_id]
-            stored = [release for release in stored if _is_of_chart(release, chart_id, chart, made_of)]
-        rows = {(release.namespace, release.name): _from_storage(cluster, release, origins) for release in stored}
-        for operation in shown:
-            key = (operation.namespace, operation.release_name)
-            if operation.state in operations.LIVING or key not in rows:
-                rows[key] = self._laid_over(cluster, operation)
-        return [rows[key] for key in sorted(rows)]
 
-    async def _read_newest(
-        self, cluster: ReachableCluster, *, namespace: str | None, name: str | None
-    ) -> list[StoredRelease]:
-        """The newest revision of each release; one that cannot be read is skipped and logged."""
-        newest: dict[tuple[str, str], tuple[int, Secret]] = {}
-        client = self._clusters.client(cluster)
-        with naming(cluster):
-            # The newest revision is never superseded, and most of the others are.
-            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False):
-                key = release_key(secret)
-                if key is not None and key.revision > newest.get((key.namespace, key.name), (0, None))[0]:
-                    newest[key.namespace, key.name] = (key.revision, secret)
-        return _decode(cluster, [secret for _, secret in newest.values()])
+        async def read(after: tuple[str, str], limit: int) -> Page:
+            async with self._database.statements() as tx:
+                return await releases.read_page(
+                    tx,
+                    cluster_id,
+                    namespace=namespace,
+                    after=after,
+                    limit=limit,
+                    budget_bytes=_PAGE_BYTES,
+                    with_values=with_values,
+                )
 
-    async def _read_revisions(self, cluster: ReachableCluster, *, namespace: str, name: str) -> list[StoredRelease]:
-        """Every revision of one release that can be read."""
-        client = self._clusters.client(cluster)
-        with naming(cluster):
-            return _decode(
-                cluster, [secret async for secret in client.list_release_secrets(namespace=namespace, name=name)]
+        def show(one: ListedRelease) -> Release | None:
+            release = self._newest(found.cluster, one.revision, one.operation)
+            if chart_id is None or release is None:
+                return release
+            return release if _is_of_chart(release, one, chart_id, chart) else None
+
+        if found.freshness.listed:
+            return ReleaseList(read, show, age_seconds=found.freshness.age_seconds)
+        live = await self._read_live(cluster_id, namespace, read)
+        return ReleaseList(live, show, age_seconds=None)
+
+    async def _find(
+        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, revisions: int
+    ) -> FoundRelease:
+        async with self._database.statements() as tx:
+            found = await releases.find_release(
+                tx, cluster_id, project_id=caller.project_id, namespace=namespace, name=name, revisions=revisions
             )
+        if found is None:
+            raise unknown_cluster(cluster_id)
+        if found.freshness.listed:
+            return found
+        # The operation was read before the cluster: one that ends in between is then found as a revision.
+        rows = await self._live.read_revisions(cluster_id, namespace=namespace, name=name)
+        return replace(found, revisions=rows[:revisions])
 
-    def _laid_over(self, cluster: Cluster, row: operations.OperationRow) -> Release:
-        return from_operation(cluster, row, open_order(row.request_sealed, keys=self._keys, operation_id=row.id))
+    async def _read_live(self, cluster_id: str, namespace: str | None, read: _ReadPage) -> _ReadPage:
+        """A list from the cluster, in memory; of the index, which is not complete, only the operations count."""
+        listed: dict[tuple[str, str], ListedRelease] = {}
+        after, more = _START, True
+        while more:
+            page = await read(after, _PAGE_RELEASES)
+            listed |= {(one.namespace, one.name): replace(one, revision=None) for one in page.releases}
+            more = page.more
+            after = (page.releases[-1].namespace, page.releases[-1].name) if page.releases else after
+        for row in await self._live.read_newest(cluster_id, namespace=namespace):
+            key = (row.namespace, row.name)
+            operation = listed[key].operation if key in listed else None
+            listed[key] = ListedRelease(*key, revision=row, operation=operation)
+        keys = sorted(listed)
+
+        async def read_from_memory(after: tuple[str, str], limit: int) -> Page:
+            start = bisect_right(keys, after)
+            return Page([listed[key] for key in keys[start : start + limit]], more=start + limit < len(keys))
+
+        return read_from_memory
+
+    def _newest(
+        self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
+    ) -> Release | None:
+        """What show and list say of a release."""
+        underway = self._laid_over(cluster, newest, operation)
+        if underway is not None:
+            return underway
+        if newest is None:
+            return None
+        release = self._from_row(cluster, newest)
+        # Helm never leaves the newest revision superseded: somebody deleted the one after it.
+        return replace(release, status="unknown") if release.status == "superseded" else release
+
+    def _laid_over(
+        self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
+    ) -> Release | None:
+        """The release as an operation shows it, if one lies over the newest revision."""
+        if operation is None or (operation.state not in operations.LIVING and newest is not None):
+            return None
+        order = open_order(operation.request_sealed, keys=self._keys, operation_id=operation.id)
+        release = from_operation(cluster, operation, order)
+        if operation.revision is None and newest is not None:
+            release = replace(release, revision=newest.revision + 1)
+        return release
+
+    def _from_row(self, cluster: ClusterName, row: RevisionRow) -> Release:
+        said = row.description or row.status  # a client may rely on a text
+        return Release(
+            cluster_id=cluster.id,
+            cluster_name=cluster.name,
+            namespace=row.namespace,
+            name=row.name,
+            revision=row.revision,
+            status=row.status,
+            description=row.origin_description or said,
+            status_description=said,
+            chart_name=row.chart_name,
+            chart_version=row.chart_version,
+            values_json=self._index.open_values(cluster.id, row),
+            created_at=row.first_deployed or _NEVER,
+            updated_at=row.last_deployed or _NEVER,
+        )
 
 
-def from_operation(cluster: Cluster, row: operations.OperationRow, order: InstallOrder) -> Release:
+def from_operation(cluster: ClusterName, row: OperationRow, order: InstallOrder) -> Release:
     """The release as an operation that left no final revision shows it: pending, or failed with the reason."""
     living = row.state in operations.LIVING
     return Release(
@@ -172,45 +273,15 @@ def from_operation(cluster: Cluster, row: operations.OperationRow, order: Instal
     )
 
 
-def _decode(cluster: Cluster, secrets: list[Secret]) -> list[StoredRelease]:
-    releases = []
-    for secret in secrets:
-        try:
-            releases.append(decode_release(secret))
-        except CorruptRelease as error:
-            log.warning("release_secret_unreadable", cluster_id=cluster.id, cause=str(error))
-    return releases
-
-
-def _from_storage(cluster: Cluster, stored: StoredRelease, origins: list[operations.OriginRow]) -> Release:
-    here = (stored.namespace, stored.name, stored.revision)
-    texts = [row.description for row in origins if (row.namespace, row.release_name, row.revision) == here]
-    said = stored.description or stored.status  # a client may rely on a text
-    return Release(
-        cluster_id=cluster.id,
-        cluster_name=cluster.name,
-        namespace=stored.namespace,
-        name=stored.name,
-        revision=stored.revision,
-        status=stored.status,
-        description=(texts[0] if texts else "") or said,
-        status_description=said,
-        chart_name=stored.chart_name,
-        chart_version=stored.chart_version,
-        values_json=compact_json(stored.values),
-        created_at=stored.first_deployed,
-        updated_at=stored.last_deployed,
-    )
-
-
-def _is_of_chart(
-    stored: StoredRelease,
-    chart_id: str,
-    chart: charts.ChartRow | None,
-    made_of: dict[tuple[str, str, int], str],
-) -> bool:
+def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
     """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
-    origin = made_of.get((stored.namespace, stored.name, stored.revision))
-    if origin is not None:
-        return origin == chart_id
-    return chart is not None and (stored.chart_name, stored.chart_version) == (chart.name, chart.version)
+    recorded = one.revision.origin_chart_id if one.revision is not None else ""
+    if one.operation is not None and (one.operation.state in operations.LIVING or one.revision is None):
+        recorded = one.operation.chart_id
+    if recorded:
+        return recorded == chart_id
+    return chart is not None and (release.chart_name, release.chart_version) == (chart.name, chart.version)
+
+
+def _unknown_release(cluster: ClusterName, namespace: str, name: str) -> NotFound:
+    return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")

@@ -11,6 +11,14 @@ from pilothouse.store.tables import clusters
 
 
 @dataclass(frozen=True)
+class ClusterName:
+    """A registered cluster as its releases name it."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
 class ClusterRow:
     """One registered cluster; the kubeconfig is sealed."""
 

@@ -263,6 +263,79 @@ Index(
 )
 Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 
+observations = Table(
+    "observations",
+    metadata,
+    Column("cluster_id", Text, ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    Column("holder", Text, nullable=False, server_default="", comment="the observer that watches it, see observers"),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("epoch", Integer, nullable=False, server_default=text("0"), comment="grows when resourceVersions went back"),
+    Column(
+        "resource_version",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="up to here everything is in the index; 0: a list is due",
+    ),
+    Column("listed_at", DateTime(timezone=True), comment="the first complete list; before it, reads ask the cluster"),
+    Column("seen_at", DateTime(timezone=True), comment="when the cluster last confirmed that nothing is missing"),
+    Column("error", Text, nullable=False, server_default="", comment="why the cluster is not watched now"),
+)
+
+observers = Table(
+    "observers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seen_at", DateTime(timezone=True), nullable=False),
+)
+
+release_revisions = Table(
+    "release_revisions",
+    metadata,
+    Column("cluster_id", Text, ForeignKey("observations.cluster_id", ondelete="CASCADE"), primary_key=True),
+    Column("namespace", Text(collation="C"), primary_key=True),
+    Column("secret", Text(collation="C"), primary_key=True, comment="name of Helm's Secret"),
+    Column("name", Text(collation="C"), nullable=False, comment="of the release; empty if the Secret does not say"),
+    Column("revision", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("resource_version", BigInteger, nullable=False, comment="a write applies only if epoch and this are newer"),
+    Column("gone_at", DateTime(timezone=True), comment="a tombstone: late news of the Secret must not revive it"),
+    Column("problem", Text, nullable=False, server_default="", comment="why the Secret cannot be read; then not shown"),
+    Column("uid", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("description", Text, nullable=False, comment="Helm's own text"),
+    Column("chart_name", Text, nullable=False),
+    Column("chart_version", Text, nullable=False),
+    Column("first_deployed", DateTime(timezone=True)),
+    Column("last_deployed", DateTime(timezone=True)),
+    Column("values_sealed", LargeBinary),
+    Column("values_size", Integer, nullable=False, server_default=text("0"), comment="bytes of values_sealed"),
+    Column("origin_chart_id", Text, nullable=False, server_default="", comment="of the operation that wrote it"),
+    Column("origin_description", Text, nullable=False, server_default="", comment="the user's own text, likewise"),
+)
+
+Index(
+    "ix_release_revisions_shown",
+    release_revisions.c.cluster_id,
+    release_revisions.c.namespace,
+    release_revisions.c.name,
+    release_revisions.c.revision,
+    postgresql_where=text("gone_at IS NULL AND problem = ''"),
+)
+Index(
+    "ix_release_revisions_problem",
+    release_revisions.c.cluster_id,
+    postgresql_where=text("gone_at IS NULL AND problem <> ''"),
+)
+#: What failed before Helm wrote a revision; together with one_writer, all that lies over the index.
+Index(
+    "ix_operations_failed",
+    operations.c.cluster_id,
+    operations.c.namespace,
+    operations.c.release_name,
+    postgresql_where=text("state = 'failed' AND NOT wrote_release AND dismissed_at IS NULL"),
+)
+
 audit = Table(
     "audit",
     metadata,

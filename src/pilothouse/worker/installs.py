@@ -3,14 +3,14 @@
 What Helm's engine answers is a hint. The outcome is what the release's Secret says afterwards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import ClusterClient
-from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
+from pilothouse.cluster.client import ClusterClient, Secret
+from pilothouse.cluster.storage import OPERATION_LABEL, StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
@@ -24,20 +24,22 @@ from pilothouse.store.operations import OperationRow
 
 log = structlog.get_logger(__name__)
 
-#: On every revision that an operation installs; a hint for people and a proof together with the revision's number.
-OPERATION_LABEL = "pilothouse.dev/operation"
-
 _UNREACHABLE = "HelmKubeError"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: final, or ``retry`` (nothing was written yet), or ``crashed`` (the child died)."""
+    """How an attempt ended: final, or ``retry`` (nothing was written yet), or ``crashed`` (the child died).
+
+    ``secret`` is the release's newest Secret as it was read after the action.
+    """
 
     state: Literal["succeeded", "failed", "retry", "crashed"]
     text: str
     wrote_release: bool = False
     revision: int | None = None
+    secret: Secret | None = field(default=None, repr=False)
+    gone: bool = False
 
 
 class Installs:
@@ -145,7 +147,7 @@ class Installs:
                 return Outcome("retry", said)
             return Outcome("failed", said or f"Helm reported success, but stored no revision {revision}")
         if stored.status in {"deployed", "failed"}:
-            return _recorded(stored)
+            return _recorded(stored, secret)
         if crashed:
             return Outcome("crashed", said, wrote_release=True, revision=revision)
         await self._unlock(client, row, revision)
@@ -180,10 +182,11 @@ def _is_ours(stored: StoredRelease, row: OperationRow) -> bool:
     return stored.labels.get(OPERATION_LABEL) == row.id
 
 
-def _recorded(stored: StoredRelease) -> Outcome:
+def _recorded(stored: StoredRelease, secret: Secret | None = None) -> Outcome:
     return Outcome(
         "succeeded" if stored.status == "deployed" else "failed",
         stored.description,
         wrote_release=True,
         revision=stored.revision,
+        secret=secret,
     )

@@ -21,6 +21,7 @@ from pilothouse.store.operations import OperationRow
 from pilothouse.worker.archives import collect_archives
 from pilothouse.worker.installs import Installs, Outcome
 from pilothouse.worker.lease import Lease
+from pilothouse.worker.records import Records
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +31,13 @@ _RETRY_SECONDS = 2.0
 class Runner:
     """One worker process: as many slots as engine children, one sweep, one listener."""
 
-    def __init__(self, database: Database, queue: Queue, installs: Installs, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, queue: Queue, installs: Installs, records: Records, settings: Settings
+    ) -> None:
         self._database = database
         self._queue = queue
         self._installs = installs
+        self._records = records
         self._settings = settings.worker
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -120,7 +124,8 @@ class Runner:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=_RETRY_SECONDS)
             return
-        async with self._database.statements() as tx:
+        seen = await self._records.look(row, secret=outcome.secret, gone=outcome.gone)
+        async with self._database.transaction() as tx:
             written = await operations.finish(
                 tx,
                 row.id,
@@ -130,6 +135,8 @@ class Runner:
                 revision=outcome.revision,
                 wrote_release=outcome.wrote_release,
             )
+            if written:
+                await self._records.write(tx, row, seen)
         log.info(
             "operation_ended" if written else "outcome_not_ours",
             operation_id=row.id,

@@ -1,0 +1,118 @@
+"""One observer process: which clusters it watches, beside others that share the work.
+
+Each round, and whenever a cluster comes, goes or is given back, an observer says that it lives, renews its leases,
+gives back what is over its share and takes what nobody watches. One that dies stops renewing, and the others take over.
+"""
+
+import asyncio
+import os
+import socket
+import uuid
+
+import structlog
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.observer.watcher import Watcher
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.settings import ObserverSettings
+from pilothouse.store import observations, release_index
+from pilothouse.store.database import Database, Transaction
+
+log = structlog.get_logger(__name__)
+
+_SWEEP_SECONDS = 600.0
+
+
+class Observer:
+    """Watches its share of the clusters."""
+
+    def __init__(self, database: Database, clusters: Clusters, index: ReleaseIndex, settings: ObserverSettings) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._index = index
+        self._settings = settings
+        # Not the process id alone: a successor with the same one must not be taken for its predecessor.
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._swept_at: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watches until ``stop`` is set, then gives everything back at once."""
+        helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._share_for_ever())]
+        stopping = asyncio.create_task(stop.wait())
+        log.info("observer_started", observer=self._name)
+        try:
+            done, _ = await asyncio.wait([stopping, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            for task in [*helpers, stopping]:
+                task.cancel()
+            await asyncio.gather(*helpers, stopping, return_exceptions=True)
+            await self._stop_watching(set(self._watchers))
+            await self._leave()
+        log.info("observer_stopped", observer=self._name)
+
+    async def _share_for_ever(self) -> None:
+        while True:
+            try:
+                await self._share()
+            except DatabaseUnavailable as error:
+                # The leases may lapse and another observer take over: two at the same cluster do no harm.
+                log.warning("database_unavailable", cause=str(error))
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._settings.renew_seconds)
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    async def _share(self) -> None:
+        lease = self._settings.lease_seconds
+        async with self._database.statements() as tx:
+            load = await observations.report(tx, self._name, lease_seconds=lease)
+            held = await observations.renew(tx, self._name, lease_seconds=lease)
+            await self._stop_watching({one for one, task in self._watchers.items() if one not in held or task.done()})
+            surplus = set(sorted(held)[load.share :])
+            if surplus:
+                await self._stop_watching(surplus)
+                await observations.give_back(tx, self._name, surplus)
+            if room := max(0, load.share - len(held)):
+                held |= await observations.take(tx, self._name, lease_seconds=lease, limit=room)
+            for cluster_id in held - surplus - set(self._watchers):
+                self._start_watching(cluster_id)
+            await self._sweep(tx)
+
+    def _start_watching(self, cluster_id: str) -> None:
+        watcher = Watcher(cluster_id, self._database, self._clusters, self._index, self._settings)
+        self._watchers[cluster_id] = asyncio.create_task(watcher.run(), name=f"watch-{cluster_id[:8]}")
+        log.info("watching", cluster_id=cluster_id)
+
+    async def _stop_watching(self, cluster_ids: set[str]) -> None:
+        tasks = [self._watchers.pop(cluster_id) for cluster_id in cluster_ids]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sweep(self, tx: Transaction) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._swept_at is None or now - self._swept_at > _SWEEP_SECONDS:
+            self._swept_at = now
+            await release_index.sweep_tombstones(tx)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async for _ in self._database.notifications(observations.CHANNEL):
+                    self._wake.set()
+            except DatabaseUnavailable as error:
+                log.warning("notifications_lost", cause=str(error))
+            await asyncio.sleep(self._settings.renew_seconds)
+
+    async def _leave(self) -> None:
+        try:
+            async with self._database.transaction() as tx:
+                await observations.leave(tx, self._name)
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", cause=str(error))

@@ -1,0 +1,187 @@
+"""Queries about the watching of clusters: who watches which, how far, and what is in the way.
+
+A cluster is watched under a lease by the database's clock, like an operation; an observer that stops renewing loses
+it. Two that watch the same cluster for a moment do no harm: see ``release_index``.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import observations, observers
+
+#: Announces that a cluster came, went, or is free to be watched.
+CHANNEL = "pilothouse_observations"
+
+
+@dataclass(frozen=True)
+class ObservationRow:
+    """How far a cluster is in the index. ``resource_version`` 0: a list is due."""
+
+    cluster_id: str
+    epoch: int
+    resource_version: int
+    listed_at: datetime | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many observers share how many clusters."""
+
+    observers: int
+    clusters: int
+
+    @property
+    def share(self) -> int:
+        """How many clusters one observer watches at most, so that all are watched."""
+        return -(-self.clusters // max(1, self.observers))
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old the index of a cluster is: seconds since the cluster last confirmed it.
+
+    Until ``listed`` the index is not complete. ``error``: why the cluster is not watched now.
+    """
+
+    listed: bool
+    age_seconds: float | None
+    error: str
+
+
+async def add_observation(tx: Transaction, cluster_id: str) -> None:
+    """The cluster is to be watched; announced on commit."""
+    await tx.execute(insert(observations).values(cluster_id=cluster_id))
+    await announce(tx)
+
+
+async def announce(tx: Transaction) -> None:
+    """Wakes the observers when the transaction commits."""
+    await tx.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Load:
+    """Says that the observer lives, forgets those that do not, and gives what the living ones share."""
+    living = postgresql.insert(observers).values(name=observer, seen_at=func.clock_timestamp())
+    await tx.execute(
+        living.on_conflict_do_update(index_elements=[observers.c.name], set_={"seen_at": living.excluded.seen_at})
+    )
+    await tx.execute(delete(observers).where(observers.c.seen_at < _ago(lease_seconds)))
+    counted = select(
+        select(func.count()).select_from(observers).scalar_subquery(),
+        select(func.count()).select_from(observations).scalar_subquery(),
+    )
+    row = (await tx.execute(counted)).one()
+    return Load(observers=row[0], clusters=row[1])
+
+
+async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[str]:
+    """Extends the observer's leases that have not lapsed, and gives their clusters."""
+    statement = (
+        update(observations)
+        .where(observations.c.holder == observer, observations.c.lease_until > func.clock_timestamp())
+        .values(lease_until=_ago(-lease_seconds))
+        .returning(observations.c.cluster_id)
+    )
+    return set((await tx.execute(statement)).scalars())
+
+
+async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: int) -> set[str]:
+    """Hands the observer up to that many clusters that nobody watches."""
+    free = (
+        select(observations.c.cluster_id)
+        .where(or_(observations.c.lease_until.is_(None), observations.c.lease_until < func.clock_timestamp()))
+        .order_by(observations.c.lease_until.asc().nulls_first())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(observations)
+        .where(observations.c.cluster_id.in_(free))
+        .values(holder=observer, lease_until=_ago(-lease_seconds))
+        .returning(observations.c.cluster_id)
+    )
+    return set((await tx.execute(statement)).scalars())
+
+
+async def give_back(tx: Transaction, observer: str, cluster_ids: set[str]) -> None:
+    """Ends these leases of the observer at once, and wakes the others."""
+    await tx.execute(
+        update(observations)
+        .where(observations.c.holder == observer, observations.c.cluster_id.in_(cluster_ids))
+        .values(holder="", lease_until=None)
+    )
+    await announce(tx)
+
+
+async def leave(tx: Transaction, observer: str) -> None:
+    """The observer ends: its clusters are free."""
+    await tx.execute(delete(observers).where(observers.c.name == observer))
+    await tx.execute(update(observations).where(observations.c.holder == observer).values(holder="", lease_until=None))
+    await announce(tx)
+
+
+async def find_observation(tx: Transaction, cluster_id: str) -> ObservationRow | None:
+    """How far the cluster is; None once it is removed."""
+    row = (await tx.execute(_FIND, {"of_cluster": cluster_id})).mappings().one_or_none()
+    return ObservationRow(**row) if row else None
+
+
+async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
+    """Everything that the index has of the cluster is older than what is read from now on; a list is due."""
+    await tx.execute(
+        update(observations)
+        .where(observations.c.cluster_id == cluster_id, observations.c.epoch == after)
+        .values(epoch=after + 1, resource_version=0)
+    )
+
+
+async def note_listed(tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int) -> None:
+    """A complete list of this resourceVersion is in the index."""
+    await tx.execute(_NOTE_LISTED, {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version})
+
+
+async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int) -> None:
+    """The cluster just confirmed that everything up to this resourceVersion is in the index."""
+    await tx.execute(_NOTE_SEEN, {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version})
+
+
+async def note_error(tx: Transaction, cluster_id: str, error: str) -> None:
+    """Why the cluster is not watched now."""
+    await tx.execute(update(observations).where(observations.c.cluster_id == cluster_id).values(error=error))
+
+
+def _ago(seconds: float) -> ColumnElement[datetime]:
+    interval: ColumnElement[timedelta] = func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    return func.clock_timestamp() - interval
+
+
+_FIND = select(*(observations.c[field.name] for field in fields(ObservationRow))).where(
+    observations.c.cluster_id == bindparam("of_cluster")
+)
+_NOTED = update(observations).where(
+    observations.c.cluster_id == bindparam("of_cluster"), observations.c.epoch == bindparam("in_epoch")
+)
+_FURTHER = func.greatest(observations.c.resource_version, bindparam("version", type_=BigInteger))
+_NOTE_SEEN = _NOTED.values(resource_version=_FURTHER, seen_at=func.clock_timestamp(), error="")
+_NOTE_LISTED = _NOTED.values(
+    resource_version=_FURTHER,
+    seen_at=func.clock_timestamp(),
+    listed_at=func.coalesce(observations.c.listed_at, func.clock_timestamp()),
+    error="",
+)

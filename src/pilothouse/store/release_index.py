@@ -1,0 +1,286 @@
+"""Writes to the release index: which news of a Secret applies, and what a list proves to be gone.
+
+Every row carries its cluster's epoch and the Secret's resourceVersion, deleted ones as well. A write applies only if
+it is newer than the row, so that writers need no order among themselves: the observers of a cluster, a second one that
+still believes to hold the lease, and the workers.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Double,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import observations, operations, release_revisions
+
+_TOMBSTONE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What a release Secret says; with a ``problem`` it could not be read, and the rest says little."""
+
+    namespace: str
+    secret: str
+    name: str
+    revision: int
+    resource_version: int
+    problem: str
+    uid: str
+    status: str
+    description: str
+    chart_name: str
+    chart_version: str
+    first_deployed: datetime | None
+    last_deployed: datetime | None
+    values_sealed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NewRevision(Revision):
+    """A revision for the index; ``operation_id`` is what its label says, and believed only with the number."""
+
+    operation_id: str
+
+
+@dataclass(frozen=True)
+class GoneSecret:
+    """A Secret that was deleted at this resourceVersion."""
+
+    namespace: str
+    secret: str
+    resource_version: int
+
+
+@dataclass(frozen=True)
+class SeenSecret:
+    """A Secret in a list, as far as its metadata tells."""
+
+    namespace: str
+    secret: str
+    resource_version: int
+
+
+async def apply_revisions(
+    tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None = None
+) -> None:
+    """Puts revisions into the index, each if it is newer than what the index has.
+
+    ``epoch``: of the observer that read them; None for who read them just now. An ended epoch's are left out.
+    """
+    if revisions:
+        given = [
+            {"of_cluster": cluster_id, "in_epoch": epoch, "values_size": len(one.values_sealed or b""), **asdict(one)}
+            for one in revisions
+        ]
+        await tx.execute(_APPLY, given)
+
+
+async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
+    """Leaves a tombstone for each, unless the index has something newer."""
+    if gone:
+        await tx.execute(_BURY, [{"of_cluster": cluster_id, "in_epoch": epoch, **asdict(one)} for one in gone])
+
+
+async def bury_missing(
+    tx: Transaction,
+    cluster_id: str,
+    *,
+    epoch: int | None = None,
+    resource_version: int,
+    kept: Iterable[tuple[str, str]],
+    namespace: str | None = None,
+    name: str | None = None,
+) -> int:
+    """Leaves tombstones for what a complete list did not have, and gives their number.
+
+    ``kept`` are namespace and Secret name of what it had; ``resource_version`` is the list's: what is newer stays.
+    With ``namespace`` and ``name`` the list was one of that release only.
+    """
+    pairs = list(kept)
+    given = {
+        "cluster_id": cluster_id,
+        "epoch": epoch,
+        "version": resource_version,
+        "namespaces": [pair[0] for pair in pairs],
+        "secrets": [pair[1] for pair in pairs],
+        "namespace": namespace,
+        "name": name,
+    }
+    return (await tx.execute(_BURY_MISSING, given)).rowcount
+
+
+async def list_unknown(
+    tx: Transaction, cluster_id: str, seen: Sequence[SeenSecret], *, epoch: int
+) -> set[tuple[str, str]]:
+    """Namespace and name of those of which the index has nothing as new: only these need decoding."""
+    given = {
+        "cluster_id": cluster_id,
+        "epoch": epoch,
+        "namespaces": [one.namespace for one in seen],
+        "secrets": [one.secret for one in seen],
+        "versions": [one.resource_version for one in seen],
+    }
+    return {(row[0], row[1]) for row in await tx.execute(_LIST_UNKNOWN, given)}
+
+
+async def supersede(tx: Transaction, cluster_id: str, *, namespace: str, name: str, revision: int) -> None:
+    """Older deployed revisions are superseded, as Helm does when it deploys ``revision``; its own news may be late."""
+    given = {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": name, "below": revision}
+    await tx.execute(_SUPERSEDE, given)
+
+
+async def sweep_tombstones(tx: Transaction) -> int:
+    """Forgets tombstones after an hour, when no older news can be under way any more; gives their number."""
+    return (await tx.execute(_SWEEP, {"for_seconds": _TOMBSTONE_SECONDS})).rowcount
+
+
+_SAID = (
+    "name",
+    "revision",
+    "problem",
+    "uid",
+    "status",
+    "description",
+    "chart_name",
+    "chart_version",
+    "first_deployed",
+    "last_deployed",
+    "values_sealed",
+    "values_size",
+)
+_GIVEN = {
+    name: bindparam(name, type_=release_revisions.c[name].type)
+    for name in ("namespace", "secret", "resource_version", *_SAID)
+}
+_IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
+_OBSERVED = and_(
+    observations.c.cluster_id == bindparam("of_cluster"),
+    or_(_IN_EPOCH.is_(None), observations.c.epoch == _IN_EPOCH),
+)
+# The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
+_WRITTEN_BY = and_(
+    operations.c.id == bindparam("operation_id"),
+    operations.c.cluster_id == observations.c.cluster_id,
+    operations.c.namespace == _GIVEN["namespace"],
+    operations.c.release_name == _GIVEN["name"],
+    operations.c.revision == _GIVEN["revision"],
+    or_(operations.c.action == "install", operations.c.action == "upgrade"),
+)
+
+
+def _unless_newer(insert: postgresql.Insert, changed: dict[str, Any]) -> postgresql.Insert:
+    known, news = release_revisions.c, insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=[known.cluster_id, known.namespace, known.secret],
+        set_={"epoch": news.epoch, "resource_version": news.resource_version, **changed},
+        where=tuple_(known.epoch, known.resource_version) < tuple_(news.epoch, news.resource_version),
+    )
+
+
+def _apply() -> postgresql.Insert:
+    insert = postgresql.insert(release_revisions).from_select(
+        [
+            *("cluster_id", "epoch", "namespace", "secret", "resource_version"),
+            *_SAID,
+            *("origin_chart_id", "origin_description"),
+        ],
+        select(
+            observations.c.cluster_id,
+            observations.c.epoch,
+            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *_SAID)),
+            func.coalesce(operations.c.chart_id, ""),
+            func.coalesce(operations.c.description, ""),
+        )
+        .select_from(observations.outerjoin(operations, _WRITTEN_BY))
+        .where(_OBSERVED),
+    )
+    known, news = release_revisions.c, insert.excluded
+    # An operation's record may have expired since; the row keeps what it said as long as the Secret is the same.
+    kept = and_(news.origin_chart_id == "", known.uid == news.uid)
+    return _unless_newer(
+        insert,
+        {
+            **{name: news[name] for name in _SAID},
+            "gone_at": None,
+            **{name: case((kept, known[name]), else_=news[name]) for name in ("origin_chart_id", "origin_description")},
+        },
+    )
+
+
+def _bury() -> postgresql.Insert:
+    empty = {"name": "", "revision": 0, "uid": "", "status": "", "description": "", "chart_name": ""}
+    insert = postgresql.insert(release_revisions).from_select(
+        ["cluster_id", "epoch", "namespace", "secret", "resource_version", "gone_at", "chart_version", *empty],
+        select(
+            observations.c.cluster_id,
+            observations.c.epoch,
+            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version")),
+            func.clock_timestamp(),
+            literal(""),
+            *(literal(value) for value in empty.values()),
+        ).where(_OBSERVED),
+    )
+    return _unless_newer(insert, {"gone_at": insert.excluded.gone_at, "values_sealed": None, "values_size": 0})
+
+
+_APPLY = _apply()
+_BURY = _bury()
+_BURY_MISSING = text("""
+UPDATE release_revisions known
+SET gone_at = clock_timestamp(), epoch = seen.epoch, resource_version = :version, values_sealed = NULL, values_size = 0
+FROM observations seen
+WHERE seen.cluster_id = :cluster_id AND (CAST(:epoch AS integer) IS NULL OR seen.epoch = :epoch)
+  AND known.cluster_id = seen.cluster_id AND known.gone_at IS NULL
+  AND (CAST(:namespace AS text) IS NULL OR known.namespace = :namespace)
+  AND (CAST(:name AS text) IS NULL OR known.name = :name)
+  AND (known.epoch, known.resource_version) <= (seen.epoch, :version)
+  AND NOT EXISTS (
+    SELECT FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[])) AS kept (namespace, secret)
+    WHERE kept.namespace = known.namespace AND kept.secret = known.secret
+  )
+""")
+_LIST_UNKNOWN = text("""
+SELECT seen.namespace, seen.secret
+FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[]), CAST(:versions AS bigint[]))
+  AS seen (namespace, secret, version)
+WHERE NOT EXISTS (
+  SELECT FROM release_revisions known
+  WHERE known.cluster_id = :cluster_id AND known.namespace = seen.namespace AND known.secret = seen.secret
+    AND (known.epoch, known.resource_version) >= (:epoch, seen.version)
+)
+""")
+_SUPERSEDE = (
+    update(release_revisions)
+    .where(
+        release_revisions.c.cluster_id == bindparam("of_cluster"),
+        release_revisions.c.namespace == bindparam("of_namespace"),
+        release_revisions.c.name == bindparam("of_name"),
+        release_revisions.c.revision < bindparam("below"),
+        release_revisions.c.status == "deployed",
+        release_revisions.c.gone_at.is_(None),
+    )
+    .values(status="superseded")
+)
+_SWEEP = delete(release_revisions).where(
+    release_revisions.c.gone_at
+    < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("for_seconds", type_=Double))
+)

@@ -1,0 +1,266 @@
+"""Reads of the release index, with the operations that lie over it.
+
+Each answer comes from one statement and so from one moment: an operation's outcome and the revision that it made are
+committed together, and no reader sees one without the other.
+"""
+
+from dataclasses import dataclass, fields
+
+from sqlalchemy import RowMapping, text
+
+from pilothouse.store.clusters import ClusterName
+from pilothouse.store.database import Transaction
+from pilothouse.store.observations import Freshness
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.release_index import Revision
+
+
+@dataclass(frozen=True)
+class RevisionRow(Revision):
+    """A revision in the index, with the chart and the user's text of the operation that wrote it, if one did."""
+
+    origin_chart_id: str
+    origin_description: str
+
+
+@dataclass(frozen=True)
+class FoundIndex:
+    """A cluster and how fresh the index of it is."""
+
+    cluster: ClusterName
+    freshness: Freshness
+
+
+@dataclass(frozen=True)
+class FoundRelease(FoundIndex):
+    """A release of a cluster: its revisions, newest first, and the operation that lies over them."""
+
+    revisions: list[RevisionRow]
+    operation: OperationRow | None
+
+
+@dataclass(frozen=True)
+class ListedRelease:
+    """One release of a list: its newest revision, the operation that lies over it, or both."""
+
+    namespace: str
+    name: str
+    revision: RevisionRow | None
+    operation: OperationRow | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list, by namespace and name; ``more``: something follows its last release."""
+
+    releases: list[ListedRelease]
+    more: bool
+
+
+async def find_release(
+    tx: Transaction, cluster_id: str, *, project_id: str, namespace: str, name: str, revisions: int
+) -> FoundRelease | None:
+    """The release with at most that many of its revisions; None if the project has no such cluster.
+
+    A release that does not exist has neither revisions nor an operation.
+    """
+    given = {
+        "cluster_id": cluster_id,
+        "project_id": project_id,
+        "namespace": namespace,
+        "name": name,
+        "revisions": revisions,
+    }
+    rows = (await tx.execute(_FIND, given)).mappings().all()
+    if not rows:
+        return None
+    first = rows[0]
+    return FoundRelease(
+        **vars(_index(first)),
+        revisions=[revision for row in rows if (revision := _revision(row)) is not None],
+        operation=_operation(first),
+    )
+
+
+async def find_index(tx: Transaction, cluster_id: str, *, project_id: str) -> FoundIndex | None:
+    """How fresh the index of the cluster is; None if the project has no such cluster."""
+    row = (await tx.execute(_FIND_INDEX, {"cluster_id": cluster_id, "project_id": project_id})).mappings().one_or_none()
+    return _index(row) if row else None
+
+
+async def read_page(
+    tx: Transaction,
+    cluster_id: str,
+    *,
+    namespace: str | None,
+    after: tuple[str, str],
+    limit: int,
+    budget_bytes: int,
+    with_values: bool,
+) -> Page:
+    """The releases that follow ``after``, at most ``limit`` and about ``budget_bytes``, but at least one."""
+    given = {
+        "cluster_id": cluster_id,
+        "namespace": namespace,
+        "after_namespace": after[0],
+        "after_name": after[1],
+        "limit": limit,
+        "budget": budget_bytes,
+    }
+    rows = (await tx.execute(_PAGE if with_values else _PAGE_WITHOUT_VALUES, given)).mappings().all()
+    releases = [
+        ListedRelease(row["namespace"], row["name"], revision=_revision(row), operation=_operation(row))
+        for row in rows[:limit]
+    ]
+    return Page(releases, more=bool(rows) and rows[0]["following"] > len(releases))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The chart and the user's text that an operation ordered."""
+
+    chart_id: str
+    description: str
+
+
+async def find_origins(tx: Transaction, cluster_id: str, operation_ids: list[str]) -> dict[tuple[str, int], Origin]:
+    """What those of the operations ordered that write a revision of an own chart, by operation and revision."""
+    rows = await tx.execute(_ORIGINS, {"cluster_id": cluster_id, "ids": operation_ids})
+    return {(row.id, row.revision): Origin(row.chart_id, row.description) for row in rows}
+
+
+@dataclass(frozen=True)
+class UnreadableSecret:
+    """A Secret that says it holds a release and does not."""
+
+    namespace: str
+    secret: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class UnreadableSecrets:
+    """How many of a cluster's Secrets cannot be read, and the first of them."""
+
+    count: int
+    first: list[UnreadableSecret]
+
+
+async def find_unreadable(tx: Transaction, cluster_id: str, *, limit: int) -> UnreadableSecrets:
+    """The cluster's Secrets that cannot be read; by name as many as ``limit``."""
+    rows = (await tx.execute(_UNREADABLE, {"cluster_id": cluster_id, "limit": limit})).all()
+    return UnreadableSecrets(rows[0].total if rows else 0, [UnreadableSecret(*row[:3]) for row in rows])
+
+
+def _index(row: RowMapping) -> FoundIndex:
+    freshness = Freshness(row["listed"], age_seconds=row["age"], error=row["error"])
+    return FoundIndex(ClusterName(row["cluster_id"], row["cluster_name"]), freshness)
+
+
+def _revision(row: RowMapping) -> RevisionRow | None:
+    if row["r_secret"] is None:
+        return None
+    return RevisionRow(**{name: row[f"r_{name}"] for name in _REVISION})
+
+
+def _operation(row: RowMapping) -> OperationRow | None:
+    if row["o_id"] is None:
+        return None
+    return OperationRow(**{name: row[f"o_{name}"] for name in _OPERATION})
+
+
+_REVISION = [field.name for field in fields(RevisionRow)]
+_OPERATION = [field.name for field in fields(OperationRow)]
+_SHOWN = "gone_at IS NULL AND problem = ''"
+# The two conditions are those of two partial indexes, to the letter.
+_LIVING = "state IN ('queued', 'running', 'cancelling')"
+_FAILED = "state = 'failed' AND NOT wrote_release AND dismissed_at IS NULL"
+
+
+def _columns(names: list[str], table: str, *, empty: str = "") -> str:
+    return ", ".join(
+        f"CAST(NULL AS bytea) AS {table}_{name}" if name == empty else f"{table}.{name} AS {table}_{name}"
+        for name in names
+    )
+
+
+# ruff: noqa: S608  # what is put into these statements are column names of our own
+_INDEX = """c.id AS cluster_id, c.name AS cluster_name, b.listed_at IS NOT NULL AS listed,
+  CAST(extract(epoch FROM clock_timestamp() - b.seen_at) AS double precision) AS age, coalesce(b.error, '') AS error"""
+_FIND_INDEX = text(f"""
+SELECT {_INDEX}
+FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id
+WHERE c.id = :cluster_id AND c.project_id = :project_id
+""")
+_FIND = text(f"""
+SELECT {_INDEX},
+  {_columns(_OPERATION, "o")}, {_columns(_REVISION, "r")}
+FROM clusters c
+LEFT JOIN observations b ON b.cluster_id = c.id
+LEFT JOIN LATERAL (
+  SELECT * FROM operations
+  WHERE cluster_id = :cluster_id AND namespace = :namespace AND release_name = :name
+    AND ({_LIVING} OR {_FAILED})
+  ORDER BY {_LIVING} DESC, created_at DESC LIMIT 1
+) o ON true
+LEFT JOIN LATERAL (
+  SELECT * FROM release_revisions
+  WHERE cluster_id = :cluster_id AND namespace = :namespace AND name = :name AND {_SHOWN}
+  ORDER BY revision DESC LIMIT :revisions
+) r ON true
+WHERE c.id = :cluster_id AND c.project_id = :project_id
+ORDER BY r.revision DESC
+""")
+
+
+def _page(*, values: bool) -> str:
+    """First the keys with what each weighs, then what is shown of those that fit."""
+    revision = _columns(_REVISION, "r", empty="" if values else "values_sealed")
+    operation = _columns(_OPERATION, "o")
+    return f"""
+WITH newest AS (
+  SELECT namespace, name, max(revision) AS revision
+  FROM release_revisions
+  WHERE cluster_id = :cluster_id AND {_SHOWN}
+    AND (CAST(:namespace AS text) IS NULL OR namespace = :namespace)
+    AND (namespace, name) > (:after_namespace, :after_name)
+  GROUP BY namespace, name ORDER BY namespace, name LIMIT :limit + 1
+), laid AS (
+  SELECT DISTINCT ON (1, 2)
+    namespace COLLATE "C" AS namespace, release_name COLLATE "C" AS name, id, octet_length(request_sealed) AS size
+  FROM operations
+  WHERE cluster_id = :cluster_id AND ({_LIVING} OR {_FAILED})
+    AND (CAST(:namespace AS text) IS NULL OR namespace = :namespace)
+    AND (namespace COLLATE "C", release_name COLLATE "C") > (:after_namespace, :after_name)
+  ORDER BY 1, 2, {_LIVING} DESC, created_at DESC LIMIT :limit + 1
+), keys AS (
+  SELECT coalesce(n.namespace, laid.namespace) AS namespace, coalesce(n.name, laid.name) AS name,
+    n.revision, laid.id, coalesce(r.values_size, 0) + coalesce(laid.size, 0) AS size
+  FROM newest n
+  LEFT JOIN release_revisions r ON r.cluster_id = :cluster_id AND r.namespace = n.namespace AND r.name = n.name
+    AND r.revision = n.revision AND r.gone_at IS NULL AND r.problem = ''
+  FULL JOIN laid ON laid.namespace = n.namespace AND laid.name = n.name
+), weighed AS (
+  SELECT keys.*, count(*) OVER () AS following, sum(size) OVER (ORDER BY namespace, name) - size AS before
+  FROM keys ORDER BY namespace, name LIMIT :limit + 1
+)
+SELECT w.namespace, w.name, w.following, {operation}, {revision}
+FROM weighed w
+LEFT JOIN release_revisions r ON r.cluster_id = :cluster_id AND r.namespace = w.namespace AND r.name = w.name
+  AND r.revision = w.revision AND r.gone_at IS NULL AND r.problem = ''
+LEFT JOIN operations o ON o.id = w.id
+WHERE w.before < :budget
+ORDER BY w.namespace, w.name
+"""
+
+
+_PAGE, _PAGE_WITHOUT_VALUES = text(_page(values=True)), text(_page(values=False))
+_ORIGINS = text("""
+SELECT id, revision, chart_id, description FROM operations
+WHERE id = ANY(CAST(:ids AS text[])) AND cluster_id = :cluster_id AND action IN ('install', 'upgrade')
+""")
+_UNREADABLE = text("""
+SELECT namespace, secret, problem, count(*) OVER () AS total FROM release_revisions
+WHERE cluster_id = :cluster_id AND gone_at IS NULL AND problem <> ''
+ORDER BY namespace, secret LIMIT :limit
+""")

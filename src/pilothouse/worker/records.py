@@ -1,0 +1,58 @@
+"""What an attempt saw in the cluster goes into the release index in the transaction of its outcome.
+
+So a client that was told the end of an operation never reads something older, however late the observer is.
+"""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from pilothouse.cluster.client import Secret
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import OperationRow
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The release's newest Secret after the action, or the resourceVersion at which it had none; or neither."""
+
+    secret: Secret | None = field(default=None, repr=False)
+    absent_at: int | None = None
+
+
+class Records:
+    """Writes what was seen into the index."""
+
+    def __init__(self, clusters: Clusters, index: ReleaseIndex) -> None:
+        self._clusters = clusters
+        self._index = index
+
+    async def look(self, row: OperationRow, *, secret: Secret | None, gone: bool) -> Seen:
+        """What to record: the Secret, or, if the release is gone, since when; what cannot be asked is left out."""
+        if secret is not None or not gone:
+            return Seen(secret=secret)
+        try:
+            cluster = await self._clusters.reach(row.cluster_id, project_id=None)
+            client = self._clusters.client(cluster)
+            return Seen(absent_at=await client.find_absence(namespace=row.namespace, name=row.release_name))
+        except (ClusterUnavailable, ClusterDenied, NotFound) as error:
+            log.warning("index_left_to_observer", operation_id=row.id, cause=str(error))
+            return Seen()
+
+    async def write(self, tx: Transaction, row: OperationRow, seen: Seen) -> None:
+        """Puts it into the index as part of the transaction."""
+        if seen.secret is not None:
+            await self._index.record(tx, row.cluster_id, seen.secret)
+        elif seen.absent_at is not None:
+            await self._index.record_gone(
+                tx,
+                row.cluster_id,
+                namespace=row.namespace,
+                name=row.release_name,
+                resource_version=seen.absent_at,
+            )

@@ -1,0 +1,224 @@
+"""Which news of a Secret applies to the release index, in whatever order it comes, on a real PostgreSQL."""
+
+import random
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.store import clusters, observations, release_index, releases
+from pilothouse.store.database import Database
+from pilothouse.store.release_index import GoneSecret, NewRevision, SeenSecret
+from tests.support.tenants import add_project
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def cluster(database: Database, keys: MasterKeys) -> tuple[str, str]:
+    """Cluster and project id of a cluster that nobody watches."""
+    caller, _, _ = await add_project(database, keys)
+    return await add_cluster(database, caller.project_id), caller.project_id
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> MasterKeys:
+    return MasterKeys.load_or_create(tmp_path_factory.mktemp("keys") / "master.key")
+
+
+async def add_cluster(database: Database, project_id: str) -> str:
+    cluster_id = str(uuid.uuid4())
+    async with database.transaction() as tx:
+        await clusters.add_cluster(
+            tx,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            name=f"c-{cluster_id}",
+            server="https://x.test",
+            kubeconfig_sealed=b"sealed",
+        )
+        await observations.add_observation(tx, cluster_id)
+    return cluster_id
+
+
+def revision(name: str, number: int, version: int, *, status: str = "deployed", namespace: str = "shop") -> NewRevision:
+    return NewRevision(
+        namespace=namespace,
+        secret=f"sh.helm.release.v1.{name}.v{number}",
+        name=name,
+        revision=number,
+        resource_version=version,
+        problem="",
+        uid=f"uid-{name}-{number}",
+        status=status,
+        description=f"at {version}",
+        chart_name="web",
+        chart_version="1.0.0",
+        first_deployed=LONG_AGO,
+        last_deployed=LONG_AGO,
+        values_sealed=b"sealed",
+        operation_id="",
+    )
+
+
+async def apply(database: Database, cluster_id: str, *rows: NewRevision, epoch: int | None = 0) -> None:
+    async with database.transaction() as tx:
+        await release_index.apply_revisions(tx, cluster_id, rows, epoch=epoch)
+
+
+async def shown(database: Database, cluster: tuple[str, str], name: str = "web") -> list[tuple[int, str, str]]:
+    """Number, status and description of the release's revisions, newest first."""
+    async with database.statements() as tx:
+        found = await releases.find_release(
+            tx, cluster[0], project_id=cluster[1], namespace="shop", name=name, revisions=100
+        )
+    assert found is not None
+    return [(one.revision, one.status, one.description) for one in found.revisions]
+
+
+async def test_only_newer_news_applies(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 100))
+    await apply(database, cluster[0], revision("web", 1, 99, status="pending-install"))
+    assert await shown(database, cluster) == [(1, "deployed", "at 100")]
+    await apply(database, cluster[0], revision("web", 1, 1000, status="superseded"), revision("web", 2, 999))
+    assert await shown(database, cluster) == [(2, "deployed", "at 999"), (1, "superseded", "at 1000")]
+
+
+async def test_a_deleted_secret_is_not_revived_by_late_news(database: Database, cluster: tuple[str, str]):
+    secret = revision("web", 1, 1).secret
+    async with database.transaction() as tx:
+        await release_index.bury(tx, cluster[0], [GoneSecret("shop", secret, 20)], epoch=0)
+    await apply(database, cluster[0], revision("web", 1, 19))
+    assert await shown(database, cluster) == []
+    await apply(database, cluster[0], revision("web", 1, 21))
+    assert await shown(database, cluster) == [(1, "deployed", "at 21")]
+    async with database.transaction() as tx:
+        await release_index.bury(tx, cluster[0], [GoneSecret("shop", secret, 20)], epoch=0)
+    assert await shown(database, cluster) == [(1, "deployed", "at 21")]
+
+
+async def test_a_list_buries_what_it_lacks_but_nothing_newer(database: Database, cluster: tuple[str, str]):
+    rows = [revision("web", 1, 10), revision("web", 2, 11), revision("web", 3, 13)]
+    await apply(database, cluster[0], *rows)
+    async with database.transaction() as tx:
+        kept = [("shop", rows[0].secret)]
+        buried = await release_index.bury_missing(tx, cluster[0], epoch=0, resource_version=12, kept=kept)
+    assert buried == 1
+    assert [one[0] for one in await shown(database, cluster)] == [3, 1]
+    await apply(database, cluster[0], rows[1])
+    assert [one[0] for one in await shown(database, cluster)] == [3, 1]
+
+
+async def test_a_list_of_one_release_buries_nothing_of_others(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 10), revision("other", 1, 11))
+    async with database.transaction() as tx:
+        await release_index.bury_missing(tx, cluster[0], resource_version=12, kept=[], namespace="shop", name="web")
+    assert await shown(database, cluster) == []
+    assert await shown(database, cluster, "other") != []
+
+
+async def test_after_a_restored_backup_lower_versions_apply(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 1000), revision("gone", 1, 1001))
+    async with database.transaction() as tx:
+        await observations.begin_epoch(tx, cluster[0], after=0)
+        seen = [SeenSecret("shop", revision("web", 1, 1).secret, 50)]
+        unknown = await release_index.list_unknown(tx, cluster[0], seen, epoch=1)
+    assert unknown == {("shop", revision("web", 1, 1).secret)}
+    # Until the list is complete, nothing has disappeared.
+    assert await shown(database, cluster, "gone") == [(1, "deployed", "at 1001")]
+    await apply(database, cluster[0], revision("web", 1, 50), epoch=1)
+    await apply(database, cluster[0], revision("web", 1, 1002), revision("late", 1, 1003), epoch=0)
+    async with database.transaction() as tx:
+        await release_index.bury_missing(tx, cluster[0], epoch=1, resource_version=60, kept=unknown)
+    assert await shown(database, cluster) == [(1, "deployed", "at 50")]
+    assert await shown(database, cluster, "gone") == []
+    assert await shown(database, cluster, "late") == []
+
+
+async def test_what_is_known_is_not_decoded_again(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 10), revision("web", 2, 20))
+    seen = [SeenSecret("shop", revision("web", number, 0).secret, version) for number, version in ((1, 10), (2, 21))]
+    async with database.statements() as tx:
+        unknown = await release_index.list_unknown(tx, cluster[0], seen, epoch=0)
+    assert unknown == {("shop", revision("web", 2, 0).secret)}
+
+
+async def test_an_unreadable_secret_is_named_and_not_shown(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 10))
+    await apply(database, cluster[0], replace(revision("web", 2, 11), name="", revision=0, problem="is cut off"))
+    assert await shown(database, cluster) == [(1, "deployed", "at 10")]
+    async with database.statements() as tx:
+        unreadable = await releases.find_unreadable(tx, cluster[0], limit=10)
+    assert unreadable.count == 1
+    assert [(one.secret, one.problem) for one in unreadable.first] == [(revision("web", 2, 0).secret, "is cut off")]
+    await apply(database, cluster[0], revision("web", 2, 12))
+    async with database.statements() as tx:
+        assert (await releases.find_unreadable(tx, cluster[0], limit=10)).count == 0
+    assert [one[0] for one in await shown(database, cluster)] == [2, 1]
+
+
+async def test_a_removed_cluster_takes_its_rows_along(database: Database, cluster: tuple[str, str]):
+    await apply(database, cluster[0], revision("web", 1, 10))
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, cluster[0], project_id=cluster[1])
+    await apply(database, cluster[0], revision("web", 2, 11))
+    with psycopg.connect(database.dsn()) as connection:
+        row = connection.execute("SELECT count(*) FROM release_revisions WHERE cluster_id = %s", [cluster[0]])
+        assert row.fetchone() == (0,)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One change of one Secret, at one resourceVersion."""
+
+    number: int
+    version: int
+    gone: bool
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Moment]:
+    """What really happened to three Secrets, in order."""
+    alive: set[int] = set()
+    moments = []
+    for version in range(8, 8 + draw(st.integers(1, 8))):  # over 9: versions compare as numbers, not as texts
+        number = draw(st.integers(1, 3))
+        gone = number in alive and draw(st.booleans())
+        (alive.discard if gone else alive.add)(number)
+        moments.append(Moment(number, version, gone))
+    return moments
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories(), lists=st.lists(st.integers(7, 16), max_size=2), seed=st.integers(0, 1000))
+async def test_any_order_of_news_and_lists_ends_in_the_truth(
+    database: Database, keys: MasterKeys, history: list[Moment], lists: list[int], seed: int
+):
+    caller, _, _ = await add_project(database, keys)
+    cluster = (await add_cluster(database, caller.project_id), caller.project_id)
+    # Two observers and a worker tell everything once or twice, late or early; lists come between, as late as they like.
+    news: list[Moment | int] = [*history, *history[::2], *lists]
+    random.Random(seed).shuffle(news)  # noqa: S311
+    for one in news:
+        async with database.transaction() as tx:
+            if isinstance(one, int):
+                present = {moment.number: moment for moment in history if moment.version <= one}
+                kept = [moment for moment in present.values() if not moment.gone]
+                rows = [revision("web", moment.number, moment.version) for moment in kept]
+                await release_index.apply_revisions(tx, cluster[0], rows, epoch=0)
+                await release_index.bury_missing(
+                    tx, cluster[0], epoch=0, resource_version=one, kept=[("shop", row.secret) for row in rows]
+                )
+            elif one.gone:
+                dead = GoneSecret("shop", revision("web", one.number, 0).secret, one.version)
+                await release_index.bury(tx, cluster[0], [dead], epoch=0)
+            else:
+                await release_index.apply_revisions(tx, cluster[0], [revision("web", one.number, one.version)], epoch=0)
+    last = {moment.number: moment for moment in history}
+    expected = [(n, "deployed", f"at {m.version}") for n, m in sorted(last.items(), reverse=True) if not m.gone]
+    assert await shown(database, cluster) == expected

@@ -1,0 +1,79 @@
+"""A way to the API server that can break."""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.support.servers import free_port
+
+
+def forward(kubeconfig: str) -> "tuple[Forwarder, str]":
+    """A way to the cluster, and the kubeconfig that takes it."""
+    document = yaml.safe_load(kubeconfig)
+    cluster = document["clusters"][0]["cluster"]
+    address = urlsplit(cluster["server"])
+    forwarder = Forwarder(address.hostname or "", address.port or 443)
+    cluster["tls-server-name"] = cluster.get("tls-server-name") or address.hostname
+    cluster["server"] = f"https://127.0.0.1:{forwarder.port}{address.path}"
+    return forwarder, json.dumps(document)
+
+
+class Forwarder:
+    """A way to the API server that can break: connections are forwarded, or swallowed, or refused."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._hanging = False
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.port = free_port()
+        self.resume()
+
+    def resume(self) -> None:
+        self._hanging = False
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._start(self._accept, self._listener)
+
+    def hang(self) -> None:
+        self._hanging = True
+
+    def stop(self) -> None:
+        for one in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for one in [self._listener, *self._sockets]:
+            one.close()
+        self._sockets, self._threads = [], []
+
+    def _start(self, run: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=run, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._sockets += [near, far]
+            self._start(self._pump, near, far)
+            self._start(self._pump, far, near)
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if not self._hanging:
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
