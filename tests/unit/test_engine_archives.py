@@ -7,15 +7,19 @@ import tarfile
 
 import pytest
 
+from pilothouse.archive.budget import ArchiveLimits
+from pilothouse.archive.charts import inspect_chart
 from pilothouse.engine.archives import canonical_archive
 from pilothouse.errors import HelmRefused
+from pilothouse.settings import ChartLimits
 from tests.support.charts import build_chart, config_map_chart, pack_archive, read_archive, web_chart
 
 _MIB = 1024 * 1024
 
 
 def _canonical(archive: bytes, *, unpacked_bytes: int = 100 * _MIB, files: int = 10_000, depth: int = 4) -> bytes:
-    return canonical_archive(archive, unpacked_bytes=unpacked_bytes, files=files, depth=depth)
+    limits = ArchiveLimits(unpacked_bytes=unpacked_bytes, file_bytes=5 * _MIB, files=files, depth=depth)
+    return canonical_archive(archive, limits=limits)
 
 
 def test_every_file_of_the_chart_is_kept():
@@ -39,29 +43,39 @@ def test_the_same_archive_gives_the_same_bytes():
     assert _canonical(web_chart()) == _canonical(web_chart())
 
 
-def test_links_devices_and_folders_are_left_out():
+def test_folders_are_left_out_and_names_are_clean():
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
-        for name, kind in (("d/link", tarfile.SYMTYPE), ("d/hard", tarfile.LNKTYPE), ("d/dev", tarfile.CHRTYPE)):
+        for name, kind in (("./", tarfile.DIRTYPE), ("./Chart.yaml", tarfile.REGTYPE), ("./a//./b", tarfile.REGTYPE)):
             entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = kind, "/etc/passwd"
+            entry.type = kind
             archive.addfile(entry)
-        archive.addfile(tarfile.TarInfo("d/Chart.yaml"), io.BytesIO())
     with tarfile.open(fileobj=io.BytesIO(_canonical(raw.getvalue()))) as written:
-        assert written.getnames() == ["d/Chart.yaml"]
+        assert written.getnames() == ["chart/Chart.yaml", "chart/a/b"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(kind: bytes):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("d/odd")
+        entry.type, entry.linkname = kind, "/etc/passwd"
+        archive.addfile(entry)
+    with pytest.raises(HelmRefused, match="plain files and folders only"):
+        _canonical(raw.getvalue())
 
 
 def test_a_bomb_is_refused_after_the_limit_and_no_more():
-    bomb = gzip.compress(b"\0" * 50 * _MIB)
+    bomb = pack_archive({f"d/{number}": bytes(5 * _MIB) for number in range(10)})
     with pytest.raises(HelmRefused, match="unpacks to more than 1048576 bytes"):
         _canonical(bomb, unpacked_bytes=_MIB)
 
 
 def test_the_limit_counts_nested_archives_together():
-    big = pack_archive({"b/blob": b"\0" * (4 * _MIB)})
+    big = pack_archive({"b/Chart.yaml": b"", "b/blob": bytes(4 * _MIB)})
     archive = build_chart(subcharts={f"s{number}.tgz": big for number in range(4)})
     assert len(archive) < 100_000
-    with pytest.raises(HelmRefused, match="subcharts included"):
+    with pytest.raises(HelmRefused, match="the limit for a chart with all archives"):
         _canonical(archive, unpacked_bytes=12 * _MIB)
 
 
@@ -76,7 +90,7 @@ def test_archives_may_not_nest_for_ever():
     for level in range(3):
         archive = build_chart(f"l{level}", subcharts={"in.tgz": archive})
     assert _canonical(archive, depth=3)
-    with pytest.raises(HelmRefused, match="more than 2 archives deep"):
+    with pytest.raises(HelmRefused, match="more than 2 deep, the limit"):
         _canonical(archive, depth=2)
 
 
@@ -84,10 +98,10 @@ def test_archives_may_not_nest_for_ever():
     ("archive", "reason"),
     [
         (b"", "empty"),
-        (b"hello", "not a gzipped tar"),
+        (b"hello", "not a gzip file"),
         (web_chart()[:-200], "ends too early"),
-        (gzip.compress(b"x" * 2000), "damaged"),
-        (gzip.compress(gzip.decompress(web_chart())[:700]), "damaged"),
+        (gzip.compress(b"x" * 2000), "not a tar"),
+        (gzip.compress(gzip.decompress(web_chart())[:700]), "in the middle of a file"),
     ],
 )
 def test_what_is_no_archive_is_refused_with_the_reason(archive: bytes, reason: str):
@@ -99,7 +113,7 @@ def test_what_is_no_archive_is_refused_with_the_reason(archive: bytes, reason: s
 def test_a_broken_header_in_the_middle_is_not_taken_for_the_end():
     raw = bytearray(gzip.decompress(pack_archive({"d/Chart.yaml": b"a", "d/values.yaml": b"b"})))
     raw[1024 + 148 : 1024 + 156] = b"garbage!"
-    with pytest.raises(HelmRefused, match="no tar header at byte 1024"):
+    with pytest.raises(HelmRefused, match="not a tar, or a damaged one"):
         _canonical(gzip.compress(bytes(raw)))
 
 
@@ -149,12 +163,17 @@ def test_a_disguised_reference_is_seen(text: str):
         _canonical(build_chart(schema=text))
 
 
-@pytest.mark.parametrize(
-    "path", ["demo/x/../values.schema.json", "demo\\values.schema.json", "demo//values.schema.json"]
-)
+@pytest.mark.parametrize("path", ["demo//values.schema.json", "demo/./values.schema.json"])
 def test_a_schema_under_an_odd_path_is_still_a_schema(path: str):
     archive = pack_archive({"demo/Chart.yaml": b"", path: json.dumps({"$ref": _REMOTE}).encode()})
     with pytest.raises(HelmRefused, match="only references within the file"):
+        _canonical(archive)
+
+
+@pytest.mark.parametrize("path", ["demo/x/../values.schema.json", "demo\\values.schema.json"])
+def test_a_schema_under_a_path_that_may_mean_two_files_is_refused(path: str):
+    archive = pack_archive({"demo/Chart.yaml": b"", path: json.dumps({"$ref": _REMOTE}).encode()})
+    with pytest.raises(HelmRefused, match=r"leads out|backslash"):
         _canonical(archive)
 
 
@@ -174,3 +193,20 @@ def test_an_honest_schema_passes(schema: dict[str, object]):
 def test_a_schema_that_is_no_json_is_refused():
     with pytest.raises(HelmRefused, match="not a JSON document"):
         _canonical(build_chart(schema="{'type': 'object'}"))
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        gzip.compress(gzip.decompress(web_chart())[:700]) + gzip.compress(gzip.decompress(web_chart())[700:]),
+        gzip.compress(gzip.decompress(web_chart()) + bytes(100_000)),
+        pack_archive({"./Chart.yaml": b"apiVersion: v2\nname: web\nversion: 1.0.0\n", "./templates//./a.yaml": b""}),
+        build_chart(subcharts={"_off.tgz": b"no archive", ".off.tgz": b"neither"}, files={"docs/x.tgz": b"nor this"}),
+        build_chart(files={"charts/a/charts/in.tgz": build_chart("in")}),
+    ],
+    ids=["two-members", "long-end", "dot-folder", "no-archives", "packed-in-unpacked"],
+)
+def test_what_the_look_at_an_upload_accepts_can_be_opened(archive: bytes):
+    inspected = inspect_chart(archive, limits=ChartLimits())
+    again = inspect_chart(_canonical(archive), limits=ChartLimits())
+    assert (again.name, again.version, again.values) == (inspected.name, inspected.version, inspected.values)

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
+from pilothouse.archive.budget import ArchiveLimits, Budget
 from pilothouse.archive.documents import go_text, read_document, read_values
-from pilothouse.archive.tarball import Budget, unpack
+from pilothouse.archive.tarball import unpack
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 
@@ -65,7 +66,8 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
     second at the default limits. It blocks: call it in a thread.
     """
     source = _Measured(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
-    found = unpack(cast("BinaryIO", source), budget=Budget(limits), keep=_KEPT.__contains__)
+    budget = Budget(limits_of(limits))
+    found = unpack(cast("BinaryIO", source), budget=budget, keep=lambda path, depth: depth == 0 and path in _KEPT)
     metadata = _read_metadata(found.files["Chart.yaml"], limits=limits)
     if "requirements.yaml" in found.files:
         _check_requirements(found.files["requirements.yaml"], limits=limits)
@@ -84,6 +86,13 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
         api_version=metadata["apiVersion"],
         digest=source.digest.hexdigest(),
         size=source.size,
+    )
+
+
+def limits_of(limits: ChartLimits) -> ArchiveLimits:
+    """The part of the settings that is about the archive itself."""
+    return ArchiveLimits(
+        unpacked_bytes=limits.unpacked_bytes, file_bytes=limits.file_bytes, files=limits.files, depth=limits.depth
     )
 
 

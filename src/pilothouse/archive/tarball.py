@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from pilothouse.archive.budget import Budget
 from pilothouse.archive.schemas import is_schema, refuse_remote_references
 from pilothouse.errors import InvalidChart
-from pilothouse.settings import ChartLimits
 
 _BLOCK = 512
 _PIECE = 64 * 1024
@@ -46,53 +46,23 @@ _REFUSED_RECORDS = re.compile(rb"GNU\.sparse\.|SUN\.devm|linkpath$|size$|hdrchar
 
 
 @dataclass
-class Budget:
-    """What the archive and everything nested in it may still cost together."""
-
-    limits: ChartLimits
-    unpacked: int = 0
-    entries: int = 0
-    schemas: int = 0
-
-    def charge_bytes(self, count: int, *, archive: str) -> None:
-        """Counts inflated bytes; InvalidChart when the sum passes ``unpacked_bytes``."""
-        self.unpacked += count
-        if self.unpacked > self.limits.unpacked_bytes:
-            raise InvalidChart(
-                f"{archive}: unpacks to more than {self.limits.unpacked_bytes} bytes, "
-                "the limit for a chart with all archives in its charts/ folders"
-            )
-
-    def charge_schema(self, count: int, *, file: str) -> None:
-        """Counts a schema's bytes, which are read whole; InvalidChart when their sum passes ``file_bytes``."""
-        self.schemas += count
-        if self.schemas > self.limits.file_bytes:
-            raise InvalidChart(
-                f"{file}: the values schemas of the chart and its subcharts have more than {self.limits.file_bytes} "
-                "bytes together, the limit"
-            )
-
-    def charge_entry(self, *, archive: str) -> None:
-        """Counts a file, folder or extension header; InvalidChart when there are more than ``files``."""
-        self.entries += 1
-        if self.entries > self.limits.files:
-            raise InvalidChart(
-                f"{archive}: holds more than {self.limits.files} files and folders, "
-                "the limit for a chart with all archives in its charts/ folders"
-            )
-
-
-@dataclass
 class Unpacked:
-    """An archive's file paths without the top folder, in its order, and the content of the files asked for."""
+    """An archive's file paths below its top folder, in its order, and of the files asked for the content.
 
+    ``nested`` holds the same of each archive in its ``charts/``, by its path, which is one of the paths.
+    """
+
+    folder: str = ""
     paths: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    nested: dict[str, "Unpacked"] = field(default_factory=dict)
 
 
-def unpack(
-    source: BinaryIO, *, budget: Budget, keep: Callable[[str], bool], archive: str = "archive", depth: int = 0
-) -> Unpacked:
+#: Whether to keep a file's content, by its path and by how many archives lie around the one that holds it.
+Keep = Callable[[str, int], bool]
+
+
+def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "archive", depth: int = 0) -> Unpacked:
     """The paths and the kept files of a gzipped tar that is safe to give to Helm, or InvalidChart.
 
     Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget, and every
@@ -100,24 +70,28 @@ def unpack(
     """
     found = Unpacked()
     seen: set[str] = set()
-    top: str | None = None
     stream = _Gunzip(source, budget=budget, archive=archive)
     for entry in _entries(stream, budget=budget, archive=archive):
         folder, path = _split(entry.name, archive=archive)
-        if top is None:
-            top = folder
-        elif folder != top:
-            raise InvalidChart(f"{archive}: holds {folder!r} beside {top!r}; a chart archive has one top folder")
+        found.folder = found.folder or folder
+        if folder != found.folder:
+            raise InvalidChart(
+                f"{archive}: holds {folder!r} beside {found.folder!r}; a chart archive has one top folder"
+            )
         if entry.is_folder:
             continue
         _refuse_odd_place(entry, path, seen, archive=archive)
         seen.add(path)
         found.paths.append(path)
         if _NESTED.fullmatch(path):
-            _check_nested(entry.read(), budget=budget, archive=f"{archive}: {path}", depth=depth + 1)
-        elif is_schema(path):
+            inner = f"{archive}: {path}"
+            budget.check_depth(depth + 1, archive=inner)
+            content = io.BytesIO(entry.read())
+            found.nested[path] = unpack(content, budget=budget, keep=keep, archive=inner, depth=depth + 1)
+            continue
+        if is_schema(path):
             _check_schema(entry, budget=budget, file=path if depth == 0 else f"{archive}: {path}")
-        elif keep(path):
+        if keep(path, depth):
             found.files[path] = entry.read()
     if "Chart.yaml" not in seen:
         raise InvalidChart(f"{archive}: no Chart.yaml in its top folder; pack the chart with 'helm package'")
@@ -129,12 +103,6 @@ def _refuse_odd_place(entry: "_Entry", path: str, seen: set[str], *, archive: st
         raise InvalidChart(f"{archive}: {entry.name!r} lies outside the chart's folder")
     if path in seen:
         raise InvalidChart(f"{archive}: holds {path!r} twice")
-
-
-def _check_nested(content: bytes, *, budget: Budget, archive: str, depth: int) -> None:
-    if depth > budget.limits.depth:
-        raise InvalidChart(f"{archive}: archives inside archives more than {budget.limits.depth} deep, the limit")
-    unpack(io.BytesIO(content), budget=budget, keep=lambda _: False, archive=archive, depth=depth)
 
 
 def _check_schema(entry: "_Entry", *, budget: Budget, file: str) -> None:
@@ -246,21 +214,19 @@ class _Gunzip:
 
 @dataclass
 class _Entry:
-    """One file or folder; ``read`` may be called once, before the next entry is asked for."""
+    """One file or folder; ``read`` it before the next entry is asked for, or never."""
 
     name: str
     is_folder: bool
     size: int
     stream: _Gunzip
-    left: int = 0
-
-    def __post_init__(self) -> None:
-        self.left = self.size
+    content: bytes | None = None
 
     def read(self) -> bytes:
         """The file's content."""
-        self.left = 0
-        return self.stream.read_exactly(self.size)
+        if self.content is None:
+            self.content = self.stream.read_exactly(self.size)
+        return self.content
 
 
 def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entry]:
@@ -281,7 +247,8 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
         name = _text(_header_name(header, archive=archive) if long_name is None else long_name, archive=archive)
         long_name = None
         yield (entry := _entry(stream, name=name, kind=kind, size=size, budget=budget, archive=archive))
-        stream.skip(entry.left)
+        if entry.content is None:
+            stream.skip(entry.size)
         stream.skip(-size % _BLOCK)
     if long_name is not None:
         raise InvalidChart(f"{archive}: ends after an extension header")
@@ -296,10 +263,7 @@ def _entry(stream: _Gunzip, *, name: str, kind: bytes, size: int, budget: Budget
     is_folder = kind == b"5" or name.endswith("/")
     if is_folder and size:
         raise InvalidChart(f"{archive}: the folder {name!r} has content")
-    if size > budget.limits.file_bytes:
-        raise InvalidChart(
-            f"{archive}: {name!r} has {size} bytes; the limit for one file is {budget.limits.file_bytes}"
-        )
+    budget.check_file(size, name=name, archive=archive)
     return _Entry(name=name, is_folder=is_folder, size=size, stream=stream)
 
 

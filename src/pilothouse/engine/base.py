@@ -160,9 +160,10 @@ class ChildOptions:
     parent_pid: int
     memory_bytes: int
     file_bytes: int
-    unpacked_bytes: int
-    files: int
-    depth: int
+    chart_unpacked_bytes: int
+    chart_file_bytes: int
+    chart_files: int
+    chart_depth: int
     qps: float
     burst: int
     kube_cache: str

@@ -24,6 +24,7 @@ from typing import Any, cast
 import helm_python
 from helm_python import _native
 
+from pilothouse.archive.budget import ArchiveLimits
 from pilothouse.engine.archives import canonical_archive
 from pilothouse.engine.base import (
     ChildOptions,
@@ -84,6 +85,12 @@ class Engine:
 
     def __init__(self, options: ChildOptions) -> None:
         self._options = options
+        self._limits = ArchiveLimits(
+            unpacked_bytes=options.chart_unpacked_bytes,
+            file_bytes=options.chart_file_bytes,
+            files=options.chart_files,
+            depth=options.chart_depth,
+        )
         self._cache = KubeCache(Path(options.kube_cache))
         self._checked: dict[bytes, bytes] = {}
 
@@ -109,10 +116,7 @@ class Engine:
         digest = hashlib.sha256(archive).digest()
         plain = self._checked.get(digest)
         if plain is None:
-            options = self._options
-            plain = canonical_archive(
-                archive, unpacked_bytes=options.unpacked_bytes, files=options.files, depth=options.depth
-            )
+            plain = canonical_archive(archive, limits=self._limits)
             self._checked = {digest: plain}
         return plain
 

@@ -1,0 +1,64 @@
+"""What an archive and everything nested in it may cost together; Helm's own limits are for each archive by itself."""
+
+from dataclasses import dataclass
+
+from pilothouse.errors import InvalidChart
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLimits:
+    """Plain numbers, see ``settings.ChartLimits``: whoever only opens archives need not load the settings."""
+
+    unpacked_bytes: int
+    file_bytes: int
+    files: int
+    depth: int
+
+
+@dataclass
+class Budget:
+    """What is spent so far; every charge that passes a limit raises InvalidChart, which says which one."""
+
+    limits: ArchiveLimits
+    unpacked: int = 0
+    entries: int = 0
+    schemas: int = 0
+
+    def charge_bytes(self, count: int, *, archive: str) -> None:
+        """Counts inflated bytes, the nested archives' own and what they inflate to."""
+        self.unpacked += count
+        if self.unpacked > self.limits.unpacked_bytes:
+            raise InvalidChart(
+                f"{archive}: unpacks to more than {self.limits.unpacked_bytes} bytes, "
+                "the limit for a chart with all archives in its charts/ folders"
+            )
+
+    def charge_entry(self, *, archive: str) -> None:
+        """Counts a file, folder or extension header."""
+        self.entries += 1
+        if self.entries > self.limits.files:
+            raise InvalidChart(
+                f"{archive}: holds more than {self.limits.files} files and folders, "
+                "the limit for a chart with all archives in its charts/ folders"
+            )
+
+    def charge_schema(self, count: int, *, file: str) -> None:
+        """Counts a schema's bytes, which are read whole."""
+        self.schemas += count
+        if self.schemas > self.limits.file_bytes:
+            raise InvalidChart(
+                f"{file}: the values schemas of the chart and its subcharts have more than {self.limits.file_bytes} "
+                "bytes together, the limit"
+            )
+
+    def check_file(self, size: int, *, name: str, archive: str) -> None:
+        """Refuses a file that is too large by itself."""
+        if size > self.limits.file_bytes:
+            raise InvalidChart(
+                f"{archive}: {name!r} has {size} bytes; the limit for one file is {self.limits.file_bytes}"
+            )
+
+    def check_depth(self, depth: int, *, archive: str) -> None:
+        """Refuses an archive that lies too deep in others."""
+        if depth > self.limits.depth:
+            raise InvalidChart(f"{archive}: archives inside archives more than {self.limits.depth} deep, the limit")
