@@ -21,16 +21,18 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-import httpx2
+import aiohttp
 import orjson
+import yarl
 
 from pilothouse.cluster.addresses import resolve
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
 from pilothouse.settings import ClusterSettings
 
-_LIMITS = httpx2.Limits(max_connections=32, max_keepalive_connections=8, keepalive_expiry=60)
+_MOST_CONNECTIONS = 32
+_KEPT_SECONDS = 60.0
 #: How long a resolved name is believed.
 _RESOLVED_SECONDS = 30.0
 _LONGEST_MESSAGE = 500
@@ -87,7 +89,7 @@ class Transport:
         self._tls_name = cluster.get("tls-server-name") or self._host
         self._tls = _tls(cluster, user)
         self._headers = _account_headers(user)
-        self._http: httpx2.AsyncHTTPTransport | None = None
+        self._http: aiohttp.ClientSession | None = None
         self._addresses: list[str] = []
         self._resolved_at = 0.0
 
@@ -106,20 +108,20 @@ class Transport:
         Anything of 2xx, and any 4xx with a Kubernetes Status but 401, 403 and 429, is an answer. Raises
         ClusterDenied, or ClusterUnavailable (AnswerTooLarge for more than ``largest`` bytes).
         """
-        headers = [(b"host", self._authority.encode()), (b"accept", accept.encode()), *self._headers]
+        headers = [("host", self._authority), ("accept", accept), *self._headers]
         content = None
         if body is not None:
-            headers.append((b"content-type", b"application/json"))
+            headers.append(("content-type", "application/json"))
             content = orjson.dumps(body)
         async with self.within_limit():
             response = await self._send(method, path, params=params, headers=headers, content=content)
             try:
                 text = await self._read(response, largest=largest)
-            except (httpx2.HTTPError, OSError) as error:
+            except (aiohttp.ClientError, OSError) as error:
                 raise self._unreachable(error) from error
             finally:
-                await response.aclose()
-        return self._judge(response.status_code, text)
+                response.close()  # what was read to its end has given its connection back already
+        return self._judge(response.status, text)
 
     async def stream(
         self, path: str, *, params: dict[str, str], idle_seconds: float, largest_line: int
@@ -129,27 +131,27 @@ class Transport:
         A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer. Raises what
         ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, too. Close it to end it early.
         """
-        headers = [(b"host", self._authority.encode()), (b"accept", b"application/json"), *self._headers]
+        headers = [("host", self._authority), ("accept", "application/json"), *self._headers]
         async with self.within_limit():
             response = await self._send(
                 "GET", path, params=params, headers=headers, content=None, idle_seconds=idle_seconds
             )
         try:
-            if response.status_code >= _FIRST_REDIRECT:
+            if response.status >= _FIRST_REDIRECT:
                 async with self.within_limit():
-                    answer = self._judge(response.status_code, await self._read(response, largest=largest_line))
+                    answer = self._judge(response.status, await self._read(response, largest=largest_line))
                 raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
             yield []
             lines = _Lines(largest_line)
-            async for piece in response.aiter_raw():
+            async for piece in response.content.iter_any():
                 if complete := lines.feed(piece):
                     yield complete
-        except httpx2.TimeoutException as error:
+        except TimeoutError as error:
             raise ClusterUnavailable(f"{self.server} went silent: nothing came for {idle_seconds:g} s") from error
-        except (httpx2.HTTPError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from error
         finally:
-            await response.aclose()
+            response.close()
 
     @asynccontextmanager
     async def within_limit(self) -> AsyncIterator[None]:
@@ -165,7 +167,7 @@ class Transport:
         """Closes the connections; a later request opens new ones."""
         http, self._http = self._http, None
         if http is not None:
-            await http.aclose()
+            await http.close()
 
     async def _send(
         self,
@@ -173,36 +175,35 @@ class Transport:
         path: str,
         *,
         params: dict[str, str] | None,
-        headers: list[tuple[bytes, bytes]],
+        headers: list[tuple[str, str]],
         content: bytes | None,
         idle_seconds: float | None = None,
-    ) -> httpx2.Response:
+    ) -> aiohttp.ClientResponse:
         """The response with its body unread, from the first address that takes the connection."""
-        if self._http is None:
-            self._http = httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
+        http = self._http = self._http or _session(self._tls)
         # Less than the limit around it: only its own time-out makes the library close a half-open connection.
-        connect_seconds = self._settings.answer_seconds * 0.9
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._settings.answer_seconds * 0.9, sock_read=idle_seconds
+        )
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
         failure: Exception | None = None
         for address in await self._resolve():
             host = f"[{address}]" if ":" in address else address
-            request = httpx2.Request(
-                method,
-                f"https://{host}:{self._port}{self._path}{path}",
-                params=params,
-                headers=headers,
-                content=content,
-                extensions={
-                    "sni_hostname": self._tls_name,
-                    "timeout": {"connect": connect_seconds, "read": idle_seconds},
-                },
-            )
             try:
-                return await self._http.handle_async_request(request)
-            except httpx2.ConnectError as error:
+                return await http.request(
+                    method,
+                    yarl.URL(f"https://{host}:{self._port}{self._path}{path}{query}", encoded=True),
+                    headers=headers,
+                    data=content,
+                    server_hostname=self._tls_name,
+                    timeout=timeout,
+                    allow_redirects=False,
+                )
+            except aiohttp.ClientConnectorError as error:
                 failure = error
-            except httpx2.TimeoutException as error:
-                raise TimeoutError from error
-            except (httpx2.HTTPError, OSError, ValueError) as error:
+            except TimeoutError:
+                raise
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise self._unreachable(error) from error
         self._resolved_at = 0.0
         raise self._unreachable(failure or OSError("no address")) from failure
@@ -214,11 +215,11 @@ class Transport:
             self._resolved_at = now
         return self._addresses
 
-    async def _read(self, response: httpx2.Response, *, largest: int) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytes:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise ClusterUnavailable(f"{self.server} compresses answers though it was asked not to")
         pieces, size = [], 0
-        async for piece in response.aiter_raw():
+        async for piece in response.content.iter_any():
             size += len(piece)
             if size > largest:
                 raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
@@ -277,6 +278,14 @@ class _Lines:
             self._rest += part
 
 
+def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Connections that are kept, and nothing that a browser would do: no cookies, proxies, redirects or inflating."""
+    connector = aiohttp.TCPConnector(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+    )
+
+
 def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -300,7 +309,7 @@ def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _account_headers(user: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+def _account_headers(user: dict[str, Any]) -> list[tuple[str, str]]:
     """Who we are and as whom we act (Kubernetes: user impersonation headers)."""
     headers = [("accept-encoding", "identity"), ("user-agent", "pilothouse")]
     if "token" in user:
@@ -312,13 +321,17 @@ def _account_headers(user: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     headers += [("impersonate-group", group) for group in user.get("as-groups", ())]
     for key, values in user.get("as-user-extra", {}).items():
         headers += [(f"impersonate-extra-{quote(key, safe=_TOKEN_CHARACTERS)}", value) for value in values]
-    return [(name.encode(), value.encode()) for name, value in headers]
+    return headers
 
 
 def _cause(error: BaseException) -> str:
     """The reason in the words of the system or the TLS library; never in the peer's."""
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
+            seen = seen.certificate_error
+        elif isinstance(seen, aiohttp.ClientConnectorError):
+            seen = seen.os_error
         if isinstance(seen, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({seen.verify_message})"
         if isinstance(seen, ssl.SSLError):
@@ -326,8 +339,8 @@ def _cause(error: BaseException) -> str:
         if isinstance(seen, OSError) and seen.errno:
             return os.strerror(seen.errno)
         seen = seen.__cause__ or seen.__context__
-    if isinstance(error, httpx2.ProtocolError):
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
         return "it broke the connection, or does not speak HTTP"
-    if isinstance(error, httpx2.NetworkError):
+    if isinstance(error, aiohttp.ClientConnectionError):
         return "the connection broke"
     return type(error).__name__
