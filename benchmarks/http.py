@@ -56,9 +56,19 @@ class Connection:
         self._writer.write(head.encode() + b"\r\n" + content)
         answer = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         fields = dict(line.lower().split(": ", 1) for line in answer.split("\r\n")[1:] if line)
-        text = await self._reader.readexactly(int(fields["content-length"]))
+        if fields.get("transfer-encoding") == "chunked":
+            text = await self._read_chunks()
+        else:
+            text = await self._reader.readexactly(int(fields["content-length"]))
         seconds = time.perf_counter() - started
         return Answer(int(answer.split(" ", 2)[1]), json.loads(text), seconds)
+
+    async def _read_chunks(self) -> bytes:
+        pieces = []
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            pieces.append((await self._reader.readexactly(size + 2))[:-2])
+        await self._reader.readexactly(2)
+        return b"".join(pieces)
 
     async def close(self) -> None:
         self._writer.close()
