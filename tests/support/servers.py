@@ -153,6 +153,13 @@ class RunningServer:
             assert time.monotonic() < until, index
             time.sleep(0.1)
 
+    def wait_until_shown(self, namespace: str, name: str, *, seconds: float = 30) -> None:
+        """Returns when a release that others made is seen."""
+        until = time.monotonic() + seconds
+        while self.show(namespace, name).status_code != 200:
+            assert time.monotonic() < until, f"{name} is not seen"
+            time.sleep(0.05)
+
     def wait_until_final(self, namespace: str, name: str, *, seconds: float = 60) -> dict[str, Any]:
         """The release, once it is no longer pending."""
         until = time.monotonic() + seconds

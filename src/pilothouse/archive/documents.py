@@ -72,6 +72,16 @@ def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
     return values
 
 
+def read_objects(data: bytes, *, file: str, max_bytes: int) -> list[dict[str, Any]]:
+    """The mappings among the documents of a rendered manifest, in order; InvalidChart names the line."""
+    builder = _Builder(file=file, max_bytes=max_bytes)
+    documents = [
+        builder.build(text, first_line=first_line)
+        for text, first_line in _documents(_decode(data, file=file), file=file)
+    ]
+    return [document for document in documents if isinstance(document, dict)]
+
+
 def go_text(value: float | bool) -> str:  # noqa: FBT001  # the value, no switch
     """A number or boolean where Helm wants text: ``1.10`` becomes ``1.1``, ``yes`` becomes ``true``.
 

@@ -53,6 +53,8 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
             name=name,
             seconds=seconds,
         )
+        if wants_resources(request):
+            release = await view.add_resources(release)
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
         return json_response(release_resp(release, zone=zone), headers=headers | age_header(release.age_seconds))
 
@@ -65,6 +67,11 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
         )
 
     return router
+
+
+def wants_resources(request: Request) -> bool:
+    """Only ``true`` in any spelling asks for the live objects; the vendor's parameter is a string."""
+    return request.query_params.get("show_resources", "").lower() == "true"
 
 
 def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:

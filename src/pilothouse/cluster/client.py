@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 
 from pilothouse.cluster.transport import Answer, AnswerTooLarge, Transport
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
@@ -15,13 +16,15 @@ from pilothouse.settings import ClusterSettings
 
 _LARGEST_ANSWER = 32 * 1024 * 1024
 _PAGE = 100
+_LONGEST_NAME = 253
 _KEPT_CLIENTS = 64
 _RELEASE_TYPE = "helm.sh/release.v1"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_NOT_FOUND, _CONFLICT, _GONE, _INVALID = 404, 409, 410, 422
+_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _GONE, _INVALID = 400, 404, 409, 410, 422
 #: Kubernetes' subdomain names; it also keeps what has a meaning in URLs and selectors out of them.
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
+_GROUP_VERSION = re.compile(r"([a-z0-9][-.a-z0-9]{0,252}/)?[a-z0-9]{1,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _LARGEST_VERSION = 2**63 - 1
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
@@ -45,6 +48,15 @@ class ReleaseLabels:
     revision: int
     status: str
     labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ObjectKind:
+    """Where the server keeps objects of a kind."""
+
+    group_version: str
+    plural: str
+    namespaced: bool
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,34 @@ class ClusterClient:
                 async for some in lines:
                     yield some
 
+    async def list_kinds(self, group_version: str) -> dict[str, ObjectKind]:
+        """The kinds that the server has in ``v1`` or ``group/version``, by name; none if it does not serve that."""
+        if not _GROUP_VERSION.fullmatch(group_version):
+            return {}
+        answer = await self._ask("GET", _group_path(group_version))
+        kinds = {}
+        for one in answer.body.get("resources") or () if answer.ok else ():
+            if isinstance(one, dict) and _NAME.fullmatch(str(one.get("name"))):  # no subresource
+                kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
+        return kinds
+
+    async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
+        """The object, None if there is none; ``namespace`` counts for kinds that have one."""
+        place = f"/namespaces/{_checked(namespace)}" if kind.namespaced else ""
+        path = f"{_group_path(kind.group_version)}{place}/{kind.plural}/{_escaped(name)}"
+        answer = await self._ask("GET", path, largest=largest)
+        return answer.body if answer.ok else None
+
+    async def list_pods(
+        self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
+    ) -> list[dict[str, Any]]:
+        """The first pods of the namespace that carry all these labels; none if they are no labels."""
+        params = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items()), "limit": str(limit)}
+        path = f"/api/v1/namespaces/{_checked(namespace)}/pods"
+        answer = await self._ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
+        kind = {"apiVersion": "v1", "kind": "Pod"}  # which items of a list leave out
+        return [kind | item for item in answer.body.get("items") or () if isinstance(item, dict)]
+
     async def replace_secret(self, secret: Secret) -> bool:
         """Writes the Secret back; False when it changed since it was read, or is immutable or gone."""
         metadata = secret["metadata"]
@@ -235,11 +275,12 @@ class ClusterClient:
         accept: str = "application/json",
         body: Any = None,
         taken: set[int] | None = None,
+        largest: int | None = None,
     ) -> Answer:
         """A success, or an error whose status is in ``taken``; any other error is ClusterUnavailable."""
         async with self._counted():
             answer = await self._transport.ask(
-                method, path, params=params, accept=accept, body=body, largest=_LARGEST_ANSWER
+                method, path, params=params, accept=accept, body=body, largest=largest or _LARGEST_ANSWER
             )
         if answer.ok or answer.status in (taken or {_NOT_FOUND}):
             return answer
@@ -309,6 +350,17 @@ def _checked(name: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequest(f"{str(name)[:80]!r} is no name of a Kubernetes object")
     return name
+
+
+def _escaped(name: str) -> str:
+    """Any object's name for a path: some kinds allow colons and capitals."""
+    if not name or len(name) > _LONGEST_NAME or name in {".", ".."} or "/" in name or "%" in name:
+        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
+    return quote(name, safe="")
+
+
+def _group_path(group_version: str) -> str:
+    return f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
 
 
 def _secrets(namespace: str | None) -> str:

@@ -18,6 +18,7 @@ from pilothouse.services.identity import Caller
 from pilothouse.services.live_releases import LiveReleases
 from pilothouse.services.orders import InstallOrder, open_order
 from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.release_resources import ReleaseResources
 from pilothouse.store import charts, operations, releases
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database
@@ -103,6 +104,7 @@ class ReleaseView:
         self._keys = keys
         self._index = ReleaseIndex(keys)
         self._live = LiveReleases(database, keys, clusters)
+        self._resources = ReleaseResources(clusters)
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
         """The newest revision, or what an operation is making of it; NotFound if there is neither."""
@@ -113,6 +115,14 @@ class ReleaseView:
         if release is None:
             raise _unknown_release(found.cluster, namespace, name)
         return replace(release, age_seconds=found.freshness.age_seconds)
+
+    async def add_resources(self, release: Release) -> Release:
+        """The release that ``show`` gave, with its live objects; read from the cluster, which must answer.
+
+        While a revision is being made, they are those of the newest one that is stored.
+        """
+        resources = await self._resources.of_release(release.cluster_id, namespace=release.namespace, name=release.name)
+        return replace(release, resources_json=resources)
 
     async def show_history(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> list[Release]:
         """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
