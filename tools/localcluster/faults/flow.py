@@ -1,0 +1,104 @@
+"""What happens to all bytes of a listener, whatever they are: they pass, they stand still, or the line is cut."""
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+from typing import Literal
+
+from tools.localcluster.faults.rules import ConnectionCut
+
+State = Literal["pass", "freeze", "cut"]
+
+
+class Flow:
+    """The state of one listener's line."""
+
+    def __init__(self) -> None:
+        self.latency = 0.0
+        self._state: State = "pass"
+        self._changed = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def set(self, state: State, *, latency: float) -> None:
+        """``freeze``: bytes wait in both directions; ``cut``: open connections are reset and new ones closed."""
+        self.latency = latency
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if state == "cut":
+            for writer in list(self._writers):
+                reset(writer)
+
+    async def gate(self) -> None:
+        """Returns when bytes may pass; raises ConnectionCut when they never will."""
+        while self._state == "freeze":
+            await self._changed.wait()
+        if self._state == "cut":
+            raise ConnectionCut
+
+    def add(self, writer: asyncio.StreamWriter) -> None:
+        """The connection falls with the line."""
+        self._writers.add(writer)
+
+    def discard(self, writer: asyncio.StreamWriter) -> None:
+        """The connection has ended."""
+        self._writers.discard(writer)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close at once; what was not sent yet is lost."""
+    transport = writer.transport
+    if not transport.is_closing():
+        transport.abort()
+
+
+class DelayLine:
+    """Bytes come out in order, each piece ``latency`` seconds after it went in, as on a long wire."""
+
+    def __init__(self, writer: asyncio.StreamWriter, flow: Flow) -> None:
+        self._writer = writer
+        self._flow = flow
+        self._pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=256)
+
+    async def put(self, data: bytes) -> None:
+        """Send ``data``, later."""
+        await self._pieces.put((time.monotonic() + self._flow.latency, data))
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            due, data = await self._pieces.get()
+            wait = due - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            await self._flow.gate()
+            self._writer.write(data)
+            await self._writer.drain()
+
+
+async def sender_of(writer: asyncio.StreamWriter) -> int:
+    """The process at the other end of a loopback connection; 0 if it cannot be told."""
+    peer = writer.get_extra_info("peername")
+    return await asyncio.to_thread(_owner, peer[1]) if peer else 0
+
+
+def _owner(port: int) -> int:
+    local = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}:{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == local:
+            return _holder(f"socket:[{fields[9]}]")
+    return 0
+
+
+def _holder(link: str) -> int:
+    # The youngest first: connections are mostly made by processes that have just started.
+    for pid in sorted((int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()), reverse=True):
+        try:
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                if str(entry.readlink()) == link:
+                    return pid
+        except OSError:
+            continue  # gone, or somebody else's
+    return 0

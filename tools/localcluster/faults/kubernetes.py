@@ -1,0 +1,188 @@
+"""Passes HTTPS on to an API server, one request at a time, with the caller's own credentials.
+
+It ends the caller's TLS with a certificate of its own and speaks HTTP/1.1 on both sides: each connection of a caller
+has one to the API server. Watches stream through. What upgrades a connection (exec, port-forward) is not passed on.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+import uuid
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+
+from tools.localcluster.faults.flow import Flow, reset, sender_of
+from tools.localcluster.faults.rules import ConnectionCut, RuleBook
+
+_PIECE = 256 * 1024
+_HEAD_LIMIT = 128 * 1024
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The API server behind the proxy."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext
+    server_name: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request is about."""
+
+    verb: str
+    resource: str
+    name: str
+    namespace: str
+
+
+class KubernetesProxy:
+    """One listener in front of one API server."""
+
+    def __init__(self, name: str, upstream: Upstream, rules: RuleBook) -> None:
+        self.flow = Flow()
+        self._name = name
+        self._upstream = upstream
+        self._rules = rules
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Handles one connection to its end."""
+        caller = _Peer(reader, writer, h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT))
+        server: _Peer | None = None
+        self.flow.add(writer)
+        try:
+            await self.flow.gate()
+            pid = await sender_of(writer)
+            while (request := await caller.next_event()) is not None:
+                if not isinstance(request, h11.Request):
+                    return
+                if server is None:
+                    server = await self._connect()
+                if not await self._exchange(request, caller, server, pid=pid):
+                    return
+        except (ConnectionCut, OSError, h11.ProtocolError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.flow.discard(writer)
+            for peer in (caller, server):
+                if peer is not None:
+                    reset(peer.writer)
+
+    async def _connect(self) -> "_Peer":
+        upstream = self._upstream
+        reader, writer = await asyncio.open_connection(
+            upstream.host, upstream.port, ssl=upstream.tls, server_hostname=upstream.server_name
+        )
+        return _Peer(reader, writer, h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT))
+
+    async def _exchange(self, request: h11.Request, caller: "_Peer", server: "_Peer", *, pid: int) -> bool:
+        """One request and its answer; False when the connection ends with it."""
+        body = [event async for event in caller.rest()]
+        headers = [(name, value) for name, value in request.headers if name != b"audit-id"]
+        agent = next((value.decode(errors="replace") for name, value in headers if name == b"user-agent"), "")
+        target = read_target(request.method.decode(), request.target.decode())
+        exchange = self._rules.note(
+            listener=self._name, pid=pid, agent=agent, audit_id=str(uuid.uuid4()), **vars(target)
+        )
+        rule = self._rules.match(exchange)
+        await self._rules.strike(rule, "request", exchange)
+        await self._pause()
+        headers.append((b"audit-id", exchange.audit_id.encode()))
+        await server.send(
+            h11.Request(method=request.method, target=request.target, headers=headers, http_version="1.1")
+        )
+        for event in body:
+            await server.send(event)
+        await server.send(h11.EndOfMessage())
+
+        answer = await server.next_event()
+        while isinstance(answer, h11.InformationalResponse):
+            answer = await server.next_event()
+        if not isinstance(answer, h11.Response):
+            return False
+        exchange.status, exchange.answered = answer.status_code, time.time()
+        await self._rules.strike(rule, "answer", exchange)
+        await self._pause()
+        await caller.send(answer)
+        async for event in server.rest():
+            await self.flow.gate()
+            await caller.send(event)
+        await caller.send(h11.EndOfMessage())
+        return caller.next_cycle() and server.next_cycle()
+
+    async def _pause(self) -> None:
+        if self.flow.latency:
+            await asyncio.sleep(self.flow.latency)
+        await self.flow.gate()
+
+
+class _Peer:
+    """One end of a connection that speaks HTTP."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: h11.Connection) -> None:
+        self.writer = writer
+        self._reader = reader
+        self._state = state
+
+    async def next_event(self) -> object | None:
+        """The next event; None when the other end has closed the connection."""
+        while True:
+            event = self._state.next_event()
+            if event is h11.NEED_DATA:
+                self._state.receive_data(await self._reader.read(_PIECE))
+            elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
+                return None
+            else:
+                return event
+
+    async def rest(self) -> "asyncio.AsyncIterator[h11.Data]":  # type: ignore[name-defined]
+        """What follows the head of a message."""
+        while isinstance(event := await self.next_event(), h11.Data):
+            yield event
+        if not isinstance(event, h11.EndOfMessage):
+            raise ConnectionCut
+
+    async def send(self, event: h11.Event) -> None:
+        """Write one event."""
+        data = self._state.send(event)
+        if data:
+            self.writer.write(data)
+            await self.writer.drain()
+
+    def next_cycle(self) -> bool:
+        """Whether the connection can carry another message."""
+        with contextlib.suppress(h11.LocalProtocolError):
+            self._state.start_next_cycle()
+            return True
+        return False
+
+
+def read_target(method: str, target: str) -> Target:
+    """What a request is about, in the words of Kubernetes' API conventions; ``resource`` is the path for other URLs."""
+    parts = urlsplit(target)
+    words = [word for word in parts.path.split("/") if word]
+    if words[:1] == ["api"]:
+        words = words[2:]
+    elif words[:1] == ["apis"]:
+        words = words[3:]
+    else:
+        words = []
+    namespace = ""
+    if words[:1] == ["namespaces"] and len(words) > 2:  # noqa: PLR2004 - the words are namespaces, NAME, RESOURCE
+        namespace, words = words[1], words[2:]
+    resource, name, subresource = (*words, "", "", "")[:3]
+    if not resource:
+        return Target(_VERBS.get(method, "get"), parts.path, "", "")
+    verb = _VERBS.get(method)
+    if verb is None:
+        watching = parse_qs(parts.query).get("watch", [""])[0] in {"1", "true"}
+        verb = "get" if name else "watch" if watching else "list"
+    elif verb == "delete" and not name:
+        verb = "deletecollection"
+    return Target(verb, f"{resource}/{subresource}" if subresource else resource, name, namespace)

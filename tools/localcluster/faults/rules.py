@@ -1,0 +1,171 @@
+"""What is to happen to which request: rules, the requests that they hold, and the log of everything that passed."""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+Action = Literal["cut", "delay", "freeze"]
+When = Literal["request", "answer"]
+How = Literal["pass", "cut"]
+
+_KEPT = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One fault: the ``nth`` request (0: every one) that matches is cut, delayed by ``seconds``, or frozen.
+
+    The texts are patterns as in file names. ``when`` says whether the other end sees the request: ``request`` strikes
+    before anything of it is passed on, ``answer`` when the other end has answered and nothing of that is passed back.
+    A frozen request stays until it is released.
+    """
+
+    action: Action
+    listener: str = "*"
+    verb: str = "*"
+    resource: str = "*"
+    name: str = "*"
+    namespace: str = "*"
+    agent: str = "*"
+    pid: int = 0
+    nth: int = 1
+    when: When = "request"
+    seconds: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Exchange:
+    """One request and its answer, or one SQL statement that changes something, or the COMMIT of such statements.
+
+    ``verb`` is Kubernetes' word (create, get, list, watch, update, patch, delete) or SQL's. ``resource`` is the plural,
+    with a slash before a subresource, or what a statement changes, such as ``operations(lease_until)``. ``pid`` is the
+    process that sent it, 0 if that was gone before it could be found out. Times are seconds since the epoch.
+    """
+
+    number: int
+    listener: str
+    pid: int
+    verb: str
+    resource: str
+    name: str = ""
+    namespace: str = ""
+    agent: str = ""
+    audit_id: str = ""
+    status: int = 0
+    received: float = field(default_factory=time.time)
+    answered: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A frozen request that waits to be released."""
+
+    number: int
+    when: When
+    exchange: Exchange
+
+
+class ConnectionCut(Exception):
+    """The connection is to be closed, at both ends."""
+
+
+class RuleBook:
+    """The rules in force, the requests that they hold, and the log; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._armed: list[_Armed] = []
+        self._held: dict[int, tuple[Held, asyncio.Future[How]]] = {}
+        self._numbers = itertools.count(1)
+        self._hold_numbers = itertools.count(1)
+        self._changed = asyncio.Condition()
+        self.log: deque[Exchange] = deque(maxlen=_KEPT)
+
+    def arm(self, rule: Rule) -> None:
+        """From now on the rule counts."""
+        self._armed.append(_Armed(rule))
+
+    def clear(self, how: How) -> None:
+        """No rule is in force, and what was held is released."""
+        self._armed.clear()
+        for number in list(self._held):
+            self.release(number, how)
+
+    def note(self, **what: Any) -> Exchange:
+        """A new exchange, in the log."""
+        exchange = Exchange(number=next(self._numbers), **what)
+        self.log.append(exchange)
+        return exchange
+
+    def match(self, exchange: Exchange) -> Rule | None:
+        """The rule that strikes this exchange; the counters go on. Call it once for each exchange."""
+        struck = None
+        for armed in list(self._armed):
+            if armed.counts(exchange) and struck is None:
+                struck = armed.rule
+                if armed.rule.nth:
+                    self._armed.remove(armed)
+        return struck
+
+    async def strike(self, rule: Rule | None, when: When, exchange: Exchange) -> None:
+        """Returns when the exchange may go on; raises ConnectionCut when it may not."""
+        if rule is None or rule.when != when:
+            return
+        match rule.action:
+            case "delay":
+                await asyncio.sleep(rule.seconds)
+            case "cut":
+                raise ConnectionCut
+            case "freeze":
+                await self._hold(when, exchange)
+
+    async def _hold(self, when: When, exchange: Exchange) -> None:
+        held = Held(number=next(self._hold_numbers), when=when, exchange=exchange)
+        released: asyncio.Future[How] = asyncio.get_running_loop().create_future()
+        self._held[held.number] = (held, released)
+        try:
+            async with self._changed:
+                self._changed.notify_all()
+            if await released == "cut":
+                raise ConnectionCut
+        finally:
+            self._held.pop(held.number, None)
+
+    def release(self, number: int, how: How) -> bool:
+        """Lets a held request go on, or cuts it; False when it is not held any more."""
+        held = self._held.get(number)
+        if held is None or held[1].done():
+            return False
+        held[1].set_result(how)
+        return True
+
+    async def wait_held(self, seconds: float) -> list[Held]:
+        """What is held, once there is something, or nothing after ``seconds``."""
+        async with self._changed:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait_for(lambda: self._held)
+            except TimeoutError:
+                return []
+        return [held for held, _ in self._held.values()]
+
+
+class _Armed:
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._count = 0
+
+    def counts(self, exchange: Exchange) -> bool:
+        """Whether this is the one that the rule is about; each match is counted."""
+        rule = self.rule
+        if rule.pid and rule.pid != exchange.pid:
+            return False
+        own = asdict(exchange)
+        patterns = ("listener", "verb", "resource", "name", "namespace", "agent")
+        if not all(fnmatchcase(str(own[key]), getattr(rule, key)) for key in patterns):
+            return False
+        self._count += 1
+        return rule.nth in (0, self._count)
