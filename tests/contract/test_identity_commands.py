@@ -129,6 +129,26 @@ def test_the_life_of_a_project(server: RunningServer):
     assert "cli-project" not in run(server, "project", "list").stdout
 
 
+def test_a_way_back_in_for_whoever_holds_the_database(server: RunningServer):
+    person = add_person(server)
+    server.send("PATCH", f"/api/v1/users/{person.id}", json_body={"enabled": False})
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", "user", "recover", person.name],
+        env={"PATH": "/usr/bin:/bin", "PILOTHOUSE_DATA_DIR": str(server.data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    password = re.search(r"password  (\S{24})", done.stdout)
+    assert password is not None
+    token = ask(server, login(password[1], name=person.name, scope={"domain": {"name": "pilothouse"}}))
+    users = send(server, "GET", "/api/v1/users", token=token.headers["x-subject-token"])
+    assert users.status_code == 200, users.text
+
+
 @pytest.mark.parametrize("noun", ["user", "accesskey", "token", "project"])
 def test_a_command_without_credentials_says_what_to_set(server: RunningServer, noun: str):
     done = subprocess.run(

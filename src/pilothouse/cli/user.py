@@ -1,5 +1,6 @@
 """``pilothouse user …``: users of a running server, their passwords and roles."""
 
+import asyncio
 import re
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -102,6 +103,34 @@ def remove(context: typer.Context, user: User) -> None:
     """Delete a user with its keys, tokens and roles; what it did stays on record."""
     context.obj.call("DELETE", _path(context, user))
     typer.echo(f"user {user} is deleted")
+
+
+@app.command("recover")
+def recover(
+    name: Annotated[str, typer.Argument(help="Name of the user.")] = "admin",
+    domain: Annotated[str, typer.Option(help="Name of the account that the user belongs to.")] = "pilothouse",
+) -> None:
+    """On the server's machine: make a user an administrator with a new password, when no credentials are left."""
+    from pilothouse.cli.databases import check_schema, reachable_database
+    from pilothouse.services.identity import recover_administrator
+    from pilothouse.settings import Settings
+    from pilothouse.store.database import Database
+
+    async def recovered(url: str) -> str:
+        database = Database(url)
+        try:
+            return await recover_administrator(database, domain_name=domain, user_name=name)
+        finally:
+            await database.close()
+
+    with reachable_database(Settings()) as url:
+        check_schema(url)
+        password = asyncio.run(recovered(url))
+    typer.echo(f"password  {password}  (shown only now)")
+    typer.echo(
+        f"user {name} is enabled and te_admin of the account; 'pilothouse token create --user {name}' logs in, and "
+        "'pilothouse accesskey create' makes a key"
+    )
 
 
 def id_of(context: typer.Context, user: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from pilothouse.auth import passwords, policy
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Forbidden
-from pilothouse.store import access_keys, projects, roles, users
+from pilothouse.errors import Forbidden, NotFound
+from pilothouse.store import access_keys, audit, projects, roles, users
 from pilothouse.store.database import Database
 
 
@@ -107,6 +107,25 @@ class Identity:
                 secret_sealed=seal_secret(first.secret_key, keys=self._keys, access_key=first.access_key),
             )
         return first
+
+
+async def recover_administrator(database: Database, *, domain_name: str, user_name: str) -> str:
+    """A new password for a user who from now on is enabled and an administrator; for whoever holds the database.
+
+    The way back in when nobody has credentials left. Raises NotFound.
+    """
+    password = passwords.generate_password()
+    async with database.transaction() as tx:
+        user = await users.find_login(tx, name=user_name, domain_name=domain_name)
+        if user is None:
+            raise NotFound(f"there is no user {user_name!r} in the account {domain_name!r}")
+        await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))
+        await users.set_enabled(tx, user.id, enabled=True)
+        await roles.add_role(tx, user_id=user.id, project_id=None, role=policy.ADMINISTRATOR)
+        await audit.record(
+            tx, project_id="", user_id=user.id, action="iam:users:recover", target=user.id, request_id="command line"
+        )
+    return password
 
 
 def seal_secret(secret_key: str, *, keys: MasterKeys, access_key: str) -> bytes:

@@ -57,10 +57,11 @@ class Passwords:
                 )
             known = user.password_hash if user is not None else self._nobodys_hash
             right = await asyncio.to_thread(passwords.verify_password, login.password, known)
-            if user is None or not user.enabled or user.locked:
-                raise self._refusal()
-            if not right:
-                await self._count(user)
+            if user is None or not user.enabled or user.locked or not right:
+                if user is not None and user.enabled and not user.locked:
+                    await self._count(user)
+                # No name: people type their password where the name belongs.
+                log.info("login_refused", user_id=user.id if user is not None else None)
                 raise self._refusal()
             await self._settle(user, login.password)
         return user

@@ -44,6 +44,7 @@ class Database:
             max_overflow=8,
             pool_timeout=10,
             pool_pre_ping=False,
+            hide_parameters=True,  # an error that is logged must not show what a statement was to write
             pool_recycle=900,
             pool_use_lifo=True,  # the connection used last has the statements prepared, and its backend's caches warm
             connect_args={

@@ -1,0 +1,49 @@
+"""The rule that nothing may be forgotten: what acts for a caller names the permission that it takes."""
+
+import ast
+from pathlib import Path
+
+import pilothouse.services
+
+#: What a caller may do without a permission, and why.
+FOR_EVERYBODY = {
+    "AccessKeys.show": "one's own keys; others' by _find",
+    "AccessKeys.set_enabled": "one's own keys; others' by _find",
+    "AccessKeys.remove": "one's own keys; others' by _find",
+    "Projects.list_page": "clients look their project up",
+    "Projects.list_all": "every user of the account may see its projects",
+    "Projects.list_usable": "the caller's own",
+    "Projects.show": "every user of the account may see its projects",
+    "Projects.create_in_region": "by create",
+    "Tokens.revoke": "by show",
+}
+
+
+def unguarded() -> set[str]:
+    """Public service functions with a caller that name no permission."""
+    found = set()
+    for file in Path(pilothouse.services.__file__).parent.glob("*.py"):
+        for owner in ast.parse(file.read_text()).body:
+            for function in owner.body if isinstance(owner, ast.ClassDef) else [owner]:
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name.startswith("_"):
+                    continue
+                names = [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]
+                if "caller" in names and not names_a_permission(function):
+                    name = f"{owner.name}.{function.name}" if isinstance(owner, ast.ClassDef) else function.name
+                    found.add(name)
+    return found
+
+
+def names_a_permission(function: ast.AST) -> bool:
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"require", "require_in_account"}
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "caller"
+        for node in ast.walk(function)
+    )
+
+
+def test_every_service_function_that_acts_for_a_caller_names_a_permission():
+    assert unguarded() == set(FOR_EVERYBODY)
