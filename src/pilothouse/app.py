@@ -25,6 +25,7 @@ from pilothouse.cce import charts as chart_routes
 from pilothouse.cce import projects as project_routes
 from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
+from pilothouse.cce import versions as version_routes
 from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
@@ -149,6 +150,7 @@ def _include_identity(app: FastAPI, parts: Parts) -> None:
     passwords = Passwords(parts.database, settings.identity)
     tokens = Tokens(parts.database, passwords, settings.identity)
     projects = Projects(parts.database, region=settings.region)
+    app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
     app.include_router(project_routes.routes(projects), include_in_schema=False)
     app.include_router(user_api.routes(Users(parts.database, passwords)))
@@ -157,8 +159,10 @@ def _include_identity(app: FastAPI, parts: Parts) -> None:
 
 
 def _is_public(method: str, path: str) -> bool:
-    """What strangers may call: a token has to come from somewhere."""
-    return path in _PUBLIC or (method, path) == ("POST", token_routes.PATH)
+    """What strangers may call: a token has to come from somewhere, and its clients ask for versions before."""
+    if method == "POST":
+        return path == token_routes.PATH
+    return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from huaweicloudsdkcce.v3 import ListChartsRequest, ListReleasesRequest
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from keystoneauth1.exceptions import Unauthorized
+from keystoneauth1.identity.generic import Password as GenericPassword
 from keystoneauth1.identity.v3 import Password
 from keystoneauth1.session import Session
 
@@ -108,6 +109,23 @@ class TestGettingOne:
             rows = connection.execute("SELECT tokens::text FROM tokens").fetchall()
         assert rows
         assert not any(token in row[0] or token.removeprefix("pht-") in row[0] for row in rows)
+
+    @pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
+    def test_keystone_clients_that_ask_for_the_version_first(self, server: RunningServer, path: str):
+        auth = GenericPassword(
+            server.url + path,
+            username="admin",
+            password=server.password,
+            user_domain_name="pilothouse",
+            project_name="cn-north-4",
+            project_domain_name="pilothouse",
+        )
+        session = Session(auth=auth)
+        try:
+            assert re.fullmatch(r"pht-[A-Za-z0-9_-]{43}", session.get_token() or "")
+            assert session.get_endpoint(service_type="identity") == f"{server.url}/v3"
+        finally:
+            session.session.close()
 
     def test_an_independent_keystone_client_gets_one_and_finds_the_api(self, server: RunningServer):
         auth = Password(

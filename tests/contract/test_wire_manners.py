@@ -32,7 +32,6 @@ def shared_namespace(make_namespace: Callable[[], str]) -> str:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
         ("GET", "/nothing/here"),
         ("GET", "/v2"),
         ("GET", "/v2/charts/"),
