@@ -1,105 +1,23 @@
 """What a peer may do to us that is no API server, or a sick one: an error in time, and no word of it repeated."""
 
 import asyncio
-import base64
 import gzip
-import ipaddress
 import json
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from pilothouse.cluster import client as client_module
 from pilothouse.cluster.client import ClusterClient, ClusterClients
-from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
+from tests.support.peers import Handler, certificate, kubeconfig, peer
 
 SECONDS = 0.5
 SETTINGS = ClusterSettings(allow_loopback=True, answer_seconds=SECONDS)
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@cache
-def certificate(name: str = "localhost", address: str = "127.0.0.1") -> tuple[bytes, bytes]:
-    """A self-signed certificate for one name and one address, and its key, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
-    now = datetime.now(UTC)
-    alternatives = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(alternatives, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(Encoding.PEM), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-@asynccontextmanager
-async def peer(handler: Handler, folder: Path, *, tls: bool = True, cert: tuple[bytes, bytes] | None = None):
-    """A server on this machine; gives its port."""
-    context = None
-    if tls:
-        file = folder / "peer.pem"
-        file.write_bytes(b"".join(cert or certificate()))
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(file)
-    running: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.add(task)
-        try:
-            await handler(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            running.discard(task)
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-def kubeconfig(
-    port: int, *, authority: bytes | None = None, host: str = "127.0.0.1", cluster: dict[str, str] | None = None
-) -> str:
-    data = base64.b64encode(authority or certificate()[0]).decode()
-    document = {
-        "contexts": [{"name": "peer", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [
-            {
-                "name": "c",
-                "cluster": {"server": f"https://{host}:{port}", "certificate-authority-data": data} | (cluster or {}),
-            }
-        ],
-        "users": [{"name": "u", "user": {"token": "secret-token"}}],
-    }
-    return sanitise(json.dumps(document), allow_loopback=True).text
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,10 +21,13 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-async def cluster(database: Database, keys: MasterKeys) -> tuple[str, str]:
+async def cluster(database: Database, keys: MasterKeys) -> AsyncIterator[tuple[str, str]]:
     """Cluster and project id of a cluster that nobody watches."""
     caller, _, _ = await add_project(database, keys)
-    return await add_cluster(database, caller.project_id), caller.project_id
+    cluster_id = await add_cluster(database, caller.project_id)
+    yield cluster_id, caller.project_id
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, cluster_id, project_id=caller.project_id)
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +226,5 @@ async def test_any_order_of_news_and_lists_ends_in_the_truth(
     last = {moment.number: moment for moment in history}
     expected = [(n, "deployed", f"at {m.version}") for n, m in sorted(last.items(), reverse=True) if not m.gone]
     assert await shown(database, cluster) == expected
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, cluster[0], project_id=cluster[1])

@@ -146,6 +146,8 @@ class Transport:
             async for piece in response.content.iter_any():
                 if complete := lines.feed(piece):
                     yield complete
+            if rest := lines.feed(b"\n"):
+                yield [line for line in rest if line]
         except TimeoutError as error:
             raise ClusterUnavailable(f"{self.server} went silent: nothing came for {idle_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:

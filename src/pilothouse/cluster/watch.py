@@ -64,7 +64,11 @@ def _read(lines: list[bytes], known: int) -> News:
             continue
         if kind == "ERROR":
             _give_up(item)
-        known = resource_version(item.get("metadata"))
+        try:
+            known = resource_version(item.get("metadata"))
+        except ClusterUnavailable:
+            unreadable += 1
+            continue
         if kind != "BOOKMARK":
             changes.append(SecretChange(item, gone=kind == "DELETED"))
     return News(changes, known, unreadable)

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 _FIRST_RETRY_SECONDS = 0.25
 #: Over the window of a watch: the server ends it, so that silence for longer means a dead connection.
 _GRACE_SECONDS = 5.0
+#: A server that ends each watch at once must not be asked as fast as it can answer.
+_SHORTEST_WATCH_SECONDS = 1.0
 
 
 class WentBack(Exception):
@@ -50,7 +52,6 @@ class Watcher:
         self._index = index
         self._settings = settings
         self._list_due = False
-        self._checked = False
 
     async def run(self) -> None:
         """Watches until cancelled, or until the cluster is removed; whatever fails is tried again."""
@@ -68,7 +69,6 @@ class Watcher:
                 log.warning("database_unavailable", cause=str(error))
             except Exception:
                 log.exception("watch_failed", cluster_id=self._cluster_id)
-            self._checked = False
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._settings.retry_seconds)
 
@@ -87,8 +87,7 @@ class Watcher:
             if self._list_due or not known.resource_version:
                 await self._list(client, known)
                 return True
-            if not self._checked:
-                await self._check(client, known)
+            await self._check(client, known)
             await self._watch(client, known)
         except ListExpired as error:
             log.info("watch_expired", cluster_id=self._cluster_id, cause=str(error))
@@ -103,7 +102,6 @@ class Watcher:
         """A watch from a resourceVersion that the server has not reached yet would stay silent, and not fail."""
         if await client.newest_resource_version() < known.resource_version:
             raise WentBack
-        self._checked = True
 
     async def _list(self, client: ClusterClient, known: ObservationRow) -> None:
         """Brings everything that the cluster has into the index, and buries what it no longer has."""
@@ -126,12 +124,13 @@ class Watcher:
                 tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
             )
             await observations.note_listed(tx, self._cluster_id, epoch=known.epoch, resource_version=version)
-        self._list_due, self._checked = False, True
+        self._list_due = False
         log.info("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
 
     async def _watch(self, client: ClusterClient, known: ObservationRow) -> None:
         window = self._settings.window_seconds
         version = known.resource_version
+        began = asyncio.get_running_loop().time()
         watch = watch_releases(client, since=version, window_seconds=window, idle_seconds=window + _GRACE_SECONDS)
         async with aclosing(watch):
             async for news in watch:
@@ -139,6 +138,8 @@ class Watcher:
                     raise ClusterUnavailable("the API server is behind what it said before")  # or restored: look again
                 version = news.resource_version
                 await self._take(news, known.epoch)
+        if asyncio.get_running_loop().time() - began < _SHORTEST_WATCH_SECONDS:
+            raise ClusterUnavailable("the API server ended the watch at once")
 
     async def _take(self, news: News, epoch: int) -> None:
         """Writes what arrived together, and how far the index is with it, in one transaction."""

@@ -1,0 +1,326 @@
+"""A cluster is watched through everything that goes wrong with one: the index ends at what the cluster has."""
+
+import asyncio
+import base64
+import gzip
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import ClusterClients
+from pilothouse.observer.observer import Observer
+from pilothouse.services.clusters import Clusters, _sealing_context
+from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.settings import ClusterSettings, ObserverSettings
+from pilothouse.store import clusters, observations, releases
+from pilothouse.store.database import Database
+from tests.support.peers import kubeconfig, peer
+from tests.support.secret_storage import Secret, SecretStorage
+from tests.support.tenants import add_project
+
+SETTINGS = ObserverSettings(lease_seconds=1.5, renew_seconds=0.2, window_seconds=5, retry_seconds=0.5)
+Found = TypeVar("Found")
+
+
+class Place:
+    """A storage that is registered as a cluster, and observers that may watch it."""
+
+    def __init__(self, database: Database, folder: Path, storage: SecretStorage) -> None:
+        self.database = database
+        self.storage = storage
+        self.keys = MasterKeys.load_or_create(folder / "master.key")
+        self.clients = ClusterClients(ClusterSettings(allow_loopback=True, answer_seconds=2))
+        self.services = Clusters(database, self.keys, self.clients, ClusterSettings(allow_loopback=True))
+        self.cluster_id = str(uuid.uuid4())
+        self.project_id = ""
+        self._stops: dict[asyncio.Event, asyncio.Task[None]] = {}
+
+    async def start(self, port: int) -> None:
+        caller, _, _ = await add_project(self.database, self.keys)
+        self.project_id = caller.project_id
+        await self.register(port, self.cluster_id)
+
+    async def register(self, port: int, cluster_id: str) -> None:
+        async with self.database.transaction() as tx:
+            await clusters.add_cluster(
+                tx,
+                cluster_id=cluster_id,
+                project_id=self.project_id,
+                name=cluster_id,
+                server=f"https://127.0.0.1:{port}",
+                kubeconfig_sealed=self.keys.seal(kubeconfig(port).encode(), context=_sealing_context(cluster_id)),
+            )
+            await observations.add_observation(tx, cluster_id)
+
+    async def remove(self, cluster_id: str) -> None:
+        async with self.database.transaction() as tx:
+            await clusters.remove_cluster(tx, cluster_id, project_id=self.project_id)
+            await observations.announce(tx)
+
+    def observe(self) -> asyncio.Event:
+        """An observer that runs until the event is set."""
+        stop = asyncio.Event()
+        observer = Observer(self.database, self.services, ReleaseIndex(self.keys), SETTINGS)
+        self._stops[stop] = asyncio.create_task(observer.run(stop))
+        return stop
+
+    async def stop(self, observer: asyncio.Event) -> None:
+        observer.set()
+        await self._stops.pop(observer)
+
+    async def close(self) -> None:
+        for observer in list(self._stops):
+            await self.stop(observer)
+        await self.clients.close()
+        await self.remove(self.cluster_id)
+
+    async def shown(self) -> dict[str, list[tuple[int, str]]]:
+        """Every release with number and status of its revisions, newest first."""
+        async with self.database.statements() as tx:
+            page = await releases.read_page(
+                tx,
+                self.cluster_id,
+                namespace=None,
+                after=("", ""),
+                limit=100,
+                budget_bytes=1 << 20,
+                with_values=False,
+            )
+            found = {}
+            for one in page.releases:
+                release = await releases.find_release(
+                    tx, self.cluster_id, project_id=self.project_id, namespace="shop", name=one.name, revisions=9
+                )
+                assert release is not None
+                found[one.name] = [(row.revision, row.status) for row in release.revisions]
+        return found
+
+    async def state(self) -> observations.ObservationRow:
+        async with self.database.statements() as tx:
+            found = await observations.find_observation(tx, self.cluster_id)
+        assert found is not None
+        return found
+
+    async def until_shown(self, **expected: list[tuple[int, str]]) -> None:
+        await eventually(self.shown, lambda found: found == expected)
+
+    async def until_listed(self) -> None:
+        await eventually(self.state, lambda found: found.listed_at is not None)
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Found]], is_it: Callable[[Found], bool], *, seconds: float = 20
+) -> Found:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not is_it(found := await look()):
+        assert loop.time() < until, found
+        await asyncio.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+async def place(database: Database, tmp_path: Path) -> AsyncIterator[Place]:
+    storage = SecretStorage()
+    async with peer(storage.handle, tmp_path) as port:
+        made = Place(database, tmp_path, storage)
+        await made.start(port)
+        yield made
+        await made.close()
+
+
+def release(name: str, revision: int = 1, *, status: str = "deployed") -> Secret:
+    payload: dict[str, Any] = {
+        "name": name,
+        "namespace": "shop",
+        "version": revision,
+        "info": {"status": status},
+        "chart": {"metadata": {"name": "web", "version": "1.0.0"}},
+    }
+    text = base64.b64encode(gzip.compress(json.dumps(payload).encode()))
+    return {
+        "metadata": {
+            "namespace": "shop",
+            "name": f"sh.helm.release.v1.{name}.v{revision}",
+            "uid": str(uuid.uuid4()),
+            "labels": {"owner": "helm", "name": name, "version": str(revision), "status": status},
+        },
+        "type": "helm.sh/release.v1",
+        "data": {"release": base64.b64encode(text).decode()},
+    }
+
+
+async def test_what_was_there_and_what_comes_is_shown(place: Place):
+    for name in "abcde":  # three pages
+        await place.storage.put(release(name))
+    place.observe()
+    await place.until_listed()
+    assert await place.shown() == {name: [(1, "deployed")] for name in "abcde"}
+    await place.storage.put(release("a", 1, status="superseded"))
+    await place.storage.put(release("a", 2, status="pending-upgrade"))
+    await place.storage.put(release("a", 2))
+    for name in "bcde":
+        await place.storage.delete(release(name))
+    await place.until_shown(a=[(2, "deployed"), (1, "superseded")])
+
+
+async def test_a_watch_that_is_cut_goes_on_where_it_was(place: Place):
+    place.observe()
+    await place.until_listed()
+    await place.storage.put(release("a"))
+    await place.until_shown(a=[(1, "deployed")])
+    await place.storage.cut()
+    await place.storage.put(release("b"))
+    await place.storage.cut()
+    await place.until_shown(a=[(1, "deployed")], b=[(1, "deployed")])
+    assert sum("continue" not in one and "watch" not in one and "%21" not in one for one in place.storage.requests) == 1
+
+
+async def test_a_watch_whose_past_is_forgotten_lists_again(place: Place):
+    await place.storage.put(release("gone"))
+    await place.storage.put(release("stays"))
+    observer = place.observe()
+    await place.until_listed()
+    await place.stop(observer)
+    await place.storage.delete(release("gone"))
+    await place.storage.put(release("new"))
+    await place.storage.forget()
+    place.observe()
+    await place.until_shown(new=[(1, "deployed")], stays=[(1, "deployed")])
+    await place.storage.put(release("later"))
+    await eventually(place.shown, lambda found: "later" in found)
+
+
+async def test_a_list_that_expires_between_two_pages_begins_anew(place: Place):
+    for name in "abcde":
+        await place.storage.put(release(name))
+    place.storage.page = 1
+    listing = asyncio.Event()
+    handle = place.storage._list
+
+    async def forget_once(writer: asyncio.StreamWriter, query: dict[str, str]) -> None:
+        if "continue" in query and not listing.is_set():
+            listing.set()
+            await place.storage.forget()
+        await handle(writer, query)
+
+    place.storage._list = forget_once  # type: ignore[method-assign]
+    place.observe()
+    await place.until_listed()
+    assert listing.is_set()
+    assert sorted(await place.shown()) == list("abcde")
+
+
+async def test_a_restored_backup_is_read_again_and_nothing_looks_empty_meanwhile(place: Place):
+    old = release("old")
+    for secret in (old, release("lost"), release("lost", 2)):
+        await place.storage.put(secret)
+    place.observe()
+    await place.until_listed()
+    kept = [place.storage.secrets["shop", "sh.helm.release.v1.old.v1"]]
+    kept[0]["metadata"]["resourceVersion"] = "7"
+    await place.storage.restore([*kept], version=9)
+    await place.until_shown(old=[(1, "deployed")])
+    assert (await place.state()).epoch == 1
+    await place.storage.put(release("after"))
+    await place.until_shown(old=[(1, "deployed")], after=[(1, "deployed")])
+
+
+async def test_a_bookmark_from_the_past_is_looked_into(place: Place):
+    await place.storage.put(release("a"))
+    place.observe()
+    await place.until_listed()
+    await place.storage.say({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "3"}}})
+    await place.storage.put(release("b"))
+    await place.until_shown(a=[(1, "deployed")], b=[(1, "deployed")])
+    assert (await place.state()).epoch == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no JSON",
+        b"[]",
+        b'{"type": "ADDED"}',
+        b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "101"}}}',
+        b'{"type": "UNHEARD", "object": {}}',
+        b'{"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "ill"}}',
+        b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "x"}}}',
+        b'{"x": "' + b"y" * (9 * 1024 * 1024) + b'"}',
+    ],
+    ids=lambda line: line[:40].decode(),
+)
+async def test_nonsense_in_a_watch_does_not_end_it(place: Place, line: bytes):
+    place.observe()
+    await place.until_listed()
+    place.storage.version += 1
+    await place.storage.say(line)
+    await place.storage.put(release("a"))
+    await place.until_shown(a=[(1, "deployed")])
+
+
+async def test_a_connection_that_falls_silent_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pilothouse.observer.watcher._GRACE_SECONDS", 0.2)
+    place.observe()
+    await place.until_listed()
+    place.storage.silent = True
+    await place.storage.put(release("a"))
+    await eventually(place.state, lambda found: "went silent" in found.error)
+    place.storage.silent = False
+    await place.until_shown(a=[(1, "deployed")])
+    await eventually(place.state, lambda found: found.error == "")
+
+
+async def test_observers_take_over_from_each_other(place: Place):
+    await place.storage.put(release("a"))
+    first = place.observe()
+    await place.until_listed()
+    second = place.observe()
+    await place.stop(first)
+    await place.storage.put(release("b"))
+    await place.until_shown(a=[(1, "deployed")], b=[(1, "deployed")])
+    await place.stop(second)
+
+
+async def test_observers_share_the_clusters(place: Place):
+    place.observe()
+    await place.until_listed()
+    port = int((await _servers(place)).pop().rpartition(":")[2])
+    more = [str(uuid.uuid4()) for _ in range(3)]
+    for cluster_id in more:
+        await place.register(port, cluster_id)
+    await eventually(lambda: _held(place), lambda held: held == [4])
+    other = place.observe()
+    await eventually(lambda: _held(place), lambda held: held == [2, 2])
+    await place.stop(other)
+    await eventually(lambda: _held(place), lambda held: held == [4])
+    for cluster_id in more:
+        await place.remove(cluster_id)
+
+
+async def _held(place: Place) -> list[int]:
+    """How many clusters each observer holds."""
+    async with await psycopg.AsyncConnection.connect(place.database.dsn()) as connection:
+        rows = await connection.execute("SELECT count(*) FROM observations WHERE holder <> '' GROUP BY holder")
+        return [row[0] for row in await rows.fetchall()]
+
+
+async def _servers(place: Place) -> set[str]:
+    async with place.database.statements() as tx:
+        return {row.server for row in await clusters.list_clusters(tx, project_id=place.project_id)}
+
+
+async def test_a_removed_cluster_is_let_go(place: Place):
+    place.observe()
+    await place.until_listed()
+    await place.remove(place.cluster_id)
+    asked = len(place.storage.requests)
+    await place.storage.cut()
+    await asyncio.sleep(3 * SETTINGS.renew_seconds)
+    assert len(place.storage.requests) <= asked + 1

@@ -1,0 +1,96 @@
+"""Servers of our own that a cluster's address can lead to."""
+
+import asyncio
+import base64
+import ipaddress
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from pilothouse.cluster.kubeconfig import sanitise
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@cache
+def certificate(name: str = "localhost", address: str = "127.0.0.1") -> tuple[bytes, bytes]:
+    """A self-signed certificate for one name and one address, and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
+    now = datetime.now(UTC)
+    alternatives = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(alternatives, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(Encoding.PEM), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@asynccontextmanager
+async def peer(
+    handler: Handler, folder: Path, *, tls: bool = True, cert: tuple[bytes, bytes] | None = None
+) -> AsyncIterator[int]:
+    """A server on this machine; gives its port."""
+    context = None
+    if tls:
+        file = folder / "peer.pem"
+        file.write_bytes(b"".join(cert or certificate()))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(file)
+    running: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await handler(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            running.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def kubeconfig(
+    port: int, *, authority: bytes | None = None, host: str = "127.0.0.1", cluster: dict[str, str] | None = None
+) -> str:
+    """A kubeconfig, as it is after registration, for the server at that port."""
+    data = base64.b64encode(authority or certificate()[0]).decode()
+    document = {
+        "contexts": [{"name": "peer", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [
+            {
+                "name": "c",
+                "cluster": {"server": f"https://{host}:{port}", "certificate-authority-data": data} | (cluster or {}),
+            }
+        ],
+        "users": [{"name": "u", "user": {"token": "secret-token"}}],
+    }
+    return sanitise(json.dumps(document), allow_loopback=True).text
