@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,10 @@ from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkcore.http.formdata import FormFile
 
 from tests.support.charts import build_chart, config_map_chart
+from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
+from tests.support.tokens import token_of
 from tests.support.wire import assert_error, exchange
 
 NOT_FOUND = (404, "CCE.01404001")
@@ -74,41 +76,85 @@ def bytes_of(response: Any) -> tuple[bytes, dict[str, str]]:
     return taken["content"], taken["headers"]
 
 
-def test_a_chart_lives_from_upload_to_deletion(server: RunningServer, archive: FormFile, tmp_path: Path):
+def caller(server: RunningServer, *, token: str | None) -> Callable[[str, Any], Any]:
+    """Calls the SDK's operation of that name with a signature, or with a token as the SDK can be made to send one."""
     client = server.sdk()
+
+    def call(operation: str, request: Any) -> Any:
+        invoker = getattr(client, f"{operation}_invoker")(request)
+        if token is not None:
+            # a preset Authorization keeps the SDK from signing
+            invoker = invoker.add_header("X-Auth-Token", token).add_header("Authorization", "token")
+        return invoker.invoke()
+
+    return call
+
+
+@pytest.mark.parametrize("proof", ["signature", "token"])
+def test_a_chart_lives_from_upload_to_deletion(server: RunningServer, archive: FormFile, tmp_path: Path, proof: str):
+    call = caller(server, token=token_of(server) if proof == "token" else None)
     content = Path(archive.abs_path).read_bytes()
     body = UploadChartRequestBody(content=archive, parameters='{"skip_lint": false, "source": "package"}')
-    made = client.upload_chart(UploadChartRequest(body=body))
+    made = call("upload_chart", UploadChartRequest(body=body))
     assert made.status_code == 201
     chart_id, name = made.id, made.name
 
-    shown = client.show_chart(ShowChartRequest(chart_id=chart_id))
+    shown = call("show_chart", ShowChartRequest(chart_id=chart_id))
     assert (shown.version, shown.chart_url, shown.public) == ("1.0.0", f"{name}-1.0.0.tgz", False)
-    listed = client.list_charts(ListChartsRequest()).body
+    listed = call("list_charts", ListChartsRequest()).body
     assert [one.name for one in listed if one.id == chart_id] == [name]
 
-    downloaded, headers = bytes_of(client.download_chart(DownloadChartRequest(chart_id=chart_id)))
+    downloaded, headers = bytes_of(call("download_chart", DownloadChartRequest(chart_id=chart_id)))
     assert hashlib.sha256(downloaded).digest() == hashlib.sha256(content).digest()
     assert headers["content-type"] == "application/octet-stream"
     assert headers["content-disposition"] == f'attachment; filename="{name}-1.0.0.tgz"'
     assert headers["content-length"] == str(len(content))
     assert len(headers["x-request-id"]) == 32
 
-    values = client.show_chart_values(ShowChartValuesRequest(chart_id=chart_id))
+    values = call("show_chart_values", ShowChartValuesRequest(chart_id=chart_id))
     assert values.values.basic == {"a": [1, None, "\u4e2d"]}
     assert json.loads(values.raw_content) == {"values": {"basic": {"a": [1, None, "\u4e2d"]}}}
 
     replacing = UpdateChartRequestBody(content=form(name, "2.0.0", tmp_path), parameters='{"visible": false}')
-    updated = client.update_chart(UpdateChartRequest(chart_id=chart_id, body=replacing))
+    updated = call("update_chart", UpdateChartRequest(chart_id=chart_id, body=replacing))
     assert (updated.status_code, updated.id, updated.version) == (200, chart_id, "2.0.0")
     assert json.loads(updated.values) == {"now": "2.0.0"}
     assert updated.create_at == made.create_at
 
-    deleted = client.delete_chart(DeleteChartRequest(chart_id=chart_id))
+    deleted = call("delete_chart", DeleteChartRequest(chart_id=chart_id))
     assert (deleted.status_code, deleted.id, deleted.version) == (200, chart_id, "2.0.0")
     with pytest.raises(ClientRequestException) as gone:
-        client.show_chart(ShowChartRequest(chart_id=chart_id))
+        call("show_chart", ShowChartRequest(chart_id=chart_id))
     assert (gone.value.status_code, gone.value.error_code) == NOT_FOUND
+
+
+def test_who_may_only_read_reads_everything_of_a_chart_and_changes_nothing(server: RunningServer):
+    name = fresh_name()
+    chart = server.upload(config_map_chart(name)).json()
+    path = f"/v2/charts/{chart['id']}"
+    reader = add_person(server, "CCE ReadOnlyAccess").server
+    for target in ("/v2/charts", path, f"{path}/archive", f"{path}/values", f"/v2/charts/{server.project_id}/quotas"):
+        assert reader.send("GET", target).status_code == 200, target
+    forbidden = (403, "CCE.01403001")
+    assert_error(reader.upload(config_map_chart(fresh_name())), *forbidden, "cce:chart:upload")
+    assert_error(put(reader, chart["id"], config_map_chart(name, "2.0.0")), *forbidden, "cce:chart:update")
+    assert_error(reader.send("DELETE", path), *forbidden, "cce:chart:delete")
+    assert server.send("GET", path).json() == chart
+
+
+def test_who_has_no_role_sees_no_chart(server: RunningServer):
+    chart = server.upload(config_map_chart(fresh_name())).json()
+    path = f"/v2/charts/{chart['id']}"
+    nobody = add_person(server).server
+    for target, action in (
+        ("/v2/charts", "list"),
+        (path, "get"),
+        (f"{path}/values", "get"),
+        (f"{path}/archive", "download"),
+        (f"/v2/charts/{server.project_id}/quotas", "getQuota"),
+        ("/v2/charts/another-project/quotas", "getQuota"),
+    ):
+        assert_error(nobody.send("GET", target), 403, "CCE.01403001", f"cce:chart:{action}")
 
 
 def test_the_autopilot_twins_are_the_same_charts(server: RunningServer, archive: FormFile, tmp_path: Path):
