@@ -14,6 +14,7 @@ from benchmarks.accept import accept
 from benchmarks.deploy import deploy
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
+from benchmarks.hostile import hostile
 from benchmarks.place import Place, place
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
     "deploy": deploy,
     "footprint": footprint,
+    "hostile": hostile,
     "uploads": uploads,
     "verification": verification,
 }
