@@ -71,9 +71,9 @@ def _attack(place: Place, archives: list[bytes]) -> None:
 
 
 async def _requests(place: Place, http: Connections, chart: str, *, until: "asyncio.Task[None]") -> list[float]:
-    """Seconds from each request's due time to its answer, of charts and projects in turn; none may fail."""
+    """Seconds from each request's due time to its answer, of charts and releases in turn; none may fail."""
     started = time.perf_counter()
-    paths = itertools.cycle([f"/v2/charts/{chart}", "/v3/projects", f"/v2/charts/{chart}/values"])
+    paths = itertools.cycle([f"/v2/charts/{chart}", place.releases, f"/v2/charts/{chart}/values"])
     running = []
 
     async def one(path: str, due: float) -> float:
