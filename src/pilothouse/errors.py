@@ -125,3 +125,7 @@ class InvalidSettings(PilothouseError):
 
 class InvalidCertificate(PilothouseError):
     """A TLS certificate or key cannot be used; the message names the file."""
+
+
+class InvalidBackup(PilothouseError):
+    """A backup cannot be made or put back: damaged, of another installation's key, or a database that is in use."""

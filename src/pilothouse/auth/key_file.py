@@ -71,7 +71,7 @@ def stamp_of(path: Path) -> Stamp | None:
 def read_keys(path: Path) -> KeyRing:
     """What the file holds; raises SealBroken if it is missing, damaged, or open to others than its owner."""
     try:
-        return _parse(_read_private(path), path)
+        return parse_keys(_read_private(path), path)
     except FileNotFoundError:
         raise SealBroken(
             f"there is no master key file {path}; restore it from a backup, because what it sealed opens with "
@@ -82,10 +82,10 @@ def read_keys(path: Path) -> KeyRing:
 def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
     """What the file holds; makes it with one new key if it is missing. Starts at the same time share one key."""
     try:
-        return _parse(_read_private(path), path)
+        return parse_keys(_read_private(path), path)
     except FileNotFoundError:
         key = new_key(random_bytes)
-        _create(path, _format(KeyRing((key,), key.id)), random_bytes=random_bytes)
+        _create(path, format_keys(KeyRing((key,), key.id)), random_bytes=random_bytes)
         return read_keys(path)
 
 
@@ -97,7 +97,7 @@ def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_byte
     with _alone(path.parent, path):
         changed = change(read_keys(path))
         owner = path.stat()
-        temporary = _write_beside(path, _format(changed), random_bytes=random_bytes, owner=owner)
+        temporary = _write_beside(path, format_keys(changed), random_bytes=random_bytes, owner=owner)
         temporary.replace(path)
         _sync_folder(path.parent)
     return changed
@@ -108,7 +108,7 @@ def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None
 
     Raises SealBroken for damaged content, and for a present file with other keys.
     """
-    wanted = _parse(content, path)
+    wanted = parse_keys(content, path)
     _create(path, content, random_bytes=random_bytes)
     if read_keys(path) != wanted:
         raise SealBroken(
@@ -116,7 +116,8 @@ def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None
         )
 
 
-def _format(ring: KeyRing) -> bytes:
+def format_keys(ring: KeyRing) -> bytes:
+    """The content of a key file."""
     entries = [
         {
             "id": key.id,
@@ -129,7 +130,8 @@ def _format(ring: KeyRing) -> bytes:
     return json.dumps({"version": 1, "sealing": ring.sealing, "keys": entries}, indent=2).encode() + b"\n"
 
 
-def _parse(text: bytes, path: Path) -> KeyRing:
+def parse_keys(text: bytes, path: Path) -> KeyRing:
+    """The keys of a key file's content, which came from ``path``; raises SealBroken if it is damaged."""
     keys: list[MasterKey] = []
     try:
         content = json.loads(text)

@@ -28,7 +28,8 @@ _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 HEADER_BYTES: Final = len(_VERSION) + KEY_ID_BYTES
-_WRAPPED_END: Final = HEADER_BYTES + _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
+#: The first bytes of a sealed value, from which its data key can be unwrapped.
+HEAD_BYTES: Final = HEADER_BYTES + _NONCE_BYTES + _KEY_BYTES + _TAG_BYTES
 _ONLY_NONCE: Final = bytes(_NONCE_BYTES)
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,13 @@ class MasterKeys:
         self._stamp: Stamp | None = None
 
     @classmethod
+    def of_ring(cls, ring: KeyRing) -> Self:
+        """The keys of a ring that was read already, whatever becomes of its file."""
+        found = cls({key.id_bytes: key.secret for key in ring.keys})
+        found._loaded = _loaded(ring)
+        return found
+
+    @classmethod
     def load_or_create(cls, path: Path, *, random_bytes: RandomBytes = os.urandom) -> Self:
         """The keys of this file, which is made (mode 0600, one new key) if it does not exist.
 
@@ -79,7 +87,7 @@ class MasterKeys:
         """What was sealed in this context; raises SealBroken for another context, an unknown key or damage."""
         data_key = self._unwrap(sealed, what=f"the sealed value of {context}")
         try:
-            return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[_WRAPPED_END:], _VERSION + context.encode())
+            return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[HEAD_BYTES:], _VERSION + context.encode())
         except InvalidTag:
             raise SealBroken(
                 f"the sealed value of {context} does not open: it is damaged, or was sealed for something else"
@@ -92,7 +100,11 @@ class MasterKeys:
         """
         self._follow_file()
         data_key = self._unwrap(sealed, what=what)
-        return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[_WRAPPED_END:]
+        return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[HEAD_BYTES:]
+
+    def check_head(self, head: bytes, *, what: str) -> None:
+        """Returns if the value that begins with these HEAD_BYTES opens with a key of ours; else SealBroken."""
+        self._unwrap(head + bytes(_TAG_BYTES), what=what)
 
     def sealing_header(self) -> bytes:
         """What every value begins with that the key of now sealed."""
@@ -105,7 +117,7 @@ class MasterKeys:
         return header + nonce + loaded.ciphers[loaded.sealing].encrypt(nonce, data_key, header)
 
     def _unwrap(self, sealed: bytes, *, what: str) -> bytes:
-        if len(sealed) < _WRAPPED_END + _TAG_BYTES or sealed[:1] != _VERSION:
+        if len(sealed) < HEAD_BYTES + _TAG_BYTES or sealed[:1] != _VERSION:
             raise SealBroken(f"{what} is damaged, or another version of Pilothouse sealed it")
         header, key_id = sealed[:HEADER_BYTES], sealed[len(_VERSION) : HEADER_BYTES]
         if key_id not in self._loaded.ciphers:
@@ -118,7 +130,7 @@ class MasterKeys:
             )
         nonce = sealed[HEADER_BYTES : HEADER_BYTES + _NONCE_BYTES]
         try:
-            return cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES : _WRAPPED_END], header)
+            return cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES : HEAD_BYTES], header)
         except InvalidTag:
             raise SealBroken(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
 

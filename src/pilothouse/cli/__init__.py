@@ -8,7 +8,7 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import accesskey, chart, cluster, key, project, server, token, user
+from pilothouse.cli import accesskey, backup, chart, cluster, key, project, server, token, user
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.command("serve")(server.serve)
 app.command("migrate")(server.migrate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("api", hidden=True)(server.api)
 app.command("worker", hidden=True)(server.worker)
 app.command("observer", hidden=True)(server.observer)

@@ -34,6 +34,19 @@ def newest_revision() -> str:
     return head
 
 
+def migrate_on(connection: Connection, revision: str) -> None:
+    """Brings the connection's database up to a revision, in its transaction.
+
+    Raises DatabaseUnavailable for a revision that this program does not know.
+    """
+    known = {script.revision for script in ScriptDirectory.from_config(_configuration(None)).walk_revisions()}
+    if revision != "head" and revision not in known:
+        raise DatabaseUnavailable(
+            f"schema {revision} is of a newer Pilothouse than this one; use that version, or a later one"
+        )
+    command.upgrade(_configuration(connection), revision)
+
+
 def current_revision(database: Database) -> str | None:
     """The schema revision that the database has, None for an empty one; raises DatabaseUnavailable."""
     engine = create_engine(database.url, connect_args={"connect_timeout": 5})

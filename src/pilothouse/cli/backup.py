@@ -1,0 +1,91 @@
+"""``pilothouse backup`` and ``pilothouse restore``: database, master keys and local authority in one file."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pilothouse.cli.output import As, Output, print_json
+
+if TYPE_CHECKING:
+    from pilothouse.services.backups import Backup
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="File to make; its folder must exist, and the file must not.")],
+    *,
+    without_key: Annotated[
+        bool, typer.Option("--without-key", help="Leave out master keys and certificates; keep them apart then.")
+    ] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Write database, master keys and local authority into one file, while servers go on."""
+    from pilothouse.cli.databases import check_schema, reachable_database
+    from pilothouse.services.backups import make_backup
+    from pilothouse.settings import Settings
+    from pilothouse.store.database import Database
+
+    settings = Settings()
+    with reachable_database(settings) as url:
+        check_schema(url)
+        made = make_backup(
+            file,
+            Database(url),
+            data_dir=settings.data_dir,
+            key_file=settings.master_key,
+            with_key=not without_key,
+            clock=lambda: datetime.now(UTC),
+        )
+    if output is Output.JSON:
+        print_json(asdict(made))
+        return
+    typer.echo(f"{file}: {_described(made)}")
+    if without_key:
+        typer.echo(f"Not in it: {settings.master_key}. Without that file nothing secret in the backup opens.")
+    else:
+        typer.echo("It holds the master keys: whoever can read it can read every secret in it.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that 'pilothouse backup' made.", exists=True, dir_okay=False)],
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Throw away what the database holds; the old key file is kept aside.")
+    ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Master key file for a backup without keys, if it is not in the data folder already."),
+    ] = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Put a backup in place of an empty database, with its keys; servers must be stopped."""
+    from pilothouse.auth.key_file import read_keys
+    from pilothouse.cli.databases import reachable_database
+    from pilothouse.services.backups import install_files, open_backup, refuse_other_keys, restore_backup
+    from pilothouse.settings import Settings
+    from pilothouse.store.database import Database
+
+    settings = Settings()
+    with open_backup(file) as stored:
+        ring = read_keys(key) if key is not None else stored.keys() or read_keys(settings.master_key)
+        if not replace:
+            refuse_other_keys(settings.master_key, ring)
+        with reachable_database(settings, may_create=True) as url:
+            restore_backup(stored, Database(url), ring, replace=replace)
+        aside = install_files(stored, ring, data_dir=settings.data_dir, key_file=settings.master_key)
+    if output is Output.JSON:
+        print_json({**asdict(stored.facts), "set_aside": [str(path) for path in aside]})
+        return
+    typer.echo(f"restored {file}: {_described(stored.facts)}")
+    for path in aside:
+        typer.echo(f"the file that was there before is now {path}")
+    typer.echo("Operations that had not ended then go on when a server starts; what came later is not there.")
+
+
+def _described(facts: "Backup") -> str:
+    return (
+        f"{facts.tables} tables at schema {facts.revision}, {facts.sealed_values} sealed values, "
+        f"{'with' if facts.has_key else 'without'} master keys, of {facts.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
