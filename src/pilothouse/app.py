@@ -42,7 +42,9 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.endings import Endings
 from pilothouse.services.passwords import Passwords
 from pilothouse.services.projects import Projects
+from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.release_updates import Updates
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
@@ -51,7 +53,7 @@ from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.web.errors import handle
 from pilothouse.web.requests import refuse_nul
-from pilothouse.worker.installs import Installs
+from pilothouse.worker.actions import Actions
 from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
 
@@ -121,11 +123,15 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     )
     zone = ZoneInfo(settings.time_zone)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+    updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+    deletions = Deletions(parts.database, parts.keys, parts.clusters, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by the vendor; our own API describes itself.
-    app.include_router(release_routes.routes(releases, view, endings, zone=zone), include_in_schema=False)
+    for prefix in release_routes.PREFIXES:
+        router = release_routes.routes(releases, updates, deletions, view, endings, zone=zone, prefix=prefix)
+        app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     _include_identity(app, parts)
@@ -208,9 +214,9 @@ async def _work(settings: Settings, database_url: str) -> None:
     _settle_memory()
     try:
         queue = Queue(parts.database, poll_seconds=settings.worker.poll_seconds)
-        installs = Installs(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+        actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
         records = Records(parts.clusters, ReleaseIndex(parts.keys))
-        await Runner(parts.database, queue, installs, records, settings).run(stop)
+        await Runner(parts.database, queue, actions, records, settings).run(stop)
     finally:
         await parts.close()
 

@@ -114,6 +114,13 @@ class IdentitySettings(_Group):
     password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
 
 
+class HookSettings(_Group):
+    """Whether hooks run where the request does not say ``include_hooks: true``; the vendor's word is no."""
+
+    on_update: bool = Field(False, description="upgrade and rollback run hooks, as helm does; no_hooks still wins")
+    on_delete: bool = Field(False, description="uninstall runs hooks, as helm does")
+
+
 class PostgresSettings(_Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 
@@ -170,6 +177,7 @@ class Settings(BaseSettings):
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
+    hooks: HookSettings = HookSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
 

@@ -70,6 +70,8 @@ async def accept(database: Database, caller: Caller, chart: ChartRow, *, name: s
         chart_name=chart.name,
         chart_version=chart.version,
         request_sealed=b"sealed",
+        include_hooks=False,
+        base_revision=None,
         revision=None,
         description="",
         status_description="Initial install underway",

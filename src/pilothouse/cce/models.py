@@ -52,6 +52,18 @@ class CreateReleaseReqBody(_Body):
     parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
 
 
+class UpdateReleaseReqBody(_Body):
+    """The body of Update Release. Terraform sends an empty ``action``, and all flags with zero values or none.
+
+    The page calls every field mandatory; what the action does not use may be missing all the same.
+    """
+
+    chart_id: Text = ""
+    action: Text = ""
+    values: Annotated[dict[str, Any], _null_is_absent({})] = {}
+    parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
+
+
 class ChartParameters(_Body):
     """The JSON text in the upload form's part ``parameters``."""
 

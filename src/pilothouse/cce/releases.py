@@ -1,25 +1,43 @@
-"""Release management of the CCE API: create, show, list, history."""
+"""Release management of the CCE API: create, update, delete, show, list, history."""
 
 import re
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
-from pilothouse.cce.models import CreateReleaseReqBody, release_resp
+from pilothouse.cce.models import CreateReleaseReqBody, UpdateReleaseReqBody, release_resp
 from pilothouse.cce.release_lists import age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
+from pilothouse.services.acceptance import Accepted
 from pilothouse.services.endings import Endings
 from pilothouse.services.orders import Wait, as_wait
+from pilothouse.services.release_deletions import Deletions
+from pilothouse.services.release_updates import UpdateRelease, Updates
 from pilothouse.services.release_view import UNSETTLED, ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of, wanted_wait
 
 _LONGEST_TIMEOUT = 24 * 3600
+#: The autopilot twins are the same operations under a path of their own.
+PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
 
 
-def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: ZoneInfo) -> APIRouter:
-    """The release routes; ``zone`` gives the offset that times carry."""
-    router = APIRouter(prefix="/cce/cam/v3/clusters/{cluster_id}")
+def routes(
+    releases: Releases,
+    updates: Updates,
+    deletions: Deletions,
+    view: ReleaseView,
+    endings: Endings,
+    *,
+    zone: ZoneInfo,
+    prefix: str,
+) -> APIRouter:
+    """The release routes under one of ``PREFIXES``; ``zone`` gives the offset that times carry."""
+    router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
+
+    def answer(accepted: Accepted, *, status_code: int = 200) -> Response:
+        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
+        return json_response(release_resp(accepted.release, zone=zone), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
@@ -27,8 +45,7 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
         accepted = await releases.create(
             caller_of(request), cluster_id, _wanted(body, request), request_id=request_id_of(request)
         )
-        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
-        return json_response(release_resp(accepted.release, zone=zone), status_code=201, headers=headers)
+        return answer(accepted, status_code=201)
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
@@ -57,6 +74,32 @@ def routes(releases: Releases, view: ReleaseView, endings: Endings, *, zone: Zon
             release = await view.add_resources(release)
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
         return json_response(release_resp(release, zone=zone), headers=headers | age_header(release.age_seconds))
+
+    @router.put("/namespace/{namespace}/releases/{name}")
+    async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        body = await read_json(request, UpdateReleaseReqBody)
+        accepted = await updates.update(
+            caller_of(request),
+            cluster_id,
+            namespace=namespace,
+            name=name,
+            wanted=_wanted_update(body, request),
+            request_id=request_id_of(request),
+        )
+        return answer(accepted)
+
+    @router.delete("/namespace/{namespace}/releases/{name}")
+    async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        accepted = await deletions.delete(
+            caller_of(request),
+            cluster_id,
+            namespace=namespace,
+            name=name,
+            wait=_wait(request),
+            timeout_seconds=_timeout(request),
+            request_id=request_id_of(request),
+        )
+        return answer(accepted)
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -87,6 +130,26 @@ def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
         name_template=body.parameters.name_template,
         no_hooks=body.parameters.no_hooks,
         replace=body.parameters.replace,
+        include_hooks=body.parameters.include_hooks,
+        wait=_wait(request),
+        timeout_seconds=_timeout(request),
+    )
+
+
+def _wanted_update(body: UpdateReleaseReqBody, request: Request) -> UpdateRelease:
+    """The request as the rules see it; a name template, which an old example sends, has no effect here."""
+    flags = body.parameters
+    return UpdateRelease(
+        chart_id=body.chart_id,
+        action=body.action,
+        values=body.values,
+        dry_run=flags.dry_run,
+        no_hooks=flags.no_hooks,
+        include_hooks=flags.include_hooks,
+        replace=flags.replace,
+        reset_values=flags.reset_values,
+        recreate=flags.recreate,
+        release_version=flags.release_version,
         wait=_wait(request),
         timeout_seconds=_timeout(request),
     )

@@ -43,11 +43,13 @@ class ClusterVersion:
 
 @dataclass(frozen=True)
 class ReleaseLabels:
-    """One revision of a release as its Secret's labels tell, without its payload."""
+    """One revision of a release as its Secret's metadata tells, without its payload."""
 
     revision: int
     status: str
     labels: dict[str, str]
+    uid: str = ""
+    resource_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,19 @@ class ClusterClient:
         found = []
         selector = {"labelSelector": f"{_OWNER},name={_checked(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
         async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY):
-            labels = (item.get("metadata") or {}).get("labels") or {}
+            metadata = item.get("metadata") or {}
+            labels = metadata.get("labels") or {}
             version = str(labels.get("version", ""))
             if version.isascii() and version.isdigit():
-                found.append(ReleaseLabels(int(version), str(labels.get("status", "unknown")), labels))
+                found.append(
+                    ReleaseLabels(
+                        int(version),
+                        str(labels.get("status", "unknown")),
+                        labels,
+                        uid=str(metadata.get("uid", "")),
+                        resource_version=str(metadata.get("resourceVersion", "")),
+                    )
+                )
         return found
 
     async def find_absence(self, *, namespace: str, name: str) -> int | None:

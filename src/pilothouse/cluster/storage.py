@@ -30,7 +30,10 @@ _LARGEST_VALUES = 4 * 1024 * 1024
 _LARGEST_SECRET = 1024 * 1024
 _PREFIX = "sh.helm.release.v1."
 _REVISION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
-_LOCKED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
+#: The statuses that a writer leaves while it acts; Helm refuses to write over a pending one.
+PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
+UNINSTALLING = "uninstalling"
+_LOCKED = PENDING | {UNINSTALLING}
 _LAST_YEAR = 9999
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -49,7 +52,8 @@ class StoredRelease:
     """One revision as Helm stored it.
 
     ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
-    at which the Secret was made.
+    at which the Secret was made. ``hooks`` holds the events of each hook, for example ``("pre-upgrade",)``.
+    ``unlocked``: its last writer died, and ``unlock`` closed it for good.
     """
 
     namespace: str
@@ -68,6 +72,8 @@ class StoredRelease:
     labels: dict[str, str]
     uid: str
     resource_version: str
+    hooks: tuple[tuple[str, ...], ...] = ()
+    unlocked: bool = False
 
 
 class _Info(msgspec.Struct):
@@ -87,6 +93,10 @@ class _Chart(msgspec.Struct):
     values: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Hook(msgspec.Struct):
+    events: tuple[str, ...] | None = None
+
+
 class _Payload(msgspec.Struct):
     name: str
     version: int
@@ -95,6 +105,7 @@ class _Payload(msgspec.Struct):
     namespace: str = ""
     config: msgspec.Raw = msgspec.Raw(b"{}")
     manifest: str = ""
+    hooks: tuple[_Hook, ...] | None = None
 
 
 _payload_decoder = msgspec.json.Decoder(_Payload)
@@ -143,6 +154,8 @@ def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> Stor
         labels=dict(own["labels"]),
         uid=str(own.get("uid", "")),
         resource_version=str(own.get("resourceVersion", "")),
+        hooks=tuple(hook.events or () for hook in payload.hooks or ()),
+        unlocked=bool(secret.get("immutable")),
     )
 
 

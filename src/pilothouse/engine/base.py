@@ -19,6 +19,9 @@ HEADER = struct.Struct("!II")
 HEAD_LIMIT = 64 * 1024 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
 
+#: How many revisions of a release are kept: the vendor's number, which is also the default of the helm command.
+MAX_HISTORY = 10
+
 OutcomeT = TypeVar("OutcomeT")
 #: The raw bytes of a request, or an open file that holds them, which is read from its beginning.
 Body = bytes | BinaryIO
@@ -33,11 +36,11 @@ class Request(Generic[OutcomeT]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstallOutcome:
-    """What Helm says it installed, or would have.
+class ReleaseOutcome:
+    """What Helm says it installed or upgraded to, or would have.
 
-    Not a proof for a real install: the release Secret is, and has to be read after the call. ``values`` is what the
-    templates were given: the defaults of the chart and of its enabled subcharts, with the caller's laid over them.
+    Not a proof unless it was a dry run: the release Secret is, and has to be read after the call. ``values`` is what
+    the templates were given: the defaults of the chart and of its enabled subcharts, with the caller's laid over them.
     ``manifest`` holds no hooks, as in ``helm get manifest``.
     """
 
@@ -58,7 +61,7 @@ class InstallOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstallRequest(Request[InstallOutcome]):
+class InstallRequest(Request[ReleaseOutcome]):
     """Install a chart as a new release, or as the next revision with ``replace``.
 
     ``kubeconfig`` is the file's text; it may be empty for ``dry_run="client"``, which sends nothing. ``wait``:
@@ -68,7 +71,7 @@ class InstallRequest(Request[InstallOutcome]):
     """
 
     action = "install"
-    outcome_type = InstallOutcome
+    outcome_type = ReleaseOutcome
 
     kubeconfig: str = field(repr=False)
     namespace: str
@@ -83,6 +86,72 @@ class InstallRequest(Request[InstallOutcome]):
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     create_namespace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeRequest(Request[ReleaseOutcome]):
+    """Make the next revision of a release from a chart; the fields it shares with InstallRequest mean the same.
+
+    ``reset_values`` starts from the chart's values alone; ``reuse_values`` lays ``values`` over everything that the
+    release has now; with neither, empty ``values`` keep the release's own and others replace them. Revisions beyond
+    the last ``MAX_HISTORY`` are removed.
+    """
+
+    action = "upgrade"
+    outcome_type = ReleaseOutcome
+
+    kubeconfig: str = field(repr=False)
+    namespace: str
+    release_name: str
+    chart: bytes = field(repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    dry_run: Literal["none", "server"] = "none"
+    disable_hooks: bool = False
+    reset_values: bool = False
+    reuse_values: bool = False
+    wait: Literal["none", "hooks", "ready"] = "none"
+    timeout_seconds: float = 300.0
+    description: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackRequest(Request[None]):
+    """Make the next revision of a release from an earlier one; the release's Secret alone tells what came of it.
+
+    ``to_revision`` must exist. A dry run checks that it does, and little else.
+    """
+
+    action = "rollback"
+    outcome_type = type(None)
+
+    kubeconfig: str = field(repr=False)
+    namespace: str
+    release_name: str
+    to_revision: int
+    dry_run: Literal["none", "server"] = "none"
+    disable_hooks: bool = False
+    wait: Literal["none", "hooks", "ready"] = "none"
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UninstallRequest(Request[str]):
+    """Remove a release, its objects and its history; the outcome is Helm's note of what it kept, mostly empty.
+
+    With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was ordered.
+    """
+
+    action = "uninstall"
+    outcome_type = str
+
+    kubeconfig: str = field(repr=False)
+    namespace: str
+    release_name: str
+    disable_hooks: bool = False
+    wait: Literal["none", "hooks", "ready"] = "none"
+    timeout_seconds: float = 300.0
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +198,8 @@ class LintRequest(Request[LintOutcome]):
 
 
 REQUESTS: Mapping[str, type[Request[Any]]] = {
-    cls.action: cls for cls in (InstallRequest, RenderNameRequest, LintRequest)
+    cls.action: cls
+    for cls in (InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest, RenderNameRequest, LintRequest)
 }
 
 

@@ -27,12 +27,16 @@ from helm_python import _native
 from pilothouse.archive.budget import ArchiveLimits
 from pilothouse.engine.archives import canonical_archive
 from pilothouse.engine.base import (
+    MAX_HISTORY,
     ChildOptions,
-    InstallOutcome,
     InstallRequest,
     LintRequest,
+    ReleaseOutcome,
     RenderNameRequest,
     Request,
+    RollbackRequest,
+    UninstallRequest,
+    UpgradeRequest,
     whole_seconds,
 )
 from pilothouse.engine.progress import ProgressReader
@@ -132,12 +136,17 @@ class Engine:
 class EngineConfig(helm_python.Config):
     """A configuration whose actions take every option that the C interface knows."""
 
-    def install_with(
-        self, chart: helm_python.Chart, name: str, values: Mapping[str, Any], options: Mapping[str, Any]
+    def deploy_with(
+        self,
+        action: str,
+        chart: helm_python.Chart,
+        name: str,
+        values: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Helm's own summary of the release, manifest and notes included."""
+        """Helm's own summary after ``helm_install`` or ``helm_upgrade``, manifest and notes included."""
         answer = _native.call_string(
-            "helm_install",
+            action,
             self._raw(),
             _NO_HANDLE,
             chart._raw(),  # noqa: SLF001 - the handle is what the C interface takes
@@ -149,15 +158,39 @@ class EngineConfig(helm_python.Config):
         summary: dict[str, Any] = json.loads(answer)
         return summary
 
+    def rollback_with(self, name: str, options: Mapping[str, Any]) -> None:
+        """Make the next revision of the release from an earlier one."""
+        _native.call_status("helm_rollback", self._raw(), name, json.dumps(options))
+
+    def uninstall_with(self, name: str, options: Mapping[str, Any]) -> str:
+        """Remove the release; Helm's note of what it kept."""
+        answer: dict[str, Any] = json.loads(
+            _native.call_string("helm_uninstall", self._raw(), name, json.dumps(options))
+        )
+        return str(answer.get("info") or "")
+
     def refuses_options(self, action: str, options: Mapping[str, Any]) -> str | None:
-        """What the library says against these options, None when it takes them. Nothing is done: there is no chart."""
+        """What the library says against these options, None when it takes them. Nothing is done.
+
+        Install and upgrade stop because there is no chart, the others because there is no cluster.
+        """
         try:
-            _native.call_string(action, self._raw(), _NO_HANDLE, _NO_HANDLE, None, "probe", "{}", json.dumps(options))
+            match action:
+                case "helm_rollback":
+                    self.rollback_with("probe", options)
+                case "helm_uninstall":
+                    self.uninstall_with("probe", options)
+                case _:
+                    _native.call_string(
+                        action, self._raw(), _NO_HANDLE, _NO_HANDLE, None, "probe", "{}", json.dumps(options)
+                    )
         except helm_python.HelmInvalidArgError as error:
             return None if "chart_ref is required" in error.detail else error.detail
+        except helm_python.HelmKubeError:
+            return None
         except helm_python.HelmError as error:
             return error.detail
-        return "the call was accepted without a chart"
+        return "the call was accepted without a chart and a cluster"
 
 
 class KubeCache:
@@ -182,17 +215,87 @@ class KubeCache:
 
 def install(engine: Engine, request: InstallRequest) -> dict[str, Any]:
     """Install as ``InstallRequest`` says."""
+    return _deploy(engine, request, "helm_install", install_options(request))
+
+
+def install_options(request: InstallRequest) -> dict[str, Any]:
+    """Every key that the library's install takes from us, always all of them, so that the probe covers each."""
+    return {
+        **_deploy_options(request),
+        "replace": request.replace,
+        "create_namespace": request.create_namespace,
+        "server_side_apply": True,
+    }
+
+
+def upgrade(engine: Engine, request: UpgradeRequest) -> dict[str, Any]:
+    """Upgrade as ``UpgradeRequest`` says."""
+    return _deploy(engine, request, "helm_upgrade", upgrade_options(request))
+
+
+def upgrade_options(request: UpgradeRequest) -> dict[str, Any]:
+    """As ``install_options``, for the library's upgrade."""
+    return {
+        **_deploy_options(request),
+        "reset_values": request.reset_values,
+        "reuse_values": request.reuse_values,
+        "max_history": MAX_HISTORY,
+        "server_side_apply": "true",
+    }
+
+
+def rollback(engine: Engine, request: RollbackRequest) -> None:
+    """Roll back as ``RollbackRequest`` says."""
+    with engine.open_config(request.kubeconfig, request.namespace) as config:
+        config.rollback_with(request.release_name, rollback_options(request))
+
+
+def rollback_options(request: RollbackRequest) -> dict[str, Any]:
+    """As ``install_options``, for the library's rollback."""
+    return {
+        "version": request.to_revision,
+        "timeout_seconds": whole_seconds(request.timeout_seconds),
+        "dry_run": request.dry_run,
+        "wait": _WAITS[request.wait],
+        "wait_for_jobs": False,
+        "disable_hooks": request.disable_hooks,
+        "max_history": MAX_HISTORY,
+        "server_side_apply": "true",
+        "force_conflicts": False,
+    }
+
+
+def uninstall(engine: Engine, request: UninstallRequest) -> str:
+    """Uninstall as ``UninstallRequest`` says."""
+    with engine.open_config(request.kubeconfig, request.namespace) as config:
+        return config.uninstall_with(request.release_name, uninstall_options(request))
+
+
+def uninstall_options(request: UninstallRequest) -> dict[str, Any]:
+    """As ``install_options``, for the library's uninstall; never ``ignore_not_found``, which hides storage errors."""
+    return {
+        "timeout_seconds": whole_seconds(request.timeout_seconds),
+        "wait": _WAITS[request.wait],
+        "disable_hooks": request.disable_hooks,
+        "keep_history": False,
+        "description": request.description,
+    }
+
+
+def _deploy(
+    engine: Engine, request: InstallRequest | UpgradeRequest, action: str, options: dict[str, Any]
+) -> dict[str, Any]:
     kubeconfig = request.kubeconfig
     if request.dry_run == "client" and not kubeconfig.strip():
         kubeconfig = _NO_CLUSTER
     chart = engine.load_chart(request.chart)
     with chart:
         with engine.open_config(kubeconfig, request.namespace) as config:
-            summary = config.install_with(chart, request.release_name, request.values, install_options(request))
+            summary = config.deploy_with(action, chart, request.release_name, request.values, options)
         # after the call: the handle now holds what conditions, aliases and import-values of subcharts made of the chart
         merged = chart.merge_values(request.values)
     deployed_at = summary.get("deployed_at", "")
-    outcome = InstallOutcome(
+    outcome = ReleaseOutcome(
         name=summary["name"],
         namespace=summary["namespace"],
         revision=summary["revision"],
@@ -211,20 +314,16 @@ def install(engine: Engine, request: InstallRequest) -> dict[str, Any]:
     return vars(outcome)
 
 
-def install_options(request: InstallRequest) -> dict[str, Any]:
-    """Every key that the library's install takes from us, always all of them, so that the probe covers each."""
+def _deploy_options(request: InstallRequest | UpgradeRequest) -> dict[str, Any]:
     return {
         "namespace": request.namespace,
         "timeout_seconds": whole_seconds(request.timeout_seconds),
         "dry_run": request.dry_run,
         "wait": _WAITS[request.wait],
         "wait_for_jobs": False,
-        "replace": request.replace,
         "disable_hooks": request.disable_hooks,
-        "create_namespace": request.create_namespace,
         "description": request.description,
         "labels": request.labels,
-        "server_side_apply": True,
         "force_conflicts": False,
         # with server-side apply the API server says the same, in the same words, for half the time
         "disable_openapi_validation": True,
@@ -276,12 +375,18 @@ def refusal(error: helm_python.HelmError) -> HelmRefused:
 
 def probe() -> dict[str, str]:
     """The versions of the loaded library; raises RuntimeError when it does not take an option that we pass."""
-    request = InstallRequest(kubeconfig="", namespace="default", release_name="probe", chart=b"", description="probe")
-    with EngineConfig(kubeconfig_content=_NO_CLUSTER, namespace="default", qps=1.0, burst_limit=1) as config:
-        for key, value in install_options(request).items():
-            complaint = config.refuses_options("helm_install", {key: value})
-            if complaint is not None:
-                raise RuntimeError(f"the Helm library does not take the install option {key!r}: {complaint}")
+    common: dict[str, Any] = {"kubeconfig": "", "namespace": "default", "release_name": "probe"}
+    for action, options in (
+        ("install", install_options(InstallRequest(**common, chart=b"", description="probe"))),
+        ("upgrade", upgrade_options(UpgradeRequest(**common, chart=b"", description="probe"))),
+        ("rollback", rollback_options(RollbackRequest(**common, to_revision=1))),
+        ("uninstall", uninstall_options(UninstallRequest(**common, description="probe"))),
+    ):
+        # a configuration that failed to connect must not be used again
+        with EngineConfig(kubeconfig_content=_NO_CLUSTER, namespace="default", qps=1.0, burst_limit=10) as config:
+            complaint = config.refuses_options(f"helm_{action}", options)
+        if complaint is not None:
+            raise RuntimeError(f"the Helm library does not take our {action} options: {complaint}")
     try:
         _native.call_string("helm_lint_run_opts", "/nonexistent.tgz", "{}", json.dumps(_LINT_OPTIONS))
     except helm_python.HelmError as error:
@@ -289,8 +394,10 @@ def probe() -> dict[str, str]:
     return {"library": _native.helm_c_version(), "helm": _native.helm_sdk_version()}
 
 
-def _default_description(request: InstallRequest) -> str:
-    return "Install complete" if request.dry_run == "none" else "Dry run complete"
+def _default_description(request: InstallRequest | UpgradeRequest) -> str:
+    if request.dry_run != "none":
+        return "Dry run complete"
+    return "Install complete" if isinstance(request, InstallRequest) else "Upgrade complete"
 
 
 def _name_chart(template: str) -> bytes:
@@ -335,6 +442,9 @@ class _LogSink:
 
 RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {
     InstallRequest: install,
+    UpgradeRequest: upgrade,
+    RollbackRequest: rollback,
+    UninstallRequest: uninstall,
     RenderNameRequest: render_name,
     LintRequest: lint,
 }

@@ -16,7 +16,7 @@ from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, unknown_cluster
 from pilothouse.services.identity import Caller
 from pilothouse.services.live_releases import LiveReleases
-from pilothouse.services.orders import InstallOrder, open_order
+from pilothouse.services.orders import InstallOrder, Order, open_order
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.services.release_resources import ReleaseResources
 from pilothouse.store import charts, operations, releases
@@ -25,10 +25,18 @@ from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.releases import FoundRelease, ListedRelease, Page, RevisionRow
 
-#: Helm's own word for an install that has not ended.
+#: Helm's status for the revision that an action is making, and Helm's own words for it.
+_UNDERWAY = {
+    "install": "pending-install",
+    "upgrade": "pending-upgrade",
+    "rollback": "pending-rollback",
+    "uninstall": "uninstalling",
+}
 INSTALL_UNDERWAY = "Initial install underway"
+UPGRADE_UNDERWAY = "Preparing upgrade"
+UNINSTALL_UNDERWAY = "Deletion in progress (or silently failed)"
 #: The states in which a release is on its way to another one.
-UNSETTLED = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
+UNSETTLED = frozenset(_UNDERWAY.values())
 
 #: What ``helm history`` shows at most.
 _MOST_REVISIONS = 256
@@ -229,6 +237,8 @@ class ReleaseView:
         if newest is None:
             return None
         release = self._from_row(cluster, newest)
+        if operation is not None and is_shown_as_failed(operation, newest=newest.revision):
+            return failed_before_helm_wrote(release, operation)
         # Helm never leaves the newest revision superseded: somebody deleted the one after it.
         return replace(release, status="unknown") if release.status == "superseded" else release
 
@@ -236,7 +246,9 @@ class ReleaseView:
         self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
     ) -> Release | None:
         """The release as an operation shows it, if one lies over the newest revision."""
-        if operation is None or (operation.state not in operations.LIVING and newest is not None):
+        if operation is None:
+            return None
+        if operation.state not in operations.LIVING and (newest is not None or operation.action != "install"):
             return None
         order = open_order(operation.request_sealed, keys=self._keys, operation_id=operation.id)
         release = from_operation(cluster, operation, order)
@@ -263,23 +275,48 @@ class ReleaseView:
         )
 
 
-def from_operation(cluster: ClusterName, row: OperationRow, order: InstallOrder) -> Release:
-    """The release as an operation that left no final revision shows it: pending, or failed with the reason."""
-    living = row.state in operations.LIVING
+def from_operation(cluster: ClusterName, row: OperationRow, order: Order) -> Release:
+    """The release as an operation that left no final revision shows it: pending, or failed with the reason.
+
+    An install that is being cancelled, or was, is a release that is being deleted.
+    """
+    status = _UNDERWAY[row.action] if row.state in operations.LIVING else "failed"
+    if row.state in {"cancelling", "cancelled"}:
+        status = "uninstalling"
     return Release(
         cluster_id=cluster.id,
         cluster_name=cluster.name,
         namespace=row.namespace,
         name=row.release_name,
         revision=row.revision or 1,
-        status="pending-install" if living else "failed",
+        status=status,
         description=row.description or row.status_description,
         status_description=row.status_description,
         chart_name=row.chart_name,
         chart_version=row.chart_version,
         values_json=compact_json(order.merged_values),
-        created_at=row.created_at,
+        created_at=row.created_at if isinstance(order, InstallOrder) else order.first_deployed,
         updated_at=row.finished_at or row.created_at,
+    )
+
+
+def is_shown_as_failed(shown: OperationRow, *, newest: int) -> bool:
+    """Whether an operation that failed before Helm wrote anything is what there is to say of the release.
+
+    So it is until a revision is made after the one that it found: the release stands as it was, and a client that
+    waits for an end must not take that for success.
+    """
+    return shown.state == "failed" and not shown.wrote_release and shown.base_revision == newest
+
+
+def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
+    """The release as it stands, with the failure of the operation laid over it."""
+    return replace(
+        release,
+        status="failed",
+        description=shown.status_description,
+        status_description=shown.status_description,
+        updated_at=shown.finished_at or release.updated_at,
     )
 
 

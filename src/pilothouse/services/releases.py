@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,7 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.storage import merge_values
-from pilothouse.engine.base import InstallOutcome, InstallRequest, RenderNameRequest
+from pilothouse.engine.base import InstallRequest, RenderNameRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import (
     AlreadyExists,
@@ -22,18 +21,21 @@ from pilothouse.errors import (
     InvalidRequest,
     NotFound,
 )
+from pilothouse.services.acceptance import Acceptance, Accepted, Request
 from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.identity import Caller
-from pilothouse.services.orders import InstallOrder, Wait, as_wait, seal_order
+from pilothouse.services.orders import InstallOrder, Wait, as_wait
 from pilothouse.services.release_names import check_name, check_namespace
-from pilothouse.services.release_view import INSTALL_UNDERWAY, Release, from_operation
+from pilothouse.services.release_view import INSTALL_UNDERWAY, Release
 from pilothouse.settings import Settings
-from pilothouse.store import archives, charts, operations, orders
+from pilothouse.store import archives, charts, orders
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
+_CREATE = "cce:release:create"
 _REPLACEABLE = frozenset({"uninstalled", "failed"})
 
 
@@ -51,16 +53,9 @@ class CreateRelease:
     name_template: str = ""
     no_hooks: bool = False
     replace: bool = False
+    include_hooks: bool = False
     wait: Wait | None = None
     timeout_seconds: int | None = None
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """A created release, and the operation that carries it out; None after a dry run."""
-
-    release: Release
-    operation_id: str | None
 
 
 class Releases:
@@ -74,6 +69,7 @@ class Releases:
         self._clusters = clusters
         self._engine = engine
         self._settings = settings
+        self._acceptance = Acceptance(database, keys, settings)
 
     async def create(self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str) -> Accepted:
         """Accepts an install, or answers a dry run; what can be refused at once is refused here.
@@ -81,7 +77,7 @@ class Releases:
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
         AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
         """
-        caller.require("cce:release:create")
+        caller.require(_CREATE)
         check_namespace(wanted.namespace)
         async with self._database.statements() as tx:
             row, found = await orders.find_cluster_and_chart(
@@ -92,7 +88,7 @@ class Releases:
         name = await self._choose_name(wanted)
         looked_at = time.monotonic()
         with naming(cluster):
-            await self._check_live(cluster, name, wanted)
+            base_revision = await self._check_live(cluster, name, wanted)
         order = InstallOrder(
             values=wanted.values or {},
             merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
@@ -102,8 +98,23 @@ class Releases:
         )
         if wanted.dry_run:
             return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
-        return await self._accept(
-            caller, cluster, chart, name, wanted=wanted, order=order, looked_at=looked_at, request_id=request_id
+        request = Request(
+            namespace=wanted.namespace,
+            release_name=name,
+            order=order,
+            chart_digest=chart.digest,
+            chart_id=chart.id,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            include_hooks=wanted.include_hooks,
+            revision=(base_revision or 0) + 1,
+            base_revision=base_revision,
+            description=wanted.description,
+            status_description=INSTALL_UNDERWAY,
+            timeout_seconds=wanted.timeout_seconds,
+        )
+        return await self._acceptance.accept(
+            caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id
         )
 
     async def _choose_name(self, wanted: CreateRelease) -> str:
@@ -125,8 +136,11 @@ class Releases:
         check_name(name, field="parameters.name_template")
         return name
 
-    async def _check_live(self, cluster: ReachableCluster, name: str, wanted: CreateRelease) -> None:
-        """Asks the cluster now what would fail later: the namespace, and whether the name is free."""
+    async def _check_live(self, cluster: ReachableCluster, name: str, wanted: CreateRelease) -> int | None:
+        """Asks the cluster now what would fail later: the namespace, and whether the name is free.
+
+        Gives the revision whose place is taken; None on a free name.
+        """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(
             client.namespace_exists(wanted.namespace),
@@ -137,7 +151,7 @@ class Releases:
                 f"namespace {wanted.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
             )
         if not revisions:
-            return
+            return None
         newest = max(revisions, key=lambda one: one.revision)
         if not wanted.replace:
             raise AlreadyExists(
@@ -149,6 +163,7 @@ class Releases:
                 f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
                 f"{newest.status}; parameters.replace takes the place of failed and uninstalled ones only"
             )
+        return newest.revision
 
     async def _dry_run(
         self,
@@ -172,16 +187,9 @@ class Releases:
             wait="none",
             timeout_seconds=self._settings.engine.answer_seconds,
         )
-        try:
-            outcome: InstallOutcome = await self._engine.run(
-                request,
-                deadline_seconds=self._settings.engine.answer_seconds,
-                queue_seconds=self._settings.engine.queue_seconds,
-            )
-        except HelmRefused as error:
-            raise InvalidRequest(f"dry run: {error}") from error
-        except (EngineCrashed, EngineTimeout) as error:
-            raise InvalidRequest(f"dry run: rendering chart {chart.name} {chart.version} failed: {error}") from error
+        outcome = await dry_run(
+            self._engine, request, settings=self._settings.engine, what=f"rendering chart {chart.name} {chart.version}"
+        )
         now = datetime.now().astimezone()
         return Release(
             cluster_id=cluster.id,
@@ -190,53 +198,14 @@ class Releases:
             name=name,
             revision=outcome.revision,
             status="pending-install",
-            description=wanted.description or "Dry run complete",
-            status_description="Dry run complete",
+            description=wanted.description or DRY_RUN_COMPLETE,
+            status_description=DRY_RUN_COMPLETE,
             chart_name=chart.name,
             chart_version=chart.version,
             values_json=compact_json(order.merged_values),
             created_at=now,
             updated_at=now,
         )
-
-    async def _accept(
-        self,
-        caller: Caller,
-        cluster: ReachableCluster,
-        chart: charts.ChartRow,
-        name: str,
-        *,
-        wanted: CreateRelease,
-        order: InstallOrder,
-        looked_at: float,
-        request_id: str,
-    ) -> Accepted:
-        operation_id = str(uuid.uuid4())
-        new = operations.NewOperation(
-            id=operation_id,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            cluster_id=cluster.id,
-            namespace=wanted.namespace,
-            release_name=name,
-            action="install",
-            chart_digest=chart.digest,
-            chart_id=chart.id,
-            chart_name=chart.name,
-            chart_version=chart.version,
-            request_sealed=seal_order(order, keys=self._keys, operation_id=operation_id),
-            revision=None,
-            description=wanted.description,
-            status_description=INSTALL_UNDERWAY,
-            deadline_seconds=wanted.timeout_seconds or int(self._settings.worker.timeout_seconds),
-            request_id=request_id,
-        )
-        async with self._database.statements() as tx:
-            row = await operations.accept(
-                tx, new, audit_action="cce:release:create", looked_seconds_ago=time.monotonic() - looked_at
-            )
-        log.info("operation_accepted", operation_id=operation_id, action="install", cluster_id=cluster.id)
-        return Accepted(from_operation(cluster, row, order), operation_id)
 
 
 def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts.ChartRow:

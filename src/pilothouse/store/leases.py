@@ -9,6 +9,7 @@ _RENEW = """
 UPDATE operations SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
 WHERE id = %(id)s AND attempt = %(attempt)s AND state IN ('running', 'cancelling')
   AND lease_until > clock_timestamp()
+RETURNING state
 """
 
 
@@ -20,10 +21,11 @@ class LeaseConnection:
         self._timeout = timeout_seconds
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
-    def renew(self, operation_id: str, *, attempt: int, lease_seconds: float) -> bool:
-        """Extends the lease; False when the attempt no longer holds the operation or its lease has lapsed.
+    def renew(self, operation_id: str, *, attempt: int, lease_seconds: float) -> str | None:
+        """Extends the lease and gives the operation's state: running or cancelling.
 
-        A lapsed lease is never renewed. Raises DatabaseUnavailable when no answer came in time.
+        None when the attempt no longer holds the operation or its lease has lapsed. A lapsed lease is never renewed.
+        Raises DatabaseUnavailable when no answer came in time.
         """
         try:
             if self._connection is None:
@@ -38,7 +40,8 @@ class LeaseConnection:
         except psycopg.Error as error:
             self.close()
             raise DatabaseUnavailable(f"a lease could not be renewed: {error}") from error
-        return done.rowcount == 1
+        row = done.fetchone()
+        return str(row[0]) if row else None
 
     def close(self) -> None:
         """Closes the connection; the next renewal opens another."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     func,
     insert,
     literal,
@@ -26,7 +27,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import audit, one_writer, operations
+from pilothouse.store.tables import audit, one_writer, operation_events, operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
@@ -34,6 +35,8 @@ CHANNEL = "pilothouse_operations"
 ENDED_CHANNEL = "pilothouse_operations_ended"
 
 LIVING = ("queued", "running", "cancelling")
+_HELD = ("running", "cancelling")
+_LONGEST = 4000
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class NewOperation:
     namespace: str
     release_name: str
     action: str
-    chart_digest: str
+    chart_digest: str | None
     chart_id: str
     chart_name: str
     chart_version: str
     request_sealed: bytes
+    include_hooks: bool
     revision: int | None
+    base_revision: int | None
     description: str
     status_description: str
     deadline_seconds: int
@@ -65,15 +70,20 @@ class OperationRow(NewOperation):
 
     state: str
     pinned_digest: str | None
+    begun_attempt: int | None
+    base_uid: str
+    base_version: str
     wrote_release: bool
     dismissed_at: datetime | None
     attempt: int
     crashes: int
+    lapsed_attempt: int | None
     last_error: str
     worker: str
     lease_until: datetime | None
     not_before: datetime | None
     created_at: datetime
+    cancelling_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
 
@@ -125,26 +135,31 @@ async def announce(tx: Transaction) -> None:
 
 
 async def take(tx: Transaction, *, worker: str, lease_seconds: float) -> OperationRow | None:
-    """Hands the oldest due queued operation to the worker: running, attempt + 1, with a lease; or None."""
+    """Hands the oldest due operation to the worker: attempt + 1, with a lease; or None.
+
+    A queued one is running then; one that is being cancelled stays so, for the worker to end it.
+    """
     row = (await tx.execute(_TAKE, {"by_worker": worker, "for_seconds": lease_seconds})).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
 async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
-    """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids."""
+    """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids.
+
+    Nobody can tell a dead worker from one that was cut off: a worker that lives takes the count back (``excuse``).
+    """
     lapsed = (
         select(operations.c.id)
-        .where(operations.c.state == "running", operations.c.lease_until < _from_now(-margin_seconds))
+        .where(operations.c.state.in_(_HELD), operations.c.lease_until < _from_now(-margin_seconds))
         .with_for_update(skip_locked=True)
     )
     statement = (
         update(operations)
         .where(operations.c.id.in_(lapsed))
         .values(
-            state="queued",
+            **_PUT_BACK,
             crashes=operations.c.crashes + 1,
-            lease_until=None,
-            worker="",
+            lapsed_attempt=operations.c.attempt,
             last_error="the worker died, or could not reach the database in time",
         )
         .returning(operations.c.id)
@@ -153,6 +168,16 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     if ids:
         await announce(tx)
     return ids
+
+
+async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
+    """The worker of an attempt whose lease lapsed lives: it was no crash. False when none was counted for it."""
+    statement = (
+        update(operations)
+        .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
+        .values(lapsed_attempt=None, crashes=operations.c.crashes - 1)
+    )
+    return (await tx.execute(statement)).rowcount == 1
 
 
 async def give_back(
@@ -166,9 +191,7 @@ async def give_back(
 ) -> bool:
     """Puts a held operation back into the queue; False when the attempt no longer holds it."""
     statement = _held(operation_id, attempt).values(
-        state="queued",
-        lease_until=None,
-        worker="",
+        **_PUT_BACK,
         last_error=last_error,
         crashes=operations.c.crashes + int(crashed),
         not_before=_from_now(retry_seconds),
@@ -178,9 +201,32 @@ async def give_back(
     return done
 
 
-async def set_expected_revision(tx: Transaction, operation_id: str, *, attempt: int, revision: int) -> bool:
-    """Records which revision the attempt is about to write; False when the attempt no longer holds the operation."""
-    return (await tx.execute(_held(operation_id, attempt).values(revision=revision))).rowcount == 1
+@dataclass(frozen=True)
+class Base:
+    """The newest revision of a release as an attempt saw it before it acted: its number, and its Secret's identity."""
+
+    revision: int
+    uid: str
+    version: str
+
+
+async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, revision: int) -> bool:
+    """Records what the attempt saw and which revision it is about to write, before it writes anything.
+
+    False when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
+    """
+    statement = (
+        _held(operation_id, attempt)
+        .where(operations.c.state == "running")
+        .values(
+            begun_attempt=attempt,
+            revision=revision,
+            base_revision=base.revision if base else None,
+            base_uid=base.uid if base else "",
+            base_version=base.version if base else "",
+        )
+    )
+    return (await tx.execute(statement)).rowcount == 1
 
 
 async def finish(
@@ -192,10 +238,15 @@ async def finish(
     status_description: str,
     revision: int | None,
     wrote_release: bool,
+    cancelling: bool = False,
 ) -> bool:
-    """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed."""
+    """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed.
+
+    False also when the operation is being cancelled and ``cancelling`` does not say that this outcome is that end.
+    """
     statement = (
         _held(operation_id, attempt)
+        .where(operations.c.state == ("cancelling" if cancelling else "running"))
         .values(
             state=state,
             status_description=status_description,
@@ -213,6 +264,35 @@ async def finish(
 def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
     """The release in the words of ``ENDED_CHANNEL``."""
     return f"{cluster_id}/{namespace}/{release_name}"
+
+
+async def cancel_install(tx: Transaction, operation_id: str, *, status_description: str) -> OperationRow | None:
+    """The install is cancelled if nothing of it was begun, else being cancelled; None when it has ended meanwhile.
+
+    Its worker notices at the next renewal of its lease; one without a worker becomes due.
+    """
+    wanted = {"operation_id": operation_id, "said": status_description}
+    row = (await tx.execute(_CANCEL_INSTALL, wanted)).mappings().one_or_none()
+    if row is not None:
+        await announce(tx)
+    return OperationRow(**row) if row else None
+
+
+async def dismiss(tx: Transaction, operation_id: str) -> bool:
+    """A failure that left no revision is no longer shown; False when that was so already."""
+    statement = (
+        update(operations)
+        .where(operations.c.id == operation_id, operations.c.dismissed_at.is_(None), operations.c.state == "failed")
+        .values(dismissed_at=func.clock_timestamp())
+    )
+    return (await tx.execute(statement)).rowcount == 1
+
+
+async def add_event(tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str) -> None:
+    """Records what happened on the way; events are only added."""
+    await tx.execute(
+        insert(operation_events).values(operation_id=operation_id, attempt=attempt, kind=kind, text=said[:_LONGEST])
+    )
 
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
@@ -234,13 +314,14 @@ async def list_shown(tx: Transaction, *, cluster_id: str, namespace: str | None 
 
 @dataclass(frozen=True)
 class OriginRow:
-    """Which chart and which text of the user's a revision came from."""
+    """Which chart and which text of the user's a revision came from, and whether its request included hooks."""
 
     namespace: str
     release_name: str
     revision: int
     chart_id: str
     description: str
+    include_hooks: bool
 
 
 async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OriginRow | None:
@@ -288,7 +369,7 @@ def _held(operation_id: str, attempt: int) -> Update:
     return update(operations).where(
         operations.c.id == operation_id,
         operations.c.attempt == attempt,
-        operations.c.state.in_(["running", "cancelling"]),
+        operations.c.state.in_(_HELD),
     )
 
 
@@ -325,6 +406,7 @@ _ORIGINS = select(
     operations.c.revision,
     operations.c.chart_id,
     operations.c.description,
+    operations.c.include_hooks,
 ).where(operations.c.wrote_release)
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
@@ -379,9 +461,28 @@ _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 _ANNOUNCE_END = func.pg_notify(
     ENDED_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
+_PUT_BACK = {
+    "state": case((operations.c.state == "running", "queued"), else_=operations.c.state),
+    "lease_until": None,
+    "worker": "",
+}
+_NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
+_CANCEL_INSTALL = (
+    update(operations)
+    .where(operations.c.id == bindparam("operation_id"), operations.c.action == "install", _IS_LIVING)
+    .values(
+        state=case((_NOT_BEGUN, "cancelled"), else_="cancelling"),
+        finished_at=case((_NOT_BEGUN, func.clock_timestamp())),
+        cancelling_at=func.coalesce(operations.c.cancelling_at, func.clock_timestamp()),
+        not_before=None,
+        status_description=bindparam("said"),
+    )
+    .returning(operations)
+)
+_IS_WAITING = and_(operations.c.state.in_(["queued", "cancelling"]), operations.c.lease_until.is_(None))
 _OLDEST_DUE = (
     select(operations.c.id)
-    .where(operations.c.state == "queued")
+    .where(_IS_WAITING)
     .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
     .order_by(operations.c.created_at)
     .limit(1)
@@ -389,9 +490,9 @@ _OLDEST_DUE = (
 )
 _TAKE = (
     update(operations)
-    .where(operations.c.id == _OLDEST_DUE.scalar_subquery(), operations.c.state == "queued")
+    .where(operations.c.id == _OLDEST_DUE.scalar_subquery(), _IS_WAITING)
     .values(
-        state="running",
+        state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
         attempt=operations.c.attempt + 1,
         worker=bindparam("by_worker"),
         lease_until=_from_now(bindparam("for_seconds", type_=Double)),

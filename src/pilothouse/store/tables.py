@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     func,
     text,
 )
@@ -204,9 +205,9 @@ operations = Table(
     Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
     Column("namespace", Text, nullable=False),
     Column("release_name", Text, nullable=False),
-    Column("action", Text, nullable=False, comment="install"),
+    Column("action", Text, nullable=False, comment="install, upgrade, rollback, uninstall"),
     Column("state", Text, nullable=False, comment="queued, running, cancelling, succeeded, failed, cancelled"),
-    Column("chart_digest", Text, nullable=False, comment="pinned at accept"),
+    Column("chart_digest", Text, comment="pinned at accept; none for actions without a chart"),
     Column(
         "pinned_digest",
         Text,
@@ -218,13 +219,19 @@ operations = Table(
     Column("chart_name", Text, nullable=False),
     Column("chart_version", Text, nullable=False),
     Column("request_sealed", LargeBinary, nullable=False, comment="values, description and flags, see services"),
+    Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
     Column("revision", Integer, comment="the revision that the attempt writes, once known"),
+    Column("begun_attempt", Integer, comment="the last attempt that may have written to the cluster"),
+    Column("base_revision", Integer, comment="the newest revision when the attempt began to act; none: no release"),
+    Column("base_uid", Text, nullable=False, server_default="", comment="uid of the base's Secret"),
+    Column("base_version", Text, nullable=False, server_default="", comment="resourceVersion of the base's Secret"),
     Column("description", Text, nullable=False, server_default="", comment="the user's own text for the release"),
     Column("status_description", Text, nullable=False, server_default=""),
     Column("wrote_release", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
     Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("crashes", Integer, nullable=False, server_default=text("0"), comment="attempts that ended by a crash"),
+    Column("lapsed_attempt", Integer, comment="the last attempt counted as a crash because its lease lapsed"),
     Column("last_error", Text, nullable=False, server_default="", comment="why the last attempt did not end it"),
     Column("worker", Text, nullable=False, server_default="", comment="who holds the lease: host, pid, slot"),
     Column("lease_until", DateTime(timezone=True)),
@@ -232,6 +239,7 @@ operations = Table(
     Column("deadline_seconds", Integer, nullable=False),
     Column("request_id", Text, nullable=False),
     _created(),
+    Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
 )
@@ -249,7 +257,7 @@ one_writer = Index(
 Index(
     "ix_operations_queue",
     operations.c.created_at,
-    postgresql_where=operations.c.state == "queued",
+    postgresql_where=and_(operations.c.state.in_(["queued", "cancelling"]), operations.c.lease_until.is_(None)),
 )
 Index(
     "ix_operations_leases",
@@ -334,6 +342,17 @@ Index(
     operations.c.namespace,
     operations.c.release_name,
     postgresql_where=text("state = 'failed' AND NOT wrote_release AND dismissed_at IS NULL"),
+)
+
+operation_events = Table(
+    "operation_events",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False, comment="a snake_case verb phrase"),
+    Column("text", Text, nullable=False),
 )
 
 audit = Table(

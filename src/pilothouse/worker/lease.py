@@ -24,7 +24,7 @@ class Lease:
     """Renews one operation's lease until left; calls ``on_lost`` once, from its thread, when the lease is lost.
 
     ``on_renewed(seconds)`` is called after each confirmed renewal with how long the child may go on without
-    another one.
+    another one; ``on_cancelling`` once, when a renewal finds that the operation is to be cancelled.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Lease:
         attempt: int,
         on_renewed: Callable[[float], None],
         on_lost: Callable[[], None],
+        on_cancelling: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._connection = LeaseConnection(database, timeout_seconds=settings.fence_seconds / 2)
@@ -43,9 +44,11 @@ class Lease:
         self._attempt = attempt
         self._on_renewed = on_renewed
         self._on_lost = on_lost
+        self._on_cancelling = on_cancelling
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{operation_id[:8]}", daemon=True)
         self.lost = False
+        self.cancelling = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -61,10 +64,12 @@ class Lease:
         try:
             while not self._ended.wait(self._settings.renew_seconds):
                 sent = time.monotonic()
+                state: str | None = None
                 try:
-                    held = self._connection.renew(
+                    state = self._connection.renew(
                         self._operation_id, attempt=self._attempt, lease_seconds=self._settings.lease_seconds
                     )
+                    held = state is not None
                 except DatabaseUnavailable as error:
                     log.warning("lease_renewal_failed", operation_id=self._operation_id, cause=str(error))
                     held = time.monotonic() - confirmed < self._settings.fence_seconds
@@ -74,6 +79,9 @@ class Lease:
                     return
                 confirmed = sent
                 self._on_renewed(max(0.0, confirmed + self._settings.fence_seconds - time.monotonic()))
+                if state == "cancelling" and not self.cancelling and not self._ended.is_set():
+                    self.cancelling = True
+                    self._on_cancelling()
         finally:
             self._connection.close()
 

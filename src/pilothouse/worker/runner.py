@@ -18,26 +18,31 @@ from pilothouse.settings import Settings
 from pilothouse.store import operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.actions import Actions
 from pilothouse.worker.archives import collect_archives
-from pilothouse.worker.installs import Installs, Outcome
 from pilothouse.worker.lease import Lease
+from pilothouse.worker.outcomes import NotHeld, Outcome
 from pilothouse.worker.records import Records
 
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 2.0
+_LONGEST_RETRY_SECONDS = 15.0
+#: How often, one second apart, a worker that lost its lease tries to say that it lives.
+_EXCUSE_TRIES = 120
 
 
 class Runner:
     """One worker process: as many slots as engine children, one sweep, one listener."""
 
     def __init__(
-        self, database: Database, queue: Queue, installs: Installs, records: Records, settings: Settings
+        self, database: Database, queue: Queue, actions: Actions, records: Records, settings: Settings
     ) -> None:
         self._database = database
         self._queue = queue
-        self._installs = installs
+        self._actions = actions
         self._records = records
+        self._excuses: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -59,9 +64,10 @@ class Runner:
             if late:
                 log.warning("drain_ended", handed_back=len(late))
         finally:
-            for task in [*slots, *helpers, stopping]:
+            others = [*helpers, *self._excuses, stopping]
+            for task in [*slots, *others]:
                 task.cancel()
-            await asyncio.gather(*slots, *helpers, stopping, return_exceptions=True)
+            await asyncio.gather(*slots, *others, return_exceptions=True)
         log.info("worker_stopped", worker=self._name)
 
     async def _work(self, slot: int, stop: asyncio.Event) -> None:
@@ -77,37 +83,75 @@ class Runner:
                 await asyncio.sleep(self._settings.poll_seconds)
 
     async def _carry_out(self, row: OperationRow) -> None:
+        loop = asyncio.get_running_loop()
         fence = Fence(boottime() + self._settings.fence_seconds)
+        attempts: list[asyncio.Task[bool]] = []
+
+        def lose() -> None:
+            fence.kill()
+            loop.call_soon_threadsafe(lambda: [attempt.cancel() for attempt in attempts])
+
+        def stop_what_was_ordered() -> None:
+            if row.state != "cancelling":
+                loop.call_soon_threadsafe(lambda: [attempt.cancel() for attempt in attempts[:1]])
+
         with Lease(
             self._database,
             self._settings,
             row.id,
             attempt=row.attempt,
             on_renewed=lambda seconds: fence.extend(boottime() + seconds),
-            on_lost=fence.kill,
+            on_lost=lose,
+            on_cancelling=stop_what_was_ordered,
         ) as lease:
             try:
-                outcome = await self._attempt(row, fence)
+                attempts.append(asyncio.create_task(self._carry_through(row, fence)))
+                await asyncio.wait(attempts)
+                if not lease.lost and not _has_ended(attempts[0]):
+                    # no longer what was ordered: the operation is to be cancelled, if it is still ours
+                    attempts.append(asyncio.create_task(self._cancel(row, fence)))
+                    await asyncio.wait(attempts)
             except asyncio.CancelledError:
+                await _kill(attempts)
                 await asyncio.shield(self._give_back(row, "handed back: the worker stops"))
                 raise
-            if lease.lost:
-                log.warning("attempt_abandoned", operation_id=row.id, attempt=row.attempt)
-                return
-            await self._conclude(row, outcome)
+        failure = None if attempts[-1].cancelled() else attempts[-1].exception()
+        if lease.lost or isinstance(failure, DatabaseUnavailable):
+            log.warning("attempt_abandoned", operation_id=row.id, attempt=row.attempt)
+            self._excuse(row)
+        if failure is not None:
+            raise failure
 
-    async def _attempt(self, row: OperationRow, fence: Fence) -> Outcome:
-        left = row.deadline_seconds - (datetime.now(UTC) - row.created_at).total_seconds()
-        log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action)
+    async def _carry_through(self, row: OperationRow, fence: Fence) -> bool:
+        """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
+        seconds, since = float(row.deadline_seconds), row.created_at
+        if row.state == "cancelling":  # the undo has a deadline of its own
+            seconds, since = self._settings.timeout_seconds, row.cancelling_at or row.created_at
+        left = seconds - (datetime.now(UTC) - since).total_seconds()
+        try:
+            return await self._conclude(row, await self._attempt(row, fence, left))
+        except NotHeld:
+            return False
+
+    async def _cancel(self, row: OperationRow, fence: Fence) -> bool:
+        async with self._database.statements() as tx:
+            now = await operations.find_operation(tx, row.id)
+        if now is None or now.attempt != row.attempt or now.state != "cancelling":
+            log.info("outcome_not_ours", operation_id=row.id, attempt=row.attempt)
+            return False
+        return await self._carry_through(now, fence)
+
+    async def _attempt(self, row: OperationRow, fence: Fence, left: float) -> Outcome:
+        log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         hopeless = ""
         if row.crashes >= self._settings.attempts:
             hopeless = f"gave up after {row.crashes} attempts: {row.last_error}"
         elif left <= 0:
-            hopeless = f"timed out after {row.deadline_seconds} s"
+            hopeless = f"timed out after {row.deadline_seconds} s" + (f": {row.last_error}" if row.last_error else "")
         try:
             if hopeless:
-                return await self._installs.give_up(row, text=hopeless)
-            return await self._installs.attempt(row, fence=fence, seconds=left)
+                return await self._actions.give_up(row, fence=fence, text=hopeless)
+            return await self._actions.attempt(row, fence=fence, seconds=left)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
             return Outcome("failed" if final else "retry", hopeless or str(error))
@@ -115,17 +159,22 @@ class Runner:
             raise
         except PilothouseError as error:
             return Outcome("failed", str(error))
+        except NotHeld:
+            raise
         except Exception:
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
             return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
 
-    async def _conclude(self, row: OperationRow, outcome: Outcome) -> None:
+    async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
+        """Whether the attempt still held the operation and its end is written."""
         if outcome.state in {"retry", "crashed"}:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
-            await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=_RETRY_SECONDS)
-            return
+            after = min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS)
+            return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, secret=outcome.secret, gone=outcome.gone)
         async with self._database.transaction() as tx:
+            for event in outcome.events:
+                await operations.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
             written = await operations.finish(
                 tx,
                 row.id,
@@ -134,21 +183,39 @@ class Runner:
                 status_description=outcome.text,
                 revision=outcome.revision,
                 wrote_release=outcome.wrote_release,
+                cancelling=row.state == "cancelling",
             )
             if written:
                 await self._records.write(tx, row, seen)
-        log.info(
-            "operation_ended" if written else "outcome_not_ours",
-            operation_id=row.id,
-            attempt=row.attempt,
-            state=outcome.state,
-        )
+        if written:
+            log.info("operation_ended", operation_id=row.id, attempt=row.attempt, state=outcome.state)
+        return written
 
-    async def _give_back(self, row: OperationRow, why: str, *, crashed: bool = False, after: float = 0.0) -> None:
+    async def _give_back(self, row: OperationRow, why: str, *, crashed: bool = False, after: float = 0.0) -> bool:
         async with self._database.transaction() as tx:
-            await operations.give_back(
+            return await operations.give_back(
                 tx, row.id, attempt=row.attempt, last_error=why, crashed=crashed, retry_seconds=after
             )
+
+    def _excuse(self, row: OperationRow) -> None:
+        """Says, as soon as the database can be reached, that this worker lives: what it lost was no crash."""
+
+        async def say() -> None:
+            for _ in range(_EXCUSE_TRIES):
+                try:
+                    async with self._database.transaction() as tx:
+                        if not await operations.give_back(
+                            tx, row.id, attempt=row.attempt, last_error="the worker was cut off from the database"
+                        ):
+                            await operations.excuse(tx, row.id, attempt=row.attempt)
+                except DatabaseUnavailable:
+                    await asyncio.sleep(1.0)
+                else:
+                    return
+
+        task = asyncio.create_task(say())
+        self._excuses.add(task)
+        task.add_done_callback(self._excuses.discard)
 
     async def _sweep(self) -> None:
         """Puts the operations of dead workers back, every second, in every worker."""
@@ -161,6 +228,19 @@ class Runner:
             except DatabaseUnavailable as error:
                 log.warning("sweep_failed", cause=str(error))
             await asyncio.sleep(1.0)
+
+
+def _has_ended(attempt: "asyncio.Task[bool]") -> bool:
+    """Whether the attempt wrote its own end, or failed in a way that is reported later."""
+    return not attempt.cancelled() and (attempt.exception() is not None or attempt.result())
+
+
+async def _kill(attempts: list["asyncio.Task[bool]"]) -> None:
+    """No attempt runs any more, and no child of one."""
+    for attempt in attempts:
+        attempt.cancel()
+    if attempts:
+        await asyncio.wait(attempts)
 
 
 def _first_error(tasks: list["asyncio.Task[None]"]) -> BaseException | None:

@@ -1,0 +1,96 @@
+"""How an order becomes an accepted operation: one statement, and from then on it is carried out whatever dies."""
+
+import time
+import uuid
+from dataclasses import dataclass
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.services.clusters import ReachableCluster
+from pilothouse.services.identity import Caller
+from pilothouse.services.orders import Order, action_of, seal_order
+from pilothouse.services.release_view import Release, from_operation
+from pilothouse.settings import Settings
+from pilothouse.store import operations
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The release as it now is, and the operation that changes it; None when there is none, as after a dry run."""
+
+    release: Release
+    operation_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An order with what the operation row says of it in the clear.
+
+    ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
+    is. ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display.
+    """
+
+    namespace: str
+    release_name: str
+    order: Order
+    chart_digest: str | None = None
+    chart_id: str = ""
+    chart_name: str
+    chart_version: str
+    include_hooks: bool = False
+    revision: int | None = None
+    base_revision: int | None = None
+    description: str = ""
+    status_description: str
+    timeout_seconds: int | None = None
+
+
+class Acceptance:
+    """Accepts orders."""
+
+    def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
+        self._database = database
+        self._keys = keys
+        self._settings = settings
+
+    async def accept(
+        self,
+        caller: Caller,
+        cluster: ReachableCluster,
+        request: Request,
+        *,
+        permission: str,
+        looked_at: float | None,
+        request_id: str,
+    ) -> Accepted:
+        """The operation stands, with its audit row, and a worker hears of it.
+
+        ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
+        operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
+        """
+        operation_id = str(uuid.uuid4())
+        plain = {name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds"}}
+        new = operations.NewOperation(
+            **plain,
+            id=operation_id,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            cluster_id=cluster.id,
+            action=action_of(request.order),
+            request_sealed=seal_order(request.order, keys=self._keys, operation_id=operation_id),
+            deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
+            request_id=request_id,
+        )
+        async with self._database.statements() as tx:
+            row = await operations.accept(
+                tx,
+                new,
+                audit_action=permission,
+                looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
+            )
+        log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
+        return Accepted(from_operation(cluster, row, request.order), operation_id)

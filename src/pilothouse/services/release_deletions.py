@@ -1,0 +1,163 @@
+"""Delete Release: an uninstall, or the end of an install that has not ended."""
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import Secret
+from pilothouse.cluster.storage import PENDING, StoredRelease, decode_release
+from pilothouse.errors import AlreadyExists, NotFound
+from pilothouse.services.acceptance import Acceptance, Accepted, Request
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.identity import Caller
+from pilothouse.services.orders import UninstallOrder, Wait, as_wait, open_order
+from pilothouse.services.release_locks import refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.release_names import is_name, is_namespace
+from pilothouse.services.release_view import UNINSTALL_UNDERWAY, from_operation
+from pilothouse.settings import Settings
+from pilothouse.store import audit, operations
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.operations import OperationRow, OriginRow
+
+_DELETE = "cce:release:delete"
+_UNINSTALL_HOOKS = frozenset({"pre-delete", "post-delete"})
+#: Each round can meet an operation that began or ended since the last one.
+_ROUNDS = 5
+
+
+class Deletions:
+    """Deletes releases in a project's clusters."""
+
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings) -> None:
+        self._database = database
+        self._keys = keys
+        self._clusters = clusters
+        self._settings = settings
+        self._acceptance = Acceptance(database, keys, settings)
+
+    async def delete(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        wait: Wait | None,
+        timeout_seconds: int | None,
+        request_id: str,
+    ) -> Accepted:
+        """Accepts an uninstall; the release is shown as being deleted until it is gone.
+
+        A release that is being deleted already gives the same answer. An install that is queued is cancelled; one
+        that runs is cancelled and then uninstalled. A failed install that left no revision is dismissed. Raises
+        NotFound, Forbidden (an upgrade or rollback runs, or Helm's lock is somebody else's), ClusterUnavailable or
+        ClusterDenied.
+        """
+        caller.require(_DELETE)
+        for _ in range(_ROUNDS):
+            async with self._database.statements() as tx:
+                cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+                shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+                origin = await operations.find_origin(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+            if shown is not None and shown.state in operations.LIVING:
+                ended = await self._end_install(caller, cluster, shown, request_id=request_id)
+                if ended is not None:
+                    return ended
+                continue
+            with naming(cluster):
+                found = await self._find_newest(cluster, namespace, name)
+            if found is None and shown is not None and shown.action == "install":
+                return await self._dismiss(caller, cluster, shown, request_id=request_id)
+            if found is None:
+                raise NotFound(
+                    f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
+                )
+            stored, secret = found
+            if stored.status in PENDING:
+                raise refuse_locked(stored, secret, cluster_id=cluster.id)
+            request = self._request(cluster, stored, origin, wait=wait, timeout_seconds=timeout_seconds)
+            try:
+                return await self._acceptance.accept(
+                    caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id
+                )
+            except AlreadyExists:
+                continue
+        raise refuse_changed(name)
+
+    async def _end_install(
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str
+    ) -> Accepted | None:
+        """The answer while an operation lives; None when it has just ended."""
+        row: OperationRow | None = shown
+        if shown.action == "install" and shown.state != "cancelling":
+            async with self._database.transaction() as tx:
+                row = await operations.cancel_install(tx, shown.id, status_description=UNINSTALL_UNDERWAY)
+                if row is not None:
+                    await self._record(tx, caller, row, request_id=request_id)
+        elif shown.action not in {"install", "uninstall"}:
+            raise refuse_while_running(shown)
+        return self._answer(cluster, row) if row is not None else None
+
+    async def _dismiss(
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str
+    ) -> Accepted:
+        async with self._database.transaction() as tx:
+            if await operations.dismiss(tx, shown.id):
+                await self._record(tx, caller, shown, request_id=request_id)
+        gone = OperationRow(**{**vars(shown), "state": "cancelled", "status_description": UNINSTALL_UNDERWAY})
+        return self._answer(cluster, gone)
+
+    async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
+        await audit.record(
+            tx,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            action=_DELETE,
+            target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
+            request_id=request_id,
+            operation_id=row.id,
+        )
+
+    async def _find_newest(
+        self, cluster: ReachableCluster, namespace: str, name: str
+    ) -> tuple[StoredRelease, Secret] | None:
+        if not (is_namespace(namespace) and is_name(name)):
+            return None
+        client = self._clusters.client(cluster)
+        found = [
+            (decode_release(secret), secret)
+            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+        ]
+        return max(found, key=lambda one: one[0].revision, default=None)
+
+    def _request(
+        self,
+        cluster: ReachableCluster,
+        stored: StoredRelease,
+        origin: OriginRow | None,
+        *,
+        wait: Wait | None,
+        timeout_seconds: int | None,
+    ) -> Request:
+        include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
+        order = UninstallOrder(
+            merged_values=stored.values,
+            first_deployed=stored.first_deployed,
+            disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
+            hooks=sum(1 for hook in stored.hooks if _UNINSTALL_HOOKS & set(hook)),
+            wait=wait or as_wait(cluster.wait),
+        )
+        return Request(
+            namespace=stored.namespace,
+            release_name=stored.name,
+            order=order,
+            chart_id=origin.chart_id if origin is not None and origin.revision == stored.revision else "",
+            chart_name=stored.chart_name,
+            chart_version=stored.chart_version,
+            include_hooks=include_hooks,
+            revision=stored.revision,
+            base_revision=stored.revision,
+            status_description=UNINSTALL_UNDERWAY,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _answer(self, cluster: ReachableCluster, row: OperationRow) -> Accepted:
+        order = open_order(row.request_sealed, keys=self._keys, operation_id=row.id)
+        return Accepted(from_operation(cluster, row, order), row.id)

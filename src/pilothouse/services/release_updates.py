@@ -1,0 +1,309 @@
+"""Update Release: an upgrade or a rollback, by one request."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import Secret
+from pilothouse.cluster.storage import StoredRelease, decode_release, merge_values
+from pilothouse.engine.base import RollbackRequest, UpgradeRequest
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
+from pilothouse.services.acceptance import Acceptance, Accepted, Request
+from pilothouse.services.charts import compact_json
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.identity import Caller
+from pilothouse.services.orders import RollbackOrder, UpgradeOrder, Wait, as_wait
+from pilothouse.services.release_locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.release_names import is_name, is_namespace
+from pilothouse.services.release_view import UPGRADE_UNDERWAY, Release
+from pilothouse.settings import Settings
+from pilothouse.store import archives, charts, operations, orders
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_UPDATE = "cce:release:update"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRelease:
+    """A checked-for-type request to update a release; the rules are applied by ``Updates.update``.
+
+    ``action``: ``upgrade`` or ``rollback``; empty, as Terraform sends it, is an upgrade. ``replace`` keeps the
+    release's own values under the new ones, ``reset_values`` forgets them and wins over it.
+    """
+
+    chart_id: str = ""
+    action: str = ""
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    dry_run: bool = False
+    no_hooks: bool = False
+    include_hooks: bool = False
+    replace: bool = False
+    reset_values: bool = False
+    recreate: bool = False
+    release_version: int = 0
+    wait: Wait | None = None
+    timeout_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The release to be updated, as it was found."""
+
+    cluster: ReachableCluster
+    namespace: str
+    name: str
+    stored: list[StoredRelease]
+    looked_at: float
+
+    @property
+    def newest(self) -> StoredRelease:
+        return self.stored[-1]
+
+    @property
+    def current(self) -> StoredRelease:
+        """The revision whose values Helm keeps: the deployed one, or the newest when none is."""
+        return next((one for one in reversed(self.stored) if one.status == "deployed"), self.newest)
+
+
+class Updates:
+    """Updates releases in a project's clusters."""
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+    ) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._engine = engine
+        self._settings = settings
+        self._acceptance = Acceptance(database, keys, settings)
+
+    async def update(
+        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, wanted: UpdateRelease, request_id: str
+    ) -> Accepted:
+        """Accepts an upgrade or a rollback, or answers a dry run; what can be refused at once is refused here.
+
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, release, revision),
+        Forbidden (an operation runs, or Helm's lock is somebody else's), ClusterUnavailable, ClusterDenied or Busy.
+        After an error nothing is stored.
+        """
+        caller.require(_UPDATE)
+        rollback = _is_rollback(wanted)
+        async with self._database.statements() as tx:
+            row, chart = await orders.find_cluster_and_chart(
+                tx,
+                cluster_id=cluster_id,
+                chart_id="" if rollback else wanted.chart_id,
+                project_id=caller.project_id,
+            )
+            cluster = self._clusters.open(cluster_id, row)
+            if chart is None and not rollback:
+                raise _no_chart(wanted)
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        if shown is not None and shown.state in operations.LIVING:
+            raise refuse_while_running(shown)
+        with naming(cluster):
+            target = await self._find_target(cluster, namespace, name)
+            try:
+                if chart is None:
+                    return await self._roll_back(caller, target, wanted, request_id=request_id)
+                return await self._upgrade(caller, target, chart, wanted, request_id=request_id)
+            except AlreadyExists as error:
+                raise refuse_changed(name) from error
+
+    async def _find_target(self, cluster: ReachableCluster, namespace: str, name: str) -> _Target:
+        looked_at = time.monotonic()
+        found: list[tuple[StoredRelease, Secret]] = []
+        if is_namespace(namespace) and is_name(name):
+            # The newest revision and the deployed one are never superseded, and most of the others are.
+            client = self._clusters.client(cluster)
+            found = [
+                (decode_release(secret), secret)
+                async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+            ]
+        if not found:
+            raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
+        found.sort(key=lambda one: one[0].revision)
+        newest, secret = found[-1]
+        if is_locked(newest):
+            raise refuse_locked(newest, secret, cluster_id=cluster.id)
+        return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at)
+
+    async def _upgrade(
+        self, caller: Caller, target: _Target, chart: charts.ChartRow, wanted: UpdateRelease, *, request_id: str
+    ) -> Accepted:
+        newest = target.newest
+        if newest.status == "uninstalled":
+            raise InvalidRequest(
+                f"release {target.name!r} is uninstalled and only its history is left; "
+                "create it anew with parameters.replace, or roll it back"
+            )
+        if newest.chart_name != chart.name:
+            log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
+        order = UpgradeOrder(
+            values=wanted.values,
+            merged_values=_merged(target.current, chart, wanted),
+            first_deployed=newest.first_deployed,
+            disable_hooks=self._disable_hooks(wanted),
+            reset_values=wanted.reset_values,
+            reuse_values=wanted.replace and not wanted.reset_values,
+            recreate=wanted.recreate,
+            wait=wanted.wait or as_wait(target.cluster.wait),
+        )
+        if wanted.dry_run:
+            await self._try_upgrade(target, chart, order)
+            return _dry(target, chart.name, chart.version, order, status="pending-upgrade")
+        request = Request(
+            namespace=target.namespace,
+            release_name=target.name,
+            order=order,
+            chart_digest=chart.digest,
+            chart_id=chart.id,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            include_hooks=wanted.include_hooks,
+            revision=newest.revision + 1,
+            base_revision=newest.revision,
+            status_description=UPGRADE_UNDERWAY,
+            timeout_seconds=wanted.timeout_seconds,
+        )
+        return await self._acceptance.accept(
+            caller, target.cluster, request, permission=_UPDATE, looked_at=target.looked_at, request_id=request_id
+        )
+
+    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> None:
+        async with self._database.statements() as tx:
+            archive = await archives.read_archive(tx, chart.digest)
+        request = UpgradeRequest(
+            kubeconfig=target.cluster.kubeconfig,
+            namespace=target.namespace,
+            release_name=target.name,
+            chart=archive or b"",
+            values=order.values,
+            dry_run="server",
+            disable_hooks=order.disable_hooks,
+            reset_values=order.reset_values,
+            reuse_values=order.reuse_values,
+            timeout_seconds=self._settings.engine.answer_seconds,
+        )
+        what = f"rendering chart {chart.name} {chart.version}"
+        await dry_run(self._engine, request, settings=self._settings.engine, what=what)
+
+    async def _roll_back(self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str) -> Accepted:
+        newest = target.newest
+        to_revision = wanted.release_version or newest.revision - 1
+        goal = await self._find_revision(target, to_revision)
+        async with self._database.statements() as tx:
+            origins = await operations.list_release_origins(
+                tx, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
+            )
+        order = RollbackOrder(
+            to_revision=to_revision,
+            merged_values=goal.values,
+            first_deployed=newest.first_deployed,
+            disable_hooks=self._disable_hooks(wanted),
+            recreate=wanted.recreate,
+            wait=wanted.wait or as_wait(target.cluster.wait),
+        )
+        if wanted.dry_run:
+            trial = RollbackRequest(
+                kubeconfig=target.cluster.kubeconfig,
+                namespace=target.namespace,
+                release_name=target.name,
+                to_revision=to_revision,
+                dry_run="server",
+                timeout_seconds=self._settings.engine.answer_seconds,
+            )
+            await dry_run(self._engine, trial, settings=self._settings.engine, what="the rollback")
+            return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")
+        request = Request(
+            namespace=target.namespace,
+            release_name=target.name,
+            order=order,
+            chart_id=next((one.chart_id for one in origins if one.revision == to_revision), ""),
+            chart_name=goal.chart_name,
+            chart_version=goal.chart_version,
+            include_hooks=wanted.include_hooks,
+            revision=newest.revision + 1,
+            base_revision=newest.revision,
+            status_description=f"Rollback to {to_revision}",
+            timeout_seconds=wanted.timeout_seconds,
+        )
+        return await self._acceptance.accept(
+            caller, target.cluster, request, permission=_UPDATE, looked_at=target.looked_at, request_id=request_id
+        )
+
+    async def _find_revision(self, target: _Target, revision: int) -> StoredRelease:
+        secret = None
+        if revision > 0:
+            client = self._clusters.client(target.cluster)
+            secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
+        if secret is None:
+            which = f"revision {revision}" if revision > 0 else f"revision before {target.newest.revision}"
+            raise NotFound(
+                f"parameters.release_version: release {target.name!r} has no {which}; "
+                "its history lists the revisions that there are"
+            )
+        return decode_release(secret)
+
+    def _disable_hooks(self, wanted: UpdateRelease) -> bool:
+        """The vendor's literal reading: no hooks unless they are asked for, and never with ``no_hooks``."""
+        return wanted.no_hooks or not (wanted.include_hooks or self._settings.hooks.on_update)
+
+
+def _is_rollback(wanted: UpdateRelease) -> bool:
+    if wanted.action not in {"upgrade", "rollback", ""}:
+        raise InvalidRequest(f"action: {wanted.action!r} is not one of upgrade, rollback; empty means upgrade")
+    if wanted.action != "rollback":
+        if not wanted.chart_id:
+            raise InvalidRequest("chart_id: missing; an upgrade needs the chart to upgrade to")
+        return False
+    if wanted.release_version < 0:
+        raise InvalidRequest(
+            f"parameters.release_version: {wanted.release_version} is not a revision; "
+            "0 or absent means the one before the newest"
+        )
+    return True
+
+
+def _no_chart(wanted: UpdateRelease) -> NotFound:
+    return NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+
+
+def _merged(current: StoredRelease, chart: charts.ChartRow, wanted: UpdateRelease) -> dict[str, Any]:
+    """What Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
+    defaults: dict[str, Any] = orjson.loads(chart.values_json)
+    if wanted.reset_values:
+        return merge_values(defaults, wanted.values)
+    if wanted.replace:
+        return merge_values(current.values, wanted.values)
+    return merge_values(defaults, wanted.values or current.config)
+
+
+def _dry(
+    target: _Target, chart_name: str, chart_version: str, order: UpgradeOrder | RollbackOrder, *, status: str
+) -> Accepted:
+    release = Release(
+        cluster_id=target.cluster.id,
+        cluster_name=target.cluster.name,
+        namespace=target.namespace,
+        name=target.name,
+        revision=target.newest.revision + 1,
+        status=status,
+        description=DRY_RUN_COMPLETE,
+        status_description=DRY_RUN_COMPLETE,
+        chart_name=chart_name,
+        chart_version=chart_version,
+        values_json=compact_json(order.merged_values),
+        created_at=order.first_deployed,
+        updated_at=datetime.now().astimezone(),
+    )
+    return Accepted(release, None)

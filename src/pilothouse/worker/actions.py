@@ -1,0 +1,77 @@
+"""Which attempt carries out which operation."""
+
+from typing import Protocol
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.deadline import Fence
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import ClusterDenied, NotFound
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.orders import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.worker.attempts import Attempt, Workshop, open_attempt
+from pilothouse.worker.deployments import Install, Rollback, Upgrade
+from pilothouse.worker.outcomes import Outcome
+from pilothouse.worker.uninstalls import CancelledInstall, Uninstall
+
+
+class Action(Protocol):
+    """One attempt at one operation."""
+
+    async def run(self) -> Outcome:
+        """Does what was ordered, or finds it done."""
+        ...
+
+    async def end(self, text: str) -> Outcome:
+        """Gives up: the operation has failed, and leaves no lock behind."""
+        ...
+
+
+class Actions:
+    """Carries out operations for the runner.
+
+    Both methods raise ClusterUnavailable when the cluster cannot be looked at, and NotHeld when the attempt lost the
+    operation, or the operation is to be cancelled instead.
+    """
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+    ) -> None:
+        self._workshop = Workshop(database, keys, clusters, engine, settings)
+
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
+        """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
+        try:
+            return await (await self._open(row, fence=fence, seconds=seconds)).run()
+        except NotFound:
+            return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
+        except ClusterDenied as error:
+            return Outcome("failed", str(error))
+
+    async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
+        """The end after too many crashes, or after the deadline."""
+        try:
+            return await (await self._open(row, fence=fence, seconds=1.0)).end(text)
+        except (NotFound, ClusterDenied):
+            return Outcome("failed", text)
+
+    async def _open(self, row: OperationRow, *, fence: Fence, seconds: float) -> Action:
+        attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
+        return _action(attempt, cancelling=row.state == "cancelling")
+
+
+def _action(attempt: Attempt, *, cancelling: bool) -> Action:
+    match attempt.open_order():
+        case InstallOrder() as order if cancelling:
+            hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
+            return CancelledInstall(attempt, order, include_hooks=hooks)
+        case InstallOrder() as order:
+            return Install(attempt, order)
+        case UpgradeOrder() as order:
+            return Upgrade(attempt, order)
+        case RollbackOrder() as order:
+            return Rollback(attempt, order)
+        case UninstallOrder() as order:
+            return Uninstall(attempt, order)

@@ -1,0 +1,183 @@
+"""One attempt at an operation: what it works on, what it sees, and the few things that it may do.
+
+What Helm's engine answers is a hint. What counts is what the release's Secrets say, before and after. Nothing is
+written to a cluster by an attempt that no longer holds its operation, as far as it can know that.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
+from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
+from pilothouse.engine.base import Request
+from pilothouse.engine.deadline import Fence
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.services.clusters import Clusters, ReachableCluster
+from pilothouse.services.orders import Order, open_order
+from pilothouse.settings import Settings
+from pilothouse.store import archives, operations
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.worker.outcomes import NotHeld
+
+log = structlog.get_logger(__name__)
+
+#: On every revision that an operation installs or upgrades to: with the revision's number, a proof of who wrote it.
+OPERATION_LABEL = "pilothouse.dev/operation"
+
+_UNREACHABLE = frozenset({"HelmKubeError"})
+#: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
+_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The revisions of a release at one moment, oldest first."""
+
+    revisions: tuple[ReleaseLabels, ...]
+
+    @property
+    def newest(self) -> ReleaseLabels | None:
+        """The one that Helm acts on."""
+        return self.revisions[-1] if self.revisions else None
+
+    def find(self, revision: int | None) -> ReleaseLabels | None:
+        """The one of that number."""
+        return next((one for one in self.revisions if one.revision == revision), None)
+
+    def has_base_of(self, row: OperationRow) -> bool:
+        """Whether the very revision is still there that an earlier attempt saw as the newest before it acted."""
+        base = self.find(row.base_revision)
+        return base is not None and base.uid == row.base_uid
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a call of the engine ended, and in which words.
+
+    ``refused``: Helm's own answer. ``unreachable``: the cluster could not be reached at some point. ``unavailable``:
+    there was no engine, nothing was done. ``stopped``: killed at the deadline. ``crashed``: the child died.
+    """
+
+    how: Literal["done", "refused", "unreachable", "unavailable", "stopped", "crashed"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every attempt of a worker shares."""
+
+    database: Database
+    keys: MasterKeys
+    clusters: Clusters
+    engine: EnginePool
+    settings: Settings
+
+
+class Attempt:
+    """One attempt that holds its operation under ``fence``, with at most ``seconds`` left.
+
+    Made by ``open_attempt``. Whatever asks the cluster raises ClusterUnavailable or ClusterDenied; whatever needs the
+    operation to be held raises NotHeld when it is not.
+    """
+
+    def __init__(
+        self, workshop: Workshop, row: OperationRow, cluster: ReachableCluster, *, fence: Fence, seconds: float
+    ) -> None:
+        self.row = row
+        self.cluster = cluster
+        self.seconds = seconds
+        self.settings = workshop.settings
+        self.client: ClusterClient = workshop.clusters.client(cluster)
+        self._workshop = workshop
+        self._fence = fence
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier attempt may have written to the cluster."""
+        return self.row.begun_attempt is not None
+
+    def open_order(self) -> Order:
+        """What was ordered."""
+        return open_order(self.row.request_sealed, keys=self._workshop.keys, operation_id=self.row.id)
+
+    async def look(self) -> Seen:
+        """The release's revisions now; one request."""
+        found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
+        return Seen(tuple(sorted(found, key=lambda one: one.revision)))
+
+    async def look_with_archive(self) -> tuple[Seen, bytes | None]:
+        """The same beside the chart's archive, None when it is gone or none is needed."""
+        return await asyncio.gather(self.look(), self._read_archive())
+
+    async def read(self, revision: int) -> Secret | None:
+        """The Secret of one revision."""
+        return await self.client.find_release_secret(
+            namespace=self.row.namespace, name=self.row.release_name, revision=revision
+        )
+
+    async def begin(self, base: ReleaseLabels | None, *, revision: int) -> None:
+        """Commits what was seen and what is going to be written: by that a later attempt knows what is ours."""
+        self._check_held()
+        seen = operations.Base(base.revision, base.uid, base.resource_version) if base is not None else None
+        async with self._workshop.database.statements() as tx:
+            held = await operations.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
+        if not held:
+            raise NotHeld
+
+    async def run(self, request: Request[Any]) -> Said:
+        """One call of the engine, and how it ended."""
+        try:
+            await self._workshop.engine.run(request, deadline_seconds=self.seconds + _GRACE_SECONDS, fence=self._fence)
+        except HelmRefused as error:
+            return Said("unreachable" if error.kind in _UNREACHABLE else "refused", str(error))
+        except EngineUnavailable as error:
+            return Said("unavailable", str(error))
+        except EngineTimeout:
+            self._check_held()
+            return Said("stopped", f"timed out after {self.row.deadline_seconds} s; the engine was stopped")
+        except EngineCrashed as error:
+            self._check_held()
+            return Said("crashed", f"{error} {error.stderr_tail}".strip()[:2000])
+        return Said("done")
+
+    async def unlock(self, stored: StoredRelease) -> Secret | None:
+        """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that."""
+        secret = await self.read(stored.revision)
+        self._check_held()
+        if secret is not None and secret["metadata"].get("uid") == stored.uid:
+            await unlock(self.client, secret, reason=f"operation {self.row.id}, attempt {self.row.attempt}")
+            log.info("release_unlocked", operation_id=self.row.id, revision=stored.revision)
+            secret = await self.read(stored.revision)
+        return secret
+
+    async def record(self, kind: str, said: str) -> None:
+        """Adds an event to the operation."""
+        async with self._workshop.database.statements() as tx:
+            await operations.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
+
+    def _check_held(self) -> None:
+        if self._fence.passed:
+            raise NotHeld
+
+    async def _read_archive(self) -> bytes | None:
+        if self.row.chart_digest is None:
+            return None
+        async with self._workshop.database.statements() as tx:
+            return await archives.read_archive(tx, self.row.chart_digest)
+
+
+async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float) -> Attempt:
+    """The attempt at this operation; NotFound when its cluster was removed."""
+    cluster = await workshop.clusters.reach(row.cluster_id, project_id=None)
+    return Attempt(workshop, row, cluster, fence=fence, seconds=seconds)
+
+
+def stored_in(secret: Secret | None) -> StoredRelease | None:
+    """The release in the Secret; None without one."""
+    return decode_release(secret) if secret is not None else None

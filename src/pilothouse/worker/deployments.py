@@ -1,0 +1,269 @@
+"""Installs, upgrades and rollbacks: the three actions that make a new revision.
+
+The states in which a release is found, and what is done then:
+
+- the revision that an earlier attempt of this operation began is there, and final: it is recorded;
+- it is there, and locked (its writer died): it is unlocked, and the action is done again, as a further revision;
+- somebody else's lock: nothing is done, the operation has failed;
+- anything else: the action is done.
+
+In doubt a revision is somebody else's. Ours has exactly the number that was committed before the child started, a
+status that the action writes, and the operation's id as a label; a rollback carries the labels of its target, so
+there Helm's own words and the unchanged base decide.
+"""
+
+from typing import Any, ClassVar
+
+import structlog
+
+from pilothouse.cluster.client import ReleaseLabels, Secret
+from pilothouse.cluster.storage import PENDING, UNINSTALLING, StoredRelease
+from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UpgradeRequest
+from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
+from pilothouse.services.release_locks import describe_lock
+from pilothouse.worker.attempts import OPERATION_LABEL, Attempt, Said, Seen, stored_in
+from pilothouse.worker.outcomes import Event, Outcome
+
+log = structlog.get_logger(__name__)
+
+_SUCCEEDED = frozenset({"deployed", "superseded"})
+_FINAL = _SUCCEEDED | {"failed"}
+
+
+class Deployment:
+    """One attempt at an action that makes a revision; each action fills in what is its own."""
+
+    pending: ClassVar[str]
+    hook_events: ClassVar[frozenset[str]]
+    disable_hooks: bool
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._row = attempt.row
+
+    async def run(self) -> Outcome:
+        """Carries the action out, or finds that an earlier attempt did."""
+        seen, archive = await self._attempt.look_with_archive()
+        if self._attempt.begun:
+            found = await self._attempt.read(self._row.revision or 0)
+            stored = stored_in(found)
+            if found is not None and stored is not None and self._is_of_earlier_attempt(stored, seen):
+                outcome = await self._resume(stored, found, seen)
+                if outcome is not None:
+                    return outcome
+                seen = await self._attempt.look()
+        return await self._act(seen, archive)
+
+    async def end(self, text: str) -> Outcome:
+        """The failure that nothing more is tried after: what is ours and locked is unlocked."""
+        seen = await self._attempt.look()
+        secret = await self._attempt.read(self._row.revision) if self._attempt.begun and self._row.revision else None
+        stored = stored_in(secret)
+        if stored is None or not self._is_of_earlier_attempt(stored, seen):
+            return Outcome("failed", text)
+        if stored.status in _FINAL and not stored.unlocked:
+            return self._recorded(stored, secret)
+        if stored.status == self.pending:
+            secret = await self._attempt.unlock(stored)
+        return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
+
+    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+        """The engine's request, or why there can be none."""
+        raise NotImplementedError
+
+    def is_ours(self, stored: StoredRelease) -> bool:
+        """Whether a revision of the expected number was written by this operation."""
+        return stored.labels.get(OPERATION_LABEL) == self._row.id
+
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """What belongs to the action and Helm does not do, once the revision is deployed; it may be done again."""
+        del stored, seen
+        return ()
+
+    def _is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+        del seen
+        return self.is_ours(stored) and stored.status in _FINAL | {self.pending}
+
+    async def _resume(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome | None:
+        """What an earlier attempt left: final is recorded, locked is unlocked; None when the action is to be done."""
+        log.info("operation_resumed", operation_id=self._row.id, attempt=self._row.attempt, found=stored.status)
+        if stored.unlocked:
+            return None  # by an attempt that died before it could act again
+        if stored.status in _FINAL:
+            return await self._conclude(stored, secret, seen)
+        secret_after = await self._attempt.unlock(stored)
+        if seen.newest is not None and seen.newest.revision != stored.revision:
+            text = f"interrupted; revision {seen.newest.revision} was made by another program since"
+            return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret_after)
+        again = "" if self.disable_hooks else "; hooks that ran before run again"
+        await self._attempt.record(
+            "action_resumed", f"attempt {self._row.attempt} does the {self._row.action} again{again}"
+        )
+        return None
+
+    async def _act(self, seen: Seen, archive: bytes | None) -> Outcome:
+        newest = seen.newest
+        if newest is not None and (newest.status in PENDING or newest.status == UNINSTALLING):
+            secret = await self._attempt.read(newest.revision)
+            stored = stored_in(secret)
+            if secret is not None and stored is not None:
+                return Outcome("failed", describe_lock(stored, secret, cluster_id=self._row.cluster_id))
+        request = self.request(archive, newest)
+        if isinstance(request, str):
+            return Outcome("failed", request)
+        revision = newest.revision + 1 if newest is not None else 1
+        await self._attempt.begin(newest, revision=revision)
+        return await self._judge(revision, await self._attempt.run(request), seen)
+
+    async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:
+        """The outcome by the revision's Secret; the engine's words count where there is none of ours."""
+        if said.how == "unavailable":
+            return Outcome("retry", said.text)
+        secret = await self._attempt.read(revision)
+        stored = stored_in(secret)
+        if secret is None or stored is None or not self.is_ours(stored):
+            return _unfinished(said) or Outcome(
+                "failed", said.text or f"Helm reported success, but stored no revision {revision}"
+            )
+        if stored.status in _FINAL:
+            return await self._conclude(stored, secret, seen)
+        if said.how == "done":
+            return Outcome("crashed", "Helm reported success, but its last write did not arrive")
+        unfinished = _unfinished(said)
+        if unfinished is not None:
+            return unfinished
+        secret = await self._attempt.unlock(stored)
+        return Outcome("failed", said.text, wrote_release=True, revision=revision, secret=secret)
+
+    async def _conclude(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome:
+        events = await self.follow_up(stored, seen) if stored.status in _SUCCEEDED else ()
+        left_out = sum(1 for hook in stored.hooks if self.hook_events & set(hook)) if self.disable_hooks else 0
+        if left_out:
+            events = (*events, Event("hooks_not_run", f"{left_out} hooks not run"))
+        return self._recorded(stored, secret, events=events)
+
+    def _recorded(self, stored: StoredRelease, secret: Secret | None, *, events: tuple[Event, ...] = ()) -> Outcome:
+        return Outcome(
+            "succeeded" if stored.status in _SUCCEEDED else "failed",
+            stored.description,
+            wrote_release=True,
+            revision=stored.revision,
+            secret=secret,
+            events=events,
+        )
+
+    def _archive_is_gone(self) -> str:
+        return f"chart {self._row.chart_name} {self._row.chart_version} is gone from the database"
+
+    def _release_is_gone(self) -> str:
+        return f"release {self._row.release_name!r} no longer exists"
+
+
+def _unfinished(said: Said) -> Outcome | None:
+    """What is to be tried again: a dead child, which counts, or a cluster that could not be reached."""
+    if said.how == "crashed":
+        return Outcome("crashed", said.text)
+    if said.how == "unreachable":
+        return Outcome("retry", said.text)
+    return None
+
+
+class Install(Deployment):
+    """A first revision, or with ``replace`` one over a failed or uninstalled release."""
+
+    pending = "pending-install"
+    hook_events = frozenset({"pre-install", "post-install"})
+
+    def __init__(self, attempt: Attempt, order: InstallOrder) -> None:
+        super().__init__(attempt)
+        self._order = order
+        self.disable_hooks = order.disable_hooks
+
+    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+        """An install; what this operation itself left behind is replaced without being asked."""
+        if archive is None:
+            return self._archive_is_gone()
+        own = newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
+        return InstallRequest(
+            kubeconfig=self._attempt.cluster.kubeconfig,
+            namespace=self._row.namespace,
+            release_name=self._row.release_name,
+            chart=archive,
+            values=self._order.values,
+            disable_hooks=self._order.disable_hooks,
+            replace=self._order.replace or own,
+            wait=self._order.wait,
+            timeout_seconds=self._attempt.seconds,
+            labels={OPERATION_LABEL: self._row.id},
+            create_namespace=self._attempt.settings.cluster.create_namespaces,
+        )
+
+
+class Upgrade(Deployment):
+    """The next revision from a chart."""
+
+    pending = "pending-upgrade"
+    hook_events = frozenset({"pre-upgrade", "post-upgrade"})
+
+    def __init__(self, attempt: Attempt, order: UpgradeOrder) -> None:
+        super().__init__(attempt)
+        self._order = order
+        self.disable_hooks = order.disable_hooks
+
+    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+        """An upgrade of whatever is the newest revision now."""
+        if archive is None:
+            return self._archive_is_gone()
+        if newest is None:
+            return self._release_is_gone()
+        return UpgradeRequest(
+            kubeconfig=self._attempt.cluster.kubeconfig,
+            namespace=self._row.namespace,
+            release_name=self._row.release_name,
+            chart=archive,
+            values=self._order.values,
+            disable_hooks=self._order.disable_hooks,
+            reset_values=self._order.reset_values,
+            reuse_values=self._order.reuse_values,
+            wait=self._order.wait,
+            timeout_seconds=self._attempt.seconds,
+            labels={OPERATION_LABEL: self._row.id},
+        )
+
+
+class Rollback(Deployment):
+    """The next revision as a copy of an earlier one."""
+
+    pending = "pending-rollback"
+    hook_events = frozenset({"pre-rollback", "post-rollback"})
+
+    def __init__(self, attempt: Attempt, order: RollbackOrder) -> None:
+        super().__init__(attempt)
+        self._order = order
+        self.disable_hooks = order.disable_hooks
+
+    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+        """A rollback to the revision that the request named, or that was the one before it then."""
+        del archive
+        if newest is None:
+            return self._release_is_gone()
+        return RollbackRequest(
+            kubeconfig=self._attempt.cluster.kubeconfig,
+            namespace=self._row.namespace,
+            release_name=self._row.release_name,
+            to_revision=self._order.to_revision,
+            disable_hooks=self._order.disable_hooks,
+            wait=self._order.wait,
+            timeout_seconds=self._attempt.seconds,
+        )
+
+    def is_ours(self, stored: StoredRelease) -> bool:
+        """By Helm's words for a rollback: another writer of the same number made our call fail, or was no rollback."""
+        return stored.unlocked or stored.description.startswith("Rollback ")
+
+    def _is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+        base = seen.find(self._row.base_revision)
+        unchanged = base is not None and (
+            base.resource_version == self._row.base_version or base.status == "superseded"
+        )
+        return seen.has_base_of(self._row) and unchanged and super()._is_of_earlier_attempt(stored, seen)

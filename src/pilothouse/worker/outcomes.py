@@ -1,0 +1,36 @@
+"""How an attempt at an operation ended."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pilothouse.cluster.client import Secret
+
+
+class NotHeld(Exception):
+    """The attempt may no longer act: its lease is lost, or the operation is being cancelled."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened on the way and that a person may want to know."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Final (``succeeded``, ``failed``, ``cancelled``), or not: ``retry``, or ``crashed``, which counts.
+
+    ``wrote_release``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
+    ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
+    that the release has no Secret any more.
+    """
+
+    state: Literal["succeeded", "failed", "cancelled", "retry", "crashed"]
+    text: str
+    wrote_release: bool = False
+    revision: int | None = None
+    secret: Secret | None = field(default=None, repr=False)
+    gone: bool = False
+    events: tuple[Event, ...] = ()
