@@ -61,6 +61,9 @@ class ObjectKind:
     namespaced: bool
 
 
+SECRETS = ObjectKind("v1", "secrets", namespaced=True)
+
+
 @dataclass(frozen=True)
 class SecretPage:
     """A part of a list, and the resourceVersion of the whole."""
@@ -214,10 +217,21 @@ class ClusterClient:
 
     async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
         """The object, None if there is none; ``namespace`` counts for kinds that have one."""
-        place = f"/namespaces/{_checked(namespace)}" if kind.namespaced else ""
-        path = f"{_group_path(kind.group_version)}{place}/{kind.plural}/{_escaped(name)}"
-        answer = await self._ask("GET", path, largest=largest)
+        answer = await self._ask("GET", _object_path(kind, namespace, name), largest=largest)
         return answer.body if answer.ok else None
+
+    async def delete_object(self, kind: ObjectKind, *, namespace: str, name: str, uid: str) -> bool:
+        """The very object of that uid is on its way out, its dependents after it; False when it was gone before."""
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        options["propagationPolicy"] = "Background"
+        path = _object_path(kind, namespace, name)
+        return (await self._ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok
+
+    async def merge_object(self, kind: ObjectKind, *, namespace: str, name: str, patch: dict[str, Any]) -> bool:
+        """The fields of the patch (RFC 7386) are set in the object; False when there is no such object."""
+        path, params = _object_path(kind, namespace, name), {"fieldManager": "pilothouse"}
+        merge = "application/merge-patch+json"
+        return (await self._ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
 
     async def list_pods(
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
@@ -285,13 +299,20 @@ class ClusterClient:
         params: dict[str, str] | None = None,
         accept: str = "application/json",
         body: Any = None,
+        content_type: str = "application/json",
         taken: set[int] | None = None,
         largest: int | None = None,
     ) -> Answer:
         """A success, or an error whose status is in ``taken``; any other error is ClusterUnavailable."""
         async with self._counted():
             answer = await self._transport.ask(
-                method, path, params=params, accept=accept, body=body, largest=largest or _LARGEST_ANSWER
+                method,
+                path,
+                params=params,
+                accept=accept,
+                body=body,
+                content_type=content_type,
+                largest=largest or _LARGEST_ANSWER,
             )
         if answer.ok or answer.status in (taken or {_NOT_FOUND}):
             return answer
@@ -368,6 +389,11 @@ def _escaped(name: str) -> str:
     if not name or len(name) > _LONGEST_NAME or name in {".", ".."} or "/" in name or "%" in name:
         raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
     return quote(name, safe="")
+
+
+def _object_path(kind: ObjectKind, namespace: str, name: str) -> str:
+    place = f"/namespaces/{_checked(namespace)}" if kind.namespaced else ""
+    return f"{_group_path(kind.group_version)}{place}/{kind.plural}/{_escaped(name)}"
 
 
 def _group_path(group_version: str) -> str:

@@ -101,6 +101,7 @@ class Transport:
         params: dict[str, str] | None = None,
         accept: str = "application/json",
         body: Any = None,
+        content_type: str = "application/json",
         largest: int,
     ) -> Answer:
         """The answer to one request, within ``answer_seconds``.
@@ -111,7 +112,7 @@ class Transport:
         headers = [("host", self._authority), ("accept", accept), *self._headers]
         content = None
         if body is not None:
-            headers.append(("content-type", "application/json"))
+            headers.append(("content-type", content_type))
             content = orjson.dumps(body)
         async with self.within_limit():
             response = await self._send(method, path, params=params, headers=headers, content=content)

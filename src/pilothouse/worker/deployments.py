@@ -22,6 +22,7 @@ from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, Upg
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import OPERATION_LABEL, Attempt, Said, Seen, stored_in
+from pilothouse.worker.follow_ups import prune_history, remove_orphans, restart_workloads
 from pilothouse.worker.outcomes import Event, Outcome
 
 log = structlog.get_logger(__name__)
@@ -198,6 +199,15 @@ class Install(Deployment):
             create_namespace=self._attempt.settings.cluster.create_namespaces,
         )
 
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """Nothing is left of failed revisions in whose place it is, and of history no more than Helm keeps."""
+        if not seen.revisions:
+            return ()
+        return (
+            *await remove_orphans(self._attempt, stored, seen),
+            *await prune_history(self._attempt, stored, seen),
+        )
+
 
 class Upgrade(Deployment):
     """The next revision from a chart."""
@@ -230,6 +240,11 @@ class Upgrade(Deployment):
             labels={OPERATION_LABEL: self._row.id},
         )
 
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """With ``recreate``, the release's workloads start anew."""
+        del seen
+        return await restart_workloads(self._attempt, stored) if self._order.recreate else ()
+
 
 class Rollback(Deployment):
     """The next revision as a copy of an earlier one."""
@@ -256,6 +271,11 @@ class Rollback(Deployment):
             wait=self._order.wait,
             timeout_seconds=self._attempt.seconds,
         )
+
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """With ``recreate``, the release's workloads start anew."""
+        del seen
+        return await restart_workloads(self._attempt, stored) if self._order.recreate else ()
 
     def is_ours(self, stored: StoredRelease) -> bool:
         """By Helm's words for a rollback: another writer of the same number made our call fail, or was no rollback."""
