@@ -51,8 +51,10 @@ def objects(kubernetes: RunningCluster, namespace: str) -> Callable[[], list[str
 
     def find() -> list[str]:
         with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
-            found = [*api.list(ConfigMap, namespace=namespace), *api.list(Secret, namespace=namespace)]
-            names = [one.metadata.name for one in [*found, *api.list(Job, namespace=namespace)] if one.metadata]
+            found = [one.metadata for one in api.list(ConfigMap, namespace=namespace)]
+            found += [one.metadata for one in api.list(Secret, namespace=namespace)]
+            found += [one.metadata for one in api.list(Job, namespace=namespace)]
+        names = [one.name for one in found if one]
         return sorted(name for name in names if name and name != "kube-root-ca.crt")
 
     return find
