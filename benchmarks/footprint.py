@@ -1,15 +1,13 @@
 """Memory: of each process when idle, and of the API with its engine children over thousands of dry runs."""
 
 import asyncio
-from pathlib import Path
 
 from benchmarks.figures import Figure
 from benchmarks.http import Connections, connections
-from benchmarks.place import Place, child_of, children_of
+from benchmarks.place import Place, child_of, children_of, rss
 from tests.support.charts import web_chart
 
 FIRST, LAST = 200, 2000
-_MIB = 1024 * 1024
 AT_ONCE = 2
 
 
@@ -17,16 +15,16 @@ async def footprint(place: Place) -> list[Figure]:
     api, worker = child_of(place.server.pid, "api"), child_of(place.server.pid, "worker")
     engines = [*children_of(api), *children_of(worker)]
     idle = [
-        Figure("API process, idle", (_rss(api),), unit="MB", target=150),
-        Figure("worker process, idle", (_rss(worker),), unit="MB", target=150),
-        Figure("engine child, idle", tuple(_rss(pid) for pid in engines), unit="MB", target=120),
+        Figure("API process, idle", (rss(api),), unit="MB", target=150),
+        Figure("worker process, idle", (rss(worker),), unit="MB", target=150),
+        Figure("engine child, idle", tuple(rss(pid) for pid in engines), unit="MB", target=120),
     ]
     chart = place.upload(web_chart("bench-dry"))
     async with connections(place.server, warm=AT_ONCE) as http, place.namespace() as namespace:
         await _dry_runs(place, http, namespace, chart, count=FIRST)
-        early = _rss(api) + sum(_rss(pid) for pid in children_of(api))
+        early = rss(api) + sum(rss(pid) for pid in children_of(api))
         await _dry_runs(place, http, namespace, chart, count=LAST - FIRST)
-        late = _rss(api) + sum(_rss(pid) for pid in children_of(api))
+        late = rss(api) + sum(rss(pid) for pid in children_of(api))
     return [
         *idle,
         Figure(f"API with its children after {FIRST} dry runs", (early,), unit="MB"),
@@ -51,11 +49,3 @@ async def _dry_runs(place: Place, http: Connections, namespace: str, chart: str,
             assert answer.status == 201, answer.body
 
     await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
-
-
-def _rss(pid: int) -> float:
-    """Resident megabytes (10^6 bytes would flatter: these are of 2^20)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / _MIB
-    raise AssertionError(f"process {pid} has no memory")

@@ -16,11 +16,12 @@ from tests.support.servers import RunningServer
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, a JSON body, and the seconds from the first byte sent to the last one read."""
+    """A status, a JSON body, and the seconds from the first byte sent to the last one read, and to the first one."""
 
     status: int
     body: Any
     seconds: float
+    first_byte: float
 
 
 class Connection:
@@ -55,13 +56,14 @@ class Connection:
         started = time.perf_counter()
         self._writer.write(head.encode() + b"\r\n" + content)
         answer = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first_byte = time.perf_counter() - started
         fields = dict(line.lower().split(": ", 1) for line in answer.split("\r\n")[1:] if line)
         if fields.get("transfer-encoding") == "chunked":
             text = await self._read_chunks()
         else:
             text = await self._reader.readexactly(int(fields["content-length"]))
         seconds = time.perf_counter() - started
-        return Answer(int(answer.split(" ", 2)[1]), json.loads(text), seconds)
+        return Answer(int(answer.split(" ", 2)[1]), json.loads(text), seconds, first_byte)
 
     async def _read_chunks(self) -> bytes:
         pieces = []

@@ -18,6 +18,7 @@ from tests.support.servers import RunningServer, run_server
 from tools.localcluster.cluster import obtain
 
 _ANSWER_BYTES = 1 << 20
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,11 @@ def children_of(parent: int) -> list[int]:
             if f"PPid:\t{parent}\n" in status.read_text():
                 found.append(int(status.parent.name))
     return found
+
+
+def rss(pid: int) -> float:
+    """Resident megabytes (10^6 bytes would flatter: these are of 2^20)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / _MIB
+    raise AssertionError(f"process {pid} has no memory")

@@ -16,6 +16,7 @@ from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.hostile import hostile
 from benchmarks.place import Place, place
+from benchmarks.reads import reads
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
 
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "deploy": deploy,
     "footprint": footprint,
     "hostile": hostile,
+    "reads": reads,
     "uploads": uploads,
     "verification": verification,
 }

@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
@@ -148,6 +149,27 @@ def test_what_happens_while_the_observer_is_dead_is_caught_up_with(
     assert history(server, namespace)[-1][2] == "x"
     eventually(lambda: history(server, namespace)[0], lambda found: found == (2, "DEPLOYED", "y"))
     eventually(lambda: history(server, namespace, "gone"), lambda found: found == [])
+
+
+def test_the_end_of_an_operation_is_shown_at_once_however_late_the_observer_is(
+    server: RunningServer, namespace: str, chart: str
+):
+    server.wait_until_listed()
+    uploaded = server.upload(Path(chart).read_bytes(), parameters='{"override": true}').json()
+    observer = part(server, "observer")
+    os.kill(observer, signal.SIGSTOP)
+    try:
+        made = server.create(chart_id=uploaded["id"], name="web", namespace=namespace, description="mine")
+        assert made.status_code == 201, made.text
+        assert server.wait_until_final(namespace, "web")["status"] == "DEPLOYED"
+        assert history(server, namespace) == [(1, "DEPLOYED", "x")]
+        found = listed(server, namespace, f"&chart_id={uploaded['id']}").json()
+        assert [(one["status"], one["description"]) for one in found] == [("DEPLOYED", "mine")]
+    finally:
+        os.kill(observer, signal.SIGCONT)
+    eventually(lambda: server.index()["age_seconds"], lambda age: age < 5)
+    assert history(server, namespace) == [(1, "DEPLOYED", "x")]
+    assert server.show(namespace, "web").json()["description"] == "mine"
 
 
 def release_secret(namespace: str, name: str, revision: int, payload: bytes | dict[str, Any], **labels: str) -> Secret:

@@ -58,10 +58,10 @@ async def list_response(found: ReleaseList, wanted: WantedList, *, zone: ZoneInf
             headers[_MARKER] = "/".join(page.last)
         return json_response(_rows(page, wanted, zone), headers=headers)
     # What fails before the first byte can still be answered with an error.
-    first = await found.read_page(wanted.after)
-    if first.last is None:
-        return json_response(_rows(first, wanted, zone), headers=headers)
-    return StreamingResponse(_stream(found, first, wanted, zone), media_type="application/json", headers=headers)
+    text, last = await _next(found, wanted.after, wanted, zone)
+    if last is None:
+        return Response(text, media_type="application/json", headers=headers)
+    return StreamingResponse(_stream(found, text, last, wanted, zone), media_type="application/json", headers=headers)
 
 
 def age_header(seconds: float | None) -> dict[str, str]:
@@ -69,18 +69,29 @@ def age_header(seconds: float | None) -> dict[str, str]:
     return {} if seconds is None else {_AGE: str(max(0, round(seconds)))}
 
 
-async def _stream(found: ReleaseList, first: ReleasePage, wanted: WantedList, zone: ZoneInfo) -> AsyncIterator[bytes]:
-    """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all."""
-    page, separator = first, b"["
+async def _stream(
+    found: ReleaseList, text: bytes, last: tuple[str, str] | None, wanted: WantedList, zone: ZoneInfo
+) -> AsyncIterator[bytes]:
+    """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all.
+
+    While a client reads slowly, only the text of one page is kept.
+    """
+    separator = b"["
     while True:
-        rows = orjson.dumps(_rows(page, wanted, zone))[1:-1]
-        if rows:
+        if rows := text[1:-1]:
             yield separator + rows
             separator = b","
-        if page.last is None:
+        if last is None:
             yield b"]" if separator == b"," else b"[]"
             return
-        page = await found.read_page(page.last)
+        text, last = await _next(found, last, wanted, zone)
+
+
+async def _next(
+    found: ReleaseList, after: tuple[str, str], wanted: WantedList, zone: ZoneInfo
+) -> tuple[bytes, tuple[str, str] | None]:
+    page = await found.read_page(after)
+    return orjson.dumps(_rows(page, wanted, zone)), page.last
 
 
 def _rows(page: ReleasePage, wanted: WantedList, zone: ZoneInfo) -> list[dict[str, object]]:

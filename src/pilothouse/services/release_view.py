@@ -40,7 +40,7 @@ UNSETTLED = frozenset(_UNDERWAY.values())
 
 #: What ``helm history`` shows at most.
 _MOST_REVISIONS = 256
-_PAGE_RELEASES = 200
+_PAGE_RELEASES = 100
 _PAGE_BYTES = 4 * 1024 * 1024
 _START = ("", "")
 _NEVER = datetime.fromtimestamp(0, UTC)

@@ -5,8 +5,9 @@ committed together, and no reader sees one without the other.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import Row, text
 
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Transaction
@@ -71,20 +72,19 @@ async def find_release(
         "name": name,
         "revisions": revisions,
     }
-    rows = (await tx.execute(_FIND, given)).mappings().all()
+    rows = (await tx.execute(_FIND, given)).all()
     if not rows:
         return None
-    first = rows[0]
     return FoundRelease(
-        **vars(_index(first)),
+        **vars(_index(rows[0])),
         revisions=[revision for row in rows if (revision := _revision(row)) is not None],
-        operation=_operation(first),
+        operation=_operation(rows[0]),
     )
 
 
 async def find_index(tx: Transaction, cluster_id: str, *, project_id: str) -> FoundIndex | None:
     """How fresh the index of the cluster is; None if the project has no such cluster."""
-    row = (await tx.execute(_FIND_INDEX, {"cluster_id": cluster_id, "project_id": project_id})).mappings().one_or_none()
+    row = (await tx.execute(_FIND_INDEX, {"cluster_id": cluster_id, "project_id": project_id})).one_or_none()
     return _index(row) if row else None
 
 
@@ -107,12 +107,12 @@ async def read_page(
         "limit": limit,
         "budget": budget_bytes,
     }
-    rows = (await tx.execute(_PAGE if with_values else _PAGE_WITHOUT_VALUES, given)).mappings().all()
+    rows = (await tx.execute(_PAGE if with_values else _PAGE_WITHOUT_VALUES, given)).all()
     releases = [
-        ListedRelease(row["namespace"], row["name"], revision=_revision(row), operation=_operation(row))
+        ListedRelease(row.namespace, row.name, revision=_revision(row), operation=_operation(row))
         for row in rows[:limit]
     ]
-    return Page(releases, more=bool(rows) and rows[0]["following"] > len(releases))
+    return Page(releases, more=bool(rows) and rows[0].following > len(releases))
 
 
 @dataclass(frozen=True)
@@ -152,21 +152,20 @@ async def find_unreadable(tx: Transaction, cluster_id: str, *, limit: int) -> Un
     return UnreadableSecrets(rows[0].total if rows else 0, [UnreadableSecret(*row[:3]) for row in rows])
 
 
-def _index(row: RowMapping) -> FoundIndex:
-    freshness = Freshness(row["listed"], age_seconds=row["age"], error=row["error"])
-    return FoundIndex(ClusterName(row["cluster_id"], row["cluster_name"]), freshness)
+# Every row ends with the columns of the operation and those of the revision; by position, because a list has many.
+def _index(row: Row[Any]) -> FoundIndex:
+    freshness = Freshness(row.listed, age_seconds=row.age, error=row.error)
+    return FoundIndex(ClusterName(row.cluster_id, row.cluster_name), freshness)
 
 
-def _revision(row: RowMapping) -> RevisionRow | None:
-    if row["r_secret"] is None:
-        return None
-    return RevisionRow(**{name: row[f"r_{name}"] for name in _REVISION})
+def _revision(row: Row[Any]) -> RevisionRow | None:
+    values = row[-len(_REVISION) :]
+    return RevisionRow(*values) if values[0] is not None else None
 
 
-def _operation(row: RowMapping) -> OperationRow | None:
-    if row["o_id"] is None:
-        return None
-    return OperationRow(**{name: row[f"o_{name}"] for name in _OPERATION})
+def _operation(row: Row[Any]) -> OperationRow | None:
+    values = row[-len(_OPERATION) - len(_REVISION) : -len(_REVISION)]
+    return OperationRow(*values) if values[0] is not None else None
 
 
 _REVISION = [field.name for field in fields(RevisionRow)]
@@ -214,9 +213,19 @@ ORDER BY r.revision DESC
 
 
 def _page(*, values: bool) -> str:
-    """First the keys with what each weighs, then what is shown of those that fit."""
+    """First the keys with what each weighs, then what is shown of those that fit.
+
+    The look-ups by key are lateral with a limit, which leaves the planner one way to make them, by the whole key: with
+    no statistics yet of a table that was just filled it would join by the cluster alone, a thousand times slower.
+    """
     revision = _columns(_REVISION, "r", empty="" if values else "values_sealed")
     operation = _columns(_OPERATION, "o")
+    by_key = f"""
+    SELECT * FROM release_revisions
+    WHERE cluster_id = :cluster_id AND namespace = {{key}}.namespace AND name = {{key}}.name
+      AND revision = {{key}}.revision AND {_SHOWN}
+    LIMIT 1
+  """
     return f"""
 WITH newest AS (
   SELECT namespace, name, max(revision) AS revision
@@ -237,8 +246,7 @@ WITH newest AS (
   SELECT coalesce(n.namespace, laid.namespace) AS namespace, coalesce(n.name, laid.name) AS name,
     n.revision, laid.id, coalesce(r.values_size, 0) + coalesce(laid.size, 0) AS size
   FROM newest n
-  LEFT JOIN release_revisions r ON r.cluster_id = :cluster_id AND r.namespace = n.namespace AND r.name = n.name
-    AND r.revision = n.revision AND r.gone_at IS NULL AND r.problem = ''
+  LEFT JOIN LATERAL ({by_key.format(key="n")}) r ON true
   FULL JOIN laid ON laid.namespace = n.namespace AND laid.name = n.name
 ), weighed AS (
   SELECT keys.*, count(*) OVER () AS following, sum(size) OVER (ORDER BY namespace, name) - size AS before
@@ -246,9 +254,8 @@ WITH newest AS (
 )
 SELECT w.namespace, w.name, w.following, {operation}, {revision}
 FROM weighed w
-LEFT JOIN release_revisions r ON r.cluster_id = :cluster_id AND r.namespace = w.namespace AND r.name = w.name
-  AND r.revision = w.revision AND r.gone_at IS NULL AND r.problem = ''
-LEFT JOIN operations o ON o.id = w.id
+LEFT JOIN LATERAL ({by_key.format(key="w")}) r ON true
+LEFT JOIN LATERAL (SELECT * FROM operations WHERE id = w.id LIMIT 1) o ON true
 WHERE w.before < :budget
 ORDER BY w.namespace, w.name
 """
