@@ -36,7 +36,7 @@ class Connection:
         parts = urlsplit(server.url)
         return cls(server, *await asyncio.open_connection(parts.hostname, parts.port))
 
-    async def send(self, method: str, path: str, body: Any = None) -> Answer:
+    async def send(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Answer:
         content = b"" if body is None else json.dumps(body).encode()
         request = SignedRequest(
             method=method,
@@ -47,11 +47,16 @@ class Connection:
             body_empty=not content,
         )
         server = self._server
-        headers = sign(request, access_key=server.access_key, secret_key=server.secret_key, now=datetime.now(UTC)) | {
-            "Host": self._host,
-            "Content-Type": "application/json",
-            "Content-Length": str(len(content)),
-        }
+        signed = sign(request, access_key=server.access_key, secret_key=server.secret_key, now=datetime.now(UTC))
+        headers = (
+            (headers or {})
+            | signed
+            | {
+                "Host": self._host,
+                "Content-Type": "application/json",
+                "Content-Length": str(len(content)),
+            }
+        )
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         started = time.perf_counter()
         self._writer.write(head.encode() + b"\r\n" + content)
@@ -84,9 +89,9 @@ class Connections:
         self._server = server
         self._idle: list[Connection] = []
 
-    async def send(self, method: str, path: str, body: Any = None) -> Answer:
+    async def send(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Answer:
         connection = self._idle.pop() if self._idle else await Connection.open(self._server)
-        answer = await connection.send(method, path, body)
+        answer = await connection.send(method, path, body, headers=headers)
         self._idle.append(connection)
         return answer
 

@@ -82,6 +82,9 @@ class ObserverSettings(_Group):
     window_seconds: int = Field(
         20, ge=5, description="length of one watch request; a connection that died silently is noticed this late"
     )
+    gather_seconds: float = Field(
+        0.2, ge=0, description="what follows news within this time is taken with it; readers see changes this late"
+    )
     retry_seconds: float = Field(10.0, description="longest pause before a cluster that fails is tried again")
 
 

@@ -33,6 +33,10 @@ class News:
     resource_version: int
     unreadable: int
 
+    def followed_by(self, later: "News") -> "News":
+        """Both as one."""
+        return News([*self.changes, *later.changes], later.resource_version, self.unreadable + later.unreadable)
+
 
 async def watch_releases(
     client: ClusterClient, *, since: int, window_seconds: int, idle_seconds: float

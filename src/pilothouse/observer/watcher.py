@@ -10,7 +10,7 @@ A list brings everything up to one resourceVersion, a watch what comes after it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 import structlog
@@ -132,8 +132,8 @@ class Watcher:
         version = known.resource_version
         began = asyncio.get_running_loop().time()
         watch = watch_releases(client, since=version, window_seconds=window, idle_seconds=window + _GRACE_SECONDS)
-        async with aclosing(watch):
-            async for news in watch:
+        async with aclosing(watch), aclosing(_gathered(watch, seconds=self._settings.gather_seconds)) as gathered:
+            async for news in gathered:
                 if news.resource_version < version:
                     raise ClusterUnavailable("the API server is behind what it said before")  # or restored: look again
                 version = news.resource_version
@@ -170,6 +170,35 @@ class Watcher:
         with suppress(DatabaseUnavailable):
             async with self._database.statements() as tx:
                 await observations.note_error(tx, self._cluster_id, error)
+
+
+async def _gathered(watch: AsyncGenerator[News, None], *, seconds: float) -> AsyncGenerator[News, None]:
+    """The same news, but what follows within ``seconds`` of the first is one with it.
+
+    Helm writes a Secret twice for each revision, and only the last of both needs decoding; and the processors are
+    left to whoever is writing.
+    """
+    coming: asyncio.Task[News] | None = None
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(watch))
+            try:
+                news = await coming
+            except StopAsyncIteration:
+                return
+            until = loop.time() + (seconds if news.changes else 0.0)
+            coming = asyncio.ensure_future(anext(watch))
+            while (left := until - loop.time()) > 0 and (await asyncio.wait([coming], timeout=left))[0]:
+                if coming.exception() is not None:
+                    break  # told when what came before it is written
+                news = news.followed_by(coming.result())
+                coming = asyncio.ensure_future(anext(watch))
+            yield news
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _key(secret: Secret) -> tuple[str, str]:

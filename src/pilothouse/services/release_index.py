@@ -74,7 +74,7 @@ class ReleaseIndex:
         if row is None:
             return
         await store.apply_revisions(tx, cluster_id, [row])
-        if row.status == "deployed":
+        if row.status == "deployed" and row.revision > 1:
             await store.supersede(tx, cluster_id, namespace=row.namespace, name=row.name, revision=row.revision)
 
     async def record_gone(

@@ -91,7 +91,8 @@ async def apply_revisions(
             {"of_cluster": cluster_id, "in_epoch": epoch, "values_size": len(one.values_sealed or b""), **asdict(one)}
             for one in revisions
         ]
-        await tx.execute(_APPLY, given)
+        # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
+        await tx.execute(_APPLY, given if len(given) > 1 else given[0])
 
 
 async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
