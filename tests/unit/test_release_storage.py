@@ -199,6 +199,21 @@ def test_many_small_objects_within_the_limit_are_not_built():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("hooks", "count"),
+    [
+        ([{"events": ["pre-upgrade", "post-delete"]}, {"events": ["post-upgrade"]}, {"events": ["test"]}, {}], 2),
+        (None, 0),
+        ([[]], 0),
+        ("x", 0),
+        ([{"events": ["pre-upgrade"], "manifest": "x" * (3 * MIB)}], 0),
+    ],
+    ids=["counted", "none", "no hooks", "no list", "beyond reason"],
+)
+def test_hooks_are_counted_as_far_as_they_can_be_read(hooks: Any, count: int):
+    assert decode_release(secret(payload(hooks=hooks))).count_hooks("pre-upgrade", "post-upgrade") == count
+
+
 def test_the_limit_can_be_chosen():
     with pytest.raises(CorruptRelease, match="more than 100 bytes"):
         decode_release(secret(), max_bytes=100)

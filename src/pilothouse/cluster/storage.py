@@ -21,11 +21,12 @@ import orjson
 from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
 
-#: On every revision that an operation installs; a hint for people and a proof together with the revision's number.
+#: On every revision that an operation installs or upgrades to: with its number, a proof of who wrote it.
 OPERATION_LABEL = "pilothouse.dev/operation"
 
 _LARGEST_PAYLOAD = 32 * 1024 * 1024
 _LARGEST_VALUES = 4 * 1024 * 1024
+_LARGEST_HOOKS = 2 * 1024 * 1024
 #: What Kubernetes allows for a Secret's data.
 _LARGEST_SECRET = 1024 * 1024
 _PREFIX = "sh.helm.release.v1."
@@ -52,8 +53,8 @@ class StoredRelease:
     """One revision as Helm stored it.
 
     ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
-    at which the Secret was made. ``hooks`` holds the events of each hook, for example ``("pre-upgrade",)``.
-    ``unlocked``: its last writer died, and ``unlock`` closed it for good.
+    at which the Secret was made. ``hooks_json`` is for ``count_hooks``. ``unlocked``: its last writer died, and
+    ``unlock`` closed it for good.
     """
 
     namespace: str
@@ -72,8 +73,18 @@ class StoredRelease:
     labels: dict[str, str]
     uid: str
     resource_version: str
-    hooks: tuple[tuple[str, ...], ...] = ()
+    hooks_json: bytes = field(default=b"", repr=False)
     unlocked: bool = False
+
+    def count_hooks(self, *events: str) -> int:
+        """How many hooks run at one of the events; 0 if the hooks cannot be read, or are beyond reason."""
+        if len(self.hooks_json) > _LARGEST_HOOKS:
+            return 0
+        try:
+            hooks = _hooks_decoder.decode(self.hooks_json or b"[]")
+        except msgspec.DecodeError:
+            return 0
+        return sum(1 for hook in hooks or () if not set(events).isdisjoint(hook.events or ()))
 
 
 class _Info(msgspec.Struct):
@@ -94,7 +105,7 @@ class _Chart(msgspec.Struct):
 
 
 class _Hook(msgspec.Struct):
-    events: tuple[str, ...] | None = None
+    events: list[str] | None = None
 
 
 class _Payload(msgspec.Struct):
@@ -105,10 +116,11 @@ class _Payload(msgspec.Struct):
     namespace: str = ""
     config: msgspec.Raw = msgspec.Raw(b"{}")
     manifest: str = ""
-    hooks: tuple[_Hook, ...] | None = None
+    hooks: msgspec.Raw = msgspec.Raw(b"")
 
 
 _payload_decoder = msgspec.json.Decoder(_Payload)
+_hooks_decoder = msgspec.json.Decoder(list[_Hook] | None)
 
 
 def release_key(secret: Secret) -> ReleaseKey | None:
@@ -154,7 +166,7 @@ def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> Stor
         labels=dict(own["labels"]),
         uid=str(own.get("uid", "")),
         resource_version=str(own.get("resourceVersion", "")),
-        hooks=tuple(hook.events or () for hook in payload.hooks or ()),
+        hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
     )
 

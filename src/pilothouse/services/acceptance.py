@@ -72,6 +72,7 @@ class Acceptance:
         ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
         operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
         """
+        caller.require(permission)
         operation_id = str(uuid.uuid4())
         plain = {name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds"}}
         new = operations.NewOperation(

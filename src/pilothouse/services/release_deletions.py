@@ -17,7 +17,6 @@ from pilothouse.store.database import Database, Transaction
 from pilothouse.store.operations import OperationRow, OriginRow
 
 _DELETE = "cce:release:delete"
-_UNINSTALL_HOOKS = frozenset({"pre-delete", "post-delete"})
 #: Each round can meet an operation that began or ended since the last one.
 _ROUNDS = 5
 
@@ -141,7 +140,7 @@ class Deletions:
             merged_values=stored.values,
             first_deployed=stored.first_deployed,
             disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
-            hooks=sum(1 for hook in stored.hooks if _UNINSTALL_HOOKS & set(hook)),
+            hooks=stored.count_hooks("pre-delete", "post-delete"),
             wait=wait or as_wait(cluster.wait),
         )
         return Request(

@@ -27,9 +27,6 @@ from pilothouse.worker.outcomes import NotHeld
 
 log = structlog.get_logger(__name__)
 
-#: On every revision that an operation installs or upgrades to: with the revision's number, a proof of who wrote it.
-OPERATION_LABEL = "pilothouse.dev/operation"
-
 _UNREACHABLE = frozenset({"HelmKubeError"})
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0

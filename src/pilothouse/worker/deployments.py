@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 import structlog
 
 from pilothouse.cluster.client import ReleaseLabels, Secret
-from pilothouse.cluster.storage import PENDING, UNINSTALLING, StoredRelease
+from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UpgradeRequest
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
-from pilothouse.worker.attempts import OPERATION_LABEL, Attempt, Said, Seen, stored_in
+from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
 from pilothouse.worker.follow_ups import prune_history, remove_orphans, restart_workloads
 from pilothouse.worker.outcomes import Event, Outcome
 
@@ -35,7 +35,7 @@ class Deployment:
     """One attempt at an action that makes a revision; each action fills in what is its own."""
 
     pending: ClassVar[str]
-    hook_events: ClassVar[frozenset[str]]
+    hook_events: ClassVar[tuple[str, str]]
     disable_hooks: bool
 
     def __init__(self, attempt: Attempt) -> None:
@@ -138,7 +138,7 @@ class Deployment:
 
     async def _conclude(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome:
         events = await self.follow_up(stored, seen) if stored.status in _SUCCEEDED else ()
-        left_out = sum(1 for hook in stored.hooks if self.hook_events & set(hook)) if self.disable_hooks else 0
+        left_out = stored.count_hooks(*self.hook_events) if self.disable_hooks else 0
         if left_out:
             events = (*events, Event("hooks_not_run", f"{left_out} hooks not run"))
         return self._recorded(stored, secret, events=events)
@@ -173,7 +173,7 @@ class Install(Deployment):
     """A first revision, or with ``replace`` one over a failed or uninstalled release."""
 
     pending = "pending-install"
-    hook_events = frozenset({"pre-install", "post-install"})
+    hook_events = ("pre-install", "post-install")
 
     def __init__(self, attempt: Attempt, order: InstallOrder) -> None:
         super().__init__(attempt)
@@ -213,7 +213,7 @@ class Upgrade(Deployment):
     """The next revision from a chart."""
 
     pending = "pending-upgrade"
-    hook_events = frozenset({"pre-upgrade", "post-upgrade"})
+    hook_events = ("pre-upgrade", "post-upgrade")
 
     def __init__(self, attempt: Attempt, order: UpgradeOrder) -> None:
         super().__init__(attempt)
@@ -250,7 +250,7 @@ class Rollback(Deployment):
     """The next revision as a copy of an earlier one."""
 
     pending = "pending-rollback"
-    hook_events = frozenset({"pre-rollback", "post-rollback"})
+    hook_events = ("pre-rollback", "post-rollback")
 
     def __init__(self, attempt: Attempt, order: RollbackOrder) -> None:
         super().__init__(attempt)

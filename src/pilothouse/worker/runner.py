@@ -173,8 +173,6 @@ class Runner:
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, secret=outcome.secret, gone=outcome.gone)
         async with self._database.transaction() as tx:
-            for event in outcome.events:
-                await operations.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
             written = await operations.finish(
                 tx,
                 row.id,
@@ -187,6 +185,8 @@ class Runner:
             )
             if written:
                 await self._records.write(tx, row, seen)
+                for event in outcome.events:
+                    await operations.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
         if written:
             log.info("operation_ended", operation_id=row.id, attempt=row.attempt, state=outcome.state)
         return written

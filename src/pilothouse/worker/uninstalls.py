@@ -9,11 +9,11 @@ import asyncio
 import structlog
 
 from pilothouse.cluster.client import ReleaseLabels
-from pilothouse.cluster.storage import PENDING, UNINSTALLING
+from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING
 from pilothouse.engine.base import UninstallRequest
 from pilothouse.services.orders import InstallOrder, UninstallOrder
 from pilothouse.services.release_locks import describe_lock
-from pilothouse.worker.attempts import OPERATION_LABEL, Attempt, Said, Seen, stored_in
+from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
 from pilothouse.worker.outcomes import Event, Outcome
 
 log = structlog.get_logger(__name__)
