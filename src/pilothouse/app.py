@@ -19,6 +19,7 @@ from pilothouse.api import access_keys as access_key_api
 from pilothouse.api import clusters as cluster_api
 from pilothouse.api import health
 from pilothouse.api import projects as project_api
+from pilothouse.api import releases as release_api
 from pilothouse.api import users as user_api
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cce import charts as chart_routes
@@ -44,6 +45,7 @@ from pilothouse.services.passwords import Passwords
 from pilothouse.services.projects import Projects
 from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.release_unlocks import Unlocks
 from pilothouse.services.release_updates import Updates
 from pilothouse.services.release_view import ReleaseView
 from pilothouse.services.releases import Releases
@@ -136,6 +138,7 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
+    app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
     app.include_router(health.routes(parts.database))
     app.add_exception_handler(PilothouseError, handle)
     app.add_exception_handler(404, route_not_found)

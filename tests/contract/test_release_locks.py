@@ -1,0 +1,144 @@
+"""Helm's own lock, left by a helm that died: nobody touches it unasked, and everybody is told what it is."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+FORBIDDEN = (403, "CCE.01403001")
+STALL = "    metadata: {annotations: {pilothouse.dev/simulate: never-ready}}\n    spec:\n      restartPolicy"
+
+KilledHelm = Callable[..., None]
+
+
+def stalling(event: str) -> bytes:
+    """One ConfigMap, and a hook that never ends."""
+    hook = hook_job_template(event).replace("    spec:\n      restartPolicy", STALL)
+    return build_chart("locked", templates={"c.yaml": config_map_template(), "h.yaml": hook}, values={"text": "x"})
+
+
+@pytest.fixture
+def killed_helm(kubernetes: RunningCluster, tmp_path: Path, helm_cli: HelmCommand) -> KilledHelm:
+    """Runs a helm command until the release has the status that it leaves, and kills it then."""
+
+    def run(*arguments: str, name: str, namespace: str, leaves: str) -> None:
+        helm = [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments, "-n", namespace]
+        with subprocess.Popen(helm, env={"HOME": str(tmp_path)}, stdout=subprocess.DEVNULL) as process:
+            try:
+                until = time.monotonic() + 30
+                while True:
+                    listed = json.loads(helm_cli("list", "-n", namespace, "-o", "json"))
+                    if (name, leaves) in [(one["name"], one["status"]) for one in listed]:
+                        return
+                    assert time.monotonic() < until, listed
+                    time.sleep(0.1)
+            finally:
+                process.send_signal(signal.SIGKILL)
+
+    return run
+
+
+@pytest.fixture
+def locked(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, killed_helm: KilledHelm, tmp_path: Path
+) -> OneRelease:
+    """A release of helm's, and a helm that was killed while it upgraded it."""
+    first, second = tmp_path / "first.tgz", tmp_path / "second.tgz"
+    first.write_bytes(config_map_chart("locked"))
+    second.write_bytes(stalling("pre-upgrade"))
+    helm_cli("install", "web", str(first), "-n", namespace)
+    killed_helm("upgrade", "web", str(second), name="web", namespace=namespace, leaves="pending-upgrade")
+    return OneRelease(server, namespace, "web", helm_cli)
+
+
+@pytest.fixture(scope="module")
+def chart_id(server: RunningServer) -> str:
+    answer = server.upload(config_map_chart("locked", "2.0.0"), parameters='{"override": true}')
+    return str(answer.json()["id"])
+
+
+def unlock(one: OneRelease, **changes: str):
+    body = {"namespace": one.namespace, "name": one.name, "reason": "its machine burnt down", **changes}
+    return one.server.send("POST", f"/api/v1/clusters/{one.server.cluster_id}/unlock", json_body=body)
+
+
+def test_a_lock_of_helms_is_respected_explained_and_ended_on_request(locked: OneRelease, chart_id: str):
+    assert locked.server.send("GET", locked.path).json()["status"] == "PENDING_UPGRADE"
+    refused = [locked.update(chart_id=chart_id), locked.rollback(1), locked.delete()]
+    for answer in refused:
+        message = assert_error(answer, *FORBIDDEN)[:200]
+        for word in ("Update release is forbidden", "revision 2 is pending-upgrade", "'Helm'", "since 20", "/unlock"):
+            assert word in message
+    assert locked.statuses() == ["deployed", "pending-upgrade"]
+
+    assert_error(unlock(locked, reason=" "), 400, "CCE.01400001", "reason")
+    answer = unlock(locked)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["was"], answer.json()["status"], answer.json()["revision"]) == (
+        "pending-upgrade",
+        "failed",
+        2,
+    )
+    shown = locked.show().json()
+    assert shown["status"] == "FAILED"
+    assert "its machine burnt down" in shown["status_description"]
+    assert locked.statuses() == ["deployed", "failed"]
+    assert locked.update(chart_id=chart_id, values={"text": "after"}).status_code == 200
+    assert locked.settled()["status"] == "DEPLOYED"
+    assert locked.statuses() == ["superseded", "failed", "deployed"]
+    assert_error(unlock(locked), 400, "CCE.01400001", "not locked")
+
+
+def test_the_command_line_unlocks_too(locked: OneRelease):
+    place = ["--cluster", locked.server.cluster_id, "--namespace", locked.namespace, "-o", "json"]
+    done = locked.server.command("release", "unlock", "web", "--reason", "it hung", *place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["status"] == "failed"
+    again = locked.server.command("release", "unlock", "web", "--reason", "it hung", *place)
+    assert (again.returncode, "not locked" in again.stderr) == (1, True)
+    assert locked.delete().json()["status"] == "DELETING"
+    locked.gone()
+
+
+def test_unlocking_what_is_not_there_is_not_found(server: RunningServer, namespace: str, helm_cli: HelmCommand):
+    assert_error(unlock(OneRelease(server, namespace, "nobody", helm_cli)), 404, "CCE.01404001", "'nobody'")
+
+
+def test_a_running_operation_cannot_be_unlocked(server: RunningServer, namespace: str, helm_cli: HelmCommand):
+    chart = str(server.upload(stalling("post-install"), parameters='{"override": true}').json()["id"])
+    one = OneRelease(server, namespace, "busy", helm_cli)
+    assert one.create(chart).status_code == 201
+    assert_error(unlock(one), *FORBIDDEN, "Update release is forbidden")
+    one.delete()
+    one.gone()
+
+
+def test_a_release_whose_helm_died_while_deleting_it_is_deleted(
+    server: RunningServer,
+    namespace: str,
+    helm_cli: HelmCommand,
+    killed_helm: KilledHelm,
+    tmp_path: Path,
+    *,
+    chart_id: str,
+):
+    archive = tmp_path / "chart.tgz"
+    archive.write_bytes(stalling("post-delete"))
+    helm_cli("install", "half", str(archive), "-n", namespace)
+    killed_helm("uninstall", "half", name="half", namespace=namespace, leaves="uninstalling")
+    one = OneRelease(server, namespace, "half", helm_cli)
+    assert_error(one.update(chart_id=chart_id), *FORBIDDEN, "Update release is forbidden", "uninstalling")
+    answer = one.delete()
+    assert (answer.status_code, answer.json()["status"]) == (200, "DELETING")
+    one.gone()
+    assert json.loads(helm_cli("list", "-n", namespace, "-o", "json")) == []
