@@ -19,6 +19,7 @@ from lightkube.resources.core_v1 import ConfigMap, ServiceAccount
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 
 from tests.support.charts import build_chart
+from tests.support.forwarder import forward
 from tests.support.servers import RunningServer
 from tools.localcluster.cluster import RunningCluster
 
@@ -114,6 +115,36 @@ def test_objects_that_are_gone_are_said_so(server: RunningServer, web: str, kube
     }
     assert (there["metadata"]["name"], "error" in there) == ("two", False)
     assert groups["v1/ServiceAccount"][0]["error"] == "not found"
+
+
+def test_updates_and_deletions_show_them_too(server: RunningServer, namespace: str):
+    chart = server.upload(build_chart("shown", templates=TEMPLATES), parameters='{"override": true}').json()["id"]
+    assert server.create(chart_id=chart, name="web", namespace=namespace).status_code == 201
+    assert server.wait_until_final(namespace, "web")["status"] == "DEPLOYED"
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/web?show_resources=true"
+    body = {"chart_id": chart, "action": "upgrade", "parameters": {}, "values": {}}
+    updated = server.send("PUT", path, json_body=body)
+    assert updated.status_code == 200, updated.text
+    assert "v1/Deployment" in json.loads(updated.json()["resources"])
+    assert server.wait_until_final(namespace, "web")["status"] == "DEPLOYED"
+    deleted = server.send("DELETE", path).json()
+    assert deleted["status"] == "DELETING"
+    assert deleted["resources"] != ""
+
+
+def test_a_cluster_that_is_away_is_said_so_beside_what_is_known(
+    server: RunningServer, web: str, kubernetes: RunningCluster
+):
+    forwarder, text = forward(kubernetes.kubeconfig.read_text())
+    made = server.send("POST", "/api/v1/clusters", json_body={"name": f"away-{forwarder.port}", "kubeconfig": text})
+    away = dataclasses.replace(server, cluster_id=made.json()["id"])
+    try:
+        away.wait_until_listed()
+        forwarder.stop()
+        assert "is unavailable" in json.loads(shown(away, web, "?show_resources=true"))["error"]
+    finally:
+        forwarder.stop()
+        server.send("DELETE", f"/api/v1/clusters/{away.cluster_id}")
 
 
 def test_what_the_account_may_not_read_is_said_so_and_the_rest_is_shown(

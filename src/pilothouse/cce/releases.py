@@ -35,9 +35,10 @@ def routes(
     """The release routes under one of ``PREFIXES``; ``zone`` gives the offset that times carry."""
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
 
-    def answer(accepted: Accepted, *, status_code: int = 200) -> Response:
+    async def answer(accepted: Accepted, *, status_code: int = 200, resources: bool = False) -> Response:
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
-        return json_response(release_resp(accepted.release, zone=zone), status_code=status_code, headers=headers)
+        release = await view.add_resources(accepted.release) if resources else accepted.release
+        return json_response(release_resp(release, zone=zone), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
@@ -45,7 +46,7 @@ def routes(
         accepted = await releases.create(
             caller_of(request), cluster_id, _wanted(body, request), request_id=request_id_of(request)
         )
-        return answer(accepted, status_code=201)
+        return await answer(accepted, status_code=201)
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
@@ -70,7 +71,7 @@ def routes(
             name=name,
             seconds=seconds,
         )
-        if wants_resources(request):
+        if _wants_resources(request):
             release = await view.add_resources(release)
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
         return json_response(release_resp(release, zone=zone), headers=headers | age_header(release.age_seconds))
@@ -86,7 +87,7 @@ def routes(
             wanted=_wanted_update(body, request),
             request_id=request_id_of(request),
         )
-        return answer(accepted)
+        return await answer(accepted, resources=_wants_resources(request))
 
     @router.delete("/namespace/{namespace}/releases/{name}")
     async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -99,7 +100,7 @@ def routes(
             timeout_seconds=_timeout(request),
             request_id=request_id_of(request),
         )
-        return answer(accepted)
+        return await answer(accepted, resources=_wants_resources(request))
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -112,7 +113,7 @@ def routes(
     return router
 
 
-def wants_resources(request: Request) -> bool:
+def _wants_resources(request: Request) -> bool:
     """Only ``true`` in any spelling asks for the live objects; the vendor's parameter is a string."""
     return request.query_params.get("show_resources", "").lower() == "true"
 

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 _FIRST_RETRY_SECONDS = 0.25
 #: Over the window of a watch: the server ends it, so that silence for longer means a dead connection.
 _GRACE_SECONDS = 5.0
+#: Each change holds a Secret of up to 1 MiB.
+_MOST_GATHERED = 64
 #: A server that ends each watch at once must not be asked as fast as it can answer.
 _SHORTEST_WATCH_SECONDS = 1.0
 
@@ -190,7 +192,7 @@ async def _gathered(watch: AsyncGenerator[News, None], *, seconds: float) -> Asy
             until = loop.time() + (seconds if news.changes else 0.0)
             coming = asyncio.ensure_future(anext(watch))
             while (left := until - loop.time()) > 0 and (await asyncio.wait([coming], timeout=left))[0]:
-                if coming.exception() is not None:
+                if coming.exception() is not None or len(news.changes) >= _MOST_GATHERED:
                     break  # told when what came before it is written
                 news = news.followed_by(coming.result())
                 coming = asyncio.ensure_future(anext(watch))

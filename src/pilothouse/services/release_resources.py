@@ -7,7 +7,7 @@ import orjson
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.resources import LiveObjects, manifest_objects
 from pilothouse.cluster.storage import decode_release
-from pilothouse.errors import CorruptRelease, InvalidChart
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidChart, NotFound
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 
 #: A release Secret holds 1 MiB, packed; real manifests are far smaller than this.
@@ -24,19 +24,20 @@ class ReleaseResources:
     async def of_release(self, cluster_id: str, *, namespace: str, name: str) -> str:
         """The objects of the newest stored revision as JSON text; ``{}`` if the cluster has none.
 
-        Raises ClusterUnavailable or ClusterDenied if not even the revision can be read.
+        If not even the revision can be read, an object with the member ``error`` alone: what the caller asked for
+        besides was done or found, and must not look as if it had failed.
         """
-        cluster = await self._clusters.reach(cluster_id, project_id=None)
-        client = self._clusters.client(cluster)
-        with naming(cluster):
-            labels = await client.list_release_labels(namespace=namespace, name=name)
-            newest = max((one.revision for one in labels), default=0)
-            secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
-        if secret is None:
-            return "{}"
         try:
+            cluster = await self._clusters.reach(cluster_id, project_id=None)
+            client = self._clusters.client(cluster)
+            with naming(cluster):
+                labels = await client.list_release_labels(namespace=namespace, name=name)
+                newest = max((one.revision for one in labels), default=0)
+                secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
+            if secret is None:
+                return "{}"
             manifest = decode_release(secret).manifest
-        except CorruptRelease as error:
+        except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound) as error:
             return _text({"error": str(error)})
         return await self.of_manifest(cluster, namespace=namespace, manifest=manifest)
 

@@ -125,7 +125,7 @@ class ReleaseView:
         return replace(release, age_seconds=found.freshness.age_seconds)
 
     async def add_resources(self, release: Release) -> Release:
-        """The release that ``show`` gave, with its live objects; read from the cluster, which must answer.
+        """The release with its live objects, read from the cluster, or with the reason why they are not known.
 
         While a revision is being made, they are those of the newest one that is stored.
         """
