@@ -1,9 +1,6 @@
 """The vendor's own Python client makes a release, and the independent helm judges it."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +23,6 @@ from huaweicloudsdkcore.http.formdata import FormFile
 from tests.support.charts import build_chart
 from tests.support.servers import RunningServer
 
-ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = """\
 apiVersion: v1
 kind: ConfigMap
@@ -152,25 +148,3 @@ def test_the_sdk_lists_and_shows_the_chart_it_uploaded(server: RunningServer, ch
     )
     assert json.loads(shown.values)["nested"] == {"kept": 1}
     assert shown.create_at.endswith("Z")
-
-
-def test_the_example_needs_nothing_but_environment_variables(server: RunningServer, chart_id: str, namespace: str):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "python" / "create_release.py")],
-        env={
-            "PATH": os.environ["PATH"],
-            "CLOUD_SDK_AK": server.access_key,
-            "CLOUD_SDK_SK": server.secret_key,
-            "HUAWEICLOUD_SDK_REGION_CCE_CN_NORTH_4": server.url,
-            "HUAWEICLOUD_SDK_IAM_ENDPOINT": server.url,
-            "CLUSTER_ID": server.cluster_id,
-            "CHART_ID": chart_id,
-            "NAMESPACE": namespace,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["status"] == "PENDING_INSTALL"
-    assert server.wait_until_final(namespace, "nino21")["status"] == "DEPLOYED"
