@@ -18,6 +18,7 @@ from pilothouse import __version__
 from pilothouse.api import access_keys as access_key_api
 from pilothouse.api import clusters as cluster_api
 from pilothouse.api import health
+from pilothouse.api import operations as operation_api
 from pilothouse.api import projects as project_api
 from pilothouse.api import releases as release_api
 from pilothouse.api import users as user_api
@@ -36,11 +37,12 @@ from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_
 from pilothouse.observer.observer import Observer
 from pilothouse.queue import Queue
 from pilothouse.services.access_keys import AccessKeys
+from pilothouse.services.announcements import Announcements
 from pilothouse.services.authentication import Authentication
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.endings import Endings
+from pilothouse.services.operations import Operations
 from pilothouse.services.passwords import Passwords
 from pilothouse.services.projects import Projects
 from pilothouse.services.release_deletions import Deletions
@@ -97,14 +99,14 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int) 
     )
 
 
-def create_app(parts: Parts, endings: Endings) -> ASGIApp:
+def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.engine.start()
-        listening = asyncio.create_task(endings.listen())
+        listening = asyncio.create_task(announcements.listen())
         _settle_memory()
         try:
             yield
@@ -132,13 +134,14 @@ def create_app(parts: Parts, endings: Endings) -> ASGIApp:
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by the vendor; our own API describes itself.
     for prefix in release_routes.PREFIXES:
-        router = release_routes.routes(releases, updates, deletions, view, endings, zone=zone, prefix=prefix)
+        router = release_routes.routes(releases, updates, deletions, view, announcements, zone=zone, prefix=prefix)
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
+    app.include_router(operation_api.routes(Operations(parts.database, announcements)))
     app.include_router(health.routes(parts.database))
     app.add_exception_handler(PilothouseError, handle)
     app.add_exception_handler(404, route_not_found)
@@ -179,15 +182,15 @@ def run_api(settings: Settings, *, database_url: str) -> None:
     listeners = endpoints(settings)
     tls = TlsContext(lambda: certificate_files(settings), ciphers=settings.tls.ciphers) if settings.tls.port else None
     parts = build_parts(settings, database_url=database_url, engine_children=settings.engine.children)
-    endings = Endings(parts.database)
+    announcements = Announcements(parts.database)
     config = uvicorn.Config(
-        create_app(parts, endings),
+        create_app(parts, announcements),
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
         **stack.server_options(),
     )
-    GatewayServer(config, listeners, tls=tls, on_stop=endings.close).run()
+    GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()
 
 
 def run_worker(settings: Settings, *, database_url: str) -> None:

@@ -9,7 +9,7 @@ from pilothouse.cce.models import CreateReleaseReqBody, UpdateReleaseReqBody, re
 from pilothouse.cce.release_lists import age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.acceptance import Accepted
-from pilothouse.services.endings import Endings
+from pilothouse.services.announcements import Announcements
 from pilothouse.services.orders import Wait, as_wait
 from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_updates import UpdateRelease, Updates
@@ -27,7 +27,7 @@ def routes(
     updates: Updates,
     deletions: Deletions,
     view: ReleaseView,
-    endings: Endings,
+    announcements: Announcements,
     *,
     zone: ZoneInfo,
     prefix: str,
@@ -63,7 +63,7 @@ def routes(
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         seconds = wanted_wait(request)
-        release = await endings.settled(
+        release = await announcements.settled(
             lambda: view.show(caller_of(request), cluster_id, namespace=namespace, name=name),
             is_settled=lambda found: found.status not in UNSETTLED,
             cluster_id=cluster_id,

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import accesskey, backup, chart, cluster, key, project, release, server, token, user
+from pilothouse.cli import accesskey, backup, chart, cluster, key, operation, project, release, server, token, user
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("observer", hidden=True)(server.observer)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(chart.app, name="chart")
 app.add_typer(release.app, name="release")
+app.add_typer(operation.app, name="operation")
 app.add_typer(key.app, name="key")
 app.add_typer(user.app, name="user")
 app.add_typer(accesskey.app, name="accesskey")

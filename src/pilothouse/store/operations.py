@@ -21,22 +21,22 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import audit, one_writer, operation_events, operations
+from pilothouse.store.tables import audit, one_writer, operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
-#: The channel on which the end of an operation is announced; the payload is ``release_key`` of its release.
-ENDED_CHANNEL = "pilothouse_operations_ended"
+#: The channel on which callers hear of ends (the payload is ``release_key``) and of events (see operation_events).
+NEWS_CHANNEL = "pilothouse_operation_news"
 
 LIVING = ("queued", "running", "cancelling")
 _HELD = ("running", "cancelling")
-_LONGEST = 4000
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ async def finish(
 
 
 def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
-    """The release in the words of ``ENDED_CHANNEL``."""
+    """The release in the words of ``NEWS_CHANNEL``."""
     return f"{cluster_id}/{namespace}/{release_name}"
 
 
@@ -286,13 +286,6 @@ async def dismiss(tx: Transaction, operation_id: str) -> bool:
         .values(dismissed_at=func.clock_timestamp())
     )
     return (await tx.execute(statement)).rowcount == 1
-
-
-async def add_event(tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str) -> None:
-    """Records what happened on the way; events are only added."""
-    await tx.execute(
-        insert(operation_events).values(operation_id=operation_id, attempt=attempt, kind=kind, text=said[:_LONGEST])
-    )
 
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
@@ -353,6 +346,29 @@ async def find_operation(tx: Transaction, operation_id: str) -> OperationRow | N
     """The operation of that id."""
     row = (await tx.execute(select(operations).where(operations.c.id == operation_id))).mappings().one_or_none()
     return OperationRow(**row) if row else None
+
+
+async def list_operations(
+    tx: Transaction,
+    *,
+    project_id: str,
+    cluster_id: str | None,
+    namespace: str | None,
+    release_name: str | None,
+    state: str | None,
+    before: tuple[datetime, str] | None,
+    limit: int,
+) -> list[OperationRow]:
+    """The project's operations that match, newest first; ``before``: only what follows that time and id."""
+    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
+    query = select(operations).where(operations.c.project_id == project_id)
+    for name, value in wanted.items():
+        if value is not None:
+            query = query.where(operations.c[name] == value)
+    if before is not None:
+        query = query.where(tuple_(operations.c.created_at, operations.c.id) < tuple_(*before))
+    query = query.order_by(operations.c.created_at.desc(), operations.c.id.desc()).limit(limit)
+    return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
 async def count_living(tx: Transaction, *, cluster_id: str) -> int:
@@ -459,7 +475,7 @@ _AUDITED = (
 _ACCEPT = select(_ACCEPTED, func.pg_notify(CHANNEL, "").label("announced")).add_cte(_DISMISSED, _AUDITED)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 _ANNOUNCE_END = func.pg_notify(
-    ENDED_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+    NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
 _PUT_BACK = {
     "state": case((operations.c.state == "running", "queued"), else_=operations.c.state),

@@ -270,6 +270,7 @@ Index(
     postgresql_where=operations.c.pinned_digest.is_not(None),
 )
 Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+Index("ix_operations_of_project", operations.c.project_id, operations.c.created_at, operations.c.id)
 
 observations = Table(
     "observations",

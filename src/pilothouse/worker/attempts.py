@@ -20,10 +20,11 @@ from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, H
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
 from pilothouse.settings import Settings
-from pilothouse.store import archives, operations
+from pilothouse.store import archives, operation_events, operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.outcomes import NotHeld
+from pilothouse.worker.progress import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +131,13 @@ class Attempt:
     async def run(self, request: Request[Any]) -> Said:
         """One call of the engine, and how it ended."""
         try:
-            await self._workshop.engine.run(request, deadline_seconds=self.seconds + _GRACE_SECONDS, fence=self._fence)
+            async with Progress(self.record) as progress:
+                await self._workshop.engine.run(
+                    request,
+                    deadline_seconds=self.seconds + _GRACE_SECONDS,
+                    fence=self._fence,
+                    on_progress=progress,
+                )
         except HelmRefused as error:
             return Said("unreachable" if error.kind in _UNREACHABLE else "refused", str(error))
         except EngineUnavailable as error:
@@ -156,7 +163,7 @@ class Attempt:
     async def record(self, kind: str, said: str) -> None:
         """Adds an event to the operation."""
         async with self._workshop.database.statements() as tx:
-            await operations.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
+            await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
 
     def _check_held(self) -> None:
         if self._fence.passed:

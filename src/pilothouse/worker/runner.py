@@ -15,7 +15,7 @@ from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
 from pilothouse.queue import Queue
 from pilothouse.settings import Settings
-from pilothouse.store import operations
+from pilothouse.store import operation_events, operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions import Actions
@@ -186,7 +186,7 @@ class Runner:
             if written:
                 await self._records.write(tx, row, seen)
                 for event in outcome.events:
-                    await operations.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
+                    await operation_events.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
         if written:
             log.info("operation_ended", operation_id=row.id, attempt=row.attempt, state=outcome.state)
         return written

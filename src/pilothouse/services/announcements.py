@@ -1,7 +1,7 @@
-"""Waiting for operations to end, without asking again and again.
+"""Waiting for news of operations, without asking again and again.
 
-PostgreSQL announces every ending when it is committed, to whichever replica a caller is connected to. An
-announcement is a hint: what is answered is always what a look finds, and a lost one costs a few seconds.
+PostgreSQL announces every event and every ending when it is committed, to whichever replica a caller is connected to.
+An announcement is a hint: what is answered is always what a look finds, and a lost one costs a few seconds.
 """
 
 import asyncio
@@ -25,29 +25,29 @@ _RECONNECT_SECONDS = 1.0
 Found = TypeVar("Found")
 
 
-class Endings:
-    """Tells those who wait in this process that an operation on their release has ended."""
+class Announcements:
+    """Wakes those who wait in this process for news of a release or an operation."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._closed = False
+        self.closed = False
 
     async def listen(self) -> None:
         """Passes announcements on until cancelled, reconnecting when the connection breaks."""
         while True:
             try:
-                async for release in self._database.notifications(operations.ENDED_CHANNEL):
-                    self._wake(release)
+                async for key in self._database.notifications(operations.NEWS_CHANNEL):
+                    self._wake(key)
             except DatabaseUnavailable as error:
                 log.warning("announcements_lost", cause=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def close(self) -> None:
         """From now on nobody waits: every waiting look is the last one."""
-        self._closed = True
-        for release in list(self._waiting):
-            self._wake(release)
+        self.closed = True
+        for key in list(self._waiting):
+            self._wake(key)
 
     async def settled(
         self,
@@ -64,28 +64,33 @@ class Endings:
         At least one look is made, and what it raises ends the wait.
         """
         until = time.monotonic() + seconds
-        with self._expecting(operations.release_key(cluster_id, namespace, name)) as ended:
+        with self.expecting(operations.release_key(cluster_id, namespace, name)) as news:
             while True:
-                ended.clear()  # before the look: what ends after it was begun wakes us up
+                news.clear()  # before the look: what ends after it was begun wakes us up
                 found = await look()
                 left = until - time.monotonic()
-                if is_settled(found) or left <= 0 or self._closed:
+                if is_settled(found) or left <= 0 or self.closed:
                     return found
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), min(left, _LOOK_SECONDS))
+                await self.wait(news, seconds=left)
+
+    async def wait(self, news: asyncio.Event, *, seconds: float = _LOOK_SECONDS) -> None:
+        """Returns when it is time to look again: there is news, or it may have been lost, or ``seconds`` are over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(news.wait(), min(seconds, _LOOK_SECONDS))
 
     @contextmanager
-    def _expecting(self, release: str) -> Iterator[asyncio.Event]:
+    def expecting(self, key: str) -> Iterator[asyncio.Event]:
+        """An event that is set when there is news of what the key names."""
         event = asyncio.Event()
-        self._waiting.setdefault(release, set()).add(event)
+        self._waiting.setdefault(key, set()).add(event)
         try:
             yield event
         finally:
-            others = self._waiting[release]
+            others = self._waiting[key]
             others.discard(event)
             if not others:
-                del self._waiting[release]
+                del self._waiting[key]
 
-    def _wake(self, release: str) -> None:
-        for event in self._waiting.get(release, ()):
+    def _wake(self, key: str) -> None:
+        for event in self._waiting.get(key, ()):
             event.set()

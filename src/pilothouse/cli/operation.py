@@ -1,0 +1,47 @@
+"""``pilothouse operation …``: what a running server has accepted, how far it is, and what happened on the way."""
+
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+import typer
+
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_rows
+
+app = typer.Typer(help="Accepted work: installs, upgrades, rollbacks, uninstalls.", no_args_is_help=True)
+app.callback()(connect)
+
+_COLUMNS = ("id", "action", "state", "namespace", "release", "revision", "created_at", "text")
+_EVENTS = ("id", "at", "attempt", "kind", "text")
+
+
+@app.command("list")
+def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
+    context: typer.Context,
+    cluster_id: Annotated[str, typer.Option("--cluster", help="Only of this cluster (id).")] = "",
+    namespace: Annotated[str, typer.Option(help="Only of this namespace.")] = "",
+    release: Annotated[str, typer.Option(help="Only of this release.")] = "",
+    state: Annotated[str, typer.Option(help="Only in this state, for example running or failed.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, newest first.")] = 20,
+    output: As = Output.TABLE,
+) -> None:
+    """List the project's operations, newest first."""
+    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state, "limit": limit}
+    query = urlencode({name: value for name, value in wanted.items() if value})
+    print_rows(context.obj.call("GET", f"/api/v1/operations?{query}"), _COLUMNS, output)
+
+
+@app.command("show")
+def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+    """Show one operation."""
+    print_rows([context.obj.call("GET", _path(operation_id))], _COLUMNS, output, one=True)
+
+
+@app.command("events")
+def events(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+    """Show what happened on the way of an operation."""
+    print_rows(context.obj.call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
+
+
+def _path(operation_id: str) -> str:
+    return f"/api/v1/operations/{quote(operation_id, safe='')}"

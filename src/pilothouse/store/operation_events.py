@@ -1,0 +1,79 @@
+"""What happened on the way of an operation, told to people. Events are only added.
+
+Ids of one operation grow in the order in which its events are committed: a reader that has seen one id has seen every
+lower one. For that a writer waits for the transaction of the one before it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, select, text
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import NEWS_CHANNEL
+from pilothouse.store.tables import operation_events
+
+_LONGEST = 4000
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """One event; ``kind`` is a snake_case verb phrase for programs, ``text`` is for people."""
+
+    id: int
+    at: datetime
+    attempt: int
+    kind: str
+    text: str
+
+
+def event_key(operation_id: str) -> str:
+    """The operation in the words of ``NEWS_CHANNEL``."""
+    return f"operation:{operation_id}"
+
+
+async def add_event(tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str) -> None:
+    """Adds an event and announces it on commit."""
+    await tx.execute(
+        _ADD, {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": said[:_LONGEST]}
+    )
+
+
+async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
+    """The events that follow the one of that id, oldest first."""
+    rows = await tx.execute(_LIST, {"of_operation": operation_id, "after": after, "most": limit})
+    return [EventRow(**row) for row in rows.mappings()]
+
+
+_OF_OPERATION = bindparam("of_operation", type_=Text)
+_IN_TURN = (
+    select(func.pg_advisory_xact_lock(func.hashtextextended("operation_events/" + _OF_OPERATION, 0)).label("mine"))
+    .cte("in_turn")
+    .prefix_with("MATERIALIZED")
+)
+_ADD = (
+    insert(operation_events)
+    .from_select(
+        ["operation_id", "attempt", "kind", "text"],
+        select(
+            _OF_OPERATION,
+            bindparam("in_attempt", type_=Integer),
+            bindparam("of_kind", type_=Text),
+            bindparam("said", type_=Text),
+        ).select_from(_IN_TURN),
+    )
+    .returning(func.pg_notify(NEWS_CHANNEL, text("'operation:' || operation_id")))
+)
+_LIST = (
+    select(
+        operation_events.c.id,
+        operation_events.c.at,
+        operation_events.c.attempt,
+        operation_events.c.kind,
+        operation_events.c.text,
+    )
+    .where(operation_events.c.operation_id == _OF_OPERATION)
+    .where(operation_events.c.id > bindparam("after", type_=BigInteger))
+    .order_by(operation_events.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
