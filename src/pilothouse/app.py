@@ -28,6 +28,7 @@ from pilothouse.cce import projects as project_routes
 from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
 from pilothouse.cce import versions as version_routes
+from pilothouse.cce.models import ReleaseForm
 from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
@@ -125,16 +126,16 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         redirect_slashes=False,
         dependencies=[Depends(refuse_nul)],
     )
-    zone = ZoneInfo(settings.time_zone)
+    form = ReleaseForm(ZoneInfo(settings.time_zone), settings.releases)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
     updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings)
     deletions = Deletions(parts.database, parts.keys, parts.clusters, settings)
-    view = ReleaseView(parts.database, parts.keys, parts.clusters)
+    view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by the vendor; our own API describes itself.
     for prefix in release_routes.PREFIXES:
-        router = release_routes.routes(releases, updates, deletions, view, announcements, zone=zone, prefix=prefix)
+        router = release_routes.routes(releases, updates, deletions, view, announcements, form=form, prefix=prefix)
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)

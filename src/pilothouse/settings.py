@@ -124,6 +124,16 @@ class HookSettings(_Group):
     on_delete: bool = Field(False, description="uninstall runs hooks, as helm does")
 
 
+class ReleaseSettings(_Group):
+    """What releases look like, where the vendor is silent and installations differ."""
+
+    mask_values: bool = Field(
+        False, description="show ****** for values whose name says password, secret, token or key"
+    )
+    superseded_as_unknown: bool = Field(False, description="no SUPERSEDED, which the vendor's list of statuses lacks")
+    hide_addons: bool = Field(False, description="leave releases named cceaddon-* out of lists")
+
+
 class PostgresSettings(_Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 
@@ -181,6 +191,7 @@ class Settings(BaseSettings):
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     hooks: HookSettings = HookSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from pilothouse import __version__
+from pilothouse.store import observations
 from pilothouse.store.database import Database
 from pilothouse.web.requests import json_response
 
@@ -15,8 +16,18 @@ def routes(database: Database) -> APIRouter:
 
     @router.get(HEALTH_PATH)
     async def show_health() -> Response:
-        """200 when the database answers; otherwise the error of any request that needs it."""
-        await database.ping()
-        return json_response({"status": "ok", "version": __version__})
+        """200 when the database answers; otherwise the error of any request that needs it.
+
+        ``index`` tells how old what reads answer from is: of how many clusters, how many are not watched now, and the
+        age of the oldest in seconds.
+        """
+        async with database.statements() as tx:
+            watching = await observations.find_watching(tx)
+        index = {
+            "clusters": watching.clusters,
+            "unwatched": watching.unwatched,
+            "oldest_age_seconds": round(watching.oldest_age_seconds, 1),
+        }
+        return json_response({"status": "ok", "version": __version__, "index": index})
 
     return router

@@ -3,13 +3,16 @@
 Source: CCE API reference, chart and release management; member types as the vendor's SDKs read them.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from pilothouse.services.release_masking import mask_values
 from pilothouse.services.release_view import Release
+from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
 
 
@@ -110,26 +113,36 @@ RELEASE_FIELDS = frozenset(
 )
 
 
-def release_resp(release: Release, *, zone: ZoneInfo) -> dict[str, object]:
-    """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
-    return {
-        "chart_name": release.chart_name,
-        "chart_public": False,
-        "chart_version": release.chart_version,
-        "cluster_id": release.cluster_id,
-        "cluster_name": release.cluster_name,
-        "create_at": _local(release.created_at, zone),
-        "description": release.description,
-        "name": release.name,
-        "namespace": release.namespace,
-        "parameters": "",
-        "resources": release.resources_json,
-        "status": _STATUS.get(release.status, "UNKNOWN"),
-        "status_description": release.status_description,
-        "update_at": _local(release.updated_at, zone),
-        "values": release.values_json,
-        "version": release.revision,
-    }
+@dataclass(frozen=True)
+class ReleaseForm:
+    """How this installation writes releases: ``zone`` gives the offset that times carry; for the rest see settings."""
+
+    zone: ZoneInfo
+    settings: ReleaseSettings
+
+    def resp(self, release: Release) -> dict[str, object]:
+        """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
+        status = _STATUS.get(release.status, "UNKNOWN")
+        if status == "SUPERSEDED" and self.settings.superseded_as_unknown:
+            status = "UNKNOWN"
+        return {
+            "chart_name": release.chart_name,
+            "chart_public": False,
+            "chart_version": release.chart_version,
+            "cluster_id": release.cluster_id,
+            "cluster_name": release.cluster_name,
+            "create_at": _local(release.created_at, self.zone),
+            "description": release.description,
+            "name": release.name,
+            "namespace": release.namespace,
+            "parameters": "",
+            "resources": release.resources_json,
+            "status": status,
+            "status_description": release.status_description,
+            "update_at": _local(release.updated_at, self.zone),
+            "values": mask_values(release.values_json) if self.settings.mask_values else release.values_json,
+            "version": release.revision,
+        }
 
 
 def chart_resp(chart: ChartRow) -> dict[str, object]:

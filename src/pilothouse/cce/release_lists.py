@@ -7,13 +7,12 @@ array. Where a part ends, ``X-Pilothouse-Marker`` tells the marker of the next o
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 import orjson
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from pilothouse.cce.models import RELEASE_FIELDS, release_resp
+from pilothouse.cce.models import RELEASE_FIELDS, ReleaseForm
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.release_view import ReleaseList, ReleasePage
 from pilothouse.web.requests import json_response
@@ -49,19 +48,19 @@ def wanted_list(request: Request) -> WantedList:
     return WantedList(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
 
 
-async def list_response(found: ReleaseList, wanted: WantedList, *, zone: ZoneInfo) -> Response:
+async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseForm) -> Response:
     """The part that was asked for, or all of it: at once if it is little, else streamed as it is read."""
     headers = age_header(found.age_seconds)
     if wanted.limit is not None:
         page = await found.read_page(wanted.after, limit=wanted.limit)
         if page.last is not None:
             headers[_MARKER] = "/".join(page.last)
-        return json_response(_rows(page, wanted, zone), headers=headers)
+        return json_response(_rows(page, wanted, form), headers=headers)
     # What fails before the first byte can still be answered with an error.
-    text, last = await _next(found, wanted.after, wanted, zone)
+    text, last = await _next(found, wanted.after, wanted, form)
     if last is None:
         return Response(text, media_type="application/json", headers=headers)
-    return StreamingResponse(_stream(found, text, last, wanted, zone), media_type="application/json", headers=headers)
+    return StreamingResponse(_stream(found, text, last, wanted, form), media_type="application/json", headers=headers)
 
 
 def age_header(seconds: float | None) -> dict[str, str]:
@@ -70,7 +69,7 @@ def age_header(seconds: float | None) -> dict[str, str]:
 
 
 async def _stream(
-    found: ReleaseList, text: bytes, last: tuple[str, str] | None, wanted: WantedList, zone: ZoneInfo
+    found: ReleaseList, text: bytes, last: tuple[str, str] | None, wanted: WantedList, form: ReleaseForm
 ) -> AsyncIterator[bytes]:
     """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all.
 
@@ -84,18 +83,18 @@ async def _stream(
         if last is None:
             yield b"]" if separator == b"," else b"[]"
             return
-        text, last = await _next(found, last, wanted, zone)
+        text, last = await _next(found, last, wanted, form)
 
 
 async def _next(
-    found: ReleaseList, after: tuple[str, str], wanted: WantedList, zone: ZoneInfo
+    found: ReleaseList, after: tuple[str, str], wanted: WantedList, form: ReleaseForm
 ) -> tuple[bytes, tuple[str, str] | None]:
     page = await found.read_page(after)
-    return orjson.dumps(_rows(page, wanted, zone)), page.last
+    return orjson.dumps(_rows(page, wanted, form)), page.last
 
 
-def _rows(page: ReleasePage, wanted: WantedList, zone: ZoneInfo) -> list[dict[str, object]]:
-    rows = [release_resp(release, zone=zone) for release in page.releases]
+def _rows(page: ReleasePage, wanted: WantedList, form: ReleaseForm) -> list[dict[str, object]]:
+    rows = [form.resp(release) for release in page.releases]
     if wanted.fields == RELEASE_FIELDS:
         return rows
     return [{name: value for name, value in row.items() if name in wanted.fields} for row in rows]

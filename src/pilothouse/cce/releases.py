@@ -1,11 +1,10 @@
 """Release management of the CCE API: create, update, delete, show, list, history."""
 
 import re
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
-from pilothouse.cce.models import CreateReleaseReqBody, UpdateReleaseReqBody, release_resp
+from pilothouse.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
 from pilothouse.cce.release_lists import age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.acceptance import Accepted
@@ -29,16 +28,16 @@ def routes(
     view: ReleaseView,
     announcements: Announcements,
     *,
-    zone: ZoneInfo,
+    form: ReleaseForm,
     prefix: str,
 ) -> APIRouter:
-    """The release routes under one of ``PREFIXES``; ``zone`` gives the offset that times carry."""
+    """The release routes under one of ``PREFIXES``; ``form`` writes releases."""
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
 
     async def answer(accepted: Accepted, *, status_code: int = 200, resources: bool = False) -> Response:
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
         release = await view.add_resources(accepted.release) if resources else accepted.release
-        return json_response(release_resp(release, zone=zone), status_code=status_code, headers=headers)
+        return json_response(form.resp(release), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
@@ -58,7 +57,7 @@ def routes(
             chart_id=request.query_params.get("chart_id") or None,
             with_values="values" in wanted.fields,
         )
-        return await list_response(found, wanted, zone=zone)
+        return await list_response(found, wanted, form=form)
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -74,7 +73,7 @@ def routes(
         if _wants_resources(request):
             release = await view.add_resources(release)
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-        return json_response(release_resp(release, zone=zone), headers=headers | age_header(release.age_seconds))
+        return json_response(form.resp(release), headers=headers | age_header(release.age_seconds))
 
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -106,7 +105,7 @@ def routes(
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
         return json_response(
-            [release_resp(revision, zone=zone) for revision in revisions],
+            [form.resp(revision) for revision in revisions],
             headers=age_header(revisions[0].age_seconds),
         )
 

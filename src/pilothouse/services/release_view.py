@@ -19,6 +19,7 @@ from pilothouse.services.live_releases import LiveReleases
 from pilothouse.services.orders import InstallOrder, Order, open_order
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.services.release_resources import ReleaseResources
+from pilothouse.settings import ReleaseSettings
 from pilothouse.store import charts, operations, releases
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database
@@ -43,6 +44,8 @@ _MOST_REVISIONS = 256
 _PAGE_RELEASES = 100
 _PAGE_BYTES = 4 * 1024 * 1024
 _START = ("", "")
+#: The vendor's add-ons are releases of this name.
+_ADDON = "cceaddon-"
 _NEVER = datetime.fromtimestamp(0, UTC)
 _ReadPage = Callable[[tuple[str, str], int], Awaitable[Page]]
 
@@ -107,9 +110,10 @@ class ReleaseList:
 class ReleaseView:
     """Shows and lists the releases of a project's clusters."""
 
-    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters, settings: ReleaseSettings) -> None:
         self._database = database
         self._keys = keys
+        self._settings = settings
         self._index = ReleaseIndex(keys)
         self._live = LiveReleases(database, keys, clusters)
         self._resources = ReleaseResources(clusters)
@@ -181,6 +185,8 @@ class ReleaseView:
                 )
 
         def show(one: ListedRelease) -> Release | None:
+            if self._settings.hide_addons and one.name.startswith(_ADDON):
+                return None
             release = self._newest(found.cluster, one.revision, one.operation)
             if chart_id is None or release is None:
                 return release

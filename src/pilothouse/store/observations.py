@@ -64,6 +64,20 @@ class Freshness:
     error: str
 
 
+@dataclass(frozen=True)
+class Watching:
+    """How the watching goes over all clusters: ``unwatched`` fail or wait for their first list."""
+
+    clusters: int
+    unwatched: int
+    oldest_age_seconds: float
+
+
+async def find_watching(tx: Transaction) -> Watching:
+    """How many clusters there are, how many are not watched now, and the greatest age."""
+    return Watching(*(await tx.execute(_WATCHING)).one())
+
+
 async def add_observation(tx: Transaction, cluster_id: str) -> None:
     """The cluster is to be watched; announced on commit."""
     await tx.execute(insert(observations).values(cluster_id=cluster_id))
@@ -185,3 +199,8 @@ _NOTE_LISTED = _NOTED.values(
     listed_at=func.coalesce(observations.c.listed_at, func.clock_timestamp()),
     error="",
 )
+_WATCHING = text("""
+SELECT count(*), count(*) FILTER (WHERE error <> '' OR listed_at IS NULL),
+  CAST(coalesce(max(extract(epoch FROM clock_timestamp() - seen_at)), 0) AS double precision)
+FROM observations
+""")

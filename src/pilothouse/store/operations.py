@@ -294,17 +294,6 @@ async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, releas
     return OperationRow(**row) if row else None
 
 
-async def list_shown(tx: Transaction, *, cluster_id: str, namespace: str | None = None) -> list[OperationRow]:
-    """As find_shown, for every release of the cluster, one row each."""
-    query = select(operations).where(operations.c.cluster_id == cluster_id, _shown())
-    if namespace is not None:
-        query = query.where(operations.c.namespace == namespace)
-    query = query.distinct(operations.c.namespace, operations.c.release_name).order_by(
-        operations.c.namespace, operations.c.release_name, operations.c.created_at.desc()
-    )
-    return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
-
-
 @dataclass(frozen=True)
 class OriginRow:
     """Which chart and which text of the user's a revision came from, and whether its request included hooks."""
@@ -329,17 +318,6 @@ async def list_release_origins(
     """Where each revision of one release came from that an operation wrote, the last one first."""
     rows = await tx.execute(_LIST_RELEASE_ORIGINS, _of_release(cluster_id, namespace, release_name))
     return [OriginRow(**row) for row in rows.mappings()]
-
-
-async def list_origins(tx: Transaction, *, cluster_id: str, namespace: str | None = None) -> list[OriginRow]:
-    """As find_origin, for every release of the cluster that operations wrote."""
-    query = _ORIGINS.where(operations.c.cluster_id == cluster_id)
-    if namespace is not None:
-        query = query.where(operations.c.namespace == namespace)
-    query = query.distinct(operations.c.namespace, operations.c.release_name).order_by(
-        operations.c.namespace, operations.c.release_name, operations.c.created_at.desc()
-    )
-    return [OriginRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
 async def find_operation(tx: Transaction, operation_id: str) -> OperationRow | None:
@@ -369,16 +347,6 @@ async def list_operations(
         query = query.where(tuple_(operations.c.created_at, operations.c.id) < tuple_(*before))
     query = query.order_by(operations.c.created_at.desc(), operations.c.id.desc()).limit(limit)
     return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
-
-
-async def count_living(tx: Transaction, *, cluster_id: str) -> int:
-    """How many operations of the cluster are not final."""
-    query = (
-        select(func.count())
-        .select_from(operations)
-        .where(operations.c.cluster_id == cluster_id, operations.c.state.in_(LIVING))
-    )
-    return (await tx.execute(query)).scalar_one()
 
 
 def _held(operation_id: str, attempt: int) -> Update:

@@ -1,0 +1,34 @@
+"""Hides what values hold under names that say secret, for installations that want it.
+
+A guess by name, as the vendor's own examples look (``"admin_password":"******"``); it protects from glances, not from
+those who may read the release's Secret.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from pilothouse.services.charts import compact_json
+
+MASK = "******"
+_SECRET = re.compile(
+    r"pass(word|wd|phrase|$)|secret|token|credential|private|(api|access|auth|encryption)[-_]?key", re.IGNORECASE
+)
+
+
+def mask_values(values_json: str) -> str:
+    """The JSON text with every text and number masked that stands under such a name, at any depth."""
+    if not values_json:
+        return values_json
+    return compact_json(_masked(orjson.loads(values_json), secret=False))
+
+
+def _masked(value: Any, *, secret: bool) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(below, secret=secret or bool(_SECRET.search(key))) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_masked(below, secret=secret) for below in value]
+    if not secret or value is None or isinstance(value, bool) or value == "":
+        return value
+    return MASK

@@ -1,0 +1,149 @@
+"""Lists of releases: which releases are in them, in which order, and in which parts, on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import ClusterClients
+from pilothouse.errors import NotFound
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.identity import Caller
+from pilothouse.services.release_view import Release, ReleaseView
+from pilothouse.settings import ClusterSettings, ReleaseSettings
+from pilothouse.store import clusters, observations, release_index
+from pilothouse.store.database import Database
+from pilothouse.store.release_index import NewRevision
+from tests.support.tenants import add_project
+
+CLUSTER = "listed-cluster"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+SEALED_BYTES = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> MasterKeys:
+    return MasterKeys.load_or_create(tmp_path_factory.mktemp("keys") / "master.key")
+
+
+@pytest.fixture
+async def caller(database: Database, keys: MasterKeys) -> AsyncIterator[Caller]:
+    """Whoever owns a cluster whose index is complete."""
+    made, _, _ = await add_project(database, keys)
+    async with database.transaction() as tx:
+        await clusters.add_cluster(
+            tx,
+            cluster_id=CLUSTER,
+            project_id=made.project_id,
+            name="listed",
+            server="https://x.test",
+            kubeconfig_sealed=b"sealed",
+        )
+        await observations.add_observation(tx, CLUSTER)
+        await observations.note_listed(tx, CLUSTER, epoch=0, resource_version=1)
+    yield made
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, CLUSTER, project_id=made.project_id)
+
+
+def view(database: Database, keys: MasterKeys, **settings: bool) -> ReleaseView:
+    reached = ClusterSettings()
+    services = Clusters(database, keys, ClusterClients(reached), reached)
+    return ReleaseView(database, keys, services, ReleaseSettings(**settings))
+
+
+async def add(database: Database, *releases: tuple[str, str, int, str], values: bytes | None = None) -> None:
+    """Revisions by namespace, name, number and status."""
+    rows = [
+        NewRevision(
+            namespace=namespace,
+            secret=f"sh.helm.release.v1.{name}.v{number}",
+            name=name,
+            revision=number,
+            resource_version=10 + number,
+            problem="",
+            uid="uid",
+            status=status,
+            description="Install complete",
+            chart_name="web",
+            chart_version="1.0.0",
+            first_deployed=LONG_AGO,
+            last_deployed=LONG_AGO,
+            values_sealed=values,
+            operation_id="",
+        )
+        for namespace, name, number, status in releases
+    ]
+    async with database.transaction() as tx:
+        await release_index.apply_revisions(tx, CLUSTER, rows)
+
+
+async def listed(
+    shown: ReleaseView, caller: Caller, *, limit: int = 100, namespace: str | None = None
+) -> list[Release]:
+    found = await shown.list_releases(caller, CLUSTER, namespace=namespace, chart_id=None, with_values=False)
+    page = await found.read_page(limit=limit)
+    releases = [*page.releases]
+    while page.last is not None:
+        page = await found.read_page(page.last, limit=limit)
+        releases += page.releases
+    return releases
+
+
+async def test_each_release_is_listed_once_with_its_newest_revision(
+    database: Database, keys: MasterKeys, caller: Caller
+):
+    await add(
+        database,
+        ("shop", "web", 9, "superseded"),
+        ("shop", "web", 10, "failed"),
+        ("shop", "a.b", 1, "deployed"),
+        ("shop", "a-b", 1, "deployed"),
+        ("other", "web", 2, "deployed"),
+        ("shop-2", "web", 3, "superseded"),
+    )
+    expected = [
+        ("other", "web", 2, "deployed"),
+        ("shop", "a-b", 1, "deployed"),
+        ("shop", "a.b", 1, "deployed"),
+        ("shop", "web", 10, "failed"),
+        ("shop-2", "web", 3, "unknown"),
+    ]
+    for limit in (1, 2, 4, 5, 100):
+        found = await listed(view(database, keys), caller, limit=limit)
+        assert [(one.namespace, one.name, one.revision, one.status) for one in found] == expected
+    found = await listed(view(database, keys), caller, limit=2, namespace="shop")
+    assert [one.name for one in found] == ["a-b", "a.b", "web"]
+
+
+async def test_addons_can_be_left_out(database: Database, keys: MasterKeys, caller: Caller):
+    await add(database, ("kube-system", "cceaddon-npd", 1, "deployed"), ("kube-system", "web", 1, "deployed"))
+    for hidden, names in ((False, ["cceaddon-npd", "web"]), (True, ["web"])):
+        found = await listed(view(database, keys, hide_addons=hidden), caller)
+        assert [one.name for one in found] == names
+
+
+async def test_large_values_make_short_pages(database: Database, keys: MasterKeys, caller: Caller):
+    await add(
+        database,
+        *(("shop", f"r{number:02}", 1, "deployed") for number in range(12)),
+        values=bytes(SEALED_BYTES),
+    )
+    found = await view(database, keys).list_releases(caller, CLUSTER, namespace=None, chart_id=None, with_values=False)
+    page = await found.read_page()
+    assert 1 <= len(page.releases) < 12
+    assert page.last == ("shop", page.releases[-1].name)
+    assert [one.name for one in await listed(view(database, keys), caller)] == [f"r{n:02}" for n in range(12)]
+
+
+async def test_another_projects_cluster_does_not_exist(database: Database, keys: MasterKeys, caller: Caller):
+    stranger, _, _ = await add_project(database, keys)
+    for call in (
+        view(database, keys).list_releases(stranger, CLUSTER, namespace=None, chart_id=None),
+        view(database, keys).show(stranger, CLUSTER, namespace="shop", name="web"),
+        view(database, keys).show_history(stranger, CLUSTER, namespace="shop", name="web"),
+    ):
+        with pytest.raises(NotFound, match=CLUSTER):
+            await call
+    assert await listed(view(database, keys), caller) == []

@@ -1,0 +1,68 @@
+"""What this installation may write differently about releases, and what it never changes."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pilothouse.cce.models import RELEASE_FIELDS, ReleaseForm
+from pilothouse.services.release_masking import mask_values
+from pilothouse.services.release_view import Release
+from pilothouse.settings import ReleaseSettings
+
+RELEASE = Release(
+    cluster_id="c",
+    cluster_name="cluster",
+    namespace="shop",
+    name="web",
+    revision=3,
+    status="superseded",
+    description="mine",
+    status_description="Upgrade complete",
+    chart_name="web",
+    chart_version="1.0.0",
+    values_json='{"admin_password":"x"}',
+    created_at=datetime(2026, 1, 1, 23, tzinfo=UTC),
+    updated_at=datetime(2026, 1, 2, 23, 59, 59, 999999, tzinfo=UTC),
+)
+
+
+def form(**settings: bool) -> ReleaseForm:
+    return ReleaseForm(ZoneInfo("Asia/Shanghai"), ReleaseSettings(**settings))
+
+
+def test_times_carry_the_offset_and_no_fraction_and_every_member_is_there():
+    written = form().resp(RELEASE)
+    assert set(written) == RELEASE_FIELDS
+    assert (written["create_at"], written["update_at"]) == ("2026-01-02T07:00:00+08:00", "2026-01-03T07:59:59+08:00")
+    assert (written["status"], written["values"]) == ("SUPERSEDED", '{"admin_password":"x"}')
+
+
+def test_the_status_that_the_vendor_lacks_can_be_left_out():
+    assert form(superseded_as_unknown=True).resp(RELEASE)["status"] == "UNKNOWN"
+    assert form(superseded_as_unknown=True).resp(replace(RELEASE, status="deployed"))["status"] == "DEPLOYED"
+
+
+def test_a_status_that_helm_may_invent_is_unknown():
+    assert form().resp(replace(RELEASE, status="half-deployed"))["status"] == "UNKNOWN"
+
+
+def test_values_can_be_masked():
+    assert form(mask_values=True).resp(RELEASE)["values"] == '{"admin_password":"******"}'
+
+
+@pytest.mark.parametrize(
+    ("plain", "masked"),
+    [
+        ({"image": "nginx", "port": 80}, {"image": "nginx", "port": 80}),
+        ({"db": {"PASSWORD": "x", "user": "u"}}, {"db": {"PASSWORD": "******", "user": "u"}}),
+        ({"secrets": {"a": ["b", {"c": 7}]}}, {"secrets": {"a": ["******", {"c": "******"}]}}),
+        ({"token": {"enabled": True, "value": ""}}, {"token": {"enabled": True, "value": ""}}),
+        ({"apiKey": "x", "sshPrivateKey": None}, {"apiKey": "******", "sshPrivateKey": None}),
+        ({"keyboard": "us", "compass": "n"}, {"compass": "******", "keyboard": "us"}),
+    ],
+)
+def test_what_stands_under_a_name_that_says_secret_is_masked(plain: object, masked: object):
+    assert json.loads(mask_values(json.dumps(plain))) == masked
