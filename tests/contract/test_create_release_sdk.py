@@ -130,6 +130,7 @@ def test_a_release_that_helm_made_is_shown_and_listed(
     archive = tmp_path / "by-hand-2.1.0.tgz"
     archive.write_bytes(build_chart("by-hand", "2.1.0", templates={"map.yaml": TEMPLATE}, values={"imageTag": "x"}))
     helm_cli("install", "other", str(archive), "-n", namespace, "--set", "imagePullPolicy=Never")
+    server.wait_until_shown(namespace, "other")
     shown = server.show(namespace, "other").json()
     assert (shown["status"], shown["chart_name"], shown["chart_version"]) == ("DEPLOYED", "by-hand", "2.1.0")
     assert json.loads(shown["values"]) == {"imageTag": "x", "imagePullPolicy": "Never"}
