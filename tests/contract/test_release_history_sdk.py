@@ -27,6 +27,7 @@ def test_every_revision_is_shown_newest_first_as_helm_has_it(
     helm_cli("install", "web", chart, "-n", namespace)
     helm_cli("upgrade", "web", chart, "-n", namespace, "--set", "text=second")
     helm_cli("rollback", "web", "1", "-n", namespace)
+    server.wait_until_shown(namespace, "web", revision=3)
     request = ShowReleaseHistoryRequest(cluster_id=server.cluster_id, namespace=namespace, name="web")
     shown = server.sdk().show_release_history(request).body
     by_helm = json.loads(helm_cli("history", "web", "-n", namespace, "-o", "json"))
@@ -42,6 +43,7 @@ def test_only_the_revisions_that_helm_keeps_are_shown(
     helm_cli("install", "web", chart, "-n", namespace)
     for number in range(4):
         helm_cli("upgrade", "web", chart, "-n", namespace, "--set", f"text={number}", "--history-max", "3")
+    server.wait_until_shown(namespace, "web", revision=5)
     answer = server.send(
         "GET", f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/web/history"
     ).json()

@@ -153,11 +153,17 @@ class RunningServer:
             assert time.monotonic() < until, index
             time.sleep(0.1)
 
-    def wait_until_shown(self, namespace: str, name: str, *, seconds: float = 30) -> None:
-        """Returns when a release that others made is seen."""
+    def wait_until_shown(self, namespace: str, name: str, *, revision: int = 1, seconds: float = 30) -> None:
+        """Returns when a revision that others deployed is seen."""
         until = time.monotonic() + seconds
-        while self.show(namespace, name).status_code != 200:
-            assert time.monotonic() < until, f"{name} is not seen"
+        while True:
+            answer = self.show(namespace, name)
+            if answer.status_code == 200 and (answer.json()["version"], answer.json()["status"]) == (
+                revision,
+                "DEPLOYED",
+            ):
+                return
+            assert time.monotonic() < until, answer.text
             time.sleep(0.05)
 
     def wait_until_final(self, namespace: str, name: str, *, seconds: float = 60) -> dict[str, Any]:
