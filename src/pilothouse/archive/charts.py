@@ -89,6 +89,23 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
     )
 
 
+def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
+    """Whether a template of the chart, or of one inside it, may read objects of the cluster. It blocks."""
+    try:
+        found = unpack(
+            io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=lambda path, _depth: "templates/" in path
+        )
+    except InvalidChart:
+        return True  # limits may be tighter than they were when it was uploaded: in doubt it does
+    waiting = [found]
+    while waiting:
+        one = waiting.pop()
+        if any(b"lookup" in content for content in one.files.values()):
+            return True
+        waiting += one.nested.values()
+    return False
+
+
 def limits_of(limits: ChartLimits) -> ArchiveLimits:
     """The part of the settings that is about the archive itself."""
     return ArchiveLimits(

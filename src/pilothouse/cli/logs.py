@@ -2,15 +2,20 @@
 
 import logging
 import sys
+from types import TracebackType
 from typing import TextIO
 
 import structlog
 
+from pilothouse.redaction import redact_event, redact_log
 from pilothouse.settings import Settings
 
 
 def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
-    """Every log event of this process goes to the stream, as lines for people or as JSON."""
+    """Every log event of this process goes to the stream, as lines for people or as JSON, and without secrets.
+
+    So do the messages of libraries from WARNING on, and the last words of a process that an error ends.
+    """
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty())
     if settings.log_format == "json":
@@ -21,10 +26,27 @@ def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            lambda _logger, _method, event: redact_event(event),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Redacting("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _last_words
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, its traceback included, without secrets."""
+        return redact_log(super().format(record))
+
+
+def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger(__name__).critical("process_failed", exc_info=(kind, error, trace))

@@ -243,6 +243,13 @@ class ClusterClient:
         kind = {"apiVersion": "v1", "kind": "Pod"}  # which items of a list leave out
         return [kind | item for item in answer.body.get("items") or () if isinstance(item, dict)]
 
+    async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
+        """The data (base64) of every Secret of the cluster that the account may read and Helm did not make."""
+        async for item in self._list(_secrets(None), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
+            data = item.get("data")
+            if isinstance(data, dict):
+                yield data
+
     async def replace_secret(self, secret: Secret) -> bool:
         """Writes the Secret back; False when it changed since it was read, or is immutable or gone."""
         metadata = secret["metadata"]

@@ -20,6 +20,7 @@ import orjson
 
 from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
+from pilothouse.redaction import masks_of
 
 #: On every revision that an operation installs or upgrades to: with its number, a proof of who wrote it.
 OPERATION_LABEL = "pilothouse.dev/operation"
@@ -119,6 +120,7 @@ class _Payload(msgspec.Struct):
     hooks: msgspec.Raw = msgspec.Raw(b"")
 
 
+_TELLS_OF_ERROR = re.compile(r"(?i)fail|error|invalid|forbidden|refused|denied|cannot")
 _payload_decoder = msgspec.json.Decoder(_Payload)
 _hooks_decoder = msgspec.json.Decoder(list[_Hook] | None)
 
@@ -154,7 +156,7 @@ def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> Stor
         name=key.name,
         revision=key.revision,
         status=payload.info.status or "unknown",
-        description=payload.info.description,
+        description=_without_values(payload.info.description, key, config),
         chart_name=payload.chart.metadata.name,
         chart_version=payload.chart.metadata.version,
         values=_merged(secret, chart_values, config),
@@ -169,6 +171,13 @@ def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> Stor
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
     )
+
+
+def _without_values(description: str, key: ReleaseKey, config: dict[str, Any]) -> str:
+    """Helm's text; where it tells of an error it can quote values, which are secrets."""
+    if not config or not _TELLS_OF_ERROR.search(description):
+        return description
+    return masks_of(values=config, public=(key.namespace, key.name)).apply(description)
 
 
 def newest(releases: list[StoredRelease]) -> StoredRelease | None:

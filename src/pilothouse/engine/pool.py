@@ -18,7 +18,8 @@ from pilothouse.engine.base import Request
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
-from pilothouse.errors import Busy, EngineUnavailable
+from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
+from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings
 
 log = structlog.get_logger(__name__)
@@ -103,6 +104,9 @@ class EnginePool:
         child = await self._take(queue_seconds)
         try:
             return await child.call(request, deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress)
+        except EngineError as error:
+            _mask(error, request)
+            raise
         finally:
             self._put_back(child)
 
@@ -205,6 +209,18 @@ class EnginePool:
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def _mask(error: EngineError, request: Request[Any]) -> None:
+    """The error's own texts no longer hold the values and the credentials of the request."""
+    masks = masks_of(
+        values=getattr(request, "values", None),
+        kubeconfig=getattr(request, "kubeconfig", ""),
+        public=(getattr(request, "release_name", ""), getattr(request, "namespace", "")),
+    )
+    error.args = tuple(masks.apply(part) if isinstance(part, str) else part for part in error.args)
+    if isinstance(error, EngineCrashed | EngineUnavailable):
+        error.stderr_tail = masks.apply(error.stderr_tail)
 
 
 def _unavailable(error: BaseException) -> EngineUnavailable:

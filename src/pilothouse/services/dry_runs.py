@@ -2,10 +2,12 @@
 
 from typing import TypeVar
 
-from pilothouse.engine.base import Request
+from pilothouse.cluster.client import ClusterClient
+from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidRequest
-from pilothouse.settings import EngineSettings
+from pilothouse.services.secret_data import without_secret_data
+from pilothouse.settings import Settings
 
 #: Helm's own words.
 DRY_RUN_COMPLETE = "Dry run complete"
@@ -13,14 +15,20 @@ DRY_RUN_COMPLETE = "Dry run complete"
 OutcomeT = TypeVar("OutcomeT")
 
 
-async def dry_run(engine: EnginePool, request: Request[OutcomeT], *, settings: EngineSettings, what: str) -> OutcomeT:
+async def dry_run(
+    engine: EnginePool, request: Request[OutcomeT], *, client: ClusterClient, settings: Settings, what: str
+) -> OutcomeT:
     """What Helm would make of the request; InvalidRequest with Helm's reason, or with the limit that was passed.
 
     ``what`` names what was tried. Raises Busy when no engine is free.
     """
+    limits = settings.engine
     try:
-        return await engine.run(request, deadline_seconds=settings.answer_seconds, queue_seconds=settings.queue_seconds)
+        return await engine.run(request, deadline_seconds=limits.answer_seconds, queue_seconds=limits.queue_seconds)
     except HelmRefused as error:
-        raise InvalidRequest(f"dry run: {error}") from error
+        text = str(error)
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            text = await without_secret_data(text, chart=request.chart, client=client, limits=settings.charts)
+        raise InvalidRequest(f"dry run: {text}") from None
     except (EngineCrashed, EngineTimeout) as error:
         raise InvalidRequest(f"dry run: {what} failed: {error}") from error

@@ -195,7 +195,8 @@ class Updates:
             timeout_seconds=self._settings.engine.answer_seconds,
         )
         what = f"rendering chart {chart.name} {chart.version}"
-        await dry_run(self._engine, request, settings=self._settings.engine, what=what)
+        client = self._clusters.client(target.cluster)
+        await dry_run(self._engine, request, client=client, settings=self._settings, what=what)
 
     async def _roll_back(self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str) -> Accepted:
         newest = target.newest
@@ -222,7 +223,8 @@ class Updates:
                 dry_run="server",
                 timeout_seconds=self._settings.engine.answer_seconds,
             )
-            await dry_run(self._engine, trial, settings=self._settings.engine, what="the rollback")
+            client = self._clusters.client(target.cluster)
+            await dry_run(self._engine, trial, client=client, settings=self._settings, what="the rollback")
             return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")
         request = Request(
             namespace=target.namespace,

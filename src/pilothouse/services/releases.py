@@ -188,7 +188,11 @@ class Releases:
             timeout_seconds=self._settings.engine.answer_seconds,
         )
         outcome = await dry_run(
-            self._engine, request, settings=self._settings.engine, what=f"rendering chart {chart.name} {chart.version}"
+            self._engine,
+            request,
+            client=self._clusters.client(cluster),
+            settings=self._settings,
+            what=f"rendering chart {chart.name} {chart.version}",
         )
         now = datetime.now().astimezone()
         return Release(

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pilothouse import errors
+from pilothouse.redaction import redact
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +44,10 @@ def error_response(error: errors.PilothouseError) -> Response:
     headers = {}
     if isinstance(error, errors.Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    text = redact(str(error))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request_failed", error=type(error).__name__, cause=str(error))
-    return Response(error_body(code, str(error)), status_code=status, media_type="application/json", headers=headers)
+        log.error("request_failed", error=type(error).__name__, cause=text)
+    return Response(error_body(code, text), status_code=status, media_type="application/json", headers=headers)
 
 
 async def handle(_: Request, error: Exception) -> Response:

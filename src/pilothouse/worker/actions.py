@@ -6,6 +6,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import ClusterDenied, NotFound
+from pilothouse.redaction import hide_from_log
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
 from pilothouse.settings import Settings
@@ -44,7 +45,9 @@ class Actions:
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
         try:
-            return await (await self._open(row, fence=fence, seconds=seconds)).run()
+            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
+            hide_from_log(attempt.masks())
+            return await _action(attempt, cancelling=row.state == "cancelling").run()
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
         except ClusterDenied as error:
@@ -53,13 +56,10 @@ class Actions:
     async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
         """The end after too many crashes, or after the deadline."""
         try:
-            return await (await self._open(row, fence=fence, seconds=1.0)).end(text)
+            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+            return await _action(attempt, cancelling=row.state == "cancelling").end(text)
         except (NotFound, ClusterDenied):
             return Outcome("failed", text)
-
-    async def _open(self, row: OperationRow, *, fence: Fence, seconds: float) -> Action:
-        attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
-        return _action(attempt, cancelling=row.state == "cancelling")
 
 
 def _action(attempt: Attempt, *, cancelling: bool) -> Action:

@@ -13,12 +13,14 @@ import structlog
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
-from pilothouse.engine.base import Request
+from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
+from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
 from pilothouse.store import archives, operation_events, operations
 from pilothouse.store.database import Database
@@ -104,6 +106,16 @@ class Attempt:
         """What was ordered."""
         return open_order(self.row.request_sealed, keys=self._workshop.keys, operation_id=self.row.id)
 
+    def masks(self) -> Masks:
+        """What no text about this operation may hold: the values that were ordered or come of them, and credentials."""
+        order = self.open_order()
+        return masks_of(
+            values=getattr(order, "values", None),
+            merged_values=order.merged_values,
+            kubeconfig=self.cluster.kubeconfig,
+            public=(self.row.namespace, self.row.release_name, self.row.chart_name, self.row.chart_version),
+        )
+
     async def look(self) -> Seen:
         """The release's revisions now; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
@@ -139,7 +151,9 @@ class Attempt:
                     on_progress=progress,
                 )
         except HelmRefused as error:
-            return Said("unreachable" if error.kind in _UNREACHABLE else "refused", str(error))
+            if error.kind in _UNREACHABLE:
+                return Said("unreachable", str(error))
+            return Said("refused", await self._without_secrets(str(error), request))
         except EngineUnavailable as error:
             return Said("unavailable", str(error))
         except EngineTimeout:
@@ -164,6 +178,12 @@ class Attempt:
         """Adds an event to the operation."""
         async with self._workshop.database.statements() as tx:
             await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
+
+    async def _without_secrets(self, text: str, request: Request[Any]) -> str:
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            limits = self.settings.charts
+            text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
+        return self.masks().apply(text)
 
     def _check_held(self) -> None:
         if self._fence.passed:
