@@ -7,14 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import httpx2
 import psycopg
 import pytest
 
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.charts import build_chart
-from tests.support.servers import RunningServer, children, free_port, open_folder, part, run_server
+from tests.support.servers import RunningServer, children, free_port, open_folder, part, run_server, wait_for
 
 SLOW_HOOK = """\
 apiVersion: batch/v1
@@ -66,19 +65,6 @@ def alive(pid: int) -> bool:
 def is_ours(pid: int) -> bool:
     """Whether it is one of Pilothouse's own programs, and not PostgreSQL's."""
     return b"-m\0pilothouse" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def wait_for(condition, *, seconds: float = 30.0):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            value = condition()
-        except (AssertionError, OSError, httpx2.HTTPError):
-            value = None
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError("it did not come about in time")
 
 
 def running_operations(server: RunningServer) -> int:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from huaweicloudsdkcce.v3 import CceClient
@@ -25,6 +25,7 @@ from pilothouse.settings import PostgresSettings
 from pilothouse.store.postgres import EmbeddedPostgres
 
 START_SECONDS = 60
+Value = TypeVar("Value")
 CompletedCommand = subprocess.CompletedProcess[str]
 
 
@@ -274,6 +275,17 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", *, log: Pat
                     return
             time.sleep(0.1)
     raise AssertionError(f"the server does not answer:\n{log.read_text()[-4000:]}")
+
+
+def wait_for(condition: Callable[[], Value], *, seconds: float = 30.0) -> Value:
+    """What the condition gives, once that is true; a process or a server that is not there is waited for."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(AssertionError, OSError, httpx2.HTTPError):
+            if value := condition():
+                return value
+        time.sleep(0.1)
+    raise AssertionError("it did not come about in time")
 
 
 def free_port() -> int:

@@ -212,17 +212,20 @@ def _without_nulls(value: Any) -> Any:
     return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
 
 
-async def unlock(client: ClusterClient, secret: Secret, *, reason: str) -> bool:
+async def unlock(
+    client: ClusterClient, secret: Secret, *, reason: str, why: str = "The operation was interrupted"
+) -> bool:
     """Turns a revision that a dead writer left pending into a failed one that nobody can change any more.
 
-    The Secret becomes immutable, so that a writer which was only frozen cannot turn it to ``deployed`` later. False
+    The Secret becomes immutable, so that a writer which was only frozen cannot turn it to ``deployed`` later; ``why``
+    it failed becomes its description, with the ``reason`` of the unlock. False
     when there is nothing to unlock, or when the Secret changed since it was read. Raises CorruptRelease if it is no
     release.
     """
     if decode_release(secret).status not in _LOCKED:
         return False
     text = _inflate(secret, max_bytes=_LARGEST_PAYLOAD).decode()
-    said = {"description": f"The operation was interrupted; unlocked by Pilothouse ({reason})"}
+    said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
     packed = encode_payload(_with_info(text, {"status": "failed"} | said))
     if len(packed) * 3 // 4 > _LARGEST_SECRET:
         packed = encode_payload(_with_info(text, {"status": "failed"}))

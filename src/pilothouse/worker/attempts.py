@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _UNREACHABLE = frozenset({"HelmKubeError"})
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
+_LONGEST_WHY = 2000
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,16 @@ class Attempt:
             return Said("crashed", f"{error} {error.stderr_tail}".strip()[:2000])
         return Said("done")
 
-    async def unlock(self, stored: StoredRelease) -> Secret | None:
-        """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that."""
+    async def unlock(self, stored: StoredRelease, *, why: str = "The operation was interrupted") -> Secret | None:
+        """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that.
+
+        ``why`` is what the release's status says from then on.
+        """
         secret = await self.read(stored.revision)
         self._check_held()
         if secret is not None and secret["metadata"].get("uid") == stored.uid:
-            await unlock(self.client, secret, reason=f"operation {self.row.id}, attempt {self.row.attempt}")
+            by = f"operation {self.row.id}, attempt {self.row.attempt}"
+            await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY])
             log.info("release_unlocked", operation_id=self.row.id, revision=stored.revision)
             secret = await self.read(stored.revision)
         return secret

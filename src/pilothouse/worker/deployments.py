@@ -65,7 +65,7 @@ class Deployment:
         if stored.status in _FINAL and not stored.unlocked:
             return self._recorded(stored, secret)
         if stored.status == self.pending:
-            secret = await self._attempt.unlock(stored)
+            secret = await self._attempt.unlock(stored, why=text)
         return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
 
     def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
@@ -133,7 +133,7 @@ class Deployment:
         unfinished = _unfinished(said)
         if unfinished is not None:
             return unfinished
-        secret = await self._attempt.unlock(stored)
+        secret = await self._attempt.unlock(stored, why=said.text)
         return Outcome("failed", said.text, wrote_release=True, revision=revision, secret=secret)
 
     async def _conclude(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome:

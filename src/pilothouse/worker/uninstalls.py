@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from pilothouse.cluster.client import ReleaseLabels
+from pilothouse.cluster.client import ReleaseLabels, Secret
 from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING
 from pilothouse.engine.base import UninstallRequest
 from pilothouse.services.orders import InstallOrder, UninstallOrder
@@ -64,7 +64,7 @@ class Uninstall:
             return Outcome("succeeded", _GONE, gone=True)
         ours = self._attempt.begun and seen.has_base_of(self._row) and newest.revision == self._row.base_revision
         if ours and newest.status == UNINSTALLING:
-            secret = await _unlock_newest(self._attempt, newest)
+            secret = await _unlock_newest(self._attempt, newest, why=text)
             return Outcome("failed", text, secret=secret)
         return Outcome("failed", text)
 
@@ -112,7 +112,7 @@ class CancelledInstall:
         if seen.newest is None:
             return Outcome("cancelled", "cancelled and uninstalled", gone=True)
         if self._is_there(seen) and (seen.newest.status in PENDING or seen.newest.status == UNINSTALLING):
-            await _unlock_newest(self._attempt, seen.newest)
+            await _unlock_newest(self._attempt, seen.newest, why=f"cancelled, but {text}")
         return Outcome("failed", f"cancelled, but {text}", wrote_release=True, revision=seen.newest.revision)
 
     def _is_there(self, seen: Seen) -> bool:
@@ -154,15 +154,17 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, said: Said) -> Outcome
         case "unreachable":
             return Outcome("retry", said.text)
     if stored.status == UNINSTALLING:
-        secret = await attempt.unlock(stored)
+        secret = await attempt.unlock(stored, why=said.text)
     return Outcome("failed", said.text, secret=secret)
 
 
-async def _unlock_newest(attempt: Attempt, newest: ReleaseLabels) -> "dict[str, object] | None":
+async def _unlock_newest(
+    attempt: Attempt, newest: ReleaseLabels, *, why: str = "The operation was interrupted"
+) -> Secret | None:
     stored = stored_in(await attempt.read(newest.revision))
     if stored is None or stored.uid != newest.uid:
         return None
-    return await attempt.unlock(stored)
+    return await attempt.unlock(stored, why=why)
 
 
 async def _failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
