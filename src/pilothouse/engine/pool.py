@@ -171,10 +171,13 @@ class EnginePool:
             try:
                 await self._spawn(self._folder)
             except (EngineUnavailable, OSError) as error:
-                self._start_failure = _unavailable(error)
-                log.warning("engine_child_start_failed", reason=str(self._start_failure), retry_seconds=delay)
-                if not self._children:
-                    self._fail_waiters(self._start_failure)
+                failure = _unavailable(error)
+                log.warning("engine_child_start_failed", reason=str(failure), retry_seconds=delay)
+                # One failure may be the last breath of the child before it: callers wait for another try.
+                if delay > _FIRST_RETRY_SECONDS:
+                    self._start_failure = failure
+                    if not self._children:
+                        self._fail_waiters(failure)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY_SECONDS)
             else:

@@ -30,5 +30,7 @@ async def dry_run(
         if isinstance(request, InstallRequest | UpgradeRequest):
             text = await without_secret_data(text, chart=request.chart, client=client, limits=settings.charts)
         raise InvalidRequest(f"dry run: {text}") from None
-    except (EngineCrashed, EngineTimeout) as error:
+    except EngineTimeout as error:
+        raise InvalidRequest(f"dry run: {what} was stopped after {limits.answer_seconds:g} s, the limit") from error
+    except EngineCrashed as error:
         raise InvalidRequest(f"dry run: {what} failed: {error}") from error

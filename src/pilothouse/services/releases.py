@@ -131,7 +131,10 @@ class Releases:
                 deadline_seconds=self._settings.engine.answer_seconds,
                 queue_seconds=self._settings.engine.queue_seconds,
             )
-        except (HelmRefused, EngineCrashed, EngineTimeout) as error:
+        except EngineTimeout as error:
+            seconds = self._settings.engine.answer_seconds
+            raise InvalidRequest(f"parameters.name_template: stopped after {seconds:g} s, the limit") from error
+        except (HelmRefused, EngineCrashed) as error:
             raise InvalidRequest(f"parameters.name_template: {error}") from error
         check_name(name, field="parameters.name_template")
         return name

@@ -162,7 +162,8 @@ class Attempt:
             return Said("stopped", f"timed out after {self.row.deadline_seconds} s; the engine was stopped")
         except EngineCrashed as error:
             self._check_held()
-            return Said("crashed", f"{error} {error.stderr_tail}".strip()[:2000])
+            log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
+            return Said("crashed", str(error))
         return Said("done")
 
     async def unlock(self, stored: StoredRelease, *, why: str = "The operation was interrupted") -> Secret | None:
