@@ -64,6 +64,8 @@ def test_a_backup_without_keys_says_what_is_missing_and_needs_the_key_file(serve
         refused = pilothouse(folder / "data", "restore", str(file))
         assert refused.returncode == 1
         assert "there is no master key file" in refused.stderr
-        done = pilothouse(folder / "data", "restore", str(file), "--key", str(server.data_dir / "master.key"))
+        key = str(server.data_dir / "master.key")
+        done = pilothouse(folder / "data", "restore", str(file), "--key", key, "--output", "json")
         assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["has_key"] is False
         assert (folder / "data" / "master.key").exists()

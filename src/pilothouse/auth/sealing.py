@@ -70,8 +70,9 @@ class MasterKeys:
         Processes that start together end up with the same key. Raises SealBroken if the file is damaged, or if
         anybody but its owner may read or write it.
         """
-        stamp = stamp_of(path)
-        ring = ensure_keys(path, random_bytes=random_bytes)
+        ensure_keys(path, random_bytes=random_bytes)
+        stamp = stamp_of(path)  # before the file is read: a change in between is noticed at the next look
+        ring = read_keys(path)
         found = cls({key.id_bytes: key.secret for key in ring.keys}, random_bytes=random_bytes)
         found._path, found._stamp, found._loaded = path, stamp, _loaded(ring)
         return found

@@ -8,7 +8,20 @@ import sys
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import accesskey, backup, chart, cluster, key, operation, project, release, server, token, user
+from pilothouse.cli import (
+    accesskey,
+    backup,
+    chart,
+    cluster,
+    doctor,
+    key,
+    operation,
+    project,
+    release,
+    server,
+    token,
+    user,
+)
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -20,6 +33,7 @@ app = typer.Typer(
 )
 app.command("serve")(server.serve)
 app.command("migrate")(server.migrate)
+app.command("doctor")(doctor.doctor)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("api", hidden=True)(server.api)

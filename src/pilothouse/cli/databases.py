@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pilothouse.cli.logs import configure_quiet_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
@@ -16,6 +17,7 @@ def reachable_database(settings: Settings, *, may_create: bool = False) -> Itera
 
     Raises DatabaseUnavailable, also for an embedded database that was never made unless it may be made now.
     """
+    configure_quiet_logs(settings)
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return

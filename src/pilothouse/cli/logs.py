@@ -11,6 +11,11 @@ from pilothouse.redaction import redact_event, redact_log
 from pilothouse.settings import Settings
 
 
+def configure_quiet_logs(settings: Settings) -> None:
+    """For commands, whose output is their own: only warnings, and on standard error."""
+    configure_logs(settings.model_copy(update={"log_level": "warning"}))
+
+
 def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
     """Every log event of this process goes to the stream, as lines for people or as JSON, and without secrets.
 

@@ -84,6 +84,11 @@ class EnginePool:
         if folder is not None:
             folder.remove()
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the library of a living child says it is; empty without one."""
+        return next((dict(child.versions) for child in self._children), {})
+
     async def run(
         self,
         request: Request[OutcomeT],

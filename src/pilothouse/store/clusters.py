@@ -62,6 +62,11 @@ async def list_clusters(tx: Transaction, *, project_id: str) -> list[ClusterRow]
     return [ClusterRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
+async def list_all_clusters(tx: Transaction) -> list[ClusterRow]:
+    """The clusters of every project, by name."""
+    return [ClusterRow(**row) for row in (await tx.execute(select(clusters).order_by(clusters.c.name))).mappings()]
+
+
 async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> bool:
     """Forgets a cluster; False when the project has none of that id."""
     statement = delete(clusters).where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)

@@ -6,6 +6,7 @@ connection whose other end vanished must cost seconds, not a worker.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import psycopg
 from sqlalchemy import text
@@ -87,6 +88,17 @@ class Database:
         """Returns when the database answers, else raises DatabaseUnavailable."""
         async with self.statements() as tx:
             await tx.execute(text("SELECT 1"))
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        async with self.statements() as tx:
+            found: datetime = (await tx.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        return found
+
+    async def server_version(self) -> int:
+        """The major version of the server."""
+        async with self.statements() as tx:
+            return int((await tx.execute(text("SHOW server_version_num"))).scalar_one()) // 10_000
 
     def dsn(self) -> str:
         """The same database as a plain libpq URL, for connections outside the pool."""

@@ -181,7 +181,8 @@ class Attempt:
         return secret
 
     async def record(self, kind: str, said: str) -> None:
-        """Adds an event to the operation."""
+        """Adds an event to the operation, without secrets."""
+        said = self.masks().apply(said)
         async with self._workshop.database.statements() as tx:
             await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
 

@@ -1,0 +1,31 @@
+"""``pilothouse doctor``: what is found, what is missing, and what to do about it."""
+
+import asyncio
+from dataclasses import asdict
+
+import typer
+
+from pilothouse.cli.output import As, Output, print_json
+
+
+def doctor(output: As = Output.TABLE) -> None:
+    """Look at everything a server needs on this machine; exit status 1 if something fails. Changes nothing."""
+    from pilothouse.cli.checks import Finding, State, examine, read_settings
+    from pilothouse.cli.logs import configure_quiet_logs
+
+    settings = read_settings()
+    if isinstance(settings, Finding):
+        findings = [settings]
+    else:
+        configure_quiet_logs(settings)
+        findings = asyncio.run(examine(settings))
+    failed = any(finding.state is State.FAILED for finding in findings)
+    if output is Output.JSON:
+        print_json({"healthy": not failed, "findings": [asdict(finding) for finding in findings]})
+    else:
+        widest = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            typer.echo(f"{finding.state:8} {finding.check:{widest}}  {finding.found}")
+            if finding.advice:
+                typer.echo(f"{'':8} {'':{widest}}  → {finding.advice}")
+    raise typer.Exit(1 if failed else 0)
