@@ -1,7 +1,8 @@
 """Reads with many releases: list, show and history from the index, beside ``helm list -A`` on the same cluster.
 
-Releases are written straight as Secrets, as Helm writes them: 1,000 with 10 revisions each and values of 4 KiB, then
-9,000 more with one revision. ``PILOTHOUSE_BENCH_SCALE`` (1) makes all of it smaller.
+Releases are written straight as Secrets, as Helm writes them: 1,000 with 10 revisions each, then 9,000 more with one
+revision. Each holds what a middling public chart leaves there: values of 4 KiB, 20 templates of 3 KiB, a manifest of
+25 KiB. ``PILOTHOUSE_BENCH_SCALE`` (1) makes all of it fewer.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks.figures import Figure, percentile
-from benchmarks.http import Connections, connections
+from benchmarks.http import connections
 from benchmarks.place import Place, child_of, rss
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.transport import Transport
@@ -28,6 +29,7 @@ SCALE = float(os.environ.get("PILOTHOUSE_BENCH_SCALE", "1"))
 FEW, RELEASES, MANY = (max(4, int(number * SCALE)) for number in (100, 1000, 10_000))
 REVISIONS = 10
 VALUES_BYTES = 4096
+TEMPLATES, TEMPLATE_BYTES, MANIFEST_BYTES = 20, 3072, 25 * 1024
 NAMESPACES = 4
 WRITERS = 16
 SHOWS = 300
@@ -36,22 +38,22 @@ LISTS_AT_ONCE = 32
 
 
 async def reads(place: Place) -> list[Figure]:
-    async with connections(place.server, warm=1) as http, _namespaces(place) as namespaces, _writer(place) as write:
+    async with _namespaces(place) as namespaces, _writer(place) as write:
         await _write(write, _releases(namespaces, range(FEW), revisions=1))
-        await _until_listed(place, http, FEW)
-        few = await _shows(place, http, namespaces, FEW)
+        await _until_listed(place, FEW)
+        few = await _shows(place, namespaces, FEW)
         await _write(write, _releases(namespaces, range(RELEASES), revisions=REVISIONS, first=2))
         await _write(write, _releases(namespaces, range(FEW, RELEASES), revisions=1))
-        await _until_listed(place, http, RELEASES)
+        await _until_listed(place, RELEASES)
         built, observer = await _build(place)
-        lists, first_bytes = await _lists(place, http)
+        lists, first_bytes = await _lists(place)
         at_once, growth = await _lists_at_once(place)
-        shows = await _shows(place, http, namespaces, RELEASES)
+        shows = await _shows(place, namespaces, RELEASES)
         helm = await asyncio.to_thread(_helm_list, place)
-        visible = await _visible(place, http, namespaces[0])
+        visible = await _visible(place, namespaces[0])
         await _write(write, _releases(namespaces, range(RELEASES, MANY), revisions=1))
-        await _until_listed(place, http, MANY)
-        many = await _shows(place, http, namespaces, MANY)
+        await _until_listed(place, MANY)
+        many = await _shows(place, namespaces, MANY)
     one = percentile(lists, 0.5)
     return [
         Figure(f"index of {RELEASES * REVISIONS} Secrets, built from nothing", (built * 1000,), target=60_000),
@@ -74,25 +76,49 @@ def _releases(
 ) -> Iterable[dict[str, Any]]:
     """The Secrets of those releases, as ``helm`` leaves them after as many upgrades."""
     chance = random.Random(7)
+    words = [chance.randbytes(4).hex() for _ in range(60)]
+    templates = [
+        {"name": f"templates/t{number}.yaml", "data": base64.b64encode(_text(words, chance, TEMPLATE_BYTES)).decode()}
+        for number in range(TEMPLATES)
+    ]
+    manifest = _text(words, chance, MANIFEST_BYTES).decode()
     values = {f"key{number}": chance.randbytes(24).hex() for number in range(VALUES_BYTES // 64)}
     for number in numbers:
         for revision in range(first, revisions + 1):
-            yield _secret(namespaces[number % NAMESPACES], f"r{number}", revision, values, revision == revisions)
+            status = "deployed" if revision == revisions else "superseded"
+            yield _secret(namespaces[number % NAMESPACES], f"r{number}", revision, status, values, templates, manifest)
 
 
-def _secret(namespace: str, name: str, revision: int, values: dict[str, str], last: bool) -> dict[str, Any]:  # noqa: FBT001
-    status = "deployed" if last else "superseded"
+def _text(words: list[str], chance: random.Random, size: int) -> bytes:
+    """Lines that pack about as well as YAML does."""
+    lines = (f"{'  ' * chance.randrange(5)}{chance.choice(words)}: {chance.choice(words)}" for _ in range(size // 16))
+    return "\n".join(lines).encode()[:size]
+
+
+def _secret(  # noqa: PLR0917  # what a release is made of
+    namespace: str,
+    name: str,
+    revision: int,
+    status: str,
+    values: dict[str, str],
+    templates: list[dict[str, str]],
+    manifest: str,
+) -> dict[str, Any]:
     when = "2026-01-02T03:04:05.000000006Z"
     release = {
         "name": name,
         "info": {"first_deployed": when, "last_deployed": when, "description": "Install complete", "status": status},
-        "chart": {"metadata": {"name": "bench", "version": "1.0.0", "apiVersion": "v2"}, "values": values},
+        "chart": {
+            "metadata": {"name": "bench", "version": "1.0.0", "apiVersion": "v2"},
+            "values": values,
+            "templates": templates,
+        },
         "config": {"replicas": revision},
-        "manifest": "---\n# Source: bench/map.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
+        "manifest": manifest,
         "version": revision,
         "namespace": namespace,
     }
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode(), 9)))
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode(), 1)))
     labels = {"owner": "helm", "name": name, "status": status, "version": str(revision)}
     return {
         "apiVersion": "v1",
@@ -129,11 +155,12 @@ async def _write(kubernetes: Transport, secrets: Iterable[dict[str, Any]]) -> No
     await asyncio.gather(*(write() for _ in range(WRITERS)))
 
 
-async def _until_listed(place: Place, http: Connections, number: int) -> None:
+async def _until_listed(place: Place, number: int) -> None:
     until = time.monotonic() + 120
-    while len(answer := (await http.send("GET", place.releases)).body) < number:
-        assert time.monotonic() < until, len(answer)
-        await asyncio.sleep(0.5)
+    async with connections(place.server, warm=1) as http:
+        while len(answer := (await http.send("GET", place.releases)).body) < number:
+            assert time.monotonic() < until, len(answer)
+            await asyncio.sleep(0.5)
     await asyncio.sleep(1)
 
 
@@ -151,8 +178,9 @@ async def _build(place: Place) -> tuple[float, float]:
     return seconds, memory
 
 
-async def _lists(place: Place, http: Connections) -> tuple[list[float], list[float]]:
-    answers = [await http.send("GET", place.releases) for _ in range(LISTS)]
+async def _lists(place: Place) -> tuple[list[float], list[float]]:
+    async with connections(place.server, warm=1) as http:
+        answers = [await http.send("GET", place.releases) for _ in range(LISTS)]
     assert all(len(answer.body) >= RELEASES for answer in answers)
     return [answer.seconds for answer in answers], [answer.first_byte for answer in answers]
 
@@ -168,14 +196,15 @@ async def _lists_at_once(place: Place) -> tuple[float, float]:
     return seconds, rss(api) - before
 
 
-async def _shows(place: Place, http: Connections, namespaces: list[str], number: int) -> list[float]:
+async def _shows(place: Place, namespaces: list[str], number: int) -> list[float]:
     chance = random.Random(11)
     seconds = []
-    for _ in range(SHOWS):
-        one = chance.randrange(number)
-        answer = await http.send("GET", place.release(namespaces[one % NAMESPACES], f"r{one}"))
-        assert answer.status == 200, answer.body
-        seconds.append(answer.seconds)
+    async with connections(place.server, warm=1) as http:
+        for _ in range(SHOWS):
+            one = chance.randrange(number)
+            answer = await http.send("GET", place.release(namespaces[one % NAMESPACES], f"r{one}"))
+            assert answer.status == 200, answer.body
+            seconds.append(answer.seconds)
     return seconds
 
 
@@ -189,20 +218,21 @@ def _helm_list(place: Place) -> float:
     return time.perf_counter() - started
 
 
-async def _visible(place: Place, http: Connections, namespace: str) -> list[float]:
+async def _visible(place: Place, namespace: str) -> list[float]:
     """Seconds from the end of ``helm`` to the first answer that has what it did."""
     chart = place.folder / "bench-seen.tgz"
     chart.write_bytes(config_map_chart("bench-seen"))
     seconds = []
-    for number in range(5):
-        name = f"seen-{number}"
-        await asyncio.to_thread(place.helm_install, name, chart, namespace=namespace, options=[])
-        started = time.perf_counter()
-        while True:
-            answer = await http.send("GET", place.release(namespace, name))
-            if answer.status == 200 and answer.body["status"] == "DEPLOYED":
-                break
-            assert time.perf_counter() - started < 30
-            await asyncio.sleep(0.01)
-        seconds.append(time.perf_counter() - started)
+    async with connections(place.server, warm=1) as http:
+        for number in range(5):
+            name = f"seen-{number}"
+            await asyncio.to_thread(place.helm_install, name, chart, namespace=namespace, options=[])
+            started = time.perf_counter()
+            while True:
+                answer = await http.send("GET", place.release(namespace, name))
+                if answer.status == 200 and answer.body["status"] == "DEPLOYED":
+                    break
+                assert time.perf_counter() - started < 30
+                await asyncio.sleep(0.01)
+            seconds.append(time.perf_counter() - started)
     return seconds
