@@ -45,6 +45,10 @@ check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
 
+.PHONY: docs
+docs: .venv/.made  ## Write docs/api.md anew from the server's description of its API
+	@$(RUN) python -m tools.api_docs
+
 .PHONY: format
 format: .venv/.made  ## Format the code and mend what the linter can
 	$(RUN) ruff format .

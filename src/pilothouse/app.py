@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from pilothouse import __version__
 from pilothouse.api import access_keys as access_key_api
 from pilothouse.api import clusters as cluster_api
-from pilothouse.api import health
+from pilothouse.api import health, reference
 from pilothouse.api import operations as operation_api
 from pilothouse.api import projects as project_api
 from pilothouse.api import releases as release_api
@@ -56,6 +56,7 @@ from pilothouse.services.tokens import Tokens
 from pilothouse.services.users import Users
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
+from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
 from pilothouse.web.requests import refuse_nul
 from pilothouse.worker.actions import Actions
@@ -63,7 +64,7 @@ from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
 
 OPENAPI_PATH = "/api/v1/openapi.json"
-_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH})
+_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH})
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
     app.include_router(operation_api.routes(Operations(parts.database, announcements)))
     app.include_router(health.routes(parts.database))
+    describe(app, public=_is_public)
+    app.include_router(reference.routes(app.openapi))
     app.add_exception_handler(PilothouseError, handle)
     app.add_exception_handler(404, route_not_found)
     app.add_exception_handler(405, route_not_found)

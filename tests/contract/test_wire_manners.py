@@ -256,3 +256,14 @@ def test_our_own_api_describes_itself_without_credentials(server: RunningServer)
     paths: dict[str, Any] = answer.json()["paths"]
     assert {"/api/v1/clusters", "/api/v1/health"} <= set(paths)
     assert not any(path.startswith(("/v2", "/cce", "/v3")) for path in paths)
+
+
+def test_our_own_api_is_explained_on_a_page_that_loads_nothing_from_elsewhere(server: RunningServer):
+    answer = exchange(server, "GET", "/api/v1/docs", credentials=False)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "GET /api/v1/operations/{operation_id}" in answer.text
+    links = re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)", answer.text)
+    assert links == ["/api/v1/openapi.json"]
+    assert "<script" not in answer.text

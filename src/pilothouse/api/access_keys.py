@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.store.access_keys import AccessKeyRow
+from pilothouse.web.description import takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -52,7 +53,7 @@ def routes(access_keys: AccessKeys) -> APIRouter:
         rows = await access_keys.list_keys(caller_of(request), user_id=user_id)
         return json_response([_view(row) for row in rows])
 
-    @router.post("", status_code=201, response_model=NewAccessKeyView)
+    @router.post("", status_code=201, response_model=NewAccessKeyView, openapi_extra=takes(CreateAccessKey))
     async def create_access_key(request: Request) -> Response:
         """Makes a key."""
         body = await read_json(request, CreateAccessKey)
@@ -66,7 +67,7 @@ def routes(access_keys: AccessKeys) -> APIRouter:
         """One key, without its secret."""
         return json_response(_view(await access_keys.show(caller_of(request), access_key)))
 
-    @router.patch("/{access_key}", response_model=AccessKeyView)
+    @router.patch("/{access_key}", response_model=AccessKeyView, openapi_extra=takes(ChangeAccessKey))
     async def change_access_key(request: Request, access_key: str) -> Response:
         """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
         body = await read_json(request, ChangeAccessKey)

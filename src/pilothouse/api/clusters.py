@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.clusters import Cluster, ClusterIndex, Clusters
+from pilothouse.web.description import takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -25,6 +26,13 @@ class ClusterView(BaseModel):
     server: str
     wait: str
     created_at: str
+
+
+class ProbeView(BaseModel):
+    """A cluster that answered."""
+
+    reachable: bool
+    version: str
 
 
 class UnreadableSecretView(BaseModel):
@@ -60,7 +68,7 @@ def routes(clusters: Clusters) -> APIRouter:
     """The cluster routes."""
     router = APIRouter(prefix="/api/v1/clusters", tags=["clusters"])
 
-    @router.post("", status_code=201, response_model=ClusterView)
+    @router.post("", status_code=201, response_model=ClusterView, openapi_extra=takes(RegisterCluster))
     async def register_cluster(request: Request) -> Response:
         """Registers a cluster after it answered with the given credentials."""
         body = await read_json(request, RegisterCluster)
@@ -91,7 +99,7 @@ def routes(clusters: Clusters) -> APIRouter:
         await clusters.remove(caller_of(request), cluster_id, request_id=request_id_of(request))
         return Response(status_code=204)
 
-    @router.get("/{cluster_id}/probe")
+    @router.get("/{cluster_id}/probe", response_model=ProbeView)
     async def probe_cluster(request: Request, cluster_id: str) -> Response:
         """Asks the cluster's API server for its version now."""
         version = await clusters.probe(caller_of(request), cluster_id)

@@ -1,6 +1,7 @@
 """Whether this process can serve: it answers, and so does the database."""
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 
 from pilothouse import __version__
 from pilothouse.store import observations
@@ -10,11 +11,27 @@ from pilothouse.web.requests import json_response
 HEALTH_PATH = "/api/v1/health"
 
 
+class IndexHealth(BaseModel):
+    """How old what reads answer from is."""
+
+    clusters: int
+    unwatched: int
+    oldest_age_seconds: float
+
+
+class HealthView(BaseModel):
+    """A server that serves."""
+
+    status: str
+    version: str
+    index: IndexHealth
+
+
 def routes(database: Database) -> APIRouter:
     """The health route; it needs no credentials."""
     router = APIRouter(tags=["health"])
 
-    @router.get(HEALTH_PATH)
+    @router.get(HEALTH_PATH, response_model=HealthView)
     async def show_health() -> Response:
         """200 when the database answers; otherwise the error of any request that needs it.
 

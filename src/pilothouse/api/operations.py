@@ -13,6 +13,7 @@ from pilothouse.errors import InvalidRequest
 from pilothouse.services.operations import Operations
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
+from pilothouse.web.description import asks
 from pilothouse.web.requests import caller_of, json_response
 
 _STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
@@ -60,7 +61,18 @@ def routes(operations: Operations) -> APIRouter:
     """The routes about operations."""
     router = APIRouter(prefix="/api/v1", tags=["operations"])
 
-    @router.get("/operations", response_model=list[OperationView])
+    @router.get(
+        "/operations",
+        response_model=list[OperationView],
+        openapi_extra=asks(
+            cluster_id="only of this cluster",
+            namespace="only of this namespace",
+            release="only of the release of this name",
+            state=f"only in this state: {', '.join(_STATES)}",
+            limit=f"1 to {_MOST}, else 100",
+            marker=f"goes on where {_MARKER} of the part before says",
+        ),
+    )
     async def list_operations(request: Request) -> Response:
         """The project's operations, newest first; the query may name cluster_id, namespace, release and state.
 
@@ -87,7 +99,11 @@ def routes(operations: Operations) -> APIRouter:
         """One operation."""
         return json_response(_view(await operations.show(caller_of(request), operation_id)))
 
-    @router.get("/operations/{operation_id}/events", response_model=list[EventView])
+    @router.get(
+        "/operations/{operation_id}/events",
+        response_model=list[EventView],
+        openapi_extra=asks(after="only events after the one of this id"),
+    )
     async def list_events(request: Request, operation_id: str) -> Response:
         """What happened, oldest first, after the event whose id `after` names.
 

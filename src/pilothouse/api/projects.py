@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.projects import Projects
 from pilothouse.store.projects import ProjectRow
+from pilothouse.web.description import takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -43,7 +44,7 @@ def routes(projects: Projects) -> APIRouter:
         """The account's projects by name."""
         return json_response([_view(row) for row in await projects.list_all(caller_of(request))])
 
-    @router.post("", status_code=201, response_model=ProjectView)
+    @router.post("", status_code=201, response_model=ProjectView, openapi_extra=takes(CreateProject))
     async def create_project(request: Request) -> Response:
         """Makes a project."""
         body = await read_json(request, CreateProject)
@@ -57,7 +58,7 @@ def routes(projects: Projects) -> APIRouter:
         """One project."""
         return json_response(_view(await projects.show(caller_of(request), project_id)))
 
-    @router.patch("/{project_id}", response_model=ProjectView)
+    @router.patch("/{project_id}", response_model=ProjectView, openapi_extra=takes(ChangeProject))
     async def change_project(request: Request, project_id: str) -> Response:
         """Enables or disables a project; either way its tokens are dead."""
         body = await read_json(request, ChangeProject)

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.release_unlocks import Unlocks
+from pilothouse.web.description import takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -32,7 +33,7 @@ def routes(unlocks: Unlocks) -> APIRouter:
     """The release routes of our own API."""
     router = APIRouter(prefix="/api/v1/clusters/{cluster_id}", tags=["releases"])
 
-    @router.post("/unlock", response_model=UnlockedRevision)
+    @router.post("/unlock", response_model=UnlockedRevision, openapi_extra=takes(UnlockRelease))
     async def unlock_release(request: Request, cluster_id: str) -> Response:
         """Ends the lock of a release whose writer died: its newest revision becomes a failed one, for good."""
         body = await read_json(request, UnlockRelease)

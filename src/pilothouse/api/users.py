@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.users import User, Users
 from pilothouse.store.users import UserRow
+from pilothouse.web.description import takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -84,7 +85,7 @@ def routes(users: Users) -> APIRouter:
         """The account's users by name."""
         return json_response([_summary(row) for row in await users.list_users(caller_of(request))])
 
-    @router.post("", status_code=201, response_model=NewUserView)
+    @router.post("", status_code=201, response_model=NewUserView, openapi_extra=takes(CreateUser))
     async def create_user(request: Request) -> Response:
         """Makes a user; it can do nothing until it is given a role."""
         body = await read_json(request, CreateUser)
@@ -98,7 +99,7 @@ def routes(users: Users) -> APIRouter:
         """One user with its roles; everybody may look at itself, also under the id ``me``."""
         return json_response(_view(await users.show(caller_of(request), _meant(request, user_id))))
 
-    @router.patch("/{user_id}", response_model=UserView)
+    @router.patch("/{user_id}", response_model=UserView, openapi_extra=takes(ChangeUser))
     async def change_user(request: Request, user_id: str) -> Response:
         """Enables or disables a user, lifts a lock, and ends its tokens."""
         body = await read_json(request, ChangeUser)
@@ -107,7 +108,7 @@ def routes(users: Users) -> APIRouter:
         )
         return json_response(_view(user))
 
-    @router.put("/{user_id}/password", status_code=204)
+    @router.put("/{user_id}/password", status_code=204, openapi_extra=takes(SetPassword))
     async def set_password(request: Request, user_id: str) -> Response:
         """Replaces a password, which ends the user's tokens; ``me`` is the caller."""
         body = await read_json(request, SetPassword)
@@ -120,7 +121,7 @@ def routes(users: Users) -> APIRouter:
         )
         return Response(status_code=204)
 
-    @router.post("/{user_id}/roles", response_model=UserView)
+    @router.post("/{user_id}/roles", response_model=UserView, openapi_extra=takes(Grant))
     async def grant_role(request: Request, user_id: str) -> Response:
         """Gives a role, which ends the user's tokens if it is new."""
         body = await read_json(request, Grant)

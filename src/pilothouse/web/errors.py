@@ -33,6 +33,17 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
 }
 
 
+_OTHER = "The server, its database or a cluster failed; the message says which, and the log has the request's id."
+
+
+def statuses() -> list[tuple[int, str, str]]:
+    """Each status with its code and when it is answered, for people; what is nearest to the caller first."""
+    return sorted(
+        (status, code, (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER)
+        for kind, (status, code) in _TABLE.items()
+    )
+
+
 def error_body(code: str, message: str) -> bytes:
     """The JSON object that every client of this wire understands."""
     return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})

@@ -1,0 +1,115 @@
+"""An OpenAPI description as a person reads it: sections of operations, with fields instead of schemas."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Field:
+    """One parameter or one key of a body; nested keys have dotted names."""
+
+    name: str
+    type: str
+    required: bool
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call: what it takes and what a success answers."""
+
+    method: str
+    path: str
+    text: str
+    public: bool
+    parameters: list[Field]
+    takes: list[Field]
+    takes_text: str
+    status: str
+    answers: list[Field]
+    answers_text: str
+    answers_list: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """The operations of one noun."""
+
+    name: str
+    operations: list[Operation]
+
+
+def sections(openapi: dict[str, Any]) -> list[Section]:
+    """Every operation under its first tag, in the description's order."""
+    found: dict[str, list[Operation]] = {}
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            tag = (operation.get("tags") or ["other"])[0]
+            found.setdefault(tag, []).append(_operation(openapi, method.upper(), path, operation))
+    return [Section(name, operations) for name, operations in found.items()]
+
+
+def _operation(openapi: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Operation:
+    body = _schema_of(openapi, operation.get("requestBody") or {})
+    status = next(code for code in operation["responses"] if code != "default")
+    answer = _schema_of(openapi, operation["responses"][status])
+    many = answer.get("type") == "array"
+    item = _resolved(openapi, answer["items"]) if many else answer
+    return Operation(
+        method=method,
+        path=path,
+        text=_plain(operation.get("description", "")),
+        public=operation.get("security") == [],
+        parameters=[
+            Field(
+                one["name"], _type(openapi, one["schema"]), bool(one.get("required")), one.get("description", one["in"])
+            )
+            for one in operation.get("parameters") or ()
+        ],
+        takes=list(_fields(openapi, body)),
+        takes_text=_plain(body.get("description", "")),
+        status=status,
+        answers=list(_fields(openapi, item)),
+        answers_text=_plain(item.get("description", "")),
+        answers_list=many,
+    )
+
+
+def _plain(docstring: str) -> str:
+    """Code as Markdown marks it."""
+    return docstring.replace("``", "`")
+
+
+def _schema_of(openapi: dict[str, Any], holder: dict[str, Any]) -> dict[str, Any]:
+    return _resolved(openapi, ((holder.get("content") or {}).get("application/json") or {}).get("schema") or {})
+
+
+def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in schema:
+        return schema
+    found: dict[str, Any] = openapi["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    return found
+
+
+def _fields(openapi: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[Field]:
+    required = set(schema.get("required") or ())
+    for name, one in (schema.get("properties") or {}).items():
+        known = _resolved(openapi, one)
+        inner = _resolved(openapi, known["items"]) if known.get("type") == "array" else known
+        whole = f"{prefix}{name}"
+        nested = bool(inner.get("properties"))
+        yield Field(
+            whole, _type(openapi, one), name in required, _plain(inner.get("description", "")) if nested else ""
+        )
+        if nested:
+            yield from _fields(openapi, inner, f"{whole}.")
+
+
+def _type(openapi: dict[str, Any], schema: dict[str, Any]) -> str:
+    known = _resolved(openapi, schema)
+    if "anyOf" in known:
+        return " or ".join(_type(openapi, one) for one in known["anyOf"])
+    if known.get("type") == "array":
+        return f"list of {_type(openapi, known['items'])}"
+    return str(known.get("type", "any"))

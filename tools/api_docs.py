@@ -1,0 +1,111 @@
+"""``make docs``: writes docs/api.md from the OpenAPI description that the server gives of its own API.
+
+A test compares the two, so that the page cannot grow old.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from starlette.types import ASGIApp
+
+from pilothouse.app import OPENAPI_PATH, build_parts, create_app
+from pilothouse.services.announcements import Announcements
+from pilothouse.settings import Settings
+from pilothouse.web.errors import statuses
+from pilothouse.web.reference import Field, Operation, sections
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+
+
+def main() -> int:
+    """Writes the page."""
+    PAGE.write_text(page())
+    print(f"wrote {PAGE}")
+    return 0
+
+
+def page() -> str:
+    """The page, as it belongs in docs/api.md."""
+    return "\n".join(_lines(describe())) + "\n"
+
+
+def describe() -> dict[str, Any]:
+    """The OpenAPI description; nothing is started or connected for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = build_parts(Settings(data_dir=Path(folder)), database_url="postgresql://nowhere", engine_children=1)
+        return asyncio.run(_ask(create_app(parts, Announcements(parts.database))))
+
+
+async def _ask(app: ASGIApp) -> dict[str, Any]:
+    """Asked as a client asks, without a socket."""
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://pilothouse") as http:
+        answer: dict[str, Any] = (await http.get(OPENAPI_PATH)).json()
+    return answer
+
+
+def _lines(openapi: dict[str, Any]) -> Iterator[str]:
+    yield "# API reference"
+    yield ""
+    yield "<!-- Written by `make docs` from the server's own description; a test compares the two. -->"
+    yield ""
+    yield from openapi["info"]["description"].splitlines()
+    yield ""
+    yield "The server shows this page at `/api/v1/docs` and the OpenAPI description at `/api/v1/openapi.json`, both"
+    yield "without credentials."
+    yield ""
+    yield "## Errors"
+    yield ""
+    yield "```json"
+    yield '{"errorCode": "CCE.01404001", "errorMessage": "…", "error_code": "CCE.01404001", "error_msg": "…"}'
+    yield "```"
+    yield ""
+    yield "| status | code | when |"
+    yield "|---|---|---|"
+    for status, code, when in statuses():
+        yield f"| {status} | `{code}` | {when} |"
+    for section in sections(openapi):
+        yield ""
+        yield f"## {section.name.capitalize()}"
+        for operation in section.operations:
+            yield from _operation(operation)
+
+
+def _operation(operation: Operation) -> Iterator[str]:
+    yield ""
+    yield f"### `{operation.method} {operation.path}`"
+    yield ""
+    yield from operation.text.splitlines()
+    if operation.public:
+        yield ""
+        yield "Needs no credentials."
+    yield from _table("Parameters", "", operation.parameters)
+    yield from _table("Body", operation.takes_text, operation.takes)
+    if operation.answers:
+        many = ", a list of" if operation.answers_list else ""
+        yield from _table(f"Answer {operation.status}{many}", operation.answers_text, operation.answers)
+    else:
+        yield ""
+        yield f"Answer {operation.status}."
+
+
+def _table(title: str, text: str, fields: list[Field]) -> Iterator[str]:
+    if not fields:
+        return
+    yield ""
+    yield f"{title}: {' '.join(text.split())}".rstrip(": ") + (":" if not text else "")
+    yield ""
+    yield "| name | type | |"
+    yield "|---|---|---|"
+    for field in fields:
+        needed = "" if field.required else ", optional"
+        yield f"| `{field.name}` | {field.type}{needed} | {' '.join(field.text.split())} |".replace("|  |", "| |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
