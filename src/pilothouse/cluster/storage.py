@@ -224,21 +224,36 @@ async def unlock(
     """
     if decode_release(secret).status not in _LOCKED:
         return False
-    text = _inflate(secret, max_bytes=_LARGEST_PAYLOAD).decode()
     said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
-    packed = encode_payload(_with_info(text, {"status": "failed"} | said))
-    if len(packed) * 3 // 4 > _LARGEST_SECRET:
-        packed = encode_payload(_with_info(text, {"status": "failed"}))
+    unlocked = _with_status(secret, "failed", said)
+    if len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
+        unlocked = _with_status(secret, "failed", {})
+    return await client.replace_secret({**unlocked, "immutable": True})
+
+
+async def supersede(client: ClusterClient, secret: Secret) -> bool:
+    """Turns a deployed revision into a superseded one, as Helm does when it deploys the next.
+
+    False when it is not deployed, or when the Secret changed since it was read. Raises CorruptRelease if it is no
+    release.
+    """
+    if decode_release(secret).status != "deployed":
+        return False
+    return await client.replace_secret(_with_status(secret, "superseded", {}))
+
+
+def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
+    """The Secret with that status in payload and label, and further fields of the payload's ``info``."""
+    text = _inflate(secret, max_bytes=_LARGEST_PAYLOAD).decode()
     metadata = secret["metadata"]
-    unlocked = {
+    changed = {
         **secret,
-        "metadata": {**metadata, "labels": {**metadata["labels"], "status": "failed"}},
-        "data": {**secret["data"], "release": packed},
-        "immutable": True,
+        "metadata": {**metadata, "labels": {**metadata["labels"], "status": status}},
+        "data": {**secret["data"], "release": encode_payload(_with_info(text, {"status": status} | info))},
     }
-    if decode_release(unlocked).status != "failed":
+    if decode_release(changed).status != status:
         raise _corrupt(secret, "names its status twice")
-    return await client.replace_secret(unlocked)
+    return changed
 
 
 def encode_payload(text: str) -> str:

@@ -22,7 +22,7 @@ from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, Upg
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
-from pilothouse.worker.follow_ups import prune_history, remove_orphans, restart_workloads
+from pilothouse.worker.follow_ups import prune_history, remove_orphans, restart_workloads, supersede_older
 from pilothouse.worker.outcomes import Event, Outcome
 
 log = structlog.get_logger(__name__)
@@ -200,9 +200,10 @@ class Install(Deployment):
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
-        """Nothing is left of failed revisions in whose place it is, and of history no more than Helm keeps."""
+        """Nothing is left of the revisions in whose place it is, and of history no more than Helm keeps."""
         if not seen.revisions:
             return ()
+        await supersede_older(self._attempt, stored, seen)
         return (
             *await remove_orphans(self._attempt, stored, seen),
             *await prune_history(self._attempt, stored, seen),

@@ -14,7 +14,7 @@ import structlog
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.client import SECRETS, ClusterClient, ObjectKind, ReleaseLabels
 from pilothouse.cluster.resources import ManifestObject, manifest_objects
-from pilothouse.cluster.storage import StoredRelease
+from pilothouse.cluster.storage import StoredRelease, supersede
 from pilothouse.engine.base import MAX_HISTORY
 from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
@@ -31,10 +31,11 @@ _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
 
 async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
-    """Nothing is left of the failed revisions that this one took the place of, but what it has too.
+    """Nothing is left of the revisions that this one took the place of, but what it has too.
 
-    Only objects that still say that they belong to this release, and are not to be kept. An upgrade would have removed
-    them; an install with ``replace`` does not.
+    Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
+    still say that they belong to this release go, and none that is to be kept. An upgrade would have removed them; an
+    install with ``replace`` does not.
     """
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
@@ -56,6 +57,15 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
         *_told("orphans_removed", "removed, as the new revision lacks it: ", removed),
         *_told("orphans_left", "left behind: ", failed),
     )
+
+
+async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -> None:
+    """No revision before this one is deployed any more; an install over a failed upgrade would leave one."""
+    for one in seen.revisions:
+        if one.status == "deployed" and one.revision < stored.revision:
+            secret = await attempt.read(one.revision)
+            if secret is not None and await supersede(attempt.client, secret):
+                log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)
 
 
 async def prune_history(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
@@ -92,14 +102,16 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
 
 
 def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
-    """The failed revisions right before that one."""
+    """The failed revisions right before that one, and the deployed one before them."""
     replaced: list[ReleaseLabels] = []
     for one in reversed(seen.revisions):
         if one.revision >= before:
             continue
-        if one.status != "failed":
+        if one.status not in {"failed", "deployed"}:
             break
         replaced.append(one)
+        if one.status == "deployed":
+            break
     return replaced
 
 
