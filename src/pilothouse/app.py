@@ -29,6 +29,7 @@ from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
 from pilothouse.cce import versions as version_routes
 from pilothouse.cce.models import ReleaseForm
+from pilothouse.cluster.addresses import resolve_server
 from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
@@ -97,7 +98,12 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int) 
         keys=keys,
         clients=clients,
         clusters=Clusters(database, keys, clients, settings.cluster),
-        engine=EnginePool(engine_settings, state_dir=settings.data_dir / "engine", charts=settings.charts),
+        engine=EnginePool(
+            engine_settings,
+            state_dir=settings.data_dir / "engine",
+            charts=settings.charts,
+            route=lambda kubeconfig: resolve_server(kubeconfig, settings.cluster),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from pilothouse.cluster import client as client_module
 from pilothouse.cluster.client import ClusterClient, ClusterClients
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
-from tests.support.peers import Handler, certificate, kubeconfig, peer
+from tests.support.peers import Handler, certificate, http, kubeconfig, peer, read_request, saying
 
 SECONDS = 0.5
 SETTINGS = ClusterSettings(allow_loopback=True, answer_seconds=SECONDS)
@@ -27,24 +27,6 @@ async def asking(text: str) -> AsyncIterator[ClusterClient]:
         yield client
     finally:
         await client.close()
-
-
-async def read_request(reader: asyncio.StreamReader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
-def saying(answer: bytes) -> Handler:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(answer)
-        await writer.drain()
-
-    return handler
-
-
-def http(status: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def status(code: int, message: str) -> bytes:

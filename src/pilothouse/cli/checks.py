@@ -25,6 +25,7 @@ from pilothouse.auth.certificates import CertificateFiles, authority_file, read_
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClients
+from pilothouse.engine.confinement import can_confine
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway.listeners import Endpoint, endpoints
@@ -243,7 +244,15 @@ async def _engine(settings: Settings) -> Finding:
             versions = ", ".join(f"{name} {version}" for name, version in sorted(pool.versions.items()))
         finally:
             await pool.close()
-    return Finding("engine", State.OK, f"the Helm library works in a child process ({versions})")
+    works = f"the Helm library works in a child process ({versions})"
+    if can_confine():
+        return Finding("engine", State.OK, works)
+    return Finding(
+        "engine",
+        State.WARNING,
+        f"{works}; this kernel cannot keep it from services of this machine that a hostile cluster redirects it to",
+        "use Linux 6.7 or newer with Landlock, or register only clusters that you trust",
+    )
 
 
 async def _listeners(settings: Settings) -> list[Finding]:

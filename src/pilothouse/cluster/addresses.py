@@ -7,9 +7,12 @@ networks are where clusters live and stay in. A name is judged by what it resolv
 
 import asyncio
 import ipaddress
+import json
 import socket
+from urllib.parse import urlsplit
 
 from pilothouse.errors import ClusterUnavailable
+from pilothouse.settings import ClusterSettings
 
 _THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
@@ -45,6 +48,20 @@ async def resolve(host: str, *, allow_loopback: bool) -> list[str]:
         if why := refusal(address, allow_loopback=allow_loopback):
             raise ClusterUnavailable(f"{host} is not asked: {why}")
     return addresses
+
+
+async def resolve_server(kubeconfig: str, settings: ClusterSettings) -> list[str]:
+    """The addresses of the server of a kubeconfig from ``sanitise``, within ``answer_seconds``; errors as ``resolve``.
+
+    For whoever connects by other means than ours: it must use these addresses and not resolve the name again.
+    """
+    server = json.loads(kubeconfig)["clusters"][0]["cluster"]["server"]
+    try:
+        async with asyncio.timeout(settings.answer_seconds):
+            return await resolve(urlsplit(server).hostname or "", allow_loopback=settings.allow_loopback)
+    except TimeoutError as error:
+        message = f"the name of {server} was not resolved within {settings.answer_seconds:g} s"
+        raise ClusterUnavailable(message) from error
 
 
 def _meant(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -227,6 +227,7 @@ class ChildOptions:
 
     channel_fd: int
     deadline_fd: int
+    tunnel_fd: int | None
     parent_pid: int
     memory_bytes: int
     file_bytes: int

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilothouse.engine.base import HEAD_LIMIT, ChildOptions, decode_request, pack_frame, read_frame
+from pilothouse.engine.confinement import can_confine, confine_to_port
 from pilothouse.engine.deadline import SharedDeadline, Watchdog
+from pilothouse.engine.tunnel import Tunnel
 from pilothouse.errors import HelmRefused
 
 if TYPE_CHECKING:
@@ -55,11 +57,12 @@ def main() -> None:
     watchdog = Watchdog(SharedDeadline(options.deadline_fd))
     watchdog.start()
     try:
+        tunnel = dig(options)
         # not at the top: the limits have to be in force when the library is loaded
         from pilothouse.engine import helm  # noqa: PLC0415  # loads the library: under limits only
 
         versions = helm.probe()
-        engine = helm.Engine(options)
+        engine = helm.Engine(options, tunnel)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         channel.send({"type": "unfit", "message": f"{type(error).__name__}: {error}"})
         sys.exit(1)
@@ -83,6 +86,17 @@ def arm(options: ChildOptions) -> None:
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
+def dig(options: ChildOptions) -> Tunnel | None:
+    """The tunnel, if there is to be one, as the only way out for the threads that are started from here on."""
+    if options.tunnel_fd is None:
+        return None
+    listener = socket.socket(fileno=options.tunnel_fd)
+    tunnel = Tunnel(listener)
+    if can_confine():
+        confine_to_port(listener.getsockname()[1])
+    return tunnel
+
+
 def limit(which: int, wanted: int) -> None:
     """Set a limit for good, or leave a stricter one that is already there."""
     hard = resource.getrlimit(which)[1]
@@ -98,7 +112,8 @@ def serve(engine: "Engine", channel: Channel, head: dict[str, Any], body: bytes)
 
     try:
         request = decode_request(head, body)
-        answer = {"type": "outcome", "outcome": engine.run(request, send_progress if head.get("progress") else None)}
+        outcome = engine.run(request, send_progress if head["progress"] else None, addresses=head["addresses"])
+        answer = {"type": "outcome", "outcome": outcome}
         if len(pack_frame(answer)) > HEAD_LIMIT // 2:
             answer = {"type": "fatal", "message": "an answer too large to be read"}
     except HelmRefused as refused:

@@ -31,13 +31,14 @@ def command_line(options: ChildOptions) -> list[str]:
     return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.child", json.dumps(asdict(options))]
 
 
-def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
-    """The whole environment of a child that lives in ``folder``.
+def child_environment(folder: Path, *, memory_bytes: int, proxy: str | None = None) -> dict[str, str]:
+    """The whole environment of a child that lives in ``folder``; ``proxy`` is the URL of its tunnel.
 
     PYTHONHOME and PYTHONPATH take the place of what Python would derive from argv[0], which is no path here; so it
     needs no link, and works alike for virtual environments, read-only or system-wide ones, and paths with spaces.
     """
-    return {
+    proxies = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy} if proxy is not None else {}
+    return proxies | {
         "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in sys.path)),
         "HOME": str(folder / "home"),

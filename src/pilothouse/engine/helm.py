@@ -17,7 +17,8 @@ import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +41,7 @@ from pilothouse.engine.base import (
     whole_seconds,
 )
 from pilothouse.engine.progress import ProgressReader
+from pilothouse.engine.tunnel import Tunnel
 from pilothouse.errors import HelmRefused
 
 ProgressSink = Callable[[dict[str, Any]], None]
@@ -87,8 +89,11 @@ _KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 class Engine:
     """The library in this process, ready for one operation at a time."""
 
-    def __init__(self, options: ChildOptions) -> None:
+    def __init__(self, options: ChildOptions, tunnel: Tunnel | None = None) -> None:
+        """With a tunnel, the library was started to use it for everything."""
         self._options = options
+        self._tunnel = tunnel
+        self._addresses: Sequence[str] = ()
         self._limits = ArchiveLimits(
             unpacked_bytes=options.chart_unpacked_bytes,
             file_bytes=options.chart_file_bytes,
@@ -98,22 +103,37 @@ class Engine:
         self._cache = KubeCache(Path(options.kube_cache))
         self._checked: dict[bytes, bytes] = {}
 
-    def run(self, request: Request[Any], on_progress: ProgressSink | None) -> Any:
-        """The outcome of one request as plain data; raises HelmRefused with Helm's text."""
+    def run(self, request: Request[Any], on_progress: ProgressSink | None, *, addresses: Sequence[str] = ()) -> Any:
+        """The outcome of one request as plain data; raises HelmRefused with Helm's text.
+
+        ``addresses`` are where the cluster of the request may be reached, if there is a tunnel.
+        """
+        self._addresses = addresses
         try:
             with _LogSink(on_progress):
                 return RUNNERS[type(request)](self, request)
         except helm_python.HelmError as error:
-            raise refusal(error) from None
+            refused = refusal(error)
+            if self._tunnel is not None:
+                refused = HelmRefused(self._tunnel.restore(str(refused)), kind=refused.kind)
+            raise refused from None
 
-    def open_config(self, kubeconfig: str, namespace: str) -> "EngineConfig":
+    @contextmanager
+    def open_config(self, kubeconfig: str, namespace: str) -> Iterator["EngineConfig"]:
         """A new configuration for one operation; never one that could fall back to credentials of this host."""
         if not kubeconfig.strip():
             raise HelmRefused("the kubeconfig is empty", kind="HelmKubeError")
         self._cache.select(kubeconfig)
-        return EngineConfig(
-            kubeconfig_content=kubeconfig, namespace=namespace, qps=self._options.qps, burst_limit=self._options.burst
-        )
+        with ExitStack() as stack:
+            if self._tunnel is not None and self._addresses:
+                kubeconfig = stack.enter_context(self._tunnel.leading(kubeconfig, self._addresses))
+            config = EngineConfig(
+                kubeconfig_content=kubeconfig,
+                namespace=namespace,
+                qps=self._options.qps,
+                burst_limit=self._options.burst,
+            )
+            yield stack.enter_context(config)
 
     def rewrite(self, archive: bytes) -> bytes:
         """The chart as an archive that is safe to give to the library; the last one is remembered."""

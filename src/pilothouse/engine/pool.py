@@ -8,7 +8,7 @@ tried again ever more slowly.
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 OutcomeT = TypeVar("OutcomeT")
 
+#: The addresses at which a kubeconfig's server may be reached; raises what the caller of ``run`` shall see.
+Route = Callable[[str], Awaitable[Sequence[str]]]
+
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
 
@@ -36,9 +39,21 @@ class EnginePool:
     The loop's thread must live as long as the process: children die with the thread that spawned them.
     """
 
-    def __init__(self, settings: EngineSettings, *, state_dir: Path, charts: ChartLimits | None = None) -> None:
-        """``state_dir`` may be shared by pools of several processes; each makes a private folder in it."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        state_dir: Path,
+        charts: ChartLimits | None = None,
+        route: Route | None = None,
+    ) -> None:
+        """``state_dir`` may be shared by pools of several processes; each makes a private folder in it.
+
+        With ``route``, the library reaches the addresses that it names, and nothing else. Without, it resolves names
+        by itself and follows redirects: only for clusters that are the caller's own.
+        """
         self._settings = settings
+        self._route = route
         self._limits = ChildLimits(
             memory_bytes=settings.memory_bytes,
             cpu_seconds=settings.cpu_seconds,
@@ -102,13 +117,21 @@ class EnginePool:
 
         ``queue_seconds`` None waits for a child as long as it takes. ``fence`` can shorten the call from any thread;
         ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the child at
-        once. Raises Busy (no child became free) and EngineUnavailable (none can be started), both before anything was
-        done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and
-        EngineCrashed, after which the cluster has to be looked at.
+        once. Raises Busy (no child became free), EngineUnavailable (none can be started) and what ``route`` raises,
+        all before anything was done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by
+        the fence) and EngineCrashed, after which the cluster has to be looked at.
         """
+        kubeconfig = getattr(request, "kubeconfig", "")
+        addresses = await self._route(kubeconfig) if self._route is not None and kubeconfig else ()
         child = await self._take(queue_seconds)
         try:
-            return await child.call(request, deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress)
+            return await child.call(
+                request,
+                addresses=addresses,
+                deadline_seconds=deadline_seconds,
+                fence=fence,
+                on_progress=on_progress,
+            )
         except EngineError as error:
             _mask(error, request)
             raise
@@ -164,7 +187,7 @@ class EnginePool:
         self._idle.append(child)
 
     async def _spawn(self, folder: PoolFolder) -> None:
-        child = await spawn_child(folder.make_child_folder(), self._limits)
+        child = await spawn_child(folder.make_child_folder(), self._limits, tunnelled=self._route is not None)
         self._start_failure = None
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._lost(child))

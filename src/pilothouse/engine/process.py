@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -134,12 +134,16 @@ class ChildProcess:
         self,
         request: Request[OutcomeT],
         *,
+        addresses: Sequence[str] = (),
         deadline_seconds: float,
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
-        """The outcome of ``request``; the errors are those of ``EnginePool.run``."""
-        prefix, body = encode_request(request, progress=on_progress is not None)
+        """The outcome of ``request``; the errors are those of ``EnginePool.run``.
+
+        With ``addresses``, the library reaches its cluster there and nothing else.
+        """
+        prefix, body = encode_request(request, progress=on_progress is not None, addresses=list(addresses))
         async with self._calling:
             answer = await self._exchange(
                 request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
@@ -310,17 +314,22 @@ class ChildProcess:
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)
 
 
-async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
+async def spawn_child(folder: Path, limits: ChildLimits, *, tunnelled: bool = False) -> ChildProcess:
     """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
+
+    ``tunnelled``: it reaches nothing but the addresses that a call brings.
 
     Call it from a thread that lives as long as this process: the child dies with the thread that made it.
     """
     ours, theirs = socket.socketpair()
     deadline_fd = SharedDeadline.create_fd()
+    # Bound here, because the library learns of its proxy by the environment that it is started with.
+    listener = socket.create_server(("127.0.0.1", 0)) if tunnelled else None
     try:
         options = ChildOptions(
             channel_fd=theirs.fileno(),
             deadline_fd=deadline_fd,
+            tunnel_fd=listener.fileno() if listener is not None else None,
             parent_pid=os.getpid(),
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
@@ -332,7 +341,9 @@ async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
             burst=limits.burst,
             kube_cache=str(folder / "kube"),
         )
-        process, output = _start(options, folder, limits)
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}" if listener is not None else None
+        environment = child_environment(folder, memory_bytes=limits.memory_bytes, proxy=proxy)
+        process, output = _start(options, folder, environment)
         child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
     except BaseException:
         ours.close()
@@ -340,6 +351,8 @@ async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
     finally:
         theirs.close()
         os.close(deadline_fd)
+        if listener is not None:
+            listener.close()
     try:
         await child.connect(ours)
     except BaseException:
@@ -360,18 +373,20 @@ def describe_exit(code: int) -> str:
     return reasons.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
 
 
-def _start(options: ChildOptions, folder: Path, limits: ChildLimits) -> "tuple[subprocess.Popen[bytes], BinaryIO]":
+def _start(
+    options: ChildOptions, folder: Path, environment: dict[str, str]
+) -> "tuple[subprocess.Popen[bytes], BinaryIO]":
     output = (folder / "output.log").open("a+b", buffering=0)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
             command_line(options),
             executable=sys.executable,
-            env=child_environment(folder, memory_bytes=limits.memory_bytes),
+            env=environment,
             cwd=folder / "home",
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(options.channel_fd, options.deadline_fd),
+            pass_fds=[fd for fd in (options.channel_fd, options.deadline_fd, options.tunnel_fd) if fd is not None],
             start_new_session=True,
         )
     except BaseException:
