@@ -1,5 +1,6 @@
 """The command line starts at once: what only a server needs is not loaded for ``--help`` and ``version``."""
 
+import os
 import subprocess
 import sys
 
@@ -28,3 +29,19 @@ def test_version_prints_the_version():
 def test_help_names_the_commands_and_each_explains_itself(command: str):
     assert command in run("--help").stdout
     assert run(command, "--help").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "api", "worker", "migrate"])
+def test_a_setting_that_cannot_be_read_is_named_without_its_value_and_without_a_traceback(command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", command],
+        env={"PATH": os.environ["PATH"], "PILOTHOUSE_PORT": "hunter2", "PILOTHOUSE_TLS__PORT": "-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "PILOTHOUSE_PORT: " in done.stderr
+    assert "PILOTHOUSE_TLS__PORT: " in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -22,12 +22,12 @@ def backup(
     output: As = Output.TABLE,
 ) -> None:
     """Write database, master keys and local authority into one file, while servers go on."""
+    from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.backups import make_backup
-    from pilothouse.settings import Settings
     from pilothouse.store.database import Database
 
-    settings = Settings()
+    settings = read_settings()
     with reachable_database(settings) as url:
         check_schema(url)
         made = make_backup(
@@ -62,12 +62,12 @@ def restore(
 ) -> None:
     """Put a backup in place of an empty database, with its keys; servers must be stopped."""
     from pilothouse.auth.key_file import read_keys
+    from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import reachable_database
     from pilothouse.services.backups import install_files, open_backup, refuse_other_keys, restore_backup
-    from pilothouse.settings import Settings
     from pilothouse.store.database import Database
 
-    settings = Settings()
+    settings = read_settings()
     with open_backup(file) as stored:
         ring = read_keys(key) if key is not None else stored.keys() or read_keys(settings.master_key)
         if not replace:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
-from pydantic import ValidationError
 
 from pilothouse.api.health import HEALTH_PATH
 from pilothouse.auth.certificates import CertificateFiles, authority_file, read_certificate
@@ -62,17 +61,6 @@ class Finding:
     state: State
     found: str
     advice: str = ""
-
-
-def read_settings() -> Settings | Finding:
-    """The settings, or why they cannot be read: names of variables and reasons, never values."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = [
-            f"PILOTHOUSE_{'__'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
-        ]
-        return Finding("settings", State.FAILED, "; ".join(wrong), "mend or unset these variables")
 
 
 async def examine(settings: Settings) -> list[Finding]:

@@ -10,12 +10,15 @@ from pilothouse.cli.output import As, Output, print_json
 
 def doctor(output: As = Output.TABLE) -> None:
     """Look at everything a server needs on this machine; exit status 1 if something fails. Changes nothing."""
-    from pilothouse.cli.checks import Finding, State, examine, read_settings
+    from pilothouse.cli.checks import Finding, State, examine
+    from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.logs import configure_quiet_logs
+    from pilothouse.errors import InvalidSettings
 
-    settings = read_settings()
-    if isinstance(settings, Finding):
-        findings = [settings]
+    try:
+        settings = read_settings()
+    except InvalidSettings as error:
+        findings = [Finding("settings", State.FAILED, str(error))]
     else:
         configure_quiet_logs(settings)
         findings = asyncio.run(examine(settings))

@@ -115,11 +115,11 @@ async def _closing(database: "Database", work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def _installation() -> "Iterator[tuple[Settings, Database]]":
+    from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
-    from pilothouse.settings import Settings
     from pilothouse.store.database import Database
 
-    settings = Settings()
+    settings = read_settings()
     with reachable_database(settings) as url:
         check_schema(url)
         yield settings, Database(url)

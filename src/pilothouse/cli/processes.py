@@ -3,6 +3,7 @@
 import typer
 
 from pilothouse.app import run_api, run_observer, run_worker
+from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.databases import reachable_database
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
@@ -32,7 +33,7 @@ def run_observer_process(parent: int) -> None:
 
 def migrate_database() -> None:
     """The database has this version's schema, which is said; an embedded one that does not run is started for it."""
-    with reachable_database(Settings(), may_create=True) as url:
+    with reachable_database(read_settings(), may_create=True) as url:
         _migrate(url)
 
 
@@ -47,7 +48,7 @@ def _migrate(url: str) -> None:
 def _prepare(parent: int) -> Settings:
     if parent:
         die_with_parent(parent)
-    settings = Settings()
+    settings = read_settings()
     configure_logs(settings)
     return settings
 

@@ -15,6 +15,7 @@ from rich.panel import Panel
 
 from pilothouse.api.health import HEALTH_PATH
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.gateway.listeners import certificate_files, endpoints
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 def run_all(first_credentials: Path | None) -> None:
     """Runs everything until it is told to stop; the first access key goes to the file, or to the screen."""
-    settings = Settings()
+    settings = read_settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     listening = endpoints(settings)

@@ -111,9 +111,9 @@ def recover(
     domain: Annotated[str, typer.Option(help="Name of the account that the user belongs to.")] = "pilothouse",
 ) -> None:
     """On the server's machine: make a user an administrator with a new password, when no credentials are left."""
+    from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.identity import recover_administrator
-    from pilothouse.settings import Settings
     from pilothouse.store.database import Database
 
     async def recovered(url: str) -> str:
@@ -123,7 +123,7 @@ def recover(
         finally:
             await database.close()
 
-    with reachable_database(Settings()) as url:
+    with reachable_database(read_settings()) as url:
         check_schema(url)
         password = asyncio.run(recovered(url))
     typer.echo(f"password  {password}  (shown only now)")
