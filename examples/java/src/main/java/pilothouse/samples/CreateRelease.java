@@ -48,6 +48,6 @@ public final class CreateRelease {
             System.err.println(error);
             System.exit(1);
         }
-        System.exit(0); // the SDK's connection pool would keep the process for some minutes
+        System.exit(0); // idle threads of the SDK would keep the process for five seconds more
     }
 }

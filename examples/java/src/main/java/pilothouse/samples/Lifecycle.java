@@ -82,7 +82,7 @@ public final class Lifecycle {
             System.err.println(error);
             System.exit(1);
         }
-        System.exit(0); // the SDK's connection pool would keep the process for some minutes
+        System.exit(0); // idle threads of the SDK would keep the process for five seconds more
     }
 
     private void run(Path chart) throws IOException, InterruptedException {
