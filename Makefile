@@ -46,8 +46,9 @@ check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) lint-imports --no-cache
 
 .PHONY: docs
-docs: .venv/.made  ## Write docs/api.md anew from the server's description of its API
+docs: .venv/.made  ## Write the descriptions of both APIs in docs/ anew
 	@$(RUN) python -m tools.api_docs
+	@$(RUN) python -m tools.compatible_docs
 
 .PHONY: format
 format: .venv/.made  ## Format the code and mend what the linter can

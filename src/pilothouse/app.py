@@ -24,6 +24,7 @@ from pilothouse.api import releases as release_api
 from pilothouse.api import users as user_api
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cce import charts as chart_routes
+from pilothouse.cce import description as compatible_description
 from pilothouse.cce import projects as project_routes
 from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
@@ -65,7 +66,7 @@ from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
 
 OPENAPI_PATH = "/api/v1/openapi.json"
-_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH})
+_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
-    # The vendor's wire is described by the vendor; our own API describes itself.
+    # The vendor's wire is described by a document of its own; our own API describes itself.
     for prefix in release_routes.PREFIXES:
         router = release_routes.routes(releases, updates, deletions, view, announcements, form=form, prefix=prefix)
         app.include_router(router, include_in_schema=False)
@@ -151,6 +152,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
     app.include_router(operation_api.routes(Operations(parts.database, announcements)))
     app.include_router(health.routes(parts.database))
+    app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)
     app.include_router(reference.routes(app.openapi))
     app.add_exception_handler(PilothouseError, handle)

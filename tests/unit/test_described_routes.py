@@ -1,0 +1,53 @@
+"""What the descriptions of the two APIs say exists, beside the routes that exist."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from pilothouse.app import build_parts, create_app
+from pilothouse.cce.description import PATH, openapi
+from pilothouse.services.announcements import Announcements
+from pilothouse.settings import Settings
+
+METHODS = {"get", "put", "post", "delete", "head", "patch"}
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[set[tuple[str, str]]]:
+    """Method and path of every route of the application; nothing of it is started or connected."""
+    parts = build_parts(Settings(data_dir=tmp_path), database_url="postgresql://nowhere", engine_children=1)
+    app = create_app(parts, Announcements(parts.database))
+    while not isinstance(app, FastAPI):
+        app = app._app  # type: ignore[attr-defined]
+    found = iter_route_contexts(app.routes)
+    yield {(method, route.path) for route in found for method in route.methods or () if route.path}
+    await parts.close()
+
+
+def operations(document: dict[str, dict[str, dict[str, object]]]) -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, item in document["paths"].items() for method in item.keys() & METHODS}
+
+
+def test_every_route_of_the_vendors_wire_is_described_and_nothing_else(served: set[tuple[str, str]]):
+    assert operations(openapi()) == {(method, path) for method, path in served if not path.startswith("/api/v1/")}
+
+
+def test_the_description_is_served(served: set[tuple[str, str]]):
+    assert ("GET", PATH) in served
+
+
+def test_the_twins_are_named_as_the_vendor_names_them():
+    names = {one["operationId"] for item in openapi()["paths"].values() for key, one in item.items() if key in METHODS}
+    assert {"CreateAutopilotRelease", "ShowAutopilotUserChartsQuotas", "DeleteAutopilotChart"} <= names
+    twins = {name for name in names if "Autopilot" in name}
+    assert len(twins) == 14
+    assert {name.replace("Autopilot", "") for name in twins} <= names
+
+
+def test_the_published_document_is_the_one_that_the_server_serves():
+    published = Path(__file__).parents[2] / "docs" / "compatible-openapi.json"
+    assert json.loads(published.read_text()) == openapi(), "out of date: run 'make docs'"
