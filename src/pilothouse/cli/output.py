@@ -1,5 +1,6 @@
 """How commands print what the server answered: a table for people, the answer itself for programs."""
 
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ class Output(StrEnum):
     JSON = "json"
 
 
+_UNBOUNDED = 4096
+
 As = Annotated[Output, typer.Option("--output", "-o", help="table or json")]
 
 
@@ -33,8 +36,11 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
         return
     table = Table(box=None)
     for column in columns:
-        table.add_column(column)
+        # an id that is cut cannot be used for the next command
+        longest = max((len(str(row[column])) for row in rows), default=0) if column == "id" else None
+        table.add_column(column, min_width=longest)
     for row in rows:
         # as text: in rich's own markup "[red]" would be a colour and not what the server said
         table.add_row(*(Text(str(row[column])) for column in columns))
-    Console().print(table)
+    # a file or a program gets whole lines; only a terminal has a width
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
