@@ -73,7 +73,10 @@ def unlock(one: OneRelease, **changes: str):
 
 
 def test_a_lock_of_helms_is_respected_explained_and_ended_on_request(locked: OneRelease, chart_id: str):
-    assert locked.server.send("GET", locked.path).json()["status"] == "PENDING_UPGRADE"
+    until = time.monotonic() + 20  # what helm wrote is seen within a moment
+    while locked.server.send("GET", locked.path).json()["status"] != "PENDING_UPGRADE":
+        assert time.monotonic() < until
+        time.sleep(0.1)
     refused = [locked.update(chart_id=chart_id), locked.rollback(1), locked.delete()]
     for answer in refused:
         message = assert_error(answer, *FORBIDDEN)[:200]
