@@ -49,6 +49,7 @@ ProgressSink = Callable[[dict[str, Any]], None]
 _NO_HANDLE = _native.HANDLE(0)
 _WAITS = {"none": "hookOnly", "hooks": "hookOnly", "ready": "watcher"}
 _DEBUG = 0
+_PROGRESS_SECONDS = 0.25
 
 # A client dry run sends nothing, yet the library wants a configuration; port 1 makes a mistake fail at once.
 _NO_CLUSTER = json.dumps(
@@ -435,29 +436,51 @@ def _name_chart(template: str) -> bytes:
 
 
 class _LogSink:
-    """Sends the library's log lines of one operation to a progress sink, as events."""
+    """Sends the library's log lines of one operation to a progress sink, as events.
+
+    At first lines are only kept: an operation that is over in a moment needs no progress, and does not pay for it.
+    """
 
     def __init__(self, sink: ProgressSink | None) -> None:
         self._sink = sink
         self._reader = ProgressReader()
         self._lock = threading.Lock()
+        self._kept: list[tuple[int, bytes]] | None = []
+        self._timer = threading.Timer(_PROGRESS_SECONDS, self._begin)
+        self._timer.daemon = True
         # the library keeps the bare pointer: the object has to live until the handler is taken out again
         self._callback = _native.LOG_CALLBACK(self._take)
 
     def __enter__(self) -> None:
         if self._sink is not None:
+            self._timer.start()
             _native.call_status_no_error_out("helm_set_log_handler", self._callback, None, _DEBUG)
 
     def __exit__(self, *exc_info: object) -> None:
         if self._sink is not None:
             _native.call_status_no_error_out("helm_set_log_handler", _native.LOG_CALLBACK(), None, _DEBUG)
+            self._timer.cancel()
+            with self._lock:
+                self._sink = None  # nothing of this operation is sent after its outcome
+
+    def _begin(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept or [], None
+            for level, line in kept:
+                self._send(level, line)
 
     def _take(self, level: int, line: bytes | None, _user_data: Any) -> None:
         # runs on any thread of the library's; an exception here would have nowhere to go but standard error
         with self._lock:
-            event = self._reader.read(level, (line or b"").decode(errors="replace"))
-            if event is not None and self._sink is not None:
-                self._sink(vars(event))
+            if self._kept is not None:
+                self._kept.append((level, line or b""))
+            else:
+                self._send(level, line or b"")
+
+    def _send(self, level: int, line: bytes) -> None:
+        event = self._reader.read(level, line.decode(errors="replace"))
+        if event is not None and self._sink is not None:
+            self._sink(vars(event))
 
 
 RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {
