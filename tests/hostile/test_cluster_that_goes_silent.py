@@ -4,9 +4,10 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 import yaml
 
@@ -79,7 +80,7 @@ def test_each_request_costs_its_limit_and_names_the_cluster_and_others_go_on(
         line.silent.set()
         path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/before"
         body = {"chart_id": chart, "action": "upgrade", "values": {}, "parameters": {}}
-        refused = [
+        refused: list[Callable[[], httpx2.Response]] = [
             lambda: server.create(chart_id=chart, namespace=namespace, name="late"),
             lambda: server.create(chart_id=chart, namespace=namespace, name="dry", parameters={"dry_run": True}),
             lambda: server.send("PUT", path, json_body=body),
