@@ -252,3 +252,13 @@ async def test_the_oldest_of_many_clients_is_let_go(monkeypatch: pytest.MonkeyPa
     assert clients.get("a", kubeconfig(1)) is first
     assert clients.get("b", kubeconfig(1)) is not second
     await clients.close()
+
+
+async def test_a_list_without_an_end_costs_the_limit(tmp_path: Path):
+    page = json.dumps({"kind": "SecretList", "items": [], "metadata": {"continue": "more"}}).encode()
+    async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
+        with pytest.raises(ClusterUnavailable, match="did not answer within"):
+            await client.list_release_labels(namespace="default", name="web")
+        with pytest.raises(ClusterUnavailable, match="did not answer within"):
+            async with client.within_limit():
+                assert [one async for one in client.list_release_secrets(namespace="default", name="web")] == []

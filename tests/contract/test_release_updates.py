@@ -168,7 +168,7 @@ def test_hooks_of_an_update_run_only_when_they_are_included(
     second: str,
     kubernetes: RunningCluster,
     flags: dict[str, Any],
-    runs: bool,  # noqa: FBT001
+    runs: bool,  # noqa: FBT001 (a value of the table above)
 ):
     release.update(chart_id=second, parameters=flags)
     assert release.settled()["status"] == "DEPLOYED"

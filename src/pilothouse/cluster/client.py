@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -106,6 +106,10 @@ class ClusterClient:
             await self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return ClusterVersion(version=version)
 
+    def within_limit(self) -> AbstractAsyncContextManager[None]:
+        """What is asked inside takes at most ``answer_seconds`` together: a hostile server has always one more page."""
+        return self._transport.within_limit()
+
     async def namespace_exists(self, name: str) -> bool:
         """Whether the namespace is there and not on its way out."""
         answer = await self._ask("GET", f"/api/v1/namespaces/{_checked(name)}", taken={_NOT_FOUND})
@@ -120,7 +124,9 @@ class ClusterClient:
         """Every revision of one release, in no order; no payload travels."""
         found = []
         selector = {"labelSelector": f"{_OWNER},name={_checked(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
-        async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY):
+        async with self.within_limit():
+            items = [item async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY)]
+        for item in items:
             metadata = item.get("metadata") or {}
             labels = metadata.get("labels") or {}
             version = str(labels.get("version", ""))

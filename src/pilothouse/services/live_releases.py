@@ -36,7 +36,8 @@ class LiveReleases:
         cluster = await self._clusters.reach(cluster_id, project_id=None)
         client = self._clusters.client(cluster)
         with naming(cluster):
-            secrets = [secret async for secret in client.list_release_secrets(namespace=namespace, name=name)]
+            async with client.within_limit():
+                secrets = [secret async for secret in client.list_release_secrets(namespace=namespace, name=name)]
         rows = await self._rows(cluster_id, secrets)
         return sorted(rows, key=lambda row: row.revision, reverse=True)
 

@@ -61,7 +61,8 @@ class Deletions:
                     return ended
                 continue
             with naming(cluster):
-                found = await self._find_newest(cluster, namespace, name)
+                async with self._clusters.client(cluster).within_limit():
+                    found = await self._find_newest(cluster, namespace, name)
             if found is None and shown is not None and shown.action == "install":
                 return await self._dismiss(caller, cluster, shown, request_id=request_id)
             if found is None:

@@ -111,7 +111,8 @@ class Updates:
         if shown is not None and shown.state in operations.LIVING:
             raise refuse_while_running(shown)
         with naming(cluster):
-            target = await self._find_target(cluster, namespace, name)
+            async with self._clusters.client(cluster).within_limit():
+                target = await self._find_target(cluster, namespace, name)
             try:
                 if chart is None:
                     return await self._roll_back(caller, target, wanted, request_id=request_id)
