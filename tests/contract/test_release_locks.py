@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
@@ -73,10 +73,7 @@ def unlock(one: OneRelease, **changes: str):
 
 
 def test_a_lock_of_helms_is_respected_explained_and_ended_on_request(locked: OneRelease, chart_id: str):
-    until = time.monotonic() + 20  # what helm wrote is seen within a moment
-    while locked.server.send("GET", locked.path).json()["status"] != "PENDING_UPGRADE":
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(lambda: locked.server.send("GET", locked.path).json()["status"] == "PENDING_UPGRADE")
     refused = [locked.update(chart_id=chart_id), locked.rollback(1), locked.delete()]
     for answer in refused:
         message = assert_error(answer, *FORBIDDEN)[:200]

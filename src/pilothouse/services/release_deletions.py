@@ -1,5 +1,8 @@
 """Delete Release: an uninstall, or the end of an install that has not ended."""
 
+import asyncio
+from dataclasses import dataclass
+
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
 from pilothouse.cluster.storage import PENDING, StoredRelease, decode_release
@@ -19,6 +22,17 @@ from pilothouse.store.operations import OperationRow, OriginRow
 _DELETE = "cce:release:delete"
 #: Each round can meet an operation that began or ended since the last one.
 _ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What there is of a release: an operation at work; else a failed install, the newest revision, or neither."""
+
+    living: OperationRow | None = None
+    failed_install: OperationRow | None = None
+    origin: OriginRow | None = None
+    stored: StoredRelease | None = None
+    secret: Secret | None = None
 
 
 class Deletions:
@@ -50,29 +64,26 @@ class Deletions:
         ClusterDenied.
         """
         caller.require(_DELETE)
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
             async with self._database.statements() as tx:
                 cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-                shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-                origin = await operations.find_origin(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-            if shown is not None and shown.state in operations.LIVING:
-                ended = await self._end_install(caller, cluster, shown, request_id=request_id)
+            found = await self._look(cluster, namespace, name)
+            if found.living is not None:
+                ended = await self._end_install(caller, cluster, found.living, request_id=request_id)
                 if ended is not None:
                     return ended
                 continue
-            with naming(cluster):
-                async with self._clusters.client(cluster).within_limit():
-                    found = await self._find_newest(cluster, namespace, name)
-            if found is None and shown is not None and shown.action == "install":
-                return await self._dismiss(caller, cluster, shown, request_id=request_id)
-            if found is None:
-                raise NotFound(
-                    f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
-                )
-            stored, secret = found
-            if stored.status in PENDING:
-                raise refuse_locked(stored, secret, cluster_id=cluster.id)
-            request = self._request(cluster, stored, origin, wait=wait, timeout_seconds=timeout_seconds)
+            if found.stored is None or found.secret is None:
+                if found.failed_install is None:
+                    raise NotFound(
+                        f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
+                    )
+                return await self._dismiss(caller, cluster, found.failed_install, request_id=request_id)
+            if found.stored.status in PENDING:
+                if round_ == 0:
+                    continue  # it may be of an operation that ended while both were looked at
+                raise refuse_locked(found.stored, found.secret, cluster_id=cluster.id)
+            request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
             try:
                 return await self._acceptance.accept(
                     caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id
@@ -115,16 +126,35 @@ class Deletions:
             operation_id=row.id,
         )
 
+    async def _look(self, cluster: ReachableCluster, namespace: str, name: str) -> _Found:
+        """The operations and the cluster's storage, both at once; the cluster need not answer if an operation lives."""
+        where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
+        looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
+        try:
+            async with self._database.statements() as tx:
+                shown = await operations.find_shown(tx, **where)
+                origin = await operations.find_origin(tx, **where)
+            if shown is not None and shown.state in operations.LIVING:
+                return _Found(living=shown)
+            failed_install = shown if shown is not None and shown.action == "install" else None
+            with naming(cluster):
+                stored, secret = await looking or (None, None)
+            return _Found(origin=origin, failed_install=failed_install, stored=stored, secret=secret)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
     async def _find_newest(
         self, cluster: ReachableCluster, namespace: str, name: str
     ) -> tuple[StoredRelease, Secret] | None:
         if not (is_namespace(namespace) and is_name(name)):
             return None
         client = self._clusters.client(cluster)
-        found = [
-            (decode_release(secret), secret)
-            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
-        ]
+        async with client.within_limit():
+            found = [
+                (decode_release(secret), secret)
+                async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+            ]
         return max(found, key=lambda one: one[0].revision, default=None)
 
     def _request(

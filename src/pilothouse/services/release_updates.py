@@ -1,5 +1,6 @@
 """Update Release: an upgrade or a rollback, by one request."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -107,9 +108,6 @@ class Updates:
             cluster = self._clusters.open(cluster_id, row)
             if chart is None and not rollback:
                 raise _no_chart(wanted)
-            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-        if shown is not None and shown.state in operations.LIVING:
-            raise refuse_while_running(shown)
         with naming(cluster):
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
@@ -118,25 +116,44 @@ class Updates:
                     return await self._roll_back(caller, target, wanted, request_id=request_id)
                 return await self._upgrade(caller, target, chart, wanted, request_id=request_id)
             except AlreadyExists as error:
+                await self._refuse_while_running(cluster, namespace, name)
                 raise refuse_changed(name) from error
 
     async def _find_target(self, cluster: ReachableCluster, namespace: str, name: str) -> _Target:
         looked_at = time.monotonic()
-        found: list[tuple[StoredRelease, Secret]] = []
-        if is_namespace(namespace) and is_name(name):
-            # The newest revision and the deployed one are never superseded, and most of the others are.
-            client = self._clusters.client(cluster)
-            found = [
-                (decode_release(secret), secret)
-                async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
-            ]
+        found = await self._read(cluster, namespace, name)
+        if not found or is_locked(found[-1][0]):
+            await self._refuse_while_running(cluster, namespace, name)
+            # none runs: what was seen may be of one that ended in between
+            looked_at = time.monotonic()
+            found = await self._read(cluster, namespace, name)
         if not found:
             raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
-        found.sort(key=lambda one: one[0].revision)
         newest, secret = found[-1]
         if is_locked(newest):
             raise refuse_locked(newest, secret, cluster_id=cluster.id)
         return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at)
+
+    async def _read(self, cluster: ReachableCluster, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
+        """The newest revision, last, and before it those that are not superseded: the deployed one is among them."""
+        if not (is_namespace(namespace) and is_name(name)):
+            return []
+        client = self._clusters.client(cluster)
+        found = [
+            (decode_release(secret), secret)
+            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+        ]
+        return sorted(found, key=lambda one: one[0].revision)
+
+    async def _refuse_while_running(self, cluster: ReachableCluster, namespace: str, name: str) -> None:
+        """Raises Forbidden if an operation of ours is what stands in the way.
+
+        Asked only then: what refuses a second writer is the acceptance, and most requests are the only one.
+        """
+        async with self._database.statements() as tx:
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        if shown is not None and shown.state in operations.LIVING:
+            raise refuse_while_running(shown)
 
     async def _upgrade(
         self, caller: Caller, target: _Target, chart: charts.ChartRow, wanted: UpdateRelease, *, request_id: str
@@ -202,11 +219,9 @@ class Updates:
     async def _roll_back(self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str) -> Accepted:
         newest = target.newest
         to_revision = wanted.release_version or newest.revision - 1
-        goal = await self._find_revision(target, to_revision)
-        async with self._database.statements() as tx:
-            origins = await operations.list_release_origins(
-                tx, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
-            )
+        goal, chart_id = await asyncio.gather(
+            self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
+        )
         order = RollbackOrder(
             to_revision=to_revision,
             merged_values=goal.values,
@@ -231,7 +246,7 @@ class Updates:
             namespace=target.namespace,
             release_name=target.name,
             order=order,
-            chart_id=next((one.chart_id for one in origins if one.revision == to_revision), ""),
+            chart_id=chart_id,
             chart_name=goal.chart_name,
             chart_version=goal.chart_version,
             include_hooks=wanted.include_hooks,
@@ -243,6 +258,14 @@ class Updates:
         return await self._acceptance.accept(
             caller, target.cluster, request, permission=_UPDATE, looked_at=target.looked_at, request_id=request_id
         )
+
+    async def _find_chart_id(self, target: _Target, revision: int) -> str:
+        """The chart that the revision was ordered from; empty if that was not here."""
+        async with self._database.statements() as tx:
+            origins = await operations.list_release_origins(
+                tx, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
+            )
+        return next((one.chart_id for one in origins if one.revision == revision), "")
 
     async def _find_revision(self, target: _Target, revision: int) -> StoredRelease:
         secret = None

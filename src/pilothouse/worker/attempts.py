@@ -30,7 +30,7 @@ from pilothouse.worker.progress import Progress
 
 log = structlog.get_logger(__name__)
 
-_UNREACHABLE = frozenset({"HelmKubeError"})
+_UNREACHABLE = frozenset({"HelmKubeError", "HelmUnavailableError"})
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
 _LONGEST_WHY = 2000
@@ -131,6 +131,10 @@ class Attempt:
         return await self.client.find_release_secret(
             namespace=self.row.namespace, name=self.row.release_name, revision=revision
         )
+
+    async def find_absence(self) -> int | None:
+        """The resourceVersion at which the release has no Secret; None if it has one."""
+        return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
 
     async def begin(self, base: ReleaseLabels | None, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours."""

@@ -24,7 +24,7 @@ class Outcome:
 
     ``wrote_release``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
     ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
-    that the release has no Secret any more.
+    that the release has no Secret any more, and ``absent_at`` at which resourceVersion that was seen, if it is known.
     """
 
     state: Literal["succeeded", "failed", "cancelled", "retry", "crashed"]
@@ -33,4 +33,5 @@ class Outcome:
     revision: int | None = None
     secret: Secret | None = field(default=None, repr=False)
     gone: bool = False
+    absent_at: int | None = None
     events: tuple[Event, ...] = ()

@@ -13,6 +13,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.outcomes import Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +33,10 @@ class Records:
         self._clusters = clusters
         self._index = index
 
-    async def look(self, row: OperationRow, *, secret: Secret | None, gone: bool) -> Seen:
+    async def look(self, row: OperationRow, outcome: Outcome) -> Seen:
         """What to record: the Secret, or, if the release is gone, since when; what cannot be asked is left out."""
-        if secret is not None or not gone:
-            return Seen(secret=secret)
+        if outcome.secret is not None or outcome.absent_at is not None or not outcome.gone:
+            return Seen(outcome.secret, absent_at=outcome.absent_at)
         try:
             cluster = await self._clusters.reach(row.cluster_id, project_id=None)
             client = self._clusters.client(cluster)

@@ -171,7 +171,7 @@ class Runner:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             after = min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS)
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
-        seen = await self._records.look(row, secret=outcome.secret, gone=outcome.gone)
+        seen = await self._records.look(row, outcome)
         async with self._database.transaction() as tx:
             written = await operations.finish(
                 tx,

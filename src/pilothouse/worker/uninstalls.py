@@ -5,6 +5,7 @@ A release that is gone is a success, whoever removed it. What was made under its
 """
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -53,7 +54,7 @@ class Uninstall:
         )
         if outcome.state == "succeeded" and self._order.disable_hooks and self._order.hooks:
             event = Event("hooks_not_run", f"{self._order.hooks} hooks not run")
-            return Outcome("succeeded", outcome.text, gone=outcome.gone, events=(event,))
+            return replace(outcome, events=(event,))
         return outcome
 
     async def end(self, text: str) -> Outcome:
@@ -100,7 +101,7 @@ class CancelledInstall:
             self._attempt, newest, disable_hooks=not self._include_hooks, wait=self._order.wait, begin=False
         )
         if outcome.state == "succeeded":
-            return Outcome("cancelled", "cancelled and uninstalled", gone=outcome.gone)
+            return replace(outcome, state="cancelled", text="cancelled and uninstalled")
         if outcome.state == "failed":
             text = f"cancelled, but the uninstall failed: {outcome.text}"
             return Outcome("failed", text, wrote_release=True, revision=newest.revision, secret=outcome.secret)
@@ -141,18 +142,19 @@ async def remove(
 async def _judge(attempt: Attempt, newest: ReleaseLabels, said: Said) -> Outcome:
     if said.how == "unavailable":
         return Outcome("retry", said.text)
+    # Helm removes the newest revision last; what went wrong before that did not keep the release
+    text = f"{_GONE}; {said.text}" if said.text else _GONE
+    absent_at = await attempt.find_absence()
+    if absent_at is not None:
+        return Outcome("succeeded", text, gone=True, absent_at=absent_at)
     secret = await attempt.read(newest.revision)
     stored = stored_in(secret)
     if stored is None or stored.uid != newest.uid:
-        # Helm removes the newest revision last; what went wrong before that did not keep the release
-        return Outcome("succeeded", f"{_GONE}; {said.text}" if said.text else _GONE, gone=stored is None)
-    match said.how:
-        case "crashed":
-            return Outcome("crashed", said.text)
-        case "done":
-            return Outcome("crashed", f"Helm reported success, but revision {newest.revision} is still there")
-        case "unreachable":
-            return Outcome("retry", said.text)
+        return Outcome("succeeded", text)
+    if said.how == "done":
+        return Outcome("crashed", f"Helm reported success, but revision {newest.revision} is still there")
+    if said.how in {"crashed", "unreachable"}:
+        return Outcome("crashed" if said.how == "crashed" else "retry", said.text)
     if stored.status == UNINSTALLING:
         secret = await attempt.unlock(stored, why=said.text)
     return Outcome("failed", said.text, secret=secret)
