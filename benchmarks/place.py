@@ -71,10 +71,12 @@ class Place:
             os.kill(pid, signal.SIGCONT)
 
     def helm_install(self, name: str, chart: Path, *, namespace: str, options: list[str]) -> None:
+        self.run_helm("install", name, str(chart), *options, namespace=namespace)
+
+    def run_helm(self, *arguments: str, namespace: str) -> None:
+        """The helm command, to its end."""
         subprocess.run(
-            [self.helm, "install", name, chart, "-n", namespace, "--kubeconfig", self.kubeconfig, *options],
-            check=True,
-            capture_output=True,
+            [self.helm, *arguments, "-n", namespace, "--kubeconfig", self.kubeconfig], check=True, capture_output=True
         )
 
 

@@ -17,6 +17,7 @@ from benchmarks.footprint import footprint
 from benchmarks.hostile import hostile
 from benchmarks.place import Place, place
 from benchmarks.reads import reads
+from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
 
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "footprint": footprint,
     "hostile": hostile,
     "reads": reads,
+    "updates": updates,
     "uploads": uploads,
     "verification": verification,
 }
