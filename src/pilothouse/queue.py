@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.store import operations
+from pilothouse.store import attempts, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class Queue:
     async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
         """The oldest due operation, now held by this worker under a lease; None when nothing is due."""
         async with self._database.statements() as tx:
-            return await operations.take(tx, worker=worker, lease_seconds=lease_seconds)
+            return await attempts.take(tx, worker=worker, lease_seconds=lease_seconds)
 
     async def wait(self) -> None:
         """Returns when an operation was announced, or after the poll interval, which covers a lost notification."""

@@ -17,7 +17,7 @@ from pilothouse.errors import AlreadyExists
 from pilothouse.queue import Queue
 from pilothouse.services.identity import Identity
 from pilothouse.settings import WorkerSettings
-from pilothouse.store import archives, operations
+from pilothouse.store import archives, attempts, operations
 from pilothouse.store.database import Database
 from pilothouse.store.leases import LeaseConnection
 from pilothouse.store.migration import migrate, newest_revision
@@ -74,7 +74,7 @@ async def take(database: Database, *, lease_seconds: float = 6.0, worker: str = 
 
 async def finish(database: Database, row: OperationRow, *, state: str = "succeeded") -> bool:
     async with database.transaction() as tx:
-        return await operations.finish(
+        return await attempts.finish(
             tx,
             row.id,
             attempt=row.attempt,
@@ -135,7 +135,7 @@ async def test_a_worker_that_was_taken_over_cannot_write_an_outcome(database: Da
     assert first is not None
     await asyncio.sleep(0.1)
     async with database.transaction() as tx:
-        assert await operations.requeue_lapsed(tx, margin_seconds=0.0) == [first.id]
+        assert await attempts.requeue_lapsed(tx, margin_seconds=0.0) == [first.id]
     second = await take(database, worker="two")
     assert second is not None
     assert (second.id, second.attempt, second.crashes) == (first.id, 2, 1)
@@ -153,7 +153,7 @@ async def test_a_held_lease_is_not_swept_and_a_lapsed_one_is_never_renewed(datab
     try:
         assert connection.renew(row.id, attempt=row.attempt, lease_seconds=0.2)
         async with database.transaction() as tx:
-            assert await operations.requeue_lapsed(tx, margin_seconds=0.0) == []
+            assert await attempts.requeue_lapsed(tx, margin_seconds=0.0) == []
         await asyncio.sleep(0.3)
         assert not connection.renew(row.id, attempt=row.attempt, lease_seconds=6.0)
     finally:
@@ -176,7 +176,7 @@ async def test_the_holder_learns_that_its_lease_is_lost(database: Database, owne
     ) as lease:
         assert await asyncio.to_thread(renewed.wait, 5)
         async with database.transaction() as tx:
-            await operations.give_back(tx, row.id, attempt=row.attempt, last_error="taken away")
+            await attempts.give_back(tx, row.id, attempt=row.attempt, last_error="taken away")
         assert await asyncio.to_thread(lost.wait, 5)
         assert lease.lost
 
@@ -186,7 +186,7 @@ async def test_a_retry_waits_and_then_counts_crashes_only(database: Database, ow
     first = await take(database)
     assert first is not None
     async with database.transaction() as tx:
-        await operations.give_back(tx, first.id, attempt=1, last_error="unreachable", retry_seconds=0.3)
+        await attempts.give_back(tx, first.id, attempt=1, last_error="unreachable", retry_seconds=0.3)
     assert await take(database) is None
     await asyncio.sleep(0.4)
     second = await take(database)
@@ -210,3 +210,106 @@ async def test_an_accepted_operation_wakes_a_waiting_worker_at_once(database: Da
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
+
+
+async def lapse(database: Database) -> None:
+    async with database.transaction() as tx:
+        await attempts.requeue_lapsed(tx, margin_seconds=0.0)
+
+
+async def test_a_worker_that_lives_takes_back_the_crash_that_its_lapsed_lease_counted_as(
+    database: Database, owner: tuple[str, str]
+):
+    await accept(database, owner)
+    first = await take(database, lease_seconds=0.05)
+    assert first is not None
+    await asyncio.sleep(0.1)
+    await lapse(database)
+    second = await take(database, worker="two")
+    assert second is not None
+    assert second.crashes == 1
+    async with database.transaction() as tx:
+        assert not await attempts.give_back(tx, first.id, attempt=first.attempt, last_error="late")
+        assert await attempts.excuse(tx, first.id, attempt=first.attempt)
+        assert not await attempts.excuse(tx, first.id, attempt=first.attempt)
+    assert (await state_of(database, first)).crashes == 0
+    assert await finish(database, second)
+
+
+async def test_an_attempt_begins_only_while_it_holds_its_operation(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    row = await take(database)
+    assert row is not None
+    base = attempts.Base(4, uid="uid", version="77")
+    async with database.transaction() as tx:
+        assert not await attempts.begin(tx, row.id, attempt=row.attempt + 1, base=base, revision=5)
+        assert await attempts.begin(tx, row.id, attempt=row.attempt, base=base, revision=5)
+    now = await state_of(database, row)
+    assert (now.begun_attempt, now.revision, now.base_revision, now.base_uid, now.base_version) == (
+        1,
+        5,
+        4,
+        "uid",
+        "77",
+    )
+    async with database.transaction() as tx:
+        assert await operations.cancel_install(tx, row.id, status_description="being deleted")
+        assert not await attempts.begin(tx, row.id, attempt=row.attempt, base=base, revision=6)
+    assert (await state_of(database, row)).revision == 5
+
+
+async def test_an_install_that_nobody_took_is_cancelled_at_once(database: Database, owner: tuple[str, str]):
+    row = await accept(database, owner)
+    async with database.transaction() as tx:
+        cancelled = await operations.cancel_install(tx, row.id, status_description="being deleted")
+    assert cancelled is not None
+    assert (cancelled.state, cancelled.status_description) == ("cancelled", "being deleted")
+    assert await take(database) is None
+    async with database.transaction() as tx:
+        assert await operations.cancel_install(tx, row.id, status_description="again") is None
+
+
+async def test_a_cancel_survives_its_worker_and_ends_as_one(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    first = await take(database, lease_seconds=0.05)
+    assert first is not None
+    async with database.transaction() as tx:
+        assert await attempts.begin(tx, first.id, attempt=first.attempt, base=None, revision=1)
+        cancelling = await operations.cancel_install(tx, first.id, status_description="being deleted")
+    assert cancelling is not None
+    assert (cancelling.state, cancelling.attempt) == ("cancelling", 1)
+    assert not await finish(database, first), "an install that is being cancelled has no end of its own"
+    await asyncio.sleep(0.1)
+    await lapse(database)
+    second = await take(database, worker="two")
+    assert second is not None
+    assert (second.state, second.attempt) == ("cancelling", 2)
+    async with database.transaction() as tx:
+        assert await attempts.finish(
+            tx,
+            second.id,
+            attempt=second.attempt,
+            state="cancelled",
+            status_description="cancelled and uninstalled",
+            revision=None,
+            wrote_release=False,
+            cancelling=True,
+        )
+    assert (await state_of(database, second)).state == "cancelled"
+
+
+async def test_an_install_that_a_dead_worker_began_is_not_cancelled_without_a_look(
+    database: Database, owner: tuple[str, str]
+):
+    await accept(database, owner)
+    row = await take(database)
+    assert row is not None
+    async with database.transaction() as tx:
+        await attempts.begin(tx, row.id, attempt=row.attempt, base=None, revision=1)
+        await attempts.give_back(tx, row.id, attempt=row.attempt, last_error="crashed", crashed=True, retry_seconds=60)
+        cancelling = await operations.cancel_install(tx, row.id, status_description="being deleted")
+    assert cancelling is not None
+    assert cancelling.state == "cancelling"
+    again = await take(database)
+    assert again is not None
+    assert again.id == row.id

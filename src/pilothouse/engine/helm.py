@@ -41,6 +41,7 @@ from pilothouse.engine.base import (
     whole_seconds,
 )
 from pilothouse.engine.progress import ProgressReader
+from pilothouse.engine.refusals import refusal
 from pilothouse.engine.tunnel import Tunnel
 from pilothouse.errors import HelmRefused
 
@@ -63,33 +64,10 @@ _NO_CLUSTER = json.dumps(
     }
 )
 
-# Helm's texts for failures that a caller can act on, most of which come as the same class of error. The order matters:
-# a chart may print any text, but only behind the name of its template.
-_TEXTS = (
-    (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
-    (re.compile(r"unable to build kubernetes objects from release manifest"), "HelmManifestError"),
-    (re.compile(r"values don't meet the specifications of the schema"), "HelmSchemaError"),
-    (re.compile(r"release name check failed: cannot reuse a name that is still in use"), "HelmNameInUseError"),
-    (re.compile(r"release name check failed: release name "), "HelmInvalidNameError"),
-    (re.compile(r"another operation \(install/upgrade/rollback\) is in progress"), "HelmInProgressError"),
-    (re.compile(r"(?s).*exists and cannot be imported into the current release"), "HelmOwnershipError"),
-    (re.compile(r"(?s).*Apply failed with \d+ conflicts?: "), "HelmConflictError"),
-    (re.compile(r'create: failed to create: namespaces "[^"]*" not found'), "HelmNamespaceMissingError"),
-    (re.compile(r"(?s).* is forbidden: "), "HelmForbiddenError"),
-    (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), "HelmKubeError"),
-    (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
-     "HelmUnauthorizedError"),
-    # last: the API server may say any of this about something else, such as a webhook, behind words known above
-    (re.compile(r"(?s).*(the server is currently unable to handle the request|the server has received too many requests"
-                r"|the server was unable to return a response|etcdserver: |connection refused|connection reset by peer"
-                r"|i/o timeout|TLS handshake timeout|client connection lost|no route to host|: (unexpected )?EOF)"),
-     "HelmUnavailableError"),
-)  # fmt: skip
 _LINT_OPTIONS = {"namespace": "default", "with_subcharts": False, "skip_schema_validation": False}
 _SEVERITIES = {1: "info", 2: "warning", 3: "error"}
 # where the library unpacks a chart for its lint; the name of the chart's own folder follows
 _LINT_FOLDER = re.compile(r"/\S*/helm-lint\d+/")
-_KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
 class Engine:
@@ -381,22 +359,6 @@ def lint(engine: Engine, request: LintRequest) -> dict[str, Any]:
         for message in report.get("messages") or ()
     ]
     return {"findings": findings}
-
-
-def refusal(error: helm_python.HelmError) -> HelmRefused:
-    """Helm's error as ours: its text, its class as ``kind``, or a finer kind where the text tells more.
-
-    HelmTimeoutError is a wait that took too long, HelmCancelledError any other end from outside; the library has one
-    class for both, and none when a hook is waited for.
-    """
-    text = error.detail
-    kind = type(error).__name__
-    finer = next((finer for pattern, finer in _TEXTS if pattern.match(text)), None)
-    if finer is not None:
-        kind = finer
-    elif "context deadline exceeded" in text:
-        kind = "HelmTimeoutError"
-    return HelmRefused(_KUBECONFIG_FILE.sub("the kubeconfig", text), kind=kind)
 
 
 def probe() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Queries about operations: the row is the truth about accepted work.
 
-Times are the database's ``clock_timestamp()``, never a worker's clock. Every write of an attempt says
-``WHERE id = … AND attempt = … AND state`` is a living one: a worker whose operation was taken over changes nothing.
+Times are the database's ``clock_timestamp()``, never a worker's clock. What an attempt at an operation writes:
+``attempts``.
 """
 
 from dataclasses import dataclass, fields
@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Text,
-    Update,
     and_,
     bindparam,
     case,
@@ -36,7 +35,6 @@ CHANNEL = "pilothouse_operations"
 NEWS_CHANNEL = "pilothouse_operation_news"
 
 LIVING = ("queued", "running", "cancelling")
-_HELD = ("running", "cancelling")
 
 
 @dataclass(frozen=True)
@@ -134,133 +132,6 @@ async def announce(tx: Transaction) -> None:
     await tx.execute(_ANNOUNCE)
 
 
-async def take(tx: Transaction, *, worker: str, lease_seconds: float) -> OperationRow | None:
-    """Hands the oldest due operation to the worker: attempt + 1, with a lease; or None.
-
-    A queued one is running then; one that is being cancelled stays so, for the worker to end it.
-    """
-    row = (await tx.execute(_TAKE, {"by_worker": worker, "for_seconds": lease_seconds})).mappings().one_or_none()
-    return OperationRow(**row) if row else None
-
-
-async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
-    """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids.
-
-    Nobody can tell a dead worker from one that was cut off: a worker that lives takes the count back (``excuse``).
-    """
-    lapsed = (
-        select(operations.c.id)
-        .where(operations.c.state.in_(_HELD), operations.c.lease_until < _from_now(-margin_seconds))
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        update(operations)
-        .where(operations.c.id.in_(lapsed))
-        .values(
-            **_PUT_BACK,
-            crashes=operations.c.crashes + 1,
-            lapsed_attempt=operations.c.attempt,
-            last_error="the worker died, or could not reach the database in time",
-        )
-        .returning(operations.c.id)
-    )
-    ids = list((await tx.execute(statement)).scalars())
-    if ids:
-        await announce(tx)
-    return ids
-
-
-async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
-    """The worker of an attempt whose lease lapsed lives: it was no crash. False when none was counted for it."""
-    statement = (
-        update(operations)
-        .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
-        .values(lapsed_attempt=None, crashes=operations.c.crashes - 1)
-    )
-    return (await tx.execute(statement)).rowcount == 1
-
-
-async def give_back(
-    tx: Transaction,
-    operation_id: str,
-    *,
-    attempt: int,
-    last_error: str,
-    crashed: bool = False,
-    retry_seconds: float = 0.0,
-) -> bool:
-    """Puts a held operation back into the queue; False when the attempt no longer holds it."""
-    statement = _held(operation_id, attempt).values(
-        **_PUT_BACK,
-        last_error=last_error,
-        crashes=operations.c.crashes + int(crashed),
-        not_before=_from_now(retry_seconds),
-    )
-    done = (await tx.execute(statement)).rowcount == 1
-    await announce(tx)
-    return done
-
-
-@dataclass(frozen=True)
-class Base:
-    """The newest revision of a release as an attempt saw it before it acted: its number, and its Secret's identity."""
-
-    revision: int
-    uid: str
-    version: str
-
-
-async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, revision: int) -> bool:
-    """Records what the attempt saw and which revision it is about to write, before it writes anything.
-
-    False when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
-    """
-    statement = (
-        _held(operation_id, attempt)
-        .where(operations.c.state == "running")
-        .values(
-            begun_attempt=attempt,
-            revision=revision,
-            base_revision=base.revision if base else None,
-            base_uid=base.uid if base else "",
-            base_version=base.version if base else "",
-        )
-    )
-    return (await tx.execute(statement)).rowcount == 1
-
-
-async def finish(
-    tx: Transaction,
-    operation_id: str,
-    *,
-    attempt: int,
-    state: str,
-    status_description: str,
-    revision: int | None,
-    wrote_release: bool,
-    cancelling: bool = False,
-) -> bool:
-    """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed.
-
-    False also when the operation is being cancelled and ``cancelling`` does not say that this outcome is that end.
-    """
-    statement = (
-        _held(operation_id, attempt)
-        .where(operations.c.state == ("cancelling" if cancelling else "running"))
-        .values(
-            state=state,
-            status_description=status_description,
-            revision=func.coalesce(literal(revision), operations.c.revision),
-            wrote_release=wrote_release,
-            lease_until=None,
-            worker="",
-            finished_at=func.clock_timestamp(),
-        )
-        .returning(_ANNOUNCE_END)
-    )
-    return (await tx.execute(statement)).first() is not None
-
-
 def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
     """The release in the words of ``NEWS_CHANNEL``."""
     return f"{cluster_id}/{namespace}/{release_name}"
@@ -349,14 +220,6 @@ async def list_operations(
     return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
-def _held(operation_id: str, attempt: int) -> Update:
-    return update(operations).where(
-        operations.c.id == operation_id,
-        operations.c.attempt == attempt,
-        operations.c.state.in_(_HELD),
-    )
-
-
 def _of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
     """Parameters for ``_RELEASE``."""
     return {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": release_name}
@@ -369,11 +232,8 @@ def _shown() -> ColumnElement[bool]:
     return or_(operations.c.state.in_(LIVING), failed_before_helm)
 
 
-def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
-    return func.clock_timestamp() + _seconds(seconds)
-
-
-def _seconds(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
+def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
+    """An interval of that length."""
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
@@ -398,7 +258,7 @@ _IS_LIVING = operations.c.state.in_(LIVING)
 _FIND_LIVING = select(operations.c.id).where(_RELEASE, _IS_LIVING)
 _LEFT_A_RELEASE = and_(
     or_(operations.c.wrote_release, operations.c.state == "succeeded"),
-    operations.c.finished_at > func.clock_timestamp() - _seconds(bindparam("for_seconds", type_=Double)),
+    operations.c.finished_at > func.clock_timestamp() - as_interval(bindparam("for_seconds", type_=Double)),
 )
 # One statement, for one round trip. A living operation is looked for although the unique index refuses a second one:
 # one that ends between this statement's snapshot and its insert is in the snapshot only.
@@ -442,14 +302,6 @@ _AUDITED = (
 )
 _ACCEPT = select(_ACCEPTED, func.pg_notify(CHANNEL, "").label("announced")).add_cte(_DISMISSED, _AUDITED)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
-_ANNOUNCE_END = func.pg_notify(
-    NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
-)
-_PUT_BACK = {
-    "state": case((operations.c.state == "running", "queued"), else_=operations.c.state),
-    "lease_until": None,
-    "worker": "",
-}
 _NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
 _CANCEL_INSTALL = (
     update(operations)
@@ -460,27 +312,6 @@ _CANCEL_INSTALL = (
         cancelling_at=func.coalesce(operations.c.cancelling_at, func.clock_timestamp()),
         not_before=None,
         status_description=bindparam("said"),
-    )
-    .returning(operations)
-)
-_IS_WAITING = and_(operations.c.state.in_(["queued", "cancelling"]), operations.c.lease_until.is_(None))
-_OLDEST_DUE = (
-    select(operations.c.id)
-    .where(_IS_WAITING)
-    .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
-    .order_by(operations.c.created_at)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-_TAKE = (
-    update(operations)
-    .where(operations.c.id == _OLDEST_DUE.scalar_subquery(), _IS_WAITING)
-    .values(
-        state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
-        attempt=operations.c.attempt + 1,
-        worker=bindparam("by_worker"),
-        lease_until=_from_now(bindparam("for_seconds", type_=Double)),
-        started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
     )
     .returning(operations)
 )

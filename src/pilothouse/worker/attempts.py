@@ -22,7 +22,7 @@ from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
-from pilothouse.store import archives, operation_events, operations
+from pilothouse.store import archives, attempts, operation_events
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.outcomes import NotHeld
@@ -139,9 +139,9 @@ class Attempt:
     async def begin(self, base: ReleaseLabels | None, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours."""
         self._check_held()
-        seen = operations.Base(base.revision, base.uid, base.resource_version) if base is not None else None
+        seen = attempts.Base(base.revision, base.uid, base.resource_version) if base is not None else None
         async with self._workshop.database.statements() as tx:
-            held = await operations.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
+            held = await attempts.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
         if not held:
             raise NotHeld
 

@@ -15,7 +15,7 @@ from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
 from pilothouse.queue import Queue
 from pilothouse.settings import Settings
-from pilothouse.store import operation_events, operations
+from pilothouse.store import attempts, operation_events, operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions import Actions
@@ -173,7 +173,7 @@ class Runner:
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, outcome)
         async with self._database.transaction() as tx:
-            written = await operations.finish(
+            written = await attempts.finish(
                 tx,
                 row.id,
                 attempt=row.attempt,
@@ -193,7 +193,7 @@ class Runner:
 
     async def _give_back(self, row: OperationRow, why: str, *, crashed: bool = False, after: float = 0.0) -> bool:
         async with self._database.transaction() as tx:
-            return await operations.give_back(
+            return await attempts.give_back(
                 tx, row.id, attempt=row.attempt, last_error=why, crashed=crashed, retry_seconds=after
             )
 
@@ -204,10 +204,10 @@ class Runner:
             for _ in range(_EXCUSE_TRIES):
                 try:
                     async with self._database.transaction() as tx:
-                        if not await operations.give_back(
+                        if not await attempts.give_back(
                             tx, row.id, attempt=row.attempt, last_error="the worker was cut off from the database"
                         ):
-                            await operations.excuse(tx, row.id, attempt=row.attempt)
+                            await attempts.excuse(tx, row.id, attempt=row.attempt)
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)
                 else:
@@ -222,7 +222,7 @@ class Runner:
         while True:
             try:
                 async with self._database.transaction() as tx:
-                    lapsed = await operations.requeue_lapsed(tx, margin_seconds=self._settings.lease_margin_seconds)
+                    lapsed = await attempts.requeue_lapsed(tx, margin_seconds=self._settings.lease_margin_seconds)
                 for operation_id in lapsed:
                     log.warning("lease_lapsed", operation_id=operation_id)
             except DatabaseUnavailable as error:

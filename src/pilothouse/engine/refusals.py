@@ -1,0 +1,46 @@
+"""What Helm's error texts mean: the only place that knows their wording, with a test per row on a real cluster.
+
+The library has a class of error for few failures; most that a caller can act on come as the same one.
+"""
+
+import re
+
+from pilothouse.errors import HelmRefused
+
+# The order matters: a chart may print any text, but only behind the name of its template.
+_TEXTS = (
+    (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
+    (re.compile(r"unable to build kubernetes objects from release manifest"), "HelmManifestError"),
+    (re.compile(r"values don't meet the specifications of the schema"), "HelmSchemaError"),
+    (re.compile(r"release name check failed: cannot reuse a name that is still in use"), "HelmNameInUseError"),
+    (re.compile(r"release name check failed: release name "), "HelmInvalidNameError"),
+    (re.compile(r"another operation \(install/upgrade/rollback\) is in progress"), "HelmInProgressError"),
+    (re.compile(r"(?s).*exists and cannot be imported into the current release"), "HelmOwnershipError"),
+    (re.compile(r"(?s).*Apply failed with \d+ conflicts?: "), "HelmConflictError"),
+    (re.compile(r'create: failed to create: namespaces "[^"]*" not found'), "HelmNamespaceMissingError"),
+    (re.compile(r"(?s).* is forbidden: "), "HelmForbiddenError"),
+    (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), "HelmKubeError"),
+    (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
+     "HelmUnauthorizedError"),
+    # last: the API server may say any of this about something else, such as a webhook, behind words known above
+    (re.compile(r"(?s).*(the server is currently unable to handle the request|the server has received too many requests"
+                r"|the server was unable to return a response|etcdserver: |connection refused|connection reset by peer"
+                r"|i/o timeout|TLS handshake timeout|client connection lost|no route to host|: (unexpected )?EOF)"),
+     "HelmUnavailableError"),
+)  # fmt: skip
+_KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
+
+
+def refusal(text: str, *, kind: str) -> HelmRefused:
+    """Helm's error as ours: its text, the library's class of it as ``kind``, or a finer one where the text tells more.
+
+    HelmTimeoutError is a wait that took too long, HelmCancelledError any other end from outside; the library has one
+    class for both, and none when a hook is waited for. HelmKubeError and HelmUnavailableError: the cluster did not
+    answer, or not now.
+    """
+    finer = next((finer for pattern, finer in _TEXTS if pattern.match(text)), None)
+    if finer is not None:
+        kind = finer
+    elif "context deadline exceeded" in text:
+        kind = "HelmTimeoutError"
+    return HelmRefused(_KUBECONFIG_FILE.sub("the kubeconfig", text), kind=kind)
