@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -77,10 +78,27 @@ class DelayLine:
             await self._writer.drain()
 
 
-async def sender_of(writer: asyncio.StreamWriter) -> int:
-    """The process at the other end of a loopback connection; 0 if it cannot be told."""
+@dataclass(frozen=True)
+class Sender:
+    """A process and its parent; 0 for what cannot be told."""
+
+    pid: int = 0
+    parent: int = 0
+
+
+async def sender_of(writer: asyncio.StreamWriter) -> Sender:
+    """The process at the other end of a loopback connection."""
     peer = writer.get_extra_info("peername")
-    return await asyncio.to_thread(_owner, peer[1]) if peer else 0
+    return await asyncio.to_thread(_sender, peer[1]) if peer else Sender()
+
+
+def _sender(port: int) -> Sender:
+    pid = _owner(port)
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return Sender()
+    return Sender(pid, parent)
 
 
 def _owner(port: int) -> int:

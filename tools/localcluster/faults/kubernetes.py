@@ -9,12 +9,13 @@ import contextlib
 import ssl
 import time
 import uuid
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 
-from tools.localcluster.faults.flow import Flow, reset, sender_of
+from tools.localcluster.faults.flow import Flow, Sender, reset, sender_of
 from tools.localcluster.faults.rules import ConnectionCut, RuleBook
 
 _PIECE = 256 * 1024
@@ -58,16 +59,16 @@ class KubernetesProxy:
         self.flow.add(writer)
         try:
             await self.flow.gate()
-            pid = await sender_of(writer)
+            sender = await sender_of(writer)
             while (request := await caller.next_event()) is not None:
                 if not isinstance(request, h11.Request):
                     return
                 if server is None:
                     server = await self._connect()
-                if not await self._exchange(request, caller, server, pid=pid):
+                if not await self._exchange(request, caller, server, sender=sender):
                     return
-        except (ConnectionCut, OSError, h11.ProtocolError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionCut, OSError, h11.ProtocolError, asyncio.CancelledError):
+            pass  # cut, by us or by them, or this process ends
         finally:
             self.flow.discard(writer)
             for peer in (caller, server):
@@ -81,17 +82,17 @@ class KubernetesProxy:
         )
         return _Peer(reader, writer, h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT))
 
-    async def _exchange(self, request: h11.Request, caller: "_Peer", server: "_Peer", *, pid: int) -> bool:
+    async def _exchange(self, request: h11.Request, caller: "_Peer", server: "_Peer", *, sender: Sender) -> bool:
         """One request and its answer; False when the connection ends with it."""
-        body = [event async for event in caller.rest()]
+        async with contextlib.aclosing(caller.rest()) as events:
+            body = [event async for event in events]
         headers = [(name, value) for name, value in request.headers if name != b"audit-id"]
         agent = next((value.decode(errors="replace") for name, value in headers if name == b"user-agent"), "")
         target = read_target(request.method.decode(), request.target.decode())
         exchange = self._rules.note(
-            listener=self._name, pid=pid, agent=agent, audit_id=str(uuid.uuid4()), **vars(target)
+            listener=self._name, **vars(sender), agent=agent, audit_id=str(uuid.uuid4()), **vars(target)
         )
-        rule = self._rules.match(exchange)
-        await self._rules.strike(rule, "request", exchange)
+        await self._rules.strike("request", exchange)
         await self._pause()
         headers.append((b"audit-id", exchange.audit_id.encode()))
         await server.send(
@@ -107,14 +108,29 @@ class KubernetesProxy:
         if not isinstance(answer, h11.Response):
             return False
         exchange.status, exchange.answered = answer.status_code, time.time()
-        await self._rules.strike(rule, "answer", exchange)
+        await self._rules.strike("answer", exchange)
         await self._pause()
-        await caller.send(answer)
-        async for event in server.rest():
-            await self.flow.gate()
-            await caller.send(event)
-        await caller.send(h11.EndOfMessage())
+        # A watch goes on for as long as the caller is there, which only its closing tells.
+        passing = asyncio.create_task(self._pass_on(answer, server, caller))
+        leaving = asyncio.create_task(caller.closed())
+        try:
+            await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (passing, leaving):
+                task.cancel()
+            await asyncio.wait([passing, leaving])
+        if passing.cancelled():
+            return False
+        passing.result()
         return caller.next_cycle() and server.next_cycle()
+
+    async def _pass_on(self, answer: h11.Response, server: "_Peer", caller: "_Peer") -> None:
+        await caller.send(answer)
+        async with contextlib.aclosing(server.rest()) as events:
+            async for event in events:
+                await self.flow.gate()
+                await caller.send(event)
+        await caller.send(h11.EndOfMessage())
 
     async def _pause(self) -> None:
         if self.flow.latency:
@@ -141,7 +157,12 @@ class _Peer:
             else:
                 return event
 
-    async def rest(self) -> "asyncio.AsyncIterator[h11.Data]":  # type: ignore[name-defined]
+    async def closed(self) -> None:
+        """Returns when the other end has closed the connection; what it sends before that is kept."""
+        while data := await self._reader.read(_PIECE):
+            self._state.receive_data(data)
+
+    async def rest(self) -> AsyncGenerator[h11.Data, None]:
         """What follows the head of a message."""
         while isinstance(event := await self.next_event(), h11.Data):
             yield event

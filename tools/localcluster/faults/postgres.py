@@ -11,8 +11,8 @@ import struct
 import time
 from dataclasses import dataclass
 
-from tools.localcluster.faults.flow import DelayLine, Flow, reset, sender_of
-from tools.localcluster.faults.rules import ConnectionCut, Exchange, Rule, RuleBook
+from tools.localcluster.faults.flow import DelayLine, Flow, Sender, reset, sender_of
+from tools.localcluster.faults.rules import ConnectionCut, Exchange, RuleBook
 
 _HEADER = struct.Struct("!cI")
 _STARTUP = struct.Struct("!II")
@@ -56,14 +56,18 @@ class PostgresProxy:
         server_writer = None
         try:
             await self.flow.gate()
-            pid = await sender_of(writer)
+            sender = await sender_of(writer)
             server_reader, server_writer = await self._server.connect()
             session = _Session(
-                self._name, self._rules, pid, up=DelayLine(server_writer, self.flow), down=DelayLine(writer, self.flow)
+                self._name,
+                self._rules,
+                sender,
+                up=DelayLine(server_writer, self.flow),
+                down=DelayLine(writer, self.flow),
             )
             await session.run(reader, server_reader, writer)
-        except (ConnectionCut, OSError, asyncio.IncompleteReadError, ExceptionGroup):
-            pass
+        except (ConnectionCut, OSError, EOFError, ExceptionGroup, asyncio.CancelledError):
+            pass  # cut, by us or by them, or this process ends
         finally:
             self.flow.discard(writer)
             reset(writer)
@@ -74,16 +78,16 @@ class PostgresProxy:
 class _Session:
     """One connection: what its statements are, and whose answer is awaited."""
 
-    def __init__(self, name: str, rules: RuleBook, pid: int, *, up: DelayLine, down: DelayLine) -> None:
+    def __init__(self, name: str, rules: RuleBook, sender: Sender, *, up: DelayLine, down: DelayLine) -> None:
         self._name = name
         self._rules = rules
-        self._pid = pid
+        self._sender = sender
         self._up = up
         self._down = down
         self._prepared: dict[bytes, str] = {}
-        self._changes: list[str] = []
+        self._changes: list[Exchange] = []
         self._in_transaction = False
-        self._awaited: tuple[Exchange, Rule | None] | None = None
+        self._awaited: Exchange | None = None
 
     async def run(
         self, caller: asyncio.StreamReader, server: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -109,14 +113,10 @@ class _Session:
         while True:
             kind, frame = await _read_frame(caller)
             statement = self._statement(kind, frame[_HEADER.size :])
-            changed = self._what_it_changes(statement) if statement is not None else None
-            if changed is not None:
-                exchange = self._rules.note(
-                    listener=self._name, pid=self._pid, verb=changed.partition(" ")[0], resource=changed
-                )
-                rule = self._rules.match(exchange)
-                await self._rules.strike(rule, "request", exchange)
-                self._awaited = exchange, rule
+            exchange = self._note(statement) if statement is not None else None
+            if exchange is not None:
+                await self._rules.strike("request", exchange)
+                self._awaited = exchange
             await self._up.put(frame)
 
     def _statement(self, kind: bytes, body: bytes) -> str | None:
@@ -131,42 +131,55 @@ class _Session:
                 return body.rstrip(b"\0").decode(errors="replace")
         return None
 
-    def _what_it_changes(self, statement: str) -> str | None:
-        """Its name if something is durable once it is answered, or would be but for the COMMIT to come."""
+    def _note(self, statement: str) -> Exchange | None:
+        """Its exchange, if something is durable once it is answered, or would be but for the COMMIT to come."""
         first = statement.split(None, 1)[0].upper().rstrip(";") if statement.strip() else ""
         if first in {"BEGIN", "START"}:
             self._in_transaction, self._changes = True, []
             return None
         if first in {"COMMIT", "ROLLBACK"}:
             changes, self._changes, self._in_transaction = self._changes, [], False
-            return f"COMMIT {', '.join(changes)}" if changes and first == "COMMIT" else None
+            if not changes or first == "ROLLBACK":
+                return None
+            name = f"COMMIT {', '.join(one.resource for one in changes)}"
+            return self._exchange(name, rows=sum(max(one.rows, 0) for one in changes))
         name = statement_name(statement)
-        if name and self._in_transaction:
-            self._changes.append(name)
-        return name or None
+        exchange = self._exchange(name) if name else None
+        if exchange is not None and self._in_transaction:
+            self._changes.append(exchange)
+        return exchange
+
+    def _exchange(self, name: str, *, rows: int = -1) -> Exchange:
+        verb = name.partition(" ")[0]
+        return self._rules.note(listener=self._name, **vars(self._sender), verb=verb, resource=name, rows=rows)
 
     async def _downward(self, server: asyncio.StreamReader) -> None:
         withheld: list[bytes] = []
         while True:
             kind, frame = await _read_frame(server)
-            awaited = self._awaited
-            if awaited is None:
+            exchange = self._awaited
+            if exchange is None:
                 await self._down.put(frame)
                 continue
             withheld.append(frame)
-            exchange, rule = awaited
             if kind == b"E":
                 exchange.status = 1
-            if kind != b"Z":
-                if rule is None or rule.when != "answer":
-                    await self._down.put(b"".join(withheld))
-                    withheld.clear()
+            elif kind == b"C" and exchange.rows < 0:
+                exchange.rows = _rows(frame[_HEADER.size :])
+            if kind == b"Z":
+                self._awaited = None
+                exchange.answered = time.time()
+                await self._rules.strike("answer", exchange)
+            elif self._rules.awaits_answers(self._name):
                 continue
-            self._awaited = None
-            exchange.answered = time.time()
-            await self._rules.strike(rule, "answer", exchange)
             await self._down.put(b"".join(withheld))
             withheld.clear()
+
+
+def _rows(tag: bytes) -> int:
+    """How many rows a command's tag tells of: ``UPDATE 1``, ``INSERT 0 1``; -1 if of none."""
+    last = tag.rstrip(b"\0").rpartition(b" ")[2]
+    return int(last) if last.isdigit() else -1
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

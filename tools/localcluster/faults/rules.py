@@ -19,9 +19,10 @@ _KEPT = 200_000
 class Rule:
     """One fault: the ``nth`` request (0: every one) that matches is cut, delayed by ``seconds``, or frozen.
 
-    The texts are patterns as in file names. ``when`` says whether the other end sees the request: ``request`` strikes
-    before anything of it is passed on, ``answer`` when the other end has answered and nothing of that is passed back.
-    A frozen request stays until it is released.
+    The texts are patterns as in file names; ``pids``, if there are any, are the only senders that count. ``when`` says
+    whether the other end sees the request: ``request`` strikes before anything of it is passed on, ``answer`` when the
+    other end has answered and nothing of that is passed back. ``changing`` passes over statements that changed no row,
+    and COMMITs of none but such. A frozen request stays until it is released.
     """
 
     action: Action
@@ -31,9 +32,10 @@ class Rule:
     name: str = "*"
     namespace: str = "*"
     agent: str = "*"
-    pid: int = 0
+    pids: tuple[int, ...] = ()
     nth: int = 1
     when: When = "request"
+    changing: bool = False
     seconds: float = 0.0
 
 
@@ -42,13 +44,16 @@ class Exchange:
     """One request and its answer, or one SQL statement that changes something, or the COMMIT of such statements.
 
     ``verb`` is Kubernetes' word (create, get, list, watch, update, patch, delete) or SQL's. ``resource`` is the plural,
-    with a slash before a subresource, or what a statement changes, such as ``operations(lease_until)``. ``pid`` is the
-    process that sent it, 0 if that was gone before it could be found out. Times are seconds since the epoch.
+    with a slash before a subresource, or what a statement changes, such as ``UPDATE operations(lease_until)``. ``pid``
+    is the process that sent it and ``parent`` that one's parent, 0 if they were gone before they could be found out.
+    ``status`` is HTTP's, or 1 for a statement that failed; ``rows`` how many a statement changed, -1 if that is not
+    known yet. Times are seconds since the epoch.
     """
 
     number: int
     listener: str
     pid: int
+    parent: int
     verb: str
     resource: str
     name: str = ""
@@ -56,6 +61,7 @@ class Exchange:
     agent: str = ""
     audit_id: str = ""
     status: int = 0
+    rows: int = -1
     received: float = field(default_factory=time.time)
     answered: float = 0.0
 
@@ -100,20 +106,22 @@ class RuleBook:
         self.log.append(exchange)
         return exchange
 
-    def match(self, exchange: Exchange) -> Rule | None:
-        """The rule that strikes this exchange; the counters go on. Call it once for each exchange."""
+    def awaits_answers(self, listener: str) -> bool:
+        """Whether a rule may strike an answer there."""
+        return any(one.rule.when == "answer" and fnmatchcase(listener, one.rule.listener) for one in self._armed)
+
+    async def strike(self, when: When, exchange: Exchange) -> None:
+        """Returns when the exchange may go on; raises ConnectionCut when it may not. Call it once for each ``when``."""
         struck = None
         for armed in list(self._armed):
-            if armed.counts(exchange) and struck is None:
+            if armed.rule.when == when and armed.counts(exchange) and struck is None:
                 struck = armed.rule
-                if armed.rule.nth:
+                if struck.nth:
                     self._armed.remove(armed)
-        return struck
+        if struck is not None:
+            await self._carry_out(struck, when, exchange)
 
-    async def strike(self, rule: Rule | None, when: When, exchange: Exchange) -> None:
-        """Returns when the exchange may go on; raises ConnectionCut when it may not."""
-        if rule is None or rule.when != when:
-            return
+    async def _carry_out(self, rule: Rule, when: When, exchange: Exchange) -> None:
         match rule.action:
             case "delay":
                 await asyncio.sleep(rule.seconds)
@@ -161,7 +169,9 @@ class _Armed:
     def counts(self, exchange: Exchange) -> bool:
         """Whether this is the one that the rule is about; each match is counted."""
         rule = self.rule
-        if rule.pid and rule.pid != exchange.pid:
+        if rule.pids and exchange.pid not in rule.pids:
+            return False
+        if rule.changing and exchange.rows == 0:
             return False
         own = asdict(exchange)
         patterns = ("listener", "verb", "resource", "name", "namespace", "agent")

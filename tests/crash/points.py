@@ -1,0 +1,104 @@
+"""The points in an operation's life: found, not listed.
+
+One undisturbed run of an action shows every request to the API server and every statement that changes the database,
+by whom and in which order. Before and after each of them is a point. So the points follow the code: a new request or a
+new commit is a new point by itself.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.crash.deployment import CLUSTER, Deployment
+from tools.localcluster.faults.rules import Exchange, Rule, When
+
+Who = Literal["api", "worker", "child"]
+
+#: What has nothing to do with the operation: housekeeping, and renewals, of which the first alone counts.
+_IGNORED = ("chart_archives", "observations", "release_index", "tokens", "locks")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Before (``request``) or after (``answer``) the nth request of a kind by the API, a worker or an engine child."""
+
+    who: Who
+    listener: str
+    verb: str
+    resource: str
+    nth: int
+    when: When
+
+    def __str__(self) -> str:
+        side = "before" if self.when == "request" else "after"
+        what = f"{self.verb} {self.resource}" if self.listener == CLUSTER else self.resource
+        return f"{side} {self.who}'s {what}" + (f" #{self.nth}" if self.nth > 1 else "")
+
+    @property
+    def kind(self) -> str:
+        """A coarser name: points of one kind are alike enough that one of them stands for all."""
+        return f"{self.who}/{self.listener}/{self.when}"
+
+    def rule(self, pids: Sequence[int]) -> Rule:
+        """Freezes that request, if one of these processes sends it."""
+        return Rule(
+            action="freeze",
+            listener=self.listener,
+            verb=self.verb,
+            resource=_literal(self.resource),
+            nth=self.nth,
+            when=self.when,
+            changing=True,
+            pids=tuple(pids),
+        )
+
+
+def pids_of(deployment: Deployment, who: Who, *, only: Sequence[int] = ()) -> list[int]:
+    """The processes that may send it; ``only`` those of these workers."""
+    if who == "api":
+        return [deployment.member("api").pid]
+    workers = [one for one in deployment.workers if not only or one.pid in only]
+    if who == "worker":
+        return [one.pid for one in workers]
+    return [child for one in workers for child in one.children()]
+
+
+def find_points(deployment: Deployment, exchanges: Sequence[Exchange]) -> list[Point]:
+    """Two points for each exchange that belongs to operations, in the order in which they came up.
+
+    A statement that is also sent in vain, again and again (take, sweep), counts only where it changed something, and
+    before it there is no point.
+    """
+    idle = {one.resource for one in exchanges if one.rows == 0}
+    counted: Counter[tuple[str, ...]] = Counter()
+    found = []
+    for exchange in exchanges:
+        who = _who(deployment, exchange)
+        if who is None or exchange.rows == 0 or any(word in exchange.resource for word in _IGNORED):
+            continue
+        key = (who, exchange.listener, exchange.verb, exchange.resource)
+        counted[key] += 1
+        if counted[key] > 1 and "operations(lease_until)" in exchange.resource:
+            continue
+        sides: list[When] = ["request", "answer"]
+        if exchange.verb == "watch":
+            sides.remove("answer")
+        if exchange.resource in idle and exchange.verb != "COMMIT":
+            sides.remove("request")
+        found += [Point(who, exchange.listener, exchange.verb, exchange.resource, counted[key], when) for when in sides]
+    return found
+
+
+def _who(deployment: Deployment, exchange: Exchange) -> Who | None:
+    if exchange.pid == deployment.member("api").pid:
+        return "api"
+    workers = {one.pid for one in deployment.workers}
+    if exchange.pid in workers:
+        return "worker"
+    return "child" if exchange.parent in workers else None
+
+
+def _literal(text: str) -> str:
+    """The text as a pattern that matches itself only."""
+    return text.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")

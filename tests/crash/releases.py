@@ -1,0 +1,162 @@
+"""What is done to a release while something dies: the actions, from a state that was reached undisturbed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import httpx2
+
+from tests.crash.deployment import Deployment
+from tests.support.charts import build_chart, config_map_template, hook_job_template
+from tests.support.servers import wait_for
+
+ActionName = Literal["install", "upgrade", "rollback", "uninstall", "cancel"]
+ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "rollback", "uninstall", "cancel")
+
+CHART = "survivor"
+#: What says that an object belongs to a release, for the judge.
+LABEL = "crash.test/release"
+
+_LABELS = f"  labels: {{{LABEL}: '{{{{ .Release.Name }}}}'}}\n"
+_SERVICE = f"""\
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{{{ .Release.Name }}}}
+{_LABELS}spec:
+  ports: [{{port: {{{{ .Values.port }}}}}}]
+"""
+_SLOW = """\
+    metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 20s}}
+    spec:
+      restartPolicy"""
+
+
+def chart(version: int, *, slow_hook: bool = False) -> bytes:
+    """A chart whose versions differ in every way: objects that change, that come and that go, and a hook.
+
+    Every version has the ConfigMap ``-config`` and the Service; each odd one also ``-odd``, each even one ``-even``.
+    """
+    hook = hook_job_template("pre-install,pre-upgrade,pre-rollback,pre-delete")
+    if slow_hook:
+        hook = hook_job_template("pre-install").replace("    spec:\n      restartPolicy", _SLOW)
+    parity = "odd" if version % 2 else "even"
+    return build_chart(
+        CHART,
+        f"{version}.0.0",
+        templates={
+            "config.yaml": _labelled(config_map_template()),
+            "parity.yaml": _labelled(config_map_template(parity)),
+            "service.yaml": _SERVICE,
+            "hook.yaml": hook,
+        },
+        values={"text": f"version {version}", "port": 8000 + version},
+    )
+
+
+def _labelled(template: str) -> str:
+    return template.replace("\ndata:\n", f"\n{_LABELS}data:\n")
+
+
+@dataclass
+class Charts:
+    """The chart's versions as this deployment knows them."""
+
+    deployment: Deployment
+    _ids: dict[str, str] = field(default_factory=dict)
+
+    def id_of(self, version: int, *, slow_hook: bool = False) -> str:
+        """The id of the uploaded chart."""
+        key = f"{version + 100 if slow_hook else version}"
+        if key not in self._ids:
+            archive = chart(int(key), slow_hook=slow_hook)
+            answer = self.deployment.server.upload(archive, parameters='{"override": true}')
+            assert answer.status_code == 201, answer.text
+            self._ids[key] = str(answer.json()["id"])
+        return self._ids[key]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release and one thing that is done to it."""
+
+    charts: Charts
+    namespace: str
+    name: str
+    action: ActionName
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.charts.deployment
+
+    @property
+    def path(self) -> str:
+        cluster = self.deployment.server.cluster_id
+        return f"/cce/cam/v3/clusters/{cluster}/namespace/{self.namespace}/releases/{self.name}"
+
+    def prepare(self) -> None:
+        """The state from which the action starts."""
+        match self.action:
+            case "upgrade" | "uninstall":
+                self._undisturbed(lambda: self._create(1))
+            case "rollback":
+                self._undisturbed(lambda: self._create(1))
+                self._undisturbed(lambda: self._put("upgrade", chart_id=self.charts.id_of(2)))
+            case "cancel":
+                answer = self._create(1, slow_hook=True)
+                assert answer.is_success, answer.text
+                wait_for(self._has_begun, seconds=60)
+            case "install":
+                pass
+
+    def send(self) -> httpx2.Response:
+        """The request for the action."""
+        match self.action:
+            case "install":
+                return self._create(1)
+            case "upgrade":
+                return self._put("upgrade", chart_id=self.charts.id_of(2))
+            case "rollback":
+                return self._put("rollback", chart_id="")
+            case "uninstall" | "cancel":
+                return self.deployment.server.send("DELETE", self.path)
+
+    def _undisturbed(self, send: Callable[[], httpx2.Response]) -> None:
+        answer = send()
+        assert answer.is_success, answer.text
+        wait_for(self._has_succeeded, seconds=60)
+
+    def _has_succeeded(self) -> bool:
+        state = self.deployment.operations(self.name)[-1][1]
+        assert state != "failed", self.text()
+        return state == "succeeded"
+
+    def text(self) -> str:
+        """How the last operation ended, in its own words."""
+        with self.deployment.connect() as connection:
+            row = connection.execute(
+                "SELECT state, status_description, last_error FROM operations WHERE release_name = %s"
+                " ORDER BY created_at DESC LIMIT 1",
+                [self.name],
+            ).fetchone()
+        return " | ".join(row) if row else "no operation"
+
+    def _has_begun(self) -> bool:
+        with self.deployment.connect() as connection:
+            row = connection.execute(
+                "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s", [self.name]
+            ).fetchone()
+        return bool(row and row[0])
+
+    def _create(self, version: int, *, slow_hook: bool = False) -> httpx2.Response:
+        return self.deployment.server.create(
+            chart_id=self.charts.id_of(version, slow_hook=slow_hook),
+            name=self.name,
+            namespace=self.namespace,
+            version=f"{version + 100 if slow_hook else version}.0.0",
+            values={},
+        )
+
+    def _put(self, action: str, *, chart_id: str) -> httpx2.Response:
+        body = {"chart_id": chart_id, "action": action, "values": {}, "parameters": {"include_hooks": True}}
+        return self.deployment.server.send("PUT", self.path, json_body=body)
