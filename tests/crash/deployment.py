@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ from tests.support.servers import RunningServer, children, free_port, open_folde
 from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 
+#: Alembic works on one database at a time in a process.
+_MIGRATING = threading.Lock()
 START_SECONDS = 90.0
 CLUSTER, DATABASE = "kubernetes", "postgres"
 
@@ -131,6 +134,11 @@ class Member:
             self.start()
             time.sleep(0.05)
 
+    def wait_for_death(self) -> None:
+        """Returns when the process has ended, of a signal that it was sent."""
+        assert self._process is not None
+        self._process.wait(START_SECONDS)
+
     def signal(self, number: signal.Signals) -> None:
         """Sends it the signal, if it runs."""
         if self.alive():
@@ -168,7 +176,6 @@ class Deployment:
         self.postgres = postgres
         self.server = server
         self.members = members
-        self.parents: dict[int, int] = {}
 
     def member(self, name: str) -> Member:
         """The piece of that name."""
@@ -200,13 +207,6 @@ class Deployment:
             member.start()
         for member in self.members:
             member.wait_until_ready()
-        self.remember()
-
-    def remember(self) -> None:
-        """Notes which child belongs to which worker, for the time when both are gone."""
-        for member in self.members:
-            for child in member.children():
-                self.parents[child] = member.pid
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A direct connection to the database, past the proxy."""
@@ -244,7 +244,8 @@ def deploy(
         members: list[Member] = []
         direct = postgres.start()
         try:
-            migrate(Database(direct))
+            with _MIGRATING:
+                migrate(Database(direct))
             with psycopg.connect(direct, autocommit=True) as connection:
                 connection.execute(_HISTORY)
             port = free_port()

@@ -38,6 +38,7 @@ class Control:
             "postgres": self.postgres,
             "flow": self.flow,
             "arm": self.arm,
+            "disarm": self.disarm,
             "clear": self.clear,
             "release": self.release,
             "wait_held": self.wait_held,
@@ -94,6 +95,10 @@ class Control:
     async def arm(self, *, rule: dict[str, Any]) -> None:
         """See RuleBook."""
         self._rules.arm(Rule(**rule))
+
+    async def disarm(self) -> None:
+        """See RuleBook."""
+        self._rules.disarm()
 
     async def clear(self, *, how: Any) -> None:
         """See RuleBook."""

@@ -73,6 +73,10 @@ class FaultProxy:
         """From now on the rule counts the requests that match it; a rule with an ``nth`` strikes once."""
         self._ask("arm", rule=asdict(rule))
 
+    def disarm(self) -> None:
+        """No rule is in force any more; what is held stays held."""
+        self._ask("disarm")
+
     def clear(self, how: How = "pass") -> None:
         """No rule is in force any more, and what is held is released."""
         self._ask("clear", how=how)

@@ -94,9 +94,13 @@ class RuleBook:
         """From now on the rule counts."""
         self._armed.append(_Armed(rule))
 
+    def disarm(self) -> None:
+        """No rule is in force; what is held stays held."""
+        self._armed.clear()
+
     def clear(self, how: How) -> None:
         """No rule is in force, and what was held is released."""
-        self._armed.clear()
+        self.disarm()
         for number in list(self._held):
             self.release(number, how)
 

@@ -1,0 +1,250 @@
+"""One case: an action, a point in its life, a fault that strikes there, and what the witnesses say afterwards."""
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+from lightkube import Client
+
+from tests.crash import invariants
+from tests.crash.deployment import CLUSTER, LEASE_SECONDS, Deployment, Member, Noted
+from tests.crash.faults import LONG, SHORT, Fault
+from tests.crash.invariants import FINAL, Ending, Sent
+from tests.crash.points import Point, pids_of
+from tests.crash.releases import ActionName, Charts, Release
+from tests.crash.witnesses import AuditLog, HelmCommand, Witness
+from tools.localcluster.faults.rules import Held, How
+
+#: On top of two leases and three times the undisturbed time: two cores for everything, and others on them.
+_ALLOWANCE_SECONDS = 60.0
+_REACH_SECONDS = 25.0
+
+
+@dataclass(frozen=True)
+class Blow:
+    """A fault at a point. ``late``: what the point held back reaches the other end only after the take-over."""
+
+    point: Point
+    fault: Fault
+    late: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.fault} {self.point}" + (", which arrives late" if self.late else "")
+
+
+@dataclass(frozen=True)
+class Case:
+    """The second blow, if there is one, falls on what the survivor does about the first."""
+
+    action: ActionName
+    blow: Blow
+    second: Blow | None = None
+    seed: int = 0
+
+    def __str__(self) -> str:
+        then = f", then {self.second}" if self.second else ""
+        return f"{self.action}: {self.blow}{then} [seed {self.seed}]"
+
+
+@dataclass
+class Verdict:
+    """What came of a case."""
+
+    case: Case
+    reached: bool = False
+    state: str = ""
+    attempts: int = 0
+    violations: list[str] = field(default_factory=list)
+    remainder: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    text: str = ""
+
+
+class Sender(threading.Thread):
+    """The caller of the API, who may wait for an answer that never comes."""
+
+    def __init__(self, release: Release) -> None:
+        super().__init__(daemon=True)
+        self.status = 0
+        self._release = release
+        self.start()
+
+    def run(self) -> None:
+        with suppress(httpx2.HTTPError):
+            self.status = self._release.send().status_code
+
+
+@dataclass
+class Ground:
+    """A deployment, a namespace and the witnesses, for one case after the other."""
+
+    charts: Charts
+    namespace: str
+    api: Client
+    helm: HelmCommand
+    audit: AuditLog | None
+    chart: Path
+    undisturbed: float = 3.0
+    count: int = 0
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.charts.deployment
+
+    def release(self, action: ActionName) -> Release:
+        """A release of a new name."""
+        self.count += 1
+        return Release(self.charts, self.namespace, f"{action}-{self.count}", action)
+
+    def witness(self, release: Release) -> Witness:
+        """The witnesses, about this release."""
+        return Witness(self.api, self.helm, self.namespace, release.name)
+
+
+def run_case(ground: Ground, case: Case) -> Verdict:
+    """The case from its preparation to the verdict; every piece runs again afterwards."""
+    verdict = Verdict(case)
+    began = time.monotonic()
+    release = ground.release(case.action)
+    release.prepare()
+    _Run(ground, case, release, verdict).play()
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+class _Run:
+    def __init__(self, ground: Ground, case: Case, release: Release, verdict: Verdict) -> None:
+        self._ground = ground
+        self._case = case
+        self._release = release
+        self._verdict = verdict
+        self._deployment = ground.deployment
+        self._random = random.Random(case.seed)  # noqa: S311 - a seed that can be given again is the point
+        self._woke_at: float | None = None
+        self._before = {one[0] for one in self._deployment.operations(release.name)}
+
+    def play(self) -> None:
+        case, deployment = self._case, self._deployment
+        self._mark = max((one.number for one in deployment.proxy.exchanges()), default=0)
+        deployment.proxy.arm(case.blow.point.rule(pids_of(deployment, case.blow.point.who)))
+        sender = Sender(self._release)
+        struck = self._deal(case.blow)
+        if struck is not None and case.second is not None:
+            self._deal_second(case.second, struck)
+        deployment.mend()
+        sender.join(70)
+        self._settle(sender)
+
+    def _deal(self, blow: Blow) -> Member | None:
+        """Waits for the point and strikes; the worker that was struck, or None if the point was not reached."""
+        deployment = self._deployment
+        held = deployment.proxy.wait_held(_REACH_SECONDS)
+        deployment.proxy.disarm()
+        if not held:
+            return None
+        self._verdict.reached = True
+        operation = self._operation()
+        worker = (deployment.holder(operation) if operation else None) or deployment.workers[0]
+        attempt = self._attempt()
+        blow.fault.strike(deployment, worker)
+        if blow.fault.until == "at once":
+            # What a killed process had sent may have reached the other end, or not.
+            self._let_go(held, "cut" if blow.fault.kills and self._random.random() < 0.5 else "pass")
+        elif blow.fault.until == "a while" or blow.point.who == "api":
+            time.sleep(blow.fault.seconds)
+            blow.fault.undo(deployment, worker)
+            self._let_go(held, "pass")
+        else:
+            self._wait_for_take_over(attempt)
+            if blow.point.when == "request" and not blow.late:
+                self._let_go(held, "cut")
+            blow.fault.undo(deployment, worker)
+            self._woke_at = time.time()
+            self._let_go(held, "pass")
+        if blow.fault.wakes:
+            self._woke_at = time.time()
+        return worker
+
+    def _deal_second(self, blow: Blow, struck: Member) -> None:
+        """The second blow falls on another worker, at what it does about the first."""
+        deployment = self._deployment
+        others = [one.pid for one in deployment.workers if one is not struck]
+        deployment.proxy.arm(blow.point.rule(pids_of(deployment, blow.point.who, only=others)))
+        self._verdict.reached = False
+        self._deal(blow)
+
+    def _let_go(self, held: Sequence[Held], how: How) -> None:
+        for one in held:
+            self._deployment.proxy.release(one, how)
+
+    def _wait_for_take_over(self, attempt: int) -> None:
+        until = time.monotonic() + LONG + 20.0
+        while time.monotonic() < until:
+            if self._attempt() > attempt or self._state() in FINAL:
+                # The one that took over has been given the time for its first writes.
+                time.sleep(SHORT)
+                return
+            time.sleep(0.1)
+
+    def _settle(self, sender: Sender) -> None:
+        """Waits for the end, and asks the witnesses."""
+        ground, verdict, deployment = self._ground, self._verdict, self._deployment
+        operation = self._operation()
+        if operation is None:
+            if 200 <= sender.status < 300:
+                verdict.violations.append(f"accepted with {sender.status}, and the operation is lost")
+            verdict.state = "not accepted"
+            return
+        limit = 2 * LEASE_SECONDS + 3 * ground.undisturbed + _ALLOWANCE_SECONDS
+        until = time.monotonic() + limit
+        while self._state() not in FINAL and time.monotonic() < until:
+            time.sleep(0.1)
+        if self._woke_at is not None:
+            time.sleep(LEASE_SECONDS)
+        history = deployment.history(operation)
+        verdict.state, verdict.attempts = history[-1].state, history[-1].attempt
+        verdict.text = self._release.text()
+        verdict.violations += invariants.ended(history, seconds=limit)
+        verdict.violations += invariants.one_attempt_at_a_time(history)
+        if ground.audit is not None:
+            writes = ground.audit.writes(namespace=ground.namespace, release=self._release.name)
+            found, verdict.remainder = invariants.fenced(history, writes, self._senders(history), woke_at=self._woke_at)
+            verdict.violations += found
+        witness = ground.witness(self._release)
+        ending = Ending(self._case.action, verdict.state, history, witness.history(), witness.objects())
+        verdict.violations += invariants.no_lock_left(ending.revisions)
+        verdict.violations += invariants.one_deployed(ending.revisions)
+        verdict.violations += invariants.ends_as_promised(ending)
+        verdict.violations += invariants.objects_match(witness, ending)
+        verdict.violations += invariants.helm_goes_on(witness, ground.chart)
+
+    def _senders(self, history: Sequence[Noted]) -> dict[str, Sent]:
+        workers = {one.worker_pid for one in history}
+        return {
+            one.audit_id: Sent(one.parent if one.parent in workers else one.pid, one.received)
+            for one in self._deployment.proxy.exchanges(after=self._mark)
+            if one.listener == CLUSTER
+        }
+
+    def _operation(self) -> str | None:
+        """The operation's id, once it is accepted; that of the install that is cancelled."""
+        known = self._deployment.operations(self._release.name)
+        new = [one[0] for one in known if one[0] not in self._before]
+        if self._case.action == "cancel":
+            return known[-1][0] if known else None
+        return new[-1] if new else None
+
+    def _state(self) -> str:
+        operation = self._operation()
+        history = self._deployment.history(operation) if operation else []
+        return history[-1].state if history else ""
+
+    def _attempt(self) -> int:
+        operation = self._operation()
+        history = self._deployment.history(operation) if operation else []
+        return history[-1].attempt if history else 0

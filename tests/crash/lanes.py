@@ -1,0 +1,115 @@
+"""Several deployments side by side: a case mostly waits for leases to end, so that two cores can play a few at once."""
+
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+import httpx2
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace
+
+from tests.crash.cases import Case, Ground, Verdict, run_case
+from tests.crash.deployment import deploy
+from tests.crash.releases import Charts, chart
+from tests.crash.witnesses import AuditLog, HelmCommand
+from tools.localcluster.cluster import RunningCluster
+
+Result = TypeVar("Result")
+#: The version that the judge upgrades to.
+_NEXT = 3
+
+
+class Lanes:
+    """Threads with a deployment each; jobs go to whichever is free."""
+
+    def __init__(self, count: int, make_ground: "Callable[[ExitStack], Ground]") -> None:
+        self._jobs: queue.Queue[tuple[Callable[[Ground], object], Future[object]] | None] = queue.Queue()
+        self._threads = [threading.Thread(target=self._work, args=(make_ground,)) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Callable[[Ground], Result]) -> "Future[Result]":
+        """The job's result, when a lane has played it."""
+        future: Future[Result] = Future()
+        self._jobs.put((job, future))  # type: ignore[arg-type]  # the queue holds jobs of all kinds
+        return future
+
+    def play(self, cases: Sequence[Case]) -> Iterator[Verdict]:
+        """The verdicts, in the order of the cases."""
+        for future in [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]:  # type: ignore[misc]
+            yield future.result()
+
+    def close(self) -> None:
+        """No lane works any more, and nothing of their deployments runs."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, make_ground: "Callable[[ExitStack], Ground]") -> None:
+        failure: BaseException | None = None
+        with ExitStack() as stack:
+            try:
+                ground = make_ground(stack)
+            except BaseException as error:  # noqa: BLE001 - every job of this lane is to fail of it
+                failure = error
+            while (job := self._jobs.get()) is not None:
+                work, future = job
+                if failure is not None:
+                    future.set_exception(failure)
+                    continue
+                try:
+                    future.set_result(work(ground))
+                except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+                    future.set_exception(error)
+
+
+@contextmanager
+def open_ground(
+    kubernetes: RunningCluster, helm: HelmCommand, *, sabotage: str = "", workers: int = 2
+) -> Iterator[Ground]:
+    """A deployment in a namespace of its own, with the witnesses; all of it is gone afterwards."""
+    namespace = f"crash-{uuid.uuid4().hex[:12]}"
+    with ExitStack() as stack:
+        config = KubeConfig.from_file(kubernetes.kubeconfig)
+        api = stack.enter_context(Client(config=config, trust_env=False, timeout=httpx2.Timeout(30)))
+        api.create(Namespace(metadata=ObjectMeta(name=namespace)))
+        stack.callback(api.delete, Namespace, namespace)
+        deployment = stack.enter_context(deploy(kubernetes, workers=workers, sabotage=sabotage))
+        file = deployment.folder / "next.tgz"
+        file.write_bytes(chart(_NEXT))
+        log = kubernetes.kubeconfig.parent / "logs" / "audit.log"
+        audit = AuditLog(log) if log.exists() else None
+        if audit is not None:
+            stack.callback(audit.close)
+        charts = Charts(deployment)
+        for version in (1, 2):
+            charts.id_of(version)
+        charts.id_of(1, slow_hook=True)
+        yield Ground(charts, namespace, api, helm, audit, file)
+
+
+@contextmanager
+def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> Iterator[Lanes]:
+    """``count`` lanes."""
+    lanes = Lanes(count, lambda stack: stack.enter_context(open_ground(kubernetes, helm)))
+    try:
+        yield lanes
+    finally:
+        lanes.close()
+
+
+def describe(verdicts: Sequence[Verdict]) -> str:
+    """What broke, case by case."""
+    lines = []
+    for one in verdicts:
+        if one.violations:
+            lines += [f"{one.case}", f"    {one.state} after {one.attempts} attempts: {one.text}"]
+            lines += [f"    VIOLATED: {text}" for text in one.violations]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""An undisturbed run of an action, and one with a single death: where the points of both are found."""
+
+import time
+from collections.abc import Sequence
+
+from tests.crash.cases import Ground
+from tests.crash.faults import BY_NAME
+from tests.crash.invariants import FINAL
+from tests.crash.points import Point, find_points, pids_of
+from tests.crash.releases import ActionName, Release
+from tests.support.servers import wait_for
+
+
+def survey(ground: Ground, action: ActionName) -> list[Point]:
+    """The points of the action; the ground learns how long it takes undisturbed."""
+    release = ground.release(action)
+    release.prepare()
+    mark = _newest(ground)
+    began = time.monotonic()
+    answer = release.send()
+    assert answer.is_success, answer.text
+    _wait_until_final(ground, release)
+    ground.undisturbed = max(ground.undisturbed, time.monotonic() - began)
+    time.sleep(0.5)  # the COMMIT's answer is noted after the row is seen
+    return find_points(ground.deployment, ground.deployment.proxy.exchanges(after=mark))
+
+
+def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point]) -> list[Point]:
+    """The points in what a worker does after another has died in the middle of the action."""
+    deployment = ground.deployment
+    blow = next(
+        one for one in points if one.who == "child" and one.verb in {"create", "update"} and one.when == "answer"
+    )
+    release = ground.release(action)
+    release.prepare()
+    deployment.proxy.arm(blow.rule(pids_of(deployment, "child")))
+    answer = release.send()
+    assert answer.is_success, answer.text
+    held = deployment.proxy.wait_held(30)
+    assert held, f"{blow} is not reached again"
+    operation = deployment.operations(release.name)[-1][0]
+    worker = deployment.holder(operation)
+    assert worker is not None
+    mark = _newest(ground)
+    BY_NAME["kill worker and child"].strike(deployment, worker)
+    deployment.proxy.release(held[0], "cut")
+    _wait_until_final(ground, release)
+    time.sleep(0.5)
+    survivors = {one.pid for one in deployment.workers if one is not worker}
+    exchanges = [
+        one for one in deployment.proxy.exchanges(after=mark) if one.pid in survivors or one.parent in survivors
+    ]
+    deployment.mend()
+    found = find_points(deployment, exchanges)
+    return [one for one in found if one.who != "api" and one.verb not in {"get", "list", "watch"}]
+
+
+def _newest(ground: Ground) -> int:
+    return max((one.number for one in ground.deployment.proxy.exchanges()), default=0)
+
+
+def _wait_until_final(ground: Ground, release: Release) -> None:
+    wait_for(lambda: ground.deployment.operations(release.name)[-1][1] in FINAL, seconds=90)
