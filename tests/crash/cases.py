@@ -20,8 +20,6 @@ from tests.crash.releases import ActionName, Charts, Release
 from tests.crash.witnesses import AuditLog, HelmCommand, Witness
 from tools.localcluster.faults.rules import Held, How
 
-#: On top of two leases and three times the undisturbed time: two cores for everything, and others on them.
-_ALLOWANCE_SECONDS = 60.0
 _REACH_SECONDS = 25.0
 
 
@@ -90,6 +88,8 @@ class Ground:
     audit: AuditLog | None
     chart: Path
     undisturbed: float = 3.0
+    #: On top of two leases and three times the undisturbed time: two cores for everything, and others on them.
+    patience: float = 60.0
     count: int = 0
 
     @property
@@ -200,7 +200,7 @@ class _Run:
                 verdict.violations.append(f"accepted with {sender.status}, and the operation is lost")
             verdict.state = "not accepted"
             return
-        limit = 2 * LEASE_SECONDS + 3 * ground.undisturbed + _ALLOWANCE_SECONDS
+        limit = 2 * LEASE_SECONDS + 3 * ground.undisturbed + ground.patience
         until = time.monotonic() + limit
         while self._state() not in FINAL and time.monotonic() < until:
             time.sleep(0.1)

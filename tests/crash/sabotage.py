@@ -1,0 +1,72 @@
+"""``python -m tests.crash.sabotage BUG worker …``: a worker with one safeguard taken out.
+
+The suite has to find each of these: a safeguard whose absence nobody notices is not tested.
+"""
+
+import sys
+from collections.abc import Callable
+
+from pilothouse.cli import main
+from pilothouse.cluster import storage
+from pilothouse.cluster.client import ClusterClient, Secret
+from pilothouse.engine import deadline
+from pilothouse.store import operations
+from pilothouse.store.database import Transaction
+from pilothouse.worker import attempts
+
+
+def without_fence() -> None:
+    """Neither the child nor the worker stops when the lease is lost, and the outcome is written all the same."""
+
+    def passed(_: deadline.Fence) -> bool:
+        return False
+
+    def attach(self: deadline.Fence, apply: Callable[[float], None], kill: Callable[[], None]) -> None:
+        del self, apply, kill
+
+    deadline.Fence.passed = property(passed)  # type: ignore[assignment,method-assign]
+    deadline.Fence.attach = attach  # type: ignore[method-assign]
+
+
+def without_sweep() -> None:
+    """Nobody takes over from a worker that died."""
+
+    async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
+        del tx, margin_seconds
+        return []
+
+    operations.requeue_lapsed = requeue_lapsed
+
+
+def without_unlock() -> None:
+    """A revision that a dead writer left locked stays locked."""
+
+    async def unlock(client: ClusterClient, secret: Secret, *, reason: str, why: str = "") -> bool:
+        del client, secret, reason, why
+        return True
+
+    attempts.unlock = unlock  # type: ignore[attr-defined]
+
+
+def without_immutable() -> None:
+    """An unlocked revision can still be changed by the writer that it was taken from."""
+    replace = ClusterClient.replace_secret
+
+    async def replace_secret(self: ClusterClient, secret: Secret) -> bool:
+        return await replace(self, {key: value for key, value in secret.items() if key != "immutable"})
+
+    ClusterClient.replace_secret = replace_secret  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    "fence": without_fence,
+    "sweep": without_sweep,
+    "unlock": without_unlock,
+    "immutable": without_immutable,
+}
+
+if __name__ == "__main__":
+    assert attempts.unlock is storage.unlock  # type: ignore[attr-defined]
+    BUGS[sys.argv[1]]()
+    del sys.argv[1]
+    main()
