@@ -205,10 +205,10 @@ def run_api(settings: Settings, *, database_url: str) -> None:
     GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()
 
 
-def run_worker(settings: Settings, *, database_url: str) -> None:
-    """Carries out operations until SIGTERM or SIGINT, then drains."""
+def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
+    """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, database_url))
+        runner.run(_work(settings, database_url, name))
 
 
 def run_observer(settings: Settings, *, database_url: str) -> None:
@@ -222,7 +222,7 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-async def _work(settings: Settings, database_url: str) -> None:
+async def _work(settings: Settings, database_url: str, name: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,7 +234,7 @@ async def _work(settings: Settings, database_url: str) -> None:
         queue = Queue(parts.database, poll_seconds=settings.worker.poll_seconds)
         actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
         records = Records(parts.clusters, ReleaseIndex(parts.keys))
-        await Runner(parts.database, queue, actions, records, settings).run(stop)
+        await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)
     finally:
         await parts.close()
 

@@ -313,3 +313,19 @@ async def test_an_install_that_a_dead_worker_began_is_not_cancelled_without_a_lo
     again = await take(database)
     assert again is not None
     assert again.id == row.id
+
+
+async def test_what_a_dead_worker_held_is_put_back_at_once_and_nobody_elses(database: Database, owner: tuple[str, str]):
+    held = []
+    for number, worker in enumerate(("host-1:7:0", "host-1:7:1", "host-10:7:0")):
+        await accept(database, owner, name=f"web-{number}")
+        row = await take(database, worker=worker)
+        assert row is not None
+        held.append(row)
+    async with database.transaction() as tx:
+        assert set(await attempts.end_leases(tx, worker="host-1")) == {held[0].id, held[1].id}
+    assert [(await state_of(database, row)).state for row in held] == ["queued", "queued", "running"]
+    again = await take(database)
+    assert again is not None
+    assert (again.attempt, again.crashes, again.last_error) == (2, 1, "the worker died")
+    assert not await finish(database, held[0], state="failed")

@@ -19,10 +19,13 @@ def run_api_process(parent: int) -> None:
     run_api(settings, database_url=_database_url(settings))
 
 
-def run_worker_process(parent: int) -> None:
-    """Carries out operations until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+def run_worker_process(parent: int, *, name: str) -> None:
+    """Carries out operations until it is told to stop, and ends with the process ``parent`` unless that is 0.
+
+    ``name``: what a supervisor calls it, so that it goes on with what it held in its life before; or empty.
+    """
     settings = _prepare(parent)
-    run_worker(settings, database_url=_database_url(settings))
+    run_worker(settings, database_url=_database_url(settings), name=name)
 
 
 def run_observer_process(parent: int) -> None:

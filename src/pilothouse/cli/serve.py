@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -87,7 +89,8 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         Part(name="observer", argv=[*command, "observer", *parent], env=environment, stop_seconds=10.0),
         Part(
             name="worker",
-            argv=[*command, "worker", *parent],
+            # Nobody else's worker has this name: what its last life held, the next may take without waiting.
+            argv=[*command, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
             env=environment,
             stop_seconds=settings.worker.drain_seconds + 10.0,
         ),

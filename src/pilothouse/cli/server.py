@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="End when this process does.")]
+Name = Annotated[str, typer.Option("--name", hidden=True, help="Go on with what the last worker of this name held.")]
 
 
 def serve(
@@ -27,11 +28,11 @@ def api(parent: Parent = 0) -> None:
     run_api_process(parent)
 
 
-def worker(parent: Parent = 0) -> None:
+def worker(parent: Parent = 0, name: Name = "") -> None:
     """Carry out accepted operations, against PILOTHOUSE_DATABASE_URL."""
     from pilothouse.cli.processes import run_worker_process
 
-    run_worker_process(parent)
+    run_worker_process(parent, name=name)
 
 
 def observer(parent: Parent = 0) -> None:

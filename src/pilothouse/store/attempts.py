@@ -52,6 +52,23 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     return ids
 
 
+async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
+    """Puts everything back that a dead worker of this name holds, counting a crash each; gives the ids.
+
+    Only for whoever knows that it is dead: its lease is not waited for.
+    """
+    statement = (
+        update(operations)
+        .where(operations.c.state.in_(_HELD), operations.c.worker.startswith(f"{worker}:", autoescape=True))
+        .values(**_PUT_BACK, crashes=operations.c.crashes + 1, last_error="the worker died")
+        .returning(operations.c.id)
+    )
+    ids = list((await tx.execute(statement)).scalars())
+    if ids:
+        await announce(tx)
+    return ids
+
+
 async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
     """The worker of an attempt whose lease lapsed lives: it was no crash. False when none was counted for it."""
     statement = (

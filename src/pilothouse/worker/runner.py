@@ -36,18 +36,21 @@ class Runner:
     """One worker process: as many slots as engine children, one sweep, one listener."""
 
     def __init__(
-        self, database: Database, queue: Queue, actions: Actions, records: Records, settings: Settings
+        self, database: Database, queue: Queue, actions: Actions, records: Records, settings: Settings, *, name: str
     ) -> None:
+        """``name`` is what the supervisor calls its one worker, over all its lives; empty without a supervisor."""
         self._database = database
         self._queue = queue
         self._actions = actions
         self._records = records
         self._excuses: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._place = name
+        self._name = f"{name or socket.gethostname()}:{os.getpid()}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until ``stop`` is set and the running operations have ended or were handed back."""
+        await self._succeed()
         helpers = [
             asyncio.create_task(self._queue.listen()),
             asyncio.create_task(self._sweep()),
@@ -69,6 +72,19 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*slots, *others, return_exceptions=True)
         log.info("worker_stopped", worker=self._name)
+
+    async def _succeed(self) -> None:
+        """What the worker before this one held goes on at once: its supervisor starts the next when it is dead."""
+        if not self._place:
+            return
+        try:
+            async with self._database.transaction() as tx:
+                inherited = await attempts.end_leases(tx, worker=self._place)
+        except DatabaseUnavailable as error:  # its leases end by themselves
+            log.warning("leases_not_ended", cause=str(error))
+            return
+        for operation_id in inherited:
+            log.warning("worker_had_died", operation_id=operation_id)
 
     async def _work(self, slot: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
