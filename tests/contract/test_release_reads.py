@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import psycopg
 import pytest
 from huaweicloudsdkcce.v3 import ListReleasesRequest, ShowReleaseRequest
 from lightkube import Client
@@ -149,6 +150,25 @@ def test_what_happens_while_the_observer_is_dead_is_caught_up_with(
     assert history(server, namespace)[-1][2] == "x"
     eventually(lambda: history(server, namespace)[0], lambda found: found == (2, "DEPLOYED", "y"))
     eventually(lambda: history(server, namespace, "gone"), lambda found: found == [])
+
+
+def test_an_observer_that_was_away_too_long_lists_again(
+    server: RunningServer, namespace: str, helm_cli: Helm, chart: str
+):
+    helm_cli("install", "gone", chart, "-n", namespace)
+    eventually(lambda: history(server, namespace, "gone"), lambda found: found == [(1, "DEPLOYED", "x")])
+    observer = part(server, "observer")
+    os.kill(observer, signal.SIGSTOP)
+    helm_cli("uninstall", "gone", "-n", namespace)
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        # The cluster's API server has long forgotten what came after its first write, and answers 410.
+        connection.execute("UPDATE observations SET resource_version = 1")
+    os.kill(observer, signal.SIGKILL)
+    eventually(lambda: history(server, namespace, "gone"), lambda found: found == [])
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        row = connection.execute("SELECT min(epoch), min(resource_version) FROM observations").fetchone()
+    assert row is not None
+    assert (row[0], row[1] > 1) == (0, True)
 
 
 def test_the_end_of_an_operation_is_shown_at_once_however_late_the_observer_is(
