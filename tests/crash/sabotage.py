@@ -10,7 +10,7 @@ from pilothouse.cli import main
 from pilothouse.cluster import storage
 from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.engine import deadline
-from pilothouse.store import operations
+from pilothouse.store import attempts as store_attempts
 from pilothouse.store.database import Transaction
 from pilothouse.worker import attempts
 
@@ -35,7 +35,7 @@ def without_sweep() -> None:
         del tx, margin_seconds
         return []
 
-    operations.requeue_lapsed = requeue_lapsed
+    store_attempts.requeue_lapsed = requeue_lapsed
 
 
 def without_unlock() -> None:

@@ -77,6 +77,7 @@ def test_each_request_costs_its_limit_and_names_the_cluster_and_others_go_on(
         chart = str(server.upload(config_map_chart("silenced")).json()["id"])
         assert server.create(chart_id=chart, namespace=namespace, name="before").status_code == 201
         assert server.wait_until_final(namespace, "before")["status"] == "DEPLOYED"
+        server.wait_until_listed()
         line.silent.set()
         path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/before"
         body = {"chart_id": chart, "action": "upgrade", "values": {}, "parameters": {}}
@@ -97,5 +98,6 @@ def test_each_request_costs_its_limit_and_names_the_cluster_and_others_go_on(
 def assert_still_served(server: RunningServer, namespace: str) -> None:
     """What needs no cluster goes on, reads of its releases included."""
     assert server.send("GET", "/v2/charts").status_code == 200
-    assert server.show(namespace, "before").json()["status"] == "DEPLOYED"
+    shown = server.show(namespace, "before")
+    assert (shown.status_code, shown.json().get("status")) == (200, "DEPLOYED"), shown.text
     assert server.send("GET", f"/cce/cam/v3/clusters/{server.cluster_id}/releases").status_code == 200

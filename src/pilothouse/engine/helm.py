@@ -97,7 +97,7 @@ class Engine:
             with _LogSink(on_progress):
                 return RUNNERS[type(request)](self, request)
         except helm_python.HelmError as error:
-            refused = refusal(error)
+            refused = refusal(error.detail, kind=type(error).__name__)
             if self._tunnel is not None:
                 refused = HelmRefused(self._tunnel.restore(str(refused)), kind=refused.kind)
             raise refused from None
