@@ -40,7 +40,7 @@ from pilothouse.engine.base import (
     UpgradeRequest,
     whole_seconds,
 )
-from pilothouse.engine.progress import ProgressReader
+from pilothouse.engine.progress import CAUSE_NOT_TOLD, ProgressReader
 from pilothouse.engine.refusals import refusal
 from pilothouse.engine.tunnel import Tunnel
 from pilothouse.errors import HelmRefused
@@ -50,6 +50,7 @@ ProgressSink = Callable[[dict[str, Any]], None]
 _NO_HANDLE = _native.HANDLE(0)
 _WAITS = {"none": "hookOnly", "hooks": "hookOnly", "ready": "watcher"}
 _DEBUG = 0
+_CAUSE = CAUSE_NOT_TOLD.encode()
 _PROGRESS_SECONDS = 0.25
 
 # A client dry run sends nothing, yet the library wants a configuration; port 1 makes a mistake fail at once.
@@ -93,11 +94,13 @@ class Engine:
         ``addresses`` are where the cluster of the request may be reached, if there is a tunnel.
         """
         self._addresses = addresses
+        sink = _LogSink(on_progress)
         try:
-            with _LogSink(on_progress):
+            with sink:
                 return RUNNERS[type(request)](self, request)
         except helm_python.HelmError as error:
-            refused = refusal(error.detail, kind=type(error).__name__)
+            text = f"{error.detail}: {sink.cause}" if sink.cause else error.detail
+            refused = refusal(text, kind=type(error).__name__)
             if self._tunnel is not None:
                 refused = HelmRefused(self._tunnel.restore(str(refused)), kind=refused.kind)
             raise refused from None
@@ -406,9 +409,11 @@ class _LogSink:
     """Sends the library's log lines of one operation to a progress sink, as events.
 
     At first lines are only kept: an operation that is over in a moment needs no progress, and does not pay for it.
+    ``cause`` is that of an error which does not tell it, as far as the library was asked to log.
     """
 
     def __init__(self, sink: ProgressSink | None) -> None:
+        self.cause = ""
         self._sink = sink
         self._reader = ProgressReader()
         self._lock = threading.Lock()
@@ -439,6 +444,8 @@ class _LogSink:
     def _take(self, level: int, line: bytes | None, _user_data: Any) -> None:
         # runs on any thread of the library's; an exception here would have nowhere to go but standard error
         with self._lock:
+            if line is not None and line.startswith(_CAUSE):
+                self.cause = line.removeprefix(_CAUSE).decode(errors="replace")
             if self._kept is not None:
                 self._kept.append((level, line or b""))
             else:

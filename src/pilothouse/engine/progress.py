@@ -3,7 +3,7 @@
 The lines are those of Helm 4.2 (``pkg/kube/client.go``, ``statuswait.go``, ``pkg/storage``), written as a message and
 ``key=value`` pairs without quotes. They are no interface: a line that is not known is ignored, and nothing but what a
 person watches may depend on an event. The text of an error is cut off, as it may quote a Secret's data; the call's
-own result carries it.
+own result carries it, but for one (``CAUSE_NOT_TOLD``).
 """
 
 import re
@@ -11,6 +11,8 @@ import re
 from pilothouse.engine.base import ProgressEvent
 
 _WARNING = 2
+#: Why objects could not be deleted is only logged; the uninstall's own error names the release and nothing else.
+CAUSE_NOT_TOLD = "uninstall: Failed to delete release error="
 
 _OBJECT = r"namespace=(?P<namespace>\S*) name=(?P<name>\S+) "
 _LINES = tuple(

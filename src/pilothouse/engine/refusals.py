@@ -28,6 +28,8 @@ _TEXTS = (
                 r"|i/o timeout|TLS handshake timeout|client connection lost|no route to host|: (unexpected )?EOF)"),
      "HelmUnavailableError"),
 )  # fmt: skip
+#: The cluster did not answer, or not now: the same call may succeed later.
+_UNREACHABLE = frozenset({"HelmKubeError", "HelmUnavailableError"})
 _KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
@@ -44,3 +46,13 @@ def refusal(text: str, *, kind: str) -> HelmRefused:
     elif "context deadline exceeded" in text:
         kind = "HelmTimeoutError"
     return HelmRefused(_KUBECONFIG_FILE.sub("the kubeconfig", text), kind=kind)
+
+
+def is_unreachable(error: HelmRefused) -> bool:
+    """Whether the cluster could not be reached at some point, or had no time; all else is Helm's own answer."""
+    return error.kind in _UNREACHABLE
+
+
+def tells_of_unreachable(description: str) -> bool:
+    """The same of what Helm wrote into a failed release's description."""
+    return is_unreachable(refusal(description, kind=""))

@@ -16,6 +16,7 @@ from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.refusals import is_unreachable
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
@@ -30,7 +31,6 @@ from pilothouse.worker.progress import Progress
 
 log = structlog.get_logger(__name__)
 
-_UNREACHABLE = frozenset({"HelmKubeError", "HelmUnavailableError"})
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
 _LONGEST_WHY = 2000
@@ -156,7 +156,7 @@ class Attempt:
                     on_progress=progress,
                 )
         except HelmRefused as error:
-            if error.kind in _UNREACHABLE:
+            if is_unreachable(error):
                 return Said("unreachable", str(error))
             return Said("refused", await self._without_secrets(str(error), request))
         except EngineUnavailable as error:

@@ -4,6 +4,7 @@ The states in which a release is found, and what is done then:
 
 - the revision that an earlier attempt of this operation began is there, and final: it is recorded;
 - it is there, and locked (its writer died): it is unlocked, and the action is done again, as a further revision;
+- it is there, and failed because the cluster could not be reached: the action is done again in the same way;
 - somebody else's lock: nothing is done, the operation has failed;
 - anything else: the action is done.
 
@@ -19,6 +20,7 @@ import structlog
 from pilothouse.cluster.client import ReleaseLabels, Secret
 from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UpgradeRequest
+from pilothouse.engine.refusals import tells_of_unreachable
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
@@ -86,13 +88,16 @@ class Deployment:
         return self.is_ours(stored) and stored.status in _FINAL | {self.pending}
 
     async def _resume(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome | None:
-        """What an earlier attempt left: final is recorded, locked is unlocked; None when the action is to be done."""
+        """What an earlier attempt left: final is recorded, locked is unlocked; None when the action is to be done.
+
+        A revision that failed because the cluster could not be reached is not final: nobody has judged it.
+        """
         log.info("operation_resumed", operation_id=self._row.id, attempt=self._row.attempt, found=stored.status)
         if stored.unlocked:
             return None  # by an attempt that died before it could act again
-        if stored.status in _FINAL:
+        if stored.status in _FINAL and not _was_cut_off(stored):
             return await self._conclude(stored, secret, seen)
-        secret_after = await self._attempt.unlock(stored)
+        secret_after = await self._attempt.unlock(stored) if stored.status not in _FINAL else secret
         if seen.newest is not None and seen.newest.revision != stored.revision:
             text = f"interrupted; revision {seen.newest.revision} was made by another program since"
             return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret_after)
@@ -126,11 +131,9 @@ class Deployment:
             return _unfinished(said) or Outcome(
                 "failed", said.text or f"Helm reported success, but stored no revision {revision}"
             )
-        if stored.status in _FINAL:
+        if stored.status in _FINAL and not (said.how == "unreachable" and _was_cut_off(stored)):
             return await self._conclude(stored, secret, seen)
-        if said.how == "done":
-            return Outcome("crashed", "Helm reported success, but its last write did not arrive")
-        unfinished = _unfinished(said)
+        unfinished = _unfinished(said, stored)
         if unfinished is not None:
             return unfinished
         secret = await self._attempt.unlock(stored, why=said.text)
@@ -160,12 +163,22 @@ class Deployment:
         return f"release {self._row.release_name!r} no longer exists"
 
 
-def _unfinished(said: Said) -> Outcome | None:
-    """What is to be tried again: a dead child, which counts, or a cluster that could not be reached."""
+def _was_cut_off(stored: StoredRelease) -> bool:
+    """Whether Helm says that the revision failed because the cluster could not be reached."""
+    return stored.status == "failed" and tells_of_unreachable(stored.description)
+
+
+def _unfinished(said: Said, stored: StoredRelease | None = None) -> Outcome | None:
+    """What is to be tried again: a dead child, a last write that is lost, or a cluster that could not be reached.
+
+    The last counts as a crash once Helm has stored the failure: each further attempt then leaves a revision.
+    """
     if said.how == "crashed":
         return Outcome("crashed", said.text)
     if said.how == "unreachable":
-        return Outcome("retry", said.text)
+        return Outcome("crashed" if stored is not None and stored.status in _FINAL else "retry", said.text)
+    if said.how == "done" and stored is not None:
+        return Outcome("crashed", "Helm reported success, but its last write did not arrive")
     return None
 
 

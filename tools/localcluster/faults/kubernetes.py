@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import h11
 
 from tools.localcluster.faults.flow import Flow, Sender, reset, sender_of
-from tools.localcluster.faults.rules import ConnectionCut, RuleBook
+from tools.localcluster.faults.rules import ConnectionCut, RequestRefused, RuleBook
 
 _PIECE = 256 * 1024
 _HEAD_LIMIT = 128 * 1024
@@ -92,7 +92,12 @@ class KubernetesProxy:
         exchange = self._rules.note(
             listener=self._name, **vars(sender), agent=agent, audit_id=str(uuid.uuid4()), **vars(target)
         )
-        await self._rules.strike("request", exchange)
+        try:
+            await self._rules.strike("request", exchange)
+        except RequestRefused as refused:
+            exchange.status, exchange.answered = refused.status, time.time()
+            await caller.refuse(refused.status)
+            return False
         await self._pause()
         headers.append((b"audit-id", exchange.audit_id.encode()))
         await server.send(
@@ -175,6 +180,14 @@ class _Peer:
         if data:
             self.writer.write(data)
             await self.writer.drain()
+
+    async def refuse(self, status: int) -> None:
+        """Answer with the error as what stands in front of an API server gives it: no Status, no time to come back."""
+        text = b"refused by the fault proxy"
+        headers = [("content-type", "text/plain"), ("content-length", str(len(text))), ("connection", "close")]
+        await self.send(h11.Response(status_code=status, headers=headers))
+        await self.send(h11.Data(data=text))
+        await self.send(h11.EndOfMessage())
 
     def next_cycle(self) -> bool:
         """Whether the connection can carry another message."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-Action = Literal["cut", "delay", "freeze"]
+Action = Literal["cut", "delay", "freeze", "refuse"]
 When = Literal["request", "answer"]
 How = Literal["pass", "cut"]
 
@@ -17,12 +17,13 @@ _KEPT = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One fault: the ``nth`` request (0: every one) that matches is cut, delayed by ``seconds``, or frozen.
+    """One fault: the ``nth`` request (0: every one) that matches is cut, delayed by ``seconds``, frozen, or refused.
 
     The texts are patterns as in file names; ``pids``, if there are any, are the only senders that count. ``when`` says
     whether the other end sees the request: ``request`` strikes before anything of it is passed on, ``answer`` when the
     other end has answered and nothing of that is passed back. ``changing`` passes over statements that changed no row,
-    and COMMITs of none but such. A frozen request stays until it is released.
+    and COMMITs of none but such. A frozen request stays until it is released. A refused one, of Kubernetes only, is
+    answered with the error ``status`` in the API server's place.
     """
 
     action: Action
@@ -37,6 +38,7 @@ class Rule:
     when: When = "request"
     changing: bool = False
     seconds: float = 0.0
+    status: int = 503
 
 
 @dataclass(kw_only=True)
@@ -79,6 +81,14 @@ class ConnectionCut(Exception):
     """The connection is to be closed, at both ends."""
 
 
+class RequestRefused(Exception):
+    """The request is to be answered with the error ``status`` instead of being passed on."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class RuleBook:
     """The rules in force, the requests that they hold, and the log; belongs to one event loop."""
 
@@ -115,7 +125,10 @@ class RuleBook:
         return any(one.rule.when == "answer" and fnmatchcase(listener, one.rule.listener) for one in self._armed)
 
     async def strike(self, when: When, exchange: Exchange) -> None:
-        """Returns when the exchange may go on; raises ConnectionCut when it may not. Call it once for each ``when``."""
+        """Returns when the exchange may go on; raises ConnectionCut or RequestRefused when it may not.
+
+        Call it once for each ``when``.
+        """
         struck = None
         for armed in list(self._armed):
             if armed.rule.when == when and armed.counts(exchange) and struck is None:
@@ -133,6 +146,8 @@ class RuleBook:
                 raise ConnectionCut
             case "freeze":
                 await self._hold(when, exchange)
+            case "refuse":
+                raise RequestRefused(rule.status)
 
     async def _hold(self, when: When, exchange: Exchange) -> None:
         held = Held(number=next(self._hold_numbers), when=when, exchange=exchange)
