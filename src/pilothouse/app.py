@@ -231,7 +231,11 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
     await parts.engine.start()
     _settle_memory()
     try:
-        queue = Queue(parts.database, poll_seconds=settings.worker.poll_seconds)
+        queue = Queue(
+            parts.database,
+            poll_seconds=settings.worker.poll_seconds,
+            running_per_cluster=settings.queue.running_per_cluster,
+        )
         actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
         records = Records(parts.clusters, ReleaseIndex(parts.keys))
         await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)

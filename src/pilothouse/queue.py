@@ -1,7 +1,8 @@
 """How accepted operations reach a worker: the operations table itself is the queue.
 
-An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the oldest due
-row with ``FOR UPDATE SKIP LOCKED``. There is one truth, the row, and nothing else to reconcile with it.
+An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the due row whose turn is next
+(``store.acceptance`` gives the turns) with ``FOR UPDATE SKIP LOCKED``. There is one truth, the row, and nothing else to
+reconcile with it.
 Why not a queue library: docs/decisions/0001-dispatch.md.
 """
 
@@ -19,15 +20,18 @@ log = structlog.get_logger(__name__)
 class Queue:
     """One worker's view of the queue: take work, and wait until there may be some."""
 
-    def __init__(self, database: Database, *, poll_seconds: float) -> None:
+    def __init__(self, database: Database, *, poll_seconds: float, running_per_cluster: int | None = None) -> None:
         self._database = database
+        self._running_per_cluster = running_per_cluster
         self._poll_seconds = poll_seconds
         self._wake = asyncio.Event()
 
     async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
-        """The oldest due operation, now held by this worker under a lease; None when nothing is due."""
+        """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due."""
         async with self._database.statements() as tx:
-            return await attempts.take(tx, worker=worker, lease_seconds=lease_seconds)
+            return await attempts.take(
+                tx, worker=worker, lease_seconds=lease_seconds, running_per_cluster=self._running_per_cluster
+            )
 
     async def wait(self) -> None:
         """Returns when an operation was announced, or after the poll interval, which covers a lost notification."""

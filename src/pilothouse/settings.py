@@ -74,6 +74,21 @@ class WorkerSettings(_Group):
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
 
+class QueueSettings(_Group):
+    """How much may wait for the workers, and run; over all processes that share the database."""
+
+    waiting_per_cluster: int = Field(
+        5000, ge=1, description="operations that may wait for one cluster; a further write is answered 429"
+    )
+    waiting_per_project: int = Field(10_000, ge=1, description="the same for one project")
+    retry_seconds: int = Field(5, ge=1, description="Retry-After of that answer")
+    running_per_cluster: int | None = Field(
+        None,
+        ge=1,
+        description="operations that run in one cluster at a time; unset: a cluster that hangs can hold every worker",
+    )
+
+
 class ObserverSettings(_Group):
     """How clusters are watched for the release index."""
 
@@ -187,6 +202,7 @@ class Settings(BaseSettings):
     charts: ChartLimits = ChartLimits()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
+    queue: QueueSettings = QueueSettings()
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -20,10 +20,12 @@ from pilothouse.settings import ChartLimits, EngineSettings, WorkerSettings
 from pilothouse.store import archives, operations
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
-from pilothouse.store.operations import NewOperation, OperationRow
+from pilothouse.store.operations import OperationRow
 from pilothouse.web.errors import error_response
 from pilothouse.worker.archives import collect_archives
 from tests.support.charts import build_chart, config_map_chart
+from tests.support.operations import accept as stand
+from tests.support.operations import new_install
 from tests.support.tenants import add_project
 
 REQUEST = "0" * 32
@@ -57,29 +59,17 @@ async def put(charts: Charts, caller: Caller, archive: bytes, *, override: bool 
 
 
 async def accept(database: Database, caller: Caller, chart: ChartRow, *, name: str = "web") -> OperationRow:
-    new = NewOperation(
-        id=str(uuid.uuid4()),
-        project_id=caller.project_id,
-        user_id=caller.user_id,
+    new = new_install(
+        caller.project_id,
+        caller.user_id,
         cluster_id=uuid.uuid4().hex,
-        namespace="default",
         release_name=name,
-        action="install",
         chart_digest=chart.digest,
         chart_id=chart.id,
         chart_name=chart.name,
         chart_version=chart.version,
-        request_sealed=b"sealed",
-        include_hooks=False,
-        base_revision=None,
-        revision=None,
-        description="",
-        status_description="Initial install underway",
-        deadline_seconds=300,
-        request_id=REQUEST,
     )
-    async with database.transaction() as tx:
-        return await operations.accept(tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0)
+    return await stand(database, new)
 
 
 async def end(database: Database, row: OperationRow) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import threading
-import uuid
 from pathlib import Path
 
 import psycopg
@@ -21,9 +20,11 @@ from pilothouse.store import archives, attempts, operations
 from pilothouse.store.database import Database
 from pilothouse.store.leases import LeaseConnection
 from pilothouse.store.migration import migrate, newest_revision
-from pilothouse.store.operations import NewOperation, OperationRow
+from pilothouse.store.operations import OperationRow
 from pilothouse.store.tables import metadata
 from pilothouse.worker.lease import Lease
+from tests.support.operations import accept as stand
+from tests.support.operations import new_install
 
 DIGEST = "0" * 64
 
@@ -43,29 +44,7 @@ async def owner(database: Database, tmp_path: Path) -> tuple[str, str]:
 
 
 async def accept(database: Database, owner: tuple[str, str], *, name: str = "web") -> OperationRow:
-    new = NewOperation(
-        id=str(uuid.uuid4()),
-        project_id=owner[0],
-        user_id=owner[1],
-        cluster_id="cluster",
-        namespace="default",
-        release_name=name,
-        action="install",
-        chart_digest=DIGEST,
-        chart_id="chart",
-        chart_name="chart",
-        chart_version="1.0.0",
-        request_sealed=b"sealed",
-        include_hooks=False,
-        revision=None,
-        base_revision=None,
-        description="",
-        status_description="Initial install underway",
-        deadline_seconds=300,
-        request_id="request",
-    )
-    async with database.transaction() as tx:
-        return await operations.accept(tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0)
+    return await stand(database, new_install(*owner, release_name=name, chart_digest=DIGEST))
 
 
 async def take(database: Database, *, lease_seconds: float = 6.0, worker: str = "one") -> OperationRow | None:

@@ -12,7 +12,7 @@ from pilothouse.services.identity import Caller
 from pilothouse.services.orders import Order, action_of, seal_order
 from pilothouse.services.release_view import Release, from_operation
 from pilothouse.settings import Settings
-from pilothouse.store import operations
+from pilothouse.store import acceptance, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,11 @@ class Acceptance:
         self._database = database
         self._keys = keys
         self._settings = settings
+        self._room = acceptance.Room(
+            per_cluster=settings.queue.waiting_per_cluster,
+            per_project=settings.queue.waiting_per_project,
+            retry_seconds=settings.queue.retry_seconds,
+        )
 
     async def accept(
         self,
@@ -71,6 +76,7 @@ class Acceptance:
 
         ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
         operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
+        Busy when too many operations wait for the cluster or the project.
         """
         caller.require(permission)
         operation_id = str(uuid.uuid4())
@@ -87,11 +93,12 @@ class Acceptance:
             request_id=request_id,
         )
         async with self._database.statements() as tx:
-            row = await operations.accept(
+            row = await acceptance.accept(
                 tx,
                 new,
                 audit_action=permission,
                 looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
+                room=self._room,
             )
         log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
         return Accepted(from_operation(cluster, row, request.order), operation_id)

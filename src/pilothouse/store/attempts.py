@@ -6,22 +6,45 @@ taken over changes nothing. Times are the database's, never a worker's clock.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Update, and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Integer,
+    Select,
+    Update,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import NEWS_CHANNEL, OperationRow, announce, as_interval
-from pilothouse.store.tables import operations
+from pilothouse.store.tables import IS_HELD, IS_WAITING, operations
 
 _HELD = ("running", "cancelling")
 
 
-async def take(tx: Transaction, *, worker: str, lease_seconds: float) -> OperationRow | None:
-    """Hands the oldest due operation to the worker: attempt + 1, with a lease; or None.
+async def take(
+    tx: Transaction, *, worker: str, lease_seconds: float, running_per_cluster: int | None
+) -> OperationRow | None:
+    """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
 
-    A queued one is running then; one that is being cancelled stays so, for the worker to end it.
+    A queued one is running then; one that is being cancelled stays so, for the worker to end it. With
+    ``running_per_cluster``, clusters that have so many at work are passed over; of workers that take at the same
+    moment, each may add one.
     """
-    row = (await tx.execute(_TAKE, {"by_worker": worker, "for_seconds": lease_seconds})).mappings().one_or_none()
+    given = {"by_worker": worker, "for_seconds": lease_seconds}
+    if running_per_cluster is not None:
+        given["running_per_cluster"] = running_per_cluster
+    statement = _TAKE if running_per_cluster is None else _TAKE_OF_FREE_CLUSTERS
+    row = (await tx.execute(statement, given)).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
@@ -181,24 +204,36 @@ _PUT_BACK = {
     "lease_until": None,
     "worker": "",
 }
-_IS_WAITING = and_(operations.c.state.in_(["queued", "cancelling"]), operations.c.lease_until.is_(None))
-_OLDEST_DUE = (
+_NEXT_DUE = (
     select(operations.c.id)
-    .where(_IS_WAITING)
+    .where(IS_WAITING)
     .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
-    .order_by(operations.c.created_at)
+    .order_by(operations.c.turn, operations.c.created_at)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-_TAKE = (
-    update(operations)
-    .where(operations.c.id == _OLDEST_DUE.scalar_subquery(), _IS_WAITING)
-    .values(
-        state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
-        attempt=operations.c.attempt + 1,
-        worker=bindparam("by_worker"),
-        lease_until=_from_now(bindparam("for_seconds", type_=Double)),
-        started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
-    )
-    .returning(operations)
+_BUSY_CLUSTERS = (
+    select(operations.c.cluster_id)
+    .where(IS_HELD)
+    .group_by(operations.c.cluster_id)
+    .having(func.count() >= bindparam("running_per_cluster", type_=Integer))
 )
+
+
+def _take(next_due: Select[tuple[str]]) -> ReturningUpdate[tuple[Any, ...]]:
+    return (
+        update(operations)
+        .where(operations.c.id == next_due.scalar_subquery(), IS_WAITING)
+        .values(
+            state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
+            attempt=operations.c.attempt + 1,
+            worker=bindparam("by_worker"),
+            lease_until=_from_now(bindparam("for_seconds", type_=Double)),
+            started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
+        )
+        .returning(operations)
+    )
+
+
+_TAKE = _take(_NEXT_DUE)
+_TAKE_OF_FREE_CLUSTERS = _take(_NEXT_DUE.where(operations.c.cluster_id.not_in(_BUSY_CLUSTERS)))

@@ -1,33 +1,16 @@
 """Queries about operations: the row is the truth about accepted work.
 
-Times are the database's ``clock_timestamp()``, never a worker's clock. What an attempt at an operation writes:
-``attempts``.
+Times are the database's ``clock_timestamp()``, never a worker's clock. How one begins: ``acceptance``; what an attempt
+at it writes: ``attempts``.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import (
-    ColumnElement,
-    Double,
-    Text,
-    and_,
-    bindparam,
-    case,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    text,
-    tuple_,
-    update,
-)
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, text, tuple_, update
 
-from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import audit, one_writer, operations
+from pilothouse.store.tables import operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
@@ -67,6 +50,7 @@ class OperationRow(NewOperation):
     """One operation as it stands; the request is sealed."""
 
     state: str
+    turn: int
     pinned_digest: str | None
     begun_attempt: int | None
     base_uid: str
@@ -84,47 +68,6 @@ class OperationRow(NewOperation):
     cancelling_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
-
-
-async def accept(tx: Transaction, new: NewOperation, *, audit_action: str, looked_seconds_ago: float) -> OperationRow:
-    """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
-
-    The same if one came and went, and left a release, since the caller looked at the cluster.
-    The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
-    From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
-    It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
-    """
-    wanted = {
-        **{f"new_{name}": value for name, value in vars(new).items()},
-        **_of_release(new.cluster_id, new.namespace, new.release_name),
-        "for_seconds": looked_seconds_ago,
-        "audit_action": audit_action,
-        "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
-    }
-    try:
-        row = (await tx.execute(_ACCEPT, wanted)).mappings().one_or_none()
-    except IntegrityError as error:
-        if one_writer.name and one_writer.name in str(error):
-            raise _still_running(new) from error
-        if "pinned_digest" in str(error.orig):
-            raise NotFound(
-                f"chart_id: the archive of chart {new.chart_name} {new.chart_version} was deleted while this request "
-                "ran; send it again"
-            ) from error
-        raise
-    if row is None:
-        if (await tx.execute(_FIND_LIVING, wanted)).first():
-            raise _still_running(new)
-        raise AlreadyExists(
-            f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
-        )
-    return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
-
-
-def _still_running(new: NewOperation) -> AlreadyExists:
-    return AlreadyExists(
-        f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
-    )
 
 
 async def announce(tx: Transaction) -> None:
@@ -161,7 +104,7 @@ async def dismiss(tx: Transaction, operation_id: str) -> bool:
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
     """The operation that lies over the release: a living one, else a failure that left no revision."""
-    row = (await tx.execute(_FIND_SHOWN, _of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
+    row = (await tx.execute(_FIND_SHOWN, of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
@@ -179,7 +122,7 @@ class OriginRow:
 
 async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OriginRow | None:
     """Where the newest revision came from that an operation wrote of this release."""
-    row = (await tx.execute(_FIND_ORIGIN, _of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
+    row = (await tx.execute(_FIND_ORIGIN, of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
     return OriginRow(**row) if row else None
 
 
@@ -187,7 +130,7 @@ async def list_release_origins(
     tx: Transaction, *, cluster_id: str, namespace: str, release_name: str
 ) -> list[OriginRow]:
     """Where each revision of one release came from that an operation wrote, the last one first."""
-    rows = await tx.execute(_LIST_RELEASE_ORIGINS, _of_release(cluster_id, namespace, release_name))
+    rows = await tx.execute(_LIST_RELEASE_ORIGINS, of_release(cluster_id, namespace, release_name))
     return [OriginRow(**row) for row in rows.mappings()]
 
 
@@ -220,8 +163,8 @@ async def list_operations(
     return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
-def _of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
-    """Parameters for ``_RELEASE``."""
+def of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
+    """Parameters for ``OF_RELEASE``."""
     return {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": release_name}
 
 
@@ -238,12 +181,12 @@ def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelt
 
 
 # What every request and every attempt runs is built once: building a statement costs more than running it.
-_RELEASE = and_(
+OF_RELEASE = and_(
     operations.c.cluster_id == bindparam("of_cluster"),
     operations.c.namespace == bindparam("of_namespace"),
     operations.c.release_name == bindparam("of_name"),
 )
-_FIND_SHOWN = select(operations).where(_RELEASE, _shown()).order_by(operations.c.created_at.desc()).limit(1)
+_FIND_SHOWN = select(operations).where(OF_RELEASE, _shown()).order_by(operations.c.created_at.desc()).limit(1)
 _ORIGINS = select(
     operations.c.namespace,
     operations.c.release_name,
@@ -252,60 +195,14 @@ _ORIGINS = select(
     operations.c.description,
     operations.c.include_hooks,
 ).where(operations.c.wrote_release)
-_LIST_RELEASE_ORIGINS = _ORIGINS.where(_RELEASE).order_by(operations.c.created_at.desc())
+_LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
-_IS_LIVING = operations.c.state.in_(LIVING)
-_FIND_LIVING = select(operations.c.id).where(_RELEASE, _IS_LIVING)
-_LEFT_A_RELEASE = and_(
-    or_(operations.c.wrote_release, operations.c.state == "succeeded"),
-    operations.c.finished_at > func.clock_timestamp() - as_interval(bindparam("for_seconds", type_=Double)),
-)
-# One statement, for one round trip. A living operation is looked for although the unique index refuses a second one:
-# one that ends between this statement's snapshot and its insert is in the snapshot only.
-_NEW = ("state", *(field.name for field in fields(NewOperation)))
-_ACCEPTED = (
-    insert(operations)
-    .from_select(
-        _NEW,
-        select(
-            literal("queued"),
-            *(bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[1:]),
-        ).where(~select(literal(1)).where(_RELEASE, or_(_IS_LIVING, _LEFT_A_RELEASE)).exists()),
-    )
-    .returning(operations)
-    .cte("accepted")
-)
-_DISMISSED = (
-    update(operations)
-    .where(_RELEASE, operations.c.dismissed_at.is_(None))
-    .where(operations.c.state.in_(["failed", "cancelled"]), ~operations.c.wrote_release)
-    .where(select(_ACCEPTED.c.id).exists())
-    .values(dismissed_at=func.clock_timestamp())
-    .returning(operations.c.id)
-    .cte("dismissed")
-)
-_AUDITED = (
-    insert(audit)
-    .from_select(
-        ["project_id", "user_id", "action", "target", "request_id", "operation_id"],
-        select(
-            _ACCEPTED.c.project_id,
-            _ACCEPTED.c.user_id,
-            bindparam("audit_action", type_=Text),
-            bindparam("audit_target", type_=Text),
-            _ACCEPTED.c.request_id,
-            _ACCEPTED.c.id,
-        ),
-    )
-    .returning(audit.c.id)
-    .cte("audited")
-)
-_ACCEPT = select(_ACCEPTED, func.pg_notify(CHANNEL, "").label("announced")).add_cte(_DISMISSED, _AUDITED)
+IS_LIVING = operations.c.state.in_(LIVING)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 _NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
 _CANCEL_INSTALL = (
     update(operations)
-    .where(operations.c.id == bindparam("operation_id"), operations.c.action == "install", _IS_LIVING)
+    .where(operations.c.id == bindparam("operation_id"), operations.c.action == "install", IS_LIVING)
     .values(
         state=case((_NOT_BEGUN, "cancelled"), else_="cancelling"),
         finished_at=case((_NOT_BEGUN, func.clock_timestamp())),

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    and_,
     func,
     text,
 )
@@ -229,6 +228,13 @@ operations = Table(
     Column("status_description", Text, nullable=False, server_default=""),
     Column("wrote_release", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
     Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
+    Column(
+        "turn",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="place in the queue: each project's next operation before any project's one after that",
+    ),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("crashes", Integer, nullable=False, server_default=text("0"), comment="attempts that ended by a crash"),
     Column("lapsed_attempt", Integer, comment="the last attempt counted as a crash because its lease lapsed"),
@@ -254,15 +260,24 @@ one_writer = Index(
     postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
 )
 
-Index(
-    "ix_operations_queue",
-    operations.c.created_at,
-    postgresql_where=and_(operations.c.state.in_(["queued", "cancelling"]), operations.c.lease_until.is_(None)),
-)
+#: What waits for a worker, and what a worker holds: to the letter as the indexes have it, or they would not be used.
+IS_WAITING = text("state IN ('queued', 'cancelling') AND lease_until IS NULL")
+IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
+
+Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IS_WAITING)
+Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=IS_WAITING)
+Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=IS_WAITING)
 Index(
     "ix_operations_leases",
     operations.c.lease_until,
     postgresql_where=operations.c.state.in_(["running", "cancelling"]),
+)
+#: What retention walks.
+Index(
+    "ix_operations_finished",
+    operations.c.finished_at,
+    operations.c.id,
+    postgresql_where=operations.c.finished_at.is_not(None),
 )
 Index(
     "ix_operations_pinned_digest",
@@ -271,6 +286,18 @@ Index(
 )
 Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 Index("ix_operations_of_project", operations.c.project_id, operations.c.created_at, operations.c.id)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", Text, primary_key=True, comment="no foreign key: as in operations"),
+    Column("key", Text, primary_key=True, comment="as the header Idempotency-Key had it"),
+    Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("record_sealed", LargeBinary, nullable=False, comment="which request it was and what it answered"),
+    _created(),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
 
 observations = Table(
     "observations",

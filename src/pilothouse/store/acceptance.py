@@ -1,0 +1,190 @@
+"""How an operation comes to stand in the queue: one statement that does all of it or nothing.
+
+The order of the queue is fair between projects: a newcomer's first operation comes right after the round that is
+being worked on, its second one a round later, however many others wait. The place, ``turn``, is given once, here, so
+that taking the next operation stays a look at the head of an index.
+"""
+
+from dataclasses import dataclass, fields
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Double,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from pilothouse.errors import AlreadyExists, Busy, NotFound
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import (
+    CHANNEL,
+    OF_RELEASE,
+    NewOperation,
+    OperationRow,
+    as_interval,
+    of_release,
+    release_key,
+)
+from pilothouse.store.tables import IS_HELD, IS_WAITING, audit, one_writer, operations
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many operations may wait for a cluster and for a project, and what a caller is told who finds no room."""
+
+    per_cluster: int
+    per_project: int
+    retry_seconds: int
+
+
+async def accept(
+    tx: Transaction, new: NewOperation, *, audit_action: str, looked_seconds_ago: float, room: Room
+) -> OperationRow:
+    """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
+
+    The same if one came and went, and left a release, since the caller looked at the cluster. Busy when the queue of
+    the cluster or project is full; of requests at the same moment a few more than there is room for may pass.
+    The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
+    From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
+    It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
+    """
+    wanted = {
+        **{f"new_{name}": value for name, value in vars(new).items()},
+        **of_release(new.cluster_id, new.namespace, new.release_name),
+        "for_seconds": looked_seconds_ago,
+        "audit_action": audit_action,
+        "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
+        "last_of_cluster": room.per_cluster - 1,
+        "last_of_project": room.per_project - 1,
+    }
+    try:
+        row = (await tx.execute(_ACCEPT, wanted)).mappings().one_or_none()
+    except IntegrityError as error:
+        if one_writer.name and one_writer.name in str(error):
+            raise _still_running(new) from error
+        if "pinned_digest" in str(error.orig):
+            raise NotFound(
+                f"chart_id: the archive of chart {new.chart_name} {new.chart_version} was deleted while this request "
+                "ran; send it again"
+            ) from error
+        raise
+    if row is None:
+        raise await _refusal(tx, new, wanted, room)
+    return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
+
+
+async def _refusal(tx: Transaction, new: NewOperation, wanted: dict[str, object], room: Room) -> AlreadyExists | Busy:
+    """Why nothing was inserted."""
+    found = (await tx.execute(_FIND_REFUSAL, wanted)).one()
+    if found.living:
+        return _still_running(new)
+    for full, whose, most in (
+        (found.cluster_full, "this cluster", room.per_cluster),
+        (found.project_full, "this project", room.per_project),
+    ):
+        if full:
+            return Busy(
+                f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
+                retry_after_seconds=room.retry_seconds,
+            )
+    return AlreadyExists(
+        f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
+    )
+
+
+def _still_running(new: NewOperation) -> AlreadyExists:
+    return AlreadyExists(
+        f"another operation on release {new.release_name!r} in namespace {new.namespace!r} is still running"
+    )
+
+
+def _full(of: ColumnElement[bool], last: str) -> ColumnElement[bool]:
+    """Whether the last place is taken; the look ends there."""
+    return select(literal_column("1")).where(IS_WAITING, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
+
+
+_NEW = ("state", "turn", *(field.name for field in fields(NewOperation)))
+_GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[2:]}
+# States are written out and not given as parameters, with which no plan that is kept could use the partial indexes.
+_LIVES = text("state IN ('queued', 'running', 'cancelling')")
+_LEFT_A_RELEASE = and_(
+    text("(wrote_release OR state = 'succeeded')"),
+    operations.c.finished_at > func.clock_timestamp() - as_interval(bindparam("for_seconds", type_=Double)),
+)
+_CLUSTER_FULL = _full(operations.c.cluster_id == _GIVEN["cluster_id"], "last_of_cluster")
+_PROJECT_FULL = _full(operations.c.project_id == _GIVEN["project_id"], "last_of_project")
+# The round that is being worked on: that of the newest operation at work; of the next one if none is.
+_ROUND = func.coalesce(
+    select(func.max(operations.c.turn)).where(IS_HELD).scalar_subquery(),
+    select(operations.c.turn).where(IS_WAITING).order_by(operations.c.turn).limit(1).scalar_subquery(),
+    literal_column("0"),
+)
+_LAST_OF_PROJECT = (
+    select(func.max(operations.c.turn))
+    .where(IS_WAITING, operations.c.project_id == _GIVEN["project_id"])
+    .scalar_subquery()
+)
+_TURN = func.greatest(_LAST_OF_PROJECT, _ROUND) + literal_column("1")
+# A living operation is looked for although the unique index refuses a second one: one that ends between this
+# statement's snapshot and its insert is in the snapshot only.
+_IN_THE_WAY = select(literal_column("1")).where(OF_RELEASE, or_(_LIVES, _LEFT_A_RELEASE)).exists()
+
+
+def _accepted() -> CTE:
+    row = select(literal_column("'queued'"), _TURN, *(_GIVEN[name] for name in _NEW[2:])).where(
+        ~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL
+    )
+    return insert(operations).from_select(_NEW, row).returning(operations).cte("accepted")
+
+
+def _dismissed(accepted: CTE) -> CTE:
+    return (
+        update(operations)
+        .where(OF_RELEASE, operations.c.dismissed_at.is_(None))
+        .where(text("state IN ('failed', 'cancelled') AND NOT wrote_release"))
+        .where(select(accepted.c.id).exists())
+        .values(dismissed_at=func.clock_timestamp())
+        .returning(operations.c.id)
+        .cte("dismissed")
+    )
+
+
+def _audited(accepted: CTE) -> CTE:
+    row = select(
+        accepted.c.project_id,
+        accepted.c.user_id,
+        bindparam("audit_action", type_=Text),
+        bindparam("audit_target", type_=Text),
+        accepted.c.request_id,
+        accepted.c.id,
+    )
+    columns = ["project_id", "user_id", "action", "target", "request_id", "operation_id"]
+    return insert(audit).from_select(columns, row).returning(audit.c.id).cte("audited")
+
+
+def _accept() -> Select[tuple[object, ...]]:
+    """One statement, for one round trip."""
+    accepted = _accepted()
+    announced = func.pg_notify(CHANNEL, "").label("announced")
+    return select(accepted, announced).add_cte(_dismissed(accepted), _audited(accepted))
+
+
+# Built once: building a statement costs more than running it.
+_ACCEPT = _accept()
+_FIND_REFUSAL = select(
+    select(operations.c.id).where(OF_RELEASE, _LIVES).exists().label("living"),
+    _CLUSTER_FULL.label("cluster_full"),
+    _PROJECT_FULL.label("project_full"),
+)

@@ -1,0 +1,137 @@
+"""Whose operation is next, and how many may wait, on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from pilothouse.errors import AlreadyExists, Busy
+from pilothouse.queue import Queue
+from pilothouse.store import attempts
+from pilothouse.store.acceptance import Room
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from tests.support.operations import ROOM, accept, new_install
+
+USER = "user"
+
+
+@pytest.fixture
+def projects(database: Database) -> Iterator[tuple[str, str]]:
+    """The ids of two projects; the queue is empty."""
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("DELETE FROM operations")
+        connection.execute("INSERT INTO domains (id, name) VALUES ('fair', 'fair')")
+        for name in ("busy", "quiet"):
+            connection.execute("INSERT INTO projects (id, domain_id, name) VALUES (%s, 'fair', %s)", [name, name])
+        yield "busy", "quiet"
+        connection.execute("DELETE FROM operations")
+        connection.execute("DELETE FROM projects WHERE domain_id = 'fair'")
+        connection.execute("DELETE FROM domains WHERE id = 'fair'")
+
+
+async def add(
+    database: Database, project_id: str, names: list[str], *, cluster_id: str = "cluster", room: Room = ROOM
+) -> None:
+    for name in names:
+        new = new_install(project_id, USER, release_name=name, cluster_id=cluster_id)
+        await accept(database, new, room=room)
+
+
+async def take(database: Database, *, running_per_cluster: int | None = None) -> OperationRow | None:
+    queue = Queue(database, poll_seconds=1.0, running_per_cluster=running_per_cluster)
+    return await queue.take(worker="one", lease_seconds=60.0)
+
+
+async def take_names(database: Database, count: int) -> list[str]:
+    taken = [await take(database) for _ in range(count)]
+    return [row.release_name for row in taken if row is not None]
+
+
+async def finish(database: Database, row: OperationRow) -> None:
+    async with database.transaction() as tx:
+        assert await attempts.finish(
+            tx, row.id, attempt=row.attempt, state="failed", status_description="", revision=None, wrote_release=False
+        )
+
+
+async def test_a_project_with_a_long_queue_does_not_keep_the_others_waiting(
+    database: Database, projects: tuple[str, str]
+):
+    busy, quiet = projects
+    await add(database, busy, [f"b{number}" for number in range(20)])
+    assert await take_names(database, 3) == ["b0", "b1", "b2"]
+    await add(database, quiet, ["q0", "q1"])
+    assert await take_names(database, 5) == ["b3", "q0", "b4", "q1", "b5"]
+
+
+async def test_a_project_that_comes_and_goes_does_not_overtake_a_long_queue_for_ever(
+    database: Database, projects: tuple[str, str]
+):
+    busy, quiet = projects
+    await add(database, busy, [f"b{number}" for number in range(10)])
+    order = []
+    for number in range(10):  # the quiet project has one waiting at every moment
+        await add(database, quiet, [f"q{number}"])
+        row = await take(database)
+        assert row is not None
+        order.append(row.release_name)
+        await finish(database, row)
+    assert sum(name.startswith("b") for name in order) >= 4, order
+
+
+async def test_an_operation_that_waits_for_its_retry_does_not_let_newcomers_overtake_everybody(
+    database: Database, projects: tuple[str, str]
+):
+    busy, quiet = projects
+    await add(database, busy, [f"b{number}" for number in range(10)])
+    first = await take(database)
+    assert first is not None
+    async with database.transaction() as tx:
+        await attempts.give_back(tx, first.id, attempt=1, last_error="unreachable", retry_seconds=600)
+    assert await take_names(database, 5) == ["b1", "b2", "b3", "b4", "b5"]
+    await add(database, quiet, ["q0", "q1"])
+    assert await take_names(database, 4) == ["b6", "q0", "b7", "q1"]
+
+
+async def test_a_full_cluster_refuses_and_takes_again_when_one_was_taken(database: Database, projects: tuple[str, str]):
+    room = Room(per_cluster=2, per_project=100, retry_seconds=7)
+    await add(database, projects[0], ["one", "two"], room=room)
+    with pytest.raises(Busy, match="2 operations of this cluster wait already") as refused:
+        await add(database, projects[1], ["three"], room=room)
+    assert refused.value.retry_after_seconds == 7
+    with pytest.raises(AlreadyExists, match="still running"):
+        await add(database, projects[0], ["one"], room=room)
+    await add(database, projects[1], ["three"], cluster_id="another", room=room)
+    assert await take(database) is not None
+    await add(database, projects[1], ["four"], room=room)
+
+
+async def test_a_full_project_refuses_and_the_others_go_on(database: Database, projects: tuple[str, str]):
+    room = Room(per_cluster=100, per_project=2, retry_seconds=7)
+    await add(database, projects[0], ["one", "two"], room=room)
+    with pytest.raises(Busy, match="2 operations of this project wait already"):
+        await add(database, projects[0], ["three"], cluster_id="another", room=room)
+    await add(database, projects[1], ["three"], room=room)
+
+
+async def test_a_cluster_that_hangs_holds_no_more_workers_than_it_may(database: Database, projects: tuple[str, str]):
+    await add(database, projects[0], [f"h{number}" for number in range(5)], cluster_id="hangs")
+    await add(database, projects[0], ["w"], cluster_id="works")
+    taken = [await take(database, running_per_cluster=2) for _ in range(4)]
+    assert [row.release_name if row else None for row in taken] == ["h0", "h1", "w", None]
+    assert taken[0] is not None
+    await finish(database, taken[0])
+    following = await take(database, running_per_cluster=2)
+    assert following is not None
+    assert following.release_name == "h2"
+
+
+async def test_requests_at_the_same_moment_stand_each_once_and_in_turn(database: Database, projects: tuple[str, str]):
+    busy, quiet = projects
+    await asyncio.gather(
+        *(add(database, busy, [f"b{number}"]) for number in range(6)),
+        *(add(database, quiet, [f"q{number}"]) for number in range(6)),
+    )
+    assert len(set(await take_names(database, 13))) == 12

@@ -1,0 +1,41 @@
+"""Operations as the database takes them, for tests below the API."""
+
+import uuid
+from typing import Any
+
+from pilothouse.store import acceptance
+from pilothouse.store.database import Database
+from pilothouse.store.operations import NewOperation, OperationRow
+
+#: More than a test queues.
+ROOM = acceptance.Room(per_cluster=1000, per_project=1000, retry_seconds=1)
+
+
+def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation:
+    """An install of release ``web``; ``different``: what is to be otherwise."""
+    usual: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "cluster_id": "cluster",
+        "namespace": "default",
+        "release_name": "web",
+        "action": "install",
+        "chart_digest": None,
+        "chart_id": "chart",
+        "chart_name": "chart",
+        "chart_version": "1.0.0",
+        "request_sealed": b"sealed",
+        "include_hooks": False,
+        "revision": None,
+        "base_revision": None,
+        "description": "",
+        "status_description": "Initial install underway",
+        "deadline_seconds": 300,
+        "request_id": "request",
+    }
+    return NewOperation(**usual | different, project_id=project_id, user_id=user_id)
+
+
+async def accept(database: Database, new: NewOperation, *, room: acceptance.Room = ROOM) -> OperationRow:
+    """The operation stands."""
+    async with database.transaction() as tx:
+        return await acceptance.accept(tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0, room=room)
