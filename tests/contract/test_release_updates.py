@@ -23,7 +23,7 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template, web_chart
 from tests.support.releases import TERRAFORM_FLAGS, HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
@@ -294,8 +294,11 @@ def test_ten_revisions_are_kept(release: OneRelease, second: str):
         assert release.update(chart_id=second, values={"text": str(number)}).status_code == 200
         assert release.settled()["status"] == "DEPLOYED"
     assert [one["revision"] for one in release.history()] == list(range(3, 13))
-    shown = release.server.send("GET", f"{release.path}/history").json()
-    assert [one["version"] for one in shown] == list(range(12, 2, -1))
+
+    def shown() -> list[int]:
+        return [one["version"] for one in release.server.send("GET", f"{release.path}/history").json()]
+
+    wait_for(lambda: shown() == list(range(12, 2, -1)))  # what Helm pruned is seen within a moment
 
 
 @pytest.mark.parametrize("action", ["downgrade", "UPGRADE", " upgrade"])

@@ -66,7 +66,7 @@ class ReleaseIndex:
         return (zlib.decompress(plain[1:]) if plain[:1] == _PACKED else plain[1:]).decode()
 
     async def record(self, tx: Transaction, cluster_id: str, secret: Secret) -> None:
-        """Puts a Secret that was just read after an action into the index, in the transaction of the outcome.
+        """Puts a Secret that was just read after an action into the index, before the outcome is written.
 
         What Helm does to the revisions before a deployed one is known, and stands at once too.
         """
@@ -80,7 +80,7 @@ class ReleaseIndex:
     async def record_gone(
         self, tx: Transaction, cluster_id: str, *, namespace: str, name: str, resource_version: int
     ) -> None:
-        """The release had no Secret at this resourceVersion: in the transaction of an uninstall's outcome."""
+        """The release had no Secret at this resourceVersion: before the outcome of an uninstall is written."""
         await store.bury_missing(
             tx, cluster_id, resource_version=resource_version, kept=[], namespace=namespace, name=name
         )

@@ -88,10 +88,19 @@ class Attempt:
     """
 
     def __init__(
-        self, workshop: Workshop, row: OperationRow, cluster: ReachableCluster, *, fence: Fence, seconds: float
+        self,
+        workshop: Workshop,
+        row: OperationRow,
+        cluster: ReachableCluster,
+        archive: bytes | None,
+        *,
+        fence: Fence,
+        seconds: float,
     ) -> None:
+        """``archive`` is the chart's; None when it is gone or none is needed."""
         self.row = row
         self.cluster = cluster
+        self.archive = archive
         self.seconds = seconds
         self.settings = workshop.settings
         self.client: ClusterClient = workshop.clusters.client(cluster)
@@ -121,10 +130,6 @@ class Attempt:
         """The release's revisions now; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
         return Seen(tuple(sorted(found, key=lambda one: one.revision)))
-
-    async def look_with_archive(self) -> tuple[Seen, bytes | None]:
-        """The same beside the chart's archive, None when it is gone or none is needed."""
-        return await asyncio.gather(self.look(), self._read_archive())
 
     async def read(self, revision: int) -> Secret | None:
         """The Secret of one revision."""
@@ -200,17 +205,20 @@ class Attempt:
         if self._fence.passed:
             raise NotHeld
 
-    async def _read_archive(self) -> bytes | None:
-        if self.row.chart_digest is None:
-            return None
-        async with self._workshop.database.statements() as tx:
-            return await archives.read_archive(tx, self.row.chart_digest)
-
 
 async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float) -> Attempt:
     """The attempt at this operation; NotFound when its cluster was removed."""
-    cluster = await workshop.clusters.reach(row.cluster_id, project_id=None)
-    return Attempt(workshop, row, cluster, fence=fence, seconds=seconds)
+    cluster, archive = await asyncio.gather(
+        workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
+    )
+    return Attempt(workshop, row, cluster, archive, fence=fence, seconds=seconds)
+
+
+async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:
+    if row.chart_digest is None:
+        return None
+    async with workshop.database.statements() as tx:
+        return await archives.read_archive(tx, row.chart_digest)
 
 
 def stored_in(secret: Secret | None) -> StoredRelease | None:

@@ -13,6 +13,7 @@ status that the action writes, and the operation's id as a label; a rollback car
 there Helm's own words and the unchanged base decide.
 """
 
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import structlog
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 _SUCCEEDED = frozenset({"deployed", "superseded"})
 _FINAL = _SUCCEEDED | {"failed"}
+_JUST_NOW = timedelta(seconds=1)
 
 
 class Deployment:
@@ -46,7 +48,7 @@ class Deployment:
 
     async def run(self) -> Outcome:
         """Carries the action out, or finds that an earlier attempt did."""
-        seen, archive = await self._attempt.look_with_archive()
+        seen = await self.look()
         if self._attempt.begun:
             found = await self._attempt.read(self._row.revision or 0)
             stored = stored_in(found)
@@ -55,7 +57,11 @@ class Deployment:
                 if outcome is not None:
                     return outcome
                 seen = await self._attempt.look()
-        return await self._act(seen, archive)
+        return await self._act(seen)
+
+    async def look(self) -> Seen:
+        """The release's revisions before the action."""
+        return await self._attempt.look()
 
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after: what is ours and locked is unlocked."""
@@ -70,7 +76,7 @@ class Deployment:
             secret = await self._attempt.unlock(stored, why=text)
         return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
 
-    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
         """The engine's request, or why there can be none."""
         raise NotImplementedError
 
@@ -107,14 +113,14 @@ class Deployment:
         )
         return None
 
-    async def _act(self, seen: Seen, archive: bytes | None) -> Outcome:
+    async def _act(self, seen: Seen) -> Outcome:
         newest = seen.newest
         if newest is not None and (newest.status in PENDING or newest.status == UNINSTALLING):
             secret = await self._attempt.read(newest.revision)
             stored = stored_in(secret)
             if secret is not None and stored is not None:
                 return Outcome("failed", describe_lock(stored, secret, cluster_id=self._row.cluster_id))
-        request = self.request(archive, newest)
+        request = self.request(newest)
         if isinstance(request, str):
             return Outcome("failed", request)
         revision = newest.revision + 1 if newest is not None else 1
@@ -193,8 +199,17 @@ class Install(Deployment):
         self._order = order
         self.disable_hooks = order.disable_hooks
 
-    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+    async def look(self) -> Seen:
+        """Not asked again right after the acceptance found the name free: whoever took it since, Helm refuses us."""
+        row = self._row
+        accepted_just_now = row.started_at is not None and row.started_at - row.created_at < _JUST_NOW
+        if row.attempt == 1 and row.base_revision is None and accepted_just_now and not self._order.replace:
+            return Seen(())
+        return await super().look()
+
+    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
         """An install; what this operation itself left behind is replaced without being asked."""
+        archive = self._attempt.archive
         if archive is None:
             return self._archive_is_gone()
         own = newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
@@ -234,8 +249,9 @@ class Upgrade(Deployment):
         self._order = order
         self.disable_hooks = order.disable_hooks
 
-    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
         """An upgrade of whatever is the newest revision now."""
+        archive = self._attempt.archive
         if archive is None:
             return self._archive_is_gone()
         if newest is None:
@@ -271,9 +287,8 @@ class Rollback(Deployment):
         self._order = order
         self.disable_hooks = order.disable_hooks
 
-    def request(self, archive: bytes | None, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
         """A rollback to the revision that the request named, or that was the one before it then."""
-        del archive
         if newest is None:
             return self._release_is_gone()
         return RollbackRequest(

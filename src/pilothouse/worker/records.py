@@ -1,4 +1,4 @@
-"""What an attempt saw in the cluster goes into the release index in the transaction of its outcome.
+"""What an attempt saw in the cluster goes into the release index before its outcome is written.
 
 So a client that was told the end of an operation never reads something older, however late the observer is.
 """
@@ -46,7 +46,7 @@ class Records:
             return Seen()
 
     async def write(self, tx: Transaction, row: OperationRow, seen: Seen) -> None:
-        """Puts it into the index as part of the transaction."""
+        """Puts it into the index; where the index has something newer, nothing changes."""
         if seen.secret is not None:
             await self._index.record(tx, row.cluster_id, seen.secret)
         elif seen.absent_at is not None:

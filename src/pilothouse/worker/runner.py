@@ -188,7 +188,9 @@ class Runner:
             after = min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS)
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, outcome)
-        async with self._database.transaction() as tx:
+        # What was seen is true whoever holds the operation, and it comes first: nobody hears of the end before it.
+        async with self._database.transaction() if outcome.events else self._database.statements() as tx:
+            await self._records.write(tx, row, seen)
             written = await attempts.finish(
                 tx,
                 row.id,
@@ -200,7 +202,6 @@ class Runner:
                 cancelling=row.state == "cancelling",
             )
             if written:
-                await self._records.write(tx, row, seen)
                 for event in outcome.events:
                     await operation_events.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
         if written:
