@@ -22,7 +22,7 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Secret
 
-from tests.support.charts import build_chart, config_map_template
+from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.forwarder import Forwarder, forward
 from tests.support.servers import RunningServer, part
 from tests.support.wire import assert_error
@@ -266,6 +266,25 @@ def test_hostile_secrets_are_named_and_cost_nobody_else(
         assert secret.metadata is not None
         api.delete(Secret, str(secret.metadata.name), namespace=namespace)
     eventually(lambda: unreadable(server, namespace), lambda found: found == {})
+
+
+def test_what_cannot_be_read_is_not_written_over_and_the_answer_names_the_secret(
+    server: RunningServer, api: Client, namespace: str
+):
+    chart_id = str(server.upload(config_map_chart("mended")).json()["id"])
+    api.create(release_secret(namespace, "cut", 1, gzip.compress(b"{}" * 1000)[:-9]))
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/cut"
+    update = {"chart_id": chart_id, "action": "upgrade", "values": {}, "parameters": {}}
+    words = (f"{namespace}/sh.helm.release.v1.cut.v1", "mend or delete this Secret")
+    assert_error(server.send("PUT", path, json_body=update), 500, "CCE.01500001", *words)
+    assert_error(server.send("DELETE", path), 500, "CCE.01500001", *words)
+    assert_error(server.create(chart_id=chart_id, namespace=namespace, name="cut"), 409, "CCE.01409001", "cut")
+    assert [one.metadata.name for one in api.list(Secret, namespace=namespace) if one.metadata] == [
+        "sh.helm.release.v1.cut.v1"
+    ]
+    api.delete(Secret, "sh.helm.release.v1.cut.v1", namespace=namespace)
+    assert server.create(chart_id=chart_id, namespace=namespace, name="cut").status_code == 201
+    assert server.wait_until_final(namespace, "cut")["status"] == "DEPLOYED"
 
 
 def test_a_long_list_is_complete_in_order_and_comes_in_parts_when_asked(

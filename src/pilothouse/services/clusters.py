@@ -10,7 +10,7 @@ from datetime import datetime
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ClusterClients, ClusterVersion
 from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, InvalidRequest, NotFound
+from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidRequest, NotFound
 from pilothouse.services.identity import Caller
 from pilothouse.settings import ClusterSettings
 from pilothouse.store import audit, observations, releases
@@ -185,6 +185,10 @@ def naming(cluster: Cluster) -> Iterator[None]:
         raise ClusterUnavailable(f"cluster {cluster.name!r} is unavailable: {error}") from error
     except ClusterDenied as error:
         raise ClusterDenied(f"cluster {cluster.name!r}: {error}") from error
+    except CorruptRelease as error:
+        raise CorruptRelease(
+            f"cluster {cluster.name!r}: {error}; mend or delete this Secret, then try again"
+        ) from error
 
 
 def unknown_cluster(cluster_id: str) -> NotFound:
