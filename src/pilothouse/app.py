@@ -45,6 +45,7 @@ from pilothouse.services.authentication import Authentication
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
+from pilothouse.services.idempotency import Idempotency
 from pilothouse.services.operations import Operations
 from pilothouse.services.passwords import Passwords
 from pilothouse.services.projects import Projects
@@ -138,12 +139,15 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
     updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings)
     deletions = Deletions(parts.database, parts.keys, parts.clusters, settings)
+    idempotency = Idempotency(parts.database, parts.keys, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(parts.database, checks, quota=settings.chart_quota)
     # The vendor's wire is described by a document of its own; our own API describes itself.
     for prefix in release_routes.PREFIXES:
-        router = release_routes.routes(releases, updates, deletions, view, announcements, form=form, prefix=prefix)
+        router = release_routes.routes(
+            releases, updates, deletions, view, announcements, idempotency=idempotency, form=form, prefix=prefix
+        )
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)

@@ -29,12 +29,20 @@ class Forbidden(PilothouseError):
     """The caller is known and may not do this."""
 
 
+class NotPermitted(Forbidden):
+    """The caller's roles do not allow this."""
+
+
 class NotFound(PilothouseError):
     """The thing does not exist for this caller; another project's things do not exist either."""
 
 
 class AlreadyExists(PilothouseError):
     """The name is taken."""
+
+
+class KeyUsed(PilothouseError):
+    """The Idempotency-Key stands for another request."""
 
 
 class QuotaExceeded(PilothouseError):

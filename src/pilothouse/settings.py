@@ -89,6 +89,14 @@ class QueueSettings(_Group):
     )
 
 
+class RetentionSettings(_Group):
+    """How long what is over is remembered."""
+
+    key_seconds: float = Field(
+        24 * 3600.0, gt=0, description="an Idempotency-Key; what comes with it later is a new request"
+    )
+
+
 class ObserverSettings(_Group):
     """How clusters are watched for the release index."""
 
@@ -203,6 +211,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
     queue: QueueSettings = QueueSettings()
+    retention: RetentionSettings = RetentionSettings()
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -7,14 +7,21 @@ from fastapi import APIRouter, Request, Response
 from pilothouse.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
 from pilothouse.cce.release_lists import age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
-from pilothouse.services.acceptance import Accepted
 from pilothouse.services.announcements import Announcements
+from pilothouse.services.idempotency import Accepted, Idempotency
 from pilothouse.services.orders import Wait, as_wait
 from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_updates import UpdateRelease, Updates
 from pilothouse.services.release_view import UNSETTLED, ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of, wanted_wait
+from pilothouse.web.requests import (
+    caller_of,
+    idempotency_key,
+    json_response,
+    read_json,
+    request_id_of,
+    wanted_wait,
+)
 
 _LONGEST_TIMEOUT = 24 * 3600
 #: The autopilot twins are the same operations under a path of their own.
@@ -28,6 +35,7 @@ def routes(
     view: ReleaseView,
     announcements: Announcements,
     *,
+    idempotency: Idempotency,
     form: ReleaseForm,
     prefix: str,
 ) -> APIRouter:
@@ -35,15 +43,20 @@ def routes(
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
 
     async def answer(accepted: Accepted, *, status_code: int = 200, resources: bool = False) -> Response:
-        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else None
+        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
+        if accepted.repeated:
+            headers["X-Pilothouse-Repeated"] = "true"
         release = await view.add_resources(accepted.release) if resources else accepted.release
         return json_response(form.resp(release), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
         body = await read_json(request, CreateReleaseReqBody)
-        accepted = await releases.create(
-            caller_of(request), cluster_id, _wanted(body, request), request_id=request_id_of(request)
+        caller, key, wanted = caller_of(request), await idempotency_key(request), _wanted(body, request)
+        accepted = await idempotency.once(
+            caller,
+            key,
+            lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
         )
         return await answer(accepted, status_code=201)
 
@@ -78,26 +91,39 @@ def routes(
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         body = await read_json(request, UpdateReleaseReqBody)
-        accepted = await updates.update(
-            caller_of(request),
-            cluster_id,
-            namespace=namespace,
-            name=name,
-            wanted=_wanted_update(body, request),
-            request_id=request_id_of(request),
+        caller, key, wanted = caller_of(request), await idempotency_key(request), _wanted_update(body, request)
+        accepted = await idempotency.once(
+            caller,
+            key,
+            lambda: updates.update(
+                caller,
+                cluster_id,
+                namespace=namespace,
+                name=name,
+                wanted=wanted,
+                request_id=request_id_of(request),
+                key=key,
+            ),
         )
         return await answer(accepted, resources=_wants_resources(request))
 
     @router.delete("/namespace/{namespace}/releases/{name}")
     async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
-        accepted = await deletions.delete(
-            caller_of(request),
-            cluster_id,
-            namespace=namespace,
-            name=name,
-            wait=_wait(request),
-            timeout_seconds=_timeout(request),
-            request_id=request_id_of(request),
+        caller, key = caller_of(request), await idempotency_key(request)
+        wait, timeout_seconds = _wait(request), _timeout(request)
+        accepted = await idempotency.once(
+            caller,
+            key,
+            lambda: deletions.delete(
+                caller,
+                cluster_id,
+                namespace=namespace,
+                name=name,
+                wait=wait,
+                timeout_seconds=timeout_seconds,
+                request_id=request_id_of(request),
+                key=key,
+            ),
         )
         return await answer(accepted, resources=_wants_resources(request))
 

@@ -8,22 +8,15 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.services.clusters import ReachableCluster
+from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import Order, action_of, seal_order
-from pilothouse.services.release_view import Release, from_operation
+from pilothouse.services.release_view import from_operation
 from pilothouse.settings import Settings
 from pilothouse.store import acceptance, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """The release as it now is, and the operation that changes it; None when there is none, as after a dry run."""
-
-    release: Release
-    operation_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +49,7 @@ class Acceptance:
         self._database = database
         self._keys = keys
         self._settings = settings
+        self._idempotency = Idempotency(database, keys, settings)
         self._room = acceptance.Room(
             per_cluster=settings.queue.waiting_per_cluster,
             per_project=settings.queue.waiting_per_project,
@@ -71,12 +65,13 @@ class Acceptance:
         permission: str,
         looked_at: float | None,
         request_id: str,
+        key: Key | None,
     ) -> Accepted:
-        """The operation stands, with its audit row, and a worker hears of it.
+        """The operation stands, with its audit row and the request's key, and a worker hears of it.
 
         ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
         operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
-        Busy when too many operations wait for the cluster or the project.
+        Busy when too many operations wait for the cluster or the project; KeyUsed when the key stands for something.
         """
         caller.require(permission)
         operation_id = str(uuid.uuid4())
@@ -99,6 +94,7 @@ class Acceptance:
                 audit_action=permission,
                 looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
                 room=self._room,
+                key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
             )
         log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
         return Accepted(from_operation(cluster, row, request.order), operation_id)

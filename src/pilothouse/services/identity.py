@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pilothouse.auth import passwords, policy
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import Forbidden, NotFound
+from pilothouse.errors import NotFound, NotPermitted
 from pilothouse.store import access_keys, audit, projects, roles, users
 from pilothouse.store.database import Database
 
@@ -29,7 +29,7 @@ class Caller:
     def require(self, action: str) -> None:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
         if not self.project_id:
-            raise Forbidden(
+            raise NotPermitted(
                 f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project"
             )
         if not policy.allows(self.roles, action):
@@ -40,8 +40,8 @@ class Caller:
         if not policy.allows(self.account_roles, action):
             raise self._forbidden(action, self.account_roles, "in the whole account")
 
-    def _forbidden(self, action: str, held: frozenset[str], where: str) -> Forbidden:
-        return Forbidden(
+    def _forbidden(self, action: str, held: frozenset[str], where: str) -> NotPermitted:
+        return NotPermitted(
             f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
             f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can give it a role "
             "that has it"

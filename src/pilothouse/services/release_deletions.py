@@ -7,8 +7,9 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
 from pilothouse.cluster.storage import PENDING, StoredRelease, decode_release
 from pilothouse.errors import AlreadyExists, NotFound
-from pilothouse.services.acceptance import Acceptance, Accepted, Request
+from pilothouse.services.acceptance import Acceptance, Request
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import UninstallOrder, Wait, as_wait, open_order
 from pilothouse.services.release_locks import refuse_changed, refuse_locked, refuse_while_running
@@ -44,6 +45,7 @@ class Deletions:
         self._clusters = clusters
         self._settings = settings
         self._acceptance = Acceptance(database, keys, settings)
+        self._idempotency = Idempotency(database, keys, settings)
 
     async def delete(
         self,
@@ -55,6 +57,7 @@ class Deletions:
         wait: Wait | None,
         timeout_seconds: int | None,
         request_id: str,
+        key: Key | None = None,
     ) -> Accepted:
         """Accepts an uninstall; the release is shown as being deleted until it is gone.
 
@@ -69,7 +72,7 @@ class Deletions:
                 cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
             found = await self._look(cluster, namespace, name)
             if found.living is not None:
-                ended = await self._end_install(caller, cluster, found.living, request_id=request_id)
+                ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
                 if ended is not None:
                     return ended
                 continue
@@ -78,7 +81,7 @@ class Deletions:
                     raise NotFound(
                         f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
                     )
-                return await self._dismiss(caller, cluster, found.failed_install, request_id=request_id)
+                return await self._dismiss(caller, cluster, found.failed_install, request_id=request_id, key=key)
             if found.stored.status in PENDING:
                 if round_ == 0:
                     continue  # it may be of an operation that ended while both were looked at
@@ -86,14 +89,14 @@ class Deletions:
             request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
             try:
                 return await self._acceptance.accept(
-                    caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id
+                    caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id, key=key
                 )
             except AlreadyExists:
                 continue
         raise refuse_changed(name)
 
     async def _end_install(
-        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted | None:
         """The answer while an operation lives; None when it has just ended."""
         row: OperationRow | None = shown
@@ -102,17 +105,22 @@ class Deletions:
                 row = await operations.cancel_install(tx, shown.id, status_description=UNINSTALL_UNDERWAY)
                 if row is not None:
                     await self._record(tx, caller, row, request_id=request_id)
+                    await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
         elif shown.action not in {"install", "uninstall"}:
             raise refuse_while_running(shown)
+        elif key is not None:
+            async with self._database.statements() as tx:
+                await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
         return self._answer(cluster, row) if row is not None else None
 
     async def _dismiss(
-        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted:
+        gone = OperationRow(**{**vars(shown), "state": "cancelled", "status_description": UNINSTALL_UNDERWAY})
         async with self._database.transaction() as tx:
             if await operations.dismiss(tx, shown.id):
                 await self._record(tx, caller, shown, request_id=request_id)
-        gone = OperationRow(**{**vars(shown), "state": "cancelled", "status_description": UNINSTALL_UNDERWAY})
+            await self._idempotency.claim(tx, caller, key, gone, cluster_name=cluster.name)
         return self._answer(cluster, gone)
 
     async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:

@@ -15,10 +15,11 @@ from pilothouse.cluster.storage import StoredRelease, decode_release, merge_valu
 from pilothouse.engine.base import RollbackRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
-from pilothouse.services.acceptance import Acceptance, Accepted, Request
+from pilothouse.services.acceptance import Acceptance, Request
 from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.idempotency import Accepted, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import RollbackOrder, UpgradeOrder, Wait, as_wait
 from pilothouse.services.release_locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
@@ -88,7 +89,15 @@ class Updates:
         self._acceptance = Acceptance(database, keys, settings)
 
     async def update(
-        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, wanted: UpdateRelease, request_id: str
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        wanted: UpdateRelease,
+        request_id: str,
+        key: Key | None = None,
     ) -> Accepted:
         """Accepts an upgrade or a rollback, or answers a dry run; what can be refused at once is refused here.
 
@@ -113,8 +122,8 @@ class Updates:
                 target = await self._find_target(cluster, namespace, name)
             try:
                 if chart is None:
-                    return await self._roll_back(caller, target, wanted, request_id=request_id)
-                return await self._upgrade(caller, target, chart, wanted, request_id=request_id)
+                    return await self._roll_back(caller, target, wanted, request_id=request_id, key=key)
+                return await self._upgrade(caller, target, chart, wanted, request_id=request_id, key=key)
             except AlreadyExists as error:
                 await self._refuse_while_running(cluster, namespace, name)
                 raise refuse_changed(name) from error
@@ -156,7 +165,14 @@ class Updates:
             raise refuse_while_running(shown)
 
     async def _upgrade(
-        self, caller: Caller, target: _Target, chart: charts.ChartRow, wanted: UpdateRelease, *, request_id: str
+        self,
+        caller: Caller,
+        target: _Target,
+        chart: charts.ChartRow,
+        wanted: UpdateRelease,
+        *,
+        request_id: str,
+        key: Key | None,
     ) -> Accepted:
         newest = target.newest
         if newest.status == "uninstalled":
@@ -194,7 +210,13 @@ class Updates:
             timeout_seconds=wanted.timeout_seconds,
         )
         return await self._acceptance.accept(
-            caller, target.cluster, request, permission=_UPDATE, looked_at=target.looked_at, request_id=request_id
+            caller,
+            target.cluster,
+            request,
+            permission=_UPDATE,
+            looked_at=target.looked_at,
+            request_id=request_id,
+            key=key,
         )
 
     async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> None:
@@ -216,7 +238,9 @@ class Updates:
         client = self._clusters.client(target.cluster)
         await dry_run(self._engine, request, client=client, settings=self._settings, what=what)
 
-    async def _roll_back(self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str) -> Accepted:
+    async def _roll_back(
+        self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
+    ) -> Accepted:
         newest = target.newest
         to_revision = wanted.release_version or newest.revision - 1
         goal, chart_id = await asyncio.gather(
@@ -256,7 +280,13 @@ class Updates:
             timeout_seconds=wanted.timeout_seconds,
         )
         return await self._acceptance.accept(
-            caller, target.cluster, request, permission=_UPDATE, looked_at=target.looked_at, request_id=request_id
+            caller,
+            target.cluster,
+            request,
+            permission=_UPDATE,
+            looked_at=target.looked_at,
+            request_id=request_id,
+            key=key,
         )
 
     async def _find_chart_id(self, target: _Target, revision: int) -> str:

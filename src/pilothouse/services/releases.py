@@ -21,10 +21,11 @@ from pilothouse.errors import (
     InvalidRequest,
     NotFound,
 )
-from pilothouse.services.acceptance import Acceptance, Accepted, Request
+from pilothouse.services.acceptance import Acceptance, Request
 from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.idempotency import Accepted, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, Wait, as_wait
 from pilothouse.services.release_names import check_name, check_namespace
@@ -71,7 +72,9 @@ class Releases:
         self._settings = settings
         self._acceptance = Acceptance(database, keys, settings)
 
-    async def create(self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str) -> Accepted:
+    async def create(
+        self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None
+    ) -> Accepted:
         """Accepts an install, or answers a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
@@ -114,7 +117,7 @@ class Releases:
             timeout_seconds=wanted.timeout_seconds,
         )
         return await self._acceptance.accept(
-            caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id
+            caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id, key=key
         )
 
     async def _choose_name(self, wanted: CreateRelease) -> str:

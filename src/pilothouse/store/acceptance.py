@@ -26,8 +26,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from pilothouse.errors import AlreadyExists, Busy, NotFound
+from pilothouse.errors import AlreadyExists, Busy, NotFound, PilothouseError
 from pilothouse.store.database import Transaction
+from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, refuse_used
 from pilothouse.store.operations import (
     CHANNEL,
     OF_RELEASE,
@@ -50,12 +51,19 @@ class Room:
 
 
 async def accept(
-    tx: Transaction, new: NewOperation, *, audit_action: str, looked_seconds_ago: float, room: Room
+    tx: Transaction,
+    new: NewOperation,
+    *,
+    audit_action: str,
+    looked_seconds_ago: float,
+    room: Room,
+    key: NewKey | None = None,
 ) -> OperationRow:
     """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
 
     The same if one came and went, and left a release, since the caller looked at the cluster. Busy when the queue of
-    the cluster or project is full; of requests at the same moment a few more than there is room for may pass.
+    the cluster or project is full; of requests at the same moment a few more than there is room for may pass. KeyUsed
+    when the key, which is claimed for the operation, stands for something already.
     The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
     From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
     It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
@@ -69,8 +77,11 @@ async def accept(
         "last_of_cluster": room.per_cluster - 1,
         "last_of_project": room.per_project - 1,
     }
+    if key is not None:
+        wanted |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
     try:
-        row = (await tx.execute(_ACCEPT, wanted)).mappings().one_or_none()
+        statement = _ACCEPT if key is None else _ACCEPT_WITH_KEY
+        row = (await tx.execute(statement, wanted)).mappings().one_or_none()
     except IntegrityError as error:
         if one_writer.name and one_writer.name in str(error):
             raise _still_running(new) from error
@@ -81,11 +92,13 @@ async def accept(
             ) from error
         raise
     if row is None:
-        raise await _refusal(tx, new, wanted, room)
+        raise await _refusal(tx, new, wanted, room=room, key=key)
     return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
 
 
-async def _refusal(tx: Transaction, new: NewOperation, wanted: dict[str, object], room: Room) -> AlreadyExists | Busy:
+async def _refusal(
+    tx: Transaction, new: NewOperation, wanted: dict[str, object], *, room: Room, key: NewKey | None
+) -> PilothouseError:
     """Why nothing was inserted."""
     found = (await tx.execute(_FIND_REFUSAL, wanted)).one()
     if found.living:
@@ -99,6 +112,8 @@ async def _refusal(tx: Transaction, new: NewOperation, wanted: dict[str, object]
                 f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
                 retry_after_seconds=room.retry_seconds,
             )
+    if key is not None and not found.made:
+        return refuse_used(key.key)
     return AlreadyExists(
         f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
     )
@@ -142,10 +157,14 @@ _TURN = func.greatest(_LAST_OF_PROJECT, _ROUND) + literal_column("1")
 _IN_THE_WAY = select(literal_column("1")).where(OF_RELEASE, or_(_LIVES, _LEFT_A_RELEASE)).exists()
 
 
-def _accepted() -> CTE:
-    row = select(literal_column("'queued'"), _TURN, *(_GIVEN[name] for name in _NEW[2:])).where(
-        ~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL
-    )
+def _accepted(*, with_key: bool) -> CTE:
+    row = select(literal_column("'queued'"), _TURN, *(_GIVEN[name] for name in _NEW[2:]))
+    may = (~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL)
+    if with_key:
+        claimed = claiming(*may).returning(literal_column("1").label("done")).cte("claimed")
+        row = row.where(select(claimed.c.done).exists())
+    else:
+        row = row.where(*may)
     return insert(operations).from_select(_NEW, row).returning(operations).cte("accepted")
 
 
@@ -174,17 +193,18 @@ def _audited(accepted: CTE) -> CTE:
     return insert(audit).from_select(columns, row).returning(audit.c.id).cte("audited")
 
 
-def _accept() -> Select[tuple[object, ...]]:
+def _accept(*, with_key: bool = False) -> Select[tuple[object, ...]]:
     """One statement, for one round trip."""
-    accepted = _accepted()
+    accepted = _accepted(with_key=with_key)
     announced = func.pg_notify(CHANNEL, "").label("announced")
     return select(accepted, announced).add_cte(_dismissed(accepted), _audited(accepted))
 
 
 # Built once: building a statement costs more than running it.
-_ACCEPT = _accept()
+_ACCEPT, _ACCEPT_WITH_KEY = _accept(), _accept(with_key=True)
 _FIND_REFUSAL = select(
     select(operations.c.id).where(OF_RELEASE, _LIVES).exists().label("living"),
     _CLUSTER_FULL.label("cluster_full"),
     _PROJECT_FULL.label("project_full"),
+    select(operations.c.id).where(OF_RELEASE, _LEFT_A_RELEASE).exists().label("made"),
 )

@@ -27,6 +27,7 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.NotFound: (404, "CCE.01404001"),
     errors.AlreadyExists: (409, "CCE.01409001"),
     errors.BodyTooLarge: (413, "APIGW.0201"),
+    errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),
     # 502 and 503 would be nearer, but clients hide the bodies of those.
     errors.PilothouseError: (500, "CCE.01500001"),

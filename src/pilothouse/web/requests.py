@@ -1,5 +1,6 @@
 """What every route of either dialect needs of its request: the caller, the JSON body, and a way to answer JSON."""
 
+import hashlib
 import re
 from typing import Any, TypeVar
 
@@ -8,10 +9,14 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from pilothouse.errors import InvalidRequest, UnsupportedContentType
+from pilothouse.services.idempotency import Key
 from pilothouse.services.identity import Caller
 
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(?P<seconds>[0-9]{1,9})"?\s*(?:[;,]|$)')
 _LONGEST_WAIT = 60
+_KEY = re.compile(r"[!-~]{1,255}")
+#: Headers that change what is ordered.
+_SAYS_WHAT = ("x-pilothouse-wait", "x-pilothouse-timeout")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -98,6 +103,31 @@ def wanted_wait(request: Request) -> int:
     """
     found = _WAIT.search(",".join(request.headers.getlist("prefer")).lower())
     return min(int(found["seconds"]), _LONGEST_WAIT) if found else 0
+
+
+async def idempotency_key(request: Request) -> Key | None:
+    """The header Idempotency-Key, with what tells this request from others: method, target, body, and our headers.
+
+    Raises InvalidRequest for a key of other than 1 to 255 visible ASCII characters, or for more than one.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1:
+        raise InvalidRequest(f"Idempotency-Key: is there {len(given)} times; send it once")
+    if not _KEY.fullmatch(given[0]):
+        raise InvalidRequest(
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters without spaces, such as a UUID, and is "
+            f"{len(given[0])} characters: {given[0][:40]!r}"
+        )
+    parts = [
+        request.method,
+        request.scope["path"],
+        request.scope["query_string"].decode("latin-1"),
+        *(request.headers.get(name, "") for name in _SAYS_WHAT),
+        hashlib.sha256(await request.body()).hexdigest(),
+    ]
+    return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
 
 
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,120 @@
+"""Queries about the keys under which clients send a write again, and what each stands for.
+
+A key is claimed in the transaction that changes something, and by it alone: a request that was refused leaves none.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from sqlalchemy import ColumnElement, Double, Integer, bindparam, delete, func, select, tuple_
+from sqlalchemy.dialects import postgresql
+
+from pilothouse.errors import KeyUsed
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import OperationRow, as_interval
+from pilothouse.store.tables import idempotency_keys, operations
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key to be claimed: the client's text, and what it stands for. One older than ``life_seconds`` is forgotten."""
+
+    key: str
+    record_sealed: bytes = field(repr=False)
+    life_seconds: float
+
+
+@dataclass(frozen=True)
+class FoundKey:
+    """What a key stands for, and the operation as it is now."""
+
+    record_sealed: bytes = field(repr=False)
+    operation: OperationRow
+
+
+_IS_OLD = idempotency_keys.c.created_at < func.clock_timestamp() - as_interval(bindparam("key_seconds", type_=Double))
+_GIVEN = {
+    "project_id": "key_project",
+    "user_id": "key_user",
+    "key": "key_text",
+    "operation_id": "key_operation",
+    "record_sealed": "key_record",
+}
+
+
+async def claim(tx: Transaction, new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> None:
+    """The key stands for the operation; raises KeyUsed when it stands for one already. One writer at a time."""
+    given = claim_parameters(new, project_id=project_id, user_id=user_id, operation_id=operation_id)
+    if (await tx.execute(_CLAIM, given)).first() is None:
+        raise refuse_used(new.key)
+
+
+def claim_parameters(new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> dict[str, object]:
+    """Parameters for ``claiming``."""
+    return {
+        "key_project": project_id,
+        "key_user": user_id,
+        "key_text": new.key,
+        "key_operation": operation_id,
+        "key_record": new.record_sealed,
+        "key_seconds": new.life_seconds,
+    }
+
+
+def claiming(*conditions: ColumnElement[bool]) -> postgresql.Insert:
+    """A statement that gives a row if the conditions hold and the key was claimed, and changes nothing otherwise."""
+    row = select(*(bindparam(name, type_=idempotency_keys.c[column].type) for column, name in _GIVEN.items()))
+    insert = postgresql.insert(idempotency_keys).from_select(list(_GIVEN), row.where(*conditions))
+    return insert.on_conflict_do_update(
+        index_elements=[idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key],
+        set_={
+            "operation_id": insert.excluded.operation_id,
+            "record_sealed": insert.excluded.record_sealed,
+            "created_at": func.clock_timestamp(),
+        },
+        where=_IS_OLD,
+    )
+
+
+def refuse_used(key: str) -> KeyUsed:
+    """The error for a key that stands for another request."""
+    return KeyUsed(
+        f"Idempotency-Key: {key!r} was used for another request before; a key stands for one request, so send this one "
+        "with a new key"
+    )
+
+
+async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, life_seconds: float) -> FoundKey | None:
+    """What the key stands for, if it is not older than that."""
+    given = {"key_project": project_id, "key_user": user_id, "key_text": key, "key_seconds": life_seconds}
+    row = (await tx.execute(_FIND, given)).mappings().one_or_none()
+    if row is None:
+        return None
+    return FoundKey(row["record"], OperationRow(**{one.name: row[one.name] for one in fields(OperationRow)}))
+
+
+async def expire(tx: Transaction, *, life_seconds: float, limit: int) -> int:
+    """Deletes at most that many keys that are older; gives how many."""
+    return (await tx.execute(_EXPIRE, {"key_seconds": life_seconds, "most": limit})).rowcount
+
+
+_EXPIRE = delete(idempotency_keys).where(
+    # Skipping locked rows: sweeps of several workers neither wait for each other nor deadlock.
+    tuple_(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key).in_(
+        select(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key)
+        .where(_IS_OLD)
+        .order_by(idempotency_keys.c.created_at)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+)
+_FIND = (
+    select(operations, idempotency_keys.c.record_sealed.label("record"))
+    .join(operations, operations.c.id == idempotency_keys.c.operation_id)
+    .where(
+        idempotency_keys.c.project_id == bindparam("key_project"),
+        idempotency_keys.c.user_id == bindparam("key_user"),
+        idempotency_keys.c.key == bindparam("key_text"),
+        ~_IS_OLD,
+    )
+)
+_CLAIM = claiming().returning(idempotency_keys.c.key)
