@@ -13,8 +13,10 @@ import psycopg
 import pytest
 from lightkube import ApiError, Client
 from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap
+from lightkube.types import PatchType
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.releases import HelmCommand, OneRelease
@@ -25,6 +27,16 @@ SLOW = """\
     metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 3s}}
     spec:
       restartPolicy"""
+
+#: A repair is due when the test says so, so that no test depends on how fast it is itself.
+HOLD_REPAIRS = """
+CREATE FUNCTION hold_repair() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.due_at > clock_timestamp() THEN NEW.due_at := clock_timestamp() + interval '1 hour'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hold_repair BEFORE INSERT OR UPDATE OF due_at ON repairs FOR EACH ROW EXECUTE FUNCTION hold_repair();
+"""
 
 Kill = Callable[[RunningServer], None]
 Found = TypeVar("Found", Job, ConfigMap)
@@ -66,6 +78,28 @@ class Place:
             ).fetchall()
         return [row[0] for row in rows if not row[0].endswith("_progress")]
 
+    def write_late(self, text: str) -> None:
+        """What a writer that was only frozen does when it wakes up: it applies the ConfigMap as Helm."""
+        name, release = f"{self.one.name}-config", self.one
+        marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
+        metadata = ObjectMeta(name=name, labels={"app.kubernetes.io/managed-by": "Helm"}, annotations=marks)
+        self.api.patch(
+            ConfigMap,
+            name,
+            ConfigMap(metadata=metadata, data={"text": text}),
+            namespace=release.namespace,
+            patch_type=PatchType.APPLY,
+            field_manager="helm",
+        )
+
+    def repair(self) -> None:
+        """The second look that is planned is due, and done when this returns."""
+        due = "UPDATE repairs SET due_at = clock_timestamp() WHERE namespace = %s"
+        left = "SELECT 1 FROM repairs WHERE namespace = %s"
+        with psycopg.connect(self.one.server.database_url, autocommit=True) as connection:
+            assert connection.execute(due, [self.one.namespace]).rowcount == 1
+            wait_for(lambda: connection.execute(left, [self.one.namespace]).fetchone() is None)
+
     def interrupt(self, kill: Kill, *, after: str = "") -> str:
         """Kills while the hook of the running operation runs; gives its Job's uid, not ``after``."""
         uid = wait_for(lambda: self.operation()[0] == "running" and self.job(other_than=after))
@@ -103,6 +137,8 @@ def server(kubeconfig: str) -> Iterator[RunningServer]:
     lease = {"LEASE_SECONDS": "3", "FENCE_SECONDS": "2", "RENEW_SECONDS": "0.5", "LEASE_MARGIN_SECONDS": "0.5"}
     variables = {f"PILOTHOUSE_WORKER__{name}": value for name, value in (lease | {"DRAIN_SECONDS": "1"}).items()}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=variables) as running:
+        with psycopg.connect(running.database_url) as connection:
+            connection.execute(HOLD_REPAIRS)
         yield running
 
 
@@ -152,6 +188,10 @@ def test_an_upgrade_is_done_again(place: Place, kill: Kill):
     assert place.one.statuses() == ["superseded", "failed", "deployed"]
     assert place.one.values()["text"] == "new"
     assert place.operation() == ("succeeded", 2, 1)
+    place.write_late("old")
+    place.repair()
+    config = place.api.get(ConfigMap, f"{place.one.name}-config", namespace=place.one.namespace)
+    assert config.data == {"text": "new"}
 
 
 @killed
@@ -192,6 +232,9 @@ def test_a_cancel_goes_on_after_its_worker_was_killed(place: Place, helm_cli: He
     assert not place.has_config()
     assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
     assert place.operation()[0] == "cancelled"
+    place.write_late("old")
+    place.repair()
+    assert not place.has_config()
 
 
 def test_three_crashes_are_enough_and_the_release_is_usable_after(place: Place):

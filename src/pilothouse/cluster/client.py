@@ -30,6 +30,8 @@ _LARGEST_VERSION = 2**63 - 1
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
 _LARGEST_EVENT = 8 * 1024 * 1024
 _OWNER = "owner=helm"
+#: The field manager of all that Helm applies: the engine's child has the same name as the command.
+_HELM = "helm"
 
 Secret = dict[str, Any]
 
@@ -238,6 +240,23 @@ class ClusterClient:
         path, params = _object_path(kind, namespace, name), {"fieldManager": "pilothouse"}
         merge = "application/merge-patch+json"
         return (await self._ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
+
+    async def apply_object(self, kind: ObjectKind, *, namespace: str, name: str, body: dict[str, Any]) -> str:
+        """The object's resourceVersion after its fields in ``body`` are as there, by server-side apply as Helm's.
+
+        It stays as it was if nothing differs. Empty when the server does not take it: the object changed since the
+        resourceVersion in ``body``, a field belongs to another manager, or a rule forbids it.
+        """
+        path, params = _object_path(kind, namespace, name), {"fieldManager": _HELM, "force": "false"}
+        answer = await self._ask(
+            "PATCH",
+            path,
+            params=params,
+            body=body,
+            content_type="application/apply-patch+yaml",
+            taken={_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID},
+        )
+        return str((answer.body.get("metadata") or {}).get("resourceVersion", "")) if answer.ok else ""
 
     async def list_pods(
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int

@@ -48,23 +48,27 @@ class ManifestObject:
 
 def manifest_objects(documents: Sequence[Object], *, namespace: str) -> list[ManifestObject]:
     """The objects of a manifest's documents, lists taken apart; ``namespace`` is that of those which name none."""
-    found: list[ManifestObject] = []
+    return [one for one, _ in manifest_parts(documents, namespace=namespace)]
+
+
+def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple[ManifestObject, Object]]:
+    """The same, each with its document."""
+    found: list[tuple[ManifestObject, Object]] = []
     for document in documents:
         metadata = document.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         kind, items = str(document.get("kind", "")), document.get("items")
         if kind.endswith("List") and isinstance(items, list):
-            found += manifest_objects([item for item in items if isinstance(item, dict)], namespace=namespace)
+            found += manifest_parts([item for item in items if isinstance(item, dict)], namespace=namespace)
         elif kind and isinstance(metadata.get("name"), str):
-            found.append(
-                ManifestObject(
-                    api_version=str(document.get("apiVersion", "")),
-                    kind=kind,
-                    namespace=str(metadata.get("namespace") or namespace),
-                    name=metadata["name"],
-                    selector=_selector(document),
-                )
+            one = ManifestObject(
+                api_version=str(document.get("apiVersion", "")),
+                kind=kind,
+                namespace=str(metadata.get("namespace") or namespace),
+                name=metadata["name"],
+                selector=_selector(document),
             )
+            found.append((one, document))
     return found
 
 

@@ -26,6 +26,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import NEWS_CHANNEL, OperationRow, announce, as_interval
+from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IS_HELD, IS_WAITING, operations
 
 _HELD = ("running", "cancelling")
@@ -132,10 +133,17 @@ class Base:
     version: str
 
 
-async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, revision: int) -> bool:
+@dataclass(frozen=True)
+class Begun:
+    """The attempt may act, once no repair is at work on its release."""
+
+    during_repair: bool
+
+
+async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, revision: int) -> Begun | None:
     """Records what the attempt saw and which revision it is about to write, before it writes anything.
 
-    False when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
+    None when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
     """
     statement = (
         _held(operation_id, attempt)
@@ -147,8 +155,10 @@ async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base 
             base_uid=base.uid if base else "",
             base_version=base.version if base else "",
         )
+        .returning(being_repaired())
     )
-    return (await tx.execute(statement)).rowcount == 1
+    during_repair = (await tx.execute(statement)).scalar_one_or_none()
+    return None if during_repair is None else Begun(during_repair=during_repair)
 
 
 async def finish(

@@ -299,6 +299,24 @@ idempotency_keys = Table(
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
+repairs = Table(
+    "repairs",
+    metadata,
+    Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True),
+    Column("cluster_id", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("release_name", Text, nullable=False),
+    Column(
+        "objects",
+        Text,
+        nullable=False,
+        server_default="[]",
+        comment="JSON: apiVersion, kind, namespace and name of what an uninstalled revision had",
+    ),
+    Column("due_at", DateTime(timezone=True), comment="none until the operation has ended"),
+    Column("lease_until", DateTime(timezone=True), comment="until then a worker is at it, and writers wait"),
+)
+
 observations = Table(
     "observations",
     metadata,

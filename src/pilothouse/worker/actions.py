@@ -61,6 +61,16 @@ class Actions:
         except (NotFound, ClusterDenied):
             return Outcome("failed", text)
 
+    async def look_again(self, row: OperationRow, *, fence: Fence) -> Attempt:
+        """For a repair after the end: no lock of this operation's is left, if its end came while nobody could see it.
+
+        Raises NotFound, too, when the cluster was removed.
+        """
+        attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+        if row.state == "failed" and not row.wrote_release:
+            await _action(attempt, cancelling=row.cancelling_at is not None).end(row.status_description)
+        return attempt
+
 
 def _action(attempt: Attempt, *, cancelling: bool) -> Action:
     match attempt.open_order():

@@ -5,6 +5,8 @@ written to a cluster by an attempt that no longer holds its operation, as far as
 """
 
 import asyncio
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
+from pilothouse.cluster.resources import ManifestObject
 from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
@@ -23,7 +26,7 @@ from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
-from pilothouse.store import archives, attempts, operation_events
+from pilothouse.store import archives, attempts, operation_events, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.outcomes import NotHeld
@@ -34,6 +37,7 @@ log = structlog.get_logger(__name__)
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
 _LONGEST_WHY = 2000
+_REPAIR_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,13 +146,27 @@ class Attempt:
         return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
 
     async def begin(self, base: ReleaseLabels | None, *, revision: int) -> None:
-        """Commits what was seen and what is going to be written: by that a later attempt knows what is ours."""
-        self._check_held()
+        """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
+
+        Returns when no repair is at work on the release.
+        """
+        self.check_held()
         seen = attempts.Base(base.revision, base.uid, base.resource_version) if base is not None else None
         async with self._workshop.database.statements() as tx:
-            held = await attempts.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
-        if not held:
+            begun = await attempts.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
+        if begun is None:
             raise NotHeld
+        while begun.during_repair:
+            await asyncio.sleep(_REPAIR_LOOK_SECONDS)
+            self.check_held()
+            async with self._workshop.database.statements() as tx:
+                begun = attempts.Begun(during_repair=await repairs.is_being_repaired(tx, self.row.id))
+
+    async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
+        """Commits what is about to be uninstalled, for the repair: no Secret will tell it any more."""
+        texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
+        async with self._workshop.database.transaction() as tx:
+            await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     async def run(self, request: Request[Any]) -> Said:
         """One call of the engine, and how it ended."""
@@ -167,10 +185,10 @@ class Attempt:
         except EngineUnavailable as error:
             return Said("unavailable", str(error))
         except EngineTimeout:
-            self._check_held()
+            self.check_held()
             return Said("stopped", f"timed out after {self.row.deadline_seconds} s; the engine was stopped")
         except EngineCrashed as error:
-            self._check_held()
+            self.check_held()
             log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
             return Said("crashed", str(error))
         return Said("done")
@@ -181,7 +199,7 @@ class Attempt:
         ``why`` is what the release's status says from then on.
         """
         secret = await self.read(stored.revision)
-        self._check_held()
+        self.check_held()
         if secret is not None and secret["metadata"].get("uid") == stored.uid:
             by = f"operation {self.row.id}, attempt {self.row.attempt}"
             await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY])
@@ -201,7 +219,8 @@ class Attempt:
             text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
         return self.masks().apply(text)
 
-    def _check_held(self) -> None:
+    def check_held(self) -> None:
+        """NotHeld when the time has passed in which the attempt may write."""
         if self._fence.passed:
             raise NotHeld
 

@@ -4,27 +4,22 @@ Each may be done again by a later attempt. What the account may not do, or a kin
 as an event and does not fail the operation: the revision is deployed.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
-from pilothouse.archive.documents import read_objects
-from pilothouse.cluster.client import SECRETS, ClusterClient, ObjectKind, ReleaseLabels
-from pilothouse.cluster.resources import ManifestObject, manifest_objects
+from pilothouse.cluster.client import SECRETS, ReleaseLabels
+from pilothouse.cluster.resources import ManifestObject
 from pilothouse.cluster.storage import StoredRelease, supersede
 from pilothouse.engine.base import MAX_HISTORY
-from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
+from pilothouse.errors import ClusterDenied, InvalidRequest
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
+from pilothouse.worker.manifests import Kinds, identity, read_objects_of, remove_object
 from pilothouse.worker.outcomes import Event
 
 log = structlog.get_logger(__name__)
 
-_LARGEST_OBJECT = 4 * 1024 * 1024
-_LARGEST_MANIFEST = 32 * 1024 * 1024
-_KEEP = "keep"
 _RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 #: What ``kubectl rollout restart`` writes.
 _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
@@ -40,22 +35,27 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
         return ()
-    kept = {_identity(one) for one in await _objects(stored)}
+    kept = {identity(one) for one in await read_objects_of(stored)}
     orphans: dict[tuple[str, ...], ManifestObject] = {}
     for revision in replaced:
         old = stored_in(await attempt.read(revision.revision))
         if old is not None:
-            orphans |= {_identity(one): one for one in await _objects(old) if _identity(one) not in kept}
+            orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in kept}
+    return await remove_objects(attempt, orphans.values(), Kinds(attempt.client))
+
+
+async def remove_objects(attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds) -> tuple[Event, ...]:
+    """None of the objects is left that belongs to the release and is not to be kept."""
     removed, failed = [], []
-    for one in orphans.values():
+    for one in objects:
         try:
-            if await _remove(attempt, one):
+            if await remove_object(attempt, one, kinds):
                 removed.append(f"{one.kind}/{one.name}")
         except (ClusterDenied, InvalidRequest) as error:
             failed.append(f"{one.kind}/{one.name} ({error})")
     return (
-        *_told("orphans_removed", "removed, as the new revision lacks it: ", removed),
-        *_told("orphans_left", "left behind: ", failed),
+        *told("orphans_removed", "removed, as the release lacks it: ", removed),
+        *told("orphans_left", "left behind: ", failed),
     )
 
 
@@ -85,19 +85,19 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
     """The pods of the release's Deployments, StatefulSets and DaemonSets are replaced, as by a rollout restart."""
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: moment}}}}}
-    restarted, failed = [], []
-    for one in await _objects(stored):
+    restarted, failed, kinds = [], [], Kinds(attempt.client)
+    for one in await read_objects_of(stored):
         if one.kind not in _RESTARTED or not one.api_version.startswith("apps/"):
             continue
         try:
-            kind = await _kind(attempt.client, one)
+            kind = await kinds.find(one)
             if kind and await attempt.client.merge_object(kind, namespace=one.namespace, name=one.name, patch=patch):
                 restarted.append(f"{one.kind}/{one.name}")
         except (ClusterDenied, InvalidRequest) as error:
             failed.append(f"{one.kind}/{one.name} ({error})")
     return (
-        *_told("workloads_restarted", "restarted: ", restarted),
-        *_told("workloads_not_restarted", "not restarted: ", failed),
+        *told("workloads_restarted", "restarted: ", restarted),
+        *told("workloads_not_restarted", "not restarted: ", failed),
     )
 
 
@@ -115,51 +115,6 @@ def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
     return replaced
 
 
-async def _remove(attempt: Attempt, one: ManifestObject) -> bool:
-    kind = await _kind(attempt.client, one)
-    if kind is None:
-        return False
-    live = await attempt.client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
-    metadata = (live or {}).get("metadata") or {}
-    if not _belongs(metadata, attempt):
-        return False
-    log.info("orphan_removed", operation_id=attempt.row.id, kind=one.kind, name=one.name)
-    return await attempt.client.delete_object(kind, namespace=one.namespace, name=one.name, uid=str(metadata["uid"]))
-
-
-def _belongs(metadata: dict[str, Any], attempt: Attempt) -> bool:
-    """By the marks that Helm sets and checks itself (Helm ``pkg/action/validate.go``)."""
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return (
-        bool(metadata.get("uid"))
-        and labels.get("app.kubernetes.io/managed-by") == "Helm"
-        and annotations.get("meta.helm.sh/release-name") == attempt.row.release_name
-        and annotations.get("meta.helm.sh/release-namespace") == attempt.row.namespace
-        and str(annotations.get("helm.sh/resource-policy", "")).strip().lower() != _KEEP
-    )
-
-
-async def _kind(client: ClusterClient, one: ManifestObject) -> ObjectKind | None:
-    return (await client.list_kinds(one.api_version)).get(one.kind)
-
-
-async def _objects(stored: StoredRelease) -> Sequence[ManifestObject]:
-    """The objects of the revision's manifest; none if it cannot be read."""
-    try:
-        documents = await asyncio.to_thread(
-            read_objects, stored.manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
-        )
-    except (InvalidChart, UnicodeEncodeError) as error:
-        log.warning("manifest_unreadable", release=stored.name, revision=stored.revision, cause=str(error))
-        return []
-    return manifest_objects(documents, namespace=stored.namespace)
-
-
-def _identity(one: ManifestObject) -> tuple[str, ...]:
-    """What makes two entries the same object, whatever version of its group they are written in."""
-    group = one.api_version.rpartition("/")[0]
-    return group, one.kind, one.namespace, one.name
-
-
-def _told(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
+def told(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
+    """An event about these objects; none if there are none."""
     return (Event(kind, words + ", ".join(names)),) if names else ()

@@ -25,6 +25,7 @@ class Outcome:
     ``wrote_release``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
     ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
     that the release has no Secret any more, and ``absent_at`` at which resourceVersion that was seen, if it is known.
+    ``unseen``: the cluster could not be looked at, and something of the operation may be left there.
     """
 
     state: Literal["succeeded", "failed", "cancelled", "retry", "crashed"]
@@ -35,3 +36,4 @@ class Outcome:
     gone: bool = False
     absent_at: int | None = None
     events: tuple[Event, ...] = ()
+    unseen: bool = False

@@ -15,7 +15,7 @@ from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
 from pilothouse.queue import Queue
 from pilothouse.settings import Settings
-from pilothouse.store import attempts, operation_events, operations
+from pilothouse.store import attempts, operation_events, operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions import Actions
@@ -23,6 +23,7 @@ from pilothouse.worker.archives import collect_archives
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcomes import NotHeld, Outcome
 from pilothouse.worker.records import Records
+from pilothouse.worker.repairs import Repairs
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Runner:
             asyncio.create_task(self._queue.listen()),
             asyncio.create_task(self._sweep()),
             asyncio.create_task(collect_archives(self._database, self._settings)),
+            asyncio.create_task(Repairs(self._database, self._actions).run()),
         ]
         slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(self._settings.operations)]
         log.info("worker_started", worker=self._name, slots=len(slots))
@@ -170,7 +172,7 @@ class Runner:
             return await self._actions.attempt(row, fence=fence, seconds=left)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
-            return Outcome("failed" if final else "retry", hopeless or str(error))
+            return Outcome("failed" if final else "retry", hopeless or str(error), unseen=True)
         except DatabaseUnavailable:
             raise
         except PilothouseError as error:
@@ -189,7 +191,9 @@ class Runner:
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, outcome)
         # What was seen is true whoever holds the operation, and it comes first: nobody hears of the end before it.
-        async with self._database.transaction() if outcome.events else self._database.statements() as tx:
+        doubtful = row.begun_attempt is not None or row.state == "cancelling" or outcome.unseen
+        several = doubtful or outcome.events
+        async with self._database.transaction() if several else self._database.statements() as tx:
             await self._records.write(tx, row, seen)
             written = await attempts.finish(
                 tx,
@@ -201,6 +205,9 @@ class Runner:
                 wrote_release=outcome.wrote_release,
                 cancelling=row.state == "cancelling",
             )
+            if written and doubtful:
+                later = self._settings.lease_seconds + self._settings.lease_margin_seconds
+                await repairs.plan_repair(tx, row.id, after_seconds=later)
             if written:
                 for event in outcome.events:
                     await operation_events.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)

@@ -15,6 +15,7 @@ from pilothouse.engine.base import UninstallRequest
 from pilothouse.services.orders import InstallOrder, UninstallOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
+from pilothouse.worker.manifests import read_objects_of
 from pilothouse.worker.outcomes import Event, Outcome
 
 log = structlog.get_logger(__name__)
@@ -95,6 +96,9 @@ class CancelledInstall:
         return await self._remove(seen.newest)
 
     async def _remove(self, newest: ReleaseLabels) -> Outcome:
+        stored = stored_in(await self._attempt.read(newest.revision))
+        if stored is not None:
+            await self._attempt.remember_objects(await read_objects_of(stored))
         if newest.status in PENDING or newest.status == UNINSTALLING:
             await _unlock_newest(self._attempt, newest)
         outcome = await remove(

@@ -1,0 +1,104 @@
+"""Queries about repairs: the second look at a release, one lease after an operation that was taken over or cancelled.
+
+A repair and an operation never act on a release at the same time: a repair is given up when an operation lives, and an
+operation that begins waits while a repair holds its lease. Whoever comes second sees the first, because each
+looks only after its own row is committed. Times are the database's.
+"""
+
+from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import LIVING, as_interval
+from pilothouse.store.tables import operations, repairs
+
+
+async def remember_objects(tx: Transaction, operation_id: str, *, objects: str) -> None:
+    """What is about to be uninstalled, and may come back: JSON, for the repair after the operation's end."""
+    await _upsert(tx, operation_id, {"objects": objects})
+
+
+async def plan_repair(tx: Transaction, operation_id: str, *, after_seconds: float) -> None:
+    """The release of an operation that ends now is looked at again that much later."""
+    await _upsert(tx, operation_id, {"due_at": func.clock_timestamp() + as_interval(after_seconds)})
+
+
+async def take_repair(tx: Transaction, *, lease_seconds: float) -> tuple[str, str] | None:
+    """The id of the operation whose repair is due, and the remembered objects; nobody else has it for the lease."""
+    due = (
+        select(repairs.c.operation_id)
+        .where(repairs.c.due_at <= func.clock_timestamp(), _is_free())
+        .order_by(repairs.c.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(repairs)
+        .where(repairs.c.operation_id.in_(due))
+        .values(lease_until=func.clock_timestamp() + as_interval(lease_seconds))
+        .returning(repairs.c.operation_id, repairs.c.objects)
+    )
+    found = (await tx.execute(statement)).one_or_none()
+    return (found.operation_id, found.objects) if found else None
+
+
+async def has_company(tx: Transaction, operation_id: str) -> bool:
+    """Whether an operation lives on the release of this repair; ask after the repair was taken and committed."""
+    living = (
+        select(operations.c.id).where(_of_same_release(), operations.c.state.in_(LIVING)).correlate(repairs).exists()
+    )
+    return bool((await tx.execute(select(living).where(repairs.c.operation_id == operation_id))).scalar_one_or_none())
+
+
+async def is_being_repaired(tx: Transaction, operation_id: str) -> bool:
+    """Whether a repair is at work on the operation's release."""
+    statement = select(being_repaired()).where(operations.c.id == operation_id)
+    return bool((await tx.execute(statement)).scalar_one_or_none())
+
+
+def being_repaired() -> ColumnElement[bool]:
+    """The same, for a statement about operations."""
+    return select(repairs.c.operation_id).where(_of_same_release(), ~_is_free()).correlate(operations).exists()
+
+
+async def postpone_repair(tx: Transaction, operation_id: str, *, seconds: float, at_most_seconds: float) -> bool:
+    """It is due again in ``seconds``; False, and given up, when the operation ended ``at_most_seconds`` ago."""
+    statement = (
+        update(repairs)
+        .where(
+            repairs.c.operation_id == operation_id,
+            operations.c.id == operation_id,
+            operations.c.finished_at > func.clock_timestamp() - as_interval(at_most_seconds),
+        )
+        .values(lease_until=None, due_at=func.clock_timestamp() + as_interval(seconds))
+    )
+    if (await tx.execute(statement)).rowcount == 1:
+        return True
+    await end_repair(tx, operation_id)
+    return False
+
+
+async def end_repair(tx: Transaction, operation_id: str) -> None:
+    """Nothing more is to be done."""
+    await tx.execute(repairs.delete().where(repairs.c.operation_id == operation_id))
+
+
+async def _upsert(tx: Transaction, operation_id: str, values: dict[str, object]) -> None:
+    of_release = select(
+        operations.c.id, operations.c.cluster_id, operations.c.namespace, operations.c.release_name
+    ).where(operations.c.id == operation_id)
+    made = insert(repairs).from_select(["operation_id", "cluster_id", "namespace", "release_name"], of_release)
+    await tx.execute(made.on_conflict_do_nothing())
+    await tx.execute(update(repairs).where(repairs.c.operation_id == operation_id).values(**values))
+
+
+def _of_same_release() -> ColumnElement[bool]:
+    return and_(
+        operations.c.cluster_id == repairs.c.cluster_id,
+        operations.c.namespace == repairs.c.namespace,
+        operations.c.release_name == repairs.c.release_name,
+    )
+
+
+def _is_free() -> ColumnElement[bool]:
+    return func.coalesce(repairs.c.lease_until < func.clock_timestamp(), text("true"))

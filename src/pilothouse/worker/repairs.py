@@ -1,0 +1,183 @@
+"""The second look at a release, one lease after the end of an operation that was taken over or cancelled.
+
+The database keeps a worker that lost its lease from writing there, and the immutable Secret keeps it from turning its
+revision to ``deployed``; but a request about an object that it had sent, or sends before it notices, reaches the
+cluster. So the release is looked at once more when no such request can be under way: what its deployed revision has is
+applied again, as Helm applies it, and what only an interrupted revision had is removed.
+
+Applying changes nothing where nothing differs, never takes a field from another manager, and never meets a newer
+object: the release is found unchanged after its objects were read, and each request names the resourceVersion that was
+read. Operations and repairs keep out of each other's way, see ``store.repairs``. A release whose newest revision is not
+the deployed one is left as Helm left it.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from pilothouse.cluster.client import ObjectKind
+from pilothouse.cluster.resources import ManifestObject, Object
+from pilothouse.cluster.storage import StoredRelease
+from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.errors import (
+    ClusterDenied,
+    ClusterUnavailable,
+    CorruptRelease,
+    DatabaseUnavailable,
+    InvalidRequest,
+    NotFound,
+)
+from pilothouse.store import operations, repairs
+from pilothouse.store.database import Database
+from pilothouse.worker.actions import Actions
+from pilothouse.worker.attempts import Attempt, Seen, stored_in
+from pilothouse.worker.follow_ups import remove_objects, told
+from pilothouse.worker.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
+from pilothouse.worker.outcomes import Event, NotHeld
+
+log = structlog.get_logger(__name__)
+
+#: How long writers may have to wait for a repair; what is not done by then is done the next time.
+_LONGEST_SECONDS = 8.0
+_LEASE_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 15.0
+#: A cluster that cannot be reached for so long is not waited for any more.
+_GIVE_UP_SECONDS = 3600.0
+
+
+class Repairs:
+    """Carries out what is due; every worker does it."""
+
+    def __init__(self, database: Database, actions: Actions) -> None:
+        self._database = database
+        self._actions = actions
+
+    async def run(self) -> None:
+        """Looks every second until cancelled."""
+        while True:
+            try:
+                while await self._repair_next():
+                    pass
+            except DatabaseUnavailable as error:
+                log.warning("repair_failed", cause=str(error))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _repair_next(self) -> bool:
+        async with self._database.transaction() as tx:
+            taken = await repairs.take_repair(tx, lease_seconds=_LEASE_SECONDS)
+        if taken is None:
+            return False
+        operation_id, objects = taken
+        fence = Fence(boottime() + _LONGEST_SECONDS)
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                done = await self._repair(operation_id, objects, fence)
+        except (ClusterUnavailable, TimeoutError, NotHeld) as error:
+            log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
+            done = False
+        except (ClusterDenied, CorruptRelease, NotFound) as error:
+            log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
+            done = True
+        async with self._database.transaction() as tx:
+            if done:
+                await repairs.end_repair(tx, operation_id)
+            else:
+                await repairs.postpone_repair(
+                    tx, operation_id, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS
+                )
+        return True
+
+    async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
+        """Whether it was done; not while an operation lives on the release."""
+        async with self._database.statements() as tx:
+            row = await operations.find_operation(tx, operation_id)
+            busy = await repairs.has_company(tx, operation_id)
+        if row is None or busy:
+            return False
+        attempt = await self._actions.look_again(row, fence=fence)
+        remembered = [ManifestObject(*one) for one in json.loads(objects)]
+        for event in await repair(attempt, remembered=remembered):
+            await attempt.record(event.kind, event.text)
+        return True
+
+
+async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[Event, ...]:
+    """The objects are those of the deployed revision, or none if the release is gone; see above for what is left alone.
+
+    ``remembered``: what a revision had that was uninstalled.
+    """
+    seen, kinds = await attempt.look(), Kinds(attempt.client)
+    newest = seen.newest
+    if newest is not None and newest.status != "deployed":
+        return ()
+    stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
+    parts = await read_parts(stored) if stored is not None else []
+    if stored is not None and not parts and stored.manifest.strip():
+        return ()  # it cannot be read: nothing can be said of the objects
+    stale = {identity(one): one for one in (*remembered, *await _interrupted(attempt, seen))}
+    for one, _ in parts:
+        stale.pop(identity(one), None)
+    due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
+    if (await attempt.look()).newest != newest:
+        return ()  # by another program: its objects are its own, and were perhaps looked at already
+    return (*await remove_objects(attempt, stale.values(), kinds), *await _apply_again(attempt, due))
+
+
+@dataclass(frozen=True)
+class _Due:
+    """An object that is to be as the document says; ``version``: its resourceVersion as it was seen, or empty."""
+
+    one: ManifestObject
+    document: Object
+    kind: ObjectKind
+    version: str
+
+
+async def _interrupted(attempt: Attempt, seen: Seen) -> list[ManifestObject]:
+    """What the revisions have whose writers died, and that a writer which woke up may have made again."""
+    found: list[ManifestObject] = []
+    for one in seen.revisions:
+        if one.status == "failed":
+            old: StoredRelease | None = stored_in(await attempt.read(one.revision))
+            if old is not None and old.unlocked:
+                found += [part for part, _ in await read_parts(old)]
+    return found
+
+
+async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: Kinds) -> _Due | None:
+    """None for what is not the release's any more, and for Jobs that are gone: they may remove themselves."""
+    kind = await kinds.find(one)
+    if kind is None:
+        return None
+    live = await find_live(attempt, one, kind)
+    if live is None:
+        return None if one.kind == "Job" else _Due(one, document, kind, "")
+    return _Due(one, document, kind, str(live["metadata"]["resourceVersion"])) if belongs(live, attempt) else None
+
+
+async def _apply_again(attempt: Attempt, due: Sequence[_Due]) -> tuple[Event, ...]:
+    repaired, failed = [], []
+    for each in due:
+        name = f"{each.one.kind}/{each.one.name}"
+        body = as_applied(each.document, attempt, resource_version=each.version)
+        attempt.check_held()
+        try:
+            after = await attempt.client.apply_object(
+                each.kind, namespace=each.one.namespace, name=each.one.name, body=body
+            )
+        except (ClusterDenied, InvalidRequest) as error:
+            after = ""
+            log.info("object_not_repaired", operation_id=attempt.row.id, object=name, cause=str(error))
+        if not after:
+            failed.append(name)
+        elif after != each.version:
+            repaired.append(name)
+            log.warning("object_repaired", operation_id=attempt.row.id, object=name)
+    return (
+        *told("objects_repaired", "made again what the deployed revision says: ", repaired),
+        *told("objects_not_repaired", "left as they are, as the server does not take them: ", failed),
+    )

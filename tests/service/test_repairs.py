@@ -1,0 +1,178 @@
+"""The second look at a release: what a writer that woke up late did to its objects does not last.
+
+The late writer is this test: it writes as Helm does, under the same name.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from lightkube import ApiError, Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import ConfigMap, Service
+from lightkube.types import PatchType
+
+from tests.support.charts import build_chart, config_map_template, web_chart
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer, wait_for
+from tools.localcluster.cluster import RunningCluster
+
+
+@pytest.fixture
+def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OneRelease:
+    return OneRelease(server, namespace, "seen-twice", helm_cli)
+
+
+@pytest.fixture
+def helm(kubernetes: RunningCluster) -> Iterator[Client]:
+    """The API server, to which this test is Helm."""
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False, field_manager="helm") as client:
+        yield client
+
+
+def upload(release: OneRelease, archive: bytes) -> str:
+    answer = release.server.upload(archive, parameters='{"override": true}')
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def config_chart(*suffixes: str) -> bytes:
+    """A ConfigMap for each suffix."""
+    templates = {f"{suffix}.yaml": config_map_template(suffix) for suffix in suffixes}
+    return build_chart("twice", f"{len(suffixes)}.0.0", templates=templates, values={"text": "hello"})
+
+
+def write_late(helm: Client, release: OneRelease, suffix: str, text: str) -> None:
+    name = f"{release.name}-{suffix}"
+    marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
+    metadata = ObjectMeta(name=name, labels={"app.kubernetes.io/managed-by": "Helm"}, annotations=marks)
+    body = ConfigMap(metadata=metadata, data={"text": text})
+    helm.patch(ConfigMap, name, body, namespace=release.namespace, patch_type=PatchType.APPLY)
+
+
+def find(helm: Client, release: OneRelease, suffix: str) -> ConfigMap | None:
+    try:
+        return helm.get(ConfigMap, f"{release.name}-{suffix}", namespace=release.namespace)
+    except ApiError as error:
+        if error.status.code != 404:
+            raise
+        return None
+
+
+def look_again(release: OneRelease, *, objects: list[list[str]] | None = None) -> list[str]:
+    """The repair is due now; once it is done, the events that it left."""
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT id FROM operations WHERE namespace = %s ORDER BY created_at DESC LIMIT 1", [release.namespace]
+        ).fetchone()
+        assert row is not None
+        connection.execute(
+            "INSERT INTO repairs (operation_id, cluster_id, namespace, release_name, objects, due_at)"
+            " SELECT id, cluster_id, namespace, release_name, %s, clock_timestamp() FROM operations WHERE id = %s",
+            [json.dumps(objects or []), row[0]],
+        )
+        due = "SELECT 1 FROM repairs WHERE operation_id = %s"
+        wait_for(lambda: connection.execute(due, [row[0]]).fetchone() is None)
+        events = connection.execute(
+            "SELECT kind || ' ' || text FROM operation_events WHERE operation_id = %s AND kind LIKE 'o%%' ORDER BY id",
+            [row[0]],
+        ).fetchall()
+    return [one[0] for one in events]
+
+
+def test_objects_are_again_as_the_deployed_revision_has_them(release: OneRelease, helm: Client):
+    release.create(upload(release, config_chart("a", "b", "c")))
+    assert release.settled()["status"] == "DEPLOYED"
+    write_late(helm, release, "a", "late")
+    helm.delete(ConfigMap, f"{release.name}-b", namespace=release.namespace)
+    untouched = find(helm, release, "c")
+    (event,) = look_again(release)
+    assert sorted(event.removeprefix("objects_repaired made again what the deployed revision says: ").split(", ")) == [
+        f"ConfigMap/{release.name}-a",
+        f"ConfigMap/{release.name}-b",
+    ]
+    for suffix in ("a", "b"):
+        found = find(helm, release, suffix)
+        assert found is not None
+        assert found.data == {"text": "hello"}
+    assert find(helm, release, "c") == untouched
+    assert release.statuses() == ["deployed"]
+
+
+def test_a_release_that_nobody_disturbed_is_not_written_to(release: OneRelease, helm: Client):
+    release.create(upload(release, web_chart("twice-web")))
+    assert release.settled()["status"] == "DEPLOYED"
+
+    def versions() -> list[Any]:
+        kinds = (Deployment, Service, ConfigMap)
+        found = [one for kind in kinds for one in helm.list(kind, namespace=release.namespace)]
+        # a controller may still write a status
+        return [(one.metadata.name, one.metadata.uid, one.metadata.generation) for one in found]  # type: ignore[attr-defined]
+
+    before = versions()
+    assert look_again(release) == []
+    assert versions() == before
+
+
+def test_what_others_changed_since_stays(release: OneRelease, helm: Client, kubernetes: RunningCluster):
+    release.create(upload(release, config_chart("a")))
+    assert release.settled()["status"] == "DEPLOYED"
+    with Client(
+        config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False, field_manager="somebody"
+    ) as somebody:
+        somebody.patch(ConfigMap, f"{release.name}-a", {"data": {"text": "theirs"}}, namespace=release.namespace)
+    (event,) = look_again(release)
+    assert event.startswith("objects_not_repaired ")
+    found = find(helm, release, "a")
+    assert found is not None
+    assert found.data == {"text": "theirs"}
+
+
+def test_what_only_an_uninstalled_revision_had_goes_again(release: OneRelease, helm: Client):
+    release.create(upload(release, config_chart("a")))
+    assert release.settled()["status"] == "DEPLOYED"
+    release.delete()
+    release.gone()
+    write_late(helm, release, "a", "late")
+    objects = [["v1", "ConfigMap", release.namespace, f"{release.name}-a"]]
+    assert look_again(release, objects=objects) == [
+        f"orphans_removed removed, as the release lacks it: ConfigMap/{release.name}-a"
+    ]
+    assert find(helm, release, "a") is None
+
+
+def test_a_failed_release_is_left_as_helm_left_it(release: OneRelease, helm: Client):
+    chart = upload(release, config_chart("a"))
+    release.create(chart)
+    assert release.settled()["status"] == "DEPLOYED"
+    helm.patch(ConfigMap, f"{release.name}-a", {"immutable": True}, namespace=release.namespace)
+    release.update(chart_id=chart, values={"text": "new"})
+    assert release.settled()["status"] == "FAILED"
+    helm.delete(ConfigMap, f"{release.name}-a", namespace=release.namespace)
+    assert look_again(release) == []
+    assert find(helm, release, "a") is None
+
+
+def test_a_write_waits_for_the_repair(release: OneRelease):
+    chart = upload(release, config_chart("a"))
+    release.create(chart)
+    assert release.settled()["status"] == "DEPLOYED"
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        row = connection.execute(
+            "INSERT INTO repairs (operation_id, cluster_id, namespace, release_name, lease_until)"
+            " SELECT id, cluster_id, namespace, release_name, clock_timestamp() + interval '2 seconds'"
+            " FROM operations WHERE namespace = %s RETURNING lease_until",
+            [release.namespace],
+        ).fetchone()
+        assert row is not None
+        assert release.update(chart_id=chart, values={"text": "new"}).status_code == 200
+        assert release.settled()["version"] == 2
+        ended = connection.execute(
+            "SELECT min(finished_at) FROM operations WHERE namespace = %s AND action = 'upgrade'", [release.namespace]
+        ).fetchone()
+    assert ended is not None
+    assert ended[0] > row[0]
