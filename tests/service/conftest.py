@@ -55,3 +55,18 @@ async def own_database(own_database_url: str) -> AsyncIterator[Database]:
     opened = Database(own_database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def projects(database: Database) -> Iterator[tuple[str, str]]:
+    """The ids of two projects; there are no operations."""
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("DELETE FROM operations")
+        connection.execute("INSERT INTO domains (id, name) VALUES ('two', 'two')")
+        for name in ("busy", "quiet"):
+            connection.execute("INSERT INTO projects (id, domain_id, name) VALUES (%s, 'two', %s)", [name, name])
+        yield "busy", "quiet"
+        connection.execute("DELETE FROM operations")
+        connection.execute("DELETE FROM clusters WHERE project_id IN ('busy', 'quiet')")
+        connection.execute("DELETE FROM projects WHERE domain_id = 'two'")
+        connection.execute("DELETE FROM domains WHERE id = 'two'")

@@ -1,9 +1,7 @@
 """Whose operation is next, and how many may wait, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from pilothouse.errors import AlreadyExists, Busy
@@ -15,20 +13,6 @@ from pilothouse.store.operations import OperationRow
 from tests.support.operations import ROOM, accept, new_install
 
 USER = "user"
-
-
-@pytest.fixture
-def projects(database: Database) -> Iterator[tuple[str, str]]:
-    """The ids of two projects; the queue is empty."""
-    with psycopg.connect(database.dsn(), autocommit=True) as connection:
-        connection.execute("DELETE FROM operations")
-        connection.execute("INSERT INTO domains (id, name) VALUES ('fair', 'fair')")
-        for name in ("busy", "quiet"):
-            connection.execute("INSERT INTO projects (id, domain_id, name) VALUES (%s, 'fair', %s)", [name, name])
-        yield "busy", "quiet"
-        connection.execute("DELETE FROM operations")
-        connection.execute("DELETE FROM projects WHERE domain_id = 'fair'")
-        connection.execute("DELETE FROM domains WHERE id = 'fair'")
 
 
 async def add(

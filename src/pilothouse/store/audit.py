@@ -1,4 +1,4 @@
-"""Who did what, through which request. Rows are only added."""
+"""Who did what, through which request. Rows are only added, and deleted when they are old (``retention``)."""
 
 from typing import Protocol
 

@@ -24,6 +24,7 @@ from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcomes import NotHeld, Outcome
 from pilothouse.worker.records import Records
 from pilothouse.worker.repairs import Repairs
+from pilothouse.worker.retention import keep_forgetting
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ class Runner:
         self._records = records
         self._excuses: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
+        self._retention = settings.retention
         self._place = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
 
@@ -57,6 +59,7 @@ class Runner:
             asyncio.create_task(self._sweep()),
             asyncio.create_task(collect_archives(self._database, self._settings)),
             asyncio.create_task(Repairs(self._database, self._actions).run()),
+            asyncio.create_task(keep_forgetting(self._database, self._retention)),
         ]
         slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(self._settings.operations)]
         log.info("worker_started", worker=self._name, slots=len(slots))

@@ -1,0 +1,93 @@
+"""Deleting what is over and old, in small pieces, one process at a time.
+
+An operation whose revision still exists is kept however old it is: from it the release's views know the chart's id, the
+user's description, and whether the request included hooks. So nothing that a reader needs goes before the release does,
+and their number is bounded by that of the revisions.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+
+from pilothouse.store.database import Transaction
+
+
+@dataclass(frozen=True)
+class Position:
+    """Up to where a walk through the ended operations has come."""
+
+    finished_at: datetime
+    operation_id: str
+
+
+#: Before the first operation.
+START = Position(datetime.fromtimestamp(0, UTC), "")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the walk: how many of its operations were deleted, and where to go on; None at the end."""
+
+    deleted: int
+    following: Position | None
+
+
+async def is_ours(tx: Transaction) -> bool:
+    """Whether nobody else deletes just now; holds until the transaction ends."""
+    return bool((await tx.execute(_LOCK)).scalar_one())
+
+
+async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_ago: float, limit: int) -> Piece:
+    """Looks at the next operations that ended that long ago and deletes those that no view needs, with their events."""
+    given = {
+        "finished_at": after.finished_at,
+        "id": after.operation_id,
+        "seconds": ended_seconds_ago,
+        "most": limit,
+    }
+    row = (await tx.execute(_EXPIRE, given)).one()
+    following = Position(row.finished_at, row.id) if row.seen == limit else None
+    return Piece(row.deleted, following)
+
+
+async def expire_audit(tx: Transaction, *, older_seconds: float, limit: int) -> int:
+    """Deletes audit rows of that age among the ``limit`` oldest; gives how many."""
+    return (await tx.execute(_EXPIRE_AUDIT, {"seconds": older_seconds, "most": limit})).rowcount
+
+
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('retention', 0))")
+# The two tables order their texts differently, so the comparisons say by which order.
+_EXPIRE = text("""
+WITH old AS (
+  SELECT id, finished_at FROM operations
+  WHERE finished_at < clock_timestamp() - make_interval(secs => :seconds)
+    AND (finished_at, id) > (:finished_at, :id)
+  ORDER BY finished_at, id LIMIT :most
+), deleted AS (
+  DELETE FROM operations o USING old
+  WHERE o.id = old.id AND o.state IN ('succeeded', 'failed', 'cancelled') AND NOT (o.wrote_release AND EXISTS (
+    SELECT FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id
+    WHERE c.id = o.cluster_id AND (b.listed_at IS NULL OR EXISTS (
+      SELECT FROM release_revisions r
+      WHERE r.cluster_id = o.cluster_id AND r.namespace = o.namespace COLLATE "C"
+        AND r.name = o.release_name COLLATE "C" AND r.gone_at IS NULL
+        AND (r.revision = o.revision OR NOT EXISTS (
+          SELECT FROM operations newer
+          WHERE newer.cluster_id = o.cluster_id AND newer.namespace = o.namespace
+            AND newer.release_name = o.release_name AND newer.wrote_release AND newer.created_at > o.created_at
+        ))
+    ))
+  ))
+  RETURNING o.id
+)
+SELECT (SELECT count(*) FROM deleted) AS deleted, (SELECT count(*) FROM old) AS seen, last.finished_at, last.id
+FROM (SELECT 1) one LEFT JOIN (SELECT * FROM old ORDER BY finished_at DESC, id DESC LIMIT 1) last ON true
+""")
+# Rows are numbered as they are written: the lowest numbers are the oldest, without an index on the time.
+_EXPIRE_AUDIT = text("""
+DELETE FROM audit WHERE id IN (
+  SELECT id FROM (SELECT id, at FROM audit ORDER BY id LIMIT :most) oldest
+  WHERE at < clock_timestamp() - make_interval(secs => :seconds)
+)
+""")
