@@ -42,6 +42,7 @@ from pilothouse.queue import Queue
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
 from pilothouse.services.authentication import Authentication
+from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
 from pilothouse.services.clusters import Clusters
@@ -154,7 +155,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    app.include_router(operation_api.routes(Operations(parts.database, announcements)))
+    app.include_router(operation_api.routes(Operations(parts.database, announcements), Cancellations(parts.database)))
     app.include_router(health.routes(parts.database))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)

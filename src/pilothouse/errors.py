@@ -45,6 +45,10 @@ class KeyUsed(PilothouseError):
     """The Idempotency-Key stands for another request."""
 
 
+class AlreadyEnded(PilothouseError):
+    """The operation has ended, or is being ended in another way; there is nothing left to cancel."""
+
+
 class QuotaExceeded(PilothouseError):
     """A counted limit of the project is reached."""
 

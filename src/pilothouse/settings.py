@@ -66,6 +66,9 @@ class WorkerSettings(_Group):
     timeout_seconds: float = Field(
         300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
     )
+    undo_timeout_seconds: float = Field(
+        300.0, description="deadline of undoing an operation that is cancelled, counted from its cancel"
+    )
     drain_seconds: float = Field(60.0, description="after SIGTERM, how long running operations may finish")
     collect_seconds: float = Field(60.0, description="between two looks for chart archives that nothing uses")
     unused_archive_seconds: float = Field(

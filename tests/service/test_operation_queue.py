@@ -221,8 +221,8 @@ async def test_an_attempt_begins_only_while_it_holds_its_operation(database: Dat
     assert row is not None
     base = attempts.Base(4, uid="uid", version="77")
     async with database.transaction() as tx:
-        assert not await attempts.begin(tx, row.id, attempt=row.attempt + 1, base=base, revision=5)
-        assert await attempts.begin(tx, row.id, attempt=row.attempt, base=base, revision=5)
+        assert not await attempts.begin(tx, row.id, attempt=row.attempt + 1, base=base, deployed=None, revision=5)
+        assert await attempts.begin(tx, row.id, attempt=row.attempt, base=base, deployed=None, revision=5)
     now = await state_of(database, row)
     assert (now.begun_attempt, now.revision, now.base_revision, now.base_uid, now.base_version) == (
         1,
@@ -232,20 +232,20 @@ async def test_an_attempt_begins_only_while_it_holds_its_operation(database: Dat
         "77",
     )
     async with database.transaction() as tx:
-        assert await operations.cancel_install(tx, row.id, status_description="being deleted")
-        assert not await attempts.begin(tx, row.id, attempt=row.attempt, base=base, revision=6)
+        assert await operations.cancel(tx, row.id, keep=False, underway="being deleted", ended="being deleted")
+        assert not await attempts.begin(tx, row.id, attempt=row.attempt, base=base, deployed=None, revision=6)
     assert (await state_of(database, row)).revision == 5
 
 
 async def test_an_install_that_nobody_took_is_cancelled_at_once(database: Database, owner: tuple[str, str]):
     row = await accept(database, owner)
     async with database.transaction() as tx:
-        cancelled = await operations.cancel_install(tx, row.id, status_description="being deleted")
+        cancelled = await operations.cancel(tx, row.id, keep=False, underway="being deleted", ended="being deleted")
     assert cancelled is not None
     assert (cancelled.state, cancelled.status_description) == ("cancelled", "being deleted")
     assert await take(database) is None
     async with database.transaction() as tx:
-        assert await operations.cancel_install(tx, row.id, status_description="again") is None
+        assert await operations.cancel(tx, row.id, keep=False, underway="again", ended="again") is None
 
 
 async def test_a_cancel_survives_its_worker_and_ends_as_one(database: Database, owner: tuple[str, str]):
@@ -253,8 +253,8 @@ async def test_a_cancel_survives_its_worker_and_ends_as_one(database: Database, 
     first = await take(database, lease_seconds=0.05)
     assert first is not None
     async with database.transaction() as tx:
-        assert await attempts.begin(tx, first.id, attempt=first.attempt, base=None, revision=1)
-        cancelling = await operations.cancel_install(tx, first.id, status_description="being deleted")
+        assert await attempts.begin(tx, first.id, attempt=first.attempt, base=None, deployed=None, revision=1)
+        cancelling = await operations.cancel(tx, first.id, keep=False, underway="being deleted", ended="being deleted")
     assert cancelling is not None
     assert (cancelling.state, cancelling.attempt) == ("cancelling", 1)
     assert not await finish(database, first), "an install that is being cancelled has no end of its own"
@@ -284,9 +284,9 @@ async def test_an_install_that_a_dead_worker_began_is_not_cancelled_without_a_lo
     row = await take(database)
     assert row is not None
     async with database.transaction() as tx:
-        await attempts.begin(tx, row.id, attempt=row.attempt, base=None, revision=1)
+        await attempts.begin(tx, row.id, attempt=row.attempt, base=None, deployed=None, revision=1)
         await attempts.give_back(tx, row.id, attempt=row.attempt, last_error="crashed", crashed=True, retry_seconds=60)
-        cancelling = await operations.cancel_install(tx, row.id, status_description="being deleted")
+        cancelling = await operations.cancel(tx, row.id, keep=False, underway="being deleted", ended="being deleted")
     assert cancelling is not None
     assert cancelling.state == "cancelling"
     again = await take(database)

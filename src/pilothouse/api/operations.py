@@ -1,4 +1,4 @@
-"""Operations: list, show, and follow what happens."""
+"""Operations: list, show, cancel, and follow what happens."""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,14 +7,15 @@ from datetime import datetime
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from pilothouse.errors import InvalidRequest
+from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.operations import Operations
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
-from pilothouse.web.description import asks
-from pilothouse.web.requests import caller_of, json_response
+from pilothouse.web.description import asks, takes
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 _STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 _MOST = 500
@@ -47,6 +48,14 @@ class OperationView(BaseModel):
     finished_at: str | None
 
 
+class CancelOperation(BaseModel):
+    """``keep``: what an install has made so far stays, as a failed release; else it is uninstalled."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    keep: bool = False
+
+
 class EventView(BaseModel):
     """Something that happened on the way; ``kind`` is for programs, ``text`` for people."""
 
@@ -57,7 +66,7 @@ class EventView(BaseModel):
     text: str
 
 
-def routes(operations: Operations) -> APIRouter:
+def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
     """The routes about operations."""
     router = APIRouter(prefix="/api/v1", tags=["operations"])
 
@@ -98,6 +107,24 @@ def routes(operations: Operations) -> APIRouter:
     async def show_operation(request: Request, operation_id: str) -> Response:
         """One operation."""
         return json_response(_view(await operations.show(caller_of(request), operation_id)))
+
+    @router.post(
+        "/operations/{operation_id}/cancel",
+        response_model=OperationView,
+        openapi_extra=takes(CancelOperation, required=False),
+    )
+    async def cancel_operation(request: Request, operation_id: str) -> Response:
+        """Cancels an operation: a queued one never begins, a running one is stopped and undone.
+
+        An install is uninstalled, or kept as a failed release; an upgrade or a rollback goes back to the revision that
+        was deployed before; an uninstall too while all of the release still stands, else it is finished. The answer is
+        the operation, `cancelled` or `cancelling`; 409 when it has ended.
+        """
+        wanted = await read_json(request, CancelOperation, default=CancelOperation())
+        row = await cancellations.cancel(
+            caller_of(request), operation_id, keep=wanted.keep, request_id=request_id_of(request)
+        )
+        return json_response(_view(row))
 
     @router.get(
         "/operations/{operation_id}/events",

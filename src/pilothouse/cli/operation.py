@@ -43,5 +43,18 @@ def events(context: typer.Context, operation_id: str, output: As = Output.TABLE)
     print_rows(context.obj.call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
 
 
+@app.command("cancel")
+def cancel(
+    context: typer.Context,
+    operation_id: str,
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave what an install has made, as a failed release.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Cancel an operation: a queued one never begins, a running one is stopped and undone."""
+    body = {"keep": keep}
+    print_rows([context.obj.call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True)
+
+
 def _path(operation_id: str) -> str:
     return f"/api/v1/operations/{quote(operation_id, safe='')}"

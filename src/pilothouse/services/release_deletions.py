@@ -99,18 +99,23 @@ class Deletions:
         self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted | None:
         """The answer while an operation lives; None when it has just ended."""
-        row: OperationRow | None = shown
-        if shown.action == "install" and shown.state != "cancelling":
-            async with self._database.transaction() as tx:
-                row = await operations.cancel_install(tx, shown.id, status_description=UNINSTALL_UNDERWAY)
-                if row is not None:
-                    await self._record(tx, caller, row, request_id=request_id)
-                    await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
-        elif shown.action not in {"install", "uninstall"}:
+        cancelling = shown.state == "cancelling"
+        if (shown.action, cancelling) == ("uninstall", False) or (
+            (shown.action, cancelling) == ("install", True) and not shown.cancel_keeps
+        ):
+            if key is not None:
+                async with self._database.statements() as tx:
+                    await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
+            return self._answer(cluster, shown)
+        if shown.action != "install" or cancelling:
             raise refuse_while_running(shown)
-        elif key is not None:
-            async with self._database.statements() as tx:
-                await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
+        async with self._database.transaction() as tx:
+            row = await operations.cancel(
+                tx, shown.id, keep=False, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
+            )
+            if row is not None:
+                await self._record(tx, caller, row, request_id=request_id)
+                await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
         return self._answer(cluster, row) if row is not None else None
 
     async def _dismiss(

@@ -33,6 +33,14 @@ _UNDERWAY = {
     "rollback": "pending-rollback",
     "uninstall": "uninstalling",
 }
+#: The same for what is being cancelled, by the action and whether what was installed is kept.
+_BEING_CANCELLED = {
+    ("install", False): "uninstalling",
+    ("install", True): "pending-install",
+    ("upgrade", False): "pending-rollback",
+    ("rollback", False): "pending-rollback",
+    ("uninstall", False): "uninstalling",
+}
 INSTALL_UNDERWAY = "Initial install underway"
 UPGRADE_UNDERWAY = "Preparing upgrade"
 UNINSTALL_UNDERWAY = "Deletion in progress (or silently failed)"
@@ -284,17 +292,18 @@ class ReleaseView:
 def from_operation(cluster: ClusterName, row: OperationRow, order: Order) -> Release:
     """The release as an operation that left no final revision shows it: pending, or failed with the reason.
 
-    An install that is being cancelled, or was, is a release that is being deleted.
+    An install that is being cancelled, or was, is a release that is being deleted, unless it is to be kept. An upgrade
+    that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
     """
     status = _UNDERWAY[row.action] if row.state in operations.LIVING else "failed"
     if row.state in {"cancelling", "cancelled"}:
-        status = "uninstalling"
+        status = _BEING_CANCELLED[row.action, row.cancel_keeps]
     return Release(
         cluster_id=cluster.id,
         cluster_name=cluster.name,
         namespace=row.namespace,
         name=row.release_name,
-        revision=row.revision or 1,
+        revision=row.undo_revision or row.revision or 1,
         status=status,
         description=row.description or row.status_description,
         status_description=row.status_description,

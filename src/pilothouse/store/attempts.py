@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import NEWS_CHANNEL, OperationRow, announce, as_interval
+from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IS_HELD, IS_WAITING, operations
 
@@ -140,9 +140,12 @@ class Begun:
     during_repair: bool
 
 
-async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, revision: int) -> Begun | None:
+async def begin(
+    tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, deployed: int | None, revision: int
+) -> Begun | None:
     """Records what the attempt saw and which revision it is about to write, before it writes anything.
 
+    ``deployed`` is the revision that was the last one deployed; of all attempts, what the first one saw counts.
     None when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
     """
     statement = (
@@ -154,10 +157,26 @@ async def begin(tx: Transaction, operation_id: str, *, attempt: int, base: Base 
             base_revision=base.revision if base else None,
             base_uid=base.uid if base else "",
             base_version=base.version if base else "",
+            restore_revision=case(
+                (operations.c.begun_attempt.is_(None), deployed), else_=operations.c.restore_revision
+            ),
         )
-        .returning(being_repaired())
     )
-    during_repair = (await tx.execute(statement)).scalar_one_or_none()
+    return await _begin(tx, statement)
+
+
+async def begin_undo(tx: Transaction, operation_id: str, *, attempt: int, base: Base, revision: int) -> Begun | None:
+    """The same for the revision by which an operation that is being cancelled is undone."""
+    statement = (
+        _held(operation_id, attempt)
+        .where(operations.c.state == "cancelling")
+        .values(undo_revision=revision, base_revision=base.revision, base_uid=base.uid, base_version=base.version)
+    )
+    return await _begin(tx, statement)
+
+
+async def _begin(tx: Transaction, statement: Update) -> Begun | None:
+    during_repair = (await tx.execute(statement.returning(being_repaired()))).scalar_one_or_none()
     return None if during_repair is None else Begun(during_repair=during_repair)
 
 
@@ -188,7 +207,7 @@ async def finish(
             worker="",
             finished_at=func.clock_timestamp(),
         )
-        .returning(_ANNOUNCE_END)
+        .returning(announce_end)
     )
     return (await tx.execute(statement)).first() is not None
 
@@ -206,9 +225,6 @@ def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
 
 
 # Built once: building a statement costs more than running it.
-_ANNOUNCE_END = func.pg_notify(
-    NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
-)
 _PUT_BACK = {
     "state": case((operations.c.state == "running", "queued"), else_=operations.c.state),
     "lease_until": None,

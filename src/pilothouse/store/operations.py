@@ -66,6 +66,9 @@ class OperationRow(NewOperation):
     not_before: datetime | None
     created_at: datetime
     cancelling_at: datetime | None
+    cancel_keeps: bool
+    restore_revision: int | None
+    undo_revision: int | None
     started_at: datetime | None
     finished_at: datetime | None
 
@@ -80,16 +83,18 @@ def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
     return f"{cluster_id}/{namespace}/{release_name}"
 
 
-async def cancel_install(tx: Transaction, operation_id: str, *, status_description: str) -> OperationRow | None:
-    """The install is cancelled if nothing of it was begun, else being cancelled; None when it has ended meanwhile.
+async def cancel(tx: Transaction, operation_id: str, *, keep: bool, underway: str, ended: str) -> OperationRow | None:
+    """The operation is cancelled if nothing of it was begun, else being cancelled; None if it was, or has ended.
 
-    Its worker notices at the next renewal of its lease; one without a worker becomes due.
+    ``underway`` and ``ended`` are how it stands in the one case and in the other; ``keep``: an install is not removed.
+    Its worker notices at the next renewal of its lease; one without a worker becomes due. Crashes count anew.
     """
-    wanted = {"operation_id": operation_id, "said": status_description}
-    row = (await tx.execute(_CANCEL_INSTALL, wanted)).mappings().one_or_none()
-    if row is not None:
-        await announce(tx)
-    return OperationRow(**row) if row else None
+    wanted = {"operation_id": operation_id, "keep": keep, "underway": underway, "ended": ended}
+    row = (await tx.execute(_CANCEL, wanted)).mappings().one_or_none()
+    if row is None:
+        return None
+    await announce(tx)
+    return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
 
 
 async def dismiss(tx: Transaction, operation_id: str) -> bool:
@@ -199,16 +204,23 @@ _LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
 IS_LIVING = operations.c.state.in_(LIVING)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
+#: Tells those who wait for the release that something about it is final.
+announce_end = func.pg_notify(
+    NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+)
 _NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
-_CANCEL_INSTALL = (
+_CANCEL = (
     update(operations)
-    .where(operations.c.id == bindparam("operation_id"), operations.c.action == "install", IS_LIVING)
+    .where(operations.c.id == bindparam("operation_id"), operations.c.state.in_(["queued", "running"]))
     .values(
         state=case((_NOT_BEGUN, "cancelled"), else_="cancelling"),
         finished_at=case((_NOT_BEGUN, func.clock_timestamp())),
-        cancelling_at=func.coalesce(operations.c.cancelling_at, func.clock_timestamp()),
+        cancelling_at=func.clock_timestamp(),
+        cancel_keeps=bindparam("keep"),
+        crashes=0,
+        lapsed_attempt=None,
         not_before=None,
-        status_description=bindparam("said"),
+        status_description=case((_NOT_BEGUN, bindparam("ended")), else_=bindparam("underway")),
     )
-    .returning(operations)
+    .returning(operations, announce_end.label("announced"))
 )

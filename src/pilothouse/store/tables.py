@@ -246,6 +246,11 @@ operations = Table(
     Column("request_id", Text, nullable=False),
     _created(),
     Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
+    Column("cancel_keeps", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
+    Column("restore_revision", Integer, comment="the last deployed revision before it wrote: where an undo leads"),
+    Column(
+        "undo_revision", Integer, comment="the revision that its undo writes, once known; base_* are the undo's then"
+    ),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
 )

@@ -42,10 +42,10 @@ _CREDENTIALS = {
 }
 
 
-def takes(model: type[BaseModel]) -> dict[str, Any]:
-    """``openapi_extra`` of a route that reads this model as its JSON body."""
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads this model as its JSON body, which may be missing unless ``required``."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def asks(**parameters: str) -> dict[str, Any]:

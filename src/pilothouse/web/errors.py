@@ -26,6 +26,7 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.Forbidden: (403, "CCE.01403001"),
     errors.NotFound: (404, "CCE.01404001"),
     errors.AlreadyExists: (409, "CCE.01409001"),
+    errors.AlreadyEnded: (409, "CCE.01409002"),
     errors.BodyTooLarge: (413, "APIGW.0201"),
     errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),

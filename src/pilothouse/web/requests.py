@@ -45,13 +45,15 @@ async def refuse_nul(request: Request) -> None:
             raise InvalidRequest(f"{name}: contains a NUL character")
 
 
-async def read_json(request: Request, model: type[Model]) -> Model:
-    """The body as that model; InvalidRequest names the first field that is wrong."""
+async def read_json(request: Request, model: type[Model], *, default: Model | None = None) -> Model:
+    """The body as that model, or the default if there is none; InvalidRequest names the first field that is wrong."""
     for given in request.headers.getlist("content-type"):
         content_type = given.split(";")[0].strip().lower()
         if content_type not in _JSON_TYPES:
             raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
     body = await request.body()
+    if not body.strip() and default is not None:
+        return default
     if not body.strip():
         raise InvalidRequest("the request has no body; send a JSON object")
     return parse_json(body, model, where="body")

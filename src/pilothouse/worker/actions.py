@@ -13,9 +13,10 @@ from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.attempts import Attempt, Workshop, open_attempt
+from pilothouse.worker.cancellations import CancelledInstall, CancelledUninstall, CancelledUpdate
 from pilothouse.worker.deployments import Install, Rollback, Upgrade
 from pilothouse.worker.outcomes import Outcome
-from pilothouse.worker.uninstalls import CancelledInstall, Uninstall
+from pilothouse.worker.uninstalls import Uninstall
 
 
 class Action(Protocol):
@@ -47,7 +48,7 @@ class Actions:
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
             hide_from_log(attempt.masks())
-            return await _action(attempt, cancelling=row.state == "cancelling").run()
+            return await _action(attempt).run()
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
         except ClusterDenied as error:
@@ -57,7 +58,7 @@ class Actions:
         """The end after too many crashes, or after the deadline."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
-            return await _action(attempt, cancelling=row.state == "cancelling").end(text)
+            return await _action(attempt).end(text)
         except (NotFound, ClusterDenied):
             return Outcome("failed", text)
 
@@ -68,15 +69,15 @@ class Actions:
         """
         attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
         if row.state == "failed" and not row.wrote_release:
-            await _action(attempt, cancelling=row.cancelling_at is not None).end(row.status_description)
+            await _action(attempt).end(row.status_description)
         return attempt
 
 
-def _action(attempt: Attempt, *, cancelling: bool) -> Action:
+def _action(attempt: Attempt) -> Action:
+    """What was ordered; or its undoing, if it is being cancelled, or was."""
+    if attempt.row.cancelling_at is not None:
+        return _undo(attempt)
     match attempt.open_order():
-        case InstallOrder() as order if cancelling:
-            hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
-            return CancelledInstall(attempt, order, include_hooks=hooks)
         case InstallOrder() as order:
             return Install(attempt, order)
         case UpgradeOrder() as order:
@@ -85,3 +86,16 @@ def _action(attempt: Attempt, *, cancelling: bool) -> Action:
             return Rollback(attempt, order)
         case UninstallOrder() as order:
             return Uninstall(attempt, order)
+
+
+def _undo(attempt: Attempt) -> Action:
+    match attempt.open_order():
+        case InstallOrder() as order:
+            hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
+            return CancelledInstall(attempt, order, include_hooks=hooks)
+        case UpgradeOrder() as order:
+            return CancelledUpdate(attempt, order, Upgrade(attempt, order))
+        case RollbackOrder() as order:
+            return CancelledUpdate(attempt, order, Rollback(attempt, order))
+        case UninstallOrder() as order:
+            return CancelledUninstall(attempt, order)

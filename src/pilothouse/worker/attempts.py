@@ -7,7 +7,7 @@ written to a cluster by an attempt that no longer holds its operation, as far as
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import structlog
@@ -50,6 +50,15 @@ class Seen:
     def newest(self) -> ReleaseLabels | None:
         """The one that Helm acts on."""
         return self.revisions[-1] if self.revisions else None
+
+    @property
+    def last_deployed(self) -> int | None:
+        """The number of the deployed one; where none is, of the newest that was."""
+        for status in ("deployed", "superseded"):
+            found = [one.revision for one in self.revisions if one.status == status]
+            if found:
+                return max(found)
+        return None
 
     def find(self, revision: int | None) -> ReleaseLabels | None:
         """The one of that number."""
@@ -145,15 +154,19 @@ class Attempt:
         """The resourceVersion at which the release has no Secret; None if it has one."""
         return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
 
-    async def begin(self, base: ReleaseLabels | None, *, revision: int) -> None:
+    async def begin(self, seen: Seen, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
 
         Returns when no repair is at work on the release.
         """
         self.check_held()
-        seen = attempts.Base(base.revision, base.uid, base.resource_version) if base is not None else None
+        newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
+        base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
         async with self._workshop.database.statements() as tx:
-            begun = await attempts.begin(tx, self.row.id, attempt=self.row.attempt, base=seen, revision=revision)
+            if self.row.state != "cancelling":
+                begun = await attempts.begin(tx, self.row.id, base=base, deployed=seen.last_deployed, **which)
+            else:
+                begun = await attempts.begin_undo(tx, self.row.id, base=base, **which) if base is not None else None
         if begun is None:
             raise NotHeld
         while begun.during_repair:
@@ -167,6 +180,17 @@ class Attempt:
         texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
         async with self._workshop.database.transaction() as tx:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
+
+    def undoing(self) -> "Attempt":
+        """The attempt as the rollback sees it that undoes its operation: begun is what the undo has begun."""
+        row, begun = self.row, self.row.undo_revision is not None
+        row = replace(
+            row,
+            action="rollback",
+            revision=row.undo_revision,
+            begun_attempt=row.attempt if begun else None,
+        )
+        return Attempt(self._workshop, row, self.cluster, None, fence=self._fence, seconds=self.seconds)
 
     async def run(self, request: Request[Any]) -> Said:
         """One call of the engine, and how it ended."""
@@ -186,7 +210,10 @@ class Attempt:
             return Said("unavailable", str(error))
         except EngineTimeout:
             self.check_held()
-            return Said("stopped", f"timed out after {self.row.deadline_seconds} s; the engine was stopped")
+            limit = self.row.deadline_seconds
+            if self.row.state == "cancelling":
+                limit = int(self.settings.worker.undo_timeout_seconds)
+            return Said("stopped", f"timed out after {limit} s; the engine was stopped")
         except EngineCrashed as error:
             self.check_held()
             log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)

@@ -52,7 +52,7 @@ class Deployment:
         if self._attempt.begun:
             found = await self._attempt.read(self._row.revision or 0)
             stored = stored_in(found)
-            if found is not None and stored is not None and self._is_of_earlier_attempt(stored, seen):
+            if found is not None and stored is not None and self.is_of_earlier_attempt(stored, seen):
                 outcome = await self._resume(stored, found, seen)
                 if outcome is not None:
                     return outcome
@@ -68,7 +68,7 @@ class Deployment:
         seen = await self._attempt.look()
         secret = await self._attempt.read(self._row.revision) if self._attempt.begun and self._row.revision else None
         stored = stored_in(secret)
-        if stored is None or not self._is_of_earlier_attempt(stored, seen):
+        if stored is None or not self.is_of_earlier_attempt(stored, seen):
             return Outcome("failed", text)
         if stored.status in _FINAL and not stored.unlocked:
             return self._recorded(stored, secret)
@@ -89,7 +89,8 @@ class Deployment:
         del stored, seen
         return ()
 
-    def _is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+    def is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+        """The same with the statuses that the action writes, and with what else is known of it."""
         del seen
         return self.is_ours(stored) and stored.status in _FINAL | {self.pending}
 
@@ -124,7 +125,7 @@ class Deployment:
         if isinstance(request, str):
             return Outcome("failed", request)
         revision = newest.revision + 1 if newest is not None else 1
-        await self._attempt.begin(newest, revision=revision)
+        await self._attempt.begin(seen, revision=revision)
         return await self._judge(revision, await self._attempt.run(request), seen)
 
     async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:
@@ -310,9 +311,10 @@ class Rollback(Deployment):
         """By Helm's words for a rollback: another writer of the same number made our call fail, or was no rollback."""
         return stored.unlocked or stored.description.startswith("Rollback ")
 
-    def _is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+    def is_of_earlier_attempt(self, stored: StoredRelease, seen: Seen) -> bool:
+        """Only while the revision before it is the very one that was committed."""
         base = seen.find(self._row.base_revision)
         unchanged = base is not None and (
             base.resource_version == self._row.base_version or base.status == "superseded"
         )
-        return seen.has_base_of(self._row) and unchanged and super()._is_of_earlier_attempt(stored, seen)
+        return seen.has_base_of(self._row) and unchanged and super().is_of_earlier_attempt(stored, seen)

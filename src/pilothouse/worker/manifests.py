@@ -63,6 +63,17 @@ async def find_live(attempt: Attempt, one: ManifestObject, kind: ObjectKind) -> 
     return await attempt.client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
 
 
+async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bool:
+    """Whether every one of the objects is there, and none is being deleted."""
+    kinds = Kinds(attempt.client)
+    for one in objects:
+        kind = await kinds.find(one)
+        live = await find_live(attempt, one, kind) if kind is not None else None
+        if live is None or (live.get("metadata") or {}).get("deletionTimestamp"):
+            return False
+    return True
+
+
 async def remove_object(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> bool:
     """Whether it was there, belonged to the release, was not to be kept, and is on its way out."""
     kind = await kinds.find(one)

@@ -7,6 +7,7 @@ is taken, running work may finish for a while, and what is left is handed back, 
 import asyncio
 import os
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -147,10 +148,13 @@ class Runner:
         """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
         seconds, since = float(row.deadline_seconds), row.created_at
         if row.state == "cancelling":  # the undo has a deadline of its own
-            seconds, since = self._settings.timeout_seconds, row.cancelling_at or row.created_at
+            seconds, since = self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
         left = seconds - (datetime.now(UTC) - since).total_seconds()
         try:
-            return await self._conclude(row, await self._attempt(row, fence, left))
+            outcome = await self._attempt(row, fence, left, of=seconds)
+            if row.state == "cancelling" and outcome.state == "failed":
+                outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
+            return await self._conclude(row, outcome)
         except NotHeld:
             return False
 
@@ -162,13 +166,13 @@ class Runner:
             return False
         return await self._carry_through(now, fence)
 
-    async def _attempt(self, row: OperationRow, fence: Fence, left: float) -> Outcome:
+    async def _attempt(self, row: OperationRow, fence: Fence, left: float, *, of: float) -> Outcome:
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         hopeless = ""
         if row.crashes >= self._settings.attempts:
             hopeless = f"gave up after {row.crashes} attempts: {row.last_error}"
         elif left <= 0:
-            hopeless = f"timed out after {row.deadline_seconds} s" + (f": {row.last_error}" if row.last_error else "")
+            hopeless = f"timed out after {of:.0f} s" + (f": {row.last_error}" if row.last_error else "")
         try:
             if hopeless:
                 return await self._actions.give_up(row, fence=fence, text=hopeless)

@@ -1,0 +1,256 @@
+"""Cancel of each action, queued and running: the promised end, as helm sees it, whatever dies on the way."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+
+from tests.support.charts import build_chart, config_map_template, hook_job_template
+from tests.support.places import SHORT_LEASES, Place, kill_worker
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer, open_folder, run_server, wait_for
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+ENDED = (409, "CCE.01409002")
+FATE = """\
+    metadata: {annotations: {pilothouse.dev/simulate: {{ .Values.fate }}, pilothouse.dev/simulate-delay: 2s}}
+    spec:
+      restartPolicy"""
+HOOK = hook_job_template("{{ .Values.hook }}").replace("    spec:\n      restartPolicy", FATE)
+
+
+@pytest.fixture(scope="module")
+def server(kubeconfig: str) -> Iterator[RunningServer]:
+    """A server of this module's own, that does one operation at a time."""
+    variables = SHORT_LEASES | {"PILOTHOUSE_WORKER__OPERATIONS": "1"}
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=variables) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chart(server: RunningServer) -> str:
+    """One ConfigMap with ``text``, and a Job of that ``fate`` as a hook for the events that ``hook`` names, if any."""
+    templates = {
+        "config.yaml": config_map_template(),
+        "hook.yaml": f"{{{{- if .Values.hook }}}}\n{HOOK}{{{{- end }}}}\n",
+    }
+    archive = build_chart("undone", templates=templates, values={"text": "x", "hook": "", "fate": "ok"})
+    answer = server.upload(archive)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture
+def place(server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster) -> Iterator[Place]:
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        yield Place(OneRelease(server, namespace, "undone", helm_cli), api)
+
+
+def values(text: str, hook: str = "", fate: str = "never-ready") -> dict[str, Any]:
+    return {"text": text, "hook": hook, "fate": fate}
+
+
+def made(place: Place, chart: str, **wanted: Any) -> None:
+    """The release is there, as revision 1 with the text ``old``."""
+    place.one.create(chart, **({"values": values("old")} | wanted))
+    place.one.settled()
+
+
+def upgrade(place: Place, chart: str, *, hook: str = "post-upgrade", text: str = "new") -> httpx2.Response:
+    return place.one.update(chart_id=chart, values=values(text, hook), parameters={"include_hooks": True})
+
+
+def cancel(server: RunningServer, accepted: httpx2.Response, body: object = None) -> httpx2.Response:
+    assert accepted.is_success, accepted.text
+    path = f"/api/v1/operations/{accepted.headers['x-operation-id']}/cancel"
+    return server.send("POST", path, json_body=body)
+
+
+def cancel_running(place: Place, accepted: httpx2.Response, body: object = None) -> None:
+    """Cancels the operation while its hook runs."""
+    wait_for(place.job)
+    answer = cancel(place.one.server, accepted, body)
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelling"), answer.text
+
+
+def end_of(server: RunningServer, accepted: httpx2.Response) -> tuple[str, str]:
+    """State and text of the operation once it has ended."""
+    path = f"/api/v1/operations/{accepted.headers['x-operation-id']}"
+
+    def ended() -> tuple[str, str] | None:
+        row = server.send("GET", path).json()
+        return None if row["state"] in {"queued", "running", "cancelling"} else (row["state"], row["text"])
+
+    state, text = wait_for(ended) or ("", "")
+    return state, text
+
+
+def test_a_running_upgrade_is_taken_back(place: Place, chart: str):
+    made(place, chart)
+    accepted = upgrade(place, chart)
+    cancel_running(place, accepted)
+    shown = place.one.settled()
+    assert (shown["status"], shown["version"], shown["status_description"]) == ("DEPLOYED", 3, "Rollback to 1")
+    assert place.one.statuses() == ["superseded", "failed", "deployed"]
+    assert place.one.values()["text"] == place.text() == "old"
+    assert end_of(place.one.server, accepted) == ("cancelled", "cancelled; rolled back to revision 1, as revision 3")
+    assert place.events() == ["cancel_requested"]
+
+
+def test_while_it_is_cancelled_it_shows_a_rollback_and_asking_again_is_the_same(place: Place, chart: str):
+    made(place, chart, values=values("old", "post-rollback", "slow"))
+    accepted = upgrade(place, chart)
+    cancel_running(place, accepted)
+    shown = place.one.server.send("GET", place.one.path).json()
+    assert shown["status"] == "PENDING_ROLLBACK"
+    assert "Cancelling" in shown["status_description"]
+    again = cancel(place.one.server, accepted)
+    assert (again.status_code, again.json()["state"]) == (200, "cancelling")
+    assert_error(place.one.delete(), 403, "CCE.01403001", "Update release is forbidden")
+    assert end_of(place.one.server, accepted)[0] == "cancelled"
+    assert_error(cancel(place.one.server, accepted), *ENDED, "is cancelled since")
+    assert place.events() == ["cancel_requested"]
+
+
+def test_a_running_rollback_is_taken_back(place: Place, chart: str):
+    made(place, chart, values=values("old", "post-rollback"))
+    place.one.update(chart_id=chart, values=values("new"))
+    place.one.settled()
+    accepted = place.one.rollback(1, include_hooks=True)
+    cancel_running(place, accepted)
+    shown = place.one.settled()
+    assert (shown["status"], shown["version"], shown["status_description"]) == ("DEPLOYED", 4, "Rollback to 2")
+    assert place.one.statuses() == ["superseded", "superseded", "failed", "deployed"]
+    assert place.text() == "new"
+    assert end_of(place.one.server, accepted)[0] == "cancelled"
+
+
+def test_a_running_install_is_uninstalled(place: Place, chart: str, helm_cli: HelmCommand):
+    accepted = place.one.create(chart, values=values("x", "post-install"))
+    cancel_running(place, accepted)
+    assert place.one.server.send("GET", place.one.path).json()["status"] == "DELETING"
+    place.one.gone()
+    assert not place.has_config()
+    assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
+    assert end_of(place.one.server, accepted) == ("cancelled", "cancelled and uninstalled")
+
+
+def test_a_running_install_is_kept_as_a_failed_release(place: Place, chart: str):
+    accepted = place.one.create(chart, values=values("x", "post-install"))
+    cancel_running(place, accepted, {"keep": True})
+    assert_error(cancel(place.one.server, accepted), *ENDED, "with keep")
+    shown = place.one.settled()
+    assert (shown["status"], shown["version"]) == ("FAILED", 1)
+    assert "Cancelled" in shown["status_description"]
+    assert place.one.statuses() == ["failed"]
+    assert place.has_config()
+    assert end_of(place.one.server, accepted) == ("cancelled", "cancelled; what was installed is kept")
+    assert place.one.update(chart_id=chart, values=values("y")).is_success
+    assert place.one.settled()["status"] == "DEPLOYED"
+
+
+def test_an_uninstall_that_deleted_nothing_yet_is_taken_back(place: Place, chart: str):
+    made(place, chart, values=values("old", "pre-delete"), parameters={"include_hooks": True})
+    accepted = place.one.delete()
+    cancel_running(place, accepted)
+    assert place.one.server.send("GET", place.one.path).json()["status"] == "DELETING"
+    assert end_of(place.one.server, accepted) == ("cancelled", "cancelled; rolled back to revision 1, as revision 2")
+    assert place.one.settled()["status"] == "DEPLOYED"
+    assert place.one.statuses() == ["failed", "deployed"]
+    assert place.has_config()
+
+
+def test_an_uninstall_that_deleted_something_is_finished(place: Place, chart: str, helm_cli: HelmCommand):
+    made(place, chart, values=values("old", "post-delete", "slow"), parameters={"include_hooks": True})
+    accepted = place.one.delete()
+    cancel_running(place, accepted)
+    state, text = end_of(place.one.server, accepted)
+    assert (state, "were deleted before the cancel" in text) == ("succeeded", True)
+    place.one.gone()
+    assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
+
+
+def test_an_upgrade_of_what_was_never_deployed_stays_failed(place: Place, chart: str):
+    place.one.create(chart, values=values("x", "post-install", "fail"))
+    assert place.one.settled()["status"] == "FAILED"
+    job = place.job()
+    accepted = upgrade(place, chart)
+    wait_for(partial(place.job, other_than=job))
+    assert cancel(place.one.server, accepted).json()["state"] == "cancelling"
+    state, text = end_of(place.one.server, accepted)
+    assert (state, "nothing of the release was ever deployed" in text) == ("cancelled", True)
+    assert place.one.settled()["status"] == "FAILED"
+    assert place.one.statuses() == ["failed", "failed"]
+
+
+def test_an_undo_that_fails_says_both_and_leaves_no_lock(place: Place, chart: str):
+    made(place, chart, values=values("old", "post-rollback", "fail"))
+    accepted = upgrade(place, chart)
+    cancel_running(place, accepted)
+    state, text = end_of(place.one.server, accepted)
+    assert state == "failed"
+    assert text.startswith("cancelled, but the rollback to revision 1 failed: resource Job")
+    assert place.one.settled()["status"] == "FAILED"
+    assert not {"pending-rollback", "pending-upgrade"} & set(place.one.statuses())
+    assert place.one.update(chart_id=chart, values=values("next")).is_success
+    assert place.one.settled()["status"] == "DEPLOYED"
+
+
+@pytest.mark.parametrize("action", ["upgrade", "uninstall"])
+def test_a_worker_that_is_killed_in_the_undo_is_followed_by_one_that_finishes_it(place: Place, chart: str, action: str):
+    event = "post-rollback" if action == "upgrade" else "pre-delete,post-rollback"
+    made(place, chart, values=values("old", event, "slow"), parameters={"include_hooks": True})
+    accepted = upgrade(place, chart) if action == "upgrade" else place.one.delete()
+    wait_for(place.job)
+    first = place.job()
+    assert cancel(place.one.server, accepted).json()["state"] == "cancelling"
+    wait_for(partial(place.job, other_than=first))
+    kill_worker(place.one.server)
+    assert end_of(place.one.server, accepted)[0] == "cancelled"
+    assert place.operation() == ("cancelled", 2, 1)
+    statuses = place.one.statuses()
+    assert statuses == ["superseded"] * (action == "upgrade") + ["failed", "failed", "deployed"]
+    assert place.text() == "old"
+    assert "action_resumed" in place.events()
+
+
+def test_what_is_queued_never_begins(place: Place, chart: str, helm_cli: HelmCommand):
+    server = place.one.server
+    made(place, chart)
+    blocker = OneRelease(server, place.one.namespace, "blocker", helm_cli)
+    busy = blocker.create(chart, values=values("x", "post-install"))
+    fresh = OneRelease(server, place.one.namespace, "fresh", helm_cli)
+    for send in (
+        partial(upgrade, place, chart),
+        partial(place.one.rollback, 1),
+        place.one.delete,
+        partial(fresh.create, chart),
+    ):
+        accepted = send()
+        answer = cancel(server, accepted)
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled"), answer.text
+        assert_error(cancel(server, accepted), *ENDED, "cancelled before anything was done")
+    assert (place.one.settled()["status"], place.one.settled()["version"]) == ("DEPLOYED", 1)
+    assert fresh.show().status_code == 404
+    assert place.one.statuses() == ["deployed"]
+    assert cancel(server, busy).status_code == 200
+    assert end_of(server, busy)[0] == "cancelled"
+
+
+def test_a_cancel_is_on_record(place: Place, chart: str):
+    made(place, chart)
+    accepted = upgrade(place, chart)
+    cancel(place.one.server, accepted)
+    end_of(place.one.server, accepted)
+    with psycopg.connect(place.one.server.database_url) as connection:
+        rows = connection.execute(
+            "SELECT action, target FROM audit WHERE operation_id = %s ORDER BY id", [accepted.headers["x-operation-id"]]
+        ).fetchall()
+    target = f"{place.one.server.cluster_id}/{place.one.namespace}/undone"
+    assert rows == [("cce:release:update", target), ("cce:operation:cancel", target)]
