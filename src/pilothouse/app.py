@@ -49,6 +49,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.idempotency import Idempotency
 from pilothouse.services.operations import Operations
 from pilothouse.services.passwords import Passwords
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.projects import Projects
 from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_index import ReleaseIndex
@@ -137,8 +138,9 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         dependencies=[Depends(refuse_nul)],
     )
     form = ReleaseForm(ZoneInfo(settings.time_zone), settings.releases)
-    releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings)
-    updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+    preflight = Preflight(settings)
+    releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
+    updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
     deletions = Deletions(parts.database, parts.keys, parts.clusters, settings)
     idempotency = Idempotency(parts.database, parts.keys, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)

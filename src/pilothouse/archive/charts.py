@@ -91,6 +91,15 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
 
 def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
     """Whether a template of the chart, or of one inside it, may read objects of the cluster. It blocks."""
+    return _templates_mention((b"lookup",), archive, limits=limits)
+
+
+def asks_cluster(archive: bytes, *, limits: ChartLimits) -> bool:
+    """Whether what the chart makes may depend on the cluster: its objects, its version, its kinds. It blocks."""
+    return _templates_mention((b"lookup", b"Capabilities"), archive, limits=limits)
+
+
+def _templates_mention(words: tuple[bytes, ...], archive: bytes, *, limits: ChartLimits) -> bool:
     try:
         found = unpack(
             io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=lambda path, _depth: "templates/" in path
@@ -100,7 +109,7 @@ def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
     waiting = [found]
     while waiting:
         one = waiting.pop()
-        if any(b"lookup" in content for content in one.files.values()):
+        if any(word in content for content in one.files.values() for word in words):
             return True
         waiting += one.nested.values()
     return False

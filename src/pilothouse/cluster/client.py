@@ -216,12 +216,33 @@ class ClusterClient:
         """The kinds that the server has in ``v1`` or ``group/version``, by name; none if it does not serve that."""
         if not _GROUP_VERSION.fullmatch(group_version):
             return {}
-        answer = await self._ask("GET", _group_path(group_version))
+        try:
+            answer = await self._ask("GET", _group_path(group_version))
+        except ClusterUnavailable:
+            # of a group that it does not have, an API server does not speak as one: a bare "404 page not found"
+            if await self._serves(group_version):
+                raise
+            return {}
         kinds = {}
         for one in answer.body.get("resources") or () if answer.ok else ():
             if isinstance(one, dict) and _NAME.fullmatch(str(one.get("name"))):  # no subresource
                 kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
         return kinds
+
+    async def _serves(self, group_version: str) -> bool:
+        """Whether the server lists the version; anything without a group is served."""
+        if "/" not in group_version:
+            return True
+        groups = (await self._ask("GET", "/apis")).body.get("groups")
+        versions = (one for group in groups or () for one in group.get("versions") or ())
+        return any(one.get("groupVersion") == group_version for one in versions)
+
+    async def review_access(self, attributes: dict[str, str]) -> bool:
+        """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""
+        review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
+        body = {**review, "spec": {"resourceAttributes": attributes}}
+        answer = await self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        return bool((answer.body.get("status") or {}).get("allowed")) if answer.ok else True
 
     async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
         """The object, None if there is none; ``namespace`` counts for kinds that have one."""

@@ -197,10 +197,77 @@ class LintRequest(Request[LintOutcome]):
     chart: Body = field(repr=False)
 
 
-REQUESTS: Mapping[str, type[Request[Any]]] = {
-    cls.action: cls
-    for cls in (InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest, RenderNameRequest, LintRequest)
-}
+@dataclass(frozen=True, kw_only=True)
+class RenderedObject:
+    """One object that a chart makes; ``name`` is empty where the server is to make one up.
+
+    ``hook``: what its annotation says, the events with commas between them; empty for an object of the manifest.
+    """
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    hook: str = ""
+
+    def runs_at(self, *events: str) -> bool:
+        """Whether it is a hook of one of the events."""
+        return not {one.strip().lower() for one in self.hook.split(",")}.isdisjoint(events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasePart:
+    """One part of a stored release, and about how many bytes of the release's Secret it takes."""
+
+    name: str
+    packed_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a chart makes of the values, as far as that can be told without a cluster.
+
+    ``crd_kinds`` are the kinds, as ``group/version`` and kind, of what lies in ``crds/``. ``packed_bytes`` is about
+    what the release's Secret will hold, with the largest ``parts`` of it; 0 when that is far below Kubernetes' limit.
+    """
+
+    objects: tuple[RenderedObject, ...]
+    crd_kinds: tuple[tuple[str, str], ...]
+    packed_bytes: int
+    parts: tuple[ReleasePart, ...]
+
+    def __post_init__(self) -> None:
+        objects = (one if isinstance(one, RenderedObject) else RenderedObject(**one) for one in self.objects)
+        parts = (one if isinstance(one, ReleasePart) else ReleasePart(**one) for one in self.parts)
+        object.__setattr__(self, "objects", tuple(objects))
+        object.__setattr__(self, "crd_kinds", tuple((version, kind) for version, kind in self.crd_kinds))
+        object.__setattr__(self, "parts", tuple(parts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectRequest(Request[Inspection]):
+    """Render a chart and say what comes of it; nothing is sent to any cluster.
+
+    ``lookup`` finds nothing, and ``.Capabilities`` are the library's own: a chart that asks the cluster may make other
+    objects there.
+    """
+
+    action = "inspect"
+    outcome_type = Inspection
+
+    namespace: str
+    release_name: str
+    chart: bytes = field(repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    revision: int
+    is_upgrade: bool
+
+
+_CLASSES: tuple[type[Request[Any]], ...] = (
+    *(InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest),
+    *(RenderNameRequest, LintRequest, InspectRequest),
+)
+REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in _CLASSES}
 
 
 @dataclass(frozen=True, kw_only=True)

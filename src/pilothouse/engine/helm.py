@@ -30,6 +30,7 @@ from pilothouse.engine.archives import canonical_archive
 from pilothouse.engine.base import (
     MAX_HISTORY,
     ChildOptions,
+    InspectRequest,
     InstallRequest,
     LintRequest,
     ReleaseOutcome,
@@ -40,6 +41,7 @@ from pilothouse.engine.base import (
     UpgradeRequest,
     whole_seconds,
 )
+from pilothouse.engine.inspections import inspect_rendered
 from pilothouse.engine.progress import CAUSE_NOT_TOLD, ProgressReader
 from pilothouse.engine.refusals import refusal
 from pilothouse.engine.tunnel import Tunnel
@@ -347,6 +349,21 @@ def render_name(_engine: Engine, request: RenderNameRequest) -> str:
     return rendered.get("name/templates/name_template", "")
 
 
+def inspect(engine: Engine, request: InspectRequest) -> dict[str, Any]:
+    """What the chart makes of the values, as ``InspectRequest`` says."""
+    with engine.load_chart(request.chart) as chart:
+        rendered = chart.render(
+            request.values,
+            name=request.release_name,
+            namespace=request.namespace,
+            revision=request.revision,
+            is_install=not request.is_upgrade,
+            is_upgrade=request.is_upgrade,
+        )
+        crds = [str(crd["data"]) for crd in chart.crds]
+    return inspect_rendered(request, engine.rewrite(request.chart), rendered=rendered, crds=crds)
+
+
 def lint(engine: Engine, request: LintRequest) -> dict[str, Any]:
     """What ``helm lint`` says of the chart. The library unpacks the file into this child's private folder itself."""
     with tempfile.NamedTemporaryFile(suffix=".tgz") as file:
@@ -464,4 +481,5 @@ RUNNERS: Mapping[type[Request[Any]], Callable[[Engine, Any], Any]] = {
     UninstallRequest: uninstall,
     RenderNameRequest: render_name,
     LintRequest: lint,
+    InspectRequest: inspect,
 }

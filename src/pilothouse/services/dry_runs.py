@@ -1,11 +1,12 @@
 """Dry runs: answered at once by an engine of this process, against the cluster, and nothing is stored."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pilothouse.cluster.client import ClusterClient
 from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidRequest
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
 
@@ -13,18 +14,38 @@ from pilothouse.settings import Settings
 DRY_RUN_COMPLETE = "Dry run complete"
 
 OutcomeT = TypeVar("OutcomeT")
+Answer = TypeVar("Answer")
 
 
 async def dry_run(
-    engine: EnginePool, request: Request[OutcomeT], *, client: ClusterClient, settings: Settings, what: str
+    engine: EnginePool,
+    request: Request[OutcomeT],
+    *,
+    client: ClusterClient,
+    preflight: Preflight,
+    settings: Settings,
+    what: str,
+    revision: int = 1,
+    merged_values: dict[str, Any] | None = None,
 ) -> OutcomeT:
-    """What Helm would make of the request; InvalidRequest with Helm's reason, or with the limit that was passed.
+    """What Helm would make of the request; InvalidRequest with the reason why it would not, or with the limit passed.
 
-    ``what`` names what was tried. Raises Busy when no engine is free.
+    The reason is Helm's own, or what the preflight of the real thing would say. ``what`` names what was tried;
+    ``revision`` and ``merged_values`` are what would come of it. Raises Busy when no engine is free.
     """
     limits = settings.engine
+
+    async def ask(wanted: Request[Answer]) -> Answer:
+        return await engine.run(wanted, deadline_seconds=limits.answer_seconds, queue_seconds=limits.queue_seconds)
+
+    problem = None
     try:
-        return await engine.run(request, deadline_seconds=limits.answer_seconds, queue_seconds=limits.queue_seconds)
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            problem = await preflight.find_problem(
+                ask, client, request, revision=revision, merged_values=merged_values or {}
+            )
+        if problem is None:
+            return await ask(request)
     except HelmRefused as error:
         text = str(error)
         if isinstance(request, InstallRequest | UpgradeRequest):
@@ -34,3 +55,4 @@ async def dry_run(
         raise InvalidRequest(f"dry run: {what} was stopped after {limits.answer_seconds:g} s, the limit") from error
     except EngineCrashed as error:
         raise InvalidRequest(f"dry run: {what} failed: {error}") from error
+    raise InvalidRequest(f"dry run: {problem}")

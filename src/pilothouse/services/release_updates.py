@@ -22,6 +22,7 @@ from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.idempotency import Accepted, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import RollbackOrder, UpgradeOrder, Wait, as_wait
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
 from pilothouse.services.release_names import is_name, is_namespace
 from pilothouse.services.release_view import UPGRADE_UNDERWAY, Release
@@ -80,12 +81,20 @@ class Updates:
     """Updates releases in a project's clusters."""
 
     def __init__(
-        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        engine: EnginePool,
+        settings: Settings,
+        *,
+        preflight: Preflight,
     ) -> None:
         self._database = database
         self._clusters = clusters
         self._engine = engine
         self._settings = settings
+        self._preflight = preflight
         self._acceptance = Acceptance(database, keys, settings)
 
     async def update(
@@ -236,7 +245,16 @@ class Updates:
         )
         what = f"rendering chart {chart.name} {chart.version}"
         client = self._clusters.client(target.cluster)
-        await dry_run(self._engine, request, client=client, settings=self._settings, what=what)
+        await dry_run(
+            self._engine,
+            request,
+            client=client,
+            preflight=self._preflight,
+            settings=self._settings,
+            what=what,
+            revision=target.newest.revision + 1,
+            merged_values=order.merged_values,
+        )
 
     async def _roll_back(
         self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
@@ -246,6 +264,12 @@ class Updates:
         goal, chart_id = await asyncio.gather(
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
+        client = self._clusters.client(target.cluster)
+        problem = await self._preflight.find_manifest_problem(client, goal.manifest, namespace=target.namespace)
+        if problem is not None:
+            raise InvalidRequest(
+                f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
+            )
         order = RollbackOrder(
             to_revision=to_revision,
             merged_values=goal.values,
@@ -263,8 +287,14 @@ class Updates:
                 dry_run="server",
                 timeout_seconds=self._settings.engine.answer_seconds,
             )
-            client = self._clusters.client(target.cluster)
-            await dry_run(self._engine, trial, client=client, settings=self._settings, what="the rollback")
+            await dry_run(
+                self._engine,
+                trial,
+                client=client,
+                preflight=self._preflight,
+                settings=self._settings,
+                what="the rollback",
+            )
             return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")
         request = Request(
             namespace=target.namespace,

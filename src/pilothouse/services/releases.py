@@ -28,6 +28,7 @@ from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.idempotency import Accepted, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import InstallOrder, Wait, as_wait
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_names import check_name, check_namespace
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release
 from pilothouse.settings import Settings
@@ -63,13 +64,21 @@ class Releases:
     """Creates releases in a project's clusters."""
 
     def __init__(
-        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        engine: EnginePool,
+        settings: Settings,
+        *,
+        preflight: Preflight,
     ) -> None:
         self._database = database
         self._keys = keys
         self._clusters = clusters
         self._engine = engine
         self._settings = settings
+        self._preflight = preflight
         self._acceptance = Acceptance(database, keys, settings)
 
     async def create(
@@ -197,6 +206,7 @@ class Releases:
             self._engine,
             request,
             client=self._clusters.client(cluster),
+            preflight=self._preflight,
             settings=self._settings,
             what=f"rendering chart {chart.name} {chart.version}",
         )

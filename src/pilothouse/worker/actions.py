@@ -9,6 +9,7 @@ from pilothouse.errors import ClusterDenied, NotFound
 from pilothouse.redaction import hide_from_log
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
+from pilothouse.services.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -41,7 +42,7 @@ class Actions:
     def __init__(
         self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
     ) -> None:
-        self._workshop = Workshop(database, keys, clusters, engine, settings)
+        self._workshop = Workshop(database, keys, clusters, engine, Preflight(settings), settings)
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""

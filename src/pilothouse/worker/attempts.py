@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -19,11 +19,13 @@ from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.process import ProgressCallback
 from pilothouse.engine.refusals import is_unreachable
-from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
 from pilothouse.store import archives, attempts, operation_events, repairs
@@ -33,6 +35,8 @@ from pilothouse.worker.outcomes import NotHeld
 from pilothouse.worker.progress import Progress
 
 log = structlog.get_logger(__name__)
+
+OutcomeT = TypeVar("OutcomeT")
 
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
@@ -90,6 +94,7 @@ class Workshop:
     keys: MasterKeys
     clusters: Clusters
     engine: EnginePool
+    preflight: Preflight
     settings: Settings
 
 
@@ -192,33 +197,52 @@ class Attempt:
         )
         return Attempt(self._workshop, row, self.cluster, None, fence=self._fence, seconds=self.seconds)
 
+    async def find_problem(self, request: Request[Any], *, revision: int) -> Said | None:
+        """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
+        if not isinstance(request, InstallRequest | UpgradeRequest):
+            return None  # a rollback was checked when it was ordered
+        values = request.values if isinstance(request, InstallRequest) else self.open_order().merged_values
+        try:
+            text = await self._workshop.preflight.find_problem(
+                self._ask, self.client, request, revision=revision, merged_values=values
+            )
+        except EngineError as error:
+            return await self._said(error, request)
+        return Said("refused", self.masks().apply(text)) if text is not None else None
+
     async def run(self, request: Request[Any]) -> Said:
         """One call of the engine, and how it ended."""
         try:
             async with Progress(self.record) as progress:
-                await self._workshop.engine.run(
-                    request,
-                    deadline_seconds=self.seconds + _GRACE_SECONDS,
-                    fence=self._fence,
-                    on_progress=progress,
-                )
-        except HelmRefused as error:
-            if is_unreachable(error):
-                return Said("unreachable", str(error))
-            return Said("refused", await self._without_secrets(str(error), request))
-        except EngineUnavailable as error:
-            return Said("unavailable", str(error))
-        except EngineTimeout:
-            self.check_held()
-            limit = self.row.deadline_seconds
-            if self.row.state == "cancelling":
-                limit = int(self.settings.worker.undo_timeout_seconds)
-            return Said("stopped", f"timed out after {limit} s; the engine was stopped")
-        except EngineCrashed as error:
-            self.check_held()
-            log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
-            return Said("crashed", str(error))
+                await self._ask(request, on_progress=progress)
+        except EngineError as error:
+            return await self._said(error, request)
         return Said("done")
+
+    async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
+        return await self._workshop.engine.run(
+            request, deadline_seconds=self.seconds + _GRACE_SECONDS, fence=self._fence, on_progress=on_progress
+        )
+
+    async def _said(self, error: EngineError, request: Request[Any]) -> Said:
+        match error:
+            case HelmRefused() if is_unreachable(error):
+                return Said("unreachable", str(error))
+            case HelmRefused():
+                return Said("refused", await self._without_secrets(str(error), request))
+            case EngineUnavailable():
+                return Said("unavailable", str(error))
+            case EngineTimeout():
+                self.check_held()
+                limit = self.row.deadline_seconds
+                if self.row.state == "cancelling":
+                    limit = int(self.settings.worker.undo_timeout_seconds)
+                return Said("stopped", f"timed out after {limit} s; the engine was stopped")
+            case EngineCrashed():
+                self.check_held()
+                log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
+                return Said("crashed", str(error))
+        raise error
 
     async def unlock(self, stored: StoredRelease, *, why: str = "The operation was interrupted") -> Secret | None:
         """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that.

@@ -125,13 +125,14 @@ class Deployment:
         if isinstance(request, str):
             return Outcome("failed", request)
         revision = newest.revision + 1 if newest is not None else 1
+        problem = await self._attempt.find_problem(request, revision=revision)
+        if problem is not None:
+            return _unfinished(problem) or Outcome("failed", problem.text)
         await self._attempt.begin(seen, revision=revision)
         return await self._judge(revision, await self._attempt.run(request), seen)
 
     async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:
         """The outcome by the revision's Secret; the engine's words count where there is none of ours."""
-        if said.how == "unavailable":
-            return Outcome("retry", said.text)
         secret = await self._attempt.read(revision)
         stored = stored_in(secret)
         if secret is None or stored is None or not self.is_ours(stored):
@@ -176,12 +177,14 @@ def _was_cut_off(stored: StoredRelease) -> bool:
 
 
 def _unfinished(said: Said, stored: StoredRelease | None = None) -> Outcome | None:
-    """What is to be tried again: a dead child, a last write that is lost, or a cluster that could not be reached.
+    """What is to be tried again: a dead child, a last write that is lost, no engine, or a cluster out of reach.
 
     The last counts as a crash once Helm has stored the failure: each further attempt then leaves a revision.
     """
     if said.how == "crashed":
         return Outcome("crashed", said.text)
+    if said.how == "unavailable":
+        return Outcome("retry", said.text)
     if said.how == "unreachable":
         return Outcome("crashed" if stored is not None and stored.status in _FINAL else "retry", said.text)
     if said.how == "done" and stored is not None:

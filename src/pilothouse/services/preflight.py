@@ -1,0 +1,329 @@
+"""What would fail in the middle of a release is found before the first write.
+
+Helm itself checks some of it first (``pkg/action/install.go``, ``upgrade.go``): that the objects' kinds are served,
+and that no object belongs to somebody else. It does not check the kinds of hooks, the account's rights and the size of
+its own record; it installs what lies in ``crds/`` before it checks anything, and a rollback checks nothing. Those are
+checked here. What is found is found by rendering without the cluster, which costs next to nothing; where the chart
+asks the cluster what to make, Helm's own dry run confirms it before anybody is refused.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from pilothouse.archive.charts import asks_cluster
+from pilothouse.archive.documents import read_objects
+from pilothouse.cluster.abilities import Abilities, Access
+from pilothouse.cluster.client import ClusterClient, ObjectKind
+from pilothouse.cluster.resources import manifest_objects
+from pilothouse.engine.base import (
+    Inspection,
+    InspectRequest,
+    InstallRequest,
+    ReleaseOutcome,
+    RenderedObject,
+    Request,
+    UpgradeRequest,
+)
+from pilothouse.errors import HelmRefused, InvalidChart
+from pilothouse.settings import Settings
+
+OutcomeT = TypeVar("OutcomeT")
+
+#: What Kubernetes allows for the data of a Secret, and how far our packing may differ from Helm's.
+_LARGEST_SECRET = 1024 * 1024
+_PACKING_DIFFERS = 1.01
+_LARGEST_MANIFEST = 32 * 1024 * 1024
+_LARGEST_OBJECT = 4 * 1024 * 1024
+_NAMED = 5
+_REMEMBER_SECONDS = 300.0
+
+#: Helm looks whether an object is there, and applies it; an apply that makes the object needs both of the last.
+_OBJECT_VERBS = ("get", "create", "patch")
+#: Before a hook runs, what an earlier run left is deleted.
+_HOOK_VERBS = (*_OBJECT_VERBS, "delete")
+#: Helm's record of the release.
+_RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
+
+_NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
+
+
+class Ask(Protocol):
+    """Has an engine answer a request; raises what ``EnginePool.run`` raises."""
+
+    async def __call__(self, request: Request[OutcomeT], /) -> OutcomeT:
+        """The outcome."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Findings:
+    unserved: tuple[RenderedObject, ...]
+    missing: tuple[tuple[RenderedObject | None, Access], ...]
+    served: tuple[tuple[RenderedObject, ObjectKind], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.unserved or self.missing)
+
+    def of(self, objects: Iterable[tuple[str, str, str]]) -> "_Findings":
+        """Only what concerns one of these objects, or none in particular."""
+        real = set(objects)
+        return replace(
+            self,
+            unserved=tuple(one for one in self.unserved if _identity(one) in real),
+            missing=tuple(one for one in self.missing if one[0] is None or _identity(one[0]) in real),
+        )
+
+
+class Preflight:
+    """Checks what is about to be written to a cluster; remembers for minutes what clusters serve and allow."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._abilities: WeakKeyDictionary[ClusterClient, Abilities] = WeakKeyDictionary()
+
+    async def find_problem(
+        self,
+        ask: Ask,
+        client: ClusterClient,
+        request: InstallRequest | UpgradeRequest,
+        *,
+        revision: int,
+        merged_values: dict[str, Any],
+    ) -> str | None:
+        """Why the request must not be carried out, for people; None if nothing speaks against it.
+
+        ``merged_values`` are what an upgrade's values come to. Raises what ``ask`` raises, HelmRefused with Helm's
+        words for what its dry run refuses among it, and ClusterUnavailable or ClusterDenied.
+        """
+        known = isinstance(request, InstallRequest) or _values_are_known(request)
+        look = InspectRequest(
+            namespace=request.namespace,
+            release_name=request.release_name,
+            chart=request.chart,
+            values=request.values if known else merged_values,
+            revision=revision,
+            is_upgrade=isinstance(request, UpgradeRequest),
+        )
+        try:
+            inspection = await ask(look)
+        except HelmRefused:
+            # An upgrade renders before it writes anything. An install has installed what lies in crds/ by then.
+            if isinstance(request, InstallRequest):
+                await ask(_trial(request))
+            return None
+        if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
+            return _too_large(inspection)
+        own = frozenset(inspection.crd_kinds) if isinstance(request, InstallRequest) else frozenset()
+        objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
+        findings = await self._examine(client, objects, namespace=request.namespace, own=own)
+        if findings and not (known and not await self._asks_cluster(request)):
+            findings = await self._confirm(ask, request, findings, own=own)
+        if findings:
+            return _describe(findings, later=frozenset(inspection.crd_kinds) - own)
+        if own and await _try(ask, request, own=own) is None:
+            return await _find_clash(client, request, findings)
+        return None
+
+    async def find_manifest_problem(self, client: ClusterClient, manifest: str, *, namespace: str) -> str | None:
+        """The same for a manifest that is to be applied once more, as a rollback does it."""
+        try:
+            documents = await asyncio.to_thread(
+                read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
+            )
+        except (InvalidChart, UnicodeEncodeError):
+            return None
+        objects = [
+            RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
+            for one in manifest_objects(documents, namespace=namespace)
+        ]
+        findings = await self._examine(client, objects, namespace=namespace, own=frozenset())
+        return _describe(findings) if findings else None
+
+    async def _examine(
+        self,
+        client: ClusterClient,
+        objects: Sequence[RenderedObject],
+        *,
+        namespace: str,
+        own: frozenset[tuple[str, str]],
+    ) -> _Findings:
+        abilities = self._abilities.get(client)
+        if abilities is None:
+            abilities = self._abilities[client] = Abilities(client, seconds=_REMEMBER_SECONDS)
+        unserved, served = [], []
+        needs: dict[Access, RenderedObject | None] = {replace(one, namespace=namespace): None for one in _RECORD}
+        for one in objects:
+            kind = await abilities.find_kind(one.api_version, one.kind)
+            if kind is not None:
+                served.append((one, kind))
+                needs |= dict.fromkeys(_accesses(one, kind), one)
+            elif (one.api_version, one.kind) not in own:
+                unserved.append(one)
+        missing = await abilities.find_missing(needs)
+        found = [(needs[access], access) for access in missing]
+        return _Findings(tuple(unserved), tuple(await self._still_needed(client, found, served)), tuple(served))
+
+    async def _still_needed(
+        self,
+        client: ClusterClient,
+        missing: list[tuple[RenderedObject | None, Access]],
+        served: list[tuple[RenderedObject, ObjectKind]],
+    ) -> list[tuple[RenderedObject | None, Access]]:
+        """Without the right to create what is there already."""
+        refused = {access for _, access in missing}
+        left = []
+        for one, access in missing:
+            if one is None or access.verb != "create" or replace(access, verb="get", name=one.name) in refused:
+                left.append((one, access))
+                continue
+            of_kind = [(each, kind) for each, kind in served if access in _accesses(each, kind)]
+            found = [
+                await client.find_object(kind, namespace=each.namespace, name=each.name, largest=_LARGEST_OBJECT)
+                for each, kind in of_kind
+                if each.name
+            ]
+            if None in found or len(found) < len(of_kind):
+                left.append((one, access))
+        return left
+
+    async def _asks_cluster(self, request: InstallRequest | UpgradeRequest) -> bool:
+        return await asyncio.to_thread(asks_cluster, request.chart, limits=self._settings.charts)
+
+    async def _confirm(
+        self,
+        ask: Ask,
+        request: InstallRequest | UpgradeRequest,
+        findings: _Findings,
+        *,
+        own: frozenset[tuple[str, str]],
+    ) -> _Findings:
+        """What is left of the findings when Helm renders with the cluster; its dry run shows no hooks."""
+        outcome = await _try(ask, request, own=own)
+        try:
+            documents = await asyncio.to_thread(
+                read_objects,
+                outcome.manifest.encode() if outcome is not None else b"",
+                file="manifest",
+                max_bytes=_LARGEST_MANIFEST,
+            )
+        except (InvalidChart, UnicodeEncodeError):
+            documents = []
+        objects = manifest_objects(documents, namespace=request.namespace)
+        return findings.of((one.api_version, one.kind, one.name) for one in objects)
+
+
+def _values_are_known(request: UpgradeRequest) -> bool:
+    """Whether the request alone says what the values are; else they lie over those that the release has."""
+    return request.reset_values or (bool(request.values) and not request.reuse_values)
+
+
+def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool:
+    action = "install" if isinstance(request, InstallRequest) else "upgrade"
+    return not request.disable_hooks and one.runs_at(f"pre-{action}", f"post-{action}")
+
+
+def _trial(request: InstallRequest | UpgradeRequest) -> InstallRequest | UpgradeRequest:
+    return replace(request, dry_run="server", wait="none")
+
+
+async def _try(
+    ask: Ask, request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
+) -> ReleaseOutcome | None:
+    """What Helm's dry run gives, with Helm's own checks; None if nothing but the chart's own CRDs stops it."""
+    try:
+        return await ask(_trial(request))
+    except HelmRefused as error:
+        lacking = {(version, kind) for kind, version in _NOT_SERVED.findall(str(error))}
+        if error.kind != "HelmManifestError" or not lacking or not lacking <= own:
+            raise
+        return None
+
+
+async def _find_clash(
+    client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: _Findings
+) -> str | None:
+    """The first object that is there and is not the release's, where Helm cannot look before it installs CRDs."""
+    for one, kind in findings.served:
+        if one.hook or not one.name:
+            continue
+        live = await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+        if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
+            return f"{_named(one)} exists and does not belong to this release; {describe_owner(live)}"
+    return None
+
+
+def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
+    """Whether Helm would take the object for the release's own (``pkg/action/validate.go``, ``checkOwnership``)."""
+    metadata = live.get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return (
+        labels.get("app.kubernetes.io/managed-by") == "Helm"
+        and annotations.get("meta.helm.sh/release-name") == name
+        and annotations.get("meta.helm.sh/release-namespace") == namespace
+    )
+
+
+def describe_owner(live: dict[str, Any]) -> str:
+    """Whose an object is, by its own marks, and what can be done about it."""
+    metadata = live.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    release = annotations.get("meta.helm.sh/release-name")
+    if release:
+        place = annotations.get("meta.helm.sh/release-namespace")
+        return f"it belongs to release {release!r} in namespace {place!r}; choose other names, or remove that release"
+    return "it belongs to no release; remove it, or mark it as this release's, as Helm's documentation says"
+
+
+def _accesses(one: RenderedObject, kind: ObjectKind) -> list[Access]:
+    group = one.api_version.rpartition("/")[0]
+    namespace = one.namespace if kind.namespaced else ""
+    return [
+        Access(verb, group, kind.plural, namespace, "" if verb == "create" else one.name)
+        for verb in (_HOOK_VERBS if one.hook else _OBJECT_VERBS)
+    ]
+
+
+def _identity(one: RenderedObject) -> tuple[str, str, str]:
+    return one.api_version, one.kind, one.name
+
+
+def _too_large(inspection: Inspection) -> str:
+    largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
+    return (
+        f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and Kubernetes "
+        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; take files that no template needs "
+        "out of the chart (.helmignore), move what is large to a subchart or into the images, or split the chart"
+    )
+
+
+def _kib(size: int) -> str:
+    return f"{(size + 1023) // 1024} KiB"
+
+
+def _describe(findings: _Findings, *, later: frozenset[tuple[str, str]] = frozenset()) -> str:
+    """``later``: kinds that the chart would bring along, if it were installed anew."""
+    texts = []
+    if findings.unserved:
+        names = _some(f"{one.api_version} {_named(one)}" for one in findings.unserved)
+        why = "use a chart for this version of Kubernetes, or install what defines them first"
+        if any((one.api_version, one.kind) in later for one in findings.unserved):
+            why = "the chart's crds/ defines some of them, which Helm installs with new releases only: apply it first"
+        texts.append(f"the cluster does not serve {names}; {why}")
+    if findings.missing:
+        names = _some(dict.fromkeys(str(access) for _, access in findings.missing))
+        texts.append(f"the cluster's account may not {names}; grant it that, or register another account")
+    return "; ".join(texts)
+
+
+def _named(one: RenderedObject) -> str:
+    return f"{one.kind} {one.name!r}" + (" (a hook)" if one.hook else "")
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 2 * _NAMED} more" if len(every) > 2 * _NAMED else ""
+    return ", ".join(every[: 2 * _NAMED]) + more
