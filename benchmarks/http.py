@@ -38,10 +38,11 @@ class Connection:
 
     async def send(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Answer:
         content = b"" if body is None else json.dumps(body).encode()
+        target, _, query = path.partition("?")
         request = SignedRequest(
             method=method,
-            raw_path=path.encode(),
-            query_string=b"",
+            raw_path=target.encode(),
+            query_string=query.encode(),
             headers=[(b"host", self._host.encode())],
             body_digest=body_digest(content),
             body_empty=not content,

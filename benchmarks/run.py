@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.accept import accept
 from benchmarks.deploy import deploy
+from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.hostile import hostile
@@ -24,6 +25,7 @@ from benchmarks.verification import verification
 BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
     "deploy": deploy,
+    "drain": drain,
     "footprint": footprint,
     "hostile": hostile,
     "reads": reads,
