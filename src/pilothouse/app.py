@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from pilothouse import __version__
 from pilothouse.api import access_keys as access_key_api
 from pilothouse.api import clusters as cluster_api
+from pilothouse.api import evidence as evidence_api
 from pilothouse.api import health, reference
 from pilothouse.api import operations as operation_api
 from pilothouse.api import projects as project_api
@@ -157,7 +158,9 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    app.include_router(operation_api.routes(Operations(parts.database, announcements), Cancellations(parts.database)))
+    operations = Operations(parts.database, announcements)
+    app.include_router(operation_api.routes(operations, Cancellations(parts.database)))
+    app.include_router(evidence_api.routes(operations))
     app.include_router(health.routes(parts.database))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)

@@ -78,7 +78,12 @@ def redact(text: str) -> str:
 def redact_log(text: str) -> str:
     """The text without what has the shape or the name of a secret, or is one of the context's known secrets."""
     known = _KNOWN.get()
-    text = known.apply(text) if known is not None else redact(text)
+    return redact_named(known.apply(text) if known is not None else text)
+
+
+def redact_named(text: str) -> str:
+    """The text without what has the shape or the name of a secret."""
+    text = redact(text)
     return _NAMED.sub(rf"\1{MASK}", text) if ":" in text or "=" in text else text
 
 

@@ -127,7 +127,7 @@ def test_events_are_followed_to_the_end_and_resumed_by_id(server: RunningServer,
     assert [int(value) for field, value in lines if field == "id"] == [event["id"] for event in listed]
     assert listed
     texts = [event["text"] for event in listed]
-    assert any("waiting for Job slow-hook" in text for text in texts), texts
+    assert any("running hook Job slow-hook" in text for text in texts), texts
     again = list(stream(server, operation_id, last=listed[0]["id"]))
     assert [int(value) for field, value in again if field == "id"] == [event["id"] for event in listed[1:]]
     after = server.send("GET", f"/api/v1/operations/{operation_id}/events?after={listed[-1]['id']}")

@@ -13,6 +13,8 @@ _DEBUG, _WARNING, _ERROR = 0, 2, 3
 @pytest.mark.parametrize(
     ("line", "event"),
     [
+        ("getting release history name=x0", {"phase": "render"}),
+        ("preparing upgrade name=x0", {"phase": "render"}),
         ("creating resource(s) resources=4", {"phase": "apply", "done": 0, "total": 4}),
         ("checking resources for changes resources=12", {"phase": "apply", "done": 0, "total": 12}),
         (
@@ -64,7 +66,6 @@ def test_a_known_line_gives_its_event(line: str, event: dict[str, Any]):
     "line",
     [
         "",
-        "getting release history name=x0",
         "using server-side apply for resource creation forceConflicts=false dryRun=false",
         "clearing REST mapper cache",
         "creating resource(s) resources=many",
@@ -86,6 +87,27 @@ def test_objects_of_a_batch_are_counted():
     ]
     events = [reader.read(_DEBUG, line) for line in lines]
     assert [(event.done, event.total) for event in events if event] == [(0, 2), (1, 2), (2, 2), (0, 1), (1, 1)]
+
+
+def test_what_is_created_right_after_the_release_was_stored_again_is_a_hook():
+    reader = ProgressReader()
+    lines = [
+        "creating release key=sh.helm.release.v1.x.v1",
+        "updating release key=sh.helm.release.v1.x.v1",
+        "creating resource(s) resources=1",
+        "using server-side apply for resource creation forceConflicts=false dryRun=false",
+        "Created resource via patch namespace=t name=before gvk=batch/v1, Kind=Job",
+        "waiting for resources count=1 timeout=6s",
+        "waiting for resource namespace=t name=before kind=Job expectedStatus=Current actualStatus=InProgress",
+        "all resources achieved desired status desiredStatus=Current resourceCount=1",
+        "starting delete resource namespace=t name=before kind=Job",
+        "creating resource(s) resources=1",
+        "Created resource via patch namespace=t name=a gvk=/v1, Kind=ConfigMap",
+        "waiting for resources count=1 timeout=6s",
+    ]
+    events = [reader.read(_DEBUG, line) for line in lines]
+    phases = [event.phase for event in events if event is not None]
+    assert phases == ["storage"] * 2 + ["hook"] * 5 + ["delete"] + ["apply"] * 2 + ["wait"]
 
 
 def test_a_warning_is_passed_on_and_an_error_is_left_to_the_result():

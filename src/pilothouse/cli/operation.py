@@ -1,12 +1,13 @@
 """``pilothouse operation …``: what a running server has accepted, how far it is, and what happened on the way."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
 from pilothouse.cli.connection import connect
-from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.cli.output import As, Output, print_lines, print_rows
 
 app = typer.Typer(help="Accepted work: installs, upgrades, rollbacks, uninstalls.", no_args_is_help=True)
 app.callback()(connect)
@@ -33,8 +34,13 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
 
 @app.command("show")
 def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
-    """Show one operation."""
-    print_rows([context.obj.call("GET", _path(operation_id))], _COLUMNS, output, one=True)
+    """Show one operation, and if it failed, why: logs, events and states that were kept."""
+    shown = context.obj.call("GET", _path(operation_id))
+    evidence = context.obj.call("GET", f"{_path(operation_id)}/evidence")
+    print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
+    if output is Output.TABLE:
+        for found in evidence:
+            print_lines(_told(found))
 
 
 @app.command("events")
@@ -54,6 +60,26 @@ def cancel(
     """Cancel an operation: a queued one never begins, a running one is stopped and undone."""
     body = {"keep": keep}
     print_rows([context.obj.call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True)
+
+
+def _told(found: dict[str, Any]) -> Iterator[str]:
+    """The evidence of one attempt as lines for people."""
+    yield f"\nattempt {found['attempt']}: {found['error']}"
+    for one in found["blocking"]:
+        yield f"  waited for {one['kind']} {one['namespace']}/{one['name']}: {one['message'] or one['status']}"
+    for one in found["conflicts"]:
+        yield f"  {one['field']} of {one['kind']} {one['namespace']}/{one['name']} is held by {one['manager']}"
+    for one in found["objects"]:
+        yield f"  {'hook ' if one['hook'] else ''}{one['kind']} {one['namespace']}/{one['name']}  {one['state']}"
+    for pod in found["pods"]:
+        yield f"  pod {pod['namespace']}/{pod['name']}  {pod['trouble'] or pod['phase']}"
+        for container in pod["containers"]:
+            yield f"    container {container['name']}  {container['state']}"
+            yield from (f"      | {line}" for line in container["log"])
+    for event in found["events"]:
+        yield f"  {event['at']}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
+    for one in found["missing"]:
+        yield f"  not known: {one}"
 
 
 def _path(operation_id: str) -> str:

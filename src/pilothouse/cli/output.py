@@ -1,7 +1,7 @@
 """How commands print what the server answered: a table for people, the answer itself for programs."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -44,3 +44,11 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
         table.add_row(*(Text(str(row[column])) for column in columns))
     # a file or a program gets whole lines; only a terminal has a width
     Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines as they are, without what a terminal would take for a command: others' programs wrote them."""
+    for line in lines:
+        typer.echo(
+            "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in line)
+        )

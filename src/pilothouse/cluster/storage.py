@@ -87,6 +87,16 @@ class StoredRelease:
             return 0
         return sum(1 for hook in hooks or () if not set(events).isdisjoint(hook.events or ()))
 
+    def broken_hooks(self) -> list[str]:
+        """The manifests of the hooks that were begun and did not succeed, as Helm stored it; none if unreadable."""
+        if len(self.hooks_json) > _LARGEST_HOOKS:
+            return []
+        try:
+            hooks = _hook_runs_decoder.decode(self.hooks_json or b"[]")
+        except msgspec.DecodeError:
+            return []
+        return [one.manifest for one in hooks or () if one.last_run and one.last_run.phase in _BROKEN]
+
 
 class _Info(msgspec.Struct):
     status: str = ""
@@ -109,6 +119,15 @@ class _Hook(msgspec.Struct):
     events: list[str] | None = None
 
 
+class _LastRun(msgspec.Struct):
+    phase: str = ""
+
+
+class _HookRun(msgspec.Struct):
+    manifest: str = ""
+    last_run: _LastRun | None = None
+
+
 class _Payload(msgspec.Struct):
     name: str
     version: int
@@ -123,6 +142,9 @@ class _Payload(msgspec.Struct):
 _TELLS_OF_ERROR = re.compile(r"(?i)fail|error|invalid|forbidden|refused|denied|cannot")
 _payload_decoder = msgspec.json.Decoder(_Payload)
 _hooks_decoder = msgspec.json.Decoder(list[_Hook] | None)
+_hook_runs_decoder = msgspec.json.Decoder(list[_HookRun] | None)
+#: Helm's phases of a hook that runs, or ended badly, or whose end nobody wrote down.
+_BROKEN = frozenset({"Running", "Failed", "Unknown"})
 
 
 def release_key(secret: Secret) -> ReleaseKey | None:

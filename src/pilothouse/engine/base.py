@@ -274,9 +274,10 @@ REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in _CLASSE
 class ProgressEvent:
     """One step that Helm reported while it ran.
 
-    ``phase`` is ``apply``, ``delete``, ``wait``, ``storage`` or ``warning``. The object fields are empty where the step
-    is about no single object. ``done`` of ``total`` objects of the running batch (a chart's CRDs, each hook and its
-    objects are batches of their own); None where Helm says no number. ``message`` is Helm's line without error text.
+    ``phase`` is ``render``, ``apply``, ``hook``, ``delete``, ``wait``, ``storage`` or ``warning``; ``hook`` from the
+    creation of a hook's objects to their end. The object fields are empty where the step is about no single object.
+    ``done`` of ``total`` objects of the running batch (a chart's CRDs, each hook and its objects are batches of their
+    own); None where Helm says no number. ``message`` is Helm's line without error text.
     """
 
     phase: str

@@ -18,6 +18,7 @@ _OBJECT = r"namespace=(?P<namespace>\S*) name=(?P<name>\S+) "
 _LINES = tuple(
     (phase, re.compile(pattern))
     for phase, pattern in (
+        ("render", r"(?:getting release history|preparing upgrade) name=\S+"),
         ("apply", r"(?:creating resource\(s\)|checking resources for changes) resources=(?P<batch>\d+)"),
         ("apply", rf"(?:Created resource via patch|Patched resource) {_OBJECT}gvk=\S+, Kind=(?P<kind>\S+)"),
         ("delete", rf"(?:deleting resource|starting delete resource) {_OBJECT}kind=(?P<kind>\S+)"),
@@ -30,11 +31,17 @@ _LINES = tuple(
 
 
 class ProgressReader:
-    """Turns the lines of one operation into events, and counts the objects of the batch that is being applied."""
+    """Turns the lines of one operation into events, and counts the objects of the batch that is being applied.
+
+    A hook is what is created right after the release was stored again: Helm notes there that the hook begins
+    (``pkg/action/hooks.go``).
+    """
 
     def __init__(self) -> None:
         self._done = 0
         self._batch: int | None = None
+        self._stored = False
+        self._in_hook = False
 
     def read(self, level: int, line: str) -> ProgressEvent | None:
         """The event that a line tells of, None when it tells of none."""
@@ -48,6 +55,9 @@ class ProgressReader:
         return None
 
     def _event(self, phase: str, message: str, found: dict[str, str]) -> ProgressEvent:
+        if "batch" in found or phase == "delete":
+            self._in_hook = self._stored and message.startswith("creating")
+        self._stored = message.startswith("updating release")
         done: int | None = None
         total = int(found["total"]) if "total" in found else None
         if "batch" in found:
@@ -58,8 +68,11 @@ class ProgressReader:
         elif phase == "apply":
             self._done += 1
             done, total = self._done, self._batch
+        in_hook = self._in_hook and phase in {"apply", "wait"}
+        if "reached" in found:
+            self._in_hook = False
         return ProgressEvent(
-            phase=phase,
+            phase="hook" if in_hook else phase,
             message=message,
             object_kind=found.get("kind", ""),
             object_name=found.get("name", ""),

@@ -4,6 +4,7 @@ The library has a class of error for few failures; most that a caller can act on
 """
 
 import re
+from dataclasses import dataclass
 
 from pilothouse.errors import HelmRefused
 
@@ -30,6 +31,20 @@ _TEXTS = (
 )  # fmt: skip
 #: The cluster did not answer, or not now: the same call may succeed later.
 _UNREACHABLE = frozenset({"HelmKubeError", "HelmUnavailableError"})
+_CONFLICTING = re.compile(
+    r"conflict occurred while applying object (?P<namespace>[^/\s]*)/(?P<name>\S+) \S*, Kind=(?P<kind>\w+): "
+    r"Apply failed with \d+ conflicts?: (?P<conflicts>.*?)(?= && conflict occurred while applying|\Z)",
+    re.DOTALL,
+)
+_MANAGER = re.compile(
+    r'conflicts? with "(?P<manager>(?:[^"\\]|\\.)*)"[^:\n]*(?:(?::\d\d){2}Z)?:'
+    r"(?: (?P<field>\S[^\n]*)|(?P<fields>(?:\n- [^\n]*)+))"
+)
+_FIELD = re.compile(r"\n- ([^\n]*)")
+_BLOCKING = re.compile(
+    r"resource (?P<kind>\w+)/(?P<namespace>[^/\s]*)/(?P<name>\S+) (?:not ready|still exists)\. "
+    r"status: (?P<status>\w*), message: (?P<message>[^\n]*)"
+)
 _KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
@@ -56,3 +71,45 @@ def is_unreachable(error: HelmRefused) -> bool:
 def tells_of_unreachable(description: str) -> bool:
     """The same of what Helm wrote into a failed release's description."""
     return is_unreachable(refusal(description, kind=""))
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A field that another manager holds, and that server-side apply therefore did not set."""
+
+    kind: str
+    namespace: str
+    name: str
+    field: str
+    manager: str
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """An object that Helm waited for in vain; ``status`` and ``message`` are those of its readiness library."""
+
+    kind: str
+    namespace: str
+    name: str
+    status: str
+    message: str
+
+
+def conflicts_in(text: str) -> list[Conflict]:
+    """The conflicts of server-side apply that an error of Helm's tells of.
+
+    Source of the wording: Helm ``pkg/kube/client.go`` (the object), Kubernetes apimachinery
+    ``managedfields/internal/conflict.go`` (manager and fields).
+    """
+    found = []
+    for one in _CONFLICTING.finditer(text):
+        for said in _MANAGER.finditer(one["conflicts"]):
+            fields = [said["field"]] if said["field"] else _FIELD.findall(said["fields"])
+            manager = re.sub(r"\\(.)", r"\1", said["manager"])
+            found += [Conflict(one["kind"], one["namespace"], one["name"], field.strip(), manager) for field in fields]
+    return found
+
+
+def blocking_in(text: str) -> list[Blocking]:
+    """The objects that an error of Helm's says were not ready, or not gone, in time (``pkg/kube/statuswait.go``)."""
+    return [Blocking(**found.groupdict()) for found in _BLOCKING.finditer(text)]

@@ -8,9 +8,11 @@ from datetime import datetime
 from pilothouse.errors import NotFound
 from pilothouse.services.announcements import Announcements
 from pilothouse.services.identity import Caller
+from pilothouse.store import evidence
 from pilothouse.store import operation_events as events
 from pilothouse.store import operations as store
 from pilothouse.store.database import Database
+from pilothouse.store.evidence import EvidenceRow
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
@@ -76,6 +78,12 @@ class Operations:
         await self.show(caller, operation_id)
         async with self._database.statements() as tx:
             return await events.list_events(tx, operation_id, after=after, limit=_PAGE)
+
+    async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
+        """What was found in the cluster when attempts at the operation failed, oldest first."""
+        await self.show(caller, operation_id)
+        async with self._database.statements() as tx:
+            return await evidence.list_evidence(tx, operation_id)
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
         """Every event after that id as it happens, until the operation is final and all is told.

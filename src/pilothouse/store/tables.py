@@ -406,6 +406,15 @@ operation_events = Table(
     Column("text", Text, nullable=False),
 )
 
+operation_evidence = Table(
+    "operation_evidence",
+    metadata,
+    Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("found", Text, nullable=False, comment="JSON without secrets, see worker/evidence.py"),
+)
+
 audit = Table(
     "audit",
     metadata,

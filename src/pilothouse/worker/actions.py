@@ -1,11 +1,12 @@
 """Which attempt carries out which operation."""
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import ClusterDenied, NotFound
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
 from pilothouse.redaction import hide_from_log
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
@@ -16,6 +17,7 @@ from pilothouse.store.operations import OperationRow
 from pilothouse.worker.attempts import Attempt, Workshop, open_attempt
 from pilothouse.worker.cancellations import CancelledInstall, CancelledUninstall, CancelledUpdate
 from pilothouse.worker.deployments import Install, Rollback, Upgrade
+from pilothouse.worker.evidence import collect, of_silence
 from pilothouse.worker.outcomes import Outcome
 from pilothouse.worker.uninstalls import Uninstall
 
@@ -49,7 +51,7 @@ class Actions:
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
             hide_from_log(attempt.masks())
-            return await _action(attempt).run()
+            return await _explained(attempt, _action(attempt).run())
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
         except ClusterDenied as error:
@@ -59,7 +61,7 @@ class Actions:
         """The end after too many crashes, or after the deadline."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
-            return await _action(attempt).end(text)
+            return await _explained(attempt, _action(attempt).end(text), text=text)
         except (NotFound, ClusterDenied):
             return Outcome("failed", text)
 
@@ -72,6 +74,24 @@ class Actions:
         if row.state == "failed" and not row.wrote_release:
             await _action(attempt).end(row.status_description)
         return attempt
+
+
+async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, text: str = "") -> Outcome:
+    """The outcome of the work; if it is a failure, what the cluster tells about it is kept before it is written.
+
+    What was seen of hooks is kept of an attempt that is going to be followed by another, too.
+    """
+    try:
+        outcome = await work
+    except ClusterUnavailable as error:
+        if text or attempt.followed.pods:
+            await attempt.keep_evidence(of_silence(attempt, text or str(error), cause=str(error)))
+        raise
+    if outcome.state == "failed":
+        await attempt.keep_evidence(await collect(attempt, outcome))
+    elif attempt.followed.pods and outcome.state in {"retry", "crashed"}:
+        await attempt.keep_evidence(of_silence(attempt, outcome.text, cause="the cluster was not asked"))
+    return outcome
 
 
 def _action(attempt: Attempt) -> Action:

@@ -14,9 +14,10 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
+from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.resources import ManifestObject
 from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
-from pilothouse.engine.base import InstallRequest, Request, UpgradeRequest
+from pilothouse.engine.base import InstallRequest, ProgressEvent, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.process import ProgressCallback
@@ -28,11 +29,13 @@ from pilothouse.services.orders import Order, open_order
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
-from pilothouse.store import archives, attempts, operation_events, repairs
+from pilothouse.store import archives, attempts, evidence, operation_events, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.hook_pods import Followed, HookPods
 from pilothouse.worker.outcomes import NotHeld
 from pilothouse.worker.progress import Progress
+from pilothouse.worker.waits import Waits
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +125,8 @@ class Attempt:
         self.seconds = seconds
         self.settings = workshop.settings
         self.client: ClusterClient = workshop.clusters.client(cluster)
+        #: What was seen of the hooks that the engine ran.
+        self.followed = Followed()
         self._workshop = workshop
         self._fence = fence
 
@@ -195,7 +200,9 @@ class Attempt:
             revision=row.undo_revision,
             begun_attempt=row.attempt if begun else None,
         )
-        return Attempt(self._workshop, row, self.cluster, None, fence=self._fence, seconds=self.seconds)
+        attempt = Attempt(self._workshop, row, self.cluster, None, fence=self._fence, seconds=self.seconds)
+        attempt.followed = self.followed
+        return attempt
 
     async def find_problem(self, request: Request[Any], *, revision: int) -> Said | None:
         """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
@@ -211,10 +218,29 @@ class Attempt:
         return Said("refused", self.masks().apply(text)) if text is not None else None
 
     async def run(self, request: Request[Any]) -> Said:
-        """One call of the engine, and how it ended."""
+        """One call of the engine, and how it ended; the hooks that it runs are followed."""
+        hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
+        failed = False
         try:
-            async with Progress(self.record) as progress:
-                await self._ask(request, on_progress=progress)
+            said = await self._call(request, hooks)
+            failed = said.how != "done"
+            return said
+        finally:
+            await hooks.close(failed=failed)
+
+    def connect_pods(self) -> Pods:
+        """Further connections to the cluster, which the caller closes."""
+        return Pods(self.cluster.kubeconfig, self.settings.cluster)
+
+    async def _call(self, request: Request[Any], hooks: HookPods) -> Said:
+        try:
+            async with Progress(self.record, Waits(self.client).look) as progress:
+
+                def notice(event: ProgressEvent) -> None:
+                    progress(event)
+                    hooks.notice(event)
+
+                await self._ask(request, on_progress=notice)
         except EngineError as error:
             return await self._said(error, request)
         return Said("done")
@@ -263,6 +289,11 @@ class Attempt:
         said = self.masks().apply(said)
         async with self._workshop.database.statements() as tx:
             await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
+
+    async def keep_evidence(self, found: str) -> None:
+        """Keeps with the operation what was found when the attempt failed; the JSON object of ``evidence.collect``."""
+        async with self._workshop.database.statements() as tx:
+            await evidence.add_evidence(tx, self.row.id, attempt=self.row.attempt, found=found)
 
     async def _without_secrets(self, text: str, request: Request[Any]) -> str:
         if isinstance(request, InstallRequest | UpgradeRequest):

@@ -1,0 +1,109 @@
+"""What pods and their events tell: states, the last lines of their logs, and what Kubernetes says happened to them.
+
+Asked over connections of its own: what is followed for long takes none away from the questions of others.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from pilothouse.cluster.transport import Transport
+from pilothouse.errors import ClusterUnavailable, InvalidRequest
+from pilothouse.settings import ClusterSettings
+
+Object = dict[str, Any]
+
+_LARGEST_POD = 2 * 1024 * 1024
+_LARGEST_LIST = 8 * 1024 * 1024
+_LONGEST_LINE = 16 * 1024
+_MOST_EVENTS = 200
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+
+class Pods:
+    """Asks one cluster with one account.
+
+    Every method raises ClusterUnavailable or ClusterDenied, and InvalidRequest for what is no Kubernetes name.
+    """
+
+    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
+        self._transport = Transport(kubeconfig, settings)
+
+    async def watch(
+        self, *, namespace: str, selector: str = "", name: str = "", seconds: float
+    ) -> AsyncGenerator[Object, None]:
+        """The pods that the label selector fits, or the one of that name, as they are and whenever they change.
+
+        A pod that is deleted comes once more as it was. Ends after ``seconds``.
+        """
+        params = {"watch": "true", "timeoutSeconds": str(max(1, int(seconds)))}
+        params |= {"labelSelector": selector} if selector else {"fieldSelector": f"metadata.name={_checked(name)}"}
+        lines = self._transport.stream(
+            f"/api/v1/namespaces/{_checked(namespace)}/pods",
+            params=params,
+            idle_seconds=seconds + 1,
+            largest_line=_LARGEST_POD,
+        )
+        async with aclosing(lines):
+            async for some in lines:
+                for line in some:
+                    pod = _pod_in(line)
+                    if pod is not None:
+                        yield pod
+
+    async def read_log(
+        self,
+        *,
+        namespace: str,
+        pod: str,
+        container: str,
+        most_lines: int,
+        previous: bool = False,
+        follow: bool = False,
+        seconds: float,
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The last lines of a container's log; with ``follow`` the ones that come until it ends, too.
+
+        ``previous``: of the container's run before this one. A line of more than 16 KiB is b''. ClusterUnavailable
+        when there is no log, as from a container that has not started, or when nothing comes for ``seconds``.
+        """
+        params = {"container": container, "tailLines": str(most_lines)}
+        params |= {name: "true" for name, on in (("previous", previous), ("follow", follow)) if on}
+        path = f"/api/v1/namespaces/{_checked(namespace)}/pods/{_checked(pod)}/log"
+        lines = self._transport.stream(path, params=params, idle_seconds=seconds, largest_line=_LONGEST_LINE)
+        async with aclosing(lines):
+            async for some in lines:
+                yield some
+
+    async def list_events(self, *, namespace: str, kind: str, name: str) -> list[Object]:
+        """What the cluster's parts said about one object, in no order; the object may be gone."""
+        about = f"involvedObject.kind={kind},involvedObject.name={_checked(name)}"
+        path = f"/api/v1/namespaces/{_checked(namespace)}/events"
+        params = {"fieldSelector": about, "limit": str(_MOST_EVENTS)}
+        answer = await self._transport.ask("GET", path, params=params, largest=_LARGEST_LIST)
+        if not answer.ok:
+            raise ClusterUnavailable(f"{self._transport.server} answered {answer.status}: {answer.message}")
+        return [item for item in answer.body.get("items") or () if isinstance(item, dict)]
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._transport.close()
+
+
+def _pod_in(line: bytes) -> Object | None:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    pod = event.get("object") if isinstance(event, dict) else None
+    return pod if isinstance(pod, dict) and pod.get("kind") == "Pod" else None
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
+    return name

@@ -1,0 +1,125 @@
+"""What keeps an object from being ready, in the words of its status. Pure; a status may be anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+
+#: Why a container waits when all is well.
+_USUAL = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of a pod; ``state`` is in words.
+
+    ``started``: it has run, so that there is a log. ``waiting``: it is not running, and is to be started (again).
+    ``failed``: it is not as it would be if all was well.
+    """
+
+    name: str
+    state: str
+    started: bool
+    waiting: bool
+    failed: bool
+    restarts: int
+
+
+def replicas(live: Object) -> tuple[int, int] | None:
+    """How many of how many replicas (of a Job: completions) are there; None for kinds without."""
+    spec, status = _mapping(live.get("spec")), _mapping(live.get("status"))
+    match live.get("kind"):
+        case "Deployment" | "ReplicaSet" | "StatefulSet" | "ReplicationController":
+            return _number(status.get("readyReplicas")), _number(spec.get("replicas"), default=1)
+        case "DaemonSet":
+            return _number(status.get("numberReady")), _number(status.get("desiredNumberScheduled"))
+        case "Job":
+            return _number(status.get("succeeded")), _number(spec.get("completions"), default=1)
+        case _:
+            return None
+
+
+def is_well(pod: Object) -> bool:
+    """Whether the pod is ready, or has done its work."""
+    status = _mapping(pod.get("status"))
+    return status.get("phase") == "Succeeded" or _condition(status, "Ready").get("status") == "True"
+
+
+def trouble(pod: Object) -> str:
+    """Why the pod is not well, in one line; its phase when it does not say."""
+    status = _mapping(pod.get("status"))
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _said(scheduled)
+    for one in containers(pod):
+        if one.failed:
+            return f"container {one.name}: {one.state}"
+    if status.get("reason") or status.get("message"):  # evicted, over its deadline, on a node that is lost
+        return _said(status)
+    ready = _condition(status, "Ready")
+    if ready.get("status") == "False" and ready.get("message"):
+        return _said(ready)
+    waiting = next((one for one in containers(pod) if not one.started), None)
+    if waiting is not None:
+        return f"container {waiting.name}: {waiting.state}"
+    return str(status.get("phase") or "Pending")
+
+
+def containers(pod: Object) -> Iterator[Container]:
+    """The pod's containers as its status has them, the ones that run first in front."""
+    status = _mapping(pod.get("status"))
+    for key in ("initContainerStatuses", "containerStatuses"):
+        statuses = status.get(key)
+        for one in statuses if isinstance(statuses, list) else ():
+            if isinstance(one, dict) and isinstance(one.get("name"), str):
+                yield _container(one)
+
+
+def _container(one: Object) -> Container:
+    state = _mapping(one.get("state"))
+    restarts = _number(one.get("restartCount"))
+    ended, last = _mapping(state.get("terminated")), _mapping(_mapping(one.get("lastState")).get("terminated"))
+    waiting = _mapping(state.get("waiting"))
+    is_waiting = False
+    if ended:
+        failed, words = _number(ended.get("exitCode")) != 0, _ended(ended)
+    elif "running" in state:
+        failed, words = False, "running"
+    else:
+        failed, words, is_waiting = str(waiting.get("reason") or "") not in _USUAL, _said(waiting) or "waiting", True
+    if last and not ended:
+        words += f"; before that {_ended(last)}"
+    return Container(
+        one["name"],
+        words,
+        started=not is_waiting or bool(last),
+        waiting=is_waiting,
+        failed=failed,
+        restarts=restarts,
+    )
+
+
+def _ended(state: Object) -> str:
+    words = f"ended with exit code {_number(state.get('exitCode'))}"
+    return f"{words} ({_said(state)})" if _said(state) else words
+
+
+def _said(mapping: Object) -> str:
+    """Reason and message on one line."""
+    parts = [str(mapping[key]) for key in ("reason", "message") if mapping.get(key)]
+    return " ".join(": ".join(parts).split())
+
+
+def _condition(status: Object, kind: str) -> Object:
+    conditions = status.get("conditions")
+    found = (one for one in conditions if isinstance(one, dict)) if isinstance(conditions, list) else iter(())
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def _mapping(value: object) -> Object:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object, *, default: int = 0) -> int:
+    return value if isinstance(value, int) else default
