@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.core_v1 import PersistentVolumeClaim
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.places import SHORT_LEASES, Place, kill_worker
@@ -23,6 +25,36 @@ FATE = """\
     spec:
       restartPolicy"""
 HOOK = hook_job_template("{{ .Values.hook }}").replace("    spec:\n      restartPolicy", FATE)
+
+KEPT = config_map_template().replace("\ndata:", "\n  annotations: {helm.sh/resource-policy: keep}\ndata:")
+STATEFUL = """\
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: "{{ .Release.Name }}-set"}
+spec:
+  serviceName: none
+  selector: {matchLabels: {app: "{{ .Release.Name }}"}}
+  template:
+    metadata: {labels: {app: "{{ .Release.Name }}"}}
+    spec: {containers: [{name: main, image: "busybox:1"}]}
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+"""
+CRD = """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: THINGS.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: THINGS, kind: THINGS}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +171,31 @@ def test_a_running_install_is_uninstalled(place: Place, chart: str, helm_cli: He
     assert not place.has_config()
     assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
     assert end_of(place.one.server, accepted) == ("cancelled", "cancelled and uninstalled")
+
+
+def test_what_an_undo_leaves_behind_is_told(place: Place):
+    """A kept ConfigMap, the chart's own kind, and the claim of a StatefulSet."""
+    plural = f"things{place.one.namespace[5:]}"
+    crd = CRD.replace("THINGS", plural)
+    templates = {"config.yaml": KEPT, "set.yaml": STATEFUL, "hook.yaml": HOOK}
+    archive = build_chart(
+        "leaving", templates=templates, values=values("x", "post-install"), files={"crds/things.yaml": crd}
+    )
+    answer = place.one.server.upload(archive)
+    accepted = place.one.create(str(answer.json()["id"]))
+    wait_for(partial(place.find, PersistentVolumeClaim, "data-undone-set-0"))
+    cancel_running(place, accepted)
+    assert end_of(place.one.server, accepted)[0] == "cancelled"
+    events = place.one.server.send("GET", f"/api/v1/operations/{accepted.headers['x-operation-id']}/events").json()
+    told = next(event for event in events if event["kind"] == "left_behind")
+    assert [(one["kind"], one["name"]) for one in told["data"]["objects"]] == [
+        ("ConfigMap", "undone-config"),
+        ("CustomResourceDefinition", f"{plural}.example.com"),
+        ("PersistentVolumeClaim", "data-undone-set-0"),
+    ]
+    assert "data-undone-set-0 (volume claim)" in told["text"]
+    assert place.has_config()
+    place.api.delete(CustomResourceDefinition, f"{plural}.example.com")
 
 
 def test_a_running_install_is_kept_as_a_failed_release(place: Place, chart: str):

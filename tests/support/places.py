@@ -12,7 +12,7 @@ import psycopg
 from lightkube import ApiError, Client
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.batch_v1 import Job
-from lightkube.resources.core_v1 import ConfigMap
+from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
 from lightkube.types import PatchType
 
 from tests.support.releases import OneRelease
@@ -27,7 +27,7 @@ SHORT_LEASES = {
 }
 
 Kill = Callable[[RunningServer], None]
-Found = TypeVar("Found", Job, ConfigMap)
+Found = TypeVar("Found", Job, ConfigMap, PersistentVolumeClaim)
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Place:
     api: Client
 
     def has_config(self) -> bool:
-        return self._find(ConfigMap, f"{self.one.name}-config") is not None
+        return self.find(ConfigMap, f"{self.one.name}-config") is not None
 
     def text(self) -> str | None:
         """What the live ConfigMap says."""
-        found = self._find(ConfigMap, f"{self.one.name}-config")
+        found = self.find(ConfigMap, f"{self.one.name}-config")
         return (found.data or {}).get("text") if found is not None else None
 
     def operation(self) -> tuple[str, int, int]:
@@ -101,11 +101,12 @@ class Place:
 
     def job(self, *, other_than: str = "") -> str:
         """The uid of the hook's Job; empty if there is none."""
-        found = self._find(Job, f"{self.one.name}-hook")
+        found = self.find(Job, f"{self.one.name}-hook")
         uid = found.metadata.uid if found is not None and found.metadata is not None else None
         return uid if uid and uid != other_than else ""
 
-    def _find(self, kind: type[Found], name: str) -> Found | None:
+    def find(self, kind: type[Found], name: str) -> Found | None:
+        """The object of that kind, if it is there."""
         try:
             return self.api.get(kind, name, namespace=self.one.namespace)
         except ApiError as error:

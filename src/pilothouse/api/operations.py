@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -45,6 +46,7 @@ class OperationView(BaseModel):
     timeout_seconds: int
     created_at: str
     started_at: str | None
+    cancelling_at: str | None
     finished_at: str | None
 
 
@@ -57,13 +59,14 @@ class CancelOperation(BaseModel):
 
 
 class EventView(BaseModel):
-    """Something that happened on the way; ``kind`` is for programs, ``text`` for people."""
+    """Something that happened on the way; ``kind`` and ``data`` are for programs, ``text`` is for people."""
 
     id: int
     at: str
     attempt: int
     kind: str
     text: str
+    data: dict[str, Any] | None
 
 
 def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
@@ -180,13 +183,14 @@ def _view(row: OperationRow) -> dict[str, object]:
         timeout_seconds=row.deadline_seconds,
         created_at=_time(row.created_at) or "",
         started_at=_time(row.started_at),
+        cancelling_at=_time(row.cancelling_at),
         finished_at=_time(row.finished_at),
     ).model_dump()
 
 
 def _event(row: EventRow) -> dict[str, object]:
     at = _time(row.at) or ""
-    return EventView(id=row.id, at=at, attempt=row.attempt, kind=row.kind, text=row.text).model_dump()
+    return EventView(id=row.id, at=at, attempt=row.attempt, kind=row.kind, text=row.text, data=row.data).model_dump()
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -28,6 +28,7 @@ _VERSION = re.compile(
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 )
 _READMES = frozenset({"readme.md", "readme.txt", "readme"})
+_CRDS = re.compile(r"(?:charts/[^/]+/)*crds/.+\.(?:ya?ml|json)")
 _KEPT = frozenset({"Chart.yaml", "values.yaml", "requirements.yaml"})
 #: The fields that Helm fills from Chart.yaml; Go's JSON reader finds them in any case of letters.
 _FIELDS = (
@@ -113,6 +114,25 @@ def _templates_mention(words: tuple[bytes, ...], archive: bytes, *, limits: Char
             return True
         waiting += one.nested.values()
     return False
+
+
+def read_crds(archive: bytes, *, limits: ChartLimits) -> list[bytes]:
+    """What Helm installs from ``crds/`` of the chart and of those inside it; InvalidChart if it cannot be opened.
+
+    It blocks.
+    """
+    found = unpack(
+        io.BytesIO(archive),
+        budget=Budget(limits_of(limits)),
+        keep=lambda path, _depth: _CRDS.fullmatch(path) is not None,
+    )
+    texts: list[bytes] = []
+    waiting = [found]
+    while waiting:
+        one = waiting.pop()
+        texts += one.files.values()
+        waiting += one.nested.values()
+    return texts
 
 
 def limits_of(limits: ChartLimits) -> ArchiveLimits:

@@ -283,11 +283,21 @@ class ClusterClient:
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
     ) -> list[dict[str, Any]]:
         """The first pods of the namespace that carry all these labels; none if they are no labels."""
-        params = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items()), "limit": str(limit)}
-        path = f"/api/v1/namespaces/{_checked(namespace)}/pods"
-        answer = await self._ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
         kind = {"apiVersion": "v1", "kind": "Pod"}  # which items of a list leave out
-        return [kind | item for item in answer.body.get("items") or () if isinstance(item, dict)]
+        found = await self._list_labelled("pods", namespace, labels, limit=limit, largest=largest)
+        return [kind | item for item in found]
+
+    async def list_claims(self, *, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+        """The first volume claims of the namespace that carry all these labels; none if they are no labels."""
+        return await self._list_labelled("persistentvolumeclaims", namespace, labels, limit=_PAGE, largest=None)
+
+    async def _list_labelled(
+        self, plural: str, namespace: str, labels: dict[str, str], *, limit: int, largest: int | None
+    ) -> list[dict[str, Any]]:
+        params = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items()), "limit": str(limit)}
+        path = f"/api/v1/namespaces/{_checked(namespace)}/{plural}"
+        answer = await self._ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
+        return [item for item in answer.body.get("items") or () if isinstance(item, dict)]
 
     async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
         """The data (base64) of every Secret of the cluster that the account may read and Helm did not make."""

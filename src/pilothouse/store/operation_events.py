@@ -6,6 +6,7 @@ lower one. For that a writer waits for the transaction of the one before it.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, select, text
 
@@ -18,13 +19,14 @@ _LONGEST = 4000
 
 @dataclass(frozen=True)
 class EventRow:
-    """One event; ``kind`` is a snake_case verb phrase for programs, ``text`` is for people."""
+    """One event; ``kind`` is a snake_case verb phrase for programs, ``text`` is for people, ``data`` for programs."""
 
     id: int
     at: datetime
     attempt: int
     kind: str
     text: str
+    data: dict[str, Any] | None
 
 
 def event_key(operation_id: str) -> str:
@@ -32,11 +34,12 @@ def event_key(operation_id: str) -> str:
     return f"operation:{operation_id}"
 
 
-async def add_event(tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str) -> None:
+async def add_event(
+    tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
+) -> None:
     """Adds an event and announces it on commit."""
-    await tx.execute(
-        _ADD, {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": said[:_LONGEST]}
-    )
+    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": said[:_LONGEST]}
+    await tx.execute(_ADD, given | {"with_data": data})
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
@@ -54,12 +57,13 @@ _IN_TURN = (
 _ADD = (
     insert(operation_events)
     .from_select(
-        ["operation_id", "attempt", "kind", "text"],
+        ["operation_id", "attempt", "kind", "text", "data"],
         select(
             _OF_OPERATION,
             bindparam("in_attempt", type_=Integer),
             bindparam("of_kind", type_=Text),
             bindparam("said", type_=Text),
+            bindparam("with_data", type_=operation_events.c.data.type),
         ).select_from(_IN_TURN),
     )
     .returning(func.pg_notify(NEWS_CHANNEL, text("'operation:' || operation_id")))
@@ -71,6 +75,7 @@ _LIST = (
         operation_events.c.attempt,
         operation_events.c.kind,
         operation_events.c.text,
+        operation_events.c.data,
     )
     .where(operation_events.c.operation_id == _OF_OPERATION)
     .where(operation_events.c.id > bindparam("after", type_=BigInteger))

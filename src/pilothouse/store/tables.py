@@ -23,6 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -404,6 +405,7 @@ operation_events = Table(
     Column("attempt", Integer, nullable=False),
     Column("kind", Text, nullable=False, comment="a snake_case verb phrase"),
     Column("text", Text, nullable=False),
+    Column("data", JSONB(none_as_null=True), comment="the same for programs, where there is more than a text can tell"),
 )
 
 operation_evidence = Table(

@@ -29,7 +29,7 @@ from pilothouse.services.orders import Order, open_order
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
-from pilothouse.store import archives, attempts, evidence, operation_events, repairs
+from pilothouse.store import archives, attempts, charts, evidence, operation_events, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.hook_pods import Followed, HookPods
@@ -164,6 +164,14 @@ class Attempt:
         """The resourceVersion at which the release has no Secret; None if it has one."""
         return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
 
+    async def read_chart(self) -> bytes | None:
+        """The archive of the chart that the release was last made from here; None if it is not known, or gone."""
+        if self.archive is not None or not self.row.chart_id:
+            return self.archive
+        async with self._workshop.database.statements() as tx:
+            chart = await charts.find_chart(tx, self.row.chart_id, project_id=self.row.project_id)
+            return await archives.read_archive(tx, chart.digest) if chart is not None else None
+
     async def begin(self, seen: Seen, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
 
@@ -279,7 +287,11 @@ class Attempt:
         self.check_held()
         if secret is not None and secret["metadata"].get("uid") == stored.uid:
             by = f"operation {self.row.id}, attempt {self.row.attempt}"
-            await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY])
+            if not await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY]):
+                # a last write of the dead writer came in between, or it is not locked at all
+                secret = await self.read(stored.revision)
+                if secret is not None and secret["metadata"].get("uid") == stored.uid:
+                    await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY])
             log.info("release_unlocked", operation_id=self.row.id, revision=stored.revision)
             secret = await self.read(stored.revision)
         return secret

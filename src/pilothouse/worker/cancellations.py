@@ -18,8 +18,9 @@ from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, S
 from pilothouse.services.orders import InstallOrder, Order, RollbackOrder, UninstallOrder
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
 from pilothouse.worker.deployments import Deployment, Rollback
+from pilothouse.worker.leftovers import find_left_behind
 from pilothouse.worker.manifests import read_objects_of, stand_whole
-from pilothouse.worker.outcomes import Outcome
+from pilothouse.worker.outcomes import Event, Outcome
 from pilothouse.worker.uninstalls import GONE, failed_by_lock, remove, unlock_newest
 
 #: A request that a killed child had sent can still take effect that long.
@@ -80,7 +81,8 @@ class CancelledInstall:
             await unlock_newest(self._attempt, newest, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=not self._include_hooks, wait=self._order.wait)
         if outcome.state == "succeeded":
-            return replace(outcome, state="cancelled", text="cancelled and uninstalled")
+            left = await find_left_behind(self._attempt, stored, crds=True) if stored is not None else ()
+            return replace(outcome, state="cancelled", text="cancelled and uninstalled", events=left)
         if outcome.state == "failed":
             text = f"the uninstall failed: {outcome.text}"
             return Outcome("failed", text, wrote_release=True, revision=newest.revision, secret=outcome.secret)
@@ -110,7 +112,14 @@ class _Restoration:
             return Outcome("cancelled", "cancelled; the release is gone", gone=True)
         if self._row.undo_revision is not None and not await self._is_of_undo(newest, seen):
             return await self._leave(newest)
-        return self._as_cancelled(await self._undo().run())
+        outcome = self._as_cancelled(await self._undo().run())
+        if outcome.state != "cancelled":
+            return outcome
+        return replace(outcome, events=(*outcome.events, *await self._find_left_behind(outcome)))
+
+    async def _find_left_behind(self, restored: Outcome) -> tuple[Event, ...]:
+        del restored
+        return ()
 
     async def _give_up(self, text: str) -> Outcome:
         return self._as_cancelled(await self._undo().end(text))
@@ -210,6 +219,12 @@ class CancelledUpdate(_Restoration):
             state, text = "succeeded", f"{stored.description}; it had ended before the cancel, and followed nothing"
         return Outcome(state, text, wrote_release=True, revision=stored.revision, secret=secret)
 
+    async def _find_left_behind(self, restored: Outcome) -> tuple[Event, ...]:
+        removed, stored = stored_in(await self._attempt.read(self._row.revision or 0)), stored_in(restored.secret)
+        if removed is None or stored is None:
+            return ()
+        return await find_left_behind(self._attempt, removed, replaced_by=stored)
+
     async def _unlock_ours(self, seen: Seen) -> None:
         stored = stored_in(await self._attempt.read(self._row.revision or 0))
         if stored is not None and stored.status in PENDING and self._is_ours(stored, seen):
@@ -293,7 +308,7 @@ class CancelledUninstall(_Restoration):
         outcome = await remove(self._attempt, newest, disable_hooks=self._disable_hooks, wait=self._order.wait)
         if outcome.state == "succeeded":
             text = f"{outcome.text}; parts of the release were deleted before the cancel took effect"
-            return replace(outcome, text=text)
+            return replace(outcome, text=text, events=await find_left_behind(self._attempt, stored, crds=True))
         if outcome.state == "failed":
             return replace(outcome, text=f"parts of the release were deleted, and the uninstall failed: {outcome.text}")
         return outcome

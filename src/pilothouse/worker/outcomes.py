@@ -1,7 +1,7 @@
 """How an attempt at an operation ended."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pilothouse.cluster.client import Secret
 
@@ -12,10 +12,11 @@ class NotHeld(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened on the way and that a person may want to know."""
+    """Something that happened on the way and that a person may want to know; ``data`` is the same for programs."""
 
     kind: str
     text: str
+    data: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,9 @@ class Runner:
                 await repairs.plan_repair(tx, row.id, after_seconds=later)
             if written:
                 for event in outcome.events:
-                    await operation_events.add_event(tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text)
+                    await operation_events.add_event(
+                        tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text, data=event.data
+                    )
         if written:
             log.info("operation_ended", operation_id=row.id, attempt=row.attempt, state=outcome.state)
         return written
