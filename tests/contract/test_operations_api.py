@@ -10,12 +10,14 @@ import pytest
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
-from tests.support.servers import RunningServer
+from tests.support.people import add_person
+from tests.support.servers import RunningServer, wait_for
 from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 
 INVALID = (400, "CCE.01400001")
 MISSING = (404, "CCE.01404001")
+ENDED = (409, "CCE.01409002")
 SLOW = """\
     metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 3s}}
     spec:
@@ -144,3 +146,37 @@ def test_the_commands_show_operations(server: RunningServer, chart: str, namespa
     assert shown["state"] == "succeeded"
     assert json.loads(server.command("operation", "events", operation_id, "-o", "json").stdout) == []
     assert server.command("operation", "show", "no-such").returncode == 1
+
+
+def test_a_cancel_is_refused_for_what_is_unknown_not_ones_own_or_over(
+    server: RunningServer, chart: str, namespace: str
+):
+    answer = server.create(chart_id=chart, namespace=namespace, name="over")
+    server.wait_until_final(namespace, "over")
+    path = f"/api/v1/operations/{answer.headers['x-operation-id']}/cancel"
+    assert_error(server.send("POST", path), *ENDED, "is succeeded since")
+    assert_error(server.send("POST", path, json_body={"kept": True}), *INVALID, "kept")
+    assert_error(server.send("POST", "/api/v1/operations/no-such/cancel"), *MISSING)
+    assert_error(add_tenant(server).send("POST", path), *MISSING)
+    reader = add_person(server, "readonly").server
+    assert_error(reader.send("POST", path), 403, "CCE.01403001", "cce:release:create")
+    body = {"chart_id": chart, "action": "upgrade", "parameters": {}, "values": {}}
+    update = server.send(
+        "PUT", f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/over", json_body=body
+    )
+    path = f"/api/v1/operations/{update.headers['x-operation-id']}/cancel"
+    assert_error(server.send("POST", path, json_body={"keep": True}), *INVALID, "keep: only an install")
+    server.wait_until_final(namespace, "over")
+
+
+def test_the_command_cancels(server: RunningServer, namespace: str):
+    slow = str(server.upload(slow_chart("60s"), parameters='{"override": true}').json()["id"])
+    answer = server.create(chart_id=slow, namespace=namespace, name="stopped")
+    operation_id = answer.headers["x-operation-id"]
+    wait_for(lambda: operation_of(server, answer)["revision"])
+    shown = server.command("operation", "cancel", operation_id, "--keep", "-o", "json")
+    assert json.loads(shown.stdout)["state"] == "cancelling", shown.stderr
+    assert server.wait_until_final(namespace, "stopped")["status"] == "FAILED"
+    again = server.command("operation", "cancel", operation_id)
+    assert again.returncode == 1
+    assert "is cancelled since" in again.stderr
