@@ -142,7 +142,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     preflight = Preflight(settings)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
     updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
-    deletions = Deletions(parts.database, parts.keys, parts.clusters, settings)
+    deletions = Deletions(parts.database, parts.keys, parts.clusters, settings, preflight=preflight)
     idempotency = Idempotency(parts.database, parts.keys, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)

@@ -6,6 +6,7 @@ Variables are ``PILOTHOUSE_<FIELD>``, nested ones ``PILOTHOUSE_<GROUP>__<FIELD>`
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -165,6 +166,10 @@ class ReleaseSettings(_Group):
     )
     superseded_as_unknown: bool = Field(False, description="no SUPERSEDED, which the vendor's list of statuses lacks")
     hide_addons: bool = Field(False, description="leave releases named cceaddon-* out of lists")
+    other_managers: Literal["refuse", "warn", "ignore"] = Field(
+        "refuse",
+        description="a change of a release that Flux, Argo CD or an operator manages: 403, an event, or nothing",
+    )
 
 
 class PostgresSettings(_Group):

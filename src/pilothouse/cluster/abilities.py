@@ -51,6 +51,10 @@ class Abilities:
             self._kinds[group_version] = (self._clock() + self._seconds, kinds)
         return kinds.get(kind)
 
+    def find_known_kind(self, kind: str) -> ObjectKind | None:
+        """The same without asking, by the kind's name alone; None if no group with such a kind was asked for."""
+        return next((kinds[kind] for _, kinds in self._kinds.values() if kind in kinds), None)
+
     async def find_missing(self, wanted: Iterable[Access]) -> list[Access]:
         """Those of the rights that the account does not have now, in order."""
         unknown = [one for one in dict.fromkeys(wanted) if not self._knows(replace(one, name=""))]

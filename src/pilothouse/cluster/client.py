@@ -229,13 +229,22 @@ class ClusterClient:
                 kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
         return kinds
 
+    async def find_preferred_version(self, group: str) -> str | None:
+        """The ``group/version`` that the server prefers of a group; None if it does not have the group."""
+        found = next((one for one in await self._groups() if one.get("name") == group), {})
+        version = (found.get("preferredVersion") or {}).get("groupVersion")
+        return str(version) if version else None
+
     async def _serves(self, group_version: str) -> bool:
         """Whether the server lists the version; anything without a group is served."""
         if "/" not in group_version:
             return True
-        groups = (await self._ask("GET", "/apis")).body.get("groups")
-        versions = (one for group in groups or () for one in group.get("versions") or ())
+        versions = (one for group in await self._groups() for one in group.get("versions") or ())
         return any(one.get("groupVersion") == group_version for one in versions)
+
+    async def _groups(self) -> list[dict[str, Any]]:
+        groups = (await self._ask("GET", "/apis")).body.get("groups")
+        return [one for one in groups or () if isinstance(one, dict)]
 
     async def review_access(self, attributes: dict[str, str]) -> bool:
         """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""

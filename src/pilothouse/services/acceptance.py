@@ -2,21 +2,25 @@
 
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import DatabaseUnavailable
 from pilothouse.services.clusters import ReachableCluster
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import Order, action_of, seal_order
 from pilothouse.services.release_view import from_operation
 from pilothouse.settings import Settings
-from pilothouse.store import acceptance, operations
+from pilothouse.store import acceptance, operation_events, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
+
+_NOT_IN_THE_ROW = frozenset({"order", "timeout_seconds", "warning"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,8 @@ class Request:
     """An order with what the operation row says of it in the clear.
 
     ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
-    is. ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display.
+    is. ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning``
+    becomes the operation's first event.
     """
 
     namespace: str
@@ -40,6 +45,7 @@ class Request:
     description: str = ""
     status_description: str
     timeout_seconds: int | None = None
+    warning: str | None = None
 
 
 class Acceptance:
@@ -75,7 +81,9 @@ class Acceptance:
         """
         caller.require(permission)
         operation_id = str(uuid.uuid4())
-        plain = {name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds"}}
+        plain = {
+            name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
+        }
         new = operations.NewOperation(
             **plain,
             id=operation_id,
@@ -97,4 +105,11 @@ class Acceptance:
                 key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
             )
         log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
+        if request.warning is not None:
+            # the operation stands: that people are not warned must not look as if it did not
+            with suppress(DatabaseUnavailable):
+                async with self._database.statements() as tx:
+                    await operation_events.add_event(
+                        tx, operation_id, attempt=0, kind="other_manager_found", said=request.warning
+                    )
         return Accepted(from_operation(cluster, row, request.order), operation_id)

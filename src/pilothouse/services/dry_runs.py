@@ -47,7 +47,7 @@ async def dry_run(
         if problem is None:
             return await ask(request)
     except HelmRefused as error:
-        text = str(error)
+        text = await preflight.explain(client, error)
         if isinstance(request, InstallRequest | UpgradeRequest):
             text = await without_secret_data(text, chart=request.chart, client=client, limits=settings.charts)
         raise InvalidRequest(f"dry run: {text}") from None

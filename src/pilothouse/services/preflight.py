@@ -18,6 +18,7 @@ from pilothouse.archive.charts import asks_cluster
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.abilities import Abilities, Access
 from pilothouse.cluster.client import ClusterClient, ObjectKind
+from pilothouse.cluster.managers import find_manager
 from pilothouse.cluster.resources import manifest_objects
 from pilothouse.engine.base import (
     Inspection,
@@ -28,7 +29,7 @@ from pilothouse.engine.base import (
     Request,
     UpgradeRequest,
 )
-from pilothouse.errors import HelmRefused, InvalidChart
+from pilothouse.errors import HelmRefused, InvalidChart, PilothouseError
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
@@ -43,11 +44,17 @@ _REMEMBER_SECONDS = 300.0
 
 #: Helm looks whether an object is there, and applies it; an apply that makes the object needs both of the last.
 _OBJECT_VERBS = ("get", "create", "patch")
-#: Before a hook runs, what an earlier run left is deleted.
-_HOOK_VERBS = (*_OBJECT_VERBS, "delete")
+_WAIT_VERBS = ("list", "watch")
+#: Of a hook, what an earlier run left is deleted first, and every one is watched.
+_HOOK_VERBS = (*_OBJECT_VERBS, *_WAIT_VERBS, "delete")
+#: A role that names the objects that it is for can allow these; a new object has no name yet, a list has many.
+_NAMED_VERBS = frozenset({"get", "patch", "delete"})
 #: Helm's record of the release.
 _RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
 
+_CLASH = re.compile(
+    r'(?P<kind>[A-Za-z0-9]+) "(?P<name>[^"]+)" in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
+)
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
 
 
@@ -85,6 +92,28 @@ class Preflight:
         self._settings = settings
         self._abilities: WeakKeyDictionary[ClusterClient, Abilities] = WeakKeyDictionary()
 
+    def abilities(self, client: ClusterClient) -> Abilities:
+        """What is known of the client's cluster and account; kept as long as the client."""
+        known = self._abilities.get(client)
+        if known is None:
+            known = self._abilities[client] = Abilities(client, seconds=_REMEMBER_SECONDS)
+        return known
+
+    async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
+        """Helm's text, and whose the object is that stands in the way, if one does."""
+        text = str(error)
+        found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
+        kind = self.abilities(client).find_known_kind(found["kind"]) if found is not None else None
+        if found is None or kind is None:
+            return text
+        try:
+            live = await client.find_object(
+                kind, namespace=found["namespace"] or "", name=found["name"], largest=_LARGEST_OBJECT
+            )
+        except PilothouseError:
+            return text
+        return f"{text}; {describe_owner(live)}" if live is not None else text
+
     async def find_problem(
         self,
         ask: Ask,
@@ -119,7 +148,9 @@ class Preflight:
             return _too_large(inspection)
         own = frozenset(inspection.crd_kinds) if isinstance(request, InstallRequest) else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
-        findings = await self._examine(client, objects, namespace=request.namespace, own=own)
+        findings = await self._examine(
+            client, objects, namespace=request.namespace, own=own, waits=request.wait == "ready"
+        )
         if findings and not (known and not await self._asks_cluster(request)):
             findings = await self._confirm(ask, request, findings, own=own)
         if findings:
@@ -140,7 +171,7 @@ class Preflight:
             RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
             for one in manifest_objects(documents, namespace=namespace)
         ]
-        findings = await self._examine(client, objects, namespace=namespace, own=frozenset())
+        findings = await self._examine(client, objects, namespace=namespace)
         return _describe(findings) if findings else None
 
     async def _examine(
@@ -149,18 +180,17 @@ class Preflight:
         objects: Sequence[RenderedObject],
         *,
         namespace: str,
-        own: frozenset[tuple[str, str]],
+        own: frozenset[tuple[str, str]] = frozenset(),
+        waits: bool = False,
     ) -> _Findings:
-        abilities = self._abilities.get(client)
-        if abilities is None:
-            abilities = self._abilities[client] = Abilities(client, seconds=_REMEMBER_SECONDS)
+        abilities = self.abilities(client)
         unserved, served = [], []
         needs: dict[Access, RenderedObject | None] = {replace(one, namespace=namespace): None for one in _RECORD}
         for one in objects:
             kind = await abilities.find_kind(one.api_version, one.kind)
             if kind is not None:
                 served.append((one, kind))
-                needs |= dict.fromkeys(_accesses(one, kind), one)
+                needs |= dict.fromkeys(_accesses(one, kind, waits=waits), one)
             elif (one.api_version, one.kind) not in own:
                 unserved.append(one)
         missing = await abilities.find_missing(needs)
@@ -180,7 +210,7 @@ class Preflight:
             if one is None or access.verb != "create" or replace(access, verb="get", name=one.name) in refused:
                 left.append((one, access))
                 continue
-            of_kind = [(each, kind) for each, kind in served if access in _accesses(each, kind)]
+            of_kind = [(each, kind) for each, kind in served if access in _accesses(each, kind, waits=False)]
             found = [
                 await client.find_object(kind, namespace=each.namespace, name=each.name, largest=_LARGEST_OBJECT)
                 for each, kind in of_kind
@@ -271,20 +301,20 @@ def describe_owner(live: dict[str, Any]) -> str:
     """Whose an object is, by its own marks, and what can be done about it."""
     metadata = live.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
-    release = annotations.get("meta.helm.sh/release-name")
+    manager, release = find_manager(metadata), annotations.get("meta.helm.sh/release-name")
+    if manager is not None:
+        return f"it is managed by {manager}: remove it there, or use other names"
     if release:
         place = annotations.get("meta.helm.sh/release-namespace")
-        return f"it belongs to release {release!r} in namespace {place!r}; choose other names, or remove that release"
-    return "it belongs to no release; remove it, or mark it as this release's, as Helm's documentation says"
+        return f"it belongs to release {release!r} in namespace {place!r}: uninstall that, or use other names"
+    return "it belongs to no release: remove it, or give it Helm's label and annotations to have it adopted"
 
 
-def _accesses(one: RenderedObject, kind: ObjectKind) -> list[Access]:
+def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Access]:
     group = one.api_version.rpartition("/")[0]
     namespace = one.namespace if kind.namespaced else ""
-    return [
-        Access(verb, group, kind.plural, namespace, "" if verb == "create" else one.name)
-        for verb in (_HOOK_VERBS if one.hook else _OBJECT_VERBS)
-    ]
+    verbs = _HOOK_VERBS if one.hook else (*_OBJECT_VERBS, *(_WAIT_VERBS if waits else ()))
+    return [Access(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs]
 
 
 def _identity(one: RenderedObject) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
 """Delete Release: an uninstall, or the end of an install that has not ended."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
@@ -12,7 +12,9 @@ from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
 from pilothouse.services.orders import UninstallOrder, Wait, as_wait, open_order
+from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_locks import refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.release_managers import ReleaseManagers
 from pilothouse.services.release_names import is_name, is_namespace
 from pilothouse.services.release_view import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.settings import Settings
@@ -39,11 +41,14 @@ class _Found:
 class Deletions:
     """Deletes releases in a project's clusters."""
 
-    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings, *, preflight: Preflight
+    ) -> None:
         self._database = database
         self._keys = keys
         self._clusters = clusters
         self._settings = settings
+        self._managers = ReleaseManagers(preflight, settings.releases)
         self._acceptance = Acceptance(database, keys, settings)
         self._idempotency = Idempotency(database, keys, settings)
 
@@ -87,6 +92,9 @@ class Deletions:
                     continue  # it may be of an operation that ended while both were looked at
                 raise refuse_locked(found.stored, found.secret, cluster_id=cluster.id)
             request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
+            with naming(cluster):
+                warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
+            request = replace(request, warning=warning)
             try:
                 return await self._acceptance.accept(
                     caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id, key=key

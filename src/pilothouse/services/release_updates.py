@@ -24,6 +24,7 @@ from pilothouse.services.identity import Caller
 from pilothouse.services.orders import RollbackOrder, UpgradeOrder, Wait, as_wait
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.release_managers import ReleaseManagers
 from pilothouse.services.release_names import is_name, is_namespace
 from pilothouse.services.release_view import UPGRADE_UNDERWAY, Release
 from pilothouse.settings import Settings
@@ -66,6 +67,7 @@ class _Target:
     name: str
     stored: list[StoredRelease]
     looked_at: float
+    warning: str | None
 
     @property
     def newest(self) -> StoredRelease:
@@ -95,6 +97,7 @@ class Updates:
         self._engine = engine
         self._settings = settings
         self._preflight = preflight
+        self._managers = ReleaseManagers(preflight, settings.releases)
         self._acceptance = Acceptance(database, keys, settings)
 
     async def update(
@@ -150,7 +153,8 @@ class Updates:
         newest, secret = found[-1]
         if is_locked(newest):
             raise refuse_locked(newest, secret, cluster_id=cluster.id)
-        return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at)
+        warning = await self._managers.check(self._clusters.client(cluster), newest, secret)
+        return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at, warning)
 
     async def _read(self, cluster: ReachableCluster, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
         """The newest revision, last, and before it those that are not superseded: the deployed one is among them."""
@@ -217,6 +221,7 @@ class Updates:
             base_revision=newest.revision,
             status_description=UPGRADE_UNDERWAY,
             timeout_seconds=wanted.timeout_seconds,
+            warning=target.warning,
         )
         return await self._acceptance.accept(
             caller,
@@ -308,6 +313,7 @@ class Updates:
             base_revision=newest.revision,
             status_description=f"Rollback to {to_revision}",
             timeout_seconds=wanted.timeout_seconds,
+            warning=target.warning,
         )
         return await self._acceptance.accept(
             caller,

@@ -263,7 +263,8 @@ class Attempt:
             case HelmRefused() if is_unreachable(error):
                 return Said("unreachable", str(error))
             case HelmRefused():
-                return Said("refused", await self._without_secrets(str(error), request))
+                text = await self._workshop.preflight.explain(self.client, error)
+                return Said("refused", await self._without_secrets(text, request))
             case EngineUnavailable():
                 return Said("unavailable", str(error))
             case EngineTimeout():

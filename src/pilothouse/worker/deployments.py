@@ -13,6 +13,7 @@ status that the action writes, and the operation's id as a label; a rollback car
 there Helm's own words and the unchanged base decide.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -125,10 +126,14 @@ class Deployment:
         if isinstance(request, str):
             return Outcome("failed", request)
         revision = newest.revision + 1 if newest is not None else 1
-        problem = await self._attempt.find_problem(request, revision=revision)
+        looking = asyncio.create_task(self._attempt.find_problem(request, revision=revision))
+        try:
+            await self._attempt.begin(seen, revision=revision)
+            problem = await looking
+        finally:
+            looking.cancel()
         if problem is not None:
             return _unfinished(problem) or Outcome("failed", problem.text)
-        await self._attempt.begin(seen, revision=revision)
         return await self._judge(revision, await self._attempt.run(request), seen)
 
     async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:

@@ -1,0 +1,56 @@
+"""Programs that keep an object as they want it, told by the marks that they leave on it.
+
+Flux' helm-controller labels every object of its releases with its HelmRelease, its kustomize-controller likewise
+(fluxcd/helm-controller pull request 238); Argo CD writes the application into an annotation (Argo CD, "Resource
+Tracking"); an operator owns objects by a controller reference (Kubernetes, "Owners and Dependents").
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+_TRACKING = "argocd.argoproj.io/tracking-id"
+_SKIPPED = "argocd.argoproj.io/skip-reconcile"
+_FLUX = {"helm.toolkit.fluxcd.io": "HelmRelease", "kustomize.toolkit.fluxcd.io": "Kustomization"}
+
+
+@dataclass(frozen=True)
+class Manager:
+    """The object that says what a manager is to do; ``group`` is empty where there is no asking for it."""
+
+    program: str
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        place = f" in namespace {self.namespace!r}" if self.namespace else ""
+        return f"{self.program} {self.kind} {self.name!r}{place}".strip()
+
+
+def find_manager(metadata: dict[str, Any]) -> Manager | None:
+    """Who the metadata of an object says that manages it, besides Helm; None if it says nothing of the kind."""
+    labels, annotations = _texts(metadata.get("labels")), _texts(metadata.get("annotations"))
+    for group, kind in _FLUX.items():
+        if name := labels.get(f"{group}/name"):
+            return Manager("Flux", group, kind, labels.get(f"{group}/namespace", ""), name)
+    if application := annotations.get(_TRACKING, "").partition(":")[0]:
+        # an application outside of Argo CD's own namespace is written as namespace_name
+        namespace, _, name = application.rpartition("_")
+        return Manager("Argo CD", "argoproj.io", "Application", namespace or "argocd", name)
+    for owner in metadata.get("ownerReferences") or ():
+        if isinstance(owner, dict) and owner.get("controller") is True:
+            place = str(metadata.get("namespace") or "")
+            return Manager("", "", str(owner.get("kind")), place, str(owner.get("name")))
+    return None
+
+
+def is_suspended(managing: dict[str, Any]) -> bool:
+    """Whether the manager was told to leave things alone for now."""
+    spec = managing.get("spec")
+    annotations = _texts((managing.get("metadata") or {}).get("annotations"))
+    return (isinstance(spec, dict) and spec.get("suspend") is True) or annotations.get(_SKIPPED) == "true"
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {key: text for key, text in value.items() if isinstance(text, str)} if isinstance(value, dict) else {}

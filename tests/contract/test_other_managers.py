@@ -1,0 +1,202 @@
+"""Releases that Flux, Argo CD or an operator manage: a change that would be undone is refused, a mere mark is told."""
+
+import base64
+import gzip
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from lightkube import ApiError, Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.generic_resource import create_namespaced_resource
+from lightkube.models.apiextensions_v1 import (
+    CustomResourceDefinitionNames,
+    CustomResourceDefinitionSpec,
+    CustomResourceDefinitionVersion,
+    CustomResourceValidation,
+    JSONSchemaProps,
+)
+from lightkube.models.meta_v1 import ObjectMeta, OwnerReference
+from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
+from lightkube.resources.core_v1 import ConfigMap, Secret
+from lightkube.types import PatchType
+
+from tests.support.charts import build_chart, config_map_chart, config_map_template
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+INVALID = (400, "CCE.01400001")
+FORBIDDEN = (403, "CCE.01403001")
+CONFLICT = 409
+FLUX = "helm.toolkit.fluxcd.io"
+HelmRelease = create_namespaced_resource(FLUX, "v2", "HelmRelease", "helmreleases")
+
+
+@pytest.fixture(scope="module")
+def api(kubernetes: RunningCluster) -> Iterator[Client]:
+    client = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def helm_releases(api: Client) -> Iterator[None]:
+    """The cluster knows HelmReleases; nothing acts on them unless it is a cluster of somebody's with Flux."""
+    schema = JSONSchemaProps(type="object", x_kubernetes_preserve_unknown_fields=True)
+    version = CustomResourceDefinitionVersion(
+        name="v2", served=True, storage=True, schema=CustomResourceValidation(openAPIV3Schema=schema)
+    )
+    names = CustomResourceDefinitionNames(kind="HelmRelease", plural="helmreleases", singular="helmrelease")
+    spec = CustomResourceDefinitionSpec(group=FLUX, names=names, scope="Namespaced", versions=[version])
+    name = f"helmreleases.{FLUX}"
+    try:
+        api.create(CustomResourceDefinition(metadata=ObjectMeta(name=name), spec=spec))
+    except ApiError as error:
+        if error.status.code != CONFLICT:
+            raise
+        yield  # somebody else's
+        return
+    api.wait(CustomResourceDefinition, name, for_conditions=["Established"])
+    yield
+    api.delete(CustomResourceDefinition, name)
+
+
+@pytest.fixture
+def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> OneRelease:
+    return OneRelease(server, namespace, "web", helm_cli)
+
+
+def upload(release: OneRelease, archive: bytes) -> str:
+    answer = release.server.upload(archive)
+    assert answer.status_code == 201, answer.text
+    chart_id: str = answer.json()["id"]
+    return chart_id
+
+
+def deployed(release: OneRelease, archive: bytes) -> str:
+    """The chart's id, once it is deployed."""
+    chart_id = upload(release, archive)
+    answer = release.create(chart_id)
+    assert answer.status_code == 201, answer.text
+    assert release.settled()["status"] == "DEPLOYED", release.settled()["status_description"]
+    return chart_id
+
+
+def new_name() -> str:
+    return f"managed-{uuid.uuid4().hex[:8]}"
+
+
+def warnings(release: OneRelease, operation_id: str) -> list[str]:
+    events = release.server.send("GET", f"/api/v1/operations/{operation_id}/events").json()
+    return [one["text"] for one in events if one["kind"] == "other_manager_found"]
+
+
+@pytest.mark.usefixtures("helm_releases")
+def test_what_flux_manages_is_changed_in_flux(release: OneRelease, api: Client):
+    labels = f"\n  labels: {{{FLUX}/name: shop, {FLUX}/namespace: {release.namespace}}}\ndata:"
+    template = config_map_template().replace("\ndata:", labels, 1)
+    chart_id = deployed(release, build_chart(new_name(), templates={"c.yaml": template}, values={"text": "x"}))
+    alone = release.update(chart_id=chart_id)
+    assert alone.status_code == 200, alone.text
+    assert "does not exist (any more)" in warnings(release, alone.headers["x-operation-id"])[0]
+    assert release.settled()["version"] == 2
+    shop = HelmRelease(metadata=ObjectMeta(name="shop", namespace=release.namespace), spec={"releaseName": "web"})
+    api.create(shop)
+    try:
+        for answer in (release.update(chart_id=chart_id), release.rollback(), release.delete()):
+            said = assert_error(answer, *FORBIDDEN, f"Flux HelmRelease 'shop' in namespace '{release.namespace}'")
+            assert not said.startswith("Update release is forbidden")  # Terraform would wait for ever
+        assert release.statuses() == ["superseded", "deployed"]
+        suspend = {"spec": {"suspend": True}}
+        api.patch(HelmRelease, "shop", suspend, namespace=release.namespace, patch_type=PatchType.MERGE)
+        suspended = release.update(chart_id=chart_id)
+        assert suspended.status_code == 200, suspended.text
+        assert "is suspended" in warnings(release, suspended.headers["x-operation-id"])[0]
+        assert release.settled()["version"] == 3
+    finally:
+        api.delete(HelmRelease, "shop", namespace=release.namespace)
+
+
+def test_a_mark_of_argo_cd_on_a_live_object_is_told_with_the_change(release: OneRelease, api: Client):
+    chart_id = deployed(release, config_map_chart(new_name()))
+    tracking = f"{release.namespace}_shop:/ConfigMap:{release.namespace}/web-config"
+    annotated = {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": tracking}}}
+    api.patch(ConfigMap, "web-config", annotated, namespace=release.namespace)
+    answer = release.update(chart_id=chart_id)
+    assert answer.status_code == 200, answer.text
+    said = warnings(release, answer.headers["x-operation-id"])[0]
+    assert f"Argo CD Application 'shop' in namespace '{release.namespace}'" in said
+    assert release.settled()["version"] == 2
+
+
+def test_a_release_that_an_operator_owns_is_left_to_it(release: OneRelease, api: Client):
+    chart_id = deployed(release, config_map_chart(new_name()))
+    owner = api.create(ConfigMap(metadata=ObjectMeta(name="owner", namespace=release.namespace)))
+    assert owner.metadata is not None
+    reference = OwnerReference(
+        apiVersion="v1", kind="ConfigMap", name="owner", uid=str(owner.metadata.uid), controller=True
+    )
+    own = {"metadata": {"ownerReferences": [reference.to_dict()]}}
+    api.patch(Secret, "sh.helm.release.v1.web.v1", own, namespace=release.namespace)
+    for answer in (release.update(chart_id=chart_id), release.delete()):
+        assert_error(answer, *FORBIDDEN, "is managed by ConfigMap 'owner'")
+    assert release.statuses() == ["deployed"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "words"),
+    [
+        ({}, "it belongs to no release"),
+        ({"argocd.argoproj.io/tracking-id": "shop:/ConfigMap:x/y"}, "it is managed by Argo CD Application 'shop'"),
+        (
+            {"meta.helm.sh/release-name": "old", "meta.helm.sh/release-namespace": "shop"},
+            "it belongs to release 'old' in namespace 'shop'",
+        ),
+    ],
+)
+def test_an_object_in_the_way_is_named_with_its_owner_and_nothing_is_made(
+    release: OneRelease, api: Client, annotations: dict[str, str], words: str
+):
+    templates = {"a.yaml": config_map_template(), "b.yaml": config_map_template("second")}
+    chart_id = upload(release, build_chart(new_name(), templates=templates, values={"text": "x"}))
+    foreign = ObjectMeta(name="web-second", namespace=release.namespace, annotations=annotations)
+    api.create(ConfigMap(metadata=foreign))
+    assert_error(release.create(chart_id, parameters={"dry_run": True}), *INVALID, "cannot be imported", words)
+    assert release.create(chart_id).status_code == 201
+    failed = release.settled()
+    assert failed["status"] == "FAILED"
+    assert words in failed["status_description"], failed
+    assert json.loads(release.helm("list", "-n", release.namespace, "-o", "json")) == []
+    names = [one.metadata.name for one in api.list(ConfigMap, namespace=release.namespace) if one.metadata]
+    assert "web-config" not in names
+    api.delete(ConfigMap, "web-second", namespace=release.namespace)
+    assert release.create(chart_id).status_code == 201
+    assert release.settled()["status"] == "DEPLOYED", release.settled()["status_description"]
+
+
+def test_a_rollback_to_kinds_that_are_no_longer_served_is_refused_at_once(release: OneRelease, api: Client):
+    chart_id = deployed(release, config_map_chart(new_name()))
+    assert release.update(chart_id=chart_id).status_code == 200
+    assert release.settled()["version"] == 2
+    budget = "---\napiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: old}\n"
+    rewrite(api, release, 1, lambda payload: payload | {"manifest": payload["manifest"] + budget})
+    said = assert_error(release.rollback(1), *INVALID, "revision 1", "policy/v1beta1 PodDisruptionBudget 'old'")
+    assert "does not serve" in said
+    assert release.statuses() == ["superseded", "deployed"]
+    rewrite(api, release, 1, lambda payload: payload | {"manifest": payload["manifest"].replace(budget, "")})
+    assert release.rollback(1).status_code == 200
+    assert release.settled()["version"] == 3
+
+
+def rewrite(api: Client, release: OneRelease, revision: int, change: Any) -> None:
+    """Changes what Helm stored, as years of Kubernetes would change what it means."""
+    name = f"sh.helm.release.v1.{release.name}.v{revision}"
+    secret = api.get(Secret, name, namespace=release.namespace)
+    assert secret.data is not None
+    payload = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret.data["release"]))))
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(change(payload)).encode())))
+    api.patch(Secret, name, {"data": {"release": packed.decode()}}, namespace=release.namespace)
