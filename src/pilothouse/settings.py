@@ -56,7 +56,12 @@ class EngineSettings(_Group):
 class WorkerSettings(_Group):
     """How accepted operations are carried out."""
 
-    operations: int = Field(2, ge=1, description="operations one worker process runs at a time, one engine child each")
+    operations: int = Field(
+        3,
+        ge=1,
+        description="operations one worker process runs at a time, one engine child each; one more than cores, because"
+        " a child rests while its operation asks the cluster and the database",
+    )
     lease_seconds: float = Field(6.0, description="how long an attempt is trusted without a renewal")
     lease_margin_seconds: float = Field(1.0, description="added before another worker takes over")
     renew_seconds: float = Field(1.0, description="between two renewals")
