@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.accept import accept
+from benchmarks.cancel import cancel
 from benchmarks.deploy import deploy
 from benchmarks.drain import drain
 from benchmarks.figures import Figure
@@ -24,6 +25,7 @@ from benchmarks.verification import verification
 
 BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
+    "cancel": cancel,
     "deploy": deploy,
     "drain": drain,
     "footprint": footprint,
