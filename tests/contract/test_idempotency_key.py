@@ -138,6 +138,20 @@ def test_a_delete_that_ends_an_install_is_repeated(release: OneRelease, server: 
     assert_repeated(delete(release, late), while_deleting)
 
 
+def test_the_answer_stays_the_first_one_when_its_operation_was_undone(release: OneRelease, server: RunningServer):
+    stalling = server.upload(chart_with("pre-upgrade", stall=True), parameters='{"override": true}').json()["id"]
+    assert create(release, new_key(), stalling).status_code == 201
+    release.settled()
+    key, hooks = new_key(), {"include_hooks": True}
+    updated = release.update(chart_id=stalling, parameters=hooks, headers=key)
+    assert updated.json()["status"] == "PENDING_UPGRADE"
+    cancelled = server.send("POST", f"/api/v1/operations/{updated.headers['x-operation-id']}/cancel")
+    assert cancelled.status_code in {200, 202}, cancelled.text
+    assert_repeated(release.update(chart_id=stalling, parameters=hooks, headers=key), updated)
+    assert release.settled()["status"] == "DEPLOYED"
+    assert_repeated(release.update(chart_id=stalling, parameters=hooks, headers=key), updated)
+
+
 def test_a_delete_that_dismisses_a_failure_is_repeated(release: OneRelease, server: RunningServer):
     archive = build_chart("broken", templates={"c.yaml": config_map_template() + "{{ fail .Values.text }}"}, values={})
     broken = server.upload(archive, parameters='{"skip_lint": true, "override": true}').json()["id"]

@@ -50,13 +50,15 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """What was answered: that part of it which is not in the operation for ever, and for which request."""
+    """What was answered, and for which request: what the answer shows of the operation and changes later."""
 
     fingerprint: str
     cluster_name: str
     state: str
     revision: int | None
     status_description: str
+    cancel_keeps: bool = False
+    undo_revision: int | None = None
     finished_at: datetime | None = None
 
     @classmethod
@@ -119,6 +121,8 @@ class Idempotency:
             state=row.state,
             revision=row.revision,
             status_description=row.status_description,
+            cancel_keeps=row.cancel_keeps,
+            undo_revision=row.undo_revision,
             finished_at=row.finished_at,
         )
         new = self._seal(key, record, operation_id=row.id)
@@ -143,6 +147,8 @@ class Idempotency:
             state=record.state,
             revision=record.revision,
             status_description=record.status_description,
+            cancel_keeps=record.cancel_keeps,
+            undo_revision=record.undo_revision,
             finished_at=record.finished_at,
         )
         order = open_order(then.request_sealed, keys=self._keys, operation_id=then.id)
