@@ -1,17 +1,35 @@
 """What a failed operation tells when its pods are gone, and how operations end at their deadline."""
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import pytest
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.models.core_v1 import ObjectReference
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap, Event, Pod
+from lightkube.types import PatchType
 
 from tests.support.charts import build_chart, config_map_template
+from tests.support.forwarder import forward
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
-from tests.support.workloads import hook_template
+from tests.support.servers import RunningServer, wait_for
+from tests.support.workloads import deployment_template, hook_template
+from tools.localcluster.cluster import RunningCluster
 
 #: What the local cluster's nodes serve as every container's log.
 LOG_LINE = "simulated container: started"
+SECRET_TEMPLATE = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}-own"}
+stringData: {password: "made-by-the-chart"}
+"""
 
 
 @pytest.fixture
@@ -19,22 +37,40 @@ def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> One
     return OneRelease(server, namespace, "told", helm_cli)
 
 
+@pytest.fixture(scope="module")
+def direct(kubernetes: RunningCluster) -> Iterator[Client]:
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        yield api
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _working(server: RunningServer, make_namespace: Callable[[], str]) -> None:
+    """The worker is at work: a deadline of seconds begins when an operation is accepted."""
+    namespace = make_namespace()
+    server.create(chart_id=upload(server, config=config_map_template()), namespace=namespace, name="first")
+    assert server.wait_until_final(namespace, "first")["status"] == "DEPLOYED"
+
+
 def upload(server: RunningServer, **templates: str) -> str:
-    archive = build_chart(
-        "telling", templates={f"{name}.yaml": text for name, text in templates.items()}, values={"text": "x"}
-    )
+    named = {f"{name}.yaml": text for name, text in templates.items()}
+    archive = build_chart("telling", templates=named, values={"text": "x"})
     answer = server.upload(archive, parameters='{"override": true}')
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
-def carried_out(server: RunningServer, answer: Any) -> dict[str, Any]:
-    """The operation that a write began, once it has ended, with its events and evidence."""
+def events_of(server: RunningServer, answer: httpx2.Response) -> list[str]:
+    """What was told of the operation so far."""
+    path = f"/api/v1/operations/{answer.headers['x-operation-id']}/events"
+    return [event["text"] for event in server.send("GET", path).json()]
+
+
+def carried_out(server: RunningServer, answer: httpx2.Response) -> dict[str, Any]:
+    """The operation that a write began, once it has ended, with its evidence."""
     assert answer.status_code in (200, 201), answer.text
     path = f"/api/v1/operations/{answer.headers['x-operation-id']}"
     server.send("GET", f"{path}/events", headers={"Accept": "text/event-stream"})  # ends with the operation
     operation: dict[str, Any] = server.send("GET", path).json()
-    operation["events"] = [event["text"] for event in server.send("GET", f"{path}/events").json()]
     operation["evidence"] = server.send("GET", f"{path}/evidence").json()
     return operation
 
@@ -55,9 +91,178 @@ def test_a_failed_hook_tells_its_last_lines_though_helm_has_deleted_it(release: 
     assert any(LOG_LINE in line for line in container["log"]), found
     assert found["missing"] == []
     reasons = {(event["object"].partition("/")[0], event["reason"]) for event in found["events"]}
-    assert ("Pod", "Scheduled") in reasons
-    assert ("Job", "BackoffLimitExceeded") in reasons
+    assert {("Pod", "Scheduled"), ("Job", "BackoffLimitExceeded")} <= reasons
     shown = release.server.command("operation", "show", ended["id"])
     assert LOG_LINE in shown.stdout
     as_json = json.loads(release.server.command("operation", "show", ended["id"], "-o", "json").stdout)
     assert as_json["evidence"] == ended["evidence"]
+
+
+def test_a_bare_pod_that_fails_after_a_while_and_is_deleted_at_once_tells_its_last_lines(
+    release: OneRelease, direct: Client
+):
+    hook = hook_template("pre-install", fate="never-ready", policy="hook-failed", kind="Pod")
+    answer = release.create(upload(release.server, hook=hook))
+    wait_for(lambda: [text for text in events_of(release.server, answer) if "running hook Pod told-hook" in text])
+    state = {"terminated": {"exitCode": 7, "reason": "Error"}}
+    patch_pod(direct, release.namespace, "told-hook", phase="Failed", state=state)
+    (found,) = carried_out(release.server, answer)["evidence"]
+    (pod,) = found["pods"]
+    assert pod["trouble"] == "container main: ended with exit code 7 (Error)"
+    assert any(LOG_LINE in line for line in pod["containers"][0]["log"]), found
+
+
+def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_secret(
+    release: OneRelease, direct: Client
+):
+    chart = upload(
+        release.server,
+        nowhere=deployment_template("nowhere", replicas=2, selector="{room: none}"),
+        pulling=deployment_template("pulling", fate="never-ready"),
+        well=deployment_template("well"),
+        secret=SECRET_TEMPLATE,
+    )
+    values = {"registryPassword": "planted-by-us"}
+    body = {"chart_id": chart, "namespace": release.namespace, "name": release.name, "values": values}
+    path = f"/cce/cam/v3/clusters/{release.server.cluster_id}/releases"
+    headers = {"X-Pilothouse-Wait": "ready", "X-Pilothouse-Timeout": "8"}
+    answer = release.server.send("POST", path, json_body=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    cannot_pull(direct, release.namespace, "told-pulling", said="planted-by-us and made-by-the-chart are refused")
+    ended = carried_out(release.server, answer)
+    assert ended["state"] == "failed"
+    (found,) = ended["evidence"]
+    assert {one["name"] for one in found["blocking"]} == {"told-nowhere", "told-pulling"}
+    states = {one["name"]: one["state"] for one in found["objects"]}
+    assert states == {"told-nowhere": "0 of 2 ready", "told-pulling": "0 of 1 ready"}
+    troubles = {pod["owner"]: pod["trouble"] for pod in found["pods"]}
+    assert "Unschedulable: 0/" in troubles["Deployment/told-nowhere"]
+    assert "container main: ImagePullBackOff: *** and *** are refused" in troubles["Deployment/told-pulling"]
+    told = {event["reason"]: event["text"] for event in found["events"]}
+    assert {"FailedScheduling", "SuccessfulCreate", "ScalingReplicaSet"} <= told.keys()
+    assert told["Failed"] == "*** and *** are refused"
+    assert not any("told-well" in event["object"] for event in found["events"])
+    assert "planted-by-us" not in json.dumps(ended)
+    assert "made-by-the-chart" not in json.dumps(ended)
+    texts = events_of(release.server, answer)
+    waits = [text for text in texts if text.startswith("waiting for Deployment told-nowhere: 0 of 2 ready, pod ")]
+    assert any("Unschedulable: 0/" in text for text in waits), texts
+
+
+def cannot_pull(direct: Client, namespace: str, deployment: str, *, said: str) -> None:
+    """A pod of the Deployment is as a kubelet leaves it that cannot pull an image."""
+
+    def running() -> list[str]:
+        pods = [one.to_dict() for one in direct.list(Pod, namespace=namespace)]
+        return [
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod["metadata"]["name"].startswith(deployment) and pod["status"].get("containerStatuses")
+        ]
+
+    name = wait_for(running)[0]
+    patch_pod(
+        direct, namespace, name, phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": said}}
+    )
+    event = Event(
+        metadata=ObjectMeta(name=f"{name}.pull", namespace=namespace),
+        involvedObject=ObjectReference(kind="Pod", apiVersion="v1", name=name, namespace=namespace),
+        reason="Failed",
+        message=said,
+        type="Warning",
+        lastTimestamp=datetime.now(UTC),
+    )
+    direct.create(event)
+
+
+def patch_pod(direct: Client, namespace: str, name: str, *, phase: str, state: dict[str, Any]) -> None:
+    """Writes the status of a pod with one container, as its kubelet does."""
+    container = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    status = {"status": {"phase": phase, "containerStatuses": [container]}}
+    direct.patch(Pod.Status, name, status, namespace=namespace, patch_type=PatchType.MERGE)
+
+
+def test_conflicts_are_told_as_data(release: OneRelease, direct: Client):
+    chart = upload(release.server, config=config_map_template())
+    release.create(chart)
+    release.settled()
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"text": "of another"}}
+    direct.patch(
+        ConfigMap,
+        "told-config",
+        other,
+        namespace=release.namespace,
+        patch_type=PatchType.APPLY,
+        field_manager="other-tool",
+        force=True,
+    )
+    ended = carried_out(release.server, release.update(chart_id=chart, values={"text": "y"}))
+    (found,) = ended["evidence"]
+    assert found["conflicts"] == [
+        {
+            "kind": "ConfigMap",
+            "namespace": release.namespace,
+            "name": "told-config",
+            "field": ".data.text",
+            "manager": "other-tool",
+        }
+    ]
+    shown = release.server.command("operation", "show", ended["id"])
+    assert f".data.text of ConfigMap {release.namespace}/told-config is held by other-tool" in shown.stdout
+
+
+def test_every_action_ends_failed_at_its_deadline_with_the_hook_that_did_not_end(release: OneRelease):
+    events = {"upgrade": "pre-upgrade", "rollback": "pre-rollback", "uninstall": "pre-delete"}
+    hooks = {action: hook_template(event, name=event, fate="never-ready") for action, event in events.items()}
+    chart = upload(release.server, config=config_map_template(), **hooks)
+    release.create(chart, parameters={"include_hooks": True})
+    assert release.settled()["status"] == "DEPLOYED"
+    limit = {"X-Pilothouse-Timeout": "3"}
+    with_hooks = {"include_hooks": True}
+    writes: dict[str, Callable[[], httpx2.Response]] = {
+        "upgrade": lambda: release.update(chart_id=chart, parameters=with_hooks, headers=limit),
+        "rollback": lambda: release.update(
+            action="rollback", chart_id="", parameters={"release_version": 1, **with_hooks}, headers=limit
+        ),
+        "uninstall": lambda: release.server.send("DELETE", release.path, headers=limit),
+    }
+    for action, write in writes.items():
+        answer = write()
+        ended = carried_out(release.server, answer)
+        assert (ended["action"], ended["state"], ended["timeout_seconds"]) == (action, "failed", 3)
+        (found,) = ended["evidence"]
+        hook = f"told-{events[action]}"
+        (pod,) = [one for one in found["pods"] if one["owner"] == f"Job/{hook}"]
+        assert (pod["hook"], pod["trouble"]) == (True, "ContainersNotReady: simulated as never-ready")
+        assert any(LOG_LINE in line for line in pod["containers"][0]["log"]), found
+        states = {one["name"]: one["state"] for one in found["objects"] if one["hook"]}
+        assert states[hook] == "0 of 1 completed"
+    assert not [status for status in release.statuses() if status.startswith("pending") or status == "uninstalling"]
+
+
+def test_a_cluster_that_goes_silent_holds_nothing_back_and_what_was_seen_before_is_kept(
+    server: RunningServer, kubeconfig: str, namespace: str, helm_cli: HelmCommand
+):
+    forwarder, text = forward(kubeconfig)
+    added = server.send("POST", "/api/v1/clusters", json_body={"name": "silent", "kubeconfig": text}).json()
+    release = OneRelease(replace(server, cluster_id=added["id"]), namespace, "told", helm_cli)
+    try:
+        chart = upload(server, hook=hook_template("pre-install", fate="never-ready"))
+        path = f"/cce/cam/v3/clusters/{added['id']}/releases"
+        body = {"chart_id": chart, "namespace": namespace, "name": "told", "values": {}}
+        answer = server.send("POST", path, json_body=body, headers={"X-Pilothouse-Timeout": "6"})
+        wait_for(lambda: [one for one in events_of(server, answer) if "running hook Job told-hook: 0 of 1" in one])
+        forwarder.hang()
+        ended = carried_out(server, answer)
+        assert ended["state"] == "failed"
+        assert ended["text"].startswith("timed out after 6 s")
+        first, last = ended["evidence"]
+        assert first["pods"][0]["owner"] == "Job/told-hook"
+        assert any(LOG_LINE in line for line in first["pods"][0]["containers"][0]["log"])
+        for found in (first, last):
+            (missing,) = found["missing"]
+            assert "did not answer within 5 s" in missing
+    finally:
+        forwarder.stop()
+        server.send("DELETE", f"/api/v1/clusters/{added['id']}")
+    assert release.show().status_code == 404

@@ -108,6 +108,26 @@ async def test_many_workers_take_every_operation_exactly_once(database: Database
     assert sorted(one for taken in drained for one in taken) == sorted(row.id for row in accepted)
 
 
+async def test_what_waited_beyond_its_deadline_fails_without_a_worker_unless_it_may_have_written(
+    database: Database, owner: tuple[str, str]
+):
+    late = await stand(database, new_install(*owner, release_name="late", deadline_seconds=1))
+    begun = await stand(database, new_install(*owner, release_name="begun", deadline_seconds=1))
+    in_time = await accept(database, owner, name="in-time")
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("UPDATE operations SET created_at = created_at - interval '1 min'")
+        connection.execute("UPDATE operations SET begun_attempt = 1 WHERE id = %s", [begun.id])
+    async with database.statements() as tx:
+        assert await attempts.fail_overdue(tx) == [late.id]
+    ended = await state_of(database, late)
+    assert (ended.state, ended.status_description) == (
+        "failed",
+        "timed out after 1 s: it waited in the queue for a worker",
+    )
+    assert ended.finished_at is not None
+    assert [(await state_of(database, one)).state for one in (begun, in_time)] == ["queued", "queued"]
+
+
 async def test_a_worker_that_was_taken_over_cannot_write_an_outcome(database: Database, owner: tuple[str, str]):
     await accept(database, owner)
     first = await take(database, lease_seconds=0.05)

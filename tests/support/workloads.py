@@ -1,8 +1,10 @@
 """Templates of hooks and Deployments whose fate the simulated nodes are told."""
 
 
-def hook_template(event: str, *, fate: str, policy: str = "before-hook-creation", kind: str = "Job") -> str:
-    """A hook ``<release>-hook``: a Job, or a bare Pod, that does what ``pilothouse.dev/simulate`` says."""
+def hook_template(
+    event: str, *, fate: str, policy: str = "before-hook-creation", kind: str = "Job", name: str = "hook"
+) -> str:
+    """A hook ``<release>-<name>``: a Job, or a bare Pod, that does what ``pilothouse.dev/simulate`` says."""
     pod = "spec: {restartPolicy: Never, containers: [{name: main, image: example.invalid/hook:1}]}"
     simulate = f"pilothouse.dev/simulate: {fate}"
     annotations = f"helm.sh/hook: {event}, helm.sh/hook-delete-policy: {policy}"
@@ -10,13 +12,13 @@ def hook_template(event: str, *, fate: str, policy: str = "before-hook-creation"
         return f"""\
 apiVersion: v1
 kind: Pod
-metadata: {{name: "{{{{ .Release.Name }}}}-hook", annotations: {{{annotations}, {simulate}}}}}
+metadata: {{name: "{{{{ .Release.Name }}}}-{name}", annotations: {{{annotations}, {simulate}}}}}
 {pod}
 """
     return f"""\
 apiVersion: batch/v1
 kind: Job
-metadata: {{name: "{{{{ .Release.Name }}}}-hook", annotations: {{{annotations}}}}}
+metadata: {{name: "{{{{ .Release.Name }}}}-{name}", annotations: {{{annotations}}}}}
 spec:
   backoffLimit: 0
   template:
@@ -25,16 +27,16 @@ spec:
 """
 
 
-def deployment_template(*, fate: str = "''", replicas: int = 1, selector: str = "{}", env: str = "[]") -> str:
-    """A Deployment ``<release>-web``; ``selector`` is the pods' node selector."""
+def deployment_template(name: str = "web", *, fate: str = "''", replicas: int = 1, selector: str = "{}") -> str:
+    """A Deployment ``<release>-<name>``; ``selector`` is the pods' node selector."""
     return f"""\
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: "{{{{ .Release.Name }}}}-web"}}
+metadata: {{name: "{{{{ .Release.Name }}}}-{name}"}}
 spec:
   replicas: {replicas}
-  selector: {{matchLabels: {{app: "{{{{ .Release.Name }}}}"}}}}
+  selector: {{matchLabels: {{app: "{{{{ .Release.Name }}}}-{name}"}}}}
   template:
-    metadata: {{labels: {{app: "{{{{ .Release.Name }}}}"}}, annotations: {{pilothouse.dev/simulate: {fate}}}}}
-    spec: {{nodeSelector: {selector}, containers: [{{name: main, image: "example.invalid/web:1", env: {env}}}]}}
+    metadata: {{labels: {{app: "{{{{ .Release.Name }}}}-{name}"}}, annotations: {{pilothouse.dev/simulate: {fate}}}}}
+    spec: {{nodeSelector: {selector}, containers: [{{name: main, image: "example.invalid/web:1"}}]}}
 """

@@ -29,7 +29,7 @@ class ConflictView(BaseModel):
 
 
 class ObjectView(BaseModel):
-    """An object that was not as it should be; `hook`: it is a hook's. `state` is `1 of 3 ready`, `gone`, or empty."""
+    """An object that was not as it should be; `hook`: it is a hook's. `state`: `1 of 3 ready`, `gone`, or empty."""
 
     kind: str
     namespace: str

@@ -28,7 +28,7 @@ class Container:
 
 def replicas(live: Object) -> tuple[int, int] | None:
     """How many of how many replicas (of a Job: completions) are there; None for kinds without."""
-    spec, status = _mapping(live.get("spec")), _mapping(live.get("status"))
+    spec, status = mapping(live.get("spec")), mapping(live.get("status"))
     match live.get("kind"):
         case "Deployment" | "ReplicaSet" | "StatefulSet" | "ReplicationController":
             return _number(status.get("readyReplicas")), _number(spec.get("replicas"), default=1)
@@ -40,15 +40,21 @@ def replicas(live: Object) -> tuple[int, int] | None:
             return None
 
 
+def progress(live: Object) -> str:
+    """The same in words, ``1 of 3 ready``; '' for kinds without."""
+    counted = replicas(live)
+    return f"{counted[0]} of {counted[1]} {'completed' if live.get('kind') == 'Job' else 'ready'}" if counted else ""
+
+
 def is_well(pod: Object) -> bool:
     """Whether the pod is ready, or has done its work."""
-    status = _mapping(pod.get("status"))
+    status = mapping(pod.get("status"))
     return status.get("phase") == "Succeeded" or _condition(status, "Ready").get("status") == "True"
 
 
 def trouble(pod: Object) -> str:
     """Why the pod is not well, in one line; its phase when it does not say."""
-    status = _mapping(pod.get("status"))
+    status = mapping(pod.get("status"))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         return _said(scheduled)
@@ -68,7 +74,7 @@ def trouble(pod: Object) -> str:
 
 def containers(pod: Object) -> Iterator[Container]:
     """The pod's containers as its status has them, the ones that run first in front."""
-    status = _mapping(pod.get("status"))
+    status = mapping(pod.get("status"))
     for key in ("initContainerStatuses", "containerStatuses"):
         statuses = status.get(key)
         for one in statuses if isinstance(statuses, list) else ():
@@ -77,10 +83,10 @@ def containers(pod: Object) -> Iterator[Container]:
 
 
 def _container(one: Object) -> Container:
-    state = _mapping(one.get("state"))
+    state = mapping(one.get("state"))
     restarts = _number(one.get("restartCount"))
-    ended, last = _mapping(state.get("terminated")), _mapping(_mapping(one.get("lastState")).get("terminated"))
-    waiting = _mapping(state.get("waiting"))
+    ended, last = mapping(state.get("terminated")), mapping(mapping(one.get("lastState")).get("terminated"))
+    waiting = mapping(state.get("waiting"))
     is_waiting = False
     if ended:
         failed, words = _number(ended.get("exitCode")) != 0, _ended(ended)
@@ -117,7 +123,8 @@ def _condition(status: Object, kind: str) -> Object:
     return next((one for one in found if one.get("type") == kind), {})
 
 
-def _mapping(value: object) -> Object:
+def mapping(value: object) -> Object:
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

@@ -76,6 +76,14 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     return ids
 
 
+async def fail_overdue(tx: Transaction) -> list[str]:
+    """Ends what waits beyond its deadline and never wrote anything, though no worker is free; gives the ids.
+
+    What may have written something waits for a worker, who looks at the cluster first.
+    """
+    return list((await tx.execute(_FAIL_OVERDUE)).scalars())
+
+
 async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
     """Puts everything back that a dead worker of this name holds, counting a crash each; gives the ids.
 
@@ -230,6 +238,32 @@ _PUT_BACK = {
     "lease_until": None,
     "worker": "",
 }
+_FAIL_OVERDUE = (
+    update(operations)
+    .where(
+        operations.c.id.in_(
+            select(operations.c.id)
+            .where(
+                IS_WAITING,
+                operations.c.state == "queued",
+                operations.c.begun_attempt.is_(None),
+                operations.c.created_at + as_interval(operations.c.deadline_seconds) < func.clock_timestamp(),
+            )
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        state="failed",
+        status_description=func.concat(
+            "timed out after ",
+            operations.c.deadline_seconds,
+            " s: ",
+            func.coalesce(func.nullif(operations.c.last_error, ""), "it waited in the queue for a worker"),
+        ),
+        finished_at=func.clock_timestamp(),
+    )
+    .returning(operations.c.id, announce_end)
+)
 _NEXT_DUE = (
     select(operations.c.id)
     .where(IS_WAITING)

@@ -8,7 +8,7 @@ beyond that.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ import structlog
 
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.pods import Pods
-from pilothouse.cluster.readiness import containers, is_well, replicas, trouble
+from pilothouse.cluster.readiness import containers, is_well, mapping, progress, replicas, trouble
 from pilothouse.cluster.resources import ManifestObject, manifest_objects
 from pilothouse.cluster.storage import StoredRelease
 from pilothouse.engine.refusals import blocking_in, conflicts_in
@@ -91,7 +91,7 @@ class Found:
         self, owner: str, pod: Object, *, hook: bool, logs: Mapping[str, Iterable[bytes]] | None = None
     ) -> None:
         """Adds a pod as it is, with the logs that are known of its containers."""
-        metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
+        metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
         key = str(metadata.get("namespace")), str(metadata.get("name"))
         if key in self.pods or len(self.pods) >= _MOST_PODS:
             return
@@ -195,7 +195,10 @@ class _Collection:
         self._since = attempt.row.created_at - _CLOCKS
 
     async def run(self, stored: StoredRelease | None) -> None:
-        objects = [(one, True) for one in await _hooks(stored)] if stored is not None else []
+        hooks = {(one.kind, one.namespace, one.name): one for one in _followed_hooks(self._attempt)}
+        for one in await _hooks(stored) if stored is not None else ():
+            hooks[one.kind, one.namespace, one.name] = one
+        objects = [(one, True) for one in hooks.values()]
         blocking = {(one.kind, one.namespace, one.name) for one in blocking_in(self._text)}
         for one, _ in await read_parts(stored) if stored is not None else ():
             if one.kind in _WORKLOADS | {"Pod"} or (one.kind, one.namespace, one.name) in blocking:
@@ -227,7 +230,7 @@ class _Collection:
         ailing = [pod for pod in pods if not is_well(pod)]
         if not hook and live is not None and not ailing and (one.kind == "Pod" or (ready and ready[0] >= ready[1])):
             return
-        state = "gone" if live is None else f"{ready[0]} of {ready[1]} ready" if ready else ""
+        state = "gone" if live is None else progress(live)
         self._found.objects.append(
             {"kind": one.kind, "namespace": one.namespace, "name": one.name, "hook": hook, "state": state}
         )
@@ -251,8 +254,8 @@ class _Collection:
         others = {("Pod", name) for (namespace, name), pod in self._found.pods.items()
                   if namespace == one.namespace and pod["owner"] == f"{one.kind}/{one.name}"}  # fmt: skip
         for pod in pods:
-            for owner in (pod.get("metadata") or {}).get("ownerReferences") or ():
-                if isinstance(owner, dict) and owner.get("kind") == "ReplicaSet":
+            for owner in mapping(pod.get("metadata")).get("ownerReferences") or ():
+                if mapping(owner).get("kind") == "ReplicaSet":
                     others.add(("ReplicaSet", str(owner.get("name"))))
         for event in own:
             if event["reason"] == "SuccessfulCreate" and event["text"].startswith("Created pod: "):
@@ -269,9 +272,9 @@ class _Collection:
         return told
 
     def _event(self, event: Object) -> Object:
-        about = event.get("involvedObject") or {}
+        about = mapping(event.get("involvedObject"))
         at = next((str(event[key]) for key in ("lastTimestamp", "eventTime", "firstTimestamp") if event.get(key)), "")
-        at = at or str((event.get("metadata") or {}).get("creationTimestamp") or "")
+        at = at or str(mapping(event.get("metadata")).get("creationTimestamp") or "")
         return {
             "at": at,
             "type": str(event.get("type") or ""),
@@ -301,6 +304,12 @@ class _Collection:
             except PilothouseError as error:
                 self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
             one["log"] = self._found.clean_lines(lines)
+
+
+def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
+    for (namespace, _), (owner, _) in attempt.followed.pods.items():
+        kind, _, name = owner.partition("/")
+        yield ManifestObject("batch/v1" if kind == "Job" else "v1", kind, namespace, name)
 
 
 async def _hooks(stored: StoredRelease) -> list[ManifestObject]:

@@ -9,6 +9,7 @@ import os
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 
 import structlog
 
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 15.0
+#: Sweeps from one look at what waits beyond its deadline to the next: the queue may be long.
+_OVERDUE_EVERY = 3
 #: How often, one second apart, a worker that lost its lease tries to say that it lives.
 _EXCUSE_TRIES = 120
 
@@ -146,17 +149,23 @@ class Runner:
 
     async def _carry_through(self, row: OperationRow, fence: Fence) -> bool:
         """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
-        seconds, since = float(row.deadline_seconds), row.created_at
-        if row.state == "cancelling":  # the undo has a deadline of its own
-            seconds, since = self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
-        left = seconds - (datetime.now(UTC) - since).total_seconds()
         try:
-            outcome = await self._attempt(row, fence, left, of=seconds)
+            outcome = await self._attempt(row, fence, self._left(row), of=self._deadline(row)[0])
             if row.state == "cancelling" and outcome.state == "failed":
                 outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
             return await self._conclude(row, outcome)
         except NotHeld:
             return False
+
+    def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
+        """How many seconds the operation has in all, over its attempts and its time in the queue, and since when."""
+        if row.state == "cancelling":  # the undo has a deadline of its own
+            return self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
+        return float(row.deadline_seconds), row.created_at
+
+    def _left(self, row: OperationRow) -> float:
+        seconds, since = self._deadline(row)
+        return seconds - (datetime.now(UTC) - since).total_seconds()
 
     async def _cancel(self, row: OperationRow, fence: Fence) -> bool:
         async with self._database.statements() as tx:
@@ -172,7 +181,8 @@ class Runner:
         if row.crashes >= self._settings.attempts:
             hopeless = f"gave up after {row.crashes} attempts: {row.last_error}"
         elif left <= 0:
-            hopeless = f"timed out after {of:.0f} s" + (f": {row.last_error}" if row.last_error else "")
+            why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
+            hopeless = f"timed out after {of:.0f} s" + (f": {why}" if why else "")
         try:
             if hopeless:
                 return await self._actions.give_up(row, fence=fence, text=hopeless)
@@ -194,7 +204,8 @@ class Runner:
         """Whether the attempt still held the operation and its end is written."""
         if outcome.state in {"retry", "crashed"}:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
-            after = min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS)
+            # not later than the deadline, which the next attempt is there to see
+            after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, outcome)
         # What was seen is true whoever holds the operation, and it comes first: nobody hears of the end before it.
@@ -251,11 +262,15 @@ class Runner:
         task.add_done_callback(self._excuses.discard)
 
     async def _sweep(self) -> None:
-        """Puts the operations of dead workers back, every second, in every worker."""
-        while True:
+        """Puts the operations of dead workers back, every second, in every worker; ends what waited for too long."""
+        for number in count():
             try:
                 async with self._database.transaction() as tx:
                     lapsed = await attempts.requeue_lapsed(tx, margin_seconds=self._settings.lease_margin_seconds)
+                if number % _OVERDUE_EVERY == 0:
+                    async with self._database.statements() as tx:
+                        for operation_id in await attempts.fail_overdue(tx):
+                            log.info("operation_overdue", operation_id=operation_id)
                 for operation_id in lapsed:
                     log.warning("lease_lapsed", operation_id=operation_id)
             except DatabaseUnavailable as error:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pilothouse.cluster.client import ClusterClient, ObjectKind
-from pilothouse.cluster.readiness import is_well, replicas, trouble
+from pilothouse.cluster.readiness import is_well, progress, trouble
 from pilothouse.cluster.resources import manifest_objects
 from pilothouse.engine.base import ProgressEvent
 from pilothouse.errors import PilothouseError
@@ -48,8 +48,7 @@ class Waits:
             )
         except (PilothouseError, ValueError):
             return ""
-        ready = replicas(live)
-        said = [f"{ready[0]} of {ready[1]} {'completed' if event.object_kind == 'Job' else 'ready'}"] if ready else []
+        said = [words] if (words := progress(live)) else []
         ailing = min((pod for pod in pods if not is_well(pod)), key=_name, default=None)
         if ailing is not None:
             said.append(f"pod {_name(ailing)}: {trouble(ailing)}")
