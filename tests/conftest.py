@@ -4,7 +4,6 @@ The local cluster is used unless KUBECONFIG names one. What was not running befo
 """
 
 import os
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -14,11 +13,9 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 
+from tests.support.helm import HelmCommand, helm_command
 from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster import cluster as local
-
-HelmCommand = Callable[..., str]
-
 
 _KEEP_CLUSTER = pytest.StashKey[bool]()
 
@@ -54,19 +51,7 @@ def kubeconfig(kubernetes: local.RunningCluster) -> str:
 @pytest.fixture(scope="session")
 def helm_cli(kubernetes: local.RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> HelmCommand:
     """The independent helm: gives its standard output, raises CalledProcessError when it fails."""
-    home = tmp_path_factory.mktemp("helm-home")
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments],
-            env={"HOME": str(home), "PATH": os.environ["PATH"]},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout
-
-    return run
+    return helm_command(kubernetes, home=tmp_path_factory.mktemp("helm-home"))
 
 
 @pytest.fixture(scope="session")

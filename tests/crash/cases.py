@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,13 @@ from tests.crash.faults import LONG, SHORT, Fault
 from tests.crash.invariants import FINAL, Ending, Sent
 from tests.crash.points import Point, pids_of
 from tests.crash.releases import ActionName, Charts, Release
-from tests.crash.witnesses import AuditLog, HelmCommand, Witness
+from tests.crash.witnesses import AuditLog, Witness
+from tests.support.helm import HelmCommand
 from tools.localcluster.faults.rules import Held, How
 
 _REACH_SECONDS = 25.0
+_LOOK_SECONDS = 0.3
+LATE, THEN = ", which arrives late", ", then "
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Blow:
     late: bool = False
 
     def __str__(self) -> str:
-        return f"{self.fault} {self.point}" + (", which arrives late" if self.late else "")
+        return f"{self.fault} {self.point}" + (LATE if self.late else "")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Case:
     seed: int = 0
 
     def __str__(self) -> str:
-        then = f", then {self.second}" if self.second else ""
+        then = f"{THEN}{self.second}" if self.second else ""
         return f"{self.action}: {self.blow}{then} [seed {self.seed}]"
 
 
@@ -55,6 +58,7 @@ class Verdict:
 
     case: Case
     reached: bool = False
+    struck: list[Fault] = field(default_factory=list)
     state: str = ""
     attempts: int = 0
     violations: list[str] = field(default_factory=list)
@@ -130,7 +134,7 @@ class _Run:
 
     def play(self) -> None:
         case, deployment = self._case, self._deployment
-        self._mark = max((one.number for one in deployment.proxy.exchanges()), default=0)
+        self._mark = deployment.proxy.newest()
         deployment.proxy.arm(case.blow.point.rule(pids_of(deployment, case.blow.point.who)))
         sender = Sender(self._release)
         struck = self._deal(case.blow)
@@ -140,18 +144,20 @@ class _Run:
         sender.join(70)
         self._settle(sender)
 
-    def _deal(self, blow: Blow) -> Member | None:
+    def _deal(self, blow: Blow, *, while_held: Callable[[], None] = lambda: None) -> Member | None:
         """Waits for the point and strikes; the worker that was struck, or None if the point was not reached."""
         deployment = self._deployment
-        held = deployment.proxy.wait_held(_REACH_SECONDS)
+        held = self._wait_held()
         deployment.proxy.disarm()
         if not held:
             return None
         self._verdict.reached = True
+        while_held()
         operation = self._operation()
         worker = (deployment.holder(operation) if operation else None) or deployment.workers[0]
         attempt = self._attempt()
         blow.fault.strike(deployment, worker)
+        self._verdict.struck.append(blow.fault)
         if blow.fault.until == "at once":
             # What a killed process had sent may have reached the other end, or not.
             self._let_go(held, "cut" if blow.fault.kills and self._random.random() < 0.5 else "pass")
@@ -170,13 +176,23 @@ class _Run:
             self._woke_at = time.time()
         return worker
 
+    def _wait_held(self) -> list[Held]:
+        """What was frozen at the point; nothing when the operation ended without coming there."""
+        until = time.monotonic() + _REACH_SECONDS
+        while time.monotonic() < until:
+            ended = self._state() in FINAL
+            held = self._deployment.proxy.wait_held(_LOOK_SECONDS)
+            if held or ended:
+                return held
+        return []
+
     def _deal_second(self, blow: Blow, struck: Member) -> None:
         """The second blow falls on another worker, at what it does about the first."""
         deployment = self._deployment
         others = [one.pid for one in deployment.workers if one is not struck]
         deployment.proxy.arm(blow.point.rule(pids_of(deployment, blow.point.who, only=others)))
         self._verdict.reached = False
-        self._deal(blow)
+        self._deal(blow, while_held=struck.start)
 
     def _let_go(self, held: Sequence[Held], how: How) -> None:
         for one in held:

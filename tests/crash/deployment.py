@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx2
 import psycopg
@@ -176,6 +176,7 @@ class Deployment:
         self.postgres = postgres
         self.server = server
         self.members = members
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def member(self, name: str) -> Member:
         """The piece of that name."""
@@ -208,24 +209,29 @@ class Deployment:
         for member in self.members:
             member.wait_until_ready()
 
-    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """A direct connection to the database, past the proxy."""
-        return psycopg.connect(self.postgres.url, autocommit=True)
+    def ask(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        """The rows of a statement, straight from the database, past the proxy."""
+        for _ in range(2):
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = psycopg.connect(self.postgres.url, autocommit=True)
+                return self._connection.execute(statement, values).fetchall()
+            except psycopg.OperationalError:  # the database was killed since the last one
+                self._connection = None
+        raise AssertionError("the database ends each connection at once")
 
     def operations(self, release: str) -> list[tuple[str, str, int | None]]:
         """Id, state and revision of every operation on the release, the oldest first."""
-        with self.connect() as connection:
-            return connection.execute(
-                "SELECT id, state, revision FROM operations WHERE release_name = %s ORDER BY created_at", [release]
-            ).fetchall()
+        return self.ask(
+            "SELECT id, state, revision FROM operations WHERE release_name = %s ORDER BY created_at", release
+        )
 
     def history(self, operation_id: str) -> list[Noted]:
         """Every state that the operation was in."""
-        with self.connect() as connection:
-            rows = connection.execute(
-                "SELECT at, attempt, state, worker, crashes FROM operation_history WHERE id = %s ORDER BY number",
-                [operation_id],
-            ).fetchall()
+        rows = self.ask(
+            "SELECT at, attempt, state, worker, crashes FROM operation_history WHERE id = %s ORDER BY number",
+            operation_id,
+        )
         return [Noted(*row) for row in rows]
 
 

@@ -30,7 +30,7 @@ class Fault:
     undo: Callable[[Deployment, Member], None] = lambda _deployment, _worker: None
     until: Until = "at once"
     seconds: float = 0.0
-    #: The sender of what is frozen at the point may be gone.
+    #: Processes are killed.
     kills: bool = False
     #: Processes are frozen and wake up: what they had sent, or send before they can look at a clock, may still arrive.
     wakes: bool = False
@@ -61,6 +61,10 @@ def _pids(deployment: Deployment, worker: Member, what: str) -> list[int]:
             return _postgres_pids(deployment)
         case _:
             return [deployment.member(what).pid]
+
+
+def _lose(_: Deployment, worker: Member) -> None:
+    worker.end()
 
 
 def _restart(deployment: Deployment, worker: Member, what: str) -> None:
@@ -100,7 +104,7 @@ def _flow(listener: str, state: Literal["pass", "cut", "freeze"], latency: float
 def _kill(*whom: str) -> Fault:
     # The child first: it dies with its worker, and then cannot be found any more.
     order = sorted(whom, key=("child", "worker", "api", "observer").index)
-    return Fault(f"kill {' and '.join(whom)}", _signal(signal.SIGKILL, *order), kills="observer" not in whom)
+    return Fault(f"kill {' and '.join(whom)}", _signal(signal.SIGKILL, *order), kills=True)
 
 
 def _stop(*whom: str, until: Until, seconds: float = 0.0) -> Fault:
@@ -120,7 +124,7 @@ FAULTS = (
     _kill("worker", "child"),
     _kill("api"),
     _kill("observer"),
-    Fault("kill postgres", _kill_postgres, _start_postgres, until="a while", seconds=SHORT),
+    Fault("kill postgres", _kill_postgres, _start_postgres, until="a while", seconds=SHORT, kills=True),
     _stop("worker", until="taken over", seconds=LONG),
     _stop("child", until="a while", seconds=LONG),
     _stop("worker", "child", until="taken over", seconds=LONG),
@@ -136,4 +140,7 @@ FAULTS = (
     Fault("drain worker", _drain),
 )
 
-BY_NAME = {fault.name: fault for fault in FAULTS}
+#: A machine that is gone: nobody starts the worker again before ``mend``, so that another one has to take over.
+LOSE = Fault("lose worker and child", _lose, kills=True)
+
+BY_NAME = {fault.name: fault for fault in (*FAULTS, LOSE)}

@@ -47,7 +47,7 @@ def one_attempt_at_a_time(history: Sequence[Noted]) -> list[str]:
     found = []
     holders: dict[int, str] = {}
     for before, after in itertools.pairwise(history):
-        if before.state in FINAL:
+        if before.state in FINAL and (after.state, after.attempt) != (before.state, before.attempt):
             found.append(f"it was {before.state} and then {after.state}")
         if after.attempt not in {before.attempt, before.attempt + 1}:
             found.append(f"attempt {before.attempt} was followed by attempt {after.attempt}")

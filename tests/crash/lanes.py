@@ -5,7 +5,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2
@@ -16,13 +17,24 @@ from lightkube.resources.core_v1 import Namespace
 
 from tests.crash.cases import Case, Ground, Verdict, run_case
 from tests.crash.deployment import deploy
-from tests.crash.releases import Charts, chart
-from tests.crash.witnesses import AuditLog, HelmCommand
+from tests.crash.points import Point
+from tests.crash.releases import ActionName, Charts, chart
+from tests.crash.survey import survey, survey_recovery
+from tests.crash.witnesses import AuditLog
+from tests.support.helm import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
 Result = TypeVar("Result")
 #: The version that the judge upgrades to.
 _NEXT = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """The points of an action, and those in its recovery."""
+
+    points: list[Point]
+    recovery: list[Point]
 
 
 class Lanes:
@@ -40,13 +52,28 @@ class Lanes:
         self._jobs.put((job, future))  # type: ignore[arg-type]  # the queue holds jobs of all kinds
         return future
 
-    def play(self, cases: Sequence[Case]) -> Iterator[Verdict]:
-        """The verdicts, in the order of the cases."""
-        for future in [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]:  # type: ignore[misc]
-            yield future.result()
+    def play(self, cases: Sequence[Case]) -> "list[Future[Verdict]]":
+        """The verdicts to come, in the order of the cases."""
+        return [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]  # type: ignore[misc]
+
+    def survey(self, actions: Sequence[ActionName]) -> dict[ActionName, Found]:
+        """Where each action can be struck, on its undisturbed way and in what follows a death."""
+
+        def look(ground: Ground, action: ActionName) -> Found:
+            points = survey(ground, action)
+            return Found(points, survey_recovery(ground, action, points))
+
+        looking = {
+            action: self.submit(lambda ground, action=action: look(ground, action))  # type: ignore[misc]
+            for action in actions
+        }
+        return {action: future.result() for action, future in looking.items()}
 
     def close(self) -> None:
-        """No lane works any more, and nothing of their deployments runs."""
+        """No lane works any more, and nothing of their deployments runs; what was not begun is not played."""
+        with suppress(queue.Empty):
+            while (job := self._jobs.get_nowait()) is not None:
+                job[1].cancel()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

@@ -17,6 +17,8 @@ Who = Literal["api", "worker", "child"]
 
 #: What has nothing to do with the operation: housekeeping, and renewals, of which the first alone counts.
 _IGNORED = ("chart_archives", "observations", "release_index", "tokens", "locks")
+#: Written only when an operation lasts; an undisturbed run has other ones than the next.
+_PROGRESS = "INSERT operation_events"
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,17 @@ def find_points(deployment: Deployment, exchanges: Sequence[Exchange]) -> list[P
     """Two points for each exchange that belongs to operations, in the order in which they came up.
 
     A statement that is also sent in vain, again and again (take, sweep), counts only where it changed something, and
-    before it there is no point.
+    before it there is no point. Nor is there one at the statements of a transaction: its COMMIT counts.
     """
+    commits = {(one.pid, f"{one.resource.removeprefix('COMMIT ')}, ") for one in exchanges if one.verb == "COMMIT"}
     idle = {one.resource for one in exchanges if one.rows == 0}
     counted: Counter[tuple[str, ...]] = Counter()
     found = []
     for exchange in exchanges:
         who = _who(deployment, exchange)
         if who is None or exchange.rows == 0 or any(word in exchange.resource for word in _IGNORED):
+            continue
+        if exchange.resource == _PROGRESS or _is_within(exchange, commits):
             continue
         key = (who, exchange.listener, exchange.verb, exchange.resource)
         counted[key] += 1
@@ -97,6 +102,12 @@ def _who(deployment: Deployment, exchange: Exchange) -> Who | None:
     if exchange.pid in workers:
         return "worker"
     return "child" if exchange.parent in workers else None
+
+
+def _is_within(exchange: Exchange, commits: set[tuple[int, str]]) -> bool:
+    if exchange.verb == "COMMIT" or exchange.listener == CLUSTER:
+        return False
+    return any(pid == exchange.pid and f"{exchange.resource}, " in statements for pid, statements in commits)
 
 
 def _literal(text: str) -> str:

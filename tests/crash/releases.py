@@ -133,20 +133,18 @@ class Release:
 
     def text(self) -> str:
         """How the last operation ended, in its own words."""
-        with self.deployment.connect() as connection:
-            row = connection.execute(
-                "SELECT state, status_description, last_error FROM operations WHERE release_name = %s"
-                " ORDER BY created_at DESC LIMIT 1",
-                [self.name],
-            ).fetchone()
-        return " | ".join(row) if row else "no operation"
+        rows = self.deployment.ask(
+            "SELECT state, status_description, last_error FROM operations WHERE release_name = %s"
+            " ORDER BY created_at DESC LIMIT 1",
+            self.name,
+        )
+        return " | ".join(rows[0]) if rows else "no operation"
 
     def _has_begun(self) -> bool:
-        with self.deployment.connect() as connection:
-            row = connection.execute(
-                "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s", [self.name]
-            ).fetchone()
-        return bool(row and row[0])
+        rows = self.deployment.ask(
+            "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s", self.name
+        )
+        return bool(rows and rows[0][0])
 
     def _create(self, version: int, *, slow_hook: bool = False) -> httpx2.Response:
         return self.deployment.server.create(

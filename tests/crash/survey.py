@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from tests.crash.cases import Ground
-from tests.crash.faults import BY_NAME
+from tests.crash.faults import LOSE
 from tests.crash.invariants import FINAL
 from tests.crash.points import Point, find_points, pids_of
 from tests.crash.releases import ActionName, Release
@@ -15,7 +15,7 @@ def survey(ground: Ground, action: ActionName) -> list[Point]:
     """The points of the action; the ground learns how long it takes undisturbed."""
     release = ground.release(action)
     release.prepare()
-    mark = _newest(ground)
+    mark = ground.deployment.proxy.newest()
     began = time.monotonic()
     answer = release.send()
     assert answer.is_success, answer.text
@@ -41,22 +41,18 @@ def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point])
     operation = deployment.operations(release.name)[-1][0]
     worker = deployment.holder(operation)
     assert worker is not None
-    mark = _newest(ground)
-    BY_NAME["kill worker and child"].strike(deployment, worker)
+    mark = ground.deployment.proxy.newest()
+    survivors = {one.pid for one in deployment.workers if one is not worker}
+    LOSE.strike(deployment, worker)
     deployment.proxy.release(held[0], "cut")
     _wait_until_final(ground, release)
     time.sleep(0.5)
-    survivors = {one.pid for one in deployment.workers if one is not worker}
     exchanges = [
         one for one in deployment.proxy.exchanges(after=mark) if one.pid in survivors or one.parent in survivors
     ]
     deployment.mend()
     found = find_points(deployment, exchanges)
     return [one for one in found if one.who != "api" and one.verb not in {"get", "list", "watch"}]
-
-
-def _newest(ground: Ground) -> int:
-    return max((one.number for one in ground.deployment.proxy.exchanges()), default=0)
 
 
 def _wait_until_final(ground: Ground, release: Release) -> None:

@@ -9,7 +9,7 @@ from tests.crash.faults import BY_NAME
 from tests.crash.lanes import open_ground
 from tests.crash.points import Point
 from tests.crash.survey import survey
-from tests.crash.witnesses import HelmCommand
+from tests.support.helm import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
 

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,8 @@ from lightkube import Client
 from lightkube.resources.core_v1 import ConfigMap, Service
 
 from tests.crash.releases import LABEL
+from tests.support.helm import HelmCommand
 
-HelmCommand = Callable[..., str]
 _WRITES = frozenset({"create", "update", "patch", "delete"})
 _OURS = ("Helm/4.2", "pilothouse")
 _REFUSED = 400

@@ -9,6 +9,9 @@ from typing import Literal
 
 from tools.localcluster.faults.rules import ConnectionCut
 
+_TRIES = 20
+_TRY_AGAIN_SECONDS = 0.02
+
 State = Literal["pass", "freeze", "cut"]
 
 
@@ -89,7 +92,13 @@ class Sender:
 async def sender_of(writer: asyncio.StreamWriter) -> Sender:
     """The process at the other end of a loopback connection."""
     peer = writer.get_extra_info("peername")
-    return await asyncio.to_thread(_sender, peer[1]) if peer else Sender()
+    for _ in range(_TRIES if peer else 0):
+        # The kernel's table is read in pieces while it changes, and may miss a line.
+        sender = await asyncio.to_thread(_sender, peer[1])
+        if sender.pid:
+            return sender
+        await asyncio.sleep(_TRY_AGAIN_SECONDS)
+    return Sender()
 
 
 def _sender(port: int) -> Sender:

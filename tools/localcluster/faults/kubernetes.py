@@ -67,8 +67,8 @@ class KubernetesProxy:
                     server = await self._connect()
                 if not await self._exchange(request, caller, server, sender=sender):
                     return
-        except (ConnectionCut, OSError, h11.ProtocolError, asyncio.CancelledError):
-            pass  # cut, by us or by them, or this process ends
+        except (ConnectionCut, OSError, RuntimeError, h11.ProtocolError, asyncio.CancelledError):
+            pass  # cut, by us or by them (uvloop: RuntimeError), or this process ends
         finally:
             self.flow.discard(writer)
             for peer in (caller, server):

@@ -66,8 +66,8 @@ class PostgresProxy:
                 down=DelayLine(writer, self.flow),
             )
             await session.run(reader, server_reader, writer)
-        except (ConnectionCut, OSError, EOFError, ExceptionGroup, asyncio.CancelledError):
-            pass  # cut, by us or by them, or this process ends
+        except (ConnectionCut, OSError, RuntimeError, EOFError, ExceptionGroup, asyncio.CancelledError):
+            pass  # cut, by us or by them (uvloop: RuntimeError), or this process ends
         finally:
             self.flow.discard(writer)
             reset(writer)

@@ -43,6 +43,7 @@ class Control:
             "release": self.release,
             "wait_held": self.wait_held,
             "exchanges": self.exchanges,
+            "newest": self.newest,
         }
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,6 +116,10 @@ class Control:
     async def exchanges(self, *, after: int) -> list[dict[str, Any]]:
         """The log, from the first exchange with a higher number."""
         return [asdict(one) for one in self._rules.log if one.number > after]
+
+    async def newest(self) -> int:
+        """The highest number in the log."""
+        return self._rules.log[-1].number if self._rules.log else 0
 
 
 def _upstream_tls(cluster: dict[str, str], user: dict[str, str]) -> ssl.SSLContext:

@@ -101,6 +101,10 @@ class FaultProxy:
         """What has passed or is under way, from the exchange after that number on."""
         return [Exchange(**one) for one in self._ask("exchanges", after=after)]
 
+    def newest(self) -> int:
+        """The number of the newest exchange; 0 if there was none."""
+        return int(self._ask("newest"))
+
     def _ask(self, command: str, *, answer_seconds: float = _ANSWER_SECONDS, **fields: Any) -> Any:
         with socket.socket(socket.AF_UNIX) as line:
             line.settimeout(answer_seconds)

@@ -1,0 +1,152 @@
+"""``make crash N=500``: cases by chance for as long as is wanted, and a table of what was done and what broke.
+
+``CASE="<a line>"`` plays one case again, ``SEED=…`` a whole run, as far as the same points are found again; ``LANES=…``
+is how many deployments work side by side; ``OUT=FILE`` also writes the table there, in Markdown.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.crash.cases import Case, Verdict
+from tests.crash.lanes import Lanes, open_lanes
+from tests.crash.releases import ACTIONS
+from tests.crash.selection import action_of, read_case, walk
+from tests.support.helm import helm_command
+from tools.localcluster.cluster import obtain
+
+_COLUMNS = ("fault", "struck", "processes killed", "succeeded", "failed", "cancelled", "violations", "remainder")
+
+
+@dataclass
+class Tally:
+    """What came of the cases so far."""
+
+    cases: int = 0
+    missed: int = 0
+    violations: list[str] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, verdict: Verdict) -> None:
+        """One more case; its ending counts for the last fault that struck, and the kills for their own."""
+        self.cases += 1
+        self.missed += not verdict.reached
+        for fault in verdict.struck:
+            self.counts[fault.name, "struck"] += 1
+            self.counts[fault.name, "processes killed"] += fault.kills
+        last = verdict.struck[-1].name if verdict.struck else ""
+        if last:
+            self.counts[last, verdict.state] += 1
+            self.counts[last, "violations"] += len(verdict.violations)
+            self.counts[last, "remainder"] += len(verdict.remainder)
+        self.violations += [f"{verdict.case}: {text}" for text in verdict.violations]
+
+    def rows(self) -> Iterator[list[str]]:
+        """A row for each fault, and the sums."""
+        for fault in sorted({fault for fault, _ in self.counts}):
+            yield [fault, *(str(self.counts[fault, column]) for column in _COLUMNS[1:])]
+        yield ["all", *(str(self.total(column)) for column in _COLUMNS[1:])]
+
+    def total(self, column: str) -> int:
+        """The sum of a column."""
+        return sum(count for (_, one), count in self.counts.items() if one == column)
+
+
+def main() -> None:
+    options = _options()
+    cluster = obtain()
+    tally = Tally()
+    began = time.monotonic()
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(f"seed {options.seed}")
+    with (
+        tempfile.TemporaryDirectory() as home,
+        open_lanes(
+            cluster, helm_command(cluster, home=Path(home)), count=1 if options.case else options.lanes
+        ) as lanes,
+        suppress(KeyboardInterrupt),
+    ):
+        for verdict in _verdicts(lanes, options):
+            tally.add(verdict)
+            console.print(_line(verdict))
+    minutes = (time.monotonic() - began) / 60
+    table = Table(*_COLUMNS)
+    for row in tally.rows():
+        table.add_row(*row)
+    console.print(table, "\n".join(tally.violations))
+    if options.out:
+        options.out.write_text(_document(tally, seed=options.seed, minutes=minutes))
+    sys.exit(1 if tally.violations else 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
+    parser.add_argument("--count", type=int, default=100, help="how many cases")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the whole run")
+    parser.add_argument("--lanes", type=int, default=3, help="deployments side by side")
+    parser.add_argument("--case", default="", help="a line of an earlier run: this case alone")
+    parser.add_argument("--out", type=Path, help="where to write the table")
+    options = parser.parse_args()
+    if options.case:
+        options.lanes = 1
+    return options
+
+
+def _verdicts(lanes: Lanes, options: argparse.Namespace) -> Iterator[Verdict]:
+    if options.case:
+        action = action_of(options.case)
+        found = lanes.survey([action])[action]
+        cases: Sequence[Case] = [read_case(options.case, [*found.points, *found.recovery])]
+    else:
+        all_found = lanes.survey(ACTIONS)
+        endless = walk(
+            {action: found.points for action, found in all_found.items()},
+            {action: found.recovery for action, found in all_found.items()},
+            seed=options.seed,
+        )
+        cases = list(itertools.islice(endless, options.count))
+    for future in lanes.play(cases):
+        yield future.result()
+
+
+def _line(verdict: Verdict) -> str:
+    word = "VIOLATED" if verdict.violations else "ok" if verdict.reached else "not reached"
+    lines = [f"{word}: {verdict.case} -> {verdict.state}, attempts {verdict.attempts}, {verdict.seconds:.1f} s"]
+    if verdict.state == "failed" or verdict.violations:
+        lines.append(f"    {verdict.text[:300]}")
+    return "\n".join([*lines, *(f"    {text}" for text in (*verdict.violations, *verdict.remainder))])
+
+
+def _document(tally: Tally, *, seed: int, minutes: float) -> str:
+    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *tally.rows()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    broken = "\n".join(f"- {text}" for text in tally.violations) or "None."
+    return f"""# Crashes
+
+{tally.cases} cases by chance (seed {seed}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {minutes:.0f} minutes on
+{os.cpu_count()} cores, which everything shared; {tally.total("processes killed")} times something was killed. In
+{tally.missed} cases the point did not come up again, so that nothing (or only the first of two faults) struck.
+docs/operations.md says what is judged, and what the remainder is.
+
+{table}
+
+## Violations
+
+{broken}
+"""
+
+
+if __name__ == "__main__":
+    main()
