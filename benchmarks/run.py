@@ -19,6 +19,7 @@ from benchmarks.footprint import footprint
 from benchmarks.hostile import hostile
 from benchmarks.place import Place, place
 from benchmarks.reads import reads
+from benchmarks.recovery import recovery
 from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "footprint": footprint,
     "hostile": hostile,
     "reads": reads,
+    "recovery": recovery,
     "updates": updates,
     "uploads": uploads,
     "verification": verification,

@@ -15,7 +15,7 @@ from tests.crash import invariants
 from tests.crash.deployment import CLUSTER, LEASE_SECONDS, Deployment, Member, Noted
 from tests.crash.faults import LONG, SHORT, Fault
 from tests.crash.invariants import FINAL, Ending, Sent
-from tests.crash.points import Point, pids_of
+from tests.crash.points import Point
 from tests.crash.releases import ActionName, Charts, Release
 from tests.crash.witnesses import AuditLog, Witness
 from tests.support.helm import HelmCommand
@@ -135,7 +135,7 @@ class _Run:
     def play(self) -> None:
         case, deployment = self._case, self._deployment
         self._mark = deployment.proxy.newest()
-        deployment.proxy.arm(case.blow.point.rule(pids_of(deployment, case.blow.point.who)))
+        deployment.proxy.arm(case.blow.point.rule(deployment))
         sender = Sender(self._release)
         struck = self._deal(case.blow)
         if struck is not None and case.second is not None:
@@ -190,7 +190,7 @@ class _Run:
         """The second blow falls on another worker, at what it does about the first."""
         deployment = self._deployment
         others = [one.pid for one in deployment.workers if one is not struck]
-        deployment.proxy.arm(blow.point.rule(pids_of(deployment, blow.point.who, only=others)))
+        deployment.proxy.arm(blow.point.rule(deployment, only=others))
         self._verdict.reached = False
         self._deal(blow, while_held=struck.start)
 

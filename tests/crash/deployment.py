@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,12 +36,12 @@ _MIGRATING = threading.Lock()
 START_SECONDS = 90.0
 CLUSTER, DATABASE = "kubernetes", "postgres"
 
-LEASE_SECONDS = 2.4
+LEASE_SECONDS = 3.0
 _TIMES = {
     "LEASE_SECONDS": str(LEASE_SECONDS),
-    "LEASE_MARGIN_SECONDS": "0.4",
-    "FENCE_SECONDS": "1.6",
-    "RENEW_SECONDS": "0.3",
+    "LEASE_MARGIN_SECONDS": "0.5",
+    "FENCE_SECONDS": "2.0",
+    "RENEW_SECONDS": "0.4",
     "POLL_SECONDS": "0.5",
     "DRAIN_SECONDS": "0.5",
     "OPERATIONS": "1",
@@ -100,6 +100,7 @@ class Member:
         self._is_ready = is_ready
         self._process: subprocess.Popen[bytes] | None = None
         self._seen = 0
+        self._ending = False
 
     @property
     def pid(self) -> int:
@@ -112,7 +113,10 @@ class Member:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """It is started, if it does not run."""
+        """It is started, if it does not run; what was told to end is waited for."""
+        if self._ending and self._process is not None:
+            self._process.wait(START_SECONDS)
+        self._ending = False
         if self.alive():
             return
         self._seen = self.log.stat().st_size if self.log.exists() else 0
@@ -142,6 +146,7 @@ class Member:
     def signal(self, number: signal.Signals) -> None:
         """Sends it the signal, if it runs."""
         if self.alive():
+            self._ending = self._ending or number == signal.SIGTERM
             os.kill(self.pid, number)
 
     def children(self) -> list[int]:
@@ -217,8 +222,14 @@ class Deployment:
                     self._connection = psycopg.connect(self.postgres.url, autocommit=True)
                 return self._connection.execute(statement, values).fetchall()
             except psycopg.OperationalError:  # the database was killed since the last one
+                self.close()
                 self._connection = None
         raise AssertionError("the database ends each connection at once")
+
+    def close(self) -> None:
+        """Asks the database no more."""
+        if self._connection is not None:
+            self._connection.close()
 
     def operations(self, release: str) -> list[tuple[str, str, int | None]]:
         """Id, state and revision of every operation on the release, the oldest first."""
@@ -302,7 +313,8 @@ def deploy(
             server = RunningServer(**{**vars(server), "cluster_id": answer.json()["id"]})
             deployment = Deployment(folder, proxy, postgres, server, members)
             deployment.mend()
-            yield deployment
+            with closing(deployment):
+                yield deployment
         finally:
             for member in reversed(members):
                 member.end()

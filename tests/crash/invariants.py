@@ -87,7 +87,8 @@ def fenced(
         if attempt >= newest:
             newest = attempt
             continue
-        text = f"{write} of attempt {attempt} after the first write of attempt {newest}"
+        whose = f"attempt {attempt}" if attempt else f"no attempt, but process {sent.worker_pid}"
+        text = f"{write} of {whose} after the first write of attempt {newest}"
         lost_at = min(at for number, (at, _) in taken.items() if number > attempt)
         woke = woke_at is not None and woke_at <= sent.at <= woke_at + _WAKE_SECONDS
         (remainder if woke or sent.at < lost_at else found).append(text)

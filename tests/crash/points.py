@@ -17,6 +17,7 @@ Who = Literal["api", "worker", "child"]
 
 #: What has nothing to do with the operation: housekeeping, and renewals, of which the first alone counts.
 _IGNORED = ("chart_archives", "observations", "release_index", "tokens", "locks")
+READS = frozenset({"get", "list", "watch"})
 #: Written only when an operation lasts; an undisturbed run has other ones than the next.
 _PROGRESS = "INSERT operation_events"
 
@@ -38,12 +39,21 @@ class Point:
         return f"{side} {self.who}'s {what}" + (f" #{self.nth}" if self.nth > 1 else "")
 
     @property
+    def is_childs_write(self) -> bool:
+        """Whether an engine child changes the cluster there."""
+        return self.who == "child" and self.verb not in READS
+
+    @property
     def kind(self) -> str:
         """A coarser name: points of one kind are alike enough that one of them stands for all."""
         return f"{self.who}/{self.listener}/{self.when}"
 
-    def rule(self, pids: Sequence[int]) -> Rule:
-        """Freezes that request, if one of these processes sends it."""
+    def rule(self, deployment: Deployment, *, only: Sequence[int] = ()) -> Rule:
+        """Freezes that request; of the workers and their children count ``only`` these workers', if any are named.
+
+        A child is known by its parent: cancelling ends one child and begins another.
+        """
+        workers = tuple(one.pid for one in deployment.workers if not only or one.pid in only)
         return Rule(
             action="freeze",
             listener=self.listener,
@@ -52,18 +62,9 @@ class Point:
             nth=self.nth,
             when=self.when,
             changing=True,
-            pids=tuple(pids),
+            pids=(deployment.member("api").pid,) if self.who == "api" else workers if self.who == "worker" else (),
+            parents=workers if self.who == "child" else (),
         )
-
-
-def pids_of(deployment: Deployment, who: Who, *, only: Sequence[int] = ()) -> list[int]:
-    """The processes that may send it; ``only`` those of these workers."""
-    if who == "api":
-        return [deployment.member("api").pid]
-    workers = [one for one in deployment.workers if not only or one.pid in only]
-    if who == "worker":
-        return [one.pid for one in workers]
-    return [child for one in workers for child in one.children()]
 
 
 def find_points(deployment: Deployment, exchanges: Sequence[Exchange]) -> list[Point]:

@@ -2,47 +2,53 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from tests.crash.cases import LATE, THEN, Blow, Case
 from tests.crash.faults import BY_NAME, FAULTS, LOSE, Fault
-from tests.crash.points import Point
+from tests.crash.points import READS, Point
 from tests.crash.releases import ACTIONS, ActionName
 
-_READS = frozenset({"get", "list", "watch"})
 _RECOVERY = "recovery"
 #: Of the faults by chance so many kill, and the others may do so too.
 _KILLS = 0.5
 _LINE = re.compile(rf"(?:.*: )??(?P<action>{'|'.join(ACTIONS)}): (?P<blows>.*) \[seed (?P<seed>[0-9]+)\]")
 
 
-def short(
-    action: ActionName, points: Sequence[Point], recovery: Sequence[Point], *, seed: int, seen: set[tuple[str, ...]]
-) -> list[Case]:
+@dataclass
+class Met:
+    """What the cases of earlier actions have met already."""
+
+    points: set[tuple[str, ...]] = field(default_factory=set)
+    #: A kind of point and a fault.
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    sides: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point], *, seed: int, met: Met) -> list[Case]:
     """A case for each point that differs from those before, with a fault that its kind has not met yet.
 
-    ``seen`` keeps, from action to action, the points and which pairs of kind of point and fault there were already.
-    After that, cases are added until the action has met every fault, and one whose last write arrives late.
+    After that, cases are added until each of the four actions has met every fault, and one whose last write arrives
+    late. Of a child's write, and of what happens in recovery, one side is a point here, before or after, in turn from
+    one such write to the next: before a write and after the one in front of it are almost the same.
     """
     rng = random.Random(seed)  # noqa: S311 - a seed that can be given again is the point
 
-    def case(point: Point, fault: Fault) -> Case:
-        return Case(action, Blow(point, fault), seed=rng.randrange(1_000_000))
+    def case(first: Blow, second: Blow | None = None) -> Case:
+        return Case(action, first, second, seed=rng.randrange(1_000_000))
 
-    cases = [case(point, _fault_for(point, rng, seen)) for point in _new(points, seen, where=action)]
-    writes = [point for point in points if point.who == "child" and point.verb not in _READS]
-    met = {one.blow.fault for one in cases}
-    cases += [case(rng.choice(writes), fault) for fault in FAULTS if fault not in met]
-    if recovery:
-        first = Blow(next(point for point in writes if point.when == "answer"), LOSE)
-        cases += [
-            Case(action, first, Blow(point, _fault_for(point, rng, seen)), seed=rng.randrange(1_000_000))
-            for point in _new(recovery, seen, where=_RECOVERY)
-        ]
+    cases = [case(Blow(point, _fault_for(point, rng, met))) for point in _new(points, met, where=action)]
+    writes = [point for point in points if point.is_childs_write]
+    struck = {one.blow.fault for one in cases}
+    if action != "cancel":
+        cases += [case(Blow(rng.choice(writes), fault)) for fault in FAULTS if fault not in struck]
+    lost = Blow(next(point for point in writes if point.when == "answer"), LOSE)
+    cases += [case(lost, Blow(point, _fault_for(point, rng, met))) for point in _new(recovery, met, where=_RECOVERY)]
     last = [point for point in writes if point.resource == "secrets" and point.when == "request"]
     if last:
-        blow = Blow(last[-1], BY_NAME["stop worker and child"], late=True)
-        cases.append(Case(action, blow, seed=rng.randrange(1_000_000)))
+        cases.append(case(Blow(last[-1], BY_NAME["stop worker and child"], late=True)))
     return cases
 
 
@@ -96,30 +102,41 @@ def _read_blow(text: str, points: Sequence[Point]) -> Blow:
 
 def _lost_at(points: Sequence[Point], rng: random.Random) -> Point:
     """Where a worker can be lost so that there is something to recover from."""
-    return rng.choice([point for point in points if point.who == "child" and point.verb not in _READS])
+    return rng.choice([point for point in points if point.is_childs_write])
 
 
-def _new(points: Sequence[Point], seen: set[tuple[str, ...]], *, where: str) -> list[Point]:
+def _new(points: Sequence[Point], met: Met, *, where: str) -> list[Point]:
     """What no action before had: an engine child's writes are each action's own, the rest is common to all.
 
-    Of the reads one of a kind counts; all questions about what the API server serves are one kind.
+    Of the reads one of a kind counts, before it; all questions about what the API server serves are one kind.
     """
-    kept = []
+    places: dict[tuple[str, ...], dict[str, Point]] = {}
     for point in points:
-        key = (where if point.who == "child" or where == _RECOVERY else "", str(point))
-        if point.verb in _READS:
-            if point.when == "answer":
-                continue
+        own = where if point.who == "child" or where == _RECOVERY else ""
+        nth = str(point.nth) if where != _RECOVERY else ""
+        key: tuple[str, ...] = (own, point.who, point.verb, point.resource, nth)
+        if point.verb in READS:
             key = (f"{point.who} reads", "discovery" if point.resource.startswith("/") else point.resource)
-        if key not in seen:
-            seen.add(key)
-            kept.append(point)
-    return kept
+        if key not in met.points:
+            places.setdefault(key, {}).setdefault(point.when, point)
+    met.points |= places.keys()
+    return [point for sides in places.values() for point in _sides(sides, met, where=where)]
 
 
-def _fault_for(point: Point, rng: random.Random, seen: set[tuple[str, ...]]) -> Fault:
+def _sides(sides: dict[str, Point], met: Met, *, where: str) -> list[Point]:
+    point = next(iter(sides.values()))
+    if point.verb in READS:
+        return [point]
+    if not point.is_childs_write and where != _RECOVERY:
+        return list(sides.values())
+    kind = (point.verb, point.resource)
+    met.sides[kind] += 1
+    return [sides.get("answer" if met.sides[kind] % 2 else "request", point)]
+
+
+def _fault_for(point: Point, rng: random.Random, met: Met) -> Fault:
     faults = list(FAULTS)
     rng.shuffle(faults)
-    fault = next((one for one in faults if (point.kind, one.name) not in seen), faults[0])
-    seen.add((point.kind, fault.name))
+    fault = next((one for one in faults if (point.kind, one.name) not in met.pairs), faults[0])
+    met.pairs.add((point.kind, fault.name))
     return fault

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.crash.cases import Ground
 from tests.crash.faults import LOSE
 from tests.crash.invariants import FINAL
-from tests.crash.points import Point, find_points, pids_of
+from tests.crash.points import READS, Point, find_points
 from tests.crash.releases import ActionName, Release
 from tests.support.servers import wait_for
 
@@ -28,12 +28,10 @@ def survey(ground: Ground, action: ActionName) -> list[Point]:
 def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point]) -> list[Point]:
     """The points in what a worker does after another has died in the middle of the action."""
     deployment = ground.deployment
-    blow = next(
-        one for one in points if one.who == "child" and one.verb in {"create", "update"} and one.when == "answer"
-    )
+    blow = next(one for one in points if one.is_childs_write and one.when == "answer")
     release = ground.release(action)
     release.prepare()
-    deployment.proxy.arm(blow.rule(pids_of(deployment, "child")))
+    deployment.proxy.arm(blow.rule(deployment))
     answer = release.send()
     assert answer.is_success, answer.text
     held = deployment.proxy.wait_held(30)
@@ -52,7 +50,7 @@ def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point])
     ]
     deployment.mend()
     found = find_points(deployment, exchanges)
-    return [one for one in found if one.who != "api" and one.verb not in {"get", "list", "watch"}]
+    return [one for one in found if one.who != "api" and one.verb not in READS]
 
 
 def _wait_until_final(ground: Ground, release: Release) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.crash.cases import Verdict
 from tests.crash.lanes import describe, open_lanes
 from tests.crash.releases import ACTIONS, ActionName
-from tests.crash.selection import short
+from tests.crash.selection import Met, short
 from tests.support.helm import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
@@ -31,9 +31,9 @@ def played(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Iterator[Verdic
     """The cases of all actions, under way in several deployments at once."""
     with open_lanes(kubernetes, helm_cli, count=LANES) as lanes:
         found = lanes.survey(ACTIONS)
-        seen: set[tuple[str, ...]] = set()
+        met = Met()
         yield {
-            action: lanes.play(short(action, found[action].points, found[action].recovery, seed=SEED, seen=seen))
+            action: lanes.play(short(action, found[action].points, found[action].recovery, seed=SEED, met=met))
             for action in ACTIONS
         }
 

@@ -1,16 +1,21 @@
 """Workers with one safeguard taken out: the suite finds each of them, so the safeguards are what keeps the promises."""
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
-from tests.crash.cases import Blow, Case, run_case
+from tests.crash.cases import Blow, Case, Verdict, run_case
 from tests.crash.faults import BY_NAME
 from tests.crash.lanes import open_ground
 from tests.crash.points import Point
 from tests.crash.survey import survey
 from tests.support.helm import HelmCommand
 from tools.localcluster.cluster import RunningCluster
+
+#: What ends does so in seconds; what never ends is waited for in vain.
+PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,21 @@ HUNTS = (
 )
 
 
+@pytest.fixture(scope="module")
+def found(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Mapping[str, Verdict]:
+    """What came of each hunt; they go on side by side."""
+
+    def go(hunt: Hunt) -> Verdict:
+        with open_ground(kubernetes, helm_cli, sabotage=hunt.bug) as ground:
+            ground.patience = PATIENCE_SECONDS
+            return run_case(ground, hunt.case(survey(ground, "install")))
+
+    with ThreadPoolExecutor(len(HUNTS)) as threads:
+        return dict(zip((hunt.bug for hunt in HUNTS), threads.map(go, HUNTS), strict=True))
+
+
 @pytest.mark.parametrize("hunt", HUNTS, ids=lambda hunt: hunt.bug)
-def test_a_missing_safeguard_is_found(kubernetes: RunningCluster, helm_cli: HelmCommand, hunt: Hunt):
-    with open_ground(kubernetes, helm_cli, sabotage=hunt.bug) as ground:
-        ground.patience = 20.0
-        case = hunt.case(survey(ground, "install"))
-        verdict = run_case(ground, case)
+def test_a_missing_safeguard_is_found(found: Mapping[str, Verdict], hunt: Hunt):
+    verdict = found[hunt.bug]
     assert verdict.reached
     assert any(hunt.found in one for one in verdict.violations), (verdict.state, verdict.text, verdict.violations)

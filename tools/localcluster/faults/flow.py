@@ -1,6 +1,7 @@
 """What happens to all bytes of a listener, whatever they are: they pass, they stand still, or the line is cut."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from dataclasses import dataclass
@@ -122,10 +123,13 @@ def _owner(port: int) -> int:
 def _holder(link: str) -> int:
     # The youngest first: connections are mostly made by processes that have just started.
     for pid in sorted((int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()), reverse=True):
-        try:
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
-                if str(entry.readlink()) == link:
-                    return pid
-        except OSError:
-            continue  # gone, or somebody else's
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if any(_target(entry) == link for entry in Path(f"/proc/{pid}/fd").iterdir()):
+                return pid
     return 0
+
+
+def _target(entry: Path) -> str:
+    with contextlib.suppress(OSError):  # closed since it was listed
+        return str(entry.readlink())
+    return ""

@@ -19,7 +19,8 @@ _KEPT = 200_000
 class Rule:
     """One fault: the ``nth`` request (0: every one) that matches is cut, delayed by ``seconds``, frozen, or refused.
 
-    The texts are patterns as in file names; ``pids``, if there are any, are the only senders that count. ``when`` says
+    The texts are patterns as in file names; ``pids``, if there are any, are the only senders that count, and
+    ``parents`` the only parents of senders. ``when`` says
     whether the other end sees the request: ``request`` strikes before anything of it is passed on, ``answer`` when the
     other end has answered and nothing of that is passed back. ``changing`` passes over statements that changed no row,
     and COMMITs of none but such. A frozen request stays until it is released. A refused one, of Kubernetes only, is
@@ -34,6 +35,7 @@ class Rule:
     namespace: str = "*"
     agent: str = "*"
     pids: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
     nth: int = 1
     when: When = "request"
     changing: bool = False
@@ -189,6 +191,8 @@ class _Armed:
         """Whether this is the one that the rule is about; each match is counted."""
         rule = self.rule
         if rule.pids and exchange.pid not in rule.pids:
+            return False
+        if rule.parents and exchange.parent not in rule.parents:
             return False
         if rule.changing and exchange.rows == 0:
             return False
