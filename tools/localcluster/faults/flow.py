@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import time
 from dataclasses import dataclass
@@ -10,8 +11,12 @@ from typing import Literal
 
 from tools.localcluster.faults.rules import ConnectionCut
 
-_TRIES = 20
-_TRY_AGAIN_SECONDS = 0.02
+_TRIES = 4
+_TRY_AGAIN_SECONDS = 0.05
+#: Which word after the local address is the socket's inode: proc(5), /proc/net/tcp.
+_INODE = 7
+#: Processes that were found before.
+_senders: set[int] = set()
 
 State = Literal["pass", "freeze", "cut"]
 
@@ -96,40 +101,40 @@ async def sender_of(writer: asyncio.StreamWriter) -> Sender:
     for _ in range(_TRIES if peer else 0):
         # The kernel's table is read in pieces while it changes, and may miss a line.
         sender = await asyncio.to_thread(_sender, peer[1])
-        if sender.pid:
+        if sender.pid or writer.transport.is_closing():
             return sender
         await asyncio.sleep(_TRY_AGAIN_SECONDS)
     return Sender()
 
 
 def _sender(port: int) -> Sender:
-    pid = _owner(port)
-    try:
-        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
+    link = _link(port)
+    if not link:
         return Sender()
-    return Sender(pid, parent)
+    # First those that have connected before, then the youngest: looking at every process is slow.
+    everyone = sorted((int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()), reverse=True)
+    for pid in itertools.chain(_senders & set(everyone), everyone):
+        if _holds(pid, link):
+            _senders.add(pid)
+            with contextlib.suppress(OSError):
+                return Sender(pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    return Sender()
 
 
-def _owner(port: int) -> int:
-    local = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}:{port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1] == local:
-            return _holder(f"socket:[{fields[9]}]")
-    return 0
+def _link(port: int) -> str:
+    """How a descriptor of the socket with that local port reads; empty when the kernel names none."""
+    local = f": {int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}:{port:04X} "
+    _, found, rest = Path("/proc/net/tcp").read_text().partition(local)
+    return f"socket:[{rest.split(None, _INODE + 1)[_INODE]}]" if found else ""
 
 
-def _holder(link: str) -> int:
-    # The youngest first: connections are mostly made by processes that have just started.
-    for pid in sorted((int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()), reverse=True):
-        with contextlib.suppress(OSError):  # gone, or somebody else's
-            if any(_target(entry) == link for entry in Path(f"/proc/{pid}/fd").iterdir()):
-                return pid
-    return 0
+def _holds(pid: int, link: str) -> bool:
+    with contextlib.suppress(OSError):  # gone, or somebody else's
+        return any(_target(one) == link for one in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
-def _target(entry: Path) -> str:
+def _target(descriptor: Path) -> str:
     with contextlib.suppress(OSError):  # closed since it was listed
-        return str(entry.readlink())
+        return str(descriptor.readlink())
     return ""
