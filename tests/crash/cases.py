@@ -13,9 +13,9 @@ from lightkube import Client
 
 from tests.crash import invariants
 from tests.crash.deployment import CLUSTER, LEASE_SECONDS, Deployment, Member, Noted
-from tests.crash.faults import LONG, SHORT, Fault
+from tests.crash.faults import LONG, Fault
 from tests.crash.invariants import FINAL, Ending, Sent
-from tests.crash.points import Point
+from tests.crash.points import READS, Point
 from tests.crash.releases import ActionName, Charts, Release
 from tests.crash.witnesses import AuditLog, Witness
 from tests.support.helm import HelmCommand
@@ -23,12 +23,13 @@ from tools.localcluster.faults.rules import Held, How
 
 _REACH_SECONDS = 25.0
 _LOOK_SECONDS = 0.3
+_HALF_SECONDS = 0.5
 LATE, THEN = ", which arrives late", ", then "
 
 
 @dataclass(frozen=True)
 class Blow:
-    """A fault at a point. ``late``: what the point held back reaches the other end only after the take-over."""
+    """A fault at a point. ``late``: what the point held back reaches the other end when others have ended the work."""
 
     point: Point
     fault: Fault
@@ -166,12 +167,13 @@ class _Run:
             blow.fault.undo(deployment, worker)
             self._let_go(held, "pass")
         else:
-            self._wait_for_take_over(attempt)
+            self._wait_for_take_over(attempt, until_end=blow.late)
             if blow.point.when == "request" and not blow.late:
                 self._let_go(held, "cut")
-            blow.fault.undo(deployment, worker)
-            self._woke_at = time.time()
+            # What is not frozen goes on first, while its other half still is.
             self._let_go(held, "pass")
+            time.sleep(_HALF_SECONDS)
+            blow.fault.undo(deployment, worker)
         if blow.fault.wakes:
             self._woke_at = time.time()
         return worker
@@ -198,14 +200,23 @@ class _Run:
         for one in held:
             self._deployment.proxy.release(one, how)
 
-    def _wait_for_take_over(self, attempt: int) -> None:
+    def _wait_for_take_over(self, attempt: int, *, until_end: bool) -> None:
+        """Returns when another attempt has begun to change the cluster, or has ended the operation."""
         until = time.monotonic() + LONG + 20.0
         while time.monotonic() < until:
-            if self._attempt() > attempt or self._state() in FINAL:
-                # The one that took over has been given the time for its first writes.
-                time.sleep(SHORT)
+            if self._state() in FINAL or (not until_end and self._has_written(attempt + 1)):
                 return
             time.sleep(0.1)
+
+    def _has_written(self, attempt: int) -> bool:
+        """Whether the attempt, or a later one, has changed the cluster."""
+        operation = self._operation()
+        history = self._deployment.history(operation) if operation else []
+        writers = {one.worker_pid for one in history if one.attempt >= attempt}
+        return any(
+            one.listener == CLUSTER and one.verb not in READS and one.answered and {one.pid, one.parent} & writers
+            for one in self._deployment.proxy.exchanges(after=self._mark)
+        )
 
     def _settle(self, sender: Sender) -> None:
         """Waits for the end, and asks the witnesses."""

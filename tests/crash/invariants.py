@@ -108,11 +108,13 @@ def one_deployed(revisions: Sequence[Revision]) -> list[str]:
 
 
 def ends_as_promised(ending: Ending) -> list[str]:
-    """Success is deployed, or gone; a cancelled install is gone."""
+    """Success is deployed, or gone; a cancelled install is gone, and one that failed is not deployed."""
     newest = ending.revisions[-1] if ending.revisions else None
     gone = ending.state == "cancelled" or (ending.state == "succeeded" and ending.action == "uninstall")
     if gone and newest is not None:
         return [f"the {ending.action} {ending.state}, but revision {newest.number} is {newest.status}"]
+    if ending.state == "failed" and ending.action == "install" and newest is not None and newest.status == "deployed":
+        return [f"the install failed, but revision {newest.number} is deployed"]
     if ending.state == "succeeded" and not gone and (newest is None or newest.status != "deployed"):
         return [f"the {ending.action} succeeded, but the newest revision is {newest}"]
     return []
