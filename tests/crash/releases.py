@@ -105,7 +105,7 @@ class Release:
             case "cancel":
                 answer = self._create(1, slow_hook=True)
                 assert answer.is_success, answer.text
-                wait_for(self._has_begun, seconds=60)
+                wait_for(self._has_begun, seconds=120)
             case "install":
                 pass
 
@@ -124,7 +124,7 @@ class Release:
     def _undisturbed(self, send: Callable[[], httpx2.Response]) -> None:
         answer = send()
         assert answer.is_success, answer.text
-        wait_for(self._has_succeeded, seconds=60)
+        wait_for(self._has_succeeded, seconds=120)
 
     def _has_succeeded(self) -> bool:
         state = self.deployment.operations(self.name)[-1][1]

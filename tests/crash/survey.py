@@ -54,4 +54,4 @@ def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point])
 
 
 def _wait_until_final(ground: Ground, release: Release) -> None:
-    wait_for(lambda: ground.deployment.operations(release.name)[-1][1] in FINAL, seconds=90)
+    wait_for(lambda: ground.deployment.operations(release.name)[-1][1] in FINAL, seconds=180)

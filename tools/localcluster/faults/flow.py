@@ -13,8 +13,8 @@ from tools.localcluster.faults.rules import ConnectionCut
 
 _TRIES = 4
 _TRY_AGAIN_SECONDS = 0.05
-#: Which word after the local address is the socket's inode: proc(5), /proc/net/tcp.
-_INODE = 7
+#: Which word after both addresses is the socket's inode: proc(5), /proc/net/tcp.
+_INODE = 6
 #: Processes that were found before.
 _senders: set[int] = set()
 
@@ -97,18 +97,18 @@ class Sender:
 
 async def sender_of(writer: asyncio.StreamWriter) -> Sender:
     """The process at the other end of a loopback connection."""
-    peer = writer.get_extra_info("peername")
+    peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
     for _ in range(_TRIES if peer else 0):
         # The kernel's table is read in pieces while it changes, and may miss a line.
-        sender = await asyncio.to_thread(_sender, peer[1])
+        sender = await asyncio.to_thread(_sender, peer[1], own[1])
         if sender.pid or writer.transport.is_closing():
             return sender
         await asyncio.sleep(_TRY_AGAIN_SECONDS)
     return Sender()
 
 
-def _sender(port: int) -> Sender:
-    link = _link(port)
+def _sender(port: int, to: int) -> Sender:
+    link = _link(port, to)
     if not link:
         return Sender()
     # First those that have connected before, then the youngest: looking at every process is slow.
@@ -121,10 +121,13 @@ def _sender(port: int) -> Sender:
     return Sender()
 
 
-def _link(port: int) -> str:
-    """How a descriptor of the socket with that local port reads; empty when the kernel names none."""
-    local = f": {int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}:{port:04X} "
-    _, found, rest = Path("/proc/net/tcp").read_text().partition(local)
+def _link(port: int, to: int) -> str:
+    """How a descriptor of the socket from that port to the other reads; empty when the kernel names none.
+
+    Both count: a port is used again, for another way, while what used it before is still listed.
+    """
+    here = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), 'little'):08X}"
+    _, found, rest = Path("/proc/net/tcp").read_text().partition(f": {here}:{port:04X} {here}:{to:04X} ")
     return f"socket:[{rest.split(None, _INODE + 1)[_INODE]}]" if found else ""
 
 
