@@ -12,6 +12,19 @@ from tests.crash.points import READS, Point
 from tests.crash.releases import ACTIONS, ActionName
 
 _RECOVERY = "recovery"
+#: What each action does about these is its own.
+_OF_EACH_ACTION = tuple(
+    BY_NAME[name]
+    for name in (
+        "kill worker",
+        "kill child",
+        "kill worker and child",
+        "kill postgres",
+        "stop worker",
+        "stop worker and child",
+        "cut cluster",
+    )
+)
 #: Of the faults by chance so many kill, and the others may do so too.
 _KILLS = 0.5
 _LINE = re.compile(rf"(?:.*: )??(?P<action>{'|'.join(ACTIONS)}): (?P<blows>.*) \[seed (?P<seed>[0-9]+)\]")
@@ -30,9 +43,10 @@ class Met:
 def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point], *, seed: int, met: Met) -> list[Case]:
     """A case for each point that differs from those before, with a fault that its kind has not met yet.
 
-    After that, cases are added until each of the four actions has met every fault, and one whose last write arrives
-    late. Of a child's write, and of what happens in recovery, one side is a point here, before or after, in turn from
-    one such write to the next: before a write and after the one in front of it are almost the same.
+    After that, cases are added until each of the four actions has met every fault that ends or stops who carries it
+    out, and one whose last write arrives late. Of a child's write, and of what happens in recovery, one side is a point
+    here, before or after, in turn from one such write to the next: before a write and after the one in front of it are
+    almost the same.
     """
     rng = random.Random(seed)  # noqa: S311 - a seed that can be given again is the point
 
@@ -43,7 +57,7 @@ def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point]
     writes = [point for point in points if point.is_childs_write]
     struck = {one.blow.fault for one in cases}
     if action != "cancel":
-        cases += [case(Blow(rng.choice(writes), fault)) for fault in FAULTS if fault not in struck]
+        cases += [case(Blow(rng.choice(writes), fault)) for fault in _OF_EACH_ACTION if fault not in struck]
     lost = Blow(next(point for point in writes if point.when == "answer"), LOSE)
     cases += [case(lost, Blow(point, _fault_for(point, rng, met))) for point in _new(recovery, met, where=_RECOVERY)]
     last = [point for point in writes if point.resource == "secrets" and point.when == "request"]
