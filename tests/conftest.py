@@ -13,7 +13,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 
-from tests.support.helm import HelmCommand, helm_command
+from tests.support.helm import helm_command
+from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster import cluster as local
 

@@ -18,7 +18,7 @@ from tests.crash.invariants import FINAL, Ending, Sent
 from tests.crash.points import READS, Point
 from tests.crash.releases import ActionName, Charts, Release
 from tests.crash.witnesses import AuditLog, Witness
-from tests.support.helm import HelmCommand
+from tests.support.releases import HelmCommand
 from tools.localcluster.faults.rules import Held, How
 
 _REACH_SECONDS = 25.0
@@ -253,7 +253,9 @@ class _Run:
     def _senders(self, history: Sequence[Noted]) -> dict[str, Sent]:
         workers = {one.worker_pid for one in history}
         return {
-            one.audit_id: Sent(one.parent if one.parent in workers else one.pid, one.received)
+            one.audit_id: Sent(
+                one.parent if one.parent in workers else one.pid, one.received, by_child=one.parent in workers
+            )
             for one in self._deployment.proxy.exchanges(after=self._mark)
             if one.listener == CLUSTER
         }

@@ -21,7 +21,7 @@ from tests.crash.points import Point
 from tests.crash.releases import ActionName, Charts, chart
 from tests.crash.survey import survey, survey_recovery
 from tests.crash.witnesses import AuditLog
-from tests.support.helm import HelmCommand
+from tests.support.releases import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
 Result = TypeVar("Result")

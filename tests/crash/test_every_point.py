@@ -14,7 +14,7 @@ from tests.crash.cases import Verdict
 from tests.crash.lanes import describe, open_lanes
 from tests.crash.releases import ACTIONS, ActionName
 from tests.crash.selection import Met, short
-from tests.support.helm import HelmCommand
+from tests.support.releases import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
 SEED = int(os.environ.get("CRASH_SEED", "1"))

@@ -11,7 +11,7 @@ from tests.crash.faults import BY_NAME
 from tests.crash.lanes import open_ground
 from tests.crash.points import Point
 from tests.crash.survey import survey
-from tests.support.helm import HelmCommand
+from tests.support.releases import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
 #: What ends does so in seconds; what never ends is waited for in vain.

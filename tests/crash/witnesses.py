@@ -13,7 +13,7 @@ from lightkube import Client
 from lightkube.resources.core_v1 import ConfigMap, Service
 
 from tests.crash.releases import LABEL
-from tests.support.helm import HelmCommand
+from tests.support.releases import HelmCommand
 
 _WRITES = frozenset({"create", "update", "patch", "delete"})
 _OURS = ("Helm/4.2", "pilothouse")

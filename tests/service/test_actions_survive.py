@@ -52,13 +52,14 @@ def place(server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernet
 
 
 def upload(server: RunningServer, event: str) -> str:
-    """A chart of one ConfigMap, and a hook of three seconds."""
+    """A chart of one ConfigMap, with ``extra`` of two, and a hook of three seconds."""
     hook = hook_job_template(event).replace("    spec:\n      restartPolicy", SLOW)
+    extra = f"{{{{- if .Values.extra }}}}\n{config_map_template('extra')}{{{{- end }}}}\n"
     archive = build_chart(
         f"survivor-{event}",
         "1.0.0",
-        templates={"config.yaml": config_map_template(), "hook.yaml": hook},
-        values={"text": "x"},
+        templates={"config.yaml": config_map_template(), "extra.yaml": extra, "hook.yaml": hook},
+        values={"text": "x", "extra": False},
     )
     answer = server.upload(archive, parameters='{"override": true}')
     assert answer.status_code == HTTPStatus.CREATED, answer.text
@@ -102,7 +103,7 @@ def test_a_rollback_is_done_again(place: Place, kill: Kill):
     chart = upload(place.one.server, "pre-rollback")
     place.one.create(chart, values={"text": "old"})
     place.one.settled()
-    place.one.update(chart_id=chart, values={"text": "new"})
+    place.one.update(chart_id=chart, values={"text": "new", "extra": True})
     place.one.settled()
     place.one.rollback(1, include_hooks=True)
     place.interrupt(kill)
@@ -111,6 +112,8 @@ def test_a_rollback_is_done_again(place: Place, kill: Kill):
     assert place.one.statuses() == ["superseded", "superseded", "failed", "deployed"]
     assert place.one.values()["text"] == "old"
     assert place.operation() == ("succeeded", 2, 1)
+    kept = place.api.list(ConfigMap, namespace=place.one.namespace)
+    assert f"{place.one.name}-extra" not in {one.metadata.name for one in kept if one.metadata}
 
 
 @killed

@@ -2,12 +2,10 @@
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.releases import HelmCommand
 from tools.localcluster.cluster import RunningCluster
-
-HelmCommand = Callable[..., str]
 
 
 def helm_command(kubernetes: RunningCluster, *, home: Path) -> HelmCommand:

@@ -311,9 +311,16 @@ class Rollback(Deployment):
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
-        """With ``recreate``, the release's workloads start anew."""
-        del seen
-        return await restart_workloads(self._attempt, stored) if self._order.recreate else ()
+        """Nothing is left of a failed revision before it and of what that one replaced; with ``recreate`` as above.
+
+        Helm compares with the newest revision only: after a failed one, as an attempt that died leaves it, what the
+        revision before that had would stay.
+        """
+        before = [one for one in seen.revisions if one.revision < stored.revision]
+        removed: tuple[Event, ...] = ()
+        if before and before[-1].status == "failed":
+            removed = await remove_orphans(self._attempt, stored, seen)
+        return (*removed, *(await restart_workloads(self._attempt, stored) if self._order.recreate else ()))
 
     def is_ours(self, stored: StoredRelease) -> bool:
         """By Helm's words for a rollback: another writer of the same number made our call fail, or was no rollback."""

@@ -30,7 +30,7 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
 
     Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
     still say that they belong to this release go, and none that is to be kept. An upgrade would have removed them; an
-    install with ``replace`` does not.
+    install with ``replace``, and a rollback over a failed revision, do not.
     """
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
@@ -102,15 +102,15 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
 
 
 def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
-    """The failed revisions right before that one, and the deployed one before them."""
+    """The failed revisions right before that one, and the deployed one before them, or that was it until now."""
     replaced: list[ReleaseLabels] = []
     for one in reversed(seen.revisions):
         if one.revision >= before:
             continue
-        if one.status not in {"failed", "deployed"}:
+        if one.status not in {"failed", "deployed", "superseded"}:
             break
         replaced.append(one)
-        if one.status == "deployed":
+        if one.status != "failed":
             break
     return replaced
 
