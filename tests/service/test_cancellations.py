@@ -274,6 +274,25 @@ def test_an_undo_that_fails_says_both_and_leaves_no_lock(place: Place, chart: st
     assert place.one.settled()["status"] == "DEPLOYED"
 
 
+def test_an_undo_whose_time_is_up_fails_and_leaves_no_lock(place: Place, chart: str):
+    """The deadline counts from the cancel, over all attempts."""
+    made(place, chart, values=values("old", "post-rollback"))
+    accepted = upgrade(place, chart)
+    first = wait_for(place.job)
+    assert cancel(place.one.server, accepted).json()["state"] == "cancelling"
+    wait_for(partial(place.job, other_than=first))
+    with psycopg.connect(place.one.server.database_url) as connection:
+        connection.execute(
+            "UPDATE operations SET cancelling_at = cancelling_at - interval '1 hour' WHERE id = %s",
+            [accepted.headers["x-operation-id"]],
+        )
+    kill_worker(place.one.server)
+    state, text = end_of(place.one.server, accepted)
+    assert state == "failed"
+    assert text.startswith("cancelled, but the rollback to revision 1 failed: timed out after 300 s")
+    assert place.one.statuses() == ["deployed", "failed", "failed"]
+
+
 @pytest.mark.parametrize("action", ["upgrade", "uninstall"])
 def test_a_worker_that_is_killed_in_the_undo_is_followed_by_one_that_finishes_it(place: Place, chart: str, action: str):
     event = "post-rollback" if action == "upgrade" else "pre-delete,post-rollback"
