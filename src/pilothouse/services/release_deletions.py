@@ -26,6 +26,9 @@ _DELETE = "cce:release:delete"
 #: Each round can meet an operation that began or ended since the last one.
 _ROUNDS = 5
 
+#: What a failure that is dismissed is answered as: a release that is being deleted.
+_DISMISSED = {"state": "cancelled", "cancel_keeps": False, "status_description": UNINSTALL_UNDERWAY}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
@@ -129,7 +132,7 @@ class Deletions:
     async def _dismiss(
         self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted:
-        gone = OperationRow(**{**vars(shown), "state": "cancelled", "status_description": UNINSTALL_UNDERWAY})
+        gone = OperationRow(**{**vars(shown), **_DISMISSED})
         async with self._database.transaction() as tx:
             if await operations.dismiss(tx, shown.id):
                 await self._record(tx, caller, shown, request_id=request_id)

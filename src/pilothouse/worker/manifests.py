@@ -10,7 +10,7 @@ from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.client import ClusterClient, ObjectKind
 from pilothouse.cluster.resources import ManifestObject, Object, manifest_parts
 from pilothouse.cluster.storage import StoredRelease
-from pilothouse.errors import InvalidChart
+from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
 from pilothouse.worker.attempts import Attempt
 
 log = structlog.get_logger(__name__)
@@ -64,11 +64,14 @@ async def find_live(attempt: Attempt, one: ManifestObject, kind: ObjectKind) -> 
 
 
 async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bool:
-    """Whether every one of the objects is there, and none is being deleted."""
+    """Whether every one of the objects is there, and none is being deleted; in doubt, not."""
     kinds = Kinds(attempt.client)
     for one in objects:
-        kind = await kinds.find(one)
-        live = await find_live(attempt, one, kind) if kind is not None else None
+        try:
+            kind = await kinds.find(one)
+            live = await find_live(attempt, one, kind) if kind is not None else None
+        except (ClusterDenied, InvalidRequest):
+            return False  # what may not be seen may be gone
         if live is None or (live.get("metadata") or {}).get("deletionTimestamp"):
             return False
     return True
