@@ -119,6 +119,7 @@ def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_s
         release.server,
         nowhere=deployment_template("nowhere", replicas=2, selector="{room: none}"),
         pulling=deployment_template("pulling", fate="never-ready"),
+        crashing=deployment_template("crashing", fate="fail"),
         well=deployment_template("well"),
         secret=SECRET_TEMPLATE,
     )
@@ -132,12 +133,18 @@ def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_s
     ended = carried_out(release.server, answer)
     assert ended["state"] == "failed"
     (found,) = ended["evidence"]
-    assert {one["name"] for one in found["blocking"]} == {"told-nowhere", "told-pulling"}
+    assert {one["name"] for one in found["blocking"]} == {"told-nowhere", "told-pulling", "told-crashing"}
     states = {one["name"]: one["state"] for one in found["objects"]}
-    assert states == {"told-nowhere": "0 of 2 ready", "told-pulling": "0 of 1 ready"}
+    none = "0 of 1 ready"
+    assert states == {"told-nowhere": "0 of 2 ready", "told-pulling": none, "told-crashing": none}
     troubles = {pod["owner"]: pod["trouble"] for pod in found["pods"]}
     assert "Unschedulable: 0/" in troubles["Deployment/told-nowhere"]
     assert "container main: ImagePullBackOff: *** and *** are refused" in troubles["Deployment/told-pulling"]
+    (crashing,) = [pod for pod in found["pods"] if pod["owner"] == "Deployment/told-crashing"]
+    assert crashing["trouble"].startswith(
+        "container main: CrashLoopBackOff: simulated as failing; before that ended with"
+    )
+    assert any(LOG_LINE in line for line in crashing["containers"][0]["log"]), found
     told = {event["reason"]: event["text"] for event in found["events"]}
     assert {"FailedScheduling", "SuccessfulCreate", "ScalingReplicaSet"} <= told.keys()
     assert told["Failed"] == "*** and *** are refused"
@@ -145,8 +152,8 @@ def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_s
     assert "planted-by-us" not in json.dumps(ended)
     assert "made-by-the-chart" not in json.dumps(ended)
     texts = events_of(release.server, answer)
-    waits = [text for text in texts if text.startswith("waiting for Deployment told-nowhere: 0 of 2 ready, pod ")]
-    assert any("Unschedulable: 0/" in text for text in waits), texts
+    waits = [text for text in texts if text.startswith("waiting for Deployment told-crashing: 0 of 1 ready, pod ")]
+    assert any("CrashLoopBackOff" in text for text in waits), texts
 
 
 def cannot_pull(direct: Client, namespace: str, deployment: str, *, said: str) -> None:

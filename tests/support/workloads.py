@@ -7,7 +7,7 @@ def hook_template(
     """A hook ``<release>-<name>``: a Job, or a bare Pod, that does what ``pilothouse.dev/simulate`` says."""
     pod = "spec: {restartPolicy: Never, containers: [{name: main, image: example.invalid/hook:1}]}"
     simulate = f"pilothouse.dev/simulate: {fate}"
-    annotations = f"helm.sh/hook: {event}, helm.sh/hook-delete-policy: {policy}"
+    annotations = f"helm.sh/hook: '{event}', helm.sh/hook-delete-policy: '{policy}'"
     if kind == "Pod":
         return f"""\
 apiVersion: v1

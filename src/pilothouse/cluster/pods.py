@@ -62,17 +62,17 @@ class Pods:
         pod: str,
         container: str,
         most_lines: int,
-        previous: bool = False,
         follow: bool = False,
         seconds: float,
     ) -> AsyncGenerator[list[bytes], None]:
         """The last lines of a container's log; with ``follow`` the ones that come until it ends, too.
 
-        ``previous``: of the container's run before this one. A line of more than 16 KiB is b''. ClusterUnavailable
-        when there is no log, as from a container that has not started, or when nothing comes for ``seconds``.
+        Of a container that waits to be started again the kubelet gives the run before (``pkg/kubelet/kubelet_pods.go``,
+        ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable when there is no log, as
+        from a container that never ran, or when nothing comes for ``seconds``.
         """
         params = {"container": container, "tailLines": str(most_lines)}
-        params |= {name: "true" for name, on in (("previous", previous), ("follow", follow)) if on}
+        params |= {"follow": "true"} if follow else {}
         path = f"/api/v1/namespaces/{_checked(namespace)}/pods/{_checked(pod)}/log"
         lines = self._transport.stream(path, params=params, idle_seconds=seconds, largest_line=_LONGEST_LINE)
         async with aclosing(lines):

@@ -14,14 +14,12 @@ _USUAL = frozenset({"", "ContainerCreating", "PodInitializing"})
 class Container:
     """A container of a pod; ``state`` is in words.
 
-    ``started``: it has run, so that there is a log. ``waiting``: it is not running, and is to be started (again).
-    ``failed``: it is not as it would be if all was well.
+    ``started``: it runs or has run, so that there is a log. ``failed``: it is not as it would be if all was well.
     """
 
     name: str
     state: str
     started: bool
-    waiting: bool
     failed: bool
     restarts: int
 
@@ -100,7 +98,6 @@ def _container(one: Object) -> Container:
         one["name"],
         words,
         started=not is_waiting or bool(last),
-        waiting=is_waiting,
         failed=failed,
         restarts=restarts,
     )

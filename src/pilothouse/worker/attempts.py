@@ -245,7 +245,8 @@ class Attempt:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
                 def notice(event: ProgressEvent) -> None:
-                    progress(event)
+                    if event.phase != "render" or isinstance(request, InstallRequest | UpgradeRequest):
+                        progress(event)
                     hooks.notice(event)
 
                 await self._ask(request, on_progress=notice)

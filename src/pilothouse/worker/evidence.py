@@ -108,7 +108,6 @@ class Found:
                     "name": one.name,
                     "state": self.clean(one.state, longest=_LONGEST_WORD),
                     "started": one.started,
-                    "waiting": one.waiting,
                     "log": self.clean_lines(known.get(one.name, ())),
                 }
                 for one in islice(containers(pod), _MOST_CONTAINERS)
@@ -289,15 +288,12 @@ class _Collection:
             if one["log"] or not one["started"]:
                 continue
             lines: deque[bytes] = deque(maxlen=MOST_LINES)
-            # what waits to be started again has its last words in the run before
-            previous = one["waiting"]
             try:
                 async for some in self._pods.read_log(
                     namespace=pod["namespace"],
                     pod=pod["name"],
                     container=one["name"],
                     most_lines=MOST_LINES,
-                    previous=previous,
                     seconds=SECONDS,
                 ):
                     lines.extend(some)
