@@ -110,10 +110,25 @@ def test_a_hook_that_is_not_to_run_may_be_of_any_kind(release: OneRelease):
 
 
 def test_a_chart_that_asks_the_cluster_for_its_kinds_is_not_refused_for_what_it_would_not_make(release: OneRelease):
-    careful = '{{ if .Capabilities.APIVersions.Has "policy/v1beta1" }}\n' + BUDGET + "{{ end }}\n"
+    careful = CAREFUL + BUDGET + "{{ end }}\n"
     chart_id = upload(release.server, chart(config=CONFIG, budget=careful))
     deploys(release, chart_id, values={"old": True})
     assert "PodDisruptionBudget" not in release.helm("get", "manifest", "web", "-n", release.namespace)
+
+
+CAREFUL = '{{ if .Capabilities.APIVersions.Has "policy/v1beta1" }}\n'
+
+
+def test_hooks_of_a_chart_that_asks_the_cluster_are_looked_at_as_it_would_make_them(release: OneRelease):
+    hook = BUDGET.replace("spec:", "  annotations: {helm.sh/hook: pre-install}\nspec:", 1)
+    careful = CAREFUL + hook + "{{ end }}\n"
+    chart_id = upload(release.server, chart(config=CONFIG, careful=careful, hook=hook_job_template("post-install")))
+    deploys(release, chart_id, values={"old": True})
+    other = OneRelease(release.server, release.namespace, "other", release.helm)
+    careless = upload(release.server, chart(config=CONFIG, careful=careful, budget=hook))
+    assert other.create(careless, values={"old": True}).status_code == 201
+    failed = other.settled()
+    assert "does not serve policy/v1beta1 PodDisruptionBudget 'other' (a hook)" in failed["status_description"], failed
 
 
 def test_an_upgrade_to_a_kind_that_is_not_served_leaves_the_release_as_it_is(release: OneRelease):
@@ -144,6 +159,20 @@ def test_missing_rights_of_the_account_are_named_and_nothing_is_made(
         assert "configmaps" not in said
         assert not config_maps(api, release.namespace)
         assert release.delete().status_code == 200
+    limited.allow(CONFIG_MAPS, JOBS)
+    deploys(release, chart_id)
+
+
+def test_missing_rights_for_the_hooks_of_a_chart_that_asks_the_cluster_are_found(
+    limited: LimitedAccount, api: Client, helm_cli: HelmCommand
+):
+    release = OneRelease(limited.server, limited.namespace, "web", helm_cli)
+    careful = CAREFUL + BUDGET + "{{ end }}\n"
+    chart_id = upload(limited.server, chart(a=CONFIG, budget=careful, hook=hook_job_template("pre-install")))
+    assert "may not get jobs.batch in namespace" in refused(release, chart_id)
+    limited.allow(CONFIG_MAPS, PolicyRule(apiGroups=["batch"], resources=["jobs"], verbs=["get", "create", "patch"]))
+    assert "may not list jobs.batch in namespace" in refused(release, chart_id)
+    assert not config_maps(api, release.namespace)
     limited.allow(CONFIG_MAPS, JOBS)
     deploys(release, chart_id)
 

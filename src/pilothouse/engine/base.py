@@ -68,6 +68,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     ``hooks`` (and ``none``, which Helm treats alike) returns after the hooks, ``ready`` when every object is ready.
     ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old
     revision has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's.
+    ``show_hooks`` is for dry runs: hooks are in the manifest, and it does not matter who owns what is there.
     """
 
     action = "install"
@@ -80,6 +81,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     dry_run: Literal["none", "client", "server"] = "none"
     disable_hooks: bool = False
+    show_hooks: bool = False
     replace: bool = False
     wait: Literal["none", "hooks", "ready"] = "none"
     timeout_seconds: float = 300.0
@@ -107,6 +109,7 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     dry_run: Literal["none", "server"] = "none"
     disable_hooks: bool = False
+    show_hooks: bool = False
     reset_values: bool = False
     reuse_values: bool = False
     wait: Literal["none", "hooks", "ready"] = "none"

@@ -133,9 +133,10 @@ class Engine:
             self._checked = {digest: plain}
         return plain
 
-    def load_chart(self, archive: bytes) -> helm_python.Chart:
+    def load_chart(self, archive: bytes, *, hooks: bool = True) -> helm_python.Chart:
         """A new handle for a chart that is safe to open and may be installed; the caller keeps and closes it."""
-        chart = helm_python.Chart.load_archive(self.rewrite(archive))
+        plain = self.rewrite(archive) if hooks else canonical_archive(archive, limits=self._limits, hooks=False)
+        chart = helm_python.Chart.load_archive(plain)
         if chart.metadata.get("type") == "library":
             chart.close()
             raise HelmRefused("the chart is a library chart, which cannot be installed", kind="HelmChartInvalidError")
@@ -297,7 +298,7 @@ def _deploy(
     kubeconfig = request.kubeconfig
     if request.dry_run == "client" and not kubeconfig.strip():
         kubeconfig = _NO_CLUSTER
-    chart = engine.load_chart(request.chart)
+    chart = engine.load_chart(request.chart, hooks=not request.show_hooks)
     with chart:
         with engine.open_config(kubeconfig, request.namespace) as config:
             summary = config.deploy_with(action, chart, request.release_name, request.values, options)
@@ -334,6 +335,7 @@ def _deploy_options(request: InstallRequest | UpgradeRequest) -> dict[str, Any]:
         "description": request.description,
         "labels": request.labels,
         "force_conflicts": False,
+        "take_ownership": request.show_hooks,
         # with server-side apply the API server says the same, in the same words, for half the time
         "disable_openapi_validation": True,
     }

@@ -9,7 +9,7 @@ asks the cluster what to make, Helm's own dry run confirms it before anybody is 
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -29,7 +29,7 @@ from pilothouse.engine.base import (
     Request,
     UpgradeRequest,
 )
-from pilothouse.errors import HelmRefused, InvalidChart, PilothouseError
+from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, PilothouseError
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
@@ -55,6 +55,7 @@ _RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "cre
 _CLASH = re.compile(
     r'(?P<kind>[A-Za-z0-9]+) "(?P<name>[^"]+)" in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
 )
+_NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
 
 
@@ -69,19 +70,23 @@ class Ask(Protocol):
 @dataclass(frozen=True)
 class _Findings:
     unserved: tuple[RenderedObject, ...]
-    missing: tuple[tuple[RenderedObject | None, Access], ...]
+    missing: tuple[tuple[Access, tuple[RenderedObject, ...]], ...]
     served: tuple[tuple[RenderedObject, ObjectKind], ...]
 
     def __bool__(self) -> bool:
         return bool(self.unserved or self.missing)
 
-    def of(self, objects: Iterable[tuple[str, str, str]]) -> "_Findings":
+    @property
+    def objects(self) -> tuple[RenderedObject, ...]:
+        """The ones that something is found about."""
+        return (*self.unserved, *(one for _, objects in self.missing for one in objects))
+
+    def about(self, is_meant: Callable[[RenderedObject], bool]) -> "_Findings":
         """Only what concerns one of these objects, or none in particular."""
-        real = set(objects)
         return replace(
             self,
-            unserved=tuple(one for one in self.unserved if _identity(one) in real),
-            missing=tuple(one for one in self.missing if one[0] is None or _identity(one[0]) in real),
+            unserved=tuple(one for one in self.unserved if is_meant(one)),
+            missing=tuple(one for one in self.missing if not one[1] or any(map(is_meant, one[1]))),
         )
 
 
@@ -185,40 +190,39 @@ class Preflight:
     ) -> _Findings:
         abilities = self.abilities(client)
         unserved, served = [], []
-        needs: dict[Access, RenderedObject | None] = {replace(one, namespace=namespace): None for one in _RECORD}
+        needs: dict[Access, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
         for one in objects:
             kind = await abilities.find_kind(one.api_version, one.kind)
             if kind is not None:
                 served.append((one, kind))
-                needs |= dict.fromkeys(_accesses(one, kind, waits=waits), one)
+                for access in _accesses(one, kind, waits=waits):
+                    needs.setdefault(access, []).append(one)
             elif (one.api_version, one.kind) not in own:
                 unserved.append(one)
         missing = await abilities.find_missing(needs)
-        found = [(needs[access], access) for access in missing]
-        return _Findings(tuple(unserved), tuple(await self._still_needed(client, found, served)), tuple(served))
+        left = await self._still_needed(client, missing, served)
+        return _Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
 
     async def _still_needed(
-        self,
-        client: ClusterClient,
-        missing: list[tuple[RenderedObject | None, Access]],
-        served: list[tuple[RenderedObject, ObjectKind]],
-    ) -> list[tuple[RenderedObject | None, Access]]:
+        self, client: ClusterClient, missing: list[Access], served: list[tuple[RenderedObject, ObjectKind]]
+    ) -> list[Access]:
         """Without the right to create what is there already."""
-        refused = {access for _, access in missing}
         left = []
-        for one, access in missing:
-            if one is None or access.verb != "create" or replace(access, verb="get", name=one.name) in refused:
-                left.append((one, access))
+        for access in missing:
+            of_kind = [(one, kind) for one, kind in served if access in _accesses(one, kind, waits=False)]
+            if access.verb == "create" and of_kind and await self._all_exist(client, of_kind):
                 continue
-            of_kind = [(each, kind) for each, kind in served if access in _accesses(each, kind, waits=False)]
-            found = [
-                await client.find_object(kind, namespace=each.namespace, name=each.name, largest=_LARGEST_OBJECT)
-                for each, kind in of_kind
-                if each.name
-            ]
-            if None in found or len(found) < len(of_kind):
-                left.append((one, access))
+            left.append(access)
         return left
+
+    async def _all_exist(self, client: ClusterClient, objects: list[tuple[RenderedObject, ObjectKind]]) -> bool:
+        for one, kind in objects:
+            try:
+                if not one.name or await _find(client, one, kind) is None:
+                    return False
+            except ClusterDenied:
+                return False
+        return True
 
     async def _asks_cluster(self, request: InstallRequest | UpgradeRequest) -> bool:
         return await asyncio.to_thread(asks_cluster, request.chart, limits=self._settings.charts)
@@ -231,19 +235,43 @@ class Preflight:
         *,
         own: frozenset[tuple[str, str]],
     ) -> _Findings:
-        """What is left of the findings when Helm renders with the cluster; its dry run shows no hooks."""
-        outcome = await _try(ask, request, own=own)
-        try:
-            documents = await asyncio.to_thread(
-                read_objects,
-                outcome.manifest.encode() if outcome is not None else b"",
-                file="manifest",
-                max_bytes=_LARGEST_MANIFEST,
-            )
-        except (InvalidChart, UnicodeEncodeError):
-            documents = []
-        objects = manifest_objects(documents, namespace=request.namespace)
-        return findings.of((one.api_version, one.kind, one.name) for one in objects)
+        """What is left of the findings when Helm renders with the cluster."""
+        if any(one.hook for one in findings.objects):
+            try:
+                outcome = await ask(replace(_trial(request), show_hooks=True))
+            except HelmRefused as error:
+                named = _named_by(error)
+                if named is None:
+                    raise
+                # Hooks that would not run are among what it looked at: only what was found before counts.
+                if left := findings.about(named):
+                    return left
+            else:
+                return findings.about(await _is_in(outcome.manifest, namespace=request.namespace))
+        tried = await _try(ask, request, own=own)
+        return findings.about(await _is_in(tried.manifest if tried is not None else "", namespace=request.namespace))
+
+
+async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject], bool]:
+    try:
+        documents = await asyncio.to_thread(
+            read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
+        )
+    except (InvalidChart, UnicodeEncodeError):
+        documents = []
+    objects = {(one.api_version, one.kind, one.name) for one in manifest_objects(documents, namespace=namespace)}
+    return lambda one: (one.api_version, one.kind, one.name) in objects
+
+
+def _named_by(error: HelmRefused) -> Callable[[RenderedObject], bool] | None:
+    """What Helm's error is about, if it is about kinds that are not served or an object that may not be looked at."""
+    if error.kind == "HelmManifestError":
+        kinds = set(_NOT_SERVED.findall(str(error)))
+        return lambda one: (one.kind, one.api_version) in kinds
+    if error.kind == "HelmForbiddenError":
+        objects = set(_NOT_SEEN.findall(str(error)))
+        return lambda one: (one.kind, one.name) in objects
+    return None
 
 
 def _values_are_known(request: UpgradeRequest) -> bool:
@@ -273,6 +301,10 @@ async def _try(
         return None
 
 
+async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) -> dict[str, Any] | None:
+    return await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+
+
 async def _find_clash(
     client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: _Findings
 ) -> str | None:
@@ -280,7 +312,7 @@ async def _find_clash(
     for one, kind in findings.served:
         if one.hook or not one.name:
             continue
-        live = await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+        live = await _find(client, one, kind)
         if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
             return f"{_named(one)} exists and does not belong to this release; {describe_owner(live)}"
     return None
@@ -317,10 +349,6 @@ def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Acc
     return [Access(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs]
 
 
-def _identity(one: RenderedObject) -> tuple[str, str, str]:
-    return one.api_version, one.kind, one.name
-
-
 def _too_large(inspection: Inspection) -> str:
     largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
     return (
@@ -344,7 +372,7 @@ def _describe(findings: _Findings, *, later: frozenset[tuple[str, str]] = frozen
             why = "the chart's crds/ defines some of them, which Helm installs with new releases only: apply it first"
         texts.append(f"the cluster does not serve {names}; {why}")
     if findings.missing:
-        names = _some(dict.fromkeys(str(access) for _, access in findings.missing))
+        names = _some(dict.fromkeys(str(access) for access, _ in findings.missing))
         texts.append(f"the cluster's account may not {names}; grant it that, or register another account")
     return "; ".join(texts)
 
