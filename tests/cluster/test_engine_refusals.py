@@ -132,6 +132,12 @@ async def test_a_field_that_another_manager_owns(refusal: Refusal, kubeconfig: s
     assert 'conflict with "hpa": .data.text' in str(error)
 
 
+async def test_an_object_that_etcd_does_not_take_is_not_tried_again_as_if_the_cluster_were_away(refusal: Refusal):
+    large = _NEVER_READY.replace("image:", 'env: [{name: LARGE, value: {{ repeat 1700000 "a" }}}], image:')
+    refused = await refusal(_one_template(large))
+    assert refused.kind == "HelmTooLargeError", refused
+
+
 async def test_an_account_without_rights(refusal: Refusal, kubeconfig: str):
     parsed = yaml.safe_load(kubeconfig)
     for user in parsed["users"]:

@@ -203,6 +203,11 @@ def test_a_release_that_does_not_fit_into_its_secret_is_refused_with_its_largest
     assert "KiB in the Secret that Helm keeps of it, and Kubernetes allows 1024 KiB" in said
     assert "the largest parts, as packed: file data/noise.bin 12" in said
     assert not config_maps(api, release.namespace)
+    # so near the limit that only Helm's own packing tells
+    near = build_chart(name, "0.1.1", templates=templates, values=values, files=large(783_500))
+    said = refused(release, upload(release.server, near))
+    assert "does not fit into the Secret that Helm keeps of it" in said
+    assert "Too long" in said
     light = build_chart(name, "0.2.0", templates=templates, values=values, files=large(700 * 1024))
     deploys(release, upload(release.server, light))
 

@@ -23,6 +23,7 @@ _TEXTS = (
     (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), "HelmKubeError"),
     (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
      "HelmUnauthorizedError"),
+    (re.compile(r"(?s).*etcdserver: request is too large"), "HelmTooLargeError"),
     # last: the API server may say any of this about something else, such as a webhook, behind words known above
     (re.compile(r"(?s).*(the server is currently unable to handle the request|the server has received too many requests"
                 r"|the server was unable to return a response|etcdserver: |connection refused|connection reset by peer"

@@ -55,6 +55,11 @@ _RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "cre
 _CLASH = re.compile(
     r'(?P<kind>[A-Za-z0-9]+) "(?P<name>[^"]+)" in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
 )
+_RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: data: Too long')
+_SMALLER = (
+    "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
+    "images, or split the chart"
+)
 _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
 
@@ -105,8 +110,10 @@ class Preflight:
         return known
 
     async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
-        """Helm's text, and whose the object is that stands in the way, if one does."""
+        """Helm's text, with what is to be done about it, or whose the object is that stands in the way."""
         text = str(error)
+        if _RECORD_TOO_LARGE.search(text):
+            return f"the release does not fit into the Secret that Helm keeps of it; {_SMALLER}; Helm says: {text}"
         found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
         kind = self.abilities(client).find_known_kind(found["kind"]) if found is not None else None
         if found is None or kind is None:
@@ -353,8 +360,7 @@ def _too_large(inspection: Inspection) -> str:
     largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
     return (
         f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and Kubernetes "
-        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; take files that no template needs "
-        "out of the chart (.helmignore), move what is large to a subchart or into the images, or split the chart"
+        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {_SMALLER}"
     )
 
 
