@@ -14,6 +14,7 @@ from sqlalchemy import (
     Double,
     Select,
     Text,
+    TextClause,
     and_,
     bindparam,
     func,
@@ -38,7 +39,7 @@ from pilothouse.store.operations import (
     of_release,
     release_key,
 )
-from pilothouse.store.tables import IS_HELD, IS_WAITING, audit, one_writer, operations
+from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ def _still_running(new: NewOperation) -> AlreadyExists:
     )
 
 
-def _full(of: ColumnElement[bool], last: str) -> ColumnElement[bool]:
+def _full(waiting: TextClause, of: ColumnElement[bool], last: str) -> ColumnElement[bool]:
     """Whether the last place is taken; the look ends there."""
-    return select(literal_column("1")).where(IS_WAITING, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
+    return select(literal_column("1")).where(waiting, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
 
 
 _NEW = ("state", "turn", *(field.name for field in fields(NewOperation)))
@@ -138,17 +139,17 @@ _LEFT_A_RELEASE = and_(
     text("(wrote_release OR state = 'succeeded')"),
     operations.c.finished_at > func.clock_timestamp() - as_interval(bindparam("for_seconds", type_=Double)),
 )
-_CLUSTER_FULL = _full(operations.c.cluster_id == _GIVEN["cluster_id"], "last_of_cluster")
-_PROJECT_FULL = _full(operations.c.project_id == _GIVEN["project_id"], "last_of_project")
+_CLUSTER_FULL = _full(OF_CLUSTERS, operations.c.cluster_id == _GIVEN["cluster_id"], "last_of_cluster")
+_PROJECT_FULL = _full(OF_PROJECTS, operations.c.project_id == _GIVEN["project_id"], "last_of_project")
 # The round that is being worked on: that of the newest operation at work; of the next one if none is.
 _ROUND = func.coalesce(
     select(func.max(operations.c.turn)).where(IS_HELD).scalar_subquery(),
-    select(operations.c.turn).where(IS_WAITING).order_by(operations.c.turn).limit(1).scalar_subquery(),
+    select(operations.c.turn).where(IN_ORDER).order_by(operations.c.turn).limit(1).scalar_subquery(),
     literal_column("0"),
 )
 _LAST_OF_PROJECT = (
     select(func.max(operations.c.turn))
-    .where(IS_WAITING, operations.c.project_id == _GIVEN["project_id"])
+    .where(OF_PROJECTS, operations.c.project_id == _GIVEN["project_id"])
     .scalar_subquery()
 )
 _TURN = func.greatest(_LAST_OF_PROJECT, _ROUND) + literal_column("1")

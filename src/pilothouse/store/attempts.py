@@ -27,7 +27,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval
 from pilothouse.store.repairs import being_repaired
-from pilothouse.store.tables import IS_HELD, IS_WAITING, operations
+from pilothouse.store.tables import IN_ORDER, IS_HELD, operations
 
 _HELD = ("running", "cancelling")
 
@@ -244,7 +244,7 @@ _FAIL_OVERDUE = (
         operations.c.id.in_(
             select(operations.c.id)
             .where(
-                IS_WAITING,
+                IN_ORDER,
                 operations.c.state == "queued",
                 operations.c.begun_attempt.is_(None),
                 operations.c.created_at + as_interval(operations.c.deadline_seconds) < func.clock_timestamp(),
@@ -266,7 +266,7 @@ _FAIL_OVERDUE = (
 )
 _NEXT_DUE = (
     select(operations.c.id)
-    .where(IS_WAITING)
+    .where(IN_ORDER)
     .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
     .order_by(operations.c.turn, operations.c.created_at)
     .limit(1)
@@ -283,7 +283,8 @@ _BUSY_CLUSTERS = (
 def _take(next_due: Select[tuple[str]]) -> ReturningUpdate[tuple[Any, ...]]:
     return (
         update(operations)
-        .where(operations.c.id == next_due.scalar_subquery(), IS_WAITING)
+        # the row is locked and waits; by less than that condition, or an index of what waits would be walked for the id
+        .where(operations.c.id == next_due.scalar_subquery(), operations.c.lease_until.is_(None))
         .values(
             state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
             attempt=operations.c.attempt + 1,

@@ -266,13 +266,18 @@ one_writer = Index(
     postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
 )
 
-#: What waits for a worker, and what a worker holds: to the letter as the indexes have it, or they would not be used.
-IS_WAITING = text("state IN ('queued', 'cancelling') AND lease_until IS NULL")
+#: What a worker holds.
 IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
+# What waits: in order, of a project, of a cluster. Each has an index that says more than its question needs, so that no
+# other index fits the question: a queue grows from nothing to thousands before PostgreSQL counts it, and until then it
+# takes whatever index fits for as good as the right one. To be used to the letter.
+IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND turn >= 0")
+OF_PROJECTS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND project_id <> ''")
+OF_CLUSTERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND cluster_id <> ''")
 
-Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IS_WAITING)
-Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=IS_WAITING)
-Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=IS_WAITING)
+Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IN_ORDER)
+Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=OF_PROJECTS)
+Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=OF_CLUSTERS)
 Index(
     "ix_operations_leases",
     operations.c.lease_until,
