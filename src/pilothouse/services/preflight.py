@@ -9,10 +9,10 @@ asks the cluster what to make, Helm's own dry run confirms it before anybody is 
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from pilothouse.archive.charts import asks_cluster
 from pilothouse.archive.documents import read_objects
@@ -29,7 +29,7 @@ from pilothouse.engine.base import (
     Request,
     UpgradeRequest,
 )
-from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, PilothouseError
+from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest, PilothouseError
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
@@ -41,6 +41,7 @@ _LARGEST_MANIFEST = 32 * 1024 * 1024
 _LARGEST_OBJECT = 4 * 1024 * 1024
 _NAMED = 5
 _REMEMBER_SECONDS = 300.0
+_REMEMBERED_CLIENTS = 64
 
 #: Helm looks whether an object is there, and applies it; an apply that makes the object needs both of the last.
 _OBJECT_VERBS = ("get", "create", "patch")
@@ -100,13 +101,14 @@ class Preflight:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._abilities: WeakKeyDictionary[ClusterClient, Abilities] = WeakKeyDictionary()
+        self._abilities: OrderedDict[ClusterClient, Abilities] = OrderedDict()
 
     def abilities(self, client: ClusterClient) -> Abilities:
-        """What is known of the client's cluster and account; kept as long as the client."""
-        known = self._abilities.get(client)
-        if known is None:
-            known = self._abilities[client] = Abilities(client, seconds=_REMEMBER_SECONDS)
+        """What is known of the client's cluster and account."""
+        known = self._abilities.setdefault(client, Abilities(client, seconds=_REMEMBER_SECONDS))
+        self._abilities.move_to_end(client)
+        if len(self._abilities) > _REMEMBERED_CLIENTS:
+            self._abilities.popitem(last=False)
         return known
 
     async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
@@ -198,8 +200,10 @@ class Preflight:
         abilities = self.abilities(client)
         unserved, served = [], []
         needs: dict[Access, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
+        wanted = dict.fromkeys((one.api_version, one.kind) for one in objects)
+        kinds = {(version, kind): await abilities.find_kind(version, kind) for version, kind in wanted}
         for one in objects:
-            kind = await abilities.find_kind(one.api_version, one.kind)
+            kind = kinds[one.api_version, one.kind]
             if kind is not None:
                 served.append((one, kind))
                 for access in _accesses(one, kind, waits=waits):
@@ -309,7 +313,10 @@ async def _try(
 
 
 async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) -> dict[str, Any] | None:
-    return await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+    try:
+        return await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+    except InvalidRequest:
+        return None  # there is no object with such a name
 
 
 async def _find_clash(
