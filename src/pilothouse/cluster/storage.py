@@ -87,15 +87,15 @@ class StoredRelease:
             return 0
         return sum(1 for hook in hooks or () if not set(events).isdisjoint(hook.events or ()))
 
-    def broken_hooks(self) -> list[str]:
-        """The manifests of the hooks that were begun and did not succeed, as Helm stored it; none if unreadable."""
+    def hook_manifests(self, *, broken: bool = False) -> list[str]:
+        """The hooks' manifests, or those of the ones that were begun and did not succeed; none if unreadable."""
         if len(self.hooks_json) > _LARGEST_HOOKS:
             return []
         try:
             hooks = _hook_runs_decoder.decode(self.hooks_json or b"[]")
         except msgspec.DecodeError:
             return []
-        return [one.manifest for one in hooks or () if one.last_run and one.last_run.phase in _BROKEN]
+        return [one.manifest for one in hooks or () if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
 
 
 class _Info(msgspec.Struct):

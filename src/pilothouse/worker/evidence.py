@@ -21,9 +21,9 @@ import structlog
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.readiness import containers, is_well, mapping, progress, replicas, trouble
-from pilothouse.cluster.resources import ManifestObject, manifest_objects
+from pilothouse.cluster.resources import ManifestObject, manifest_parts
 from pilothouse.cluster.storage import StoredRelease
-from pilothouse.engine.refusals import blocking_in, conflicts_in
+from pilothouse.engine.refusals import Blocking, blocking_in, conflicts_in
 from pilothouse.errors import InvalidChart, PilothouseError
 from pilothouse.redaction import Masks, masks_of_data, redact_named
 from pilothouse.worker.attempts import Attempt, stored_in
@@ -50,7 +50,9 @@ _LARGEST: Final = 256 * 1024
 _LARGEST_LIST: Final = 8 * 1024 * 1024
 #: The cluster's clock need not be the database's.
 _CLOCKS: Final = timedelta(seconds=60)
-_WORKLOADS: Final = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"})
+_WORKLOADS: Final = frozenset(
+    {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "Pod"}
+)
 
 Object = dict[str, Any]
 
@@ -108,6 +110,7 @@ class Found:
                     "name": one.name,
                     "state": self.clean(one.state, longest=_LONGEST_WORD),
                     "started": one.started,
+                    "followed": one.name in known,
                     "log": self.clean_lines(known.get(one.name, ())),
                 }
                 for one in islice(containers(pod), _MOST_CONTAINERS)
@@ -146,14 +149,18 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
     The cluster is asked when there is a revision, or were hooks, that could have to do with it.
     """
     found = Found([attempt.masks()])
-    stored = stored_in(outcome.secret)
     try:
-        if stored is not None:
-            found.masks += await _masks_of_own_secrets(stored)
+        stored = stored_in(outcome.secret)
+        parts = await read_parts(stored) if stored is not None else ()
+        hooks = await _hooks(stored) if stored is not None else []
+        found.masks += _masks_of_secrets(document for _, document in (*parts, *hooks))
         found.add_followed(attempt)
         if stored is not None or found.pods:
             async with asyncio.timeout(SECONDS), _pods(attempt) as pods:
-                await _Collection(attempt, pods, found, text=outcome.text).run(stored)
+                broken = [one for one, _ in (await _hooks(stored, broken=True) if stored is not None else ())]
+                blocking = {_key(one) for one in blocking_in(outcome.text)}
+                workloads = [one for one, _ in parts if one.kind in _WORKLOADS or _key(one) in blocking]
+                await _Collection(attempt, pods, found).run([*_followed_hooks(attempt), *broken], workloads)
     except TimeoutError:
         found.missing.append(f"the cluster took more than {SECONDS:g} s; what is here came before that")
     except PilothouseError as error:
@@ -184,24 +191,18 @@ async def _pods(attempt: Attempt) -> AsyncIterator[Pods]:
 class _Collection:
     """Asks the cluster; what has an answer stays found when the time is over."""
 
-    def __init__(self, attempt: Attempt, pods: Pods, found: Found, *, text: str) -> None:
+    def __init__(self, attempt: Attempt, pods: Pods, found: Found) -> None:
         self._attempt = attempt
         self._pods = pods
         self._found = found
-        self._text = text
         self._kinds = Kinds(attempt.client)
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._since = attempt.row.created_at - _CLOCKS
 
-    async def run(self, stored: StoredRelease | None) -> None:
-        hooks = {(one.kind, one.namespace, one.name): one for one in _followed_hooks(self._attempt)}
-        for one in await _hooks(stored) if stored is not None else ():
-            hooks[one.kind, one.namespace, one.name] = one
-        objects = [(one, True) for one in hooks.values()]
-        blocking = {(one.kind, one.namespace, one.name) for one in blocking_in(self._text)}
-        for one, _ in await read_parts(stored) if stored is not None else ():
-            if one.kind in _WORKLOADS | {"Pod"} or (one.kind, one.namespace, one.name) in blocking:
-                objects.append((one, False))
+    async def run(self, hooks: Iterable[ManifestObject], others: Iterable[ManifestObject]) -> None:
+        """Looks at hooks that did not succeed, and at what may not be ready; then at the logs of their pods."""
+        known = {_key(one): one for one in hooks}
+        objects = [(one, True) for one in known.values()] + [(one, False) for one in others if _key(one) not in known]
         await self._all(self._look(one, hook=hook) for one, hook in objects[:_MOST_OBJECTS])
         if len(objects) > _MOST_OBJECTS:
             self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not looked at")
@@ -285,7 +286,7 @@ class _Collection:
 
     async def _read_logs(self, pod: Object) -> None:
         for one in pod["containers"]:
-            if one["log"] or not one["started"]:
+            if not one["started"]:
                 continue
             lines: deque[bytes] = deque(maxlen=MOST_LINES)
             try:
@@ -298,8 +299,9 @@ class _Collection:
                 ):
                     lines.extend(some)
             except PilothouseError as error:
-                self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
-            one["log"] = self._found.clean_lines(lines)
+                if not one["followed"]:  # else what was seen while it ran has to do
+                    self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
+            one["log"] = self._found.clean_lines(lines) or one["log"]
 
 
 def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
@@ -308,28 +310,29 @@ def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
         yield ManifestObject("batch/v1" if kind == "Job" else "v1", kind, namespace, name)
 
 
-async def _hooks(stored: StoredRelease) -> list[ManifestObject]:
+async def _hooks(stored: StoredRelease, *, broken: bool = False) -> list[tuple[ManifestObject, Object]]:
     found = []
-    for manifest in stored.broken_hooks():
+    for manifest in stored.hook_manifests(broken=broken):
         try:
             documents = await asyncio.to_thread(read_objects, manifest.encode(), file="hook", max_bytes=_LARGEST_LIST)
         except (InvalidChart, UnicodeEncodeError):
             continue
-        found += manifest_objects(documents, namespace=stored.namespace)
+        found += manifest_parts(documents, namespace=stored.namespace)
     return found
 
 
-async def _masks_of_own_secrets(stored: StoredRelease) -> list[Masks]:
+def _masks_of_secrets(documents: Iterable[Object]) -> list[Masks]:
     """What the release's own Secrets hold, which a program of the release reads and may print."""
     masks = []
-    for one, document in await read_parts(stored):
-        if one.kind == "Secret":
-            data, plain = document.get("data"), document.get("stringData")
-            if isinstance(data, dict):
-                masks.append(masks_of_data(data))
-            if isinstance(plain, dict):
-                masks.append(Masks(sensitive=[str(value) for value in plain.values()]))
+    for document in documents:
+        if document.get("kind") == "Secret":
+            masks.append(masks_of_data(mapping(document.get("data"))))
+            masks.append(Masks(sensitive=[str(one) for one in mapping(document.get("stringData")).values()]))
     return masks
+
+
+def _key(one: ManifestObject | Blocking) -> tuple[str, str, str]:
+    return one.kind, one.namespace, one.name
 
 
 def _moment(text: str) -> datetime:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import structlog
 
 from pilothouse.cluster.pods import Pods
-from pilothouse.cluster.readiness import containers
+from pilothouse.cluster.readiness import containers, mapping
 from pilothouse.engine.base import ProgressEvent
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import ClusterUnavailable, PilothouseError
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,8 @@ Container = tuple[str, str, str]  # namespace, pod, container
 MOST_LINES: Final = 100
 _MOST_PODS: Final = 10
 _MOST_LOGS: Final = 10
+_WINDOW_SECONDS: Final = 60.0
+_AGAIN_SECONDS: Final = 1.0
 #: After the end of the call: how long lines may still be on their way.
 _LAST_LINES_SECONDS: Final = 1.0
 
@@ -77,32 +79,48 @@ class HookPods:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, namespace: str, kind: str, name: str) -> None:
+        """Watches again and again: a connection may die in silence, and a hook may run for long."""
         cluster = self._cluster = self._cluster or self._connect()
         which = {"selector": f"job-name={name}"} if kind == "Job" else {"name": name}
-        async for pod in cluster.watch(namespace=namespace, seconds=self._seconds, **which):
-            key = (namespace, str((pod.get("metadata") or {}).get("name")))
-            if key not in self._followed.pods and len(self._followed.pods) >= _MOST_PODS:
-                continue
-            self._followed.pods[key] = (f"{kind}/{name}", pod)
-            for one in containers(pod):
-                place = (*key, one.name)
-                # each run of a container has a log of its own
-                if one.started and self._reading.get(place, -1) < one.restarts and len(self._reading) < _MOST_LOGS:
-                    self._reading[place] = one.restarts
-                    self._begin(self._read(cluster, place), name="log")
+        while True:
+            try:
+                async for pod in cluster.watch(namespace=namespace, seconds=_WINDOW_SECONDS, **which):
+                    self._take(cluster, namespace, f"{kind}/{name}", pod)
+            except ClusterUnavailable as error:
+                log.info("hook_watch_broken", cause=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _take(self, cluster: Pods, namespace: str, owner: str, pod: Object) -> None:
+        key = (namespace, str(mapping(pod.get("metadata")).get("name")))
+        if key not in self._followed.pods and len(self._followed.pods) >= _MOST_PODS:
+            return
+        self._followed.pods[key] = (owner, pod)
+        for one in containers(pod):
+            place = (*key, one.name)
+            # each run of a container has a log of its own
+            if one.started and self._reading.get(place, -1) < one.restarts and len(self._reading) < _MOST_LOGS:
+                self._reading[place] = one.restarts
+                self._begin(self._read(cluster, place), name="log")
 
     async def _read(self, cluster: Pods, place: Container) -> None:
         namespace, pod, container = place
-        kept = self._followed.logs.setdefault(place, deque(maxlen=MOST_LINES))
-        async for lines in cluster.read_log(
+        kept: deque[bytes] = deque(maxlen=MOST_LINES)
+        log_of = cluster.read_log(
             namespace=namespace,
             pod=pod,
             container=container,
             most_lines=MOST_LINES,
             follow=True,
             seconds=self._seconds,
-        ):
-            kept.extend(lines)
+        )
+        try:
+            async for lines in log_of:
+                kept.extend(lines)
+                if kept:  # in place of an earlier run's, or of what came before the connection broke
+                    self._followed.logs[place] = kept
+        except ClusterUnavailable:
+            self._reading.pop(place, None)  # the next look at the pod begins again
+            raise
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
