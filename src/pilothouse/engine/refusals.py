@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pilothouse.errors import HelmRefused
 
+#: The library's class for a cluster that cannot be reached; ours too for one that did not answer, or not now.
+_UNREACHABLE = "HelmKubeError"
 # The order matters: a chart may print any text, but only behind the name of its template.
 _TEXTS = (
     (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
@@ -20,7 +22,7 @@ _TEXTS = (
     (re.compile(r"(?s).*Apply failed with \d+ conflicts?: "), "HelmConflictError"),
     (re.compile(r'create: failed to create: namespaces "[^"]*" not found'), "HelmNamespaceMissingError"),
     (re.compile(r"(?s).* is forbidden: "), "HelmForbiddenError"),
-    (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), "HelmKubeError"),
+    (re.compile(r"could not get (server version|apiVersions) from Kubernetes: .*dial tcp "), _UNREACHABLE),
     (re.compile(r"cluster reachability check failed: .*: the server has asked for the client to provide credentials"),
      "HelmUnauthorizedError"),
     (re.compile(r"(?s).*etcdserver: request is too large"), "HelmTooLargeError"),
@@ -28,10 +30,8 @@ _TEXTS = (
     (re.compile(r"(?s).*(the server is currently unable to handle the request|the server has received too many requests"
                 r"|the server was unable to return a response|etcdserver: |connection refused|connection reset by peer"
                 r"|i/o timeout|TLS handshake timeout|client connection lost|no route to host|: (unexpected )?EOF)"),
-     "HelmUnavailableError"),
+     _UNREACHABLE),
 )  # fmt: skip
-#: The cluster did not answer, or not now: the same call may succeed later.
-_UNREACHABLE = frozenset({"HelmKubeError", "HelmUnavailableError"})
 _CONFLICTING = re.compile(
     r"conflict occurred while applying object (?P<namespace>[^/\s]*)/(?P<name>\S+) \S*, Kind=(?P<kind>\w+): "
     r"Apply failed with \d+ conflicts?: (?P<conflicts>.*?)(?= && conflict occurred while applying|\Z)",
@@ -53,8 +53,7 @@ def refusal(text: str, *, kind: str) -> HelmRefused:
     """Helm's error as ours: its text, the library's class of it as ``kind``, or a finer one where the text tells more.
 
     HelmTimeoutError is a wait that took too long, HelmCancelledError any other end from outside; the library has one
-    class for both, and none when a hook is waited for. HelmKubeError and HelmUnavailableError: the cluster did not
-    answer, or not now.
+    class for both, and none when a hook is waited for. HelmKubeError: the cluster did not answer, or not now.
     """
     finer = next((finer for pattern, finer in _TEXTS if pattern.match(text)), None)
     if finer is not None:
@@ -66,7 +65,7 @@ def refusal(text: str, *, kind: str) -> HelmRefused:
 
 def is_unreachable(error: HelmRefused) -> bool:
     """Whether the cluster could not be reached at some point, or had no time; all else is Helm's own answer."""
-    return error.kind in _UNREACHABLE
+    return error.kind == _UNREACHABLE
 
 
 def tells_of_unreachable(description: str) -> bool:
