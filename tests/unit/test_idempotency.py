@@ -1,0 +1,47 @@
+"""When a key is asked what it stands for."""
+
+from pathlib import Path
+
+import pytest
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import DatabaseUnavailable, Forbidden, NotPermitted
+from pilothouse.services.idempotency import Accepted, Idempotency, Key
+from pilothouse.services.identity import Caller
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+
+KEY = Key("key", "fingerprint")
+CALLER = Caller(user_id="u", user_name="u", domain_id="d", domain_name="d", project_id="p")
+
+
+@pytest.fixture
+def idempotency(tmp_path: Path) -> Idempotency:
+    """Its database is nowhere: whoever asks it gets DatabaseUnavailable."""
+    database = Database(f"postgresql:///none?host={tmp_path}")
+    return Idempotency(database, MasterKeys.load_or_create(tmp_path / "master.key"), Settings(data_dir=tmp_path))
+
+
+async def test_who_may_no_longer_write_is_not_told_what_came_of_an_earlier_request(idempotency: Idempotency):
+    async def refused() -> Accepted:
+        CALLER.require("cce:release:create")
+        raise AssertionError("a caller without a role was let through")
+
+    with pytest.raises(NotPermitted):
+        await idempotency.once(CALLER, KEY, refused)
+
+
+async def test_any_other_refusal_asks_the_key(idempotency: Idempotency):
+    async def refused() -> Accepted:
+        raise Forbidden("Update release is forbidden")
+
+    with pytest.raises(DatabaseUnavailable):
+        await idempotency.once(CALLER, KEY, refused)
+
+
+async def test_without_a_key_nothing_is_asked(idempotency: Idempotency):
+    async def refused() -> Accepted:
+        raise Forbidden("Update release is forbidden")
+
+    with pytest.raises(Forbidden, match="Update release"):
+        await idempotency.once(CALLER, None, refused)
