@@ -1,11 +1,8 @@
 """Releases that Flux, Argo CD or an operator manage: a change that would be undone is refused, a mere mark is told."""
 
-import base64
-import gzip
 import json
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from lightkube import ApiError, Client
@@ -176,27 +173,3 @@ def test_an_object_in_the_way_is_named_with_its_owner_and_nothing_is_made(
     api.delete(ConfigMap, "web-second", namespace=release.namespace)
     assert release.create(chart_id).status_code == 201
     assert release.settled()["status"] == "DEPLOYED", release.settled()["status_description"]
-
-
-def test_a_rollback_to_kinds_that_are_no_longer_served_is_refused_at_once(release: OneRelease, api: Client):
-    chart_id = deployed(release, config_map_chart(new_name()))
-    assert release.update(chart_id=chart_id).status_code == 200
-    assert release.settled()["version"] == 2
-    budget = "---\napiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: old}\n"
-    rewrite(api, release, 1, lambda payload: payload | {"manifest": payload["manifest"] + budget})
-    said = assert_error(release.rollback(1), *INVALID, "revision 1", "policy/v1beta1 PodDisruptionBudget 'old'")
-    assert "does not serve" in said
-    assert release.statuses() == ["superseded", "deployed"]
-    rewrite(api, release, 1, lambda payload: payload | {"manifest": payload["manifest"].replace(budget, "")})
-    assert release.rollback(1).status_code == 200
-    assert release.settled()["version"] == 3
-
-
-def rewrite(api: Client, release: OneRelease, revision: int, change: Any) -> None:
-    """Changes what Helm stored, as years of Kubernetes would change what it means."""
-    name = f"sh.helm.release.v1.{release.name}.v{revision}"
-    secret = api.get(Secret, name, namespace=release.namespace)
-    assert secret.data is not None
-    payload = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret.data["release"]))))
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(change(payload)).encode())))
-    api.patch(Secret, name, {"data": {"release": packed.decode()}}, namespace=release.namespace)

@@ -177,6 +177,20 @@ def test_missing_rights_for_the_hooks_of_a_chart_that_asks_the_cluster_are_found
     deploys(release, chart_id)
 
 
+def test_a_rollback_without_the_rights_for_it_is_refused_at_once(limited: LimitedAccount, helm_cli: HelmCommand):
+    release = OneRelease(limited.server, limited.namespace, "web", helm_cli)
+    chart_id = upload(limited.server, config_map_chart(f"pre-{uuid.uuid4().hex[:8]}"))
+    deploys(release, chart_id)
+    assert release.update(chart_id=chart_id).status_code == 200
+    assert release.settled()["version"] == 2
+    limited.allow()
+    assert_error(release.rollback(1), *INVALID, "the cluster's account may not get configmaps")
+    assert release.statuses() == ["superseded", "deployed"]
+    limited.allow(CONFIG_MAPS)
+    assert release.rollback(1).status_code == 200
+    assert release.settled()["version"] == 3
+
+
 def test_rights_to_named_objects_are_rights(limited: LimitedAccount, helm_cli: HelmCommand):
     create = PolicyRule(apiGroups=[""], resources=["configmaps"], verbs=["create"])
     named = PolicyRule(apiGroups=[""], resources=["configmaps"], verbs=["get", "patch"], resourceNames=["web-config"])

@@ -18,7 +18,6 @@ from pilothouse.archive.charts import asks_cluster
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.abilities import Abilities, Access
 from pilothouse.cluster.client import ClusterClient, ObjectKind
-from pilothouse.cluster.managers import find_manager
 from pilothouse.cluster.resources import manifest_objects
 from pilothouse.engine.base import (
     Inspection,
@@ -29,7 +28,8 @@ from pilothouse.engine.base import (
     Request,
     UpgradeRequest,
 )
-from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest, PilothouseError
+from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest
+from pilothouse.services.explanations import SMALLER, STRANDED, belongs_to, describe_owner, explain
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
@@ -53,14 +53,6 @@ _NAMED_VERBS = frozenset({"get", "patch", "delete"})
 #: Helm's record of the release.
 _RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
 
-_CLASH = re.compile(
-    r'(?P<kind>[A-Za-z0-9]+) "(?P<name>[^"]+)" in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
-)
-_RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: data: Too long')
-_SMALLER = (
-    "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
-    "images, or split the chart"
-)
 _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
 
@@ -112,21 +104,8 @@ class Preflight:
         return known
 
     async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
-        """Helm's text, with what is to be done about it, or whose the object is that stands in the way."""
-        text = str(error)
-        if _RECORD_TOO_LARGE.search(text):
-            return f"the release does not fit into the Secret that Helm keeps of it; {_SMALLER}; Helm says: {text}"
-        found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
-        kind = self.abilities(client).find_known_kind(found["kind"]) if found is not None else None
-        if found is None or kind is None:
-            return text
-        try:
-            live = await client.find_object(
-                kind, namespace=found["namespace"] or "", name=found["name"], largest=_LARGEST_OBJECT
-            )
-        except PilothouseError:
-            return text
-        return f"{text}; {describe_owner(live)}" if live is not None else text
+        """Helm's text with what is known besides."""
+        return await explain(error, client=client, abilities=self.abilities(client))
 
     async def find_problem(
         self,
@@ -173,20 +152,17 @@ class Preflight:
             return await _find_clash(client, request, findings)
         return None
 
-    async def find_manifest_problem(self, client: ClusterClient, manifest: str, *, namespace: str) -> str | None:
-        """The same for a manifest that is to be applied once more, as a rollback does it."""
-        try:
-            documents = await asyncio.to_thread(
-                read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
-            )
-        except (InvalidChart, UnicodeEncodeError):
-            return None
-        objects = [
-            RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
-            for one in manifest_objects(documents, namespace=namespace)
-        ]
-        findings = await self._examine(client, objects, namespace=namespace)
-        return _describe(findings) if findings else None
+    async def find_rollback_problem(
+        self, client: ClusterClient, *, goal: str, newest: str, namespace: str
+    ) -> str | None:
+        """The same for a rollback from the manifest ``newest`` to the manifest ``goal``."""
+        findings = await self._examine(client, await _objects_of(goal, namespace=namespace), namespace=namespace)
+        if findings:
+            return _describe(findings)
+        findings = await self._examine(client, await _objects_of(newest, namespace=namespace), namespace=namespace)
+        if findings.unserved:
+            return f"the newest revision stands in the way: {_describe(replace(findings, missing=()))}; {STRANDED}"
+        return None
 
     async def _examine(
         self,
@@ -263,14 +239,22 @@ class Preflight:
         return findings.about(await _is_in(tried.manifest if tried is not None else "", namespace=request.namespace))
 
 
-async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject], bool]:
+async def _objects_of(manifest: str, *, namespace: str) -> list[RenderedObject]:
+    """The objects of a manifest; none if it cannot be read, which Helm will say."""
     try:
         documents = await asyncio.to_thread(
             read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
         )
     except (InvalidChart, UnicodeEncodeError):
-        documents = []
-    objects = {(one.api_version, one.kind, one.name) for one in manifest_objects(documents, namespace=namespace)}
+        return []
+    return [
+        RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
+        for one in manifest_objects(documents, namespace=namespace)
+    ]
+
+
+async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject], bool]:
+    objects = {(one.api_version, one.kind, one.name) for one in await _objects_of(manifest, namespace=namespace)}
     return lambda one: (one.api_version, one.kind, one.name) in objects
 
 
@@ -332,30 +316,6 @@ async def _find_clash(
     return None
 
 
-def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
-    """Whether Helm would take the object for the release's own (``pkg/action/validate.go``, ``checkOwnership``)."""
-    metadata = live.get("metadata") or {}
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return (
-        labels.get("app.kubernetes.io/managed-by") == "Helm"
-        and annotations.get("meta.helm.sh/release-name") == name
-        and annotations.get("meta.helm.sh/release-namespace") == namespace
-    )
-
-
-def describe_owner(live: dict[str, Any]) -> str:
-    """Whose an object is, by its own marks, and what can be done about it."""
-    metadata = live.get("metadata") or {}
-    annotations = metadata.get("annotations") or {}
-    manager, release = find_manager(metadata), annotations.get("meta.helm.sh/release-name")
-    if manager is not None:
-        return f"it is managed by {manager}: remove it there, or use other names"
-    if release:
-        place = annotations.get("meta.helm.sh/release-namespace")
-        return f"it belongs to release {release!r} in namespace {place!r}: uninstall that, or use other names"
-    return "it belongs to no release: remove it, or give it Helm's label and annotations to have it adopted"
-
-
 def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Access]:
     group = one.api_version.rpartition("/")[0]
     namespace = one.namespace if kind.namespaced else ""
@@ -367,7 +327,7 @@ def _too_large(inspection: Inspection) -> str:
     largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
     return (
         f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and Kubernetes "
-        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {_SMALLER}"
+        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
     )
 
 

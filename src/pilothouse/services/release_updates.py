@@ -270,7 +270,9 @@ class Updates:
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
         client = self._clusters.client(target.cluster)
-        problem = await self._preflight.find_manifest_problem(client, goal.manifest, namespace=target.namespace)
+        problem = await self._preflight.find_rollback_problem(
+            client, goal=goal.manifest, newest=newest.manifest, namespace=target.namespace
+        )
         if problem is not None:
             raise InvalidRequest(
                 f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
