@@ -16,7 +16,7 @@ from tests.crash.deployment import CLUSTER, LEASE_SECONDS, Deployment, Member, N
 from tests.crash.faults import LONG, Fault
 from tests.crash.invariants import FINAL, Ending, Sent
 from tests.crash.points import READS, Point
-from tests.crash.releases import ActionName, Charts, Release
+from tests.crash.releases import CANCELS, ActionName, Charts, Release
 from tests.crash.witnesses import AuditLog, Witness
 from tests.support.releases import HelmCommand
 from tools.localcluster.faults.rules import Held, How
@@ -261,10 +261,10 @@ class _Run:
         }
 
     def _operation(self) -> str | None:
-        """The operation's id, once it is accepted; that of the install that is cancelled."""
+        """The operation's id, once it is accepted; that of the one that is cancelled."""
         known = self._deployment.operations(self._release.name)
         new = [one[0] for one in known if one[0] not in self._before]
-        if self._case.action == "cancel":
+        if self._case.action in CANCELS:
             return known[-1][0] if known else None
         return new[-1] if new else None
 

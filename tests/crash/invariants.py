@@ -115,15 +115,17 @@ def one_deployed(revisions: Sequence[Revision]) -> list[str]:
 
 
 def ends_as_promised(ending: Ending) -> list[str]:
-    """Success is deployed, or gone; a cancelled install is gone, and one that failed is not deployed."""
+    """Success is deployed, or gone; a cancelled install is gone, an upgrade deployed; a failed install is not."""
     newest = ending.revisions[-1] if ending.revisions else None
-    gone = ending.state == "cancelled" or (ending.state == "succeeded" and ending.action == "uninstall")
+    gone = (ending.state == "cancelled" and ending.action == "cancel") or (
+        ending.state == "succeeded" and ending.action == "uninstall"
+    )
     if gone and newest is not None:
         return [f"the {ending.action} {ending.state}, but revision {newest.number} is {newest.status}"]
     if ending.state == "failed" and ending.action == "install" and newest is not None and newest.status == "deployed":
         return [f"the install failed, but revision {newest.number} is deployed"]
-    if ending.state == "succeeded" and not gone and (newest is None or newest.status != "deployed"):
-        return [f"the {ending.action} succeeded, but the newest revision is {newest}"]
+    if ending.state in {"succeeded", "cancelled"} and not gone and (newest is None or newest.status != "deployed"):
+        return [f"the {ending.action} {ending.state}, but the newest revision is {newest}"]
     return []
 
 

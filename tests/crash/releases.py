@@ -10,8 +10,12 @@ from tests.crash.deployment import Deployment
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.servers import wait_for
 
-ActionName = Literal["install", "upgrade", "rollback", "uninstall", "cancel"]
+ActionName = Literal["install", "upgrade", "rollback", "uninstall", "cancel", "cancel-upgrade"]
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "rollback", "uninstall", "cancel")
+#: The short set has no time for the last one: its undo is a rollback, whose points are those of an upgrade and a cancel.
+ALL_ACTIONS: tuple[ActionName, ...] = (*ACTIONS, "cancel-upgrade")
+#: These end a running operation, and no operation of their own is accepted for them.
+CANCELS: frozenset[ActionName] = frozenset({"cancel", "cancel-upgrade"})
 
 CHART = "survivor"
 #: What says that an object belongs to a release, for the judge.
@@ -39,7 +43,7 @@ def chart(version: int, *, slow_hook: bool = False) -> bytes:
     """
     hook = hook_job_template("pre-install,pre-upgrade,pre-rollback,pre-delete")
     if slow_hook:
-        hook = hook_job_template("pre-install").replace("    spec:\n      restartPolicy", _SLOW)
+        hook = hook_job_template("pre-install,post-upgrade").replace("    spec:\n      restartPolicy", _SLOW)
     parity = "odd" if version % 2 else "even"
     return build_chart(
         CHART,
@@ -106,6 +110,11 @@ class Release:
                 answer = self._create(1, slow_hook=True)
                 assert answer.is_success, answer.text
                 wait_for(self._has_begun, seconds=120)
+            case "cancel-upgrade":
+                self._undisturbed(lambda: self._create(1))
+                answer = self._put("upgrade", chart_id=self.charts.id_of(2, slow_hook=True))
+                assert answer.is_success, answer.text
+                wait_for(self._has_begun, seconds=120)
             case "install":
                 pass
 
@@ -120,6 +129,9 @@ class Release:
                 return self._put("rollback", chart_id="")
             case "uninstall" | "cancel":
                 return self.deployment.server.send("DELETE", self.path)
+            case "cancel-upgrade":
+                operation = self.deployment.operations(self.name)[-1][0]
+                return self.deployment.server.send("POST", f"/api/v1/operations/{operation}/cancel")
 
     def _undisturbed(self, send: Callable[[], httpx2.Response]) -> None:
         answer = send()
@@ -142,7 +154,8 @@ class Release:
 
     def _has_begun(self) -> bool:
         rows = self.deployment.ask(
-            "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s", self.name
+            "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s ORDER BY created_at DESC",
+            self.name,
         )
         return bool(rows and rows[0][0])
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from tests.crash.cases import Case, Verdict
 from tests.crash.lanes import Lanes, open_lanes
-from tests.crash.releases import ACTIONS
+from tests.crash.releases import ALL_ACTIONS
 from tests.crash.selection import action_of, read_case, walk
 from tests.support.helm import helm_command
 from tools.localcluster.cluster import obtain
@@ -110,7 +110,7 @@ def _verdicts(lanes: Lanes, options: argparse.Namespace) -> Iterator[Verdict]:
         found = lanes.survey([action])[action]
         cases: Sequence[Case] = [read_case(options.case, [*found.points, *found.recovery])]
     else:
-        all_found = lanes.survey(ACTIONS)
+        all_found = lanes.survey(ALL_ACTIONS)
         endless = walk(
             {action: found.points for action, found in all_found.items()},
             {action: found.recovery for action, found in all_found.items()},

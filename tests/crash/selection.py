@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.crash.cases import LATE, THEN, Blow, Case
 from tests.crash.faults import BY_NAME, FAULTS, LOSE, Fault
 from tests.crash.points import READS, Point
-from tests.crash.releases import ACTIONS, ActionName
+from tests.crash.releases import ALL_ACTIONS, CANCELS, ActionName
 
 _RECOVERY = "recovery"
 #: What each action does about these is its own.
@@ -27,7 +27,7 @@ _OF_EACH_ACTION = tuple(
 )
 #: Of the faults by chance so many kill, and the others may do so too.
 _KILLS = 0.5
-_LINE = re.compile(rf"(?:.*: )??(?P<action>{'|'.join(ACTIONS)}): (?P<blows>.*) \[seed (?P<seed>[0-9]+)\]")
+_LINE = re.compile(rf"(?:.*: )??(?P<action>{'|'.join(ALL_ACTIONS)}): (?P<blows>.*) \[seed (?P<seed>[0-9]+)\]")
 
 
 @dataclass
@@ -56,7 +56,7 @@ def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point]
     cases = [case(Blow(point, _fault_for(point, rng, met))) for point in _new(points, met, where=action)]
     writes = [point for point in points if point.is_childs_write]
     struck = {one.blow.fault for one in cases}
-    if action != "cancel":
+    if action not in CANCELS:
         cases += [case(Blow(rng.choice(writes), fault)) for fault in _OF_EACH_ACTION if fault not in struck]
     lost = Blow(next(point for point in writes if point.when == "answer"), LOSE)
     cases += [case(lost, Blow(point, _fault_for(point, rng, met))) for point in _new(recovery, met, where=_RECOVERY)]

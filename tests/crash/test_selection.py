@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.crash.cases import Case
 from tests.crash.deployment import CLUSTER, DATABASE
 from tests.crash.points import Point, Who
-from tests.crash.releases import ACTIONS, ActionName
+from tests.crash.releases import ACTIONS, CANCELS, ActionName
 from tests.crash.selection import Met, read_case, short, walk
 
 UPDATE = "UPDATE operations(attempt,state)"
@@ -37,7 +37,7 @@ def test_every_point_is_struck_and_each_action_meets_what_ends_its_worker_or_chi
     struck = {str(one.blow.point) for one in everything}
     assert {str(point) for point in POINTS if point.who != "child"} <= struck
     assert {"before child's get /version", "before child's update secrets", "after child's update secrets"} <= struck
-    for action in set(ACTIONS) - {"cancel"}:
+    for action in set(ACTIONS) - CANCELS:
         assert {one.blow.fault.name for one in cases[action]} >= {"kill worker", "kill child", "stop worker and child"}
     assert any(one.second is not None for one in everything)
     assert all(any(one.blow.late for one in of_action) for of_action in cases.values())
