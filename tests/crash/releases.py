@@ -12,7 +12,7 @@ from tests.support.servers import wait_for
 
 ActionName = Literal["install", "upgrade", "rollback", "uninstall", "cancel", "cancel-upgrade"]
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "rollback", "uninstall", "cancel")
-#: The short set has no time for the last one: its undo is a rollback, whose points are those of an upgrade and a cancel.
+#: The short set has no time for the last one, whose points are much like those of a rollback and a cancel.
 ALL_ACTIONS: tuple[ActionName, ...] = (*ACTIONS, "cancel-upgrade")
 #: These end a running operation, and no operation of their own is accepted for them.
 CANCELS: frozenset[ActionName] = frozenset({"cancel", "cancel-upgrade"})
