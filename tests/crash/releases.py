@@ -114,7 +114,7 @@ class Release:
                 self._undisturbed(lambda: self._create(1))
                 answer = self._put("upgrade", chart_id=self.charts.id_of(2, slow_hook=True))
                 assert answer.is_success, answer.text
-                wait_for(self._has_begun, seconds=120)
+                wait_for(self._runs_hook, seconds=120)
             case "install":
                 pass
 
@@ -158,6 +158,15 @@ class Release:
             self.name,
         )
         return bool(rows and rows[0][0])
+
+    def _runs_hook(self) -> bool:
+        """Whether the last operation tells that a hook runs: everything else that it makes is there by then."""
+        rows = self.deployment.ask(
+            "SELECT 1 FROM operation_events e JOIN operations o ON o.id = e.operation_id"
+            " WHERE o.release_name = %s AND o.action = 'upgrade' AND e.kind = 'hook_progress'",
+            self.name,
+        )
+        return bool(rows)
 
     def _create(self, version: int, *, slow_hook: bool = False) -> httpx2.Response:
         return self.deployment.server.create(
