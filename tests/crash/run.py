@@ -7,15 +7,18 @@ is how many deployments work side by side; ``OUT=FILE`` also writes the table th
 import argparse
 import itertools
 import os
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +40,8 @@ class Tally:
     cases: int = 0
     missed: int = 0
     violations: list[str] = field(default_factory=list)
+    #: Cases that came to no verdict: what they start from did not come about.
+    broken: list[str] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
@@ -68,6 +73,8 @@ def main() -> None:
     options = _options()
     cluster = obtain()
     tally = Tally()
+    # Also where it was started with Ctrl-C turned off, as in the background.
+    _heed_signals(signal.default_int_handler)
     began = time.monotonic()
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(f"seed {options.seed}")
@@ -76,19 +83,35 @@ def main() -> None:
         open_lanes(
             cluster, helm_command(cluster, home=Path(home)), count=1 if options.case else options.lanes
         ) as lanes,
-        suppress(KeyboardInterrupt),
     ):
-        for verdict in _verdicts(lanes, options):
-            tally.add(verdict)
-            console.print(_line(verdict))
-    minutes = (time.monotonic() - began) / 60
-    table = Table(*_COLUMNS)
-    for row in tally.rows():
-        table.add_row(*row)
-    console.print(table, "\n".join(tally.violations))
-    if options.out:
-        options.out.write_text(_document(tally, seed=options.seed, minutes=minutes))
-    sys.exit(1 if tally.violations else 0)
+        with suppress(KeyboardInterrupt):
+            for case, future in _play(lanes, options):
+                _judge(case, future, tally, console)
+        _heed_signals(signal.SIG_IGN)  # what is under way ends by itself
+        minutes = (time.monotonic() - began) / 60
+        if options.out:
+            options.out.write_text(_document(tally, seed=options.seed, minutes=minutes))
+        table = Table(*_COLUMNS)
+        for row in tally.rows():
+            table.add_row(*row)
+        console.print(table, *tally.violations, sep="\n")
+    sys.exit(1 if tally.violations or tally.broken else 0)
+
+
+def _heed_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _judge(case: Case, future: Future[Verdict], tally: Tally, console: Console) -> None:
+    try:
+        verdict = future.result()
+    except Exception as error:  # noqa: BLE001 - one case less is no reason to lose the others
+        tally.broken.append(f"{case}: {type(error).__name__}: {error}")
+        console.print(f"broken off: {tally.broken[-1]}")
+    else:
+        tally.add(verdict)
+        console.print(_line(verdict))
 
 
 def _options() -> argparse.Namespace:
@@ -104,7 +127,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _verdicts(lanes: Lanes, options: argparse.Namespace) -> Iterator[Verdict]:
+def _play(lanes: Lanes, options: argparse.Namespace) -> Iterable[tuple[Case, Future[Verdict]]]:
     if options.case:
         action = action_of(options.case)
         found = lanes.survey([action])[action]
@@ -117,8 +140,7 @@ def _verdicts(lanes: Lanes, options: argparse.Namespace) -> Iterator[Verdict]:
             seed=options.seed,
         )
         cases = list(itertools.islice(endless, options.count))
-    for future in lanes.play(cases):
-        yield future.result()
+    return zip(cases, lanes.play(cases), strict=True)
 
 
 def _line(verdict: Verdict) -> str:
@@ -132,7 +154,8 @@ def _line(verdict: Verdict) -> str:
 def _document(tally: Tally, *, seed: int, minutes: float) -> str:
     rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *tally.rows()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    broken = "\n".join(f"- {text}" for text in tally.violations) or "None."
+    violations = "\n".join(f"- {text}" for text in tally.violations) or "None."
+    broken = "\n".join(f"- {text}" for text in tally.broken) or "None."
     return f"""# Crashes
 
 {tally.cases} cases by chance (seed {seed}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {minutes:.0f} minutes on
@@ -143,6 +166,10 @@ docs/operations.md says what is judged, and what the remainder is.
 {table}
 
 ## Violations
+
+{violations}
+
+## Cases without a verdict
 
 {broken}
 """
