@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 from starlette.types import ASGIApp
 
-from pilothouse.app import OPENAPI_PATH, build_parts, create_app
+from pilothouse.app import OPENAPI_PATH, create_app
+from pilothouse.parts import build_parts
 from pilothouse.services.announcements import Announcements
 from pilothouse.settings import Settings
 from pilothouse.web.errors import statuses

@@ -1,16 +1,12 @@
-"""The composition root: the only module that sees every layer. Builds what a process needs, and runs it."""
+"""The composition root of the API: sees every layer that serves HTTP. Builds what the process needs, and runs it."""
 
 import asyncio
-import gc
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import uvicorn
-import uvloop
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
@@ -23,7 +19,6 @@ from pilothouse.api import operations as operation_api
 from pilothouse.api import projects as project_api
 from pilothouse.api import releases as release_api
 from pilothouse.api import users as user_api
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cce import charts as chart_routes
 from pilothouse.cce import description as compatible_description
 from pilothouse.cce import projects as project_routes
@@ -31,29 +26,23 @@ from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
 from pilothouse.cce import versions as version_routes
 from pilothouse.cce.models import ReleaseForm
-from pilothouse.cluster.addresses import resolve_server
-from pilothouse.cluster.client import ClusterClients
-from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
-from pilothouse.observer.observer import Observer
-from pilothouse.queue import Queue
+from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
 from pilothouse.services.authentication import Authentication
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.charts import Charts
-from pilothouse.services.clusters import Clusters
 from pilothouse.services.idempotency import Idempotency
 from pilothouse.services.operations import Operations
 from pilothouse.services.passwords import Passwords
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.projects import Projects
 from pilothouse.services.release_deletions import Deletions
-from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.services.release_unlocks import Unlocks
 from pilothouse.services.release_updates import Updates
 from pilothouse.services.release_view import ReleaseView
@@ -61,55 +50,12 @@ from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
 from pilothouse.services.users import Users
 from pilothouse.settings import Settings
-from pilothouse.store.database import Database
 from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
 from pilothouse.web.requests import refuse_nul
-from pilothouse.worker.actions import Actions
-from pilothouse.worker.records import Records
-from pilothouse.worker.runner import Runner
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 _PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What every kind of process is made of."""
-
-    settings: Settings
-    database: Database
-    keys: MasterKeys
-    clients: ClusterClients
-    clusters: Clusters
-    engine: EnginePool
-
-    async def close(self) -> None:
-        """Ends children and connections."""
-        await self.engine.close()
-        await self.clients.close()
-        await self.database.close()
-
-
-def build_parts(settings: Settings, *, database_url: str, engine_children: int) -> Parts:
-    """Builds the parts; nothing is started or connected yet."""
-    database = Database(database_url)
-    keys = MasterKeys.load_or_create(settings.master_key)
-    clients = ClusterClients(settings.cluster)
-    engine_settings = settings.engine.model_copy(update={"children": engine_children})
-    return Parts(
-        settings=settings,
-        database=database,
-        keys=keys,
-        clients=clients,
-        clusters=Clusters(database, keys, clients, settings.cluster),
-        engine=EnginePool(
-            engine_settings,
-            state_dir=settings.data_dir / "engine",
-            charts=settings.charts,
-            route=lambda kubeconfig: resolve_server(kubeconfig, settings.cluster),
-        ),
-    )
 
 
 def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
@@ -120,7 +66,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.engine.start()
         listening = asyncio.create_task(announcements.listen())
-        _settle_memory()
+        settle_memory()
         try:
             yield
         finally:
@@ -213,55 +159,3 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         **stack.server_options(),
     )
     GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()
-
-
-def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
-    """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, database_url, name))
-
-
-def run_observer(settings: Settings, *, database_url: str) -> None:
-    """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
-    asyncio.run(_observe(settings, database_url))
-
-
-def _settle_memory() -> None:
-    """Takes what was loaded at the start out of the collector's sight: walking it costs requests 30 ms at a time."""
-    gc.collect()
-    gc.freeze()
-
-
-async def _work(settings: Settings, database_url: str, name: str) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    parts = build_parts(settings, database_url=database_url, engine_children=settings.worker.operations)
-    await parts.engine.start()
-    _settle_memory()
-    try:
-        queue = Queue(
-            parts.database,
-            poll_seconds=settings.worker.poll_seconds,
-            running_per_cluster=settings.queue.running_per_cluster,
-        )
-        actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
-        records = Records(parts.clusters, ReleaseIndex(parts.keys))
-        await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)
-    finally:
-        await parts.close()
-
-
-async def _observe(settings: Settings, database_url: str) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    parts = build_parts(settings, database_url=database_url, engine_children=1)
-    _settle_memory()
-    try:
-        index = ReleaseIndex(parts.keys)
-        await Observer(parts.database, parts.clusters, index, settings.observer).run(stop)
-    finally:
-        await parts.close()

@@ -8,8 +8,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from pilothouse.app import build_parts, create_app
+from pilothouse.app import create_app
 from pilothouse.cce.description import PATH, openapi
+from pilothouse.parts import build_parts
 from pilothouse.services.announcements import Announcements
 from pilothouse.settings import Settings
 

@@ -2,7 +2,6 @@
 
 import typer
 
-from pilothouse.app import run_api, run_observer, run_worker
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.databases import reachable_database
 from pilothouse.cli.logs import configure_logs
@@ -15,6 +14,8 @@ from pilothouse.supervisor import die_with_parent
 
 def run_api_process(parent: int) -> None:
     """Serves the HTTP API until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+    from pilothouse.app import run_api
+
     settings = _prepare(parent)
     run_api(settings, database_url=_database_url(settings))
 
@@ -24,12 +25,16 @@ def run_worker_process(parent: int, *, name: str) -> None:
 
     ``name``: what a supervisor calls it, so that it goes on with what it held in its life before; or empty.
     """
+    from pilothouse.background import run_worker
+
     settings = _prepare(parent)
     run_worker(settings, database_url=_database_url(settings), name=name)
 
 
 def run_observer_process(parent: int) -> None:
     """Keeps the release index until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+    from pilothouse.background import run_observer
+
     settings = _prepare(parent)
     run_observer(settings, database_url=_database_url(settings))
 
