@@ -27,6 +27,8 @@ def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation
         "include_hooks": False,
         "revision": None,
         "base_revision": None,
+        "base_uid": "",
+        "base_version": "",
         "description": "",
         "status_description": "Initial install underway",
         "deadline_seconds": 300,

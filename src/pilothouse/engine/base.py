@@ -95,8 +95,8 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     """Make the next revision of a release from a chart; the fields it shares with InstallRequest mean the same.
 
     ``reset_values`` starts from the chart's values alone; ``reuse_values`` lays ``values`` over everything that the
-    release has now; with neither, empty ``values`` keep the release's own and others replace them. Revisions beyond
-    the last ``MAX_HISTORY`` are removed.
+    release has now; with neither, empty ``values`` keep the release's own and others replace them. With ``prune``,
+    revisions beyond the last ``MAX_HISTORY`` are removed, for which Helm reads them all once more.
     """
 
     action = "upgrade"
@@ -116,13 +116,14 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     timeout_seconds: float = 300.0
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    prune: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRequest(Request[None]):
     """Make the next revision of a release from an earlier one; the release's Secret alone tells what came of it.
 
-    ``to_revision`` must exist. A dry run checks that it does, and little else.
+    ``to_revision`` must exist. A dry run checks that it does, and little else. ``prune`` as in UpgradeRequest.
     """
 
     action = "rollback"
@@ -136,6 +137,7 @@ class RollbackRequest(Request[None]):
     disable_hooks: bool = False
     wait: Literal["none", "hooks", "ready"] = "none"
     timeout_seconds: float = 300.0
+    prune: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

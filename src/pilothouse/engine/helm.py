@@ -249,7 +249,7 @@ def upgrade_options(request: UpgradeRequest) -> dict[str, Any]:
         **_deploy_options(request),
         "reset_values": request.reset_values,
         "reuse_values": request.reuse_values,
-        "max_history": MAX_HISTORY,
+        "max_history": MAX_HISTORY if request.prune else 0,
         "server_side_apply": "true",
     }
 
@@ -269,7 +269,7 @@ def rollback_options(request: RollbackRequest) -> dict[str, Any]:
         "wait": _WAITS[request.wait],
         "wait_for_jobs": False,
         "disable_hooks": request.disable_hooks,
-        "max_history": MAX_HISTORY,
+        "max_history": MAX_HISTORY if request.prune else 0,
         "server_side_apply": "true",
         "force_conflicts": False,
     }

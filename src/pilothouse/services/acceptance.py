@@ -4,10 +4,12 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypedDict
 
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.storage import StoredRelease
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.services.clusters import ReachableCluster
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
@@ -28,8 +30,9 @@ class Request:
     """An order with what the operation row says of it in the clear.
 
     ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
-    is. ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning``
-    becomes the operation's first event.
+    is. If that one is deployed, its Secret's uid and resourceVersion spare a worker that begins at once a second look.
+    ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning`` becomes
+    the operation's first event.
     """
 
     namespace: str
@@ -42,6 +45,8 @@ class Request:
     include_hooks: bool = False
     revision: int | None = None
     base_revision: int | None = None
+    base_uid: str = ""
+    base_version: str = ""
     description: str = ""
     status_description: str
     timeout_seconds: int | None = None
@@ -113,3 +118,20 @@ class Acceptance:
                         tx, operation_id, attempt=0, kind="other_manager_found", said=request.warning
                     )
         return Accepted(from_operation(cluster, row, request.order), operation_id)
+
+
+class _Base(TypedDict):
+    base_revision: int
+    base_uid: str
+    base_version: str
+
+
+def base_of(newest: StoredRelease) -> _Base:
+    """What a request says of the newest revision on which it is based."""
+    if newest.status != "deployed":
+        return {"base_revision": newest.revision, "base_uid": "", "base_version": ""}
+    return {
+        "base_revision": newest.revision,
+        "base_uid": newest.uid,
+        "base_version": newest.resource_version,
+    }

@@ -1,13 +1,14 @@
 """Delete Release: an uninstall, or the end of an install that has not ended."""
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
 from pilothouse.cluster.storage import PENDING, StoredRelease, decode_release
 from pilothouse.errors import AlreadyExists, NotFound
-from pilothouse.services.acceptance import Acceptance, Request
+from pilothouse.services.acceptance import Acceptance, Request, base_of
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
@@ -78,6 +79,7 @@ class Deletions:
         for round_ in range(_ROUNDS):
             async with self._database.statements() as tx:
                 cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            looked_at = time.monotonic()
             found = await self._look(cluster, namespace, name)
             if found.living is not None:
                 ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
@@ -100,7 +102,7 @@ class Deletions:
             request = replace(request, warning=warning)
             try:
                 return await self._acceptance.accept(
-                    caller, cluster, request, permission=_DELETE, looked_at=None, request_id=request_id, key=key
+                    caller, cluster, request, permission=_DELETE, looked_at=looked_at, request_id=request_id, key=key
                 )
             except AlreadyExists:
                 continue
@@ -207,7 +209,7 @@ class Deletions:
             chart_version=stored.chart_version,
             include_hooks=include_hooks,
             revision=stored.revision,
-            base_revision=stored.revision,
+            **base_of(stored),
             status_description=UNINSTALL_UNDERWAY,
             timeout_seconds=timeout_seconds,
         )

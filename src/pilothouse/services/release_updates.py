@@ -15,7 +15,7 @@ from pilothouse.cluster.storage import StoredRelease, decode_release, merge_valu
 from pilothouse.engine.base import RollbackRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
-from pilothouse.services.acceptance import Acceptance, Request
+from pilothouse.services.acceptance import Acceptance, Request, base_of
 from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
@@ -218,7 +218,7 @@ class Updates:
             chart_version=chart.version,
             include_hooks=wanted.include_hooks,
             revision=newest.revision + 1,
-            base_revision=newest.revision,
+            **base_of(newest),
             status_description=UPGRADE_UNDERWAY,
             timeout_seconds=wanted.timeout_seconds,
             warning=target.warning,
@@ -312,7 +312,7 @@ class Updates:
             chart_version=goal.chart_version,
             include_hooks=wanted.include_hooks,
             revision=newest.revision + 1,
-            base_revision=newest.revision,
+            **base_of(newest),
             status_description=f"Rollback to {to_revision}",
             timeout_seconds=wanted.timeout_seconds,
             warning=target.warning,

@@ -39,6 +39,8 @@ class NewOperation:
     include_hooks: bool
     revision: int | None
     base_revision: int | None
+    base_uid: str
+    base_version: str
     description: str
     status_description: str
     deadline_seconds: int
@@ -53,8 +55,6 @@ class OperationRow(NewOperation):
     turn: int
     pinned_digest: str | None
     begun_attempt: int | None
-    base_uid: str
-    base_version: str
     wrote_release: bool
     dismissed_at: datetime | None
     attempt: int

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -44,6 +45,7 @@ OutcomeT = TypeVar("OutcomeT")
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
 _LONGEST_WHY = 2000
+_JUST_NOW = timedelta(seconds=1)
 _REPAIR_LOOK_SECONDS = 0.1
 
 
@@ -153,6 +155,18 @@ class Attempt:
         """The release's revisions now; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
         return Seen(tuple(sorted(found, key=lambda one: one.revision)))
+
+    def is_fresh(self) -> bool:
+        """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
+        row = self.row
+        return row.attempt == 1 and row.started_at is not None and row.started_at - row.created_at < _JUST_NOW
+
+    async def look_at_base(self) -> Seen:
+        """The deployed revision on which the operation is based, as the acceptance saw it just now; else a look."""
+        row = self.row
+        if row.base_revision is None or not row.base_uid or not self.is_fresh():
+            return await self.look()
+        return Seen((ReleaseLabels(row.base_revision, "deployed", {}, row.base_uid, row.base_version),))
 
     async def read(self, revision: int) -> Secret | None:
         """The Secret of one revision."""

@@ -14,14 +14,13 @@ there Helm's own words and the unchanged base decide.
 """
 
 import asyncio
-from datetime import timedelta
 from typing import Any, ClassVar
 
 import structlog
 
 from pilothouse.cluster.client import ReleaseLabels, Secret
 from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
-from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UpgradeRequest
+from pilothouse.engine.base import MAX_HISTORY, InstallRequest, Request, RollbackRequest, UpgradeRequest
 from pilothouse.engine.refusals import tells_of_unreachable
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
@@ -33,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 _SUCCEEDED = frozenset({"deployed", "superseded"})
 _FINAL = _SUCCEEDED | {"failed"}
-_JUST_NOW = timedelta(seconds=1)
 
 
 class Deployment:
@@ -61,8 +59,8 @@ class Deployment:
         return await self._act(seen)
 
     async def look(self) -> Seen:
-        """The release's revisions before the action."""
-        return await self._attempt.look()
+        """The release before the action: all its revisions, or the one that was deployed a moment ago."""
+        return await self._attempt.look_at_base()
 
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after: what is ours and locked is unlocked."""
@@ -140,6 +138,8 @@ class Deployment:
         """The outcome by the revision's Secret; the engine's words count where there is none of ours."""
         secret = await self._attempt.read(revision)
         stored = stored_in(secret)
+        if said.how == "done" and (stored is None or not self.is_ours(stored)):
+            secret, stored = await self._find_further(revision)
         if secret is None or stored is None or not self.is_ours(stored):
             return _unfinished(said) or Outcome(
                 "failed", said.text or f"Helm reported success, but stored no revision {revision}"
@@ -150,7 +150,18 @@ class Deployment:
         if unfinished is not None:
             return unfinished
         secret = await self._attempt.unlock(stored, why=said.text)
-        return Outcome("failed", said.text, wrote_release=True, revision=revision, secret=secret)
+        return Outcome("failed", said.text, wrote_release=True, revision=stored.revision, secret=secret)
+
+    async def _find_further(self, revision: int) -> tuple[Secret | None, StoredRelease | None]:
+        """Our revision after that one, which another program took since we looked: Helm counts on by itself."""
+        seen = await self._attempt.look()
+        for one in reversed(seen.revisions):
+            if one.revision > revision:
+                secret = await self._attempt.read(one.revision)
+                stored = stored_in(secret)
+                if stored is not None and self.is_ours(stored):
+                    return secret, stored
+        return None, None
 
     async def _conclude(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome:
         events = await self.follow_up(stored, seen) if stored.status in _SUCCEEDED else ()
@@ -210,11 +221,9 @@ class Install(Deployment):
 
     async def look(self) -> Seen:
         """Not asked again right after the acceptance found the name free: whoever took it since, Helm refuses us."""
-        row = self._row
-        accepted_just_now = row.started_at is not None and row.started_at - row.created_at < _JUST_NOW
-        if row.attempt == 1 and row.base_revision is None and accepted_just_now and not self._order.replace:
+        if self._attempt.is_fresh() and self._row.base_revision is None and not self._order.replace:
             return Seen(())
-        return await super().look()
+        return await self._attempt.look()
 
     def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
         """An install; what this operation itself left behind is replaced without being asked."""
@@ -277,6 +286,7 @@ class Upgrade(Deployment):
             wait=self._order.wait,
             timeout_seconds=self._attempt.seconds,
             labels={OPERATION_LABEL: self._row.id},
+            prune=newest.revision >= MAX_HISTORY,
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
@@ -308,6 +318,7 @@ class Rollback(Deployment):
             disable_hooks=self._order.disable_hooks,
             wait=self._order.wait,
             timeout_seconds=self._attempt.seconds,
+            prune=newest.revision >= MAX_HISTORY,
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:

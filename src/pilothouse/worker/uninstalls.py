@@ -28,7 +28,7 @@ class Uninstall:
 
     async def run(self) -> Outcome:
         """Removes the release, or finds that it is gone."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.look_at_base()
         if seen.newest is None:
             return Outcome("succeeded", GONE, gone=True)
         if self._attempt.begun:
