@@ -24,7 +24,7 @@ from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.faults.rules import Rule
 
 #: Two cores, and others on them.
-PATIENCE = 180.0
+PATIENCE = 420.0
 
 
 @pytest.fixture(scope="module")

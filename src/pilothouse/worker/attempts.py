@@ -159,7 +159,9 @@ class Attempt:
     def is_fresh(self) -> bool:
         """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
         row = self.row
-        return row.attempt == 1 and row.started_at is not None and row.started_at - row.created_at < _JUST_NOW
+        if row.attempt > 1 or row.state != "running" or row.started_at is None:
+            return False
+        return row.started_at - row.created_at < _JUST_NOW
 
     async def look_at_base(self) -> Seen:
         """The deployed revision on which the operation is based, as the acceptance saw it just now; else a look."""
