@@ -60,10 +60,9 @@ class Installs:
 
     def operations(self, *states: str) -> list[str]:
         """The ids of those in one of the states."""
-        with self._deployment.connect() as connection:
-            rows = connection.execute(
-                "SELECT id FROM operations WHERE namespace = %s AND state = ANY (%s)", [self.namespace, list(states)]
-            ).fetchall()
+        rows = self._deployment.ask(
+            "SELECT id FROM operations WHERE namespace = %s AND state = ANY (%s)", self.namespace, list(states)
+        )
         return [row[0] for row in rows]
 
     def judge(self, api: Client, helm: HelmCommand) -> list[str]:
@@ -84,12 +83,11 @@ class Installs:
         return wrong + _differ("deployed revisions", names, self.names)
 
     def _failures(self) -> list[str]:
-        with self._deployment.connect() as connection:
-            rows = connection.execute(
-                "SELECT release_name || ': ' || status_description FROM operations"
-                " WHERE namespace = %s AND state = 'failed'",
-                [self.namespace],
-            ).fetchall()
+        rows = self._deployment.ask(
+            "SELECT release_name || ': ' || status_description FROM operations"
+            " WHERE namespace = %s AND state = 'failed'",
+            self.namespace,
+        )
         return [row[0] for row in rows]
 
     def _all(self, form: str) -> list[str]:
