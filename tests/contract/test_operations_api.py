@@ -115,6 +115,7 @@ def test_another_projects_operations_do_not_exist(server: RunningServer, chart: 
     path = f"/api/v1/operations/{answer.headers['x-operation-id']}"
     assert_error(stranger.send("GET", path), *MISSING)
     assert_error(stranger.send("GET", f"{path}/events"), *MISSING)
+    assert_error(stranger.send("GET", f"{path}/evidence"), *MISSING)
     assert stranger.send("GET", "/api/v1/operations").json() == []
 
 
