@@ -164,7 +164,7 @@ class _Run:
             self._let_go(held, "cut" if blow.fault.kills and self._random.random() < 0.5 else "pass")
         elif blow.fault.until == "a while" or blow.point.who == "api":
             time.sleep(blow.fault.seconds)
-            blow.fault.undo(deployment, worker)
+            self._undo(blow.fault, worker)
             self._let_go(held, "pass")
         else:
             self._wait_for_take_over(attempt, until_end=blow.late)
@@ -173,10 +173,13 @@ class _Run:
             # What is not frozen goes on first, while its other half still is.
             self._let_go(held, "pass")
             time.sleep(_HALF_SECONDS)
-            blow.fault.undo(deployment, worker)
-        if blow.fault.wakes:
-            self._woke_at = time.time()
+            self._undo(blow.fault, worker)
         return worker
+
+    def _undo(self, fault: Fault, worker: Member) -> None:
+        if fault.wakes:
+            self._woke_at = time.time()
+        fault.undo(self._deployment, worker)
 
     def _wait_held(self) -> list[Held]:
         """What was frozen at the point; nothing when the operation ended without coming there."""

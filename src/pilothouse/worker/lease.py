@@ -1,7 +1,9 @@
 """Holding an operation: a thread renews its lease and ends the engine child when renewals stop coming through.
 
 The thread has a connection of its own. Time without a confirmed renewal is counted from the moment the
-last confirmed one was *sent*: the database can have extended the lease no later than that.
+last confirmed one was *sent*: the database can have extended the lease no later than that. A second thread counts it,
+for a renewal can wait without end: a database that stands still answers nothing, and its machine goes on saying that it
+is there.
 """
 
 import threading
@@ -46,12 +48,19 @@ class Lease:
         self._on_lost = on_lost
         self._on_cancelling = on_cancelling
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{operation_id[:8]}", daemon=True)
+        self._confirmed = time.monotonic()
+        self._losing = threading.Lock()
+        self._threads = [
+            threading.Thread(target=work, name=f"lease-{operation_id[:8]}", daemon=True)
+            for work in (self._keep, self._watch)
+        ]
         self.lost = False
         self.cancelling = False
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._confirmed = time.monotonic()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
@@ -60,9 +69,8 @@ class Lease:
         self._ended.set()
 
     def _keep(self) -> None:
-        confirmed = time.monotonic()
         try:
-            while not self._ended.wait(self._settings.renew_seconds):
+            while not self._ended.wait(self._settings.renew_seconds) and not self.lost:
                 sent = time.monotonic()
                 state: str | None = None
                 try:
@@ -72,22 +80,33 @@ class Lease:
                     held = state is not None
                 except DatabaseUnavailable as error:
                     log.warning("lease_renewal_failed", operation_id=self._operation_id, cause=str(error))
-                    held = time.monotonic() - confirmed < self._settings.fence_seconds
-                    sent = confirmed
+                    held = self._left() > 0
+                    sent = self._confirmed
                 if not held:
                     self._lose()
                     return
-                confirmed = sent
-                self._on_renewed(max(0.0, confirmed + self._settings.fence_seconds - time.monotonic()))
+                self._confirmed = sent
+                self._on_renewed(max(0.0, self._left()))
                 if state == "cancelling" and not self.cancelling and not self._ended.is_set():
                     self.cancelling = True
                     self._on_cancelling()
         finally:
             self._connection.close()
 
+    def _watch(self) -> None:
+        while (left := self._left()) > 0:
+            if self._ended.wait(left):
+                return
+        self._lose()
+
+    def _left(self) -> float:
+        """For how many seconds the operation is still held for sure."""
+        return self._confirmed + self._settings.fence_seconds - time.monotonic()
+
     def _lose(self) -> None:
-        if self._ended.is_set():
-            return
-        log.error("lease_lost", operation_id=self._operation_id, attempt=self._attempt)
-        self.lost = True
-        self._on_lost()
+        with self._losing:
+            if self._ended.is_set() or self.lost:
+                return
+            log.error("lease_lost", operation_id=self._operation_id, attempt=self._attempt)
+            self.lost = True
+            self._on_lost()
