@@ -181,7 +181,8 @@ def test_a_running_rollback_is_taken_back(place: Place, chart: str):
 def test_a_running_install_is_uninstalled(place: Place, chart: str, helm_cli: HelmCommand):
     accepted = place.one.create(chart, values=values("x", "post-install"))
     cancel_running(place, accepted)
-    assert place.one.server.send("GET", place.one.path).json()["status"] == "DELETING"
+    shown = place.one.server.send("GET", place.one.path)
+    assert shown.status_code == 404 or shown.json()["status"] == "DELETING"  # by now it may be over
     place.one.gone()
     assert not place.has_config()
     assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
@@ -216,7 +217,8 @@ def test_what_an_undo_leaves_behind_is_told(place: Place):
 def test_a_running_install_is_kept_as_a_failed_release(place: Place, chart: str):
     accepted = place.one.create(chart, values=values("x", "post-install"))
     cancel_running(place, accepted, {"keep": True})
-    assert_error(cancel(place.one.server, accepted), *ENDED, "with keep")
+    # it is being cancelled with keep, or by now it is kept
+    assert "kep" in assert_error(cancel(place.one.server, accepted), *ENDED)
     shown = place.one.settled()
     assert (shown["status"], shown["version"]) == ("FAILED", 1)
     assert "Cancelled" in shown["status_description"]
@@ -231,7 +233,8 @@ def test_an_uninstall_that_deleted_nothing_yet_is_taken_back(place: Place, chart
     made(place, chart, values=values("old", "pre-delete"), parameters={"include_hooks": True})
     accepted = place.one.delete()
     cancel_running(place, accepted)
-    assert place.one.server.send("GET", place.one.path).json()["status"] == "DELETING"
+    shown = place.one.server.send("GET", place.one.path).json()
+    assert shown["status"] in {"DELETING", "DEPLOYED"}  # by now it may be over
     assert end_of(place.one.server, accepted) == ("cancelled", "cancelled; rolled back to revision 1, as revision 2")
     assert place.one.settled()["status"] == "DEPLOYED"
     assert place.one.statuses() == ["failed", "deployed"]
