@@ -16,7 +16,17 @@ from tools.localcluster.faults.rules import Exchange, Rule, When
 Who = Literal["api", "worker", "child"]
 
 #: What has nothing to do with one operation: housekeeping, and questions about rights, whose answers are kept.
-_IGNORED = ("selfsubjectaccessreviews", "chart_archives", "observations", "release_index", "tokens", "locks")
+_IGNORED = (
+    "DELETE operations",
+    "DELETE repairs",
+    "repairs(lease_until)",
+    "selfsubjectaccessreviews",
+    "chart_archives",
+    "observations",
+    "release_index",
+    "tokens",
+    "locks",
+)
 READS = frozenset({"get", "list", "watch"})
 #: Written only when an operation lasts; an undisturbed run has other ones than the next.
 _PROGRESS = "INSERT operation_events"

@@ -21,7 +21,7 @@ SEED = int(os.environ.get("CRASH_SEED", "1"))
 #: More than cores: a case mostly waits for a lease to end.
 LANES = int(os.environ.get("CRASH_LANES", "3"))
 #: A point of an undisturbed run may be missed in another: the workers raced, or a renewal came earlier.
-MISSED_PART = 0.25
+MISSED_PART = 1 / 3
 
 Verdicts = Mapping[ActionName, Sequence[Future[Verdict]]]
 
