@@ -43,7 +43,7 @@ def chart(version: int, *, slow_hook: bool = False) -> bytes:
     """
     hook = hook_job_template("pre-install,pre-upgrade,pre-rollback,pre-delete")
     if slow_hook:
-        hook = hook_job_template("pre-install,post-upgrade").replace("    spec:\n      restartPolicy", _SLOW)
+        hook = hook_job_template("post-install,post-upgrade").replace("    spec:\n      restartPolicy", _SLOW)
     parity = "odd" if version % 2 else "even"
     return build_chart(
         CHART,
@@ -109,12 +109,12 @@ class Release:
             case "cancel":
                 answer = self._create(1, slow_hook=True)
                 assert answer.is_success, answer.text
-                wait_for(self._has_begun, seconds=120)
+                wait_for(lambda: self._runs_hook("install"), seconds=120)
             case "cancel-upgrade":
                 self._undisturbed(lambda: self._create(1))
                 answer = self._put("upgrade", chart_id=self.charts.id_of(2, slow_hook=True))
                 assert answer.is_success, answer.text
-                wait_for(self._runs_hook, seconds=120)
+                wait_for(lambda: self._runs_hook("upgrade"), seconds=120)
             case "install":
                 pass
 
@@ -152,19 +152,13 @@ class Release:
         )
         return " | ".join(rows[0]) if rows else "no operation"
 
-    def _has_begun(self) -> bool:
-        rows = self.deployment.ask(
-            "SELECT begun_attempt IS NOT NULL FROM operations WHERE release_name = %s ORDER BY created_at DESC",
-            self.name,
-        )
-        return bool(rows and rows[0][0])
-
-    def _runs_hook(self) -> bool:
-        """Whether the last operation tells that a hook runs: everything else that it makes is there by then."""
+    def _runs_hook(self, action: str) -> bool:
+        """Whether the operation tells that its hook runs: everything else that it makes is there by then."""
         rows = self.deployment.ask(
             "SELECT 1 FROM operation_events e JOIN operations o ON o.id = e.operation_id"
-            " WHERE o.release_name = %s AND o.action = 'upgrade' AND e.kind = 'hook_progress'",
+            " WHERE o.release_name = %s AND o.action = %s AND e.kind = 'hook_progress'",
             self.name,
+            action,
         )
         return bool(rows)
 
