@@ -129,7 +129,7 @@ def random_values(chance: random.Random, depth: int = 3) -> Any:
 
 
 async def test_values_merge_as_helm_merges_them(client: ClusterClient, helm_cli: Helm, namespace: str, tmp_path: Path):
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)  # noqa: S311 - reproducible, no secret
     cases = [*MERGES]
     while len(cases) < 24:
         chart, own = random_values(chance), random_values(chance)

@@ -115,7 +115,7 @@ def test_lists_are_bare_arrays_even_when_empty(server: RunningServer, shared_nam
 def test_a_get_with_a_body_is_answered_like_nodes_client_wants(
     server: RunningServer,
     path: str,
-    chunked: bool,  # noqa: FBT001
+    chunked: bool,  # noqa: FBT001 - a case of the test
 ):
     target = path.replace("RELEASES", f"/cce/cam/v3/clusters/{server.cluster_id}/releases")
     answer = exchange(server, "GET", target, body=b"{}", chunked=chunked)

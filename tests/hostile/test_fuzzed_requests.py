@@ -145,7 +145,7 @@ def send(connection: http.client.HTTPConnection, fuzz: Fuzz, server: RunningServ
     return answer.status, answer.read(), f"{method} {target[:200]} {body[:200]!r}"
 
 
-def judge(status: int, text: bytes, what: str, method_has_body: bool) -> None:  # noqa: FBT001
+def judge(status: int, text: bytes, what: str, method_has_body: bool) -> None:  # noqa: FBT001 - a case of the test
     assert status < 500, (what, status, text[:300])
     if status >= 400 and method_has_body:
         assert isinstance(json.loads(text), dict), (what, status, text[:300])

@@ -207,7 +207,7 @@ async def test_any_order_of_news_and_lists_ends_in_the_truth(
     cluster = (await add_cluster(database, caller.project_id), caller.project_id)
     # Two observers and a worker tell everything once or twice, late or early; lists come between, as late as they like.
     news: list[Moment | int] = [*history, *history[::2], *lists]
-    random.Random(seed).shuffle(news)  # noqa: S311
+    random.Random(seed).shuffle(news)  # noqa: S311 - reproducible, no secret
     for one in news:
         async with database.transaction() as tx:
             if isinstance(one, int):

@@ -23,7 +23,7 @@ def cached(program: Program) -> Path | None:
     """The folder with this build of the program, when it is in the cache."""
     folder = caches.location() / program.key
     # Unlike is_dir(), this does not mind a folder above it that is closed to this user.
-    return folder if os.path.isdir(folder) else None  # noqa: PTH112
+    return folder if os.path.isdir(folder) else None  # noqa: PTH112 - see above
 
 
 def build(program: Program, *, progress: Progress) -> Path:
