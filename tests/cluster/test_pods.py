@@ -36,7 +36,7 @@ def direct(kubernetes: RunningCluster) -> Iterator[Client]:
 def put_pod(direct: Client, namespace: str, name: str, *, fate: str) -> None:
     metadata = {"name": name, "labels": {"app": "talks"}, "annotations": {"pilothouse.dev/simulate": fate}}
     spec = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.invalid/x:1"}]}
-    direct.create(Pod.from_dict({"metadata": metadata, "spec": spec}), namespace=namespace)  # type: ignore[call-overload]
+    direct.create(Pod.from_dict({"metadata": metadata, "spec": spec}), namespace=namespace)  # type: ignore[call-overload]  # from_dict is untyped
 
 
 async def read_log(asked: Pods, namespace: str, pod: str, *, follow: bool = False, seconds: float = 5) -> list[bytes]:

@@ -54,7 +54,7 @@ class Lanes:
 
     def play(self, cases: Sequence[Case]) -> "list[Future[Verdict]]":
         """The verdicts to come, in the order of the cases."""
-        return [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]  # type: ignore[misc]
+        return [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]  # type: ignore[misc]  # a default binds it
 
     def survey(self, actions: Sequence[ActionName]) -> dict[ActionName, Found]:
         """Where each action can be struck, on its undisturbed way and in what follows a death."""
@@ -64,7 +64,7 @@ class Lanes:
             return Found(points, survey_recovery(ground, action, points))
 
         looking = {
-            action: self.submit(lambda ground, action=action: look(ground, action))  # type: ignore[misc]
+            action: self.submit(lambda ground, action=action: look(ground, action))  # type: ignore[misc]  # as above
             for action in actions
         }
         return {action: future.result() for action, future in looking.items()}

@@ -84,8 +84,8 @@ def _kubeconfig(parsed: argparse.Namespace) -> int:
 
 def _status(parsed: argparse.Namespace) -> int:
     # Imported here because it takes longer than all the rest of a command that finds a running cluster.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - only tables need it
+    from rich.table import Table  # noqa: PLC0415 - only tables need it
 
     found = cluster.status(parsed.dir)
     table = Table(box=None, pad_edge=False, header_style="bold")

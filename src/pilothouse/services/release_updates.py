@@ -223,6 +223,11 @@ class Updates:
             timeout_seconds=wanted.timeout_seconds,
             warning=target.warning,
         )
+        return await self._accept(caller, target, request, request_id=request_id, key=key)
+
+    async def _accept(
+        self, caller: Caller, target: _Target, request: Request, *, request_id: str, key: Key | None
+    ) -> Accepted:
         return await self._acceptance.accept(
             caller,
             target.cluster,
@@ -317,15 +322,7 @@ class Updates:
             timeout_seconds=wanted.timeout_seconds,
             warning=target.warning,
         )
-        return await self._acceptance.accept(
-            caller,
-            target.cluster,
-            request,
-            permission=_UPDATE,
-            looked_at=target.looked_at,
-            request_id=request_id,
-            key=key,
-        )
+        return await self._accept(caller, target, request, request_id=request_id, key=key)
 
     async def _find_chart_id(self, target: _Target, revision: int) -> str:
         """The chart that the revision was ordered from; empty if that was not here."""
