@@ -64,9 +64,9 @@ bench: .venv/.made  ## Measure against the helm command on the local cluster
 	$(RUN) python -m benchmarks.run
 
 .PHONY: crash
-crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 SEED=… OUT=FILE, or CASE="…" again)
+crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 KILLING=0.5 SEED=… OUT=FILE, or CASE="…" again)
 	@$(RUN) python -m tests.crash.run $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(LANES),--lanes $(LANES)) $(if $(OUT),--out $(OUT)) $(if $(CASE),--case "$(CASE)")
+		$(if $(LANES),--lanes $(LANES)) $(if $(KILLING),--killing $(KILLING)) $(if $(OUT),--out $(OUT)) $(if $(CASE),--case "$(CASE)")
 
 .PHONY: cluster-up
 cluster-up: .venv/.made  ## Start the local Kubernetes

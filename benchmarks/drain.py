@@ -1,11 +1,12 @@
 """How fast a long queue is worked off, against warm engine children that are driven directly with the same installs.
 
-The children alone are measured before and after, in the same cluster, so that what the cluster itself does counts on
-both sides. ``DRAIN=N`` queues N installs instead of 1,000.
+The children alone are measured before and after, in the same cluster, and the mean of both counts: the more releases it
+holds, the slower the cluster. ``DRAIN=N`` queues N installs instead of 1,000.
 """
 
 import asyncio
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,12 +40,12 @@ async def drain(place: Place) -> list[Figure]:
         reading.cancel()
         reads = await reading
         await _check(http, namespace)
-    direct.append(await _drive_children(place, archive))
-    best, each = min(direct), seconds / QUEUED
+        direct.append(await _drive_children(place, archive))
+    each = seconds / QUEUED
     return [
         Figure("an install each, children driven directly", tuple(one * 1000 for one in direct)),
         Figure(f"an install each, {QUEUED} of them queued", (each * 1000,)),
-        Figure("queued / directly; 1.33 is 75 % of the rate", (each / best,), unit="", target=4 / 3),
+        Figure("queued / directly; 1.33 is 75 % of the rate", (each / statistics.mean(direct),), unit="", target=4 / 3),
         Figure("GET at 10/s meanwhile: p50", (percentile(reads, 0.50),)),
         Figure("GET at 10/s meanwhile: p99", (percentile(reads, 0.99),), target=250),
     ]

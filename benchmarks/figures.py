@@ -32,8 +32,9 @@ class Figure:
         return [self.what, self._text(self.best), self._text(self.median), target, self.met]
 
     def _text(self, value: float) -> str:
-        digits = 1 if abs(value) >= 1 else 3
-        return f"{value:.{digits}f} ms" if self.unit == "ms" else f"{value:.2f} {self.unit}".rstrip()
+        if self.unit == "ms":
+            return f"{value:.{1 if abs(value) >= 1 else 3}f} ms"
+        return f"{value:.{2 if abs(value) >= 0.1 else 4}f} {self.unit}".rstrip()
 
 
 def percentile(seconds: Sequence[float], part: float) -> float:

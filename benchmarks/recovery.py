@@ -22,6 +22,8 @@ from tests.support.servers import wait_for
 
 TIMES = 20
 _ASK_SECONDS = 0.01
+#: Longer than what the supervisor takes for a failed start, which is tried again with a growing pause.
+_LIVED_SECONDS = 5.0
 #: Long enough to be killed in.
 _SLOW = """\
     metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 60s}}
@@ -42,7 +44,8 @@ async def recovery(place: Place) -> list[Figure]:
 
 
 def _own(place: Place, chart: str, namespace: str, name: str) -> float:
-    """The worker of ``serve`` dies; its supervisor starts the next."""
+    """The worker of ``serve`` dies, not just started; its supervisor starts the next."""
+    time.sleep(_LIVED_SECONDS)
     with psycopg.connect(place.server.database_url, autocommit=True) as database:
         _create(place, database, chart, namespace, name)
         seconds = _kill(child_of(place.server.pid, "worker"), database, namespace, name)

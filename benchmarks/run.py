@@ -24,20 +24,23 @@ from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
 
+#: In this order: what fills the cluster comes last, for it is slower afterwards.
 BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
-    "cancel": cancel,
     "deploy": deploy,
-    "drain": drain,
-    "footprint": footprint,
-    "hostile": hostile,
-    "reads": reads,
-    "recovery": recovery,
     "updates": updates,
-    "uploads": uploads,
+    "cancel": cancel,
+    "recovery": recovery,
     "verification": verification,
+    "footprint": footprint,
+    "uploads": uploads,
+    "hostile": hostile,
+    "drain": drain,
+    "reads": reads,
 }
 RESULTS = Path(__file__).with_name("results.md")
+#: What a reader of the table wants to know besides.
+REMARKS = Path(__file__).with_name("remarks.md")
 COLUMNS = ["figure", "best", "median", "target", "met"]
 
 
@@ -75,7 +78,8 @@ whole local cluster share with each other and with whatever else runs: the load 
 rounds (percentiles) or over the single runs (times). The target is for the median.
 
 {table}
-"""
+
+{REMARKS.read_text()}"""
 
 
 if __name__ == "__main__":

@@ -1,69 +1,139 @@
 """From PUT or DELETE to the final state, against the wall time of the helm command that does the same.
 
-One release of ours and one of helm's go through the same life again and again, in turn: installed, upgraded, rolled
-back, uninstalled.
+Three releases go through the same life again and again, in turn: installed, upgraded, rolled back, uninstalled. One is
+ours, one is helm's, and one is that of a warm engine child that is driven directly: what it takes is Helm's own part,
+and the least that ours can take.
 """
 
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 from benchmarks.figures import Figure
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place
+from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UninstallRequest, UpgradeRequest
+from pilothouse.engine.pool import EnginePool
+from pilothouse.settings import EngineSettings
 from tests.support.charts import web_chart
 
 ROUNDS = 30
 REST_SECONDS = 0.3  # what either leaves to the controllers is not the other's cost
 ACTIONS = ("upgrade", "rollback", "uninstall")
 
-Step = Callable[[], Awaitable[None]]
+OURS, HELM, ENGINE = "ours", "helm", "engine"
+
+
+class Life(Protocol):
+    """One release; each step returns when a client sees its end."""
+
+    async def install(self) -> None: ...
+
+    async def upgrade(self) -> None: ...
+
+    async def rollback(self) -> None: ...
+
+    async def uninstall(self) -> None: ...
 
 
 async def updates(place: Place) -> list[Figure]:
     archive = web_chart("bench-updated")
     chart, file = place.upload(archive), place.folder / "bench-updated.tgz"
     file.write_bytes(archive)
-    ours: dict[str, list[float]] = {action: [] for action in ACTIONS}
-    helms: dict[str, list[float]] = {action: [] for action in ACTIONS}
-    async with connections(place.server, warm=1) as http, place.namespace() as namespace:
-
-        async def helm(*arguments: str) -> None:
-            await asyncio.to_thread(place.run_helm, *arguments, namespace=namespace)
-
-        for number in range(-1, ROUNDS):
-            release = _Release(http, place.releases, place.release(namespace, "ours"), namespace, chart)
-            await release.install()
-            await helm("install", "helms", str(file))
-            steps: dict[str, tuple[Step, Step]] = {
-                "upgrade": (
-                    release.upgrade,
-                    lambda: helm("upgrade", "helms", str(file), "--set", "message=changed"),
-                ),
-                "rollback": (release.rollback, lambda: helm("rollback", "helms", "1")),
-                "uninstall": (release.uninstall, lambda: helm("uninstall", "helms")),
+    times: dict[tuple[str, str], list[float]] = {(who, what): [] for who in (OURS, HELM, ENGINE) for what in ACTIONS}
+    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine")
+    await pool.start()
+    try:
+        async with connections(place.server, warm=1) as http, place.namespace() as namespace:
+            lives: dict[str, Life] = {
+                OURS: _Release(http, place.releases, place.release(namespace, OURS), namespace, chart),
+                HELM: _Command(place, namespace, file),
+                ENGINE: _Child(pool, place.kubeconfig.read_text(), namespace, archive),
             }
-            for action, (mine, hers) in steps.items():
-                for step, times in ((mine, ours), (hers, helms)):
-                    await asyncio.sleep(REST_SECONDS)
-                    started = time.perf_counter()
-                    await step()
-                    if number >= 0:
-                        times[action].append((time.perf_counter() - started) * 1000)
+            for number in range(-1, ROUNDS):
+                for life in lives.values():
+                    await life.install()
+                for action in ACTIONS:
+                    for who, life in lives.items():
+                        await asyncio.sleep(REST_SECONDS)
+                        started = time.perf_counter()
+                        await getattr(life, action)()
+                        if number >= 0:
+                            times[who, action].append((time.perf_counter() - started) * 1000)
+    finally:
+        await pool.close()
     figures = []
     for action in ACTIONS:
-        ratio = statistics.median(ours[action]) / statistics.median(helms[action])
+        ours, helm, engine = (tuple(times[who, action]) for who in (OURS, HELM, ENGINE))
         figures += [
-            Figure(f"helm {action}, wall time", tuple(helms[action])),
-            Figure(f"request to the end of the {action}, waiting GET", tuple(ours[action])),
-            Figure(f"{action} / helm {action}, medians", (ratio,), unit="", target=0.5),
+            Figure(f"helm {action}, wall time", helm),
+            Figure(f"{action} by an engine child driven directly", engine),
+            Figure(f"request to the end of the {action}, waiting GET", ours),
+            Figure(f"engine alone / helm {action}, medians", (_ratio(engine, helm),), unit=""),
+            Figure(f"{action} / helm {action}, medians", (_ratio(ours, helm),), unit="", target=0.5),
         ]
     return figures
 
 
+def _ratio(some: tuple[float, ...], others: tuple[float, ...]) -> float:
+    return statistics.median(some) / statistics.median(others)
+
+
+class _Command:
+    """The helm command's release."""
+
+    def __init__(self, place: Place, namespace: str, chart: Path) -> None:
+        self._place = place
+        self._namespace = namespace
+        self._chart = str(chart)
+
+    async def install(self) -> None:
+        await self._run("install", HELM, self._chart)
+
+    async def upgrade(self) -> None:
+        await self._run("upgrade", HELM, self._chart, "--set", "message=changed")
+
+    async def rollback(self) -> None:
+        await self._run("rollback", HELM, "1")
+
+    async def uninstall(self) -> None:
+        await self._run("uninstall", HELM)
+
+    async def _run(self, *arguments: str) -> None:
+        await asyncio.to_thread(self._place.run_helm, *arguments, namespace=self._namespace)
+
+
+class _Child:
+    """The engine's release."""
+
+    def __init__(self, pool: EnginePool, kubeconfig: str, namespace: str, archive: bytes) -> None:
+        self._pool = pool
+        where: dict[str, Any] = {"kubeconfig": kubeconfig, "namespace": namespace, "release_name": ENGINE}
+        self._install = InstallRequest(**where, chart=archive)
+        self._upgrade = UpgradeRequest(**where, chart=archive, values={"message": "changed"})
+        self._rollback = RollbackRequest(**where, to_revision=1)
+        self._uninstall = UninstallRequest(**where)
+
+    async def install(self) -> None:
+        await self._run(self._install)
+
+    async def upgrade(self) -> None:
+        await self._run(self._upgrade)
+
+    async def rollback(self) -> None:
+        await self._run(self._rollback)
+
+    async def uninstall(self) -> None:
+        await self._run(self._uninstall)
+
+    async def _run(self, request: Request[Any]) -> None:
+        await self._pool.run(request, deadline_seconds=60)
+
+
 class _Release:
-    """One release of ours; each step returns when a client sees its end."""
+    """Our release, through the API."""
 
     def __init__(self, http: Connections, releases: str, path: str, namespace: str, chart: str) -> None:
         self._http = http

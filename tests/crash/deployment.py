@@ -35,6 +35,8 @@ from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 _MIGRATING = threading.Lock()
 START_SECONDS = 90.0
 CLUSTER, DATABASE = "kubernetes", "postgres"
+#: The states in which an operation stays.
+FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 LEASE_SECONDS = 3.0
 _TIMES = {
@@ -133,7 +135,7 @@ class Member:
     def wait_until_ready(self) -> None:
         """Returns when it works; it is started again when it ends before that."""
         until = time.monotonic() + START_SECONDS
-        while not self._is_ready(self):
+        while not (self.alive() and self._is_ready(self)):
             assert time.monotonic() < until, f"{self.name} does not start:\n{self.said()[-3000:]}"
             self.start()
             time.sleep(0.05)
@@ -293,7 +295,7 @@ def deploy(
                     [*worker, "worker"],
                     variables,
                     folder / f"worker-{number}.log",
-                    _says("worker_started"),
+                    _says("worker_started", "engine_ready"),
                 )
                 for number in range(workers)
             ]
@@ -340,8 +342,8 @@ async def _first_server(data: Path, url: str, address: str) -> RunningServer:
     )
 
 
-def _says(text: str) -> Callable[[Member], bool]:
-    return lambda member: text in member.said()
+def _says(*words: str) -> Callable[[Member], bool]:
+    return lambda member: all(word in member.said() for word in words)
 
 
 def _answers(url: str) -> Callable[[Member], bool]:

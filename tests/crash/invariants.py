@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.crash.deployment import Noted
+from tests.crash.deployment import FINAL, Noted
 from tests.crash.witnesses import Objects, Revision, Witness, Write
 
-FINAL = frozenset({"succeeded", "failed", "cancelled"})
 _HELD = frozenset({"running", "cancelling"})
 #: A process that wakes up may send that long before its watchdog has had a turn.
 _WAKE_SECONDS = 0.5

@@ -13,7 +13,7 @@ import httpx2
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Service
 
 from tests.crash.cases import Case, Ground, Verdict, run_case
 from tests.crash.deployment import deploy
@@ -125,6 +125,9 @@ def open_ground(
 @contextmanager
 def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> Iterator[Lanes]:
     """``count`` lanes."""
+    # What msgspec knows of a type it makes when it first meets it; from several threads at once that is a segfault.
+    for kind in (Namespace, ConfigMap, Service):
+        kind.from_dict({})
     lanes = Lanes(count, lambda stack: stack.enter_context(open_ground(kubernetes, helm)))
     try:
         yield lanes

@@ -6,7 +6,7 @@ from typing import Literal
 
 import httpx2
 
-from tests.crash.deployment import Deployment
+from tests.crash.deployment import FINAL, Deployment
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.servers import wait_for
 
@@ -136,12 +136,20 @@ class Release:
     def _undisturbed(self, send: Callable[[], httpx2.Response]) -> None:
         answer = send()
         assert answer.is_success, answer.text
-        wait_for(self._has_succeeded, seconds=120)
+        state = wait_for(self._final_state, seconds=120, otherwise=self._situation)
+        assert state == "succeeded", self._situation()
 
-    def _has_succeeded(self) -> bool:
+    def _final_state(self) -> str:
         state = self.deployment.operations(self.name)[-1][1]
-        assert state != "failed", self.text()
-        return state == "succeeded"
+        return state if state in FINAL else ""
+
+    def _situation(self) -> str:
+        """What is known of an operation that nothing disturbed and that did not end well."""
+        operation = self.deployment.operations(self.name)[-1][0]
+        lines = [self.text(), *map(str, self.deployment.history(operation))]
+        for member in self.deployment.members:
+            lines += [f"--- {member.name} ({'runs' if member.alive() else 'is gone'})", member.said()[-3000:]]
+        return "\n".join(lines)
 
     def text(self) -> str:
         """How the last operation ended, in its own words."""

@@ -1,7 +1,8 @@
 """``make crash N=500``: cases by chance for as long as is wanted, and a table of what was done and what broke.
 
 ``CASE="<a line>"`` plays one case again, ``SEED=…`` a whole run, as far as the same points are found again; ``LANES=…``
-is how many deployments work side by side; ``OUT=FILE`` also writes the table there, in Markdown.
+is how many deployments work side by side; ``KILLING=1`` leaves only faults that kill, the usual share is 0.5;
+``OUT=FILE`` also writes the table there, in Markdown.
 """
 
 import argparse
@@ -119,6 +120,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="how many cases")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the whole run")
     parser.add_argument("--lanes", type=int, default=3, help="deployments side by side")
+    parser.add_argument("--killing", type=float, default=0.5, help="share of the faults that are sure to kill")
     parser.add_argument("--case", default="", help="a line of an earlier run: this case alone")
     parser.add_argument("--out", type=Path, help="where to write the table")
     options = parser.parse_args()
@@ -138,6 +140,7 @@ def _play(lanes: Lanes, options: argparse.Namespace) -> Iterable[tuple[Case, Fut
             {action: found.points for action, found in all_found.items()},
             {action: found.recovery for action, found in all_found.items()},
             seed=options.seed,
+            killing=options.killing,
         )
         cases = list(itertools.islice(endless, options.count))
     return zip(cases, lanes.play(cases), strict=True)

@@ -25,8 +25,6 @@ _OF_EACH_ACTION = tuple(
         "cut cluster",
     )
 )
-#: Of the faults by chance so many kill, and the others may do so too.
-_KILLS = 0.5
 _LINE = re.compile(rf"(?:.*: )??(?P<action>{'|'.join(ALL_ACTIONS)}): (?P<blows>.*) \[seed (?P<seed>[0-9]+)\]")
 
 
@@ -67,14 +65,18 @@ def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point]
 
 
 def walk(
-    points: dict[ActionName, Sequence[Point]], recovery: dict[ActionName, Sequence[Point]], *, seed: int
+    points: dict[ActionName, Sequence[Point]],
+    recovery: dict[ActionName, Sequence[Point]],
+    *,
+    seed: int,
+    killing: float = 0.5,
 ) -> Iterator[Case]:
-    """Cases by chance, without end."""
+    """Cases by chance, without end; ``killing`` is the share of faults that surely kill, and the others may do so."""
     rng = random.Random(seed)  # noqa: S311 - a seed that can be given again is the point
     kills = [fault for fault in FAULTS if fault.kills]
     while True:
         action = rng.choice(list(points))
-        fault = rng.choice(kills if rng.random() < _KILLS else FAULTS)
+        fault = rng.choice(kills if rng.random() < killing else FAULTS)
         blow = Blow(rng.choice(points[action]), fault, late=fault.until == "taken over" and rng.random() < 0.3)
         second = None
         if recovery[action] and rng.random() < 0.3:

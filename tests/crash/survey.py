@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 
 from tests.crash.cases import Ground
+from tests.crash.deployment import FINAL
 from tests.crash.faults import LOSE
-from tests.crash.invariants import FINAL
 from tests.crash.points import READS, Point, find_points
 from tests.crash.releases import ActionName, Release
 from tests.support.servers import wait_for

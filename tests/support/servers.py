@@ -277,15 +277,20 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", *, log: Pat
     raise AssertionError(f"the server does not answer:\n{log.read_text()[-4000:]}")
 
 
-def wait_for(condition: Callable[[], Value], *, seconds: float = 30.0) -> Value:
-    """What the condition gives, once that is true; a process or a server that is not there is waited for."""
+def wait_for(
+    condition: Callable[[], Value], *, seconds: float = 30.0, otherwise: Callable[[], str] = lambda: ""
+) -> Value:
+    """What the condition gives, once that is true; a process or a server that is not there is waited for.
+
+    ``otherwise`` tells more about what did not come about.
+    """
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with contextlib.suppress(AssertionError, OSError, httpx2.HTTPError):
             if value := condition():
                 return value
         time.sleep(0.1)
-    raise AssertionError("it did not come about in time")
+    raise AssertionError(f"it did not come about in time {otherwise()}".rstrip())
 
 
 def free_port() -> int:

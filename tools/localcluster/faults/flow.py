@@ -11,7 +11,7 @@ from typing import Literal
 
 from tools.localcluster.faults.rules import ConnectionCut
 
-_TRIES = 4
+_TRIES = 20
 _TRY_AGAIN_SECONDS = 0.05
 #: Which word after both addresses is the socket's inode: proc(5), /proc/net/tcp.
 _INODE = 6

@@ -60,6 +60,8 @@ class KubernetesProxy:
         try:
             await self.flow.gate()
             sender = await sender_of(writer)
+            if not sender.pid:
+                return  # dead before it could be looked at: nobody could say later whose request this was
             while (request := await caller.next_event()) is not None:
                 if not isinstance(request, h11.Request):
                     return
