@@ -7,6 +7,7 @@ Why not a queue library: docs/decisions/0001-dispatch.md.
 """
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -24,29 +25,37 @@ class Queue:
         self._database = database
         self._running_per_cluster = running_per_cluster
         self._poll_seconds = poll_seconds
-        self._wake = asyncio.Event()
+        self._news: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
 
     async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
         """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due."""
         async with self._database.statements() as tx:
-            return await attempts.take(
+            row = await attempts.take(
                 tx, worker=worker, lease_seconds=lease_seconds, running_per_cluster=self._running_per_cluster
             )
+        if row is not None:
+            self._pass_on()
+        return row
 
     async def wait(self) -> None:
-        """Returns when an operation was announced, or after the poll interval, which covers a lost notification."""
-        try:
-            await asyncio.wait_for(self._wake.wait(), self._poll_seconds)
-        except TimeoutError:
-            return
-        self._wake.clear()
+        """Returns when an operation was announced, or after the poll interval, which covers a lost notification.
+
+        An announcement wakes one of those who wait; whoever then finds something to take wakes the next.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_seconds):
+                await self._news.get()
 
     async def listen(self) -> None:
         """Turns notifications into wake-ups until cancelled, reconnecting when the connection breaks."""
         while True:
             try:
                 async for _ in self._database.notifications(operations.CHANNEL):
-                    self._wake.set()
+                    self._pass_on()
             except DatabaseUnavailable as error:
                 log.warning("notifications_lost", cause=str(error))
             await asyncio.sleep(self._poll_seconds)
+
+    def _pass_on(self) -> None:
+        with suppress(asyncio.QueueFull):
+            self._news.put_nowait(None)

@@ -1,5 +1,6 @@
 """The questions, asked of a real API server."""
 
+import asyncio
 import base64
 import json
 import time
@@ -20,6 +21,7 @@ from pilothouse.cluster import client as client_module
 from pilothouse.cluster.client import ClusterClient
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.errors import ClusterDenied, ClusterUnavailable
+from pilothouse.services.namespaces import Namespaces
 from pilothouse.settings import ClusterSettings
 from tests.unit.test_kubeconfig import certificate
 
@@ -88,6 +90,33 @@ async def test_a_namespace_is_there_or_not_or_going(client: ClusterClient, api: 
     await api.delete(Namespace, name)
     assert not await client.namespace_exists(name)
     await api.patch(Secret, "held", {"metadata": {"finalizers": None}}, namespace=name)
+
+
+async def test_a_namespace_that_was_there_a_moment_ago_is_not_asked_for_again(
+    client: ClusterClient, api: AsyncClient, namespace: str
+):
+    now = 100.0
+    namespaces = Namespaces(monotonic=lambda: now)
+    name = f"{namespace}-brief"
+    assert not await namespaces.exists(client, name)
+    await client.create_namespace(name)
+    assert await namespaces.exists(client, name)
+    await api.delete(Namespace, name)
+    now += 4.0
+    assert await namespaces.exists(client, name)
+    now += 2.0
+    assert not await namespaces.exists(client, name)
+
+
+async def test_a_secret_that_was_read_lately_is_the_same(client: ClusterClient, api: AsyncClient, namespace: str):
+    await put_revision(api, namespace, "web", 1)
+    assert await client.find_release_secret(namespace=namespace, name="none", revision=1, lately=True) is None
+    for _ in range(100):  # the API server's cache hears of it a moment later
+        lately = await client.find_release_secret(namespace=namespace, name="web", revision=1, lately=True)
+        if lately is not None:
+            break
+        await asyncio.sleep(0.05)
+    assert lately == await client.find_release_secret(namespace=namespace, name="web", revision=1)
 
 
 async def test_labels_are_read_without_payloads(client: ClusterClient, api: AsyncClient, namespace: str):

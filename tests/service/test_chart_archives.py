@@ -22,7 +22,7 @@ from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.web.errors import error_response
-from pilothouse.worker.archives import collect_archives
+from pilothouse.worker.archives import Archives, collect_archives
 from tests.support.charts import build_chart, config_map_chart
 from tests.support.operations import accept as stand
 from tests.support.operations import new_install
@@ -297,3 +297,19 @@ async def test_a_chart_deleted_while_it_is_downloaded_is_sent_whole(database: Da
     received += [piece async for piece in download.pieces]
     assert b"".join(received) == archive
     assert download.size == len(archive)
+
+
+async def test_a_worker_keeps_the_archives_at_hand_that_it_used_last(
+    charts: Charts, caller: Caller, database: Database
+):
+    chart = await put(charts, caller, build_chart("kept", "1.0.0"))
+    at_hand = Archives(database)
+    archive = await at_hand.read(chart.digest)
+    assert archive is not None
+    assert hashlib.sha256(archive).hexdigest() == chart.digest
+    assert await at_hand.read("e" * 64) is None
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("DELETE FROM charts WHERE id = %s", [chart.id])
+        connection.execute("DELETE FROM chart_archives WHERE digest = %s", [chart.digest])
+    assert await at_hand.read(chart.digest) == archive
+    assert await Archives(database).read(chart.digest) is None

@@ -1,7 +1,10 @@
 """The connection to the API server breaks at chosen requests of an action: the operation goes on, and ends right."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +16,8 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from tests.support.charts import config_map_chart
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer, open_folder, run_server
+from tests.support.repairs import looking_again, write_late
+from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
 from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 from tools.localcluster.faults.rules import Rule
@@ -170,6 +174,20 @@ def test_a_last_write_that_does_not_arrive_is_no_success(release: OneRelease, pr
     assert attempts(release)[0] == "succeeded"
 
 
+@pytest.mark.parametrize("action", ["upgrade", "rollback"])
+def test_two_revisions_are_never_deployed_though_helm_lost_its_write_about_the_older(
+    action: str, release: OneRelease, proxy: FaultProxy, chart_id: str
+):
+    """Helm only logs that it could not say that the revision before is superseded."""
+    assert release.update(chart_id=chart_id, values={"text": "new"}).status_code == HTTPStatus.OK
+    assert release.settled()["version"] == 2
+    secret = "sh.helm.release.v1.web.v2"
+    proxy.arm(Rule(action="cut", verb="update", resource="secrets", name=secret, namespace=release.namespace))
+    assert act(action, release, chart_id).is_success
+    assert (release.settled()["status"], release.settled()["version"]) == ("DEPLOYED", 3)
+    assert release.statuses() == ["superseded", "superseded", "deployed"]
+
+
 def test_an_uninstall_that_is_cut_off_while_it_forgets_the_history_is_finished(
     release: OneRelease, proxy: FaultProxy, helm_cli: HelmCommand
 ):
@@ -197,3 +215,66 @@ def test_what_no_attempt_can_write_fails_after_three_and_can_be_done_again(
     assert release.settled()["status"] == "DEPLOYED"
     assert release.values()["text"] == "hello"
     assert release.statuses().count("deployed") == 1
+
+
+@pytest.fixture
+def overtaken(release: OneRelease, proxy: FaultProxy, chart_id: str, tmp_path: Path) -> OneRelease:
+    """Another program made revision 2, just before our upgrade, which was to write that, began to write revision 3."""
+    chart = tmp_path / "chart.tgz"
+    chart.write_bytes(config_map_chart("faulty", "1.0.0"))
+    proxy.arm(Rule(action="freeze", verb="list", resource="secrets", agent="Helm/*", namespace=release.namespace))
+    assert release.update(chart_id=chart_id, values={"text": "new"}).status_code == HTTPStatus.OK
+    (held,) = wait_for(lambda: proxy.wait_held(5))
+    release.helm("upgrade", release.name, str(chart), "-n", release.namespace, "--set", "text=theirs")
+    proxy.arm(Rule(action="freeze", verb="patch", resource="configmaps", namespace=release.namespace))
+    proxy.release(held, "pass")
+    wait_for(lambda: proxy.wait_held(5))
+    assert release.statuses() == ["superseded", "deployed", "pending-upgrade"]
+    return release
+
+
+def test_an_upgrade_whose_number_was_taken_survives_its_worker(overtaken: OneRelease, proxy: FaultProxy):
+    os.kill(part(overtaken.server, "worker"), signal.SIGKILL)
+    wait_for(lambda: attempts(overtaken)[1] == 2)
+    proxy.clear("cut")
+    assert (overtaken.settled()["status"], overtaken.settled()["version"]) == ("DEPLOYED", 4)
+    assert overtaken.statuses() == ["superseded", "superseded", "failed", "deployed"]
+    assert overtaken.values()["text"] == "new"
+
+
+def test_a_cancel_of_an_upgrade_whose_number_was_taken_leaves_no_lock(
+    overtaken: OneRelease, proxy: FaultProxy, tmp_path: Path
+):
+    with psycopg.connect(overtaken.server.database_url) as connection:
+        row = connection.execute(
+            "SELECT id FROM operations WHERE namespace = %s AND state = 'running'", [overtaken.namespace]
+        ).fetchone()
+    assert row is not None
+    assert overtaken.server.send("POST", f"/api/v1/operations/{row[0]}/cancel").is_success
+    wait_for(lambda: attempts(overtaken)[0] == "cancelled")
+    proxy.clear("cut")
+    assert overtaken.statuses() == ["superseded", "deployed", "failed"]
+    overtaken.helm("upgrade", overtaken.name, str(tmp_path / "chart.tgz"), "-n", overtaken.namespace)
+    assert overtaken.statuses()[-1] == "deployed"
+
+
+@pytest.mark.parametrize("text", ["theirs", "late"])
+def test_what_helm_installs_while_a_repair_removes_leftovers_stays(
+    text: str, release: OneRelease, proxy: FaultProxy, kubernetes: RunningCluster, tmp_path: Path
+):
+    """With "late" Helm finds just what it wants: then nothing changes, and only the look afterwards can tell."""
+    release.delete()
+    release.gone()
+    chart = tmp_path / "chart.tgz"
+    chart.write_bytes(config_map_chart("faulty", "1.0.0"))
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False, field_manager="helm") as helm:
+        write_late(helm, release, "config", "late")
+    objects = [["v1", "ConfigMap", release.namespace, f"{release.name}-config"]]
+    proxy.arm(Rule(action="freeze", verb="delete", resource="configmaps", namespace=release.namespace))
+    with looking_again(release, objects=objects):
+        (held,) = wait_for(lambda: proxy.wait_held(5))
+        release.helm("install", release.name, str(chart), "-n", release.namespace, "--set", f"text={text}")
+        proxy.release(held, "pass")
+    assert release.statuses() == ["deployed"]
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        assert api.get(ConfigMap, f"{release.name}-config", namespace=release.namespace).data == {"text": text}

@@ -211,6 +211,29 @@ async def test_an_accepted_operation_wakes_a_waiting_worker_at_once(database: Da
         await asyncio.gather(listener, return_exceptions=True)
 
 
+async def test_an_announcement_wakes_one_slot_and_what_that_takes_wakes_the_next(
+    database: Database, owner: tuple[str, str]
+):
+    queue = Queue(database, poll_seconds=30.0)
+    listener = asyncio.create_task(queue.listen())
+    slots = {asyncio.create_task(queue.wait()) for _ in range(3)}
+    try:
+        names = (f"web-{number}" for number in range(50))
+        woken: set[asyncio.Task[None]] = set()
+        while not woken:  # until the listener is connected
+            await accept(database, owner, name=next(names))
+            woken, slots = await asyncio.wait(slots, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
+        more, slots = await asyncio.wait(slots, timeout=0.2)
+        assert (len(woken), len(more), len(slots)) == (1, 0, 2)
+        assert await queue.take(worker="one", lease_seconds=6.0) is not None
+        more, slots = await asyncio.wait(slots, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+        assert (len(more), len(slots)) == (1, 1)
+    finally:
+        for task in (listener, *slots):
+            task.cancel()
+        await asyncio.gather(listener, *slots, return_exceptions=True)
+
+
 async def lapse(database: Database) -> None:
     async with database.transaction() as tx:
         await attempts.requeue_lapsed(tx, margin_seconds=0.0)

@@ -3,7 +3,6 @@
 The late writer is this test: it writes as Helm does, under the same name.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,14 +10,13 @@ import psycopg
 import pytest
 from lightkube import ApiError, Client
 from lightkube.config.kubeconfig import KubeConfig
-from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import ConfigMap, Service
-from lightkube.types import PatchType
 
 from tests.support.charts import build_chart, config_map_template, web_chart
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer, wait_for
+from tests.support.repairs import look_again, write_late
+from tests.support.servers import RunningServer
 from tools.localcluster.cluster import RunningCluster
 
 
@@ -46,14 +44,6 @@ def config_chart(*suffixes: str) -> bytes:
     return build_chart("twice", f"{len(suffixes)}.0.0", templates=templates, values={"text": "hello"})
 
 
-def write_late(helm: Client, release: OneRelease, suffix: str, text: str) -> None:
-    name = f"{release.name}-{suffix}"
-    marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
-    metadata = ObjectMeta(name=name, labels={"app.kubernetes.io/managed-by": "Helm"}, annotations=marks)
-    body = ConfigMap(metadata=metadata, data={"text": text})
-    helm.patch(ConfigMap, name, body, namespace=release.namespace, patch_type=PatchType.APPLY)
-
-
 def find(helm: Client, release: OneRelease, suffix: str) -> ConfigMap | None:
     try:
         return helm.get(ConfigMap, f"{release.name}-{suffix}", namespace=release.namespace)
@@ -61,27 +51,6 @@ def find(helm: Client, release: OneRelease, suffix: str) -> ConfigMap | None:
         if error.status.code != 404:
             raise
         return None
-
-
-def look_again(release: OneRelease, *, objects: list[list[str]] | None = None) -> list[str]:
-    """The repair is due now; once it is done, the events that it left."""
-    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
-        row = connection.execute(
-            "SELECT id FROM operations WHERE namespace = %s ORDER BY created_at DESC LIMIT 1", [release.namespace]
-        ).fetchone()
-        assert row is not None
-        connection.execute(
-            "INSERT INTO repairs (operation_id, cluster_id, namespace, release_name, objects, due_at)"
-            " SELECT id, cluster_id, namespace, release_name, %s, clock_timestamp() FROM operations WHERE id = %s",
-            [json.dumps(objects or []), row[0]],
-        )
-        due = "SELECT 1 FROM repairs WHERE operation_id = %s"
-        wait_for(lambda: connection.execute(due, [row[0]]).fetchone() is None)
-        events = connection.execute(
-            "SELECT kind || ' ' || text FROM operation_events WHERE operation_id = %s AND kind LIKE 'o%%' ORDER BY id",
-            [row[0]],
-        ).fetchall()
-    return [one[0] for one in events]
 
 
 def test_objects_are_again_as_the_deployed_revision_has_them(release: OneRelease, helm: Client):

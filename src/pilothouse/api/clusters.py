@@ -48,7 +48,7 @@ class IndexView(BaseModel):
 
     ``listed``: the first complete list is in it; until then reads ask the cluster. ``age_seconds``: since the cluster
     last confirmed it. ``error``: why the cluster is not watched now, or empty. ``unreadable``: the number of release
-    Secrets that could not be read and are not shown; ``unreadable_secrets`` are the first of them.
+    Secrets that could not be read and are not shown; ``unreadable_secrets`` are the newest of them.
     """
 
     listed: bool

@@ -154,10 +154,15 @@ class ClusterClient:
         answer = await self._ask("GET", _secrets(namespace), params=params, accept=_METADATA_ONLY)
         return None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
 
-    async def find_release_secret(self, *, namespace: str, name: str, revision: int) -> Secret | None:
-        """The Secret of one revision, None if there is none."""
+    async def find_release_secret(
+        self, *, namespace: str, name: str, revision: int, lately: bool = False
+    ) -> Secret | None:
+        """The Secret of one revision, None if there is none.
+
+        ``lately``: as the API server's cache has it, which may be as it was a moment ago, and costs it less.
+        """
         path = f"{_secrets(namespace)}/sh.helm.release.v1.{_checked(name)}.v{revision:d}"
-        answer = await self._ask("GET", path, taken={_NOT_FOUND})
+        answer = await self._ask("GET", path, params={"resourceVersion": "0"} if lately else None, taken={_NOT_FOUND})
         return answer.body if answer.ok else None
 
     async def list_release_secrets(
@@ -258,9 +263,15 @@ class ClusterClient:
         answer = await self._ask("GET", _object_path(kind, namespace, name), largest=largest)
         return answer.body if answer.ok else None
 
-    async def delete_object(self, kind: ObjectKind, *, namespace: str, name: str, uid: str) -> bool:
-        """The very object of that uid is on its way out, its dependents after it; False when it was gone before."""
-        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+    async def delete_object(
+        self, kind: ObjectKind, *, namespace: str, name: str, uid: str, resource_version: str = ""
+    ) -> bool:
+        """The very object of that uid is on its way out, its dependents after it; False when it was gone before.
+
+        With ``resource_version`` False also says that the object has changed since, and stays.
+        """
+        preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
         options["propagationPolicy"] = "Background"
         path = _object_path(kind, namespace, name)
         return (await self._ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok

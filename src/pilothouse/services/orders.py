@@ -1,6 +1,6 @@
 """What a caller ordered, as an operation carries it: sealed, because values are secrets."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -90,7 +90,7 @@ def action_of(order: Order) -> Action:
 
 def seal_order(order: Order, *, keys: MasterKeys, operation_id: str) -> bytes:
     """The order as the operation row holds it; it opens for this operation only."""
-    return keys.seal(orjson.dumps({"action": action_of(order), **asdict(order)}), context=_context(operation_id))
+    return keys.seal(orjson.dumps({"action": action_of(order), **vars(order)}), context=_context(operation_id))
 
 
 def open_order(sealed: bytes, *, keys: MasterKeys, operation_id: str) -> Order:

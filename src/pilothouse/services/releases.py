@@ -27,6 +27,7 @@ from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.dry_runs import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.idempotency import Accepted, Key
 from pilothouse.services.identity import Caller
+from pilothouse.services.namespaces import Namespaces
 from pilothouse.services.orders import InstallOrder, Wait, as_wait
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_names import check_name, check_namespace
@@ -79,6 +80,7 @@ class Releases:
         self._engine = engine
         self._settings = settings
         self._preflight = preflight
+        self._namespaces = Namespaces()
         self._acceptance = Acceptance(database, keys, settings)
 
     async def create(
@@ -158,7 +160,7 @@ class Releases:
         """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(
-            client.namespace_exists(wanted.namespace),
+            self._namespaces.exists(client, wanted.namespace),
             client.list_release_labels(namespace=wanted.namespace, name=name),
         )
         if not exists and not self._settings.cluster.create_namespaces:

@@ -9,15 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Double,
     Integer,
     Select,
-    Update,
     bindparam,
     case,
     func,
-    literal,
     or_,
     select,
     update,
@@ -26,6 +25,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval
+from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, IS_HELD, operations
 
@@ -54,23 +54,7 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
 
     Nobody can tell a dead worker from one that was cut off: a worker that lives takes the count back (``excuse``).
     """
-    lapsed = (
-        select(operations.c.id)
-        .where(operations.c.state.in_(_HELD), operations.c.lease_until < _from_now(-margin_seconds))
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        update(operations)
-        .where(operations.c.id.in_(lapsed))
-        .values(
-            **_PUT_BACK,
-            crashes=operations.c.crashes + 1,
-            lapsed_attempt=operations.c.attempt,
-            last_error="the worker died, or could not reach the database in time",
-        )
-        .returning(operations.c.id)
-    )
-    ids = list((await tx.execute(statement)).scalars())
+    ids = list((await tx.execute(_REQUEUE_LAPSED, {"seconds_ago": margin_seconds})).scalars())
     if ids:
         await announce(tx)
     return ids
@@ -121,13 +105,14 @@ async def give_back(
     retry_seconds: float = 0.0,
 ) -> bool:
     """Puts a held operation back into the queue; False when the attempt no longer holds it."""
-    statement = _held(operation_id, attempt).values(
-        **_PUT_BACK,
-        last_error=last_error,
-        crashes=operations.c.crashes + int(crashed),
-        not_before=_from_now(retry_seconds),
-    )
-    done = (await tx.execute(statement)).rowcount == 1
+    given = {
+        "of_id": operation_id,
+        "in_attempt": attempt,
+        "cause": last_error,
+        "more_crashes": int(crashed),
+        "for_seconds": retry_seconds,
+    }
+    done = (await tx.execute(_GIVE_BACK, given)).rowcount == 1
     await announce(tx)
     return done
 
@@ -156,35 +141,25 @@ async def begin(
     ``deployed`` is the revision that was the last one deployed; of all attempts, what the first one saw counts.
     None when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
     """
-    statement = (
-        _held(operation_id, attempt)
-        .where(operations.c.state == "running")
-        .values(
-            begun_attempt=attempt,
-            revision=revision,
-            base_revision=base.revision if base else None,
-            base_uid=base.uid if base else "",
-            base_version=base.version if base else "",
-            restore_revision=case(
-                (operations.c.begun_attempt.is_(None), deployed), else_=operations.c.restore_revision
-            ),
-        )
-    )
-    return await _begin(tx, statement)
+    given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision, "last_deployed": deployed}
+    return await _begin(tx, _BEGIN, given, base)
 
 
 async def begin_undo(tx: Transaction, operation_id: str, *, attempt: int, base: Base, revision: int) -> Begun | None:
     """The same for the revision by which an operation that is being cancelled is undone."""
-    statement = (
-        _held(operation_id, attempt)
-        .where(operations.c.state == "cancelling")
-        .values(undo_revision=revision, base_revision=base.revision, base_uid=base.uid, base_version=base.version)
-    )
-    return await _begin(tx, statement)
+    given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision}
+    return await _begin(tx, _BEGIN_UNDO, given, base)
 
 
-async def _begin(tx: Transaction, statement: Update) -> Begun | None:
-    during_repair = (await tx.execute(statement.returning(being_repaired()))).scalar_one_or_none()
+async def _begin(
+    tx: Transaction, statement: ReturningUpdate[Any], given: dict[str, object], base: Base | None
+) -> Begun | None:
+    of_base = {
+        "newest": base.revision if base else None,
+        "newest_uid": base.uid if base else "",
+        "newest_version": base.version if base else "",
+    }
+    during_repair = (await tx.execute(statement, given | of_base)).scalar_one_or_none()
     return None if during_repair is None else Begun(during_repair=during_repair)
 
 
@@ -198,34 +173,26 @@ async def finish(
     revision: int | None,
     wrote_release: bool,
     cancelling: bool = False,
+    seen: tuple[str, NewRevision] | None = None,
 ) -> bool:
-    """Writes the outcome; False when the attempt no longer holds the operation, and then nothing changed.
+    """Writes the outcome; False when the attempt no longer holds the operation, and then it stays as it is.
 
     False also when the operation is being cancelled and ``cancelling`` does not say that this outcome is that end.
+    ``seen``, a revision and its cluster's id, goes into the release index in any case, and not later than the outcome:
+    it is true whoever holds the operation, and nobody hears of the end before it.
     """
-    statement = (
-        _held(operation_id, attempt)
-        .where(operations.c.state == ("cancelling" if cancelling else "running"))
-        .values(
-            state=state,
-            status_description=status_description,
-            revision=func.coalesce(literal(revision), operations.c.revision),
-            wrote_release=wrote_release,
-            lease_until=None,
-            worker="",
-            finished_at=func.clock_timestamp(),
-        )
-        .returning(announce_end)
-    )
-    return (await tx.execute(statement)).first() is not None
-
-
-def _held(operation_id: str, attempt: int) -> Update:
-    return update(operations).where(
-        operations.c.id == operation_id,
-        operations.c.attempt == attempt,
-        operations.c.state.in_(_HELD),
-    )
+    given = {
+        "of_id": operation_id,
+        "in_attempt": attempt,
+        "from_state": "cancelling" if cancelling else "running",
+        "to_state": state,
+        "said": status_description,
+        "written_revision": revision,
+        "wrote": wrote_release,
+    }
+    if seen is None:
+        return (await tx.execute(_FINISH, given)).first() is not None
+    return (await tx.execute(_FINISH_AND_RECORD, given | record_parameters(*seen))).first() is not None
 
 
 def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
@@ -238,6 +205,75 @@ _PUT_BACK = {
     "lease_until": None,
     "worker": "",
 }
+_HELD_BY_ATTEMPT = update(operations).where(
+    operations.c.id == bindparam("of_id"),
+    operations.c.attempt == bindparam("in_attempt"),
+    operations.c.state.in_(_HELD),
+)
+_NEXT_REVISION: BindParameter[int] = bindparam("next_revision", type_=Integer)
+_BASE = {
+    "base_revision": bindparam("newest", type_=Integer),
+    "base_uid": bindparam("newest_uid"),
+    "base_version": bindparam("newest_version"),
+}
+_BEGIN = (
+    _HELD_BY_ATTEMPT.where(operations.c.state == "running")
+    .values(
+        **_BASE,
+        begun_attempt=operations.c.attempt,
+        revision=_NEXT_REVISION,
+        restore_revision=case(
+            (operations.c.begun_attempt.is_(None), bindparam("last_deployed", type_=Integer)),
+            else_=operations.c.restore_revision,
+        ),
+    )
+    .returning(being_repaired())
+)
+_BEGIN_UNDO = (
+    _HELD_BY_ATTEMPT.where(operations.c.state == "cancelling")
+    .values(**_BASE, undo_revision=_NEXT_REVISION)
+    .returning(being_repaired())
+)
+_FINISH = (
+    _HELD_BY_ATTEMPT.where(operations.c.state == bindparam("from_state"))
+    .values(
+        state=bindparam("to_state"),
+        status_description=bindparam("said"),
+        revision=func.coalesce(bindparam("written_revision", type_=Integer), operations.c.revision),
+        wrote_release=bindparam("wrote"),
+        lease_until=None,
+        worker="",
+        finished_at=func.clock_timestamp(),
+    )
+    .returning(announce_end)
+)
+_FINISH_AND_RECORD = _FINISH.add_cte(*recording())
+_GIVE_BACK = _HELD_BY_ATTEMPT.values(
+    **_PUT_BACK,
+    last_error=bindparam("cause"),
+    crashes=operations.c.crashes + bindparam("more_crashes", type_=Integer),
+    not_before=_from_now(bindparam("for_seconds", type_=Double)),
+)
+_REQUEUE_LAPSED = (
+    update(operations)
+    .where(
+        operations.c.id.in_(
+            select(operations.c.id)
+            .where(
+                operations.c.state.in_(_HELD),
+                operations.c.lease_until < _from_now(-bindparam("seconds_ago", type_=Double)),
+            )
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        **_PUT_BACK,
+        crashes=operations.c.crashes + 1,
+        lapsed_attempt=operations.c.attempt,
+        last_error="the worker died, or could not reach the database in time",
+    )
+    .returning(operations.c.id)
+)
 _FAIL_OVERDUE = (
     update(operations)
     .where(

@@ -6,11 +6,12 @@ still believes to hold the lease, and the workers.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BindParameter,
     Double,
     Integer,
@@ -87,18 +88,36 @@ async def apply_revisions(
     ``epoch``: of the observer that read them; None for who read them just now. An ended epoch's are left out.
     """
     if revisions:
-        given = [
-            {"of_cluster": cluster_id, "in_epoch": epoch, "values_size": len(one.values_sealed or b""), **asdict(one)}
-            for one in revisions
-        ]
+        # A release's rows are locked from the older to the newer one, as ``recording`` does: nobody waits in a circle.
+        in_order = sorted(revisions, key=lambda one: (one.namespace, one.name, one.revision))
+        given = [_parameters(cluster_id, one, epoch=epoch) for one in in_order]
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
         await tx.execute(_APPLY, given if len(given) > 1 else given[0])
+
+
+def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
+    """Parameters for ``recording``: the revision as it was read after an action."""
+    below = row.revision if row.status == "deployed" else 0
+    return {
+        **_parameters(cluster_id, row, epoch=None),
+        "of_namespace": row.namespace,
+        "of_name": row.name,
+        "below": below,
+    }
+
+
+def recording() -> tuple[CTE, CTE]:
+    """Parts of another statement that put a revision into the index, as ``apply_revisions`` and ``supersede`` do."""
+    known = release_revisions.c.secret
+    # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.
+    return _apply().returning(known).cte("applied"), _SUPERSEDE.returning(known).cte("superseded")
 
 
 async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
     """Leaves a tombstone for each, unless the index has something newer."""
     if gone:
-        await tx.execute(_BURY, [{"of_cluster": cluster_id, "in_epoch": epoch, **asdict(one)} for one in gone])
+        of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
+        await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in gone])
 
 
 async def bury_missing(
@@ -154,6 +173,19 @@ async def sweep_tombstones(tx: Transaction) -> int:
     return (await tx.execute(_SWEEP, {"for_seconds": _TOMBSTONE_SECONDS})).rowcount
 
 
+def _parameters(cluster_id: str, row: NewRevision, *, epoch: int | None) -> dict[str, Any]:
+    return {
+        "of_cluster": cluster_id,
+        "in_epoch": epoch,
+        "its_values_size": len(row.values_sealed or b""),
+        **_as_parameters(row),
+    }
+
+
+def _as_parameters(row: NewRevision | GoneSecret) -> dict[str, Any]:
+    return {f"its_{name}": value for name, value in vars(row).items()}
+
+
 _SAID = (
     "name",
     "revision",
@@ -169,7 +201,7 @@ _SAID = (
     "values_size",
 )
 _GIVEN = {
-    name: bindparam(name, type_=release_revisions.c[name].type)
+    name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
     for name in ("namespace", "secret", "resource_version", *_SAID)
 }
 _IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
@@ -179,7 +211,7 @@ _OBSERVED = and_(
 )
 # The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
 _WRITTEN_BY = and_(
-    operations.c.id == bindparam("operation_id"),
+    operations.c.id == bindparam("its_operation_id"),
     operations.c.cluster_id == observations.c.cluster_id,
     operations.c.namespace == _GIVEN["namespace"],
     operations.c.release_name == _GIVEN["name"],

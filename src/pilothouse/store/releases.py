@@ -147,7 +147,7 @@ class UnreadableSecrets:
 
 
 async def find_unreadable(tx: Transaction, cluster_id: str, *, limit: int) -> UnreadableSecrets:
-    """The cluster's Secrets that cannot be read; by name as many as ``limit``."""
+    """The cluster's Secrets that cannot be read; by name as many as ``limit``, what changed last first."""
     rows = (await tx.execute(_UNREADABLE, {"cluster_id": cluster_id, "limit": limit})).all()
     return UnreadableSecrets(rows[0].total if rows else 0, [UnreadableSecret(*row[:3]) for row in rows])
 
@@ -269,5 +269,5 @@ WHERE id = ANY(CAST(:ids AS text[])) AND cluster_id = :cluster_id AND action IN 
 _UNREADABLE = text("""
 SELECT namespace, secret, problem, count(*) OVER () AS total FROM release_revisions
 WHERE cluster_id = :cluster_id AND gone_at IS NULL AND problem <> ''
-ORDER BY namespace, secret LIMIT :limit
+ORDER BY epoch DESC, resource_version DESC LIMIT :limit
 """)

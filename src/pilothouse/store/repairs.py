@@ -5,7 +5,7 @@ operation that begins waits while a repair holds its lease. Whoever comes second
 looks only after its own row is committed. Times are the database's.
 """
 
-from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Double, and_, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.database import Transaction
@@ -25,20 +25,7 @@ async def plan_repair(tx: Transaction, operation_id: str, *, after_seconds: floa
 
 async def take_repair(tx: Transaction, *, lease_seconds: float) -> tuple[str, str] | None:
     """The id of the operation whose repair is due, and the remembered objects; nobody else has it for the lease."""
-    due = (
-        select(repairs.c.operation_id)
-        .where(repairs.c.due_at <= func.clock_timestamp(), _is_free())
-        .order_by(repairs.c.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        update(repairs)
-        .where(repairs.c.operation_id.in_(due))
-        .values(lease_until=func.clock_timestamp() + as_interval(lease_seconds))
-        .returning(repairs.c.operation_id, repairs.c.objects)
-    )
-    found = (await tx.execute(statement)).one_or_none()
+    found = (await tx.execute(_TAKE, {"for_seconds": lease_seconds})).one_or_none()
     return (found.operation_id, found.objects) if found else None
 
 
@@ -102,3 +89,19 @@ def _of_same_release() -> ColumnElement[bool]:
 
 def _is_free() -> ColumnElement[bool]:
     return func.coalesce(repairs.c.lease_until < func.clock_timestamp(), text("true"))
+
+
+# Built once: every worker asks every second.
+_DUE = (
+    select(repairs.c.operation_id)
+    .where(repairs.c.due_at <= func.clock_timestamp(), _is_free())
+    .order_by(repairs.c.due_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(repairs)
+    .where(repairs.c.operation_id.in_(_DUE))
+    .values(lease_until=func.clock_timestamp() + as_interval(bindparam("for_seconds", type_=Double)))
+    .returning(repairs.c.operation_id, repairs.c.objects)
+)

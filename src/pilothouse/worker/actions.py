@@ -14,6 +14,7 @@ from pilothouse.services.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.archives import Archives
 from pilothouse.worker.attempts import Attempt, Workshop, open_attempt
 from pilothouse.worker.cancellations import CancelledInstall, CancelledUninstall, CancelledUpdate
 from pilothouse.worker.deployments import Install, Rollback, Upgrade
@@ -44,7 +45,7 @@ class Actions:
     def __init__(
         self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
     ) -> None:
-        self._workshop = Workshop(database, keys, clusters, engine, Preflight(settings), settings)
+        self._workshop = Workshop(database, Archives(database), keys, clusters, engine, Preflight(settings), settings)
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""

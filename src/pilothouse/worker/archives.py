@@ -1,6 +1,8 @@
-"""Deletes chart archives that no chart and no living operation uses any more; every worker does it."""
+"""Chart archives in a worker: the ones used last are kept at hand, and what nothing uses any more is deleted."""
 
 import asyncio
+from collections import OrderedDict
+from typing import Final
 
 import structlog
 
@@ -10,6 +12,31 @@ from pilothouse.store import archives
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
+
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+
+
+class Archives:
+    """Reads archives; an archive never changes under its digest, so the ones used last need not be read again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def read(self, digest: str) -> bytes | None:
+        """The archive's bytes; None when it is gone."""
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+            return self._kept[digest]
+        async with self._database.statements() as tx:
+            archive = await archives.read_archive(tx, digest)
+        if archive is not None and digest not in self._kept and len(archive) <= _KEPT_BYTES // 4:
+            self._kept[digest] = archive
+            self._kept_bytes += len(archive)
+            while self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+        return archive
 
 
 async def collect_archives(database: Database, settings: WorkerSettings) -> None:

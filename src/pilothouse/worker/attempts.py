@@ -17,7 +17,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.resources import ManifestObject
-from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
+from pilothouse.cluster.storage import OPERATION_LABEL, StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest, ProgressEvent, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
@@ -30,9 +30,10 @@ from pilothouse.services.orders import Order, open_order
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
-from pilothouse.store import archives, attempts, charts, evidence, operation_events, repairs
+from pilothouse.store import attempts, charts, evidence, operation_events, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.worker.archives import Archives
 from pilothouse.worker.hook_pods import Followed, HookPods
 from pilothouse.worker.outcomes import NotHeld
 from pilothouse.worker.progress import Progress
@@ -73,6 +74,14 @@ class Seen:
         """The one of that number."""
         return next((one for one in self.revisions if one.revision == revision), None)
 
+    def find_labelled(self, operation_id: str, *, after: int) -> ReleaseLabels | None:
+        """The first revision after that one with the operation's label: those behind it can have inherited that.
+
+        Where another program took the number that the operation was going to write, Helm has counted on by itself.
+        """
+        labelled = (one for one in self.revisions if one.labels.get(OPERATION_LABEL) == operation_id)
+        return next((one for one in labelled if one.revision > after), None)
+
     def has_base_of(self, row: OperationRow) -> bool:
         """Whether the very revision is still there that an earlier attempt saw as the newest before it acted."""
         base = self.find(row.base_revision)
@@ -96,6 +105,7 @@ class Workshop:
     """What every attempt of a worker shares."""
 
     database: Database
+    archives: Archives
     keys: MasterKeys
     clusters: Clusters
     engine: EnginePool
@@ -170,10 +180,10 @@ class Attempt:
             return await self.look()
         return Seen((ReleaseLabels(row.base_revision, "deployed", {}, row.base_uid, row.base_version),))
 
-    async def read(self, revision: int) -> Secret | None:
-        """The Secret of one revision."""
+    async def read(self, revision: int, *, lately: bool = False) -> Secret | None:
+        """The Secret of one revision; ``lately``: or as it was a moment ago."""
         return await self.client.find_release_secret(
-            namespace=self.row.namespace, name=self.row.release_name, revision=revision
+            namespace=self.row.namespace, name=self.row.release_name, revision=revision, lately=lately
         )
 
     async def find_absence(self) -> int | None:
@@ -186,7 +196,7 @@ class Attempt:
             return self.archive
         async with self._workshop.database.statements() as tx:
             chart = await charts.find_chart(tx, self.row.chart_id, project_id=self.row.project_id)
-            return await archives.read_archive(tx, chart.digest) if chart is not None else None
+        return await self._workshop.archives.read(chart.digest) if chart is not None else None
 
     async def begin(self, seen: Seen, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
@@ -346,10 +356,7 @@ async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, s
 
 
 async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:
-    if row.chart_digest is None:
-        return None
-    async with workshop.database.statements() as tx:
-        return await archives.read_archive(tx, row.chart_digest)
+    return await workshop.archives.read(row.chart_digest) if row.chart_digest is not None else None
 
 
 def stored_in(secret: Secret | None) -> StoredRelease | None:

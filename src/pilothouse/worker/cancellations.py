@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from pilothouse.cluster.client import ReleaseLabels
+from pilothouse.cluster.client import ReleaseLabels, Secret
 from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.services.orders import InstallOrder, Order, RollbackOrder, UninstallOrder
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
@@ -209,6 +209,8 @@ class CancelledUpdate(_Restoration):
         stored = stored_in(secret)
         if stored is None or stored.uid != newest.uid:
             return Outcome("retry", "the release changed while it was looked at")
+        if self._is_overtaken(stored, seen):
+            return await self._keep_overtaken(stored, secret)
         if not self._is_ours(stored, seen):
             return await self._leave(newest)
         if seen.find(self._row.restore_revision) is not None:
@@ -224,6 +226,27 @@ class CancelledUpdate(_Restoration):
         if removed is None or stored is None:
             return ()
         return await find_left_behind(self._attempt, removed, replaced_by=stored)
+
+    async def _keep_overtaken(self, stored: StoredRelease, secret: Secret | None) -> Outcome:
+        """Another program's revision came between ours and what was deployed before: that one is not undone either."""
+        if stored.status == "deployed":
+            text = f"{stored.description}; it had ended before the cancel took effect"
+            return Outcome("succeeded", text, wrote_release=True, revision=stored.revision, secret=secret)
+        if stored.status in PENDING:
+            secret = await self._attempt.unlock(stored, why=_WHY)
+        text = (
+            f"cancelled; revision {self._row.revision} was made by another program meanwhile, so nothing is rolled"
+            f" back, and revision {stored.revision} stays failed"
+        )
+        return Outcome("cancelled", text, wrote_release=True, revision=stored.revision, secret=secret)
+
+    def _is_overtaken(self, stored: StoredRelease, seen: Seen) -> bool:
+        """Whether it is ours, after a number that another program took first."""
+        taken = seen.find(self._row.revision)
+        if not self._deployment.labelled or taken is None or taken.labels.get(OPERATION_LABEL) == self._row.id:
+            return False
+        ours = seen.find_labelled(self._row.id, after=taken.revision)
+        return ours is not None and ours.uid == stored.uid
 
     async def _unlock_ours(self, seen: Seen) -> None:
         stored = stored_in(await self._attempt.read(self._row.revision or 0))

@@ -40,6 +40,8 @@ class Deployment:
     pending: ClassVar[str]
     hook_events: ClassVar[tuple[str, str]]
     disable_hooks: bool
+    #: Whether what the action writes carries the operation's label.
+    labelled: ClassVar[bool] = True
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -49,8 +51,7 @@ class Deployment:
         """Carries the action out, or finds that an earlier attempt did."""
         seen = await self.look()
         if self._attempt.begun:
-            found = await self._attempt.read(self._row.revision or 0)
-            stored = stored_in(found)
+            found, stored = await self._find_written(self._row.revision or 0, seen)
             if found is not None and stored is not None and self.is_of_earlier_attempt(stored, seen):
                 outcome = await self._resume(stored, found, seen)
                 if outcome is not None:
@@ -65,8 +66,9 @@ class Deployment:
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after: what is ours and locked is unlocked."""
         seen = await self._attempt.look()
-        secret = await self._attempt.read(self._row.revision) if self._attempt.begun and self._row.revision else None
-        stored = stored_in(secret)
+        secret, stored = None, None
+        if self._attempt.begun and self._row.revision:
+            secret, stored = await self._find_written(self._row.revision, seen)
         if stored is None or not self.is_of_earlier_attempt(stored, seen):
             return Outcome("failed", text)
         if stored.status in _FINAL and not stored.unlocked:
@@ -136,10 +138,13 @@ class Deployment:
 
     async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:
         """The outcome by the revision's Secret; the engine's words count where there is none of ours."""
-        secret = await self._attempt.read(revision)
-        stored = stored_in(secret)
-        if said.how == "done" and (stored is None or not self.is_ours(stored)):
-            secret, stored = await self._find_further(revision)
+        if said.how == "done" and self.labelled:
+            # What has our label and is deployed is so by our last write, however old this look is.
+            secret = await self._attempt.read(revision, lately=True)
+            stored = stored_in(secret)
+            if secret is not None and stored is not None and self.is_ours(stored) and stored.status in _SUCCEEDED:
+                return await self._conclude(stored, secret, seen)
+        secret, stored = await self._find_written(revision, surely=said.how == "done")
         if secret is None or stored is None or not self.is_ours(stored):
             return _unfinished(said) or Outcome(
                 "failed", said.text or f"Helm reported success, but stored no revision {revision}"
@@ -152,16 +157,28 @@ class Deployment:
         secret = await self._attempt.unlock(stored, why=said.text)
         return Outcome("failed", said.text, wrote_release=True, revision=stored.revision, secret=secret)
 
-    async def _find_further(self, revision: int) -> tuple[Secret | None, StoredRelease | None]:
-        """Our revision after that one, which another program took since we looked: Helm counts on by itself."""
-        seen = await self._attempt.look()
-        for one in reversed(seen.revisions):
-            if one.revision > revision:
-                secret = await self._attempt.read(one.revision)
-                stored = stored_in(secret)
-                if stored is not None and self.is_ours(stored):
-                    return secret, stored
-        return None, None
+    async def _find_written(
+        self, revision: int, seen: Seen | None = None, *, surely: bool = False
+    ) -> tuple[Secret | None, StoredRelease | None]:
+        """Our revision: the one of that number, or one after it where another program has taken that since we looked.
+
+        What has that number, if none is known to be ours. ``surely``: there is one, for Helm said so.
+        """
+        secret = await self._attempt.read(revision)
+        stored = stored_in(secret)
+        if (stored is not None and self.is_ours(stored)) or not (self.labelled or surely):
+            return secret, stored
+        seen = seen or await self._attempt.look()
+        later = [one for one in seen.revisions if one.revision > revision]
+        if self.labelled:
+            ours = seen.find_labelled(self._row.id, after=revision)
+            later = [ours] if ours is not None else []
+        for one in later:
+            further = await self._attempt.read(one.revision)
+            written = stored_in(further)
+            if written is not None and self.is_ours(written):
+                return further, written
+        return secret, stored
 
     async def _conclude(self, stored: StoredRelease, secret: Secret, seen: Seen) -> Outcome:
         events = await self.follow_up(stored, seen) if stored.status in _SUCCEEDED else ()
@@ -220,8 +237,8 @@ class Install(Deployment):
         self.disable_hooks = order.disable_hooks
 
     async def look(self) -> Seen:
-        """Not asked again right after the acceptance found the name free: whoever took it since, Helm refuses us."""
-        if self._attempt.is_fresh() and self._row.base_revision is None and not self._order.replace:
+        """Not asked again by the first attempt where the acceptance found the name free: Helm refuses a taken one."""
+        if self._row.attempt == 1 and self._row.base_revision is None and not self._order.replace:
             return Seen(())
         return await self._attempt.look()
 
@@ -290,14 +307,15 @@ class Upgrade(Deployment):
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
-        """With ``recreate``, the release's workloads start anew."""
-        del seen
+        """The revision before is superseded; with ``recreate``, the release's workloads start anew."""
+        await supersede_older(self._attempt, stored, seen)
         return await restart_workloads(self._attempt, stored) if self._order.recreate else ()
 
 
 class Rollback(Deployment):
-    """The next revision as a copy of an earlier one."""
+    """The next revision as a copy of an earlier one, its labels included."""
 
+    labelled = False
     pending = "pending-rollback"
     hook_events = ("pre-rollback", "post-rollback")
 
@@ -327,6 +345,7 @@ class Rollback(Deployment):
         Helm compares with the newest revision only: after a failed one, as an attempt that died leaves it, what the
         revision before that had would stay.
         """
+        await supersede_older(self._attempt, stored, seen)
         before = [one for one in seen.revisions if one.revision < stored.revision]
         removed: tuple[Event, ...] = ()
         if before and before[-1].status == "failed":

@@ -15,7 +15,7 @@ from pilothouse.cluster.storage import StoredRelease, supersede
 from pilothouse.engine.base import MAX_HISTORY
 from pilothouse.errors import ClusterDenied, InvalidRequest
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
-from pilothouse.worker.manifests import Kinds, identity, read_objects_of, remove_object
+from pilothouse.worker.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
 from pilothouse.worker.outcomes import Event
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 _RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 #: What ``kubectl rollout restart`` writes.
 _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+#: How often an object is looked at that a controller changes before it can be removed.
+_REMOVALS = 5
 
 
 async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
@@ -35,24 +37,49 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
         return ()
+    newest = (await attempt.look()).newest
+    if newest is None or newest.uid != stored.uid:
+        return ()
     kept = {identity(one) for one in await read_objects_of(stored)}
     orphans: dict[tuple[str, ...], ManifestObject] = {}
     for revision in replaced:
         old = stored_in(await attempt.read(revision.revision))
         if old is not None:
             orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in kept}
-    return await remove_objects(attempt, orphans.values(), Kinds(attempt.client))
+    return await remove_objects(attempt, orphans.values(), Kinds(attempt.client), newest=newest)
 
 
-async def remove_objects(attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds) -> tuple[Event, ...]:
-    """None of the objects is left that belongs to the release and is not to be kept."""
-    removed, failed = [], []
-    for one in objects:
-        try:
-            if await remove_object(attempt, one, kinds):
-                removed.append(f"{one.kind}/{one.name}")
-        except (ClusterDenied, InvalidRequest) as error:
-            failed.append(f"{one.kind}/{one.name} ({error})")
+async def remove_objects(
+    attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds, *, newest: ReleaseLabels | None
+) -> tuple[Event, ...]:
+    """None of the objects is left that belongs to the release and is not to be kept, if ``newest`` is its newest.
+
+    Helm stores a revision before it touches an object. So what was seen before the release was found unchanged is not
+    made by another program's next revision, and it is removed only while it is as it was seen.
+    """
+    removed, failed, left = [], [], list(objects)
+    for _ in range(_REMOVALS):
+        found = []
+        for one in left:
+            try:
+                found.append(await find_removable(attempt, one, kinds))
+            except (ClusterDenied, InvalidRequest) as error:
+                failed.append(f"{one.kind}/{one.name} ({error})")
+        there = [one for one in found if one is not None]
+        if not there or (await attempt.look()).newest != newest:
+            break
+        left = []
+        for each in there:
+            name = f"{each.one.kind}/{each.one.name}"
+            try:
+                if await remove_object(attempt, each):
+                    removed.append(name)
+                else:  # changed by a controller, or gone
+                    left.append(each.one)
+            except (ClusterDenied, InvalidRequest) as error:
+                failed.append(f"{name} ({error})")
+    else:
+        failed += [f"{one.kind}/{one.name} (it changed each time when it was to be removed)" for one in left]
     return (
         *told("orphans_removed", "removed, as the release lacks it: ", removed),
         *told("orphans_left", "left behind: ", failed),
@@ -60,9 +87,16 @@ async def remove_objects(attempt: Attempt, objects: Iterable[ManifestObject], ki
 
 
 async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -> None:
-    """No revision before this one is deployed any more; an install over a failed upgrade would leave one."""
+    """No revision before this one is deployed any more.
+
+    An install over a failed upgrade leaves one; so does an upgrade or a rollback whose write about it was lost: Helm
+    only logs that, and goes on.
+    """
     for one in seen.revisions:
         if one.status == "deployed" and one.revision < stored.revision:
+            lately = await attempt.read(one.revision, lately=True)
+            if lately is not None and lately["metadata"].get("labels", {}).get("status") == "superseded":
+                continue
             secret = await attempt.read(one.revision)
             if secret is not None and await supersede(attempt.client, secret):
                 log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -77,15 +78,35 @@ async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bo
     return True
 
 
-async def remove_object(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> bool:
-    """Whether it was there, belonged to the release, was not to be kept, and is on its way out."""
+@dataclass(frozen=True)
+class Removable:
+    """An object that belongs to the release and is not to be kept, as it was seen."""
+
+    one: ManifestObject
+    kind: ObjectKind
+    uid: str
+    version: str
+
+
+async def find_removable(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> Removable | None:
+    """The object as it is, if it is there, belongs to the release and is not to be kept."""
     kind = await kinds.find(one)
     live = await find_live(attempt, one, kind) if kind is not None else None
     if kind is None or live is None or not belongs(live, attempt) or is_kept(live):
-        return False
-    log.info("orphan_removed", operation_id=attempt.row.id, kind=one.kind, name=one.name)
-    uid = str(live["metadata"]["uid"])
-    return await attempt.client.delete_object(kind, namespace=one.namespace, name=one.name, uid=uid)
+        return None
+    return Removable(one, kind, str(live["metadata"]["uid"]), str(live["metadata"]["resourceVersion"]))
+
+
+async def remove_object(attempt: Attempt, found: Removable) -> bool:
+    """Whether it is on its way out; not if it has changed since it was seen, or was gone before."""
+    attempt.check_held()
+    one = found.one
+    removed = await attempt.client.delete_object(
+        found.kind, namespace=one.namespace, name=one.name, uid=found.uid, resource_version=found.version
+    )
+    if removed:
+        log.info("orphan_removed", operation_id=attempt.row.id, kind=one.kind, name=one.name)
+    return removed
 
 
 def belongs(live: Object, attempt: Attempt) -> bool:

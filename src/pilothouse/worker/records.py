@@ -1,4 +1,4 @@
-"""What an attempt saw in the cluster goes into the release index before its outcome is written.
+"""What an attempt saw in the cluster goes into the release index not later than its outcome is written.
 
 So a client that was told the end of an operation never reads something older, however late the observer is.
 """
@@ -13,6 +13,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.release_index import NewRevision
 from pilothouse.worker.outcomes import Outcome
 
 log = structlog.get_logger(__name__)
@@ -45,11 +46,14 @@ class Records:
             log.warning("index_left_to_observer", operation_id=row.id, cause=str(error))
             return Seen()
 
-    async def write(self, tx: Transaction, row: OperationRow, seen: Seen) -> None:
-        """Puts it into the index; where the index has something newer, nothing changes."""
-        if seen.secret is not None:
-            await self._index.record(tx, row.cluster_id, seen.secret)
-        elif seen.absent_at is not None:
+    def read(self, row: OperationRow, seen: Seen) -> tuple[str, NewRevision] | None:
+        """The seen Secret as the index holds it, and its cluster's id; for ``attempts.finish``."""
+        revision = self._index.read(row.cluster_id, seen.secret) if seen.secret is not None else None
+        return (row.cluster_id, revision) if revision is not None else None
+
+    async def write_absence(self, tx: Transaction, row: OperationRow, seen: Seen) -> None:
+        """Puts into the index that the release is gone; where the index has something newer, nothing changes."""
+        if seen.absent_at is not None:
             await self._index.record_gone(
                 tx,
                 row.cluster_id,

@@ -100,31 +100,34 @@ class Repairs:
             return False
         attempt = await self._actions.look_again(row, fence=fence)
         remembered = [ManifestObject(*one) for one in json.loads(objects)]
-        for event in await repair(attempt, remembered=remembered):
+        events, settled = await repair(attempt, remembered=remembered)
+        for event in events:
             await attempt.record(event.kind, event.text)
-        return True
+        return settled
 
 
-async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[Event, ...]:
+async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[tuple[Event, ...], bool]:
     """The objects are those of the deployed revision, or none if the release is gone; see above for what is left alone.
 
-    ``remembered``: what a revision had that was uninstalled.
+    ``remembered``: what a revision had that was uninstalled. Gives what was done, and whether no other look is needed:
+    one is if another program's revision came just when something was removed, which it may have found and kept as its.
     """
     seen, kinds = await attempt.look(), Kinds(attempt.client)
     newest = seen.newest
     if newest is not None and newest.status != "deployed":
-        return ()
+        return (), True
     stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
     parts = await read_parts(stored) if stored is not None else []
     if stored is not None and not parts and stored.manifest.strip():
-        return ()  # it cannot be read: nothing can be said of the objects
+        return (), True  # it cannot be read: nothing can be said of the objects
     stale = {identity(one): one for one in (*remembered, *await _interrupted(attempt, seen))}
     for one, _ in parts:
         stale.pop(identity(one), None)
+    removed = await remove_objects(attempt, stale.values(), kinds, newest=newest)
     due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
     if (await attempt.look()).newest != newest:
-        return ()  # by another program: its objects are its own, and were perhaps looked at already
-    return (*await remove_objects(attempt, stale.values(), kinds), *await _apply_again(attempt, due))
+        return removed, not removed  # by another program: its objects are its own, and were perhaps looked at already
+    return (*removed, *await _apply_again(attempt, due)), True
 
 
 @dataclass(frozen=True)

@@ -208,11 +208,10 @@ class Runner:
             after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         seen = await self._records.look(row, outcome)
-        # What was seen is true whoever holds the operation, and it comes first: nobody hears of the end before it.
         doubtful = row.begun_attempt is not None or row.state == "cancelling" or outcome.unseen
         several = doubtful or outcome.events
         async with self._database.transaction() if several else self._database.statements() as tx:
-            await self._records.write(tx, row, seen)
+            await self._records.write_absence(tx, row, seen)
             written = await attempts.finish(
                 tx,
                 row.id,
@@ -222,6 +221,7 @@ class Runner:
                 revision=outcome.revision,
                 wrote_release=outcome.wrote_release,
                 cancelling=row.state == "cancelling",
+                seen=self._records.read(row, seen),
             )
             if written and doubtful:
                 later = self._settings.lease_seconds + self._settings.lease_margin_seconds
