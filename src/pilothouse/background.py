@@ -3,16 +3,19 @@
 import asyncio
 import signal
 
+import structlog
 import uvloop
 
 from pilothouse.observer.observer import Observer
-from pilothouse.parts import build_parts, settle_memory
+from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.queue import Queue
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.settings import Settings
 from pilothouse.worker.actions import Actions
 from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
+
+log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
@@ -32,8 +35,8 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts = build_parts(settings, database_url=database_url, engine_children=settings.worker.operations)
-    await parts.engine.start()
-    settle_memory()
+    # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
+    warming = asyncio.create_task(_warm(parts, stop))
     try:
         queue = Queue(
             parts.database,
@@ -42,9 +45,25 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         )
         actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
         records = Records(parts.clusters, ReleaseIndex(parts.keys))
+        await asyncio.sleep(0)  # the engine is being started: operations wait for it
         await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)
+        if warming.done():
+            warming.result()
     finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
         await parts.close()
+
+
+async def _warm(parts: Parts, stop: asyncio.Event) -> None:
+    """Starts the engine; without one the worker ends."""
+    try:
+        await parts.engine.start()
+    except BaseException:
+        stop.set()
+        raise
+    log.info("engine_ready", **parts.engine.versions)
+    settle_memory()
 
 
 async def _observe(settings: Settings, database_url: str) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart
+from tests.support.servers import children
 
 _MIB = 1024 * 1024
 _ENDLESS = RenderNameRequest(template="{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}")
 
-MakePool = Callable[..., Awaitable[EnginePool]]
+MakePool = Callable[..., Coroutine[Any, Any, EnginePool]]
 
 
 @pytest.fixture
@@ -397,6 +398,16 @@ async def test_a_child_holds_no_descriptor_of_ours(make_pool: MakePool, tmp_path
 async def test_a_child_that_cannot_start_is_reported_with_the_reason(make_pool: MakePool):
     with pytest.raises(EngineUnavailable, match=r"while starting \(memory limit 700 MiB\)|cannot be used"):
         await make_pool(memory_bytes=700 * _MIB)
+
+
+async def test_a_child_that_is_killed_while_it_starts_does_not_cost_the_pool(make_pool: MakePool):
+    before = {*children(os.getpid())}
+    starting = asyncio.create_task(make_pool())
+    await _until(lambda: bool({*children(os.getpid())} - before))
+    (pid,) = {*children(os.getpid())} - before
+    os.kill(pid, 9)
+    pool = await starting
+    assert await _render(pool) == "ok"
 
 
 async def test_starting_is_tried_again_slowly_and_callers_hear_why(pool: EnginePool, monkeypatch: pytest.MonkeyPatch):

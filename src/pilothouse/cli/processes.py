@@ -1,14 +1,12 @@
-"""One process each: API, worker, observer, migration. ``pilothouse serve`` starts and watches the first three."""
+"""One process each: API, worker, observer. ``pilothouse serve`` starts and watches them.
 
-import typer
+Little is imported here: what a worker has to load before it works is how long operations stand still when one dies.
+"""
 
 from pilothouse.cli.configuration import read_settings
-from pilothouse.cli.databases import reachable_database
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import Settings
-from pilothouse.store.database import Database
-from pilothouse.store.migration import migrate as run_migrations
 from pilothouse.supervisor import die_with_parent
 
 
@@ -37,20 +35,6 @@ def run_observer_process(parent: int) -> None:
 
     settings = _prepare(parent)
     run_observer(settings, database_url=_database_url(settings))
-
-
-def migrate_database() -> None:
-    """The database has this version's schema, which is said; an embedded one that does not run is started for it."""
-    with reachable_database(read_settings(), may_create=True) as url:
-        _migrate(url)
-
-
-def _migrate(url: str) -> None:
-    before, after = run_migrations(Database(url))
-    if before == after:
-        typer.echo(f"the database is at schema {after} already")
-    else:
-        typer.echo(f"the database went from schema {before or 'nothing'} to {after}")
 
 
 def _prepare(parent: int) -> Settings:

@@ -26,9 +26,12 @@ from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
-from pilothouse.supervisor import Part, PartEvent, Supervisor, WatchedService
+from pilothouse.supervisor import Backoff, Part, PartEvent, Supervisor, WatchedService
 
 log = structlog.get_logger(__name__)
+
+#: A worker that lived so long was no failed start, and the next one starts at once.
+_WORKER_LIVES_SECONDS = 5.0
 
 
 def run_all(first_credentials: Path | None) -> None:
@@ -93,6 +96,8 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             argv=[*command, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
             env=environment,
             stop_seconds=settings.worker.drain_seconds + 10.0,
+            # Operations wait for it, and one that kills it again and again is given up after a few times.
+            backoff=Backoff(forget_after=_WORKER_LIVES_SECONDS),
         ),
     ]
     if postgres is not None:

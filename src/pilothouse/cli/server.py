@@ -44,6 +44,6 @@ def observer(parent: Parent = 0) -> None:
 
 def migrate() -> None:
     """Bring the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
-    from pilothouse.cli.processes import migrate_database
+    from pilothouse.cli.migrate import migrate_database
 
     migrate_database()

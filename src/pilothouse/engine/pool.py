@@ -74,11 +74,22 @@ class EnginePool:
         self._start_failure: EngineUnavailable | None = None
 
     async def start(self) -> None:
-        """Every child is warm; raises EngineUnavailable with the reason when one cannot be started."""
-        self._folder = PoolFolder(self._state_dir)
-        starts = [self._spawn(self._folder) for _ in range(self._settings.children)]
+        """Every child is warm; raises EngineUnavailable with the reason when one cannot be started.
+
+        The first one alone: calls may wait for it already, and the others would take its processor. It is tried twice:
+        the first may have been killed, and what keeps every child from starting keeps the second, too.
+        """
+        self._folder = folder = PoolFolder(self._state_dir)
         try:
-            failures = [error for error in await asyncio.gather(*starts, return_exceptions=True) if error is not None]
+            failures: list[BaseException] = []
+            for _ in range(2):
+                failures = [error for error in await _gather(self._spawn(folder)) if error is not None]
+                if not failures:
+                    break
+                log.warning("engine_child_start_failed", reason=str(failures[0]))
+            if not failures:
+                others = (self._spawn(folder) for _ in range(self._settings.children - 1))
+                failures = [error for error in await _gather(*others) if error is not None]
         except BaseException:
             await self.close()
             raise
@@ -240,6 +251,10 @@ class EnginePool:
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+async def _gather(*starts: Coroutine[Any, Any, None]) -> list[BaseException | None]:
+    return await asyncio.gather(*starts, return_exceptions=True)
 
 
 def _mask(error: EngineError, request: Request[Any]) -> None:
