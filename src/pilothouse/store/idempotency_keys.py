@@ -97,15 +97,17 @@ async def expire(tx: Transaction, *, life_seconds: float, limit: int) -> int:
     return (await tx.execute(_EXPIRE, {"key_seconds": life_seconds, "most": limit})).rowcount
 
 
-_EXPIRE = delete(idempotency_keys).where(
+_OLDEST = (
     # Skipping locked rows: sweeps of several workers neither wait for each other nor deadlock.
-    tuple_(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key).in_(
-        select(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key)
-        .where(_IS_OLD)
-        .order_by(idempotency_keys.c.created_at)
-        .limit(bindparam("most", type_=Integer))
-        .with_for_update(skip_locked=True)
-    )
+    select(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key)
+    .where(_IS_OLD)
+    .order_by(idempotency_keys.c.created_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+    .cte("oldest")  # which runs once, so the limit holds
+)
+_EXPIRE = delete(idempotency_keys).where(
+    tuple_(idempotency_keys.c.project_id, idempotency_keys.c.user_id, idempotency_keys.c.key).in_(select(_OLDEST))
 )
 _FIND = (
     select(operations, idempotency_keys.c.record_sealed.label("record"))

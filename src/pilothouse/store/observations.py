@@ -123,10 +123,11 @@ async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: i
         .order_by(observations.c.lease_until.asc().nulls_first())
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("free")  # which runs once, so the limit holds
     )
     statement = (
         update(observations)
-        .where(observations.c.cluster_id.in_(free))
+        .where(observations.c.cluster_id.in_(select(free.c.cluster_id)))
         .values(holder=observer, lease_until=_ago(-lease_seconds))
         .returning(observations.c.cluster_id)
     )

@@ -101,7 +101,8 @@ _DUE = (
 )
 _TAKE = (
     update(repairs)
-    .where(repairs.c.operation_id.in_(_DUE))
+    # Equal to it, and not in it: a plan may run what stands in IN once for every row, and take one more each time.
+    .where(repairs.c.operation_id == _DUE.scalar_subquery())
     .values(lease_until=func.clock_timestamp() + as_interval(bindparam("for_seconds", type_=Double)))
     .returning(repairs.c.operation_id, repairs.c.objects)
 )

@@ -116,5 +116,6 @@ async def sweep(tx: Transaction, *, expired_seconds_ago: float) -> int:
         .where(tokens.c.expires_at < long_ago)
         .limit(_SWEPT_AT_ONCE)
         .with_for_update(skip_locked=True)
+        .cte("some")  # which runs once, so the limit holds
     )
-    return (await tx.execute(delete(tokens).where(tokens.c.digest.in_(some)))).rowcount
+    return (await tx.execute(delete(tokens).where(tokens.c.digest.in_(select(some.c.digest))))).rowcount
