@@ -71,7 +71,8 @@ def assert_works(server: RunningServer, namespace: str, helm_cli: HelmCommand, n
     one = OneRelease(server, namespace, name, helm_cli)
     chart = store(server, config_map_chart("harmless"))
     assert one.create(chart).status_code == 201
-    assert one.settled()["status"] == "DEPLOYED"
+    shown = one.settled()
+    assert shown["status"] == "DEPLOYED", shown["status_description"]
 
 
 @pytest.mark.parametrize("chart", TABLE, ids=lambda chart: chart.name)
