@@ -407,7 +407,8 @@ async def _first(*waits: Awaitable[object]) -> None:
 async def _within(seconds: float, wait: Awaitable[object]) -> None:
     """Returns when it has ended, or has been cancelled because the time is up."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(wait, seconds)
+        async with asyncio.timeout(seconds):
+            await wait
 
 
 def _signal_name(number: int) -> str:

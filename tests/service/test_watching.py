@@ -39,6 +39,7 @@ class Place:
         self.services = Clusters(database, self.keys, self.clients, ClusterSettings(allow_loopback=True))
         self.cluster_id = str(uuid.uuid4())
         self.project_id = ""
+        self.observers: list[Observer] = []
         self._stops: dict[asyncio.Event, asyncio.Task[None]] = {}
 
     async def start(self, port: int) -> None:
@@ -67,6 +68,7 @@ class Place:
         """An observer that runs until the event is set."""
         stop = asyncio.Event()
         observer = Observer(self.database, self.services, ReleaseIndex(self.keys), SETTINGS)
+        self.observers.append(observer)
         self._stops[stop] = asyncio.create_task(observer.run(stop))
         return stop
 
@@ -286,6 +288,22 @@ async def test_observers_take_over_from_each_other(place: Place):
     await place.storage.put(release("b"))
     await place.until_shown(a=[(1, "deployed")], b=[(1, "deployed")])
     await place.stop(second)
+
+
+async def test_an_observer_stops_though_it_is_woken_at_the_same_moment(place: Place, monkeypatch: pytest.MonkeyPatch):
+    async def nothing() -> None:
+        """A turn in which there is nothing to do."""
+
+    for turns in range(8):
+        stop = place.observe()
+        monkeypatch.setattr(place.observers[-1], "_share", nothing)
+        await asyncio.sleep(0.1)  # until it waits for its next turn
+        stop.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        place.observers[-1]._wake.set()
+        async with asyncio.timeout(10):
+            await place.stop(stop)
 
 
 async def test_observers_share_the_clusters(place: Place):

@@ -155,7 +155,8 @@ async def _discard(incoming: Incoming, *, until: float, monotonic: Callable[[], 
     left = _LINGER_BYTES
     while incoming.pending and left > 0 and (seconds := until - monotonic()) > 0:
         try:
-            message = await asyncio.wait_for(incoming(), seconds)
+            async with asyncio.timeout(seconds):
+                message = await incoming()
         except TimeoutError:
             return
         left -= len(message.get("body", b""))

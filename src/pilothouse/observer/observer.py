@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import uuid
+from contextlib import suppress
 
 import structlog
 
@@ -62,10 +63,9 @@ class Observer:
             except DatabaseUnavailable as error:
                 # The leases may lapse and another observer take over: two at the same cluster do no harm.
                 log.warning("database_unavailable", cause=str(error))
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._settings.renew_seconds)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.renew_seconds):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _share(self) -> None:

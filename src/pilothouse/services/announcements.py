@@ -76,7 +76,8 @@ class Announcements:
     async def wait(self, news: asyncio.Event, *, seconds: float = _LOOK_SECONDS) -> None:
         """Returns when it is time to look again: there is news, or it may have been lost, or ``seconds`` are over."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), min(seconds, _LOOK_SECONDS))
+            async with asyncio.timeout(min(seconds, _LOOK_SECONDS)):
+                await news.wait()
 
     @contextmanager
     def expecting(self, key: str) -> Iterator[asyncio.Event]:
