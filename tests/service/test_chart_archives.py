@@ -220,6 +220,25 @@ async def test_an_archive_that_is_uploaded_again_before_it_is_deleted_stays(
     assert await read(database, row.digest) == archive
 
 
+async def test_an_archive_that_an_upload_is_just_using_is_not_marked(
+    database: Database, caller: Caller, charts: Charts
+):
+    row = await put(charts, caller, config_map_chart("just-used", "1.0.0", text=uuid.uuid4().hex))
+    with psycopg.connect(database.dsn()) as connection:
+        connection.execute("CREATE TEMP TABLE kept AS SELECT * FROM charts WHERE id = %s", [row.id])
+        connection.execute("DELETE FROM charts WHERE id = %s", [row.id])
+        connection.commit()
+        connection.execute("UPDATE chart_archives SET unused_since = NULL WHERE digest = %s", [row.digest])
+        connection.execute("INSERT INTO charts SELECT * FROM kept")
+        async with database.transaction() as tx:
+            collecting = asyncio.create_task(archives.collect_archives(tx, after_seconds=3600))
+            await asyncio.sleep(0.3)
+            connection.commit()
+            await collecting
+        marked = connection.execute("SELECT unused_since FROM chart_archives WHERE digest = %s", [row.digest])
+        assert marked.fetchone() == (None,)
+
+
 async def test_a_deletion_and_an_upload_of_the_same_archive_never_leave_a_chart_without_one(
     database: Database, caller: Caller, charts: Charts
 ):

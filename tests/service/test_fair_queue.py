@@ -2,13 +2,16 @@
 
 import asyncio
 
+import psycopg
 import pytest
+from sqlalchemy import event
 
 from pilothouse.errors import AlreadyExists, Busy
 from pilothouse.queue import Queue
-from pilothouse.store import attempts
+from pilothouse.store import acceptance, attempts
 from pilothouse.store.acceptance import Room
 from pilothouse.store.database import Database
+from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
 from tests.support.operations import ROOM, accept, new_install
 
@@ -119,3 +122,23 @@ async def test_requests_at_the_same_moment_stand_each_once_and_in_turn(database:
         *(add(database, quiet, [f"q{number}"]) for number in range(6)),
     )
     assert len(set(await take_names(database, 13))) == 12
+
+
+@pytest.mark.parametrize("key", [None, NewKey("fresh", b"sealed", 86400.0)])
+async def test_a_place_that_becomes_free_while_the_refusal_is_explained_is_taken(
+    database: Database, projects: tuple[str, str], key: NewKey | None
+):
+    room = Room(per_cluster=1, per_project=1000, retry_seconds=1)
+    await add(database, projects[0], ["first"], room=room)
+    async with database.statements() as tx:
+
+        def end_the_first(*_: object) -> None:
+            with psycopg.connect(database.dsn(), autocommit=True) as connection:
+                connection.execute("UPDATE operations SET state = 'failed' WHERE release_name = 'first'")
+
+        event.listen(tx.sync_connection, "after_cursor_execute", end_the_first, once=True)
+        new = new_install(projects[0], USER, release_name="second")
+        row = await acceptance.accept(
+            tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0, room=room, key=key
+        )
+    assert row.release_name == "second"

@@ -258,6 +258,23 @@ async def test_a_worker_that_lives_takes_back_the_crash_that_its_lapsed_lease_co
     assert await finish(database, second)
 
 
+async def test_the_same_of_one_that_is_being_cancelled(database: Database, owner: tuple[str, str]):
+    await accept(database, owner)
+    row = await take(database, lease_seconds=0.05)
+    assert row is not None
+    async with database.transaction() as tx:
+        assert await attempts.begin(tx, row.id, attempt=row.attempt, base=None, deployed=None, revision=1)
+        await operations.cancel(tx, row.id, keep=False, underway="is being cancelled", ended="cancelled")
+    await asyncio.sleep(0.1)
+    await lapse(database)
+    assert (await state_of(database, row)).crashes == 1
+    async with database.transaction() as tx:
+        assert not await attempts.give_back(tx, row.id, attempt=row.attempt, last_error="late")
+        assert await attempts.excuse(tx, row.id, attempt=row.attempt)
+    now = await state_of(database, row)
+    assert (now.state, now.crashes) == ("cancelling", 0)
+
+
 async def test_an_attempt_begins_only_while_it_holds_its_operation(database: Database, owner: tuple[str, str]):
     await accept(database, owner)
     row = await take(database)

@@ -1,5 +1,6 @@
 """Which news of a Secret applies to the release index, in whatever order it comes, on a real PostgreSQL."""
 
+import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -12,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.store import clusters, observations, release_index, releases
+from pilothouse.queue import Queue
+from pilothouse.store import attempts, clusters, observations, release_index, releases
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import GoneSecret, NewRevision, SeenSecret
+from tests.support.operations import accept, new_install
 from tests.support.tenants import add_project
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -228,3 +231,52 @@ async def test_any_order_of_news_and_lists_ends_in_the_truth(
     assert await shown(database, cluster) == expected
     async with database.transaction() as tx:
         await clusters.remove_cluster(tx, cluster[0], project_id=cluster[1])
+
+
+async def test_an_observer_and_a_worker_bury_the_same_release_without_waiting_in_a_circle(
+    database: Database, cluster: tuple[str, str]
+):
+    await apply(
+        database, cluster[0], *(revision("web", number, number, status="superseded") for number in range(2, 12))
+    )
+    last = [GoneSecret("shop", f"sh.helm.release.v1.web.v{number}", 100 + number) for number in range(2, 12)]
+    async with database.transaction() as observer:
+        await release_index.bury(observer, cluster[0], last[:1], epoch=0)
+        async with database.statements() as worker:
+            burying = asyncio.create_task(
+                release_index.bury_missing(
+                    worker, cluster[0], resource_version=200, kept=[], namespace="shop", name="web"
+                )
+            )
+            await asyncio.sleep(0.5)
+            await release_index.bury(observer, cluster[0], last[1:], epoch=0)
+            await observer.commit()
+            await burying
+
+
+async def test_what_an_operation_wrote_is_its_own_though_another_took_the_number_before_it(
+    database: Database, cluster: tuple[str, str]
+):
+    cluster_id, project_id = cluster
+    new = new_install(project_id, "user", cluster_id=cluster_id, namespace="shop", chart_id="its-chart")
+    await accept(database, new)
+    row = await Queue(database, poll_seconds=1.0).take(worker="one", lease_seconds=60)
+    assert row is not None
+    async with database.transaction() as tx:
+        assert await attempts.begin(tx, row.id, attempt=row.attempt, base=None, deployed=None, revision=1)
+        seen = replace(revision("web", 2, 50), operation_id=row.id)
+        assert await attempts.finish(
+            tx,
+            row.id,
+            attempt=row.attempt,
+            state="succeeded",
+            status_description="Install complete",
+            revision=2,
+            wrote_release=True,
+            seen=(cluster_id, seen),
+        )
+    with psycopg.connect(database.dsn()) as connection:
+        found = connection.execute(
+            "SELECT revision, origin_chart_id FROM release_revisions WHERE cluster_id = %s", [cluster_id]
+        ).fetchall()
+    assert found == [(2, "its-chart")]

@@ -15,6 +15,7 @@ from pilothouse.services.charts import compact_json
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
 from pilothouse.store.release_index import GoneSecret, NewRevision, Revision, SeenSecret
+from pilothouse.store.texts import storable
 
 _LONGEST_NAME = 253
 _LONGEST_TEXT = 8192
@@ -134,8 +135,8 @@ def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
 
 
 def _clean(text: str, longest: int) -> str:
-    """Without what PostgreSQL cannot hold (NUL, half of a pair of surrogates), and cut."""
-    return text[:longest].replace("\x00", "").encode("utf-8", "ignore").decode()
+    """Without what PostgreSQL cannot hold, and cut."""
+    return storable(text[:longest])
 
 
 def _context(cluster_id: str, namespace: str, secret: str) -> str:

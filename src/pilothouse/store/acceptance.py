@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists, Busy, NotFound, PilothouseError
 from pilothouse.store.database import Transaction
-from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, refuse_used
+from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, is_used, refuse_used
 from pilothouse.store.operations import (
     CHANNEL,
     OF_RELEASE,
@@ -40,6 +40,9 @@ from pilothouse.store.operations import (
     release_key,
 )
 from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
+
+#: What was in the way can be gone when it is looked for.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,16 @@ async def accept(
     }
     if key is not None:
         wanted |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
+    refusal: PilothouseError | None = None
     try:
         statement = _ACCEPT if key is None else _ACCEPT_WITH_KEY
-        row = (await tx.execute(statement, wanted)).mappings().one_or_none()
+        for _ in range(_TRIES):
+            row = (await tx.execute(statement, wanted)).mappings().one_or_none()
+            if row is not None:
+                return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
+            refusal = await _refusal(tx, new, wanted, room=room, key=key)
+            if refusal is not None:
+                break
     except IntegrityError as error:
         if one_writer.name and one_writer.name in str(error):
             raise _still_running(new) from error
@@ -92,16 +102,17 @@ async def accept(
                 "ran; send it again"
             ) from error
         raise
-    if row is None:
-        raise await _refusal(tx, new, wanted, room=room, key=key)
-    return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
+    raise refusal or Busy(
+        f"release {new.release_name!r} and the queue changed at every look; nothing was changed, try again",
+        retry_after_seconds=room.retry_seconds,
+    )
 
 
 async def _refusal(
     tx: Transaction, new: NewOperation, wanted: dict[str, object], *, room: Room, key: NewKey | None
-) -> PilothouseError:
-    """Why nothing was inserted."""
-    found = (await tx.execute(_FIND_REFUSAL, wanted)).one()
+) -> PilothouseError | None:
+    """Why nothing was inserted; None if nothing is in the way any more: it was a moment ago."""
+    found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, wanted)).one()
     if found.living:
         return _still_running(new)
     for full, whose, most in (
@@ -113,11 +124,11 @@ async def _refusal(
                 f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
                 retry_after_seconds=room.retry_seconds,
             )
-    if key is not None and not found.made:
-        return refuse_used(key.key)
-    return AlreadyExists(
-        f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
-    )
+    if found.made:
+        return AlreadyExists(
+            f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
+        )
+    return refuse_used(key.key) if key is not None and found.used else None
 
 
 def _still_running(new: NewOperation) -> AlreadyExists:
@@ -209,3 +220,4 @@ _FIND_REFUSAL = select(
     _PROJECT_FULL.label("project_full"),
     select(operations.c.id).where(OF_RELEASE, _LEFT_A_RELEASE).exists().label("made"),
 )
+_FIND_REFUSAL_WITH_KEY = _FIND_REFUSAL.add_columns(is_used().label("used"))

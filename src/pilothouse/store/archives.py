@@ -32,9 +32,14 @@ _UNUSED = and_(
     ~exists().where(charts.c.digest == chart_archives.c.digest),
     ~exists().where(operations.c.pinned_digest == chart_archives.c.digest),
 )
+_FIND_UNUSED = (
+    select(chart_archives.c.digest)
+    .where(chart_archives.c.unused_since.is_(None), _UNUSED)
+    .with_for_update(skip_locked=True)
+)
 _MARK_UNUSED = (
     update(chart_archives)
-    .where(chart_archives.c.unused_since.is_(None), _UNUSED)
+    .where(chart_archives.c.digest.in_(bindparam("digests", expanding=True)), _UNUSED)
     .values(unused_since=func.clock_timestamp())
 )
 _OLD_UNUSED = (
@@ -96,7 +101,9 @@ async def collect_archives(tx: Transaction, *, after_seconds: float) -> int:
     except IntegrityError:
         # An operation or a chart came to use one between the look and the deletion: the next run sees it.
         deleted = 0
-    await tx.execute(_MARK_UNUSED)
+    # Two statements: an upload that was at it has committed when the second one looks whether something uses it.
+    if found := list((await tx.execute(_FIND_UNUSED)).scalars()):
+        await tx.execute(_MARK_UNUSED, {"digests": found})
     return deleted
 
 

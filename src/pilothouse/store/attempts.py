@@ -28,6 +28,7 @@ from pilothouse.store.operations import OperationRow, announce, announce_end, as
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, IS_HELD, operations
+from pilothouse.store.texts import storable
 
 _HELD = ("running", "cancelling")
 
@@ -108,7 +109,7 @@ async def give_back(
     given = {
         "of_id": operation_id,
         "in_attempt": attempt,
-        "cause": last_error,
+        "cause": storable(last_error),
         "more_crashes": int(crashed),
         "for_seconds": retry_seconds,
     }
@@ -186,7 +187,7 @@ async def finish(
         "in_attempt": attempt,
         "from_state": "cancelling" if cancelling else "running",
         "to_state": state,
-        "said": status_description,
+        "said": storable(status_description),
         "written_revision": revision,
         "wrote": wrote_release,
     }
@@ -209,6 +210,8 @@ _HELD_BY_ATTEMPT = update(operations).where(
     operations.c.id == bindparam("of_id"),
     operations.c.attempt == bindparam("in_attempt"),
     operations.c.state.in_(_HELD),
+    # one that is being cancelled keeps its state and its attempt when it is put back
+    operations.c.lease_until.is_not(None),
 )
 _NEXT_REVISION: BindParameter[int] = bindparam("next_revision", type_=Integer)
 _BASE = {
@@ -247,7 +250,7 @@ _FINISH = (
     )
     .returning(announce_end)
 )
-_FINISH_AND_RECORD = _FINISH.add_cte(*recording())
+_FINISH_AND_RECORD = _FINISH.add_cte(*recording(operation_id="of_id", revision="written_revision"))
 _GIVE_BACK = _HELD_BY_ATTEMPT.values(
     **_PUT_BACK,
     last_error=bindparam("cause"),

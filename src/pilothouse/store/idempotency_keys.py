@@ -32,6 +32,11 @@ class FoundKey:
 
 
 _IS_OLD = idempotency_keys.c.created_at < func.clock_timestamp() - as_interval(bindparam("key_seconds", type_=Double))
+_OF_KEY = (
+    idempotency_keys.c.project_id == bindparam("key_project"),
+    idempotency_keys.c.user_id == bindparam("key_user"),
+    idempotency_keys.c.key == bindparam("key_text"),
+)
 _GIVEN = {
     "project_id": "key_project",
     "user_id": "key_user",
@@ -75,6 +80,11 @@ def claiming(*conditions: ColumnElement[bool]) -> postgresql.Insert:
     )
 
 
+def is_used() -> ColumnElement[bool]:
+    """Whether a key of the ``claim_parameters`` stands for something."""
+    return select(idempotency_keys.c.key).where(*_OF_KEY, ~_IS_OLD).exists()
+
+
 def refuse_used(key: str) -> KeyUsed:
     """The error for a key that stands for another request."""
     return KeyUsed(
@@ -112,11 +122,6 @@ _EXPIRE = delete(idempotency_keys).where(
 _FIND = (
     select(operations, idempotency_keys.c.record_sealed.label("record"))
     .join(operations, operations.c.id == idempotency_keys.c.operation_id)
-    .where(
-        idempotency_keys.c.project_id == bindparam("key_project"),
-        idempotency_keys.c.user_id == bindparam("key_user"),
-        idempotency_keys.c.key == bindparam("key_text"),
-        ~_IS_OLD,
-    )
+    .where(*_OF_KEY, ~_IS_OLD)
 )
 _CLAIM = claiming().returning(idempotency_keys.c.key)

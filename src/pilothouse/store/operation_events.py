@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, selec
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import NEWS_CHANNEL
 from pilothouse.store.tables import operation_events
+from pilothouse.store.texts import storable, storable_data
 
 _LONGEST = 4000
 
@@ -38,8 +39,8 @@ async def add_event(
     tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
 ) -> None:
     """Adds an event and announces it on commit."""
-    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": said[:_LONGEST]}
-    await tx.execute(_ADD, given | {"with_data": data})
+    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": storable(said[:_LONGEST])}
+    await tx.execute(_ADD, given | {"with_data": storable_data(data)})
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BindParameter,
+    ColumnElement,
     Double,
     Integer,
     and_,
@@ -88,9 +89,7 @@ async def apply_revisions(
     ``epoch``: of the observer that read them; None for who read them just now. An ended epoch's are left out.
     """
     if revisions:
-        # A release's rows are locked from the older to the newer one, as ``recording`` does: nobody waits in a circle.
-        in_order = sorted(revisions, key=lambda one: (one.namespace, one.name, one.revision))
-        given = [_parameters(cluster_id, one, epoch=epoch) for one in in_order]
+        given = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
         await tx.execute(_APPLY, given if len(given) > 1 else given[0])
 
@@ -106,18 +105,28 @@ def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
     }
 
 
-def recording() -> tuple[CTE, CTE]:
-    """Parts of another statement that put a revision into the index, as ``apply_revisions`` and ``supersede`` do."""
+def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
+    """Parts of another statement that put a revision into the index, as ``apply_revisions`` and ``supersede`` do.
+
+    The arguments are the names of that statement's parameters: the operation that it ends, and the revision that this
+    wrote. It can be another than the row has, which is the one that it was going to write.
+    """
+    its = and_(
+        operations.c.id == bindparam(operation_id, type_=operations.c.id.type),
+        bindparam(revision, type_=Integer) == _GIVEN["revision"],
+    )
     known = release_revisions.c.secret
     # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.
-    return _apply().returning(known).cte("applied"), _SUPERSEDE.returning(known).cte("superseded")
+    return _apply(or_(_HAS_REVISION, its)).returning(known).cte("applied"), _SUPERSEDE.returning(known).cte(
+        "superseded"
+    )
 
 
 async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
     """Leaves a tombstone for each, unless the index has something newer."""
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
-        await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in gone])
+        await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in sorted(gone, key=_in_order)])
 
 
 async def bury_missing(
@@ -182,6 +191,11 @@ def _parameters(cluster_id: str, row: NewRevision, *, epoch: int | None) -> dict
     }
 
 
+def _in_order(row: NewRevision | GoneSecret) -> tuple[str, int, str]:
+    """In this order rows are locked, everywhere: nobody waits in a circle. A release's go from older to newer."""
+    return row.namespace, len(row.secret), row.secret
+
+
 def _as_parameters(row: NewRevision | GoneSecret) -> dict[str, Any]:
     return {f"its_{name}": value for name, value in vars(row).items()}
 
@@ -209,13 +223,13 @@ _OBSERVED = and_(
     observations.c.cluster_id == bindparam("of_cluster"),
     or_(_IN_EPOCH.is_(None), observations.c.epoch == _IN_EPOCH),
 )
+_HAS_REVISION = operations.c.revision == _GIVEN["revision"]
 # The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
 _WRITTEN_BY = and_(
     operations.c.id == bindparam("its_operation_id"),
     operations.c.cluster_id == observations.c.cluster_id,
     operations.c.namespace == _GIVEN["namespace"],
     operations.c.release_name == _GIVEN["name"],
-    operations.c.revision == _GIVEN["revision"],
     or_(operations.c.action == "install", operations.c.action == "upgrade"),
 )
 
@@ -229,7 +243,7 @@ def _unless_newer(insert: postgresql.Insert, changed: dict[str, Any]) -> postgre
     )
 
 
-def _apply() -> postgresql.Insert:
+def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
     insert = postgresql.insert(release_revisions).from_select(
         [
             *("cluster_id", "epoch", "namespace", "secret", "resource_version"),
@@ -243,7 +257,7 @@ def _apply() -> postgresql.Insert:
             func.coalesce(operations.c.chart_id, ""),
             func.coalesce(operations.c.description, ""),
         )
-        .select_from(observations.outerjoin(operations, _WRITTEN_BY))
+        .select_from(observations.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
         .where(_OBSERVED),
     )
     known, news = release_revisions.c, insert.excluded
@@ -275,21 +289,29 @@ def _bury() -> postgresql.Insert:
     return _unless_newer(insert, {"gone_at": insert.excluded.gone_at, "values_sealed": None, "values_size": 0})
 
 
-_APPLY = _apply()
+_APPLY = _apply(_HAS_REVISION)
 _BURY = _bury()
 _BURY_MISSING = text("""
+WITH missing AS (
+  SELECT known.cluster_id, known.namespace, known.secret, seen.epoch
+  FROM observations seen JOIN release_revisions known ON known.cluster_id = seen.cluster_id
+  WHERE seen.cluster_id = :cluster_id AND (CAST(:epoch AS integer) IS NULL OR seen.epoch = :epoch)
+    AND known.gone_at IS NULL
+    AND (CAST(:namespace AS text) IS NULL OR known.namespace = :namespace)
+    AND (CAST(:name AS text) IS NULL OR known.name = :name)
+    AND (known.epoch, known.resource_version) <= (seen.epoch, :version)
+    AND NOT EXISTS (
+      SELECT FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[])) AS kept (namespace, secret)
+      WHERE kept.namespace = known.namespace AND kept.secret = known.secret
+    )
+  ORDER BY known.namespace, length(known.secret), known.secret
+  FOR UPDATE OF known
+)
 UPDATE release_revisions known
-SET gone_at = clock_timestamp(), epoch = seen.epoch, resource_version = :version, values_sealed = NULL, values_size = 0
-FROM observations seen
-WHERE seen.cluster_id = :cluster_id AND (CAST(:epoch AS integer) IS NULL OR seen.epoch = :epoch)
-  AND known.cluster_id = seen.cluster_id AND known.gone_at IS NULL
-  AND (CAST(:namespace AS text) IS NULL OR known.namespace = :namespace)
-  AND (CAST(:name AS text) IS NULL OR known.name = :name)
-  AND (known.epoch, known.resource_version) <= (seen.epoch, :version)
-  AND NOT EXISTS (
-    SELECT FROM unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[])) AS kept (namespace, secret)
-    WHERE kept.namespace = known.namespace AND kept.secret = known.secret
-  )
+SET gone_at = clock_timestamp(), epoch = missing.epoch, resource_version = :version, values_sealed = NULL,
+  values_size = 0
+FROM missing
+WHERE known.cluster_id = missing.cluster_id AND known.namespace = missing.namespace AND known.secret = missing.secret
 """)
 _LIST_UNKNOWN = text("""
 SELECT seen.namespace, seen.secret
