@@ -122,6 +122,7 @@ def test_a_payload_that_is_not_compressed_is_read():
         {"labels": {"name": "web", "version": "two"}},
         {"labels": {"name": "web", "version": "٢"}},
         {"labels": {"name": "web", "version": "-2"}},
+        {"labels": {"name": "web", "version": "2147483648"}, "name": "sh.helm.release.v1.web.v2147483648"},
         {"labels": {"name": "web", "version": "9" * 60}, "name": "sh.helm.release.v1.web.v" + "9" * 60},
     ],
 )
@@ -155,6 +156,7 @@ def test_the_key_comes_from_the_metadata():
         (secret(raw="{"), "not hold what Helm writes"),
         (secret(raw=""), "not hold what Helm writes"),
         (secret(raw=b"\xff\xfe"), "not hold what Helm writes"),
+        (secret(raw=json.dumps(payload(manifest="M~")).encode().replace(b"M~", b"\xff")), "not hold what Helm writes"),
         (secret(raw=b"[" * 100_000), "not hold what Helm writes"),
         (secret(raw=gzip.compress(json.dumps(payload()).encode())[:-8]), "cut off|unpacked"),
         (secret(raw=b"\x1f\x8b\x08" + b"\xff" * 20), "cannot be unpacked"),
@@ -320,6 +322,18 @@ def test_any_bytes_are_read_or_refused(data: bytes):
     for raw in (data, gzip.compress(data), b"\x1f\x8b\x08" + data):
         with pytest.raises(CorruptRelease):
             decode_release(secret(raw=raw))
+
+
+@given(st.data(), st.binary(min_size=1, max_size=3))
+def test_any_bytes_within_what_helm_writes_are_read_or_refused(data: st.DataObject, strange: bytes):
+    text = json.dumps(payload(config={"key": "value"}, hooks=[{"events": ["pre-install"], "manifest": "m"}])).encode()
+    at = data.draw(st.integers(0, len(text)))
+    try:
+        release = decode_release(secret(raw=text[:at] + strange + text[at + len(strange) :]))
+    except CorruptRelease:
+        return
+    release.count_hooks("pre-install")
+    release.hook_manifests()
 
 
 _values = st.dictionaries(st.sampled_from("abc"), _trees, max_size=3)

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from pilothouse.cluster.client import ClusterClient, Secret
+from pilothouse.cluster.client import LARGEST_REVISION, ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
 from pilothouse.redaction import masks_of
 
@@ -83,7 +83,7 @@ class StoredRelease:
             return 0
         try:
             hooks = _hooks_decoder.decode(self.hooks_json or b"[]")
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return 0
         return sum(1 for hook in hooks or () if not set(events).isdisjoint(hook.events or ()))
 
@@ -93,7 +93,7 @@ class StoredRelease:
             return []
         try:
             hooks = _hook_runs_decoder.decode(self.hooks_json or b"[]")
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return []
         return [one.manifest for one in hooks or () if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
 
@@ -140,6 +140,8 @@ class _Payload(msgspec.Struct):
 
 
 _TELLS_OF_ERROR = re.compile(r"(?i)fail|error|invalid|forbidden|refused|denied|cannot")
+#: What msgspec raises: for text that is not UTF-8 nothing of its own.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _payload_decoder = msgspec.json.Decoder(_Payload)
 _hooks_decoder = msgspec.json.Decoder(list[_Hook] | None)
 _hook_runs_decoder = msgspec.json.Decoder(list[_HookRun] | None)
@@ -154,6 +156,8 @@ def release_key(secret: Secret) -> ReleaseKey | None:
     name, version = str(labels.get("name", "")), str(labels.get("version", ""))
     if not name or not _REVISION.fullmatch(version) or metadata.get("name") != f"{_PREFIX}{name}.v{version}":
         return None
+    if int(version) > LARGEST_REVISION:
+        return None
     return ReleaseKey(str(metadata.get("namespace", "")), name, int(version))
 
 
@@ -167,7 +171,7 @@ def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> Stor
         raise _corrupt(secret, "is not a Helm release")
     try:
         payload = _payload_decoder.decode(_inflate(secret, max_bytes=max_bytes))
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         raise _corrupt(secret, "does not hold what Helm writes") from None
     if (payload.namespace or key.namespace, payload.name, payload.version) != (key.namespace, key.name, key.revision):
         raise _corrupt(secret, "holds the payload of another release")
