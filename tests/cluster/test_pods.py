@@ -11,8 +11,10 @@ from lightkube.resources.core_v1 import Pod
 
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.pods import Pods
+from pilothouse.engine.base import ProgressEvent
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
+from pilothouse.worker.hook_pods import Followed, HookPods
 from tests.support.peers import http, peer, read_request, saying
 from tests.support.peers import kubeconfig as kubeconfig_of_peer
 from tools.localcluster.cluster import RunningCluster
@@ -97,3 +99,30 @@ async def test_a_log_that_is_followed_ends_when_nothing_comes_any_more(tmp_path:
         with pytest.raises(ClusterUnavailable, match=r"went silent: nothing came for 0\.3 s"):
             await read_log(asked, "default", "quiet", follow=True, seconds=0.3)
         await asked.close()
+
+
+async def test_a_hook_is_followed_no_longer_though_the_call_is_cancelled_while_its_last_lines_are_awaited(
+    tmp_path: Path,
+):
+    asked = asyncio.Event()
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        asked.set()
+        await reader.read()
+        left.set()
+
+    async with peer(silent, tmp_path) as port:
+        hooks = HookPods(lambda: Pods(kubeconfig_of_peer(port), SETTINGS), Followed(), seconds=60)
+        event = ProgressEvent(
+            phase="hook", message="", object_kind="Job", object_name="check", object_namespace="default"
+        )
+        hooks.notice(event)
+        await asyncio.wait_for(asked.wait(), 10)
+        closing = asyncio.create_task(hooks.close(failed=True))
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await asyncio.wait_for(left.wait(), 10)

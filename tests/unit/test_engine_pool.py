@@ -410,6 +410,18 @@ async def test_a_child_that_is_killed_while_it_starts_does_not_cost_the_pool(mak
     assert await _render(pool) == "ok"
 
 
+async def test_a_further_child_that_is_killed_while_it_starts_costs_no_call_of_the_first(make_pool: MakePool):
+    before = {*children(os.getpid())}
+    starting = asyncio.create_task(make_pool(children=2))
+    await _until(lambda: len({*children(os.getpid())} - before) == 2, 30)
+    first, second = sorted({*children(os.getpid())} - before)
+    os.kill(second, 9)
+    pool = await starting
+    assert first in _pids(pool)
+    assert await _render(pool) == "ok"
+    await _until(lambda: len(_pids(pool)) == 2, 30)
+
+
 async def test_starting_is_tried_again_slowly_and_callers_hear_why(pool: EnginePool, monkeypatch: pytest.MonkeyPatch):
     attempts = 0
     real = pool._spawn

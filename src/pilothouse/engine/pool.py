@@ -74,10 +74,11 @@ class EnginePool:
         self._start_failure: EngineUnavailable | None = None
 
     async def start(self) -> None:
-        """Every child is warm; raises EngineUnavailable with the reason when one cannot be started.
+        """Every child is warm; raises EngineUnavailable with the reason when none can be started.
 
         The first one alone: calls may wait for it already, and the others would take its processor. It is tried twice:
-        the first may have been killed, and what keeps every child from starting keeps the second, too.
+        the first may have been killed, and what keeps every child from starting keeps the second, too. Once one is
+        there, it may be at work: one of the others that does not start is tried again in the background.
         """
         self._folder = folder = PoolFolder(self._state_dir)
         try:
@@ -89,7 +90,10 @@ class EnginePool:
                 log.warning("engine_child_start_failed", reason=str(failures[0]))
             if not failures:
                 others = (self._spawn(folder) for _ in range(self._settings.children - 1))
-                failures = [error for error in await _gather(*others) if error is not None]
+                for error in await _gather(*others):
+                    if error is not None:
+                        log.warning("engine_child_start_failed", reason=str(error))
+                        self._in_background(self._spawn_until_it_works(), self._starts)
         except BaseException:
             await self.close()
             raise

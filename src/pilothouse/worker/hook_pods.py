@@ -63,15 +63,17 @@ class HookPods:
 
     async def close(self, *, failed: bool) -> None:
         """Follows no longer; after a failure the last lines are waited for."""
-        if failed and self._tasks:
-            # a watch goes on as long as it may, a log ends with its container
-            logs = [task for task in self._tasks if task.get_name() == "log"]
-            await asyncio.wait(logs or self._tasks, timeout=_LAST_LINES_SECONDS)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._cluster is not None:
-            await self._cluster.close()
+        try:
+            if failed and self._tasks:
+                # a watch goes on as long as it may, a log ends with its container
+                logs = [task for task in self._tasks if task.get_name() == "log"]
+                await asyncio.wait(logs or self._tasks, timeout=_LAST_LINES_SECONDS)
+        finally:  # also when the attempt is cancelled in that second
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._cluster is not None:
+                await self._cluster.close()
 
     def _begin(self, work: Coroutine[Any, Any, None], *, name: str = "watch") -> None:
         task = asyncio.create_task(_quietly(work), name=name)
