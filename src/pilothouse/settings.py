@@ -98,18 +98,23 @@ class QueueSettings(_Group):
     )
 
 
+#: More than a century; much more, and the database cannot say when it began.
+_AGES_SECONDS = 4e9
+
+
 class RetentionSettings(_Group):
     """How long what is over is remembered."""
 
     operation_seconds: float = Field(
         30 * 24 * 3600.0,
         gt=0,
+        le=_AGES_SECONDS,
         description="an operation that has ended, with its events; longer if a revision is there that it wrote",
     )
-    audit_seconds: float = Field(365 * 24 * 3600.0, gt=0, description="a row of the table audit")
+    audit_seconds: float = Field(365 * 24 * 3600.0, gt=0, le=_AGES_SECONDS, description="a row of the table audit")
     sweep_seconds: float = Field(600.0, gt=0, description="between two times that a worker deletes what is older")
     key_seconds: float = Field(
-        24 * 3600.0, gt=0, description="an Idempotency-Key; what comes with it later is a new request"
+        24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; what comes with it later is a new request"
     )
 
 

@@ -41,7 +41,7 @@ async def filled(database: Database, projects: tuple[str, str]) -> Database:
 async def test_one_repair_is_taken_at_a_time(filled: Database):
     async with filled.transaction() as tx:
         taken = [await repairs.take_repair(tx, lease_seconds=60) for _ in range(ROWS + 1)]
-    assert len({one[0] for one in taken if one}) == ROWS
+    assert len({one.operation_id for one in taken if one}) == ROWS
     assert taken[-1] is None
 
 

@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from pilothouse.errors import DatabaseUnavailable
@@ -23,6 +24,9 @@ _SESSION = (
     "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
     " -c default_transaction_isolation=read\\ committed"
 )
+
+#: No fault of the statement: a standby that a fail-over has not promoted yet, and a process that was stopped meanwhile.
+_PASSES = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
 
 
 def _driver_url(url: str) -> URL:
@@ -80,7 +84,12 @@ class Database:
     async def _translated(self) -> AsyncIterator[None]:
         try:
             yield
-        except (InterfaceError, OperationalError) as error:
+        except NoConnectionFree as error:
+            raise DatabaseUnavailable("every connection to PostgreSQL is in use") from error
+        except DBAPIError as error:
+            broken = error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
+            if not (broken or isinstance(error.orig, _PASSES)):
+                raise
             await self._engine.dispose()
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
 
@@ -116,7 +125,7 @@ class Database:
                 await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
                 async for note in connection.notifies():
                     yield note.payload
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise DatabaseUnavailable(f"lost the notifications of {channel}: {_cause(error)}") from error
 
     async def close(self) -> None:

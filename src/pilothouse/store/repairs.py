@@ -5,6 +5,9 @@ operation that begins waits while a repair holds its lease. Whoever comes second
 looks only after its own row is committed. Times are the database's.
 """
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import ColumnElement, Double, and_, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -23,10 +26,19 @@ async def plan_repair(tx: Transaction, operation_id: str, *, after_seconds: floa
     await _upsert(tx, operation_id, {"due_at": func.clock_timestamp() + as_interval(after_seconds)})
 
 
-async def take_repair(tx: Transaction, *, lease_seconds: float) -> tuple[str, str] | None:
-    """The id of the operation whose repair is due, and the remembered objects; nobody else has it for the lease."""
+@dataclass(frozen=True)
+class TakenRepair:
+    """A repair that nobody else has until ``lease_until``; ``objects`` are those that were remembered."""
+
+    operation_id: str
+    objects: str
+    lease_until: datetime
+
+
+async def take_repair(tx: Transaction, *, lease_seconds: float) -> TakenRepair | None:
+    """The repair that is due, if there is one."""
     found = (await tx.execute(_TAKE, {"for_seconds": lease_seconds})).one_or_none()
-    return (found.operation_id, found.objects) if found else None
+    return TakenRepair(*found) if found else None
 
 
 async def has_company(tx: Transaction, operation_id: str) -> bool:
@@ -48,26 +60,29 @@ def being_repaired() -> ColumnElement[bool]:
     return select(repairs.c.operation_id).where(_of_same_release(), ~_is_free()).correlate(operations).exists()
 
 
-async def postpone_repair(tx: Transaction, operation_id: str, *, seconds: float, at_most_seconds: float) -> bool:
-    """It is due again in ``seconds``; False, and given up, when the operation ended ``at_most_seconds`` ago."""
+async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float, at_most_seconds: float) -> bool:
+    """It is due again in ``seconds``; False, and given up, when the operation ended ``at_most_seconds`` ago.
+
+    Nothing changes, here and in ``end_repair``, when somebody else has taken it since.
+    """
     statement = (
         update(repairs)
         .where(
-            repairs.c.operation_id == operation_id,
-            operations.c.id == operation_id,
+            _is_still(taken),
+            operations.c.id == taken.operation_id,
             operations.c.finished_at > func.clock_timestamp() - as_interval(at_most_seconds),
         )
         .values(lease_until=None, due_at=func.clock_timestamp() + as_interval(seconds))
     )
     if (await tx.execute(statement)).rowcount == 1:
         return True
-    await end_repair(tx, operation_id)
+    await end_repair(tx, taken)
     return False
 
 
-async def end_repair(tx: Transaction, operation_id: str) -> None:
+async def end_repair(tx: Transaction, taken: TakenRepair) -> None:
     """Nothing more is to be done."""
-    await tx.execute(repairs.delete().where(repairs.c.operation_id == operation_id))
+    await tx.execute(repairs.delete().where(_is_still(taken)))
 
 
 async def _upsert(tx: Transaction, operation_id: str, values: dict[str, object]) -> None:
@@ -77,6 +92,10 @@ async def _upsert(tx: Transaction, operation_id: str, values: dict[str, object])
     made = insert(repairs).from_select(["operation_id", "cluster_id", "namespace", "release_name"], of_release)
     await tx.execute(made.on_conflict_do_nothing())
     await tx.execute(update(repairs).where(repairs.c.operation_id == operation_id).values(**values))
+
+
+def _is_still(taken: TakenRepair) -> ColumnElement[bool]:
+    return and_(repairs.c.operation_id == taken.operation_id, repairs.c.lease_until == taken.lease_until)
 
 
 def _of_same_release() -> ColumnElement[bool]:
@@ -104,5 +123,5 @@ _TAKE = (
     # Equal to it, and not in it: a plan may run what stands in IN once for every row, and take one more each time.
     .where(repairs.c.operation_id == _DUE.scalar_subquery())
     .values(lease_until=func.clock_timestamp() + as_interval(bindparam("for_seconds", type_=Double)))
-    .returning(repairs.c.operation_id, repairs.c.objects)
+    .returning(repairs.c.operation_id, repairs.c.objects, repairs.c.lease_until)
 )

@@ -1,15 +1,14 @@
 """Chart archives in a worker: the ones used last are kept at hand, and what nothing uses any more is deleted."""
 
-import asyncio
 from collections import OrderedDict
 from typing import Final
 
 import structlog
 
-from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import WorkerSettings
 from pilothouse.store import archives
 from pilothouse.store.database import Database
+from pilothouse.worker.chores import keep_doing
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +40,11 @@ class Archives:
 
 async def collect_archives(database: Database, settings: WorkerSettings) -> None:
     """Looks every ``collect_seconds`` until cancelled; an archive goes when it was unused for a while."""
-    while True:
-        try:
-            async with database.transaction() as tx:
-                deleted = await archives.collect_archives(tx, after_seconds=settings.unused_archive_seconds)
-            if deleted:
-                log.info("archives_collected", count=deleted)
-        except DatabaseUnavailable as error:
-            log.warning("archive_collection_failed", cause=str(error))
-        await asyncio.sleep(settings.collect_seconds)
+
+    async def collect() -> None:
+        async with database.transaction() as tx:
+            deleted = await archives.collect_archives(tx, after_seconds=settings.unused_archive_seconds)
+        if deleted:
+            log.info("archives_collected", count=deleted)
+
+    await keep_doing(collect, every_seconds=settings.collect_seconds, failure="archive_collection_failed")

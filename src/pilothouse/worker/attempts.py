@@ -19,11 +19,11 @@ from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.resources import ManifestObject
 from pilothouse.cluster.storage import OPERATION_LABEL, StoredRelease, decode_release, unlock
 from pilothouse.engine.base import InstallRequest, ProgressEvent, Request, UpgradeRequest
-from pilothouse.engine.deadline import Fence
+from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.process import ProgressCallback
 from pilothouse.engine.refusals import is_unreachable
-from pilothouse.errors import EngineCrashed, EngineError, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.orders import Order, open_order
@@ -134,13 +134,18 @@ class Attempt:
         self.row = row
         self.cluster = cluster
         self.archive = archive
-        self.seconds = seconds
+        self._until = boottime() + seconds
         self.settings = workshop.settings
         self.client: ClusterClient = workshop.clusters.client(cluster)
         #: What was seen of the hooks that the engine ran.
         self.followed = Followed()
         self._workshop = workshop
         self._fence = fence
+
+    @property
+    def seconds(self) -> float:
+        """What is left of its time; at least the second that an ordered end takes, for 0 would be no limit to Helm."""
+        return max(1.0, self._until - boottime())
 
     @property
     def begun(self) -> bool:
@@ -281,9 +286,17 @@ class Attempt:
         return Said("done")
 
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
-        return await self._workshop.engine.run(
-            request, deadline_seconds=self.seconds + _GRACE_SECONDS, fence=self._fence, on_progress=on_progress
-        )
+        """With the time that is left for the call, and no longer for a child of the engine to become free."""
+        try:
+            return await self._workshop.engine.run(
+                request,
+                deadline_seconds=self.seconds + _GRACE_SECONDS,
+                queue_seconds=self.seconds,
+                fence=self._fence,
+                on_progress=on_progress,
+            )
+        except Busy as error:
+            raise EngineUnavailable(str(error)) from error
 
     async def _said(self, error: EngineError, request: Request[Any]) -> Said:
         match error:

@@ -25,8 +25,9 @@ log = structlog.get_logger(__name__)
 class Lease:
     """Renews one operation's lease until left; calls ``on_lost`` once, from its thread, when the lease is lost.
 
-    ``on_renewed(seconds)`` is called after each confirmed renewal with how long the child may go on without
-    another one; ``on_cancelling`` once, when a renewal finds that the operation is to be cancelled.
+    ``held_for``: seconds since the operation was taken, at the most. ``on_renewed(seconds)`` is called after each
+    confirmed renewal with how long the child may go on without another one; ``on_cancelling`` once, when a renewal
+    finds that the operation is to be cancelled.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Lease:
         operation_id: str,
         *,
         attempt: int,
+        held_for: float = 0.0,
         on_renewed: Callable[[float], None],
         on_lost: Callable[[], None],
         on_cancelling: Callable[[], None] = lambda: None,
@@ -48,7 +50,7 @@ class Lease:
         self._on_lost = on_lost
         self._on_cancelling = on_cancelling
         self._ended = threading.Event()
-        self._confirmed = time.monotonic()
+        self._confirmed = time.monotonic() - held_for
         self._losing = threading.Lock()
         self._threads = [
             threading.Thread(target=work, name=f"lease-{operation_id[:8]}", daemon=True)
@@ -58,7 +60,6 @@ class Lease:
         self.cancelling = False
 
     def __enter__(self) -> Self:
-        self._confirmed = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self

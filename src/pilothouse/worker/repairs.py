@@ -34,6 +34,7 @@ from pilothouse.store import operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.worker.actions import Actions
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
+from pilothouse.worker.chores import keep_doing
 from pilothouse.worker.follow_ups import remove_objects, told
 from pilothouse.worker.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
 from pilothouse.worker.outcomes import Event, NotHeld
@@ -58,38 +59,44 @@ class Repairs:
 
     async def run(self) -> None:
         """Looks every second until cancelled."""
-        while True:
-            try:
-                while await self._repair_next():
-                    pass
-            except DatabaseUnavailable as error:
-                log.warning("repair_failed", cause=str(error))
-            await asyncio.sleep(_LOOK_SECONDS)
+
+        async def repair_all() -> None:
+            while await self._repair_next():
+                pass
+
+        await keep_doing(repair_all, every_seconds=_LOOK_SECONDS, failure="repairs_stopped")
 
     async def _repair_next(self) -> bool:
+        until = boottime() + _LONGEST_SECONDS  # before it is asked for: the answer may be long on its way
         async with self._database.transaction() as tx:
             taken = await repairs.take_repair(tx, lease_seconds=_LEASE_SECONDS)
         if taken is None:
             return False
-        operation_id, objects = taken
-        fence = Fence(boottime() + _LONGEST_SECONDS)
-        try:
-            async with asyncio.timeout(_LONGEST_SECONDS):
-                done = await self._repair(operation_id, objects, fence)
-        except (ClusterUnavailable, TimeoutError, NotHeld) as error:
-            log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
-            done = False
-        except (ClusterDenied, CorruptRelease, NotFound) as error:
-            log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
-            done = True
+        done = await self._try(taken, until)
         async with self._database.transaction() as tx:
             if done:
-                await repairs.end_repair(tx, operation_id)
+                await repairs.end_repair(tx, taken)
             else:
-                await repairs.postpone_repair(
-                    tx, operation_id, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS
-                )
+                await repairs.postpone_repair(tx, taken, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS)
         return True
+
+    async def _try(self, taken: repairs.TakenRepair, until: float) -> bool:
+        """Whether nothing more is to be done for it."""
+        operation_id = taken.operation_id
+        try:
+            async with asyncio.timeout(until - boottime()):
+                return await self._repair(operation_id, taken.objects, Fence(until))
+        except (ClusterUnavailable, TimeoutError, NotHeld) as error:
+            log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
+            return False
+        except (ClusterDenied, CorruptRelease, NotFound, InvalidRequest) as error:
+            log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
+            return True
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # the cluster decides what is found there: it may not end the worker, and the next one
+            log.exception("repair_failed", operation_id=operation_id)
+            return False
 
     async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
         """Whether it was done; not while an operation lives on the release."""
@@ -152,11 +159,18 @@ async def _interrupted(attempt: Attempt, seen: Seen) -> list[ManifestObject]:
 
 
 async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: Kinds) -> _Due | None:
-    """None for what is not the release's any more, and for Jobs that are gone: they may remove themselves."""
-    kind = await kinds.find(one)
+    """None for what is not the release's any more, and for Jobs that are gone: they may remove themselves.
+
+    Also for what cannot be asked for.
+    """
+    try:
+        kind = await kinds.find(one)
+        live = await find_live(attempt, one, kind) if kind is not None else None
+    except InvalidRequest as error:
+        log.info("object_not_looked_at", operation_id=attempt.row.id, kind=one.kind, cause=str(error))
+        return None
     if kind is None:
         return None
-    live = await find_live(attempt, one, kind)
     if live is None:
         return None if one.kind == "Job" else _Due(one, document, kind, "")
     return _Due(one, document, kind, str(live["metadata"]["resourceVersion"])) if belongs(live, attempt) else None

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import RetentionSettings
 from pilothouse.store import idempotency_keys, retention, tokens
 from pilothouse.store.database import Database, Transaction
+from pilothouse.worker.chores import keep_doing
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +30,9 @@ class _NotOurs(Exception):
 
 async def keep_forgetting(database: Database, settings: RetentionSettings) -> None:
     """Goes through everything each ``sweep_seconds`` until cancelled."""
-    while True:
-        try:
-            await forget(database, settings)
-        except DatabaseUnavailable as error:
-            log.warning("retention_failed", cause=str(error))
-        await asyncio.sleep(settings.sweep_seconds)
+    await keep_doing(
+        lambda: forget(database, settings), every_seconds=settings.sweep_seconds, failure="retention_failed"
+    )
 
 
 async def forget(database: Database, settings: RetentionSettings) -> Counter[str]:

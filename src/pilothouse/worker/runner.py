@@ -22,6 +22,7 @@ from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions import Actions
 from pilothouse.worker.archives import collect_archives
+from pilothouse.worker.chores import keep_doing
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcomes import NotHeld, Outcome
 from pilothouse.worker.records import Records
@@ -36,6 +37,7 @@ _LONGEST_RETRY_SECONDS = 15.0
 _OVERDUE_EVERY = 3
 #: How often, one second apart, a worker that lost its lease tries to say that it lives.
 _EXCUSE_TRIES = 120
+_NOT_THE_END = frozenset({"retry", "crashed"})
 
 
 class Runner:
@@ -76,6 +78,7 @@ class Runner:
             if late:
                 log.warning("drain_ended", handed_back=len(late))
         finally:
+            stop.set()  # a slot that is cancelled while it hands back takes nothing new
             others = [*helpers, *self._excuses, stopping]
             for task in [*slots, *others]:
                 task.cancel()
@@ -98,18 +101,23 @@ class Runner:
     async def _work(self, slot: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
+                asked = boottime()
                 row = await self._queue.take(worker=f"{self._name}:{slot}", lease_seconds=self._settings.lease_seconds)
                 if row is None:
                     await self._queue.wait()
                 else:
-                    await self._carry_out(row)
+                    await self._carry_out(row, asked)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
                 await asyncio.sleep(self._settings.poll_seconds)
+            except Exception:  # the lease of what was held ends by itself
+                log.exception("slot_failed", slot=slot)
+                await asyncio.sleep(self._settings.poll_seconds)
 
-    async def _carry_out(self, row: OperationRow) -> None:
+    async def _carry_out(self, row: OperationRow, asked: float) -> None:
+        """``asked``: when the operation was taken at the earliest; its answer may have been long on its way."""
         loop = asyncio.get_running_loop()
-        fence = Fence(boottime() + self._settings.fence_seconds)
+        fence = Fence(asked + self._settings.fence_seconds)
         attempts: list[asyncio.Task[bool]] = []
 
         def lose() -> None:
@@ -125,6 +133,7 @@ class Runner:
             self._settings,
             row.id,
             attempt=row.attempt,
+            held_for=boottime() - asked,
             on_renewed=lambda seconds: fence.extend(boottime() + seconds),
             on_lost=lose,
             on_cancelling=stop_what_was_ordered,
@@ -141,7 +150,7 @@ class Runner:
                 await asyncio.shield(self._give_back(row, "handed back: the worker stops"))
                 raise
         failure = None if attempts[-1].cancelled() else attempts[-1].exception()
-        if lease.lost or isinstance(failure, DatabaseUnavailable):
+        if lease.lost or fence.passed or isinstance(failure, DatabaseUnavailable):
             log.warning("attempt_abandoned", operation_id=row.id, attempt=row.attempt)
             self._excuse(row)
         if failure is not None:
@@ -149,13 +158,20 @@ class Runner:
 
     async def _carry_through(self, row: OperationRow, fence: Fence) -> bool:
         """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
+        left = self._left(row)
+        hopeless = self._why_hopeless(row, left)
         try:
-            outcome = await self._attempt(row, fence, self._left(row), of=self._deadline(row)[0])
+            outcome = await self._attempt(row, fence, left, hopeless=hopeless)
             if row.state == "cancelling" and outcome.state == "failed":
                 outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
             return await self._conclude(row, outcome)
         except NotHeld:
             return False
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # the cluster decides what an outcome holds: none may end the worker, and the next one
+            log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
+            return await self._conclude(row, _broken(hopeless))
 
     def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
         """How many seconds the operation has in all, over its attempts and its time in the queue, and since when."""
@@ -175,17 +191,21 @@ class Runner:
             return False
         return await self._carry_through(now, fence)
 
-    async def _attempt(self, row: OperationRow, fence: Fence, left: float, *, of: float) -> Outcome:
-        log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
-        hopeless = ""
+    def _why_hopeless(self, row: OperationRow, left: float) -> str:
+        """Why no further attempt is made; empty while one is."""
         if row.crashes >= self._settings.attempts:
-            hopeless = f"gave up after {row.crashes} attempts: {row.last_error}"
-        elif left <= 0:
-            why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
-            hopeless = f"timed out after {of:.0f} s" + (f": {why}" if why else "")
+            return f"gave up after {row.crashes} attempts: {row.last_error}"
+        if left > 0:
+            return ""
+        why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
+        return f"timed out after {self._deadline(row)[0]:.0f} s" + (f": {why}" if why else "")
+
+    async def _attempt(self, row: OperationRow, fence: Fence, left: float, *, hopeless: str) -> Outcome:
+        log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
             if hopeless:
-                return await self._actions.give_up(row, fence=fence, text=hopeless)
+                outcome = await self._actions.give_up(row, fence=fence, text=hopeless)
+                return _broken(hopeless) if outcome.state in _NOT_THE_END else outcome
             return await self._actions.attempt(row, fence=fence, seconds=left)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
@@ -198,11 +218,11 @@ class Runner:
             raise
         except Exception:
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
-            return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
+            return _broken(hopeless)
 
     async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
         """Whether the attempt still held the operation and its end is written."""
-        if outcome.state in {"retry", "crashed"}:
+        if outcome.state in _NOT_THE_END:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             # not later than the deadline, which the next attempt is there to see
             after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
@@ -263,19 +283,26 @@ class Runner:
 
     async def _sweep(self) -> None:
         """Puts the operations of dead workers back, every second, in every worker; ends what waited for too long."""
-        for number in count():
-            try:
-                async with self._database.transaction() as tx:
-                    lapsed = await attempts.requeue_lapsed(tx, margin_seconds=self._settings.lease_margin_seconds)
-                if number % _OVERDUE_EVERY == 0:
-                    async with self._database.statements() as tx:
-                        for operation_id in await attempts.fail_overdue(tx):
-                            log.info("operation_overdue", operation_id=operation_id)
-                for operation_id in lapsed:
-                    log.warning("lease_lapsed", operation_id=operation_id)
-            except DatabaseUnavailable as error:
-                log.warning("sweep_failed", cause=str(error))
-            await asyncio.sleep(1.0)
+        turns = count()
+
+        async def sweep() -> None:
+            async with self._database.transaction() as tx:
+                lapsed = await attempts.requeue_lapsed(tx, margin_seconds=self._settings.lease_margin_seconds)
+            for operation_id in lapsed:
+                log.warning("lease_lapsed", operation_id=operation_id)
+            if next(turns) % _OVERDUE_EVERY == 0:
+                async with self._database.statements() as tx:
+                    for operation_id in await attempts.fail_overdue(tx):
+                        log.info("operation_overdue", operation_id=operation_id)
+
+        await keep_doing(sweep, every_seconds=1.0, failure="sweep_failed")
+
+
+def _broken(hopeless: str) -> Outcome:
+    """After an error of ours: another attempt, or, where that is ``hopeless``, the end with that text."""
+    if hopeless:
+        return Outcome("failed", hopeless, unseen=True)
+    return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
 
 
 def _has_ended(attempt: "asyncio.Task[bool]") -> bool:
