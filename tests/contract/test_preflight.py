@@ -226,6 +226,19 @@ def test_a_release_that_does_not_fit_into_its_secret_is_refused_with_its_largest
     deploys(release, upload(release.server, light))
 
 
+def test_a_release_that_is_too_large_to_be_read_back_is_refused_however_well_it_packs(release: OneRelease, api: Client):
+    name = f"pre-{uuid.uuid4().hex[:8]}"
+    templates, values = {"config.yaml": CONFIG}, {"text": "x"}
+    files = {f"data/{number}.txt": bytes(4_000_000) for number in range(7)}
+    said = refused(release, upload(release.server, build_chart(name, templates=templates, values=values, files=files)))
+    assert "KiB in the Secret that Helm keeps of it, and at most 32768 KiB are read of one" in said
+    assert not config_maps(api, release.namespace)
+    del files["data/6.txt"]
+    deploys(
+        release, upload(release.server, build_chart(name, "0.2.0", templates=templates, values=values, files=files))
+    )
+
+
 def test_values_that_make_a_release_too_large_are_named(release: OneRelease):
     chart_id = upload(release.server, config_map_chart(f"pre-{uuid.uuid4().hex[:8]}"))
     noise = base64.b64encode(os.urandom(820 * 1024)).decode()

@@ -78,7 +78,15 @@ def test_only_served_versions_of_the_charts_own_kinds_count():
 
 def test_small_charts_are_not_measured():
     found = inspect({"c/templates/a.yaml": ""}, archive=build_chart("c", templates={"a.yaml": ""}))
-    assert (found.packed_bytes, found.parts) == (0, ())
+    assert (found.packed_bytes, found.unpacked_bytes, found.parts) == (0, 0, ())
+
+
+def test_a_chart_that_packs_well_is_measured_by_what_it_unpacks_to():
+    files = {f"{number}.txt": bytes(4_000_000) for number in range(5)}
+    found = inspect({}, archive=build_chart("c", files=files))
+    one_file = json.dumps({"name": "0.txt", "data": base64.b64encode(bytes(4_000_000)).decode()})
+    assert found.unpacked_bytes == pytest.approx(5 * len(one_file), rel=0.01)
+    assert found.packed_bytes < 100_000
 
 
 def test_a_large_chart_is_measured_as_helm_packs_it_without_what_subcharts_hold():

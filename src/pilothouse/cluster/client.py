@@ -30,8 +30,6 @@ _LARGEST_VERSION = 2**63 - 1
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
 _LARGEST_EVENT = 8 * 1024 * 1024
 _OWNER = "owner=helm"
-#: Helm counts by one; a larger number is somebody's invention, and no column of ours holds it.
-LARGEST_REVISION = 2**31 - 1
 #: The field manager of all that Helm applies: the engine's child has the same name as the command.
 _HELM = "helm"
 
@@ -134,7 +132,7 @@ class ClusterClient:
             metadata = item.get("metadata") or {}
             labels = metadata.get("labels") or {}
             version = str(labels.get("version", ""))
-            if version.isascii() and version.isdigit() and int(version) <= LARGEST_REVISION:
+            if version.isascii() and version.isdigit():
                 found.append(
                     ReleaseLabels(
                         int(version),

@@ -18,14 +18,15 @@ from typing import Any
 import msgspec
 import orjson
 
-from pilothouse.cluster.client import LARGEST_REVISION, ClusterClient, Secret
+from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.errors import CorruptRelease
 from pilothouse.redaction import masks_of
 
 #: On every revision that an operation installs or upgrades to: with its number, a proof of who wrote it.
 OPERATION_LABEL = "pilothouse.dev/operation"
 
-_LARGEST_PAYLOAD = 32 * 1024 * 1024
+#: What is read of a release at most, unpacked: anybody who may write Secrets can make one that never ends.
+LARGEST_PAYLOAD = 32 * 1024 * 1024
 _LARGEST_VALUES = 4 * 1024 * 1024
 _LARGEST_HOOKS = 2 * 1024 * 1024
 #: What Kubernetes allows for a Secret's data.
@@ -156,12 +157,10 @@ def release_key(secret: Secret) -> ReleaseKey | None:
     name, version = str(labels.get("name", "")), str(labels.get("version", ""))
     if not name or not _REVISION.fullmatch(version) or metadata.get("name") != f"{_PREFIX}{name}.v{version}":
         return None
-    if int(version) > LARGEST_REVISION:
-        return None
     return ReleaseKey(str(metadata.get("namespace", "")), name, int(version))
 
 
-def decode_release(secret: Secret, *, max_bytes: int = _LARGEST_PAYLOAD) -> StoredRelease:
+def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> StoredRelease:
     """The release in the Secret, which unpacks to at most ``max_bytes``.
 
     Raises CorruptRelease, naming the Secret, for anything that Helm would not write.
@@ -270,7 +269,7 @@ async def supersede(client: ClusterClient, secret: Secret) -> bool:
 
 def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
     """The Secret with that status in payload and label, and further fields of the payload's ``info``."""
-    text = _inflate(secret, max_bytes=_LARGEST_PAYLOAD).decode()
+    text = _inflate(secret, max_bytes=LARGEST_PAYLOAD).decode()
     metadata = secret["metadata"]
     changed = {
         **secret,

@@ -233,12 +233,14 @@ class Inspection:
     """What a chart makes of the values, as far as that can be told without a cluster.
 
     ``crd_kinds`` are the kinds, as ``group/version`` and kind, of what lies in ``crds/``. ``packed_bytes`` is about
-    what the release's Secret will hold, with the largest ``parts`` of it; 0 when that is far below Kubernetes' limit.
+    what the release's Secret will hold, with the largest ``parts`` of it, and ``unpacked_bytes`` about what that
+    unpacks to; 0 when both are far below their limits.
     """
 
     objects: tuple[RenderedObject, ...]
     crd_kinds: tuple[tuple[str, str], ...]
     packed_bytes: int
+    unpacked_bytes: int
     parts: tuple[ReleasePart, ...]
 
     def __post_init__(self) -> None:
@@ -267,6 +269,9 @@ class InspectRequest(Request[Inspection]):
     revision: int
     is_upgrade: bool
 
+
+#: What changes a release in the cluster.
+ChangeRequest = InstallRequest | UpgradeRequest | RollbackRequest | UninstallRequest
 
 _CLASSES: tuple[type[Request[Any]], ...] = (
     *(InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest),

@@ -21,6 +21,8 @@ from pilothouse.errors import InvalidChart
 _LIMIT = 1024 * 1024
 #: What an archive and a text can become at most; below, packing them to see is not worth its time.
 _ARCHIVE_GROWTH, _TEXT_GROWTH = 4, 1.4
+#: What is larger is measured though it may pack well: whoever reads the release back has to unpack it whole.
+_LARGE = 16 * 1024 * 1024
 _NAMED_PARTS = 6
 _LARGEST_DOCUMENT = 32 * 1024 * 1024
 _NO_LIMITS = ArchiveLimits(unpacked_bytes=2**40, file_bytes=2**40, files=2**20, depth=16)
@@ -32,14 +34,15 @@ def inspect_rendered(
 ) -> dict[str, Any]:
     """The ``Inspection`` of a chart, given as its plain archive, of which the texts were rendered."""
     values = json.dumps(request.values)
-    packed, parts = 0, list[tuple[str, int]]()
+    packed, unpacked, parts = 0, 0, list[tuple[str, int]]()
     text = sum(len(one) for one in rendered.values()) + len(values)
-    if len(archive) * _ARCHIVE_GROWTH + text * _TEXT_GROWTH > _LIMIT:
-        packed, parts = _measure(archive, rendered=rendered, values=values)
+    if len(archive) * _ARCHIVE_GROWTH + text * _TEXT_GROWTH > _LIMIT or _inflated(archive) + text > _LARGE:
+        packed, unpacked, parts = _measure(archive, rendered=rendered, values=values)
     return {
         "objects": [vars(one) for one in _objects(rendered, namespace=request.namespace)],
         "crd_kinds": _crd_kinds(crds),
         "packed_bytes": packed,
+        "unpacked_bytes": unpacked,
         "parts": [{"name": name, "packed_bytes": size} for name, size in parts],
     }
 
@@ -95,12 +98,12 @@ def _mappings(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _measure(archive: bytes, *, rendered: Mapping[str, str], values: str) -> tuple[int, list[tuple[str, int]]]:
-    """The bytes of the whole, and the largest parts by what each takes alone, largest first."""
-    unpacked = unpack(io.BytesIO(archive), budget=Budget(_NO_LIMITS), keep=lambda _path, depth: depth == 0)
+def _measure(archive: bytes, *, rendered: Mapping[str, str], values: str) -> tuple[int, int, list[tuple[str, int]]]:
+    """The bytes of the whole, packed and not, and the largest parts by what each takes alone, largest first."""
+    chart = unpack(io.BytesIO(archive), budget=Budget(_NO_LIMITS), keep=lambda _path, depth: depth == 0)
     parts = {
         _part_name(path): json.dumps({"name": path, "data": base64.b64encode(content).decode()})
-        for path, content in unpacked.files.items()
+        for path, content in chart.files.items()
         if not path.startswith("charts/")
     }
     parts["the values of the request"] = values
@@ -110,7 +113,13 @@ def _measure(archive: bytes, *, rendered: Mapping[str, str], values: str) -> tup
     whole = zlib.compressobj(9)
     size = sum(len(whole.compress(text.encode())) for text in parts.values()) + len(whole.flush())
     alone = {name: _in_base64(len(zlib.compress(text.encode()))) for name, text in parts.items()}
-    return _in_base64(size), sorted(alone.items(), key=lambda one: -one[1])[:_NAMED_PARTS]
+    unpacked = sum(map(len, parts.values()))
+    return _in_base64(size), unpacked, sorted(alone.items(), key=lambda one: -one[1])[:_NAMED_PARTS]
+
+
+def _inflated(archive: bytes) -> int:
+    """The size of the tar in it, by its trailer (RFC 1952, ISIZE): the archive is one that we wrote, of one member."""
+    return int.from_bytes(archive[-4:], "little")
 
 
 def _part_name(path: str) -> str:

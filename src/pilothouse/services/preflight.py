@@ -19,6 +19,7 @@ from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.abilities import Abilities, Access
 from pilothouse.cluster.client import ClusterClient, ObjectKind
 from pilothouse.cluster.resources import manifest_objects
+from pilothouse.cluster.storage import LARGEST_PAYLOAD
 from pilothouse.engine.base import (
     Inspection,
     InspectRequest,
@@ -137,8 +138,8 @@ class Preflight:
             if isinstance(request, InstallRequest):
                 await ask(_trial(request))
             return None
-        if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
-            return _too_large(inspection)
+        if too_large := _describe_size(inspection):
+            return too_large
         own = frozenset(inspection.crd_kinds) if isinstance(request, InstallRequest) else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
         findings = await self._examine(
@@ -323,12 +324,20 @@ def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Acc
     return [Access(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs]
 
 
-def _too_large(inspection: Inspection) -> str:
-    largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
-    return (
-        f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and Kubernetes "
-        f"allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
-    )
+def _describe_size(inspection: Inspection) -> str:
+    """Why the release cannot be stored, or not be read back; empty if it can."""
+    if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
+        largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
+        return (
+            f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and "
+            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
+        )
+    if inspection.unpacked_bytes > LARGEST_PAYLOAD / _PACKING_DIFFERS:
+        return (
+            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in the Secret that Helm keeps of it, and "
+            f"at most {_kib(LARGEST_PAYLOAD)} are read of one; {SMALLER}"
+        )
+    return ""
 
 
 def _kib(size: int) -> str:
