@@ -258,6 +258,8 @@ async def test_what_an_operation_wrote_is_its_own_though_another_took_the_number
     database: Database, cluster: tuple[str, str]
 ):
     cluster_id, project_id = cluster
+    with psycopg.connect(database.dsn()) as connection:
+        connection.execute("DELETE FROM operations")  # of other tests: this one's is to be taken
     new = new_install(project_id, "user", cluster_id=cluster_id, namespace="shop", chart_id="its-chart")
     await accept(database, new)
     row = await Queue(database, poll_seconds=1.0).take(worker="one", lease_seconds=60)

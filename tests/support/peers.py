@@ -55,6 +55,7 @@ async def peer(
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(file)
     running: set[asyncio.Task[None]] = set()
+    closing: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -67,6 +68,7 @@ async def peer(
         finally:
             running.discard(task)
             writer.close()
+            closing.append(writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     try:
@@ -76,6 +78,13 @@ async def peer(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for writer in closing:
+            try:
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
+            except (OSError, TimeoutError):
+                writer.transport.abort()
+        await asyncio.sleep(0)  # an aborted one is closed in the next turn
 
 
 def kubeconfig(

@@ -9,7 +9,7 @@ import struct
 from typing import BinaryIO
 
 import psycopg
-from sqlalchemy import and_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import DatabaseUnavailable
@@ -39,7 +39,7 @@ _FIND_UNUSED = (
 )
 _MARK_UNUSED = (
     update(chart_archives)
-    .where(chart_archives.c.digest.in_(bindparam("digests", expanding=True)), _UNUSED)
+    .where(chart_archives.c.digest == any_(bindparam("digests", type_=ARRAY(Text))), _UNUSED)
     .values(unused_since=func.clock_timestamp())
 )
 _OLD_UNUSED = (

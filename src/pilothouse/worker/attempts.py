@@ -18,7 +18,7 @@ from pilothouse.cluster.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.resources import ManifestObject
 from pilothouse.cluster.storage import OPERATION_LABEL, StoredRelease, decode_release, unlock
-from pilothouse.engine.base import InstallRequest, ProgressEvent, Request, UpgradeRequest
+from pilothouse.engine.base import ChangeRequest, InstallRequest, ProgressEvent, Request, UpgradeRequest
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.process import ProgressCallback
@@ -256,7 +256,7 @@ class Attempt:
             return await self._said(error, request)
         return Said("refused", self.masks().apply(text)) if text is not None else None
 
-    async def run(self, request: Request[Any]) -> Said:
+    async def run(self, request: ChangeRequest) -> Said:
         """One call of the engine, and how it ended; the hooks that it runs are followed."""
         hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
         failed = False
@@ -271,7 +271,7 @@ class Attempt:
         """Further connections to the cluster, which the caller closes."""
         return Pods(self.cluster.kubeconfig, self.settings.cluster)
 
-    async def _call(self, request: Request[Any], hooks: HookPods) -> Said:
+    async def _call(self, request: ChangeRequest, hooks: HookPods) -> Said:
         try:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
@@ -280,7 +280,9 @@ class Attempt:
                         progress(event)
                     hooks.notice(event)
 
-                await self._ask(request, on_progress=notice)
+                # Helm's own limit counts from now: it ends by itself, and says how far it came, before it is stopped
+                timed: Request[Any] = replace(request, timeout_seconds=self.seconds)
+                await self._ask(timed, on_progress=notice)
         except EngineError as error:
             return await self._said(error, request)
         return Said("done")

@@ -14,13 +14,13 @@ there Helm's own words and the unchanged base decide.
 """
 
 import asyncio
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import structlog
 
 from pilothouse.cluster.client import ReleaseLabels, Secret
 from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
-from pilothouse.engine.base import MAX_HISTORY, InstallRequest, Request, RollbackRequest, UpgradeRequest
+from pilothouse.engine.base import MAX_HISTORY, ChangeRequest, InstallRequest, RollbackRequest, UpgradeRequest
 from pilothouse.engine.refusals import tells_of_unreachable
 from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
@@ -77,7 +77,7 @@ class Deployment:
             secret = await self._attempt.unlock(stored, why=text)
         return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
 
-    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
         """The engine's request, or why there can be none."""
         raise NotImplementedError
 
@@ -242,7 +242,7 @@ class Install(Deployment):
             return Seen(())
         return await self._attempt.look()
 
-    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
         """An install; what this operation itself left behind is replaced without being asked."""
         archive = self._attempt.archive
         if archive is None:
@@ -284,7 +284,7 @@ class Upgrade(Deployment):
         self._order = order
         self.disable_hooks = order.disable_hooks
 
-    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
         """An upgrade of whatever is the newest revision now."""
         archive = self._attempt.archive
         if archive is None:
@@ -324,7 +324,7 @@ class Rollback(Deployment):
         self._order = order
         self.disable_hooks = order.disable_hooks
 
-    def request(self, newest: ReleaseLabels | None) -> Request[Any] | str:
+    def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
         """A rollback to the revision that the request named, or that was the one before it then."""
         if newest is None:
             return self._release_is_gone()

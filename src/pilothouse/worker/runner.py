@@ -37,6 +37,8 @@ _LONGEST_RETRY_SECONDS = 15.0
 _OVERDUE_EVERY = 3
 #: How often, one second apart, a worker that lost its lease tries to say that it lives.
 _EXCUSE_TRIES = 120
+#: How often one that is given up is looked at, if it changes meanwhile.
+_LAST_LOOKS = 3
 _NOT_THE_END = frozenset({"retry", "crashed"})
 
 
@@ -162,8 +164,6 @@ class Runner:
         hopeless = self._why_hopeless(row, left)
         try:
             outcome = await self._attempt(row, fence, left, hopeless=hopeless)
-            if row.state == "cancelling" and outcome.state == "failed":
-                outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
             return await self._conclude(row, outcome)
         except NotHeld:
             return False
@@ -204,8 +204,7 @@ class Runner:
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
             if hopeless:
-                outcome = await self._actions.give_up(row, fence=fence, text=hopeless)
-                return _broken(hopeless) if outcome.state in _NOT_THE_END else outcome
+                return await self._give_up(row, fence, hopeless)
             return await self._actions.attempt(row, fence=fence, seconds=left)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
@@ -220,6 +219,13 @@ class Runner:
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
             return _broken(hopeless)
 
+    async def _give_up(self, row: OperationRow, fence: Fence, hopeless: str) -> Outcome:
+        for _ in range(_LAST_LOOKS):
+            outcome = await self._actions.give_up(row, fence=fence, text=hopeless)
+            if outcome.state not in _NOT_THE_END:  # else the release changed while it was looked at
+                return outcome
+        return _broken(hopeless)
+
     async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
         """Whether the attempt still held the operation and its end is written."""
         if outcome.state in _NOT_THE_END:
@@ -227,6 +233,8 @@ class Runner:
             # not later than the deadline, which the next attempt is there to see
             after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
+        if row.state == "cancelling" and outcome.state == "failed":
+            outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
         seen = await self._records.look(row, outcome)
         doubtful = row.begun_attempt is not None or row.state == "cancelling" or outcome.unseen
         several = doubtful or outcome.events
