@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
@@ -19,6 +20,10 @@ from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster import cluster as local
 
 _KEEP_CLUSTER = pytest.StashKey[bool]()
+
+# A busy machine makes and tries examples slowly; what is to be fast is measured by benchmarks.
+settings.register_profile("busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
