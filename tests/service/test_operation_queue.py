@@ -258,7 +258,9 @@ async def test_a_worker_that_lives_takes_back_the_crash_that_its_lapsed_lease_co
     assert await finish(database, second)
 
 
-async def test_the_same_of_one_that_is_being_cancelled(database: Database, owner: tuple[str, str]):
+async def test_a_worker_that_lives_takes_back_the_crash_of_an_operation_that_is_being_cancelled(
+    database: Database, owner: tuple[str, str]
+):
     await accept(database, owner)
     row = await take(database, lease_seconds=0.05)
     assert row is not None

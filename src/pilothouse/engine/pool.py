@@ -74,7 +74,7 @@ class EnginePool:
         self._start_failure: EngineUnavailable | None = None
 
     async def start(self) -> None:
-        """Every child is warm; raises EngineUnavailable with the reason when none can be started.
+        """Every child that could be started is warm; raises EngineUnavailable with the reason when none could.
 
         The first one alone: calls may wait for it already, and the others would take its processor. It is tried twice:
         the first may have been killed, and what keeps every child from starting keeps the second, too. Once one is

@@ -64,7 +64,7 @@ class Repairs:
             while await self._repair_next():
                 pass
 
-        await keep_doing(repair_all, every_seconds=_LOOK_SECONDS, failure="repairs_stopped")
+        await keep_doing(repair_all, every_seconds=_LOOK_SECONDS, failure="repair_round_failed")
 
     async def _repair_next(self) -> bool:
         until = boottime() + _LONGEST_SECONDS  # before it is asked for: the answer may be long on its way

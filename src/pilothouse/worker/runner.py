@@ -169,7 +169,7 @@ class Runner:
             return False
         except DatabaseUnavailable:
             raise
-        except Exception:  # the cluster decides what an outcome holds: none may end the worker, and the next one
+        except Exception:  # what a cluster answers, or a row holds, may not end the worker, and then the next one
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
             return await self._conclude(row, _broken(hopeless))
 
@@ -213,11 +213,6 @@ class Runner:
             raise
         except PilothouseError as error:
             return Outcome("failed", str(error))
-        except NotHeld:
-            raise
-        except Exception:
-            log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
-            return _broken(hopeless)
 
     async def _give_up(self, row: OperationRow, fence: Fence, hopeless: str) -> Outcome:
         for _ in range(_LAST_LOOKS):
