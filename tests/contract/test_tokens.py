@@ -10,7 +10,7 @@ from huaweicloudsdkcce.v3 import ListChartsRequest, ListReleasesRequest
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from keystoneauth1.exceptions import Unauthorized
 from keystoneauth1.identity.generic import Password as GenericPassword
-from keystoneauth1.identity.v3 import Password
+from keystoneauth1.identity.v3 import Password, Token
 from keystoneauth1.session import Session
 
 from tests.support.servers import RunningServer
@@ -101,6 +101,7 @@ class TestGettingOne:
         assert {one["type"]: one["endpoints"][0]["url"] for one in full} == {
             "identity": f"{server.url}/v3",
             "cce": server.url,
+            "ccev2.0": server.url,
         }
         assert none == []
 
@@ -109,6 +110,15 @@ class TestGettingOne:
             rows = connection.execute("SELECT tokens::text FROM tokens").fetchall()
         assert rows
         assert not any(token in row[0] or token.removeprefix("pht-") in row[0] for row in rows)
+
+    def test_the_catalog_can_be_asked_for_alone(self, server: RunningServer, token: str):
+        signed = server.send("GET", "/v3/auth/catalog")
+        by_token = send(server, "GET", "/v3/auth/catalog", token=token)
+
+        assert signed.status_code == by_token.status_code == 200
+        assert signed.json()["catalog"] == ask(server, login(server.password)).json()["token"]["catalog"]
+        assert by_token.json() == signed.json()
+        assert send(server, "GET", "/v3/auth/catalog").status_code == 401
 
     @pytest.mark.parametrize("path", ["", "/", "/v3", "/v3/"])
     def test_keystone_clients_that_ask_for_the_version_first(self, server: RunningServer, path: str):
@@ -149,6 +159,73 @@ class TestGettingOne:
                 ).get_token(session)
         finally:
             session.session.close()
+
+
+def rescope(server: RunningServer, token: str, scope: Any) -> Any:
+    """What Terraform's argument ``token`` sends: a token that one has, for another of a scope."""
+    auth: dict[str, Any] = {"identity": {"methods": ["token"], "token": {"id": token}}}
+    return ask(server, {"auth": auth if scope is None else {**auth, "scope": scope}})
+
+
+class TestGettingOneForAnother:
+    def test_for_a_project(self, server: RunningServer):
+        unscoped = ask(server, login(server.password))
+
+        answer = rescope(server, unscoped.headers["x-subject-token"], {"project": {"name": "cn-north-4"}})
+
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["token"]["project"]["id"] == server.project_id
+        token = answer.headers["x-subject-token"]
+        assert token != unscoped.headers["x-subject-token"]
+        assert send(server, "GET", "/v2/charts", token=token).status_code == 200
+
+    def test_it_lives_no_longer_than_that(self, server: RunningServer):
+        first = ask(server, login(server.password))
+
+        second = rescope(server, first.headers["x-subject-token"], {"domain": {"name": "pilothouse"}})
+
+        assert second.json()["token"]["expires_at"] == first.json()["token"]["expires_at"]
+
+    def test_a_keystone_client_gets_it(self, server: RunningServer, token: str):
+        auth = Token(server.url + "/v3", token=token, project_name="cn-north-4", project_domain_name="pilothouse")
+        session = Session(auth=auth)
+        try:
+            answer = session.get(server.url + "/v2/charts", headers={"Accept": "application/json"})
+            assert (answer.status_code, session.get_project_id()) == (200, server.project_id)
+        finally:
+            session.session.close()
+
+    @pytest.mark.parametrize("subject", ["", "x", "pht-" + "A" * 43])
+    def test_not_for_one_that_is_none(self, server: RunningServer, subject: str):
+        assert_iam_error(rescope(server, subject, None), 401, "IAM.0001", "token")
+
+    def test_not_for_one_that_was_revoked(self, server: RunningServer):
+        revoked = token_of(server)
+        assert send(server, "DELETE", PATH, token=revoked, headers={"X-Subject-Token": revoked}).status_code == 204
+
+        assert_iam_error(rescope(server, revoked, None), 401, "IAM.0001", "revoked")
+
+    def test_not_for_another_accounts_project(self, server: RunningServer, token: str):
+        other = add_tenant(server)
+
+        answer = rescope(server, token, {"project": {"id": other.project_id}})
+
+        assert_iam_error(answer, 404, "IAM.0004", other.project_id)
+
+    @pytest.mark.parametrize(
+        "identity",
+        [
+            {"methods": ["token"]},
+            {"methods": ["token"], "token": {}},
+            {"methods": ["token"], "token": {"id": 7}},
+            {"methods": ["token", "password"], "token": {"id": "x"}},
+        ],
+        ids=["no part", "no id", "a number", "two methods"],
+    )
+    def test_a_body_that_is_none(self, server: RunningServer, identity: Any):
+        answer = ask(server, {"auth": {"identity": identity}})
+
+        assert_iam_error(answer, 400, "IAM.0011", "auth.identity")
 
 
 class TestNotGettingOne:

@@ -16,6 +16,7 @@ from pilothouse.auth.schemes import (
     HMAC_SM3,
     SCHEMES,
     SM2_SM3,
+    STEPWISE_HMAC_SHA256,
     Key,
     Sm3,
     _hmac_sha256_bytes,
@@ -220,6 +221,72 @@ class TestDerivedScope:
 
         with pytest.raises(NotAuthenticated, match="does not belong to this request"):
             accept(request, parse_authorization(self.GOOD.replace(SCOPE, scope)))
+
+
+class TestOpenTelekomCloud:
+    """Known answers of gophertelekomcloud 0.9.0, which derives its key from what follows ``Credential``."""
+
+    SIGNED_AT = datetime(2026, 11, 29, 4, 38, 37, tzinfo=UTC)
+    HEADERS = (
+        (b"accept", b"application/json"),
+        (b"host", b"127.0.0.1:8440"),
+        (b"user-agent", b"golangsdk/2.0.0"),
+        (b"x-sdk-date", b"20261129T043837Z"),
+    )
+    CATALOG = SignedRequest(
+        "GET", b"/v3/auth/catalog", b"", HEADERS, STEPWISE_HMAC_SHA256.empty_digest, body_empty=True
+    )
+    LIST = replace(CATALOG, raw_path=b"/cce/cam/v3/clusters/c1/releases", query_string=b"namespace=a%20b&chart_id=x")
+    CREATE = SignedRequest(
+        "POST",
+        b"/cce/cam/v3/clusters/c1/releases",
+        b"",
+        (*HEADERS, (b"content-type", b"application/json")),
+        body_digest(b'{"name":"web"}'),
+        body_empty=False,
+    )
+    CASES = (
+        (CATALOG, "//", "01aff2afc2cf9c9ba56f5c6cb18526084e031658996dd339b32dd4ede3dca3e8"),
+        (LIST, "/eu-de/cce", "948464c1a534d731a16a6bfafe3144820c71692cdb910a15c9c2a5d50a57f7f9"),
+        (CREATE, "//", "4bc4bbc43ce45c1cdd5d3edea5c8a50b0e714a49be9cff21bb539fd8ceb2ce1a"),
+    )
+
+    def claim(self, request: SignedRequest, scope: str, proof: str) -> Signature:
+        names = ";".join(sorted(name.decode() for name, _ in request.headers))
+        return parse_authorization(
+            f"SDK-HMAC-SHA256 Credential={ACCESS_KEY}/20261129{scope}/sdk_request, SignedHeaders={names}, "
+            f"Signature={proof}"
+        )
+
+    def accept(self, request: SignedRequest, signature: Signature) -> None:
+        verify(request, signature, secret_key=SECRET_KEY, now=self.SIGNED_AT, skew_seconds=900)
+
+    @pytest.mark.parametrize(("request_", "scope", "proof"), CASES, ids=("catalog", "list", "create"))
+    def test_what_its_go_sdk_signs_is_accepted(self, request_, scope, proof):
+        self.accept(request_, self.claim(request_, scope, proof))
+
+    @pytest.mark.parametrize("scope", ["/eu-de/", "/eu-nl/cce", "//cce", "/eu-de/cc"])
+    def test_region_and_service_are_signed(self, scope):
+        with pytest.raises(NotAuthenticated, match="does not belong to this request"):
+            self.accept(self.LIST, self.claim(self.LIST, scope, self.CASES[1][2]))
+
+    def test_its_proof_is_none_for_a_plain_signature(self):
+        plain = replace(self.claim(self.CATALOG, "//", self.CASES[0][2]), scheme="SDK-HMAC-SHA256", scope="")
+
+        with pytest.raises(NotAuthenticated, match="does not belong to this request"):
+            self.accept(self.CATALOG, plain)
+
+    @pytest.mark.parametrize("scope", ["", "/eu-de", "/eu-de/cce/x", f"/{'x' * 65}/cce"])
+    def test_a_scope_of_another_form_is_refused(self, scope):
+        with pytest.raises(NotAuthenticated, match="/sdk_request"):
+            self.claim(self.CATALOG, scope, self.CASES[0][2])
+
+    @pytest.mark.parametrize("algorithm", ["SDK-HMAC-SM3", "SDK-SM2-SM3", "V11-HMAC-SHA256"])
+    def test_only_this_algorithm_takes_it(self, algorithm):
+        value = f"{algorithm} Credential={ACCESS_KEY}/20261129/eu-de/cce/sdk_request, SignedHeaders=host, Signature=00"
+
+        with pytest.raises(NotAuthenticated, match="takes Credential"):
+            parse_authorization(value)
 
 
 class TestUploadOfTheJavaSdk:

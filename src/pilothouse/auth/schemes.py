@@ -1,13 +1,15 @@
-"""The five schemes of access-key signatures: which digest, which key, which proof.
+"""The six schemes of access-key signatures: which digest, which key, which proof.
 
 All of them derive what they need from access key and secret key alone, and so does this server: no public key is ever
 stored or sent. Nothing derived is kept between requests; the dearest derivation is SM2's, under a millisecond.
 
-Source: the signers of the vendor's SDKs (Python 3.1.219, Go, Java); RFC 5869 for the derived key of V11.
+Source: the signers of the vendor's SDKs (Python 3.1.219, Go, Java); RFC 5869 for the derived key of V11; Open Telekom
+Cloud's Go SDK 0.9.0 for the key that is derived step by step.
 """
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -52,7 +54,7 @@ class Sm3:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a signature is made with; ``scope`` is ``yyyymmdd/region/service`` for derived keys, else empty."""
+    """What a signature is made with; ``scope`` is what follows the access key in ``Credential``, else empty."""
 
     access_key: str
     secret_key: str
@@ -63,16 +65,23 @@ class Key:
 class Scheme:
     """One scheme; ``matches`` takes the key, the string to sign, and the signature in lower-case hex.
 
-    ``new_digest`` serves canonical request and body alike. ``scoped`` schemes sign with a key that is good for one
-    day, region and service.
+    ``name`` is the scheme's own, ``algorithm`` what stands in the header and in the string to sign: two schemes share
+    one. ``new_digest`` serves canonical request and body alike. A scheme with a ``scope`` signs with a key that is
+    good for one day, region and service, and the scope in ``Credential`` must match that pattern.
     """
 
     name: str
+    algorithm: str
     new_digest: Callable[[], Digest]
     empty_digest: str
     content_header: bytes
     matches: Callable[[Key, bytes, str], bool]
-    scoped: bool = False
+    scope: re.Pattern[str] | None = None
+
+    @property
+    def scoped(self) -> bool:
+        """True if the header names a ``Credential`` with a scope."""
+        return self.scope is not None
 
     def hexdigest(self, data: bytes) -> str:
         """The digest of ``data`` in lower-case hex."""
@@ -98,6 +107,13 @@ def _derived_hmac_sha256_matches(key: Key, text: bytes, signature: str) -> bool:
     derivation = HKDF(hashes.SHA256(), length=32, salt=key.access_key.encode(), info=key.scope.encode())
     # The clients use the derived key as hex text.
     derived = derivation.derive(key.secret_key.encode()).hex().encode()
+    return hmac.compare_digest(hmac.digest(derived, text, "sha256").hex(), signature)
+
+
+def _stepwise_hmac_sha256_matches(key: Key, text: bytes, signature: str) -> bool:
+    derived = b"SDK" + key.secret_key.encode()
+    for part in key.scope.split("/"):
+        derived = hmac.digest(derived, part.encode(), "sha256")
     return hmac.compare_digest(hmac.digest(derived, text, "sha256").hex(), signature)
 
 
@@ -141,11 +157,13 @@ def _unhex(signature: str) -> bytes:
     return bytes.fromhex(signature) if len(signature) % 2 == 0 else b""
 
 
+_SCOPE_PART: Final = r"[!-+\--.0-~]"  # visible, but no ',' and no '/'
 _EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _EMPTY_SM3: Final = "1ab21d8355cfa17f8e61194831e81a8f22bec8c728fefb747ed035eb5082aa2b"
 
 HMAC_SHA256: Final = Scheme(
     name="SDK-HMAC-SHA256",
+    algorithm="SDK-HMAC-SHA256",
     new_digest=hashlib.sha256,
     empty_digest=_EMPTY_SHA256,
     content_header=b"x-sdk-content-sha256",
@@ -153,6 +171,7 @@ HMAC_SHA256: Final = Scheme(
 )
 HMAC_SM3: Final = Scheme(
     name="SDK-HMAC-SM3",
+    algorithm="SDK-HMAC-SM3",
     new_digest=Sm3,
     empty_digest=_EMPTY_SM3,
     content_header=b"x-sdk-content-sm3",
@@ -160,6 +179,7 @@ HMAC_SM3: Final = Scheme(
 )
 ECDSA_P256_SHA256: Final = Scheme(
     name="SDK-ECDSA-P256-SHA256",
+    algorithm="SDK-ECDSA-P256-SHA256",
     new_digest=hashlib.sha256,
     empty_digest=_EMPTY_SHA256,
     content_header=b"x-sdk-content-sha256",
@@ -168,6 +188,7 @@ ECDSA_P256_SHA256: Final = Scheme(
 )
 SM2_SM3: Final = Scheme(
     name="SDK-SM2-SM3",
+    algorithm="SDK-SM2-SM3",
     new_digest=Sm3,
     empty_digest=_EMPTY_SM3,
     content_header=b"x-sdk-content-sm3",
@@ -175,12 +196,31 @@ SM2_SM3: Final = Scheme(
 )
 DERIVED_HMAC_SHA256: Final = Scheme(
     name="V11-HMAC-SHA256",
+    algorithm="V11-HMAC-SHA256",
     new_digest=hashlib.sha256,
     empty_digest=_EMPTY_SHA256,
     content_header=b"x-sdk-content-sha256",
     matches=_derived_hmac_sha256_matches,
-    scoped=True,
+    scope=re.compile(rf"[0-9]{{8}}/{_SCOPE_PART}{{1,64}}/{_SCOPE_PART}{{1,64}}"),
+)
+STEPWISE_HMAC_SHA256: Final = Scheme(
+    name="SDK-HMAC-SHA256/sdk_request",
+    algorithm="SDK-HMAC-SHA256",
+    new_digest=hashlib.sha256,
+    empty_digest=_EMPTY_SHA256,
+    content_header=b"x-sdk-content-sha256",
+    matches=_stepwise_hmac_sha256_matches,
+    # Open Telekom Cloud's SDK leaves region and service empty.
+    scope=re.compile(rf"[0-9]{{8}}/{_SCOPE_PART}{{0,64}}/{_SCOPE_PART}{{0,64}}/sdk_request"),
 )
 SCHEMES: Final[Mapping[str, Scheme]] = {
-    scheme.name: scheme for scheme in (HMAC_SHA256, HMAC_SM3, ECDSA_P256_SHA256, SM2_SM3, DERIVED_HMAC_SHA256)
+    scheme.name: scheme
+    for scheme in (HMAC_SHA256, HMAC_SM3, ECDSA_P256_SHA256, SM2_SM3, DERIVED_HMAC_SHA256, STEPWISE_HMAC_SHA256)
 }
+
+_BY_HEADER: Final = {(scheme.algorithm, scheme.scoped): scheme for scheme in SCHEMES.values()}
+
+
+def find_scheme(algorithm: str, *, has_scope: bool) -> Scheme | None:
+    """Return the scheme that an Authorization header with ``Credential`` (a scope) or ``Access`` means, or None."""
+    return _BY_HEADER.get((algorithm, has_scope))

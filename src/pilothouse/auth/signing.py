@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from pilothouse.auth.schemes import DERIVED_HMAC_SHA256, HMAC_SHA256, SCHEMES, Key, Scheme, hmac_sha256
+from pilothouse.auth.schemes import DERIVED_HMAC_SHA256, HMAC_SHA256, SCHEMES, Key, Scheme, find_scheme, hmac_sha256
 from pilothouse.errors import NotAuthenticated
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
@@ -24,11 +24,10 @@ _DATE_HEADER: Final = b"x-sdk-date"
 _DATE = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # an RFC 9110 token, lower case
-_SCOPE_PART: Final = r"[!-+\--.0-~]{1,64}"  # visible, but no ',' and no '/'
 _AUTHORIZATION = re.compile(
-    r"(?P<scheme>[A-Za-z0-9-]{1,64})[ \t]+"
+    r"(?P<algorithm>[A-Za-z0-9-]{1,64})[ \t]+"
     r"(?:Access=(?P<access_key>[!-+\--~]{1,128})"
-    rf"|Credential=(?P<credential>[!-+\--.0-~]{{1,128}})/(?P<scope>[0-9]{{8}}/{_SCOPE_PART}/{_SCOPE_PART})),[ \t]*"
+    r"|Credential=(?P<credential>[!-+\--.0-~]{1,128})/(?P<scope>[!-+\--~]{1,160})),[ \t]*"
     r"SignedHeaders=(?P<signed_headers>[!-+\--~]+),[ \t]*"
     r"Signature=(?P<signature>[0-9a-f]{1,512})"
 )
@@ -44,7 +43,7 @@ class Signature:
     access_key: str
     signed_headers: tuple[str, ...]
     signature: str
-    scope: str = ""  # of a derived key: yyyymmdd/region/service
+    scope: str = ""  # of a derived key: yyyymmdd/region/service, or that and /sdk_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,7 @@ def parse_authorization(value: str) -> Signature:
             "the Authorization header does not read "
             f"'{HMAC_SHA256.name} Access=<access key>, SignedHeaders=<a;b;c>, Signature=<lower-case hex>'"
         )
-    scheme = _scheme(match["scheme"])
-    if scheme.scoped != (match["scope"] is not None):
-        raise _failed(
-            f"{DERIVED_HMAC_SHA256.name} takes Credential=<access key>/<yyyymmdd>/<region>/<service>, "
-            "the other algorithms Access=<access key>"
-        )
+    scheme = _claimed_scheme(match["algorithm"], match["scope"])
     names = tuple(match["signed_headers"].split(";"))
     if not all(_HEADER_NAME.fullmatch(name) for name in names):
         raise _failed("SignedHeaders must be lower-case header names joined by ';'")
@@ -130,7 +124,7 @@ def sign(request: SignedRequest, *, access_key: str, secret_key: str, now: datet
     proof = hmac_sha256(Key(access_key, secret_key), text)
     return {
         "X-Sdk-Date": date,
-        "Authorization": f"{scheme.name} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={proof}",
+        "Authorization": f"{scheme.algorithm} Access={access_key}, SignedHeaders={';'.join(names)}, Signature={proof}",
     }
 
 
@@ -180,7 +174,7 @@ def _canonical_query(query_string: bytes) -> bytes:
 
 def _string_to_sign(scheme: Scheme, date: str, scope: str, canonical: bytes) -> bytes:
     scope_line = [scope] if scope else []
-    return "\n".join([scheme.name, date, *scope_line, scheme.hexdigest(canonical)]).encode()
+    return "\n".join([scheme.algorithm, date, *scope_line, scheme.hexdigest(canonical)]).encode()
 
 
 def _payloads(
@@ -262,8 +256,26 @@ def _by_name(headers: Headers) -> dict[bytes, list[bytes]]:
 
 def _scheme(name: str) -> Scheme:
     if name not in SCHEMES:
-        raise _failed(f"the signing algorithm {name} is not supported; use {', '.join(SCHEMES)}")
+        raise _unsupported(name)
     return SCHEMES[name]
+
+
+def _unsupported(algorithm: str) -> NotAuthenticated:
+    known = sorted({scheme.algorithm for scheme in SCHEMES.values()})
+    return _failed(f"the signing algorithm {algorithm} is not supported; use {', '.join(known)}")
+
+
+def _claimed_scheme(algorithm: str, scope: str | None) -> Scheme:
+    if all(scheme.algorithm != algorithm for scheme in SCHEMES.values()):
+        raise _unsupported(algorithm)
+    scheme = find_scheme(algorithm, has_scope=scope is not None)
+    if scheme is None or (scheme.scope and not scheme.scope.fullmatch(scope or "")):
+        raise _failed(
+            f"{DERIVED_HMAC_SHA256.name} takes Credential=<access key>/<yyyymmdd>/<region>/<service>, the other "
+            f"algorithms Access=<access key>, and {HMAC_SHA256.name} also Credential=<access key>/<yyyymmdd>/<region>/"
+            "<service>/sdk_request"
+        )
+    return scheme
 
 
 def _failed(reason: str) -> NotAuthenticated:

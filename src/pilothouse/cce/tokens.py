@@ -1,7 +1,7 @@
-"""The part of IAM about tokens: get one for a password, look at one, end one.
+"""The part of IAM about tokens: get one for a password or another token, look at one, end one; the service catalog.
 
-Source: IAM API reference, "Obtaining a User Token Through Password Authentication", "Verifying a Token"; the
-Keystone identity API v3, whose clients use the same routes and also HEAD and DELETE.
+Source: IAM API reference, "Obtaining a User Token Through Password Authentication", "Verifying a Token", "Querying the
+Service Catalog"; the Keystone identity API v3, whose clients use the same routes and also HEAD and DELETE.
 """
 
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from pilothouse.store.tokens import TokenRow
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 PATH = "/v3/auth/tokens"
+CATALOG_PATH = "/v3/auth/catalog"
 
 
 class _Part(BaseModel):
@@ -55,11 +56,18 @@ class PasswordMethod(_Part):
     user: UserClaim
 
 
+class TokenMethod(_Part):
+    """The part of the identity that the method ``token`` reads."""
+
+    id: StrictStr
+
+
 class AuthIdentity(_Part):
     """Who asks, and how it proves itself."""
 
     methods: Annotated[list[StrictStr], Field(min_length=1)]
     password: PasswordMethod | None = None
+    token: TokenMethod | None = None
 
 
 class AuthScope(_Part):
@@ -88,8 +96,12 @@ def routes(tokens: Tokens, *, region: str) -> APIRouter:
 
     @router.post(PATH)
     async def create_token(request: Request) -> Response:
-        body = await read_json(request, CreateToken)
-        issued = await tokens.issue(_login(body.auth), _scope(body.auth), request_id=request_id_of(request))
+        auth = (await read_json(request, CreateToken)).auth
+        scope, request_id = _scope(auth), request_id_of(request)
+        if auth.identity.methods == ["token"] and auth.identity.token is not None:
+            issued = await tokens.exchange(auth.identity.token.id, scope, request_id=request_id)
+        else:
+            issued = await tokens.issue(_login(auth), scope, request_id=request_id)
         content = _token(issued.row, request, region)
         return json_response(content, status_code=201, headers={"X-Subject-Token": issued.text})
 
@@ -109,12 +121,19 @@ def routes(tokens: Tokens, *, region: str) -> APIRouter:
         await tokens.revoke(caller_of(request), _subject(request), request_id=request_id_of(request))
         return Response(status_code=204)
 
+    @router.get(CATALOG_PATH)
+    async def show_catalog(request: Request) -> Response:
+        links = {"self": str(request.url), "next": None, "previous": None}
+        return json_response({"catalog": _catalog(request, region), "links": links})
+
     return router
 
 
 def _login(auth: Auth) -> Login:
     if auth.identity.methods != ["password"] or auth.identity.password is None:
-        raise InvalidRequest('auth.identity: only the method "password" is supported, with its part "password"')
+        raise InvalidRequest(
+            'auth.identity: methods must be ["password"], with the part "password", or ["token"], with the part "token"'
+        )
     user = auth.identity.password.user
     where = "auth.identity.password.user"
     if user.id is not None:
@@ -168,7 +187,10 @@ def _token(row: TokenRow, request: Request, region: str) -> dict[str, object]:
 
 
 def _catalog(request: Request, region: str) -> list[dict[str, object]]:
-    """Where the services are: all here, at the address that the client used."""
+    """Where the services are: all here, at the address that the client used.
+
+    The vendor's clients look for the type ``cce``, those of Open Telekom Cloud for ``ccev2.0``.
+    """
     base = str(request.base_url).rstrip("/")
     return [
         {
@@ -179,7 +201,11 @@ def _catalog(request: Request, region: str) -> list[dict[str, object]]:
                 {"id": f"{name}-{region}", "interface": "public", "region": region, "region_id": region, "url": url}
             ],
         }
-        for name, kind, url in (("iam", "identity", f"{base}/v3"), ("cce", "cce", base))
+        for name, kind, url in (
+            ("iam", "identity", f"{base}/v3"),
+            ("cce", "cce", base),
+            ("ccev2.0", "ccev2.0", base),
+        )
     ]
 
 

@@ -1,6 +1,7 @@
-"""Tokens: issued for a password, shown to whom they belong, revoked, and dead when what they stand on changes."""
+"""Tokens: issued for a password or a token, shown to whom they belong, revoked, dead when what they stand on changes."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pilothouse.auth.tokens import new_token, token_digest
 from pilothouse.errors import Forbidden, NotAuthenticated, NotFound
@@ -36,6 +37,17 @@ class IssuedToken:
     row: TokenRow
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """Whom a token stands for, as a log-in would tell it."""
+
+    id: str
+    name: str
+    domain_id: str
+    domain_name: str
+    generation: int
+
+
 class Tokens:
     """Issues, shows and revokes tokens."""
 
@@ -50,6 +62,27 @@ class Tokens:
         Raises NotAuthenticated, Busy, NotFound (project or domain) or Forbidden (no role in the project).
         """
         user = await self._passwords.prove(login)
+        return await self._add(user, scope, request_id=request_id)
+
+    async def exchange(self, token: str, scope: Scope, *, request_id: str) -> IssuedToken:
+        """Return a token of another scope for the holder of a living one; it expires no later than that.
+
+        Raises NotAuthenticated, NotFound (project or domain) or Forbidden (no role in the project).
+        Source: Keystone identity API v3, "Token authentication with scoped authorization".
+        """
+        digest = token_digest(token)
+        async with self._database.statements() as tx:
+            row = await tokens.find_token(tx, digest) if digest is not None else None
+        if row is None:
+            raise NotAuthenticated("The token is unknown or was revoked.")
+        check_alive(row)
+        # With the generation of the old token: what ends that one until the new one is stored ends both.
+        user = _Holder(row.user_id, row.user_name, row.domain_id, row.domain_name, row.generation)
+        return await self._add(user, scope, request_id=request_id, not_after=row.expires_at)
+
+    async def _add(
+        self, user: "LoginRow | _Holder", scope: Scope, *, request_id: str, not_after: datetime | None = None
+    ) -> IssuedToken:
         text = new_token()
         digest = token_digest(text) or ""
         async with self._database.transaction() as tx:
@@ -63,6 +96,7 @@ class Tokens:
                 scope=kind,
                 project_id=project_id,
                 life_seconds=self._settings.token_seconds,
+                not_after=not_after,
             )
             await audit.record(
                 tx,
@@ -98,7 +132,7 @@ class Tokens:
             await audit.record_by(tx, caller, "iam:tokens:delete", target=row.user_id, request_id=request_id)
 
 
-async def _resolve(tx: Transaction, user: LoginRow, scope: Scope) -> tuple[str, str | None]:
+async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) -> tuple[str, str | None]:
     """The kind of scope, and the project's id."""
     if scope.domain_id not in {None, user.domain_id} or scope.domain_name not in {None, user.domain_name}:
         raise NotFound(f"scope: the domain {scope.domain_name or scope.domain_id!r} is not the user's")

@@ -30,6 +30,7 @@ class TokenRow:
     user_name: str
     domain_id: str
     domain_name: str
+    generation: int
     project_id: str | None
     project_name: str | None
     roles: list[str]
@@ -52,6 +53,7 @@ _FIND = (
         users.c.name.label("user_name"),
         domains.c.id.label("domain_id"),
         domains.c.name.label("domain_name"),
+        tokens.c.generation,
         tokens.c.project_id,
         projects.c.name.label("project_name"),
         held_roles(here=True).label("roles"),
@@ -84,8 +86,9 @@ async def add_token(
     scope: str,
     project_id: str | None,
     life_seconds: float,
+    not_after: datetime | None = None,
 ) -> None:
-    """Inserts a token that lives so long by the database's clock."""
+    """Insert a token that lives so long by the database's clock, and not longer than ``not_after``."""
     now = select(func.clock_timestamp().label("now")).cte("clock")
     statement = insert(tokens).from_select(
         ["digest", "user_id", "generation", "scope", "project_id", "issued_at", "expires_at"],
@@ -96,7 +99,11 @@ async def add_token(
             bindparam("new_scope", scope),
             bindparam("new_project", project_id, type_=tokens.c.project_id.type),
             now.c.now,
-            now.c.now + timedelta(seconds=life_seconds),
+            # PostgreSQL's LEAST passes over NULL.
+            func.least(
+                now.c.now + timedelta(seconds=life_seconds),
+                bindparam("not_after", not_after, type_=tokens.c.expires_at.type),
+            ),
         ),
     )
     await tx.execute(statement)
