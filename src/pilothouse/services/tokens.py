@@ -1,4 +1,4 @@
-"""Tokens: issued for a password or a token, shown to whom they belong, revoked, dead when what they stand on changes."""
+"""Tokens: issued for a password or a token, shown to their owners, revoked, dead when what they rest on changes."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
