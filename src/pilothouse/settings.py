@@ -4,14 +4,17 @@ Variables are ``PILOTHOUSE_<FIELD>``, nested ones ``PILOTHOUSE_<GROUP>__<FIELD>`
 ``PILOTHOUSE_PORT=8440`` and ``PILOTHOUSE_ENGINE__CHILDREN=4``. Durations are seconds, sizes bytes.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 1024 * 1024
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def default_data_dir() -> Path:
@@ -20,6 +23,11 @@ def default_data_dir() -> Path:
         return Path("/var/lib/pilothouse")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "pilothouse"
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """The networks of a list with commas; raises ValueError for what is none."""
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 class _Group(BaseModel):
@@ -148,15 +156,41 @@ class IdentitySettings(_Group):
     """How callers prove who they are."""
 
     token_seconds: float = Field(24 * 3600.0, gt=0, description="life of a token; the vendor's live 24 h")
-    lock_after: int = Field(
+    first_user: str = Field(
+        "admin",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$",
+        description="name of the administrator that the first start makes; later starts read it only for commands",
+    )
+    first_domain: str = Field(
+        "pilothouse",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$",
+        description="name of the account that the first start makes",
+    )
+    lock_passwords_after: int = Field(
         5,
         ge=0,
-        description="wrong signatures of a key, or passwords of a user, in a row; one more locks it, as at the vendor."
-        " Whoever knows an access key can lock it; 0: never lock",
+        description="wrong passwords of a user from one address in a row; one more locks the user for that address,"
+        " and for no other one; 0: never lock",
+    )
+    lock_keys_after: int = Field(
+        0,
+        ge=0,
+        description="wrong signatures of a key in a row; one more locks it for everybody, as at the vendor, where it is"
+        " 5. Whoever knows an access key can lock it then, and its 238 bits need no lock; 0: never lock",
     )
     lock_seconds: float = Field(300.0, gt=0, description="how long a lock lasts; the vendor's last 5 min")
+    slow_signatures_after: int = Field(
+        5,
+        ge=0,
+        description="wrong signatures of a key from one address in a row; further ones are answered 429, with a wait"
+        " that doubles; counted by each API process; 0: never slow",
+    )
+    slow_signatures_seconds: float = Field(30.0, ge=1, description="longest such wait")
     password_checks: int = Field(
         1, ge=1, description="passwords hashed at a time, 12 MiB and 30 ms of a core each; strangers can ask for it"
+    )
+    password_queue: int = Field(
+        4, ge=1, description="log-ins of one address that wait or are hashed; one more is answered 429"
     )
     password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
 
@@ -222,6 +256,11 @@ class Settings(BaseSettings):
         "127.0.0.1", description="address to listen on; plain HTTP stays on loopback unless tls.plain_http is set"
     )
     port: int = Field(8440, ge=0, le=65535, description="port of the plain HTTP listener; 0 turns it off")
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks (CIDR) of the proxies in front, with commas; what they say in"
+        " X-Forwarded-For is believed, and nobody else",
+    )
     region: str = Field("cn-north-4", description="region id; the project look-up by this name finds one project")
     time_zone: str = Field(
         "UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)"
@@ -244,6 +283,17 @@ class Settings(BaseSettings):
     releases: ReleaseSettings = ReleaseSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        networks(text)
+        return text
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks of ``trusted_proxies``."""
+        return networks(self.trusted_proxies)
 
     @property
     def master_key(self) -> Path:

@@ -53,7 +53,7 @@ class Caller:
 
 
 class OneKey:
-    async def find_key(self, access_key: str, _project_id: str | None) -> Holder | None:
+    async def find_key(self, access_key: str, _project_id: str | None, _source: str) -> Holder | None:
         return Holder() if access_key == ACCESS_KEY else None
 
     async def select_project(self, _known: Holder, project_id: str | None) -> Caller:
@@ -62,7 +62,7 @@ class OneKey:
     async def reject_key(self, _known: Holder) -> None:
         pass
 
-    async def find_token(self, _token: str, _project_id: str | None) -> Caller:
+    async def find_token(self, _token: str, _project_id: str | None, _source: str) -> Caller:
         raise NotAuthenticated("decrypt token fail")
 
 

@@ -276,7 +276,7 @@ def deploy(
                 "PILOTHOUSE_PORT": str(port),
                 "PILOTHOUSE_TLS__PORT": "0",
                 "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
-                "PILOTHOUSE_IDENTITY__LOCK_AFTER": "0",
+                "PILOTHOUSE_IDENTITY__SLOW_SIGNATURES_AFTER": "0",
                 "PILOTHOUSE_ENGINE__CHILDREN": "1",
                 "PILOTHOUSE_HOOKS__ON_UPDATE": "true",
                 "PILOTHOUSE_HOOKS__ON_DELETE": "true",

@@ -14,12 +14,15 @@ from pilothouse.errors import Busy, NotAuthenticated
 from pilothouse.services.authentication import Authentication, KeyHolder
 from pilothouse.services.passwords import Login, Passwords
 from pilothouse.settings import IdentitySettings
-from pilothouse.store import users
+from pilothouse.store import password_failures, users
 from pilothouse.store.database import Database
 from tests.support.tenants import add_project
 
 LOCKED = r"^AK access failed to reach the limit,forbidden\.$"
 PASSWORD = "correct horse"
+HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
+#: As the vendor locks, and without the wait that comes before a sixth try.
+LOCKING = IdentitySettings(lock_keys_after=5, slow_signatures_after=0)
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ async def key(database: Database, tmp_path: Path) -> tuple[Authentication, str]:
     """What a gateway asks, and an access key."""
     keys = MasterKeys.load_or_create(tmp_path / "master.key")
     _, access_key, _ = await add_project(database, keys)
-    return Authentication(database, keys, IdentitySettings()), access_key
+    return Authentication(database, keys, LOCKING), access_key
 
 
 @pytest.fixture
@@ -39,8 +42,8 @@ async def user(database: Database, tmp_path: Path) -> str:
     return caller.user_id
 
 
-async def find(authentication: Authentication, access_key: str) -> KeyHolder:
-    holder = await authentication.find_key(access_key, None)
+async def find(authentication: Authentication, access_key: str, source: str = HERE) -> KeyHolder:
+    holder = await authentication.find_key(access_key, None, source)
     assert holder is not None
     return holder
 
@@ -52,7 +55,7 @@ async def guess(authentication: Authentication, access_key: str, times: int) -> 
 
 def pass_time(database: Database, *, seconds: int) -> None:
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
-        for table in ("users", "access_keys"):
+        for table in ("password_failures", "access_keys"):
             connection.execute(
                 f"UPDATE {table} SET locked_until = locked_until - make_interval(secs => %s)",  # noqa: S608
                 (seconds,),
@@ -118,16 +121,42 @@ async def test_another_replica_knows_of_the_lock(database_url: str, key: tuple[A
     try:
         keys = MasterKeys.load_or_create(tmp_path / "master.key")
         with pytest.raises(NotAuthenticated, match=LOCKED):
-            await find(Authentication(elsewhere, keys, IdentitySettings()), access_key)
+            await find(Authentication(elsewhere, keys, LOCKING), access_key)
     finally:
         await elsewhere.close()
 
 
-async def test_the_lock_can_be_switched_off(database: Database, key: tuple[Authentication, str], tmp_path: Path):
+async def test_keys_are_not_locked_unless_asked_for_and_only_the_address_that_guesses_has_to_wait(
+    database: Database, key: tuple[Authentication, str], tmp_path: Path
+):
     keys = MasterKeys.load_or_create(tmp_path / "master.key")
-    lenient = Authentication(database, keys, IdentitySettings(lock_after=0))
-    await guess(lenient, key[1], 50)
-    await find(lenient, key[1])
+    lenient = Authentication(database, keys, IdentitySettings())
+    holder = await find(lenient, key[1])
+    for _ in range(5):
+        await lenient.reject_key(holder)
+    for _ in range(50):
+        with pytest.raises(Busy):
+            await lenient.reject_key(holder)
+    with pytest.raises(Busy, match="too many wrong signatures"):
+        await find(lenient, key[1])
+    await lenient.select_project(await find(lenient, key[1], ELSEWHERE), None)
+    _, neighbour, _ = await add_project(database, keys)
+    await lenient.select_project(await find(lenient, neighbour), None)
+
+
+async def test_who_has_proven_a_key_from_an_address_is_not_slowed_by_others_there(
+    database: Database, key: tuple[Authentication, str], tmp_path: Path
+):
+    lenient = Authentication(database, MasterKeys.load_or_create(tmp_path / "master.key"), IdentitySettings())
+    holder = await find(lenient, key[1])
+    await lenient.select_project(holder, None)
+    for number in range(60):
+        if number < 5:
+            await lenient.reject_key(holder)
+        else:
+            with pytest.raises(Busy):
+                await lenient.reject_key(holder)
+    await lenient.select_project(await find(lenient, key[1]), None)
 
 
 async def test_one_keys_failures_do_not_lock_another(
@@ -138,9 +167,9 @@ async def test_one_keys_failures_do_not_lock_another(
     await find(key[0], other)
 
 
-async def attempt(passwords: Passwords, user: str, password: str) -> bool:
+async def attempt(passwords: Passwords, user: str, password: str, source: str = HERE) -> bool:
     try:
-        await passwords.prove(Login(password=password, user_id=user))
+        await passwords.prove(Login(password=password, user_id=user, source=source))
     except NotAuthenticated as error:
         if not str(error).startswith("The username or password is wrong."):
             raise
@@ -160,8 +189,60 @@ async def test_wrong_passwords_in_a_row_lock_the_user_and_the_right_one_is_refus
     assert await attempt(passwords, user, PASSWORD)
 
 
+async def test_strangers_lock_a_user_for_their_own_address_and_for_no_other(database: Database, user: str):
+    passwords = Passwords(database, IdentitySettings())
+    assert not any([await attempt(passwords, user, "wrong") for _ in range(20)])
+    assert not await attempt(passwords, user, PASSWORD)
+    assert await attempt(passwords, user, PASSWORD, ELSEWHERE)
+    assert not await attempt(passwords, user, PASSWORD)
+
+
+async def test_addresses_of_one_ipv6_customer_count_together(database: Database, user: str):
+    passwords = Passwords(database, IdentitySettings())
+    for number in range(6):
+        assert not await attempt(passwords, user, "wrong", f"2001:db8:1:2::{number}")
+    assert not await attempt(passwords, user, PASSWORD, "2001:db8:1:2:ffff::1")
+    assert await attempt(passwords, user, PASSWORD, "2001:db8:1:3::1")
+
+
+async def test_another_replica_knows_of_a_users_lock(database_url: str, database: Database, user: str):
+    first = Passwords(database, IdentitySettings())
+    assert not any([await attempt(first, user, "wrong") for _ in range(6)])
+    elsewhere = Database(database_url)
+    try:
+        assert not await attempt(Passwords(elsewhere, IdentitySettings()), user, PASSWORD)
+    finally:
+        await elsewhere.close()
+
+
+async def test_a_flood_from_one_address_makes_another_wait_for_one_hash_and_not_for_all(database: Database, user: str):
+    passwords = Passwords(database, IdentitySettings())
+    flood = [asyncio.create_task(attempt(passwords, user, "wrong")) for _ in range(50)]
+    await asyncio.sleep(0)
+    right = asyncio.create_task(attempt(passwords, user, PASSWORD, ELSEWHERE))
+    assert await right
+    assert sum(task.done() and task.exception() is None for task in flood) <= 3
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(outcome, Busy) for outcome in outcomes) == 46
+
+
+async def test_counts_that_are_forgotten_are_swept(database: Database, user: str):
+    passwords = Passwords(database, IdentitySettings())
+    assert not any([await attempt(passwords, user, "wrong") for _ in range(5)])
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("UPDATE password_failures SET failed_at = failed_at - interval '61 min'")
+        assert not any([await attempt(passwords, user, "wrong") for _ in range(5)])
+        assert await attempt(passwords, user, PASSWORD)
+        assert not await attempt(passwords, user, "wrong")
+        connection.execute("UPDATE password_failures SET failed_at = failed_at - interval '61 min'")
+        async with database.transaction() as tx:
+            assert await password_failures.sweep(tx) >= 1
+        left = connection.execute("SELECT count(*) FROM password_failures WHERE user_id = %s", [user]).fetchone()
+        assert left == (0,)
+
+
 async def test_guesses_sent_all_at_once_do_not_pass_the_lock_between_them(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings(password_queue_seconds=60))
+    passwords = Passwords(database, IdentitySettings(password_queue_seconds=60, password_queue=20))
     guesses = [attempt(passwords, user, "wrong") for _ in range(8)]
     assert not any(await asyncio.gather(*guesses, attempt(passwords, user, PASSWORD)))
 
@@ -204,7 +285,7 @@ async def test_an_outdated_hash_is_made_anew_at_the_next_log_in(database: Databa
     passwords = Passwords(database, IdentitySettings())
     assert await attempt(passwords, user, PASSWORD)
     async with database.statements() as tx:
-        row = await users.find_login(tx, user_id=user)
+        row = await users.find_login(tx, user_id=user, address=HERE)
     assert row is not None
     assert "t=3" in row.password_hash
     assert await attempt(passwords, user, PASSWORD)

@@ -217,8 +217,9 @@ def run_server(
         "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
         "PILOTHOUSE_WORKER__DRAIN_SECONDS": "5",
-        # Tests that send wrong signatures would lock the key of all the others.
-        "PILOTHOUSE_IDENTITY__LOCK_AFTER": "0",
+        # Tests that send wrong signatures and passwords would slow all the others, which share their address.
+        "PILOTHOUSE_IDENTITY__SLOW_SIGNATURES_AFTER": "0",
+        "PILOTHOUSE_IDENTITY__LOCK_PASSWORDS_AFTER": "0",
         **(environment or {}),
     }
     url = f"http://127.0.0.1:{port}"

@@ -43,9 +43,11 @@ def ask(server: RunningServer, body: Any, *, query: str = "") -> httpx2.Response
     return send(server, "POST", PATH + query, json=body)
 
 
-def token_of(server: RunningServer, *, name: str = "admin", password: str = "", project: str = "") -> str:
+def token_of(
+    server: RunningServer, *, name: str = "admin", domain: str = "pilothouse", password: str = "", project: str = ""
+) -> str:
     """A token for the project, by default the server's own, for the administrator or another user."""
     scope = {"project": {"id": project or server.project_id}}
-    answer = ask(server, login(password or server.password, name=name, scope=scope))
+    answer = ask(server, login(password or server.password, name=name, domain=domain, scope=scope))
     assert answer.status_code == 201, answer.text
     return answer.headers["x-subject-token"]

@@ -47,7 +47,7 @@ class Directory:
     problem: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def find_key(self, access_key: str, _project_id: str | None) -> Holder | None:
+    async def find_key(self, access_key: str, _project_id: str | None, _source: str) -> Holder | None:
         self.asked.append(access_key)
         return Holder() if access_key == ACCESS_KEY else None
 
@@ -60,7 +60,7 @@ class Directory:
     async def reject_key(self, _known: Holder) -> None:
         self.asked.append("rejected")
 
-    async def find_token(self, token: str, project_id: str | None) -> InProject:
+    async def find_token(self, token: str, project_id: str | None, _source: str) -> InProject:
         self.asked.append(f"token {project_id}")
         if token != TOKEN:
             raise NotAuthenticated("decrypt token fail")

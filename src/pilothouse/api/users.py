@@ -48,7 +48,7 @@ class Grant(BaseModel):
 
 
 class UserSummary(BaseModel):
-    """A user in a list; ``locked_until``: after too many wrong passwords."""
+    """A user in a list; ``locked_until``: the last of its locks, each for an address that guessed its password."""
 
     id: str
     name: str

@@ -4,6 +4,7 @@ Source: IAM API reference, "Obtaining a User Token Through Password Authenticati
 Service Catalog"; the Keystone identity API v3, whose clients use the same routes and also HEAD and DELETE.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from pilothouse.errors import InvalidRequest
 from pilothouse.services.passwords import Login
 from pilothouse.services.tokens import Scope, Tokens
 from pilothouse.store.tokens import TokenRow
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of, source_of
 
 PATH = "/v3/auth/tokens"
 CATALOG_PATH = "/v3/auth/catalog"
@@ -101,7 +102,8 @@ def routes(tokens: Tokens, *, region: str) -> APIRouter:
         if auth.identity.methods == ["token"] and auth.identity.token is not None:
             issued = await tokens.exchange(auth.identity.token.id, scope, request_id=request_id)
         else:
-            issued = await tokens.issue(_login(auth), scope, request_id=request_id)
+            login = replace(_login(auth), source=source_of(request))
+            issued = await tokens.issue(login, scope, request_id=request_id)
         content = _token(issued.row, request, region)
         return json_response(content, status_code=201, headers={"X-Subject-Token": issued.text})
 

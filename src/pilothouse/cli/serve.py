@@ -72,7 +72,11 @@ async def _create_first(settings: Settings, url: str) -> FirstCredentials | None
     database = Database(url)
     try:
         keys = MasterKeys.load_or_create(settings.master_key)
-        return await Identity(database, keys).create_first(region=settings.region)
+        return await Identity(database, keys).create_first(
+            region=settings.region,
+            domain_name=settings.identity.first_domain,
+            user_name=settings.identity.first_user,
+        )
     finally:
         await database.close()
 
@@ -130,6 +134,7 @@ def _hand_over(first: FirstCredentials, file: Path | None) -> None:
             json.dump(vars(first), out)
         return
     text = (
+        f"account     {first.domain_name}\n"
         f"project     {first.project_name}  {first.project_id}\n"
         f"user        {first.user_name}\npassword    {first.password}\n"
         f"access key  {first.access_key}\nsecret key  {first.secret_key}"

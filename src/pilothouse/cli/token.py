@@ -25,8 +25,11 @@ Meant = Annotated[
 def create(
     context: typer.Context,
     *,
-    user: Annotated[str, typer.Option(help="Name of the user.")] = "admin",
-    domain: Annotated[str, typer.Option(help="Name of the account that the user belongs to.")] = "pilothouse",
+    user: Annotated[str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", help="Name of the user.")] = "admin",
+    domain: Annotated[
+        str,
+        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the account that the user belongs to."),
+    ] = "pilothouse",
     project: Annotated[
         str,
         typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="Name or id; without it the token reaches no project."),

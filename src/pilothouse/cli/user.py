@@ -107,8 +107,11 @@ def remove(context: typer.Context, user: User) -> None:
 
 @app.command("recover")
 def recover(
-    name: Annotated[str, typer.Argument(help="Name of the user.")] = "admin",
-    domain: Annotated[str, typer.Option(help="Name of the account that the user belongs to.")] = "pilothouse",
+    name: Annotated[str, typer.Argument(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", help="Name of the user.")] = "admin",
+    domain: Annotated[
+        str,
+        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the account that the user belongs to."),
+    ] = "pilothouse",
 ) -> None:
     """On the server's machine: make a user an administrator with a new password, when no credentials are left."""
     from pilothouse.cli.configuration import read_settings

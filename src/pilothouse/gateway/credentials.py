@@ -29,6 +29,7 @@ from pilothouse.gateway.body import (
     refuse_unread,
 )
 from pilothouse.gateway.errors import GatewayError, error_response
+from pilothouse.gateway.source import source_address
 from pilothouse.settings import Settings
 
 _LONGEST_URI: Final = 32 * 1024
@@ -60,11 +61,12 @@ K = TypeVar("K", bound=KnownKey)
 class Authenticator(Protocol[K]):
     """Knows access keys and projects."""
 
-    async def find_key(self, access_key: str, project_id: str | None, /) -> K | None:
+    async def find_key(self, access_key: str, project_id: str | None, source: str, /) -> K | None:
         """The holder of an enabled access key, else None; with what it may do in that project, or in its own one.
 
-        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found. Raises
-        NotAuthenticated for a key that is not to be tried now.
+        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found. ``source`` is
+        the address that the request comes from. Raises NotAuthenticated for a key that is not to be tried now, and
+        Busy for one that is not to be tried from there now.
         """
         ...
 
@@ -76,10 +78,10 @@ class Authenticator(Protocol[K]):
         ...
 
     async def reject_key(self, known: K, /) -> None:
-        """Learns that a request came whose signature is not this key's."""
+        """Learns that a request came whose signature is not this key's; may raise Busy, which is answered then."""
         ...
 
-    async def find_token(self, token: str, project_id: str | None, /) -> Caller:
+    async def find_token(self, token: str, project_id: str | None, source: str, /) -> Caller:
         """The caller that a living token stands for, which must agree with the project that the request names.
 
         Raises NotAuthenticated, or NotFound or Forbidden if it may not use that project.
@@ -110,8 +112,9 @@ class Credentials(Generic[K]):
     in ``Authorization``. A token that is no good is refused even beside a good signature.
 
     For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
-    hash of the signature's scheme, else SHA-256) and ``body_size``, and ``receive`` gives the body again. A public
-    request may be as large as ``memory_body_bytes``: strangers do not get to fill the disk.
+    hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the address that it comes
+    from), and ``receive`` gives the body again. A public request may be as large as ``memory_body_bytes``: strangers do
+    not get to fill the disk.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Credentials(Generic[K]):
         """``is_public`` takes method and decoded path; ``clock`` gives the time with its zone."""
         self._app = app
         self._settings = settings
+        self._trusted = settings.trusted_networks
         self._authenticator = authenticator
         self._is_public = is_public
         self._clock = clock
@@ -135,7 +139,7 @@ class Credentials(Generic[K]):
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})
+        scope.setdefault("state", {})["source"] = source_address(scope, self._trusted)
         incoming = Incoming(scope, receive)
         body: Body | None = None
         try:
@@ -161,13 +165,14 @@ class Credentials(Generic[K]):
     async def _claim(self, scope: Scope) -> _Claim[K] | _Proven:
         """The header-only half of the check."""
         now = self._clock()
+        source = scope["state"]["source"]
         with _refusals():
             token = _token(scope)
             if token is not None:
-                return _Proven(await self._authenticator.find_token(token, _project_id(scope)))
+                return _Proven(await self._authenticator.find_token(token, _project_id(scope), source))
             signature = _signature(scope)
             check_headers(scope["headers"], signature, now=now, skew_seconds=self._settings.clock_skew_seconds)
-            known = await self._authenticator.find_key(signature.access_key, _project_id(scope))
+            known = await self._authenticator.find_key(signature.access_key, _project_id(scope), source)
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now)

@@ -1,16 +1,22 @@
-"""What the gateway asks about a request's credentials: one look-up each, and no write while all is well."""
+"""What the gateway asks about a request's credentials: one look-up each, and no write while all is well.
 
+Wrong signatures are counted by address and key in this process (``auth.attempts``): they are answered ever later, and
+nobody else is. Locking a key for everybody, as the vendor does, is a setting.
+"""
+
+import math
 from dataclasses import dataclass, field
 from datetime import UTC
 
 import structlog
 
+from pilothouse.auth.attempts import Attempts
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.auth.tokens import token_digest
-from pilothouse.errors import NotAuthenticated, NotFound
-from pilothouse.services.identity import Caller, open_secret
+from pilothouse.errors import Busy, NotAuthenticated, NotFound
+from pilothouse.services.identity import Caller, Proof, open_secret
 from pilothouse.settings import IdentitySettings
-from pilothouse.store import access_keys, tokens
+from pilothouse.store import access_keys, lockout, tokens
 from pilothouse.store.database import Database
 from pilothouse.store.tokens import TokenRow
 
@@ -38,15 +44,21 @@ class Authentication:
         self._database = database
         self._keys = keys
         self._settings = settings
+        self._attempts = Attempts(free=settings.slow_signatures_after, longest_seconds=settings.slow_signatures_seconds)
 
-    async def find_key(self, access_key: str, project_id: str | None) -> KeyHolder | None:
+    async def find_key(self, access_key: str, project_id: str | None, source: str) -> KeyHolder | None:
         """The holder of an enabled access key, else None; in the project that the request names, or the key's own.
 
-        Raises NotAuthenticated for a key that is locked.
+        Raises NotAuthenticated for a key that is locked, and Busy for one that was wrong too often from the address
+        ``source`` and was not proven from there lately.
         """
+        wait = self._attempts.wait_seconds(source, access_key)
+        if wait:
+            raise _too_often(wait)
         async with self._database.statements() as tx:
             row = await access_keys.find_proving(tx, access_key, project_id=project_id)
         if row is None:
+            self._attempts.fail(source, access_key)
             return None
         if row.locked:
             raise NotAuthenticated(_LOCKED)
@@ -62,14 +74,18 @@ class Authentication:
                 project_id=row.project_id or "",
                 roles=frozenset(row.roles),
                 account_roles=frozenset(row.account_roles),
+                project_name=row.project_name or "",
+                source=source,
+                proof=Proof("key", row.id),
             ),
         )
 
     async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
         """The caller in the project that the key was found with; NotFound if the account has no such project."""
+        self._attempts.succeed(holder.caller.source, holder.access_key)
         if holder.failures:
             async with self._database.statements() as tx:
-                await access_keys.forget_failures(tx, holder.access_key)
+                await lockout.forget_failures(tx, holder.access_key)
         if holder.caller.project_id:
             return holder.caller
         if project_id is None:
@@ -77,17 +93,19 @@ class Authentication:
         raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project of this account")
 
     async def reject_key(self, holder: KeyHolder) -> None:
-        """Counts a wrong signature, which locks the key if there were too many in a row."""
-        if not self._settings.lock_after:
-            return
-        async with self._database.statements() as tx:
-            locked = await access_keys.count_failure(
-                tx, holder.access_key, most=self._settings.lock_after, lock_seconds=self._settings.lock_seconds
-            )
-        if locked:
-            log.warning("access_key_locked", access_key=holder.access_key, seconds=self._settings.lock_seconds)
+        """Counts a wrong signature; raises Busy if the next one from that address has to wait."""
+        if self._settings.lock_keys_after:
+            async with self._database.statements() as tx:
+                locked = await lockout.count_failure(
+                    tx, holder.access_key, most=self._settings.lock_keys_after, lock_seconds=self._settings.lock_seconds
+                )
+            if locked:
+                log.warning("access_key_locked", access_key=holder.access_key, seconds=self._settings.lock_seconds)
+        wait = self._attempts.fail(holder.caller.source, holder.access_key)
+        if wait:
+            raise _too_often(wait)
 
-    async def find_token(self, token: str, project_id: str | None) -> Caller:
+    async def find_token(self, token: str, project_id: str | None, source: str) -> Caller:
         """The caller that a living token stands for; NotAuthenticated tells why there is none.
 
         A request that names another project than the token's raises NotFound: it would act where nobody meant it to.
@@ -102,7 +120,14 @@ class Authentication:
         check_alive(row)
         if project_id is not None and row.project_id is not None and project_id != row.project_id:
             raise NotFound(f"X-Project-Id {project_id!r} is not the project of the token; leave the header out")
-        return caller_of(row)
+        return caller_of(row, source)
+
+
+def _too_often(wait: float) -> Busy:
+    return Busy(
+        "too many wrong signatures of this access key came from this address; check the secret key and the clock",
+        retry_after_seconds=max(1, math.ceil(wait)),
+    )
 
 
 def check_alive(row: TokenRow) -> None:
@@ -116,7 +141,7 @@ def check_alive(row: TokenRow) -> None:
         )
 
 
-def caller_of(row: TokenRow) -> Caller:
+def caller_of(row: TokenRow, source: str) -> Caller:
     """The caller that the token stands for: its scope decides which of the user's roles count."""
     return Caller(
         user_id=row.user_id,
@@ -126,4 +151,7 @@ def caller_of(row: TokenRow) -> Caller:
         project_id=row.project_id or "",
         roles=frozenset(row.roles) if row.scope == "project" else frozenset(),
         account_roles=frozenset(row.account_roles) if row.scope != "none" else frozenset(),
+        project_name=row.project_name or "",
+        source=source,
+        proof=Proof("token", row.digest),
     )

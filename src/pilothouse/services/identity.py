@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pilothouse.auth import passwords, policy
 from pilothouse.auth.sealing import MasterKeys
@@ -11,11 +12,21 @@ from pilothouse.store.database import Database
 
 
 @dataclass(frozen=True)
+class Proof:
+    """The credentials of a request: an access key, or the digest of a token, and how long ago a password gave it."""
+
+    kind: Literal["key", "token"]
+    id: str = field(repr=False)
+    age_seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Caller:
-    """Who made a request, for which project, and with which roles there.
+    """Who made a request, from where, for which project, and with which roles there.
 
     ``project_id`` is empty for a token that is bound to no project. ``account_roles`` is the part of ``roles`` that
-    counts in the whole account: only they reach users and projects.
+    counts in the whole account: only they reach users and projects. ``proof`` is what is asked again when the request
+    takes long.
     """
 
     user_id: str
@@ -25,6 +36,9 @@ class Caller:
     project_id: str
     roles: frozenset[str] = frozenset()
     account_roles: frozenset[str] = frozenset()
+    project_name: str = ""
+    source: str = ""
+    proof: Proof | None = None
 
     def require(self, action: str) -> None:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
@@ -68,13 +82,15 @@ class Identity:
         self._database = database
         self._keys = keys
 
-    async def create_first(self, *, region: str) -> FirstCredentials | None:
+    async def create_first(
+        self, *, region: str, domain_name: str = "pilothouse", user_name: str = "admin"
+    ) -> FirstCredentials | None:
         """Makes domain, project (named after the region), user and access key in an empty database, else None."""
         first = FirstCredentials(
-            domain_name="pilothouse",
+            domain_name=domain_name,
             project_id=uuid.uuid4().hex,
             project_name=region,
-            user_name="admin",
+            user_name=user_name,
             password=passwords.generate_password(),
             access_key=passwords.generate_access_key(),
             secret_key=passwords.generate_secret_key(),
@@ -116,9 +132,12 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
     """
     password = passwords.generate_password()
     async with database.transaction() as tx:
-        user = await users.find_login(tx, name=user_name, domain_name=domain_name)
+        user = await users.find_login(tx, name=user_name, domain_name=domain_name, address="")
         if user is None:
-            raise NotFound(f"there is no user {user_name!r} in the account {domain_name!r}")
+            raise NotFound(
+                f"there is no user {user_name!r} in the account {domain_name!r}; the first administrator is "
+                "PILOTHOUSE_IDENTITY__FIRST_USER of PILOTHOUSE_IDENTITY__FIRST_DOMAIN, as they were at the first start"
+            )
         await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))
         await users.set_enabled(tx, user.id, enabled=True)
         await roles.add_role(tx, user_id=user.id, project_id=None, role=policy.ADMINISTRATOR)

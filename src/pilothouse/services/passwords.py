@@ -1,20 +1,24 @@
 """Where passwords are hashed: few at a time, beside the event loop, and in turn.
 
-A hash costs 12 MiB and tens of milliseconds, and strangers may ask for one. The user is looked up when its turn
-has come, so that guesses sent all at once do not pass the lock between them.
+A hash costs 12 MiB and tens of milliseconds, and strangers may ask for one. Each address has one place in the queue, so
+that a flood from one makes others wait for one hash and not for all of them. The user is looked up when its turn has
+come, so that guesses sent all at once do not pass the lock between them. A lock holds for the address alone that
+guessed: strangers lock nobody out elsewhere.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
 from pilothouse.auth import passwords
+from pilothouse.auth.attempts import network_of
 from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
 from pilothouse.settings import IdentitySettings
-from pilothouse.store import users
+from pilothouse.store import password_failures, users
 from pilothouse.store.database import Database
 from pilothouse.store.users import LoginRow
 
@@ -25,13 +29,14 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Login:
-    """A claim to be a user: of that id, or of that name in the domain of that id or name."""
+    """A claim to be a user: of that id, or of that name in the domain of that id or name; ``source`` is the address."""
 
     password: str = field(repr=False)
     user_id: str | None = None
     name: str | None = None
     domain_id: str | None = None
     domain_name: str | None = None
+    source: str = ""
 
 
 class Passwords:
@@ -41,15 +46,19 @@ class Passwords:
         self._database = database
         self._settings = settings
         self._turns = asyncio.Semaphore(settings.password_checks)
+        self._lanes: dict[str, asyncio.Lock] = {}
+        self._in_lane: Counter[str] = Counter()
         # Whoever names no user costs what a wrong password costs, so that names cannot be told by the clock.
         self._nobodys_hash = passwords.hash_password(passwords.generate_password())
 
     async def prove(self, login: Login) -> LoginRow:
         """The enabled user whose password this is; raises NotAuthenticated, in one form of words, or Busy."""
-        async with self._turn():
+        address = network_of(login.source)
+        async with self._turn(address):
             async with self._database.statements() as tx:
                 user = await users.find_login(
                     tx,
+                    address=address,
                     user_id=login.user_id,
                     name=login.name,
                     domain_id=login.domain_id,
@@ -59,47 +68,60 @@ class Passwords:
             right = await asyncio.to_thread(passwords.verify_password, login.password, known)
             if user is None or not user.enabled or user.locked or not right:
                 if user is not None and user.enabled and not user.locked:
-                    await self._count(user)
+                    await self._count(user, address)
                 # No name: people type their password where the name belongs.
                 log.info("login_refused", user_id=user.id if user is not None else None)
                 raise self._refusal()
-            await self._settle(user, login.password)
+            await self._settle(user, login.password, address)
         return user
 
-    async def hash(self, password: str, *, user_name: str) -> str:
+    async def hash(self, password: str, *, user_name: str, source: str) -> str:
         """The hash of a new password; raises InvalidRequest if it is too weak, or Busy."""
         if len(password) < _SHORTEST or password.lower() == user_name.lower():
             raise InvalidRequest(f"password: at least {_SHORTEST} characters, and not the user's name")
-        async with self._turn():
+        async with self._turn(network_of(source)):
             return await asyncio.to_thread(passwords.hash_password, password)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, address: str) -> AsyncIterator[None]:
+        """The right to hash: one of an address waits for it at a time, a few more of it wait behind that one."""
+        if self._in_lane[address] >= self._settings.password_queue:
+            raise _too_many()
+        lane = self._lanes.setdefault(address, asyncio.Lock())
+        self._in_lane[address] += 1
         try:
-            async with asyncio.timeout(self._settings.password_queue_seconds):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise Busy("too many log-ins at once; try again in a moment") from None
-        try:
-            yield
+            async with AsyncExitStack() as held:
+                try:
+                    async with asyncio.timeout(self._settings.password_queue_seconds):
+                        await held.enter_async_context(lane)
+                        await held.enter_async_context(self._turns)
+                except TimeoutError:
+                    raise _too_many() from None
+                yield
         finally:
-            self._turns.release()
+            self._in_lane[address] -= 1
+            if not self._in_lane[address]:
+                del self._in_lane[address], self._lanes[address]
 
-    async def _count(self, user: LoginRow) -> None:
-        if not self._settings.lock_after:
+    async def _count(self, user: LoginRow, address: str) -> None:
+        if not self._settings.lock_passwords_after:
             return
         async with self._database.statements() as tx:
-            locked = await users.count_failure(
-                tx, user.id, most=self._settings.lock_after, lock_seconds=self._settings.lock_seconds
+            locked = await password_failures.count(
+                tx,
+                user.id,
+                address=address,
+                most=self._settings.lock_passwords_after,
+                lock_seconds=self._settings.lock_seconds,
             )
         if locked:
-            log.warning("user_locked", user_id=user.id, seconds=self._settings.lock_seconds)
+            log.warning("user_locked", user_id=user.id, address=address, seconds=self._settings.lock_seconds)
 
-    async def _settle(self, user: LoginRow, password: str) -> None:
+    async def _settle(self, user: LoginRow, password: str, address: str) -> None:
         """What a right password leaves behind: no failures, and a hash of today's strength."""
         if user.failures:
             async with self._database.statements() as tx:
-                await users.forget_failures(tx, user.id)
+                await password_failures.forget(tx, user.id, address=address)
         if passwords.needs_rehash(user.password_hash):
             anew = await asyncio.to_thread(passwords.hash_password, password)
             async with self._database.statements() as tx:
@@ -107,10 +129,14 @@ class Passwords:
 
     def _refusal(self) -> NotAuthenticated:
         text = "The username or password is wrong."
-        if self._settings.lock_after:
+        if self._settings.lock_passwords_after:
             # The same for everybody: whether there is such a user, and whether it is locked, is nobody's business.
             text += (
-                f" More than {self._settings.lock_after} wrong passwords in a row lock a user for "
-                f"{self._settings.lock_seconds:.0f} s."
+                f" More than {self._settings.lock_passwords_after} wrong passwords in a row from one address lock a "
+                f"user for {self._settings.lock_seconds:.0f} s, for that address."
             )
         return NotAuthenticated(text)
+
+
+def _too_many() -> Busy:
+    return Busy("too many log-ins at once; try again in a moment")

@@ -66,7 +66,7 @@ class Users:
                 "a letter or '_' first"
             )
         chosen = None if password is not None else generate_password()
-        password_hash = await self._passwords.hash(password or chosen or "", user_name=name)
+        password_hash = await self._passwords.hash(password or chosen or "", user_name=name, source=caller.source)
         async with self._database.transaction() as tx:
             row = await store.add_user(
                 tx, user_id=uuid.uuid4().hex, domain_id=caller.domain_id, name=name, password_hash=password_hash
@@ -99,7 +99,7 @@ class Users:
             row = await _find(tx, caller, user_id)
         if user_id == caller.user_id:
             await self._prove_own(caller, current)
-        password_hash = await self._passwords.hash(password, user_name=row.name)
+        password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
         async with self._database.transaction() as tx:
             await store.set_password(tx, user_id, password_hash=password_hash)
             await audit.record_by(tx, caller, "iam:users:updateUserPassword", target=user_id, request_id=request_id)
@@ -150,7 +150,7 @@ class Users:
         if current is None:
             raise InvalidRequest("current_password: missing; to change your own password, give the current one")
         try:
-            await self._passwords.prove(Login(password=current, user_id=caller.user_id))
+            await self._passwords.prove(Login(password=current, user_id=caller.user_id, source=caller.source))
         except NotAuthenticated as error:
             # The request itself was authenticated: 401 would make clients look for other credentials.
             raise Forbidden(f"current_password: {error}") from error

@@ -30,6 +30,7 @@ class ProvingKeyRow:
     domain_id: str
     domain_name: str
     project_id: str | None
+    project_name: str | None
     roles: list[str]
     account_roles: list[str]
 
@@ -51,12 +52,13 @@ _FIND_PROVING = (
         access_keys.c.id,
         access_keys.c.secret_sealed,
         access_keys.c.failures,
-        lockout.is_locked(access_keys).label("locked"),
+        lockout.IS_LOCKED.label("locked"),
         users.c.id.label("user_id"),
         users.c.name.label("user_name"),
         domains.c.id.label("domain_id"),
         domains.c.name.label("domain_name"),
         projects.c.id.label("project_id"),
+        projects.c.name.label("project_name"),
         held_roles(here=True).label("roles"),
         held_roles(here=False).label("account_roles"),
     )
@@ -129,16 +131,6 @@ async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> Acc
 async def remove_access_key(tx: Transaction, access_key: str) -> bool:
     """Deletes the key; False if there is none."""
     return (await tx.execute(delete(access_keys).where(access_keys.c.id == access_key))).rowcount == 1
-
-
-async def count_failure(tx: Transaction, access_key: str, *, most: int, lock_seconds: float) -> bool:
-    """Counts a wrong signature; True if the key is locked now."""
-    return await lockout.count_failure(tx, access_keys, access_key, most=most, lock_seconds=lock_seconds)
-
-
-async def forget_failures(tx: Transaction, access_key: str) -> None:
-    """The key was proven: its count starts anew."""
-    await lockout.forget_failures(tx, access_keys, access_key)
 
 
 def _shown(row: Mapping[Any, Any]) -> AccessKeyRow:

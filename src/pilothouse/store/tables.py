@@ -88,10 +88,18 @@ users = Table(
         server_default="0",
         comment="raised when password, keys, roles or state change; older tokens are dead",
     ),
-    _failures(),
-    _locked_until(),
     _created(),
     UniqueConstraint("domain_id", "name"),
+)
+
+password_failures = Table(
+    "password_failures",
+    metadata,
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("address", Text, primary_key=True, comment="where the guesses came from: IPv4, or the /64 of IPv6"),
+    _failures(),
+    _locked_until(),
+    Column("failed_at", DateTime(timezone=True), nullable=False, index=True),
 )
 
 access_keys = Table(

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, null, select, update
 from sqlalchemy.dialects import postgresql
 
-from pilothouse.store import lockout
+from pilothouse.store import password_failures
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import access_keys, domains, users
+from pilothouse.store.tables import password_failures as failures
 
 
 @dataclass(frozen=True)
@@ -40,29 +41,44 @@ class LoginRow:
     locked: bool
 
 
-_SHOWN = select(users.c.id, users.c.domain_id, users.c.name, users.c.enabled, users.c.locked_until, users.c.created_at)
-_LOGIN = select(
+_SHOWN = select(
     users.c.id,
-    users.c.name,
     users.c.domain_id,
-    domains.c.name.label("domain_name"),
-    users.c.password_hash,
+    users.c.name,
     users.c.enabled,
-    users.c.generation,
-    users.c.failures,
-    lockout.is_locked(users).label("locked"),
-).join(domains, domains.c.id == users.c.domain_id)
+    password_failures.LOCKED_UNTIL.label("locked_until"),
+    users.c.created_at,
+)
+_LOGIN = (
+    select(
+        users.c.id,
+        users.c.name,
+        users.c.domain_id,
+        domains.c.name.label("domain_name"),
+        users.c.password_hash,
+        users.c.enabled,
+        users.c.generation,
+        func.coalesce(failures.c.failures, 0).label("failures"),
+        password_failures.IS_LOCKED.label("locked"),
+    )
+    .join(domains, domains.c.id == users.c.domain_id)
+    .outerjoin(failures, password_failures.HERE)
+)
 
 
 async def find_login(
     tx: Transaction,
     *,
+    address: str,
     user_id: str | None = None,
     name: str | None = None,
     domain_id: str | None = None,
     domain_name: str | None = None,
 ) -> LoginRow | None:
-    """The user of that id, or of that name in the domain of that id or name; enabled or not."""
+    """The user of that id, or of that name in the domain of that id or name; enabled or not.
+
+    Its failures and its lock are those of the address.
+    """
     query = _LOGIN
     for column, wanted in (
         (users.c.id, user_id),
@@ -72,7 +88,7 @@ async def find_login(
     ):
         if wanted is not None:
             query = query.where(column == wanted)
-    row = (await tx.execute(query)).mappings().one_or_none()
+    row = (await tx.execute(query, {"from_address": address})).mappings().one_or_none()
     return LoginRow(**row) if row else None
 
 
@@ -95,15 +111,23 @@ async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, 
         postgresql.insert(users)
         .values(id=user_id, domain_id=domain_id, name=name, password_hash=password_hash)
         .on_conflict_do_nothing(index_elements=[users.c.domain_id, users.c.name])
-        .returning(*_SHOWN.selected_columns)
+        .returning(
+            users.c.id,
+            users.c.domain_id,
+            users.c.name,
+            users.c.enabled,
+            null().label("locked_until"),
+            users.c.created_at,
+        )
     )
     row = (await tx.execute(statement)).mappings().one_or_none()
     return _shown(row) if row else None
 
 
 async def set_password(tx: Transaction, user_id: str, *, password_hash: str) -> None:
-    """Replaces the password, lifts a lock, and ends the user's tokens."""
-    await _change(tx, user_id, password_hash=password_hash, failures=0, locked_until=None)
+    """Replaces the password, lifts the locks, and ends the user's tokens."""
+    await password_failures.forget(tx, user_id)
+    await _change(tx, user_id, password_hash=password_hash)
 
 
 async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> None:
@@ -113,8 +137,9 @@ async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> 
 
 
 async def set_enabled(tx: Transaction, user_id: str, *, enabled: bool) -> None:
-    """Enables or disables the user, lifts a lock, and ends the user's tokens."""
-    await _change(tx, user_id, enabled=enabled, failures=0, locked_until=None)
+    """Enables or disables the user, lifts the locks, and ends the user's tokens."""
+    await password_failures.forget(tx, user_id)
+    await _change(tx, user_id, enabled=enabled)
 
 
 async def end_tokens(tx: Transaction, user_id: str) -> None:
@@ -126,16 +151,6 @@ async def remove_user(tx: Transaction, user_id: str) -> None:
     """Deletes the user with its access keys, roles and tokens."""
     await tx.execute(delete(access_keys).where(access_keys.c.user_id == user_id))
     await tx.execute(delete(users).where(users.c.id == user_id))
-
-
-async def count_failure(tx: Transaction, user_id: str, *, most: int, lock_seconds: float) -> bool:
-    """Counts a wrong password; True if the user is locked now."""
-    return await lockout.count_failure(tx, users, user_id, most=most, lock_seconds=lock_seconds)
-
-
-async def forget_failures(tx: Transaction, user_id: str) -> None:
-    """The right password came: the count starts anew."""
-    await lockout.forget_failures(tx, users, user_id)
 
 
 async def _change(tx: Transaction, user_id: str, **values: object) -> None:

@@ -38,6 +38,12 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+def source_of(request: Request) -> str:
+    """The address that the request comes from, as the gateway found it."""
+    source: str = request.scope["state"]["source"]
+    return source
+
+
 async def refuse_nul(request: Request) -> None:
     """Raises InvalidRequest for a NUL in the path or the query, which no id or name has and PostgreSQL cannot take."""
     for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:

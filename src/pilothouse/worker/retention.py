@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pilothouse.settings import RetentionSettings
-from pilothouse.store import idempotency_keys, retention, tokens
+from pilothouse.store import idempotency_keys, password_failures, retention, tokens
 from pilothouse.store.database import Database, Transaction
 from pilothouse.worker.chores import keep_doing
 
@@ -68,6 +68,7 @@ async def _forget_rows(database: Database, settings: RetentionSettings, gone: Co
                 "keys": await idempotency_keys.expire(tx, life_seconds=settings.key_seconds, limit=_AT_ONCE),
                 "audit": await retention.expire_audit(tx, older_seconds=settings.audit_seconds, limit=_AT_ONCE),
                 "tokens": await tokens.sweep(tx, expired_seconds_ago=_TOKEN_SECONDS),
+                "password_failures": await password_failures.sweep(tx),
             }
         gone.update(deleted)
         await asyncio.sleep(_PAUSE_SECONDS if any(deleted.values()) else 0)

@@ -1,0 +1,57 @@
+"""Where a request comes from: what failures are counted by, and what the audit names.
+
+It is the peer's address, unless the peer is a proxy that the settings trust: then it is the last address in
+X-Forwarded-For that no such proxy has. What stands before it there was written by strangers.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.types import Scope
+
+from pilothouse.settings import Network
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Further hops are not looked at: a header line may be 32 KiB.
+_MOST_HOPS: Final = 16
+
+
+def source_address(scope: Scope, trusted: Sequence[Network]) -> str:
+    """The address in its usual form; empty if the server names no peer."""
+    client = scope.get("client")
+    address = _parse(str(client[0])) if client else None
+    if address is None:
+        return ""
+    if trusted and _is_trusted(address, trusted):
+        for hop in _hops(scope):
+            before = _parse(hop)
+            if before is None:  # whoever wrote that is no address that could be named
+                break
+            address = before
+            if not _is_trusted(address, trusted):
+                break
+    return str(address)
+
+
+def _hops(scope: Scope) -> list[str]:
+    """What the proxies wrote, the nearest first."""
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return [hop.strip() for hop in reversed(",".join(lines).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
+
+
+def _parse(text: str) -> _Address | None:
+    """An address, with or without a port and brackets; one of IPv4 in IPv6's clothes is one of IPv4."""
+    bare = text.partition("]")[0].removeprefix("[") if text.startswith("[") else text
+    if bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_trusted(address: _Address, trusted: Sequence[Network]) -> bool:
+    return any(address in network for network in trusted)
