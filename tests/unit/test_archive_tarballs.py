@@ -49,10 +49,18 @@ def named(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfile
     return info
 
 
-def header(name: bytes, *, size: bytes = b"00000000000\0", kind: bytes = b"0", magic: bytes = b"ustar\x0000") -> bytes:
+def header(
+    name: bytes,
+    *,
+    size: bytes = b"00000000000\0",
+    kind: bytes = b"0",
+    magic: bytes = b"ustar\x0000",
+    mode: bytes = b"0000644\0",
+) -> bytes:
     """A header block as bytes, for what tarfile refuses to write."""
     block = bytearray(512)
     block[: len(name)] = name
+    block[100:108] = mode
     block[124:136] = size
     block[148:156] = b" " * 8
     block[156:157] = kind
@@ -77,7 +85,7 @@ def test_each_common_tar_format_is_read_with_long_and_foreign_names(form: int):
 
 
 def test_folders_a_dot_as_top_folder_and_a_global_pax_header_are_fine():
-    assert inspect(pack_archive({"./Chart.yaml": CHART_YAML, "./templates//./a.yaml": b""})).name == "demo"
+    assert inspect(pack_archive({"./Chart.yaml": CHART_YAML, "./templates/./a.yaml": b""})).name == "demo"
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", pax_headers={"comment": "made by git"}) as archive:
         archive.addfile(named("demo/", tarfile.DIRTYPE))
@@ -127,25 +135,21 @@ def test_a_flipped_bit_is_found():
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (named("demo/l", tarfile.SYMTYPE, linkname="/etc/passwd"), "symbolic link"),
-        (named("demo/l", tarfile.LNKTYPE, linkname="demo/Chart.yaml"), "hard link"),
-        (named("demo/d", tarfile.CHRTYPE), "character device"),
-        (named("demo/d", tarfile.BLKTYPE), "block device"),
-        (named("demo/f", tarfile.FIFOTYPE), "fifo"),
-        (named("demo/c", tarfile.CONTTYPE), "contiguous"),
         (named("demo/s", tarfile.GNUTYPE_SPARSE), "sparse"),
         (named("demo/v", b"V"), "entry of type"),
-        (named("/demo/x"), "absolute"),
+        (named("//demo/x"), "absolute"),
+        (named("demo//x"), "absolute"),
+        (named("demo\\/x"), "absolute"),
         (named("demo/../x"), "out of the chart's folder"),
-        (named("../x"), "out of the chart's folder"),
-        (named("demo\\x"), "backslash"),
+        (named("demo/a/../../x"), "out of the chart's folder"),
+        (named("demo\\..\\x"), "out of the chart's folder"),
         (named("demo/c:/x"), "drive"),
-        (named("other/x"), "one top folder"),
-        (named("x"), "one top folder"),
+        (named("x"), "outside the chart's folder"),
         (named("demo"), "outside the chart's folder"),
-        (named("demo/Chart.yaml"), "twice"),
-        (named("demo/./Chart.yaml"), "twice"),
-        (named("demo//Chart.yaml"), "twice"),
+        (named("demo/."), "outside the chart's folder"),
+        (named("Chart.yaml/x"), "not in a folder"),
+        (named("demo/templates/._web.yaml"), "macOS"),
+        (named("demo/charts/a/templates/sub/._web.yaml"), "macOS"),
         (named("demo/a\nb"), "control characters"),
         (named("demo/a\x7fb"), "control characters"),
         (named("demo/s", pax_headers={"GNU.sparse.major": "1"}), "pax record"),
@@ -159,6 +163,56 @@ def test_what_a_chart_never_holds_is_refused(entry: tarfile.TarInfo, said: str):
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        named("demo/l", tarfile.SYMTYPE, linkname="/etc/passwd"),
+        named("demo/l", tarfile.SYMTYPE, linkname="x" * 200),
+        named("demo/l", tarfile.LNKTYPE, linkname="demo/Chart.yaml"),
+        named("demo/d", tarfile.CHRTYPE),
+        named("demo/d", tarfile.BLKTYPE),
+        named("demo/f", tarfile.FIFOTYPE),
+        named("demo/c", tarfile.CONTTYPE),
+        named("other/x"),
+        named("/x"),
+        named("../x"),
+        named("demo/a/../x"),
+        named("demo\\templates\\x"),
+        named("demo/._web.yaml"),
+    ],
+    ids=lambda entry: f"{entry.type!r} {entry.name}",
+)
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_what_helm_reads_is_read(entry: tarfile.TarInfo, form: int):
+    assert inspect(gzip.compress(raw_tar(entry, form=form))).name == "demo"
+
+
+def test_what_only_its_mode_calls_a_folder_is_one():
+    block = header(b"demo/values.yaml", mode=b"040755\0\0")
+
+    assert inspect(gzip.compress(raw_tar((named("demo/values.yaml"), b"a: 1"))[:2048] + block)).values == {"a": 1}
+
+
+def test_a_link_is_an_empty_file():
+    link = named("demo/values.yaml", tarfile.SYMTYPE, linkname="/etc/passwd")
+
+    assert inspect(gzip.compress(raw_tar((named("demo/values.yaml"), b"a: 1"), link))).values == {}
+
+
+def test_of_a_path_that_occurs_twice_the_last_file_counts():
+    for again in ("demo/values.yaml", "demo/./values.yaml", "demo/x/../values.yaml", "other\\values.yaml"):
+        archive = raw_tar((named("demo/values.yaml"), b"a: 1"), (named(again), b"a: 2"))
+        assert inspect(gzip.compress(archive)).values == {"a": 2}
+
+
+def test_of_a_subchart_that_occurs_twice_both_are_looked_into():
+    sub = (named("demo/charts/a.tgz"), build_chart("a"))
+
+    assert inspect(gzip.compress(raw_tar(sub, sub))).name == "demo"
+    with pytest.raises(InvalidChart, match=r"charts/a\.tgz: not a gzip"):
+        inspect(gzip.compress(raw_tar(sub, (sub[0], b"nothing"))))
+
+
+@pytest.mark.parametrize(
     ("block", "said"),
     [
         (header(b"demo/\xff"), "not UTF-8"),
@@ -168,6 +222,8 @@ def test_what_a_chart_never_holds_is_refused(entry: tarfile.TarInfo, said: str):
         (header(b"demo/x", size=b"77777777777\0"), "limit for one file"),
         (header(b"", size=b"00000000000\0"), "empty"),
         (header(b"demo/", kind=b"5", size=b"00000000010\0"), "has content"),
+        (header(b"demo/l", kind=b"1", size=b"00000000010\0"), "has content"),
+        (header(b"demo/l", mode=b"040755\0\0", size=b"00000000010\0"), "has content"),
         (header(b"x", kind=b"L", size=b"77777777777\0"), "extension header of"),
         (header(b"x", kind=b"x", size=b"00000000010\0") + b"999 path".ljust(512, b"\0"), "damaged pax"),
         (header(b"x", kind=b"x", size=b"00000000010\0") + b"8 path=\n".ljust(512, b"\0"), "empty|ends after"),
@@ -195,9 +251,9 @@ def test_subcharts_are_looked_into_and_named():
         inspect(build_chart(subcharts={"inner.tgz": b"nothing"}))
     with pytest.raises(InvalidChart, match=r"charts/a/charts/inner\.tgz: not a gzip"):
         inspect(build_chart(files={"charts/a/charts/inner.tgz": b"nothing"}))
-    link = gzip.compress(raw_tar(named("demo/l", tarfile.SYMTYPE, linkname="x")))
-    with pytest.raises(InvalidChart, match=r"charts/outer\.tgz: charts/inner\.tgz: .*symbolic"):
-        inspect(build_chart(subcharts={"outer.tgz": build_chart("outer", subcharts={"inner.tgz": link})}))
+    sparse = gzip.compress(raw_tar(named("demo/l", tarfile.GNUTYPE_SPARSE)))
+    with pytest.raises(InvalidChart, match=r"charts/outer\.tgz: charts/inner\.tgz: .*sparse"):
+        inspect(build_chart(subcharts={"outer.tgz": build_chart("outer", subcharts={"inner.tgz": sparse})}))
     assert inspect(build_chart(subcharts={"_off.tgz": b"", ".off.tgz": b""}, files={"a/b.tgz": b""})).name == "demo"
 
 

@@ -22,21 +22,26 @@ def _canonical(archive: bytes, *, unpacked_bytes: int = 100 * _MIB, files: int =
     return canonical_archive(archive, limits=limits)
 
 
+def _below(archive: bytes) -> dict[str, bytes]:
+    """The files by their paths below the top folder."""
+    return {path.partition("/")[2]: content for path, content in read_archive(archive).items()}
+
+
 def test_every_file_of_the_chart_is_kept():
     archive = web_chart()
-    assert read_archive(_canonical(archive)) == read_archive(archive)
+    assert _below(_canonical(archive)) == _below(archive)
 
 
 def test_packed_and_unpacked_subcharts_are_kept():
     inner = config_map_chart("inner")
     archive = build_chart(subcharts={"inner-0.1.0.tgz": inner}, unpacked_subcharts=[config_map_chart("flat")])
-    kept = read_archive(_canonical(archive))
-    assert read_archive(kept["demo/charts/inner-0.1.0.tgz"]) == read_archive(inner)
-    assert "demo/charts/flat/templates/config.yaml" in kept
+    kept = _below(_canonical(archive))
+    assert _below(kept["charts/inner-0.1.0.tgz"]) == _below(inner)
+    assert "charts/flat/templates/config.yaml" in kept
 
 
 def test_padding_behind_the_gzip_data_is_passed_over():
-    assert read_archive(_canonical(web_chart() + bytes(1000))) == read_archive(web_chart())
+    assert _below(_canonical(web_chart() + bytes(1000))) == _below(web_chart())
 
 
 def test_the_same_archive_gives_the_same_bytes():
@@ -46,7 +51,7 @@ def test_the_same_archive_gives_the_same_bytes():
 def test_folders_are_left_out_and_names_are_clean():
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
-        for name, kind in (("./", tarfile.DIRTYPE), ("./Chart.yaml", tarfile.REGTYPE), ("./a//./b", tarfile.REGTYPE)):
+        for name, kind in (("./", tarfile.DIRTYPE), ("./Chart.yaml", tarfile.REGTYPE), ("./a/./b", tarfile.REGTYPE)):
             entry = tarfile.TarInfo(name)
             entry.type = kind
             archive.addfile(entry)
@@ -55,14 +60,18 @@ def test_folders_are_left_out_and_names_are_clean():
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_refused(kind: bytes):
+def test_links_and_devices_become_empty_files(kind: bytes):
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("d/Chart.yaml"))
         entry = tarfile.TarInfo("d/odd")
         entry.type, entry.linkname = kind, "/etc/passwd"
         archive.addfile(entry)
-    with pytest.raises(HelmRefused, match="plain files and folders only"):
-        _canonical(raw.getvalue())
+    with tarfile.open(fileobj=io.BytesIO(_canonical(raw.getvalue()))) as written:
+        assert [(entry.type, entry.name, entry.size) for entry in written] == [
+            (tarfile.REGTYPE, "chart/Chart.yaml", 0),
+            (tarfile.REGTYPE, "chart/odd", 0),
+        ]
 
 
 def test_a_bomb_is_refused_after_the_limit_and_no_more():
@@ -163,17 +172,13 @@ def test_a_disguised_reference_is_seen(text: str):
         _canonical(build_chart(schema=text))
 
 
-@pytest.mark.parametrize("path", ["demo//values.schema.json", "demo/./values.schema.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["demo/./values.schema.json", "demo/x/../values.schema.json", "demo\\values.schema.json", "x/values.schema.json"],
+)
 def test_a_schema_under_an_odd_path_is_still_a_schema(path: str):
     archive = pack_archive({"demo/Chart.yaml": b"", path: json.dumps({"$ref": _REMOTE}).encode()})
     with pytest.raises(HelmRefused, match="only references within the file"):
-        _canonical(archive)
-
-
-@pytest.mark.parametrize("path", ["demo/x/../values.schema.json", "demo\\values.schema.json"])
-def test_a_schema_under_a_path_that_may_mean_two_files_is_refused(path: str):
-    archive = pack_archive({"demo/Chart.yaml": b"", path: json.dumps({"$ref": _REMOTE}).encode()})
-    with pytest.raises(HelmRefused, match=r"leads out|backslash"):
         _canonical(archive)
 
 
@@ -200,7 +205,7 @@ def test_a_schema_that_is_no_json_is_refused():
     [
         gzip.compress(gzip.decompress(web_chart())[:700]) + gzip.compress(gzip.decompress(web_chart())[700:]),
         gzip.compress(gzip.decompress(web_chart()) + bytes(100_000)),
-        pack_archive({"./Chart.yaml": b"apiVersion: v2\nname: web\nversion: 1.0.0\n", "./templates//./a.yaml": b""}),
+        pack_archive({"./Chart.yaml": b"apiVersion: v2\nname: web\nversion: 1.0.0\n", "./templates/./a.yaml": b""}),
         build_chart(subcharts={"_off.tgz": b"no archive", ".off.tgz": b"neither"}, files={"docs/x.tgz": b"nor this"}),
         build_chart(files={"charts/a/charts/in.tgz": build_chart("in")}),
     ],

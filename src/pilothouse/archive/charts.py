@@ -7,6 +7,7 @@ where a name travels into file names, URLs and database columns.
 import hashlib
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -21,9 +22,10 @@ from pilothouse.settings import ChartLimits
 #: The vendor's response page states 64 for both.
 _TEXT_LIMIT = 64
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-#: SemVer 2, with what Helm also reads as one: a leading "v" (cert-manager's charts) and a missing minor or patch.
+#: SemVer 2, with what Helm also reads as one: a leading "v" (cert-manager's charts), a missing minor or patch, and
+#: numbers with leading zeros (calendar versions).
 _VERSION = re.compile(
-    r"v?(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){0,2}"
+    r"v?[0-9]{1,19}(\.[0-9]{1,19}){0,2}"
     r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
 )
@@ -69,9 +71,7 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
     source = _Measured(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
     budget = Budget(limits_of(limits))
     found = unpack(cast("BinaryIO", source), budget=budget, keep=lambda path, depth: depth == 0 and path in _KEPT)
-    metadata = _read_metadata(found.files["Chart.yaml"], limits=limits)
-    if "requirements.yaml" in found.files:
-        _check_requirements(found.files["requirements.yaml"], limits=limits)
+    metadata = _read_metadata(found.files, limits=limits)
     values = read_values(found.files.get("values.yaml", b""), file="values.yaml", max_bytes=limits.values_bytes)
     if (size := len(orjson.dumps(values))) > limits.values_bytes:
         raise InvalidChart(f"values.yaml: {size} bytes as JSON; the limit is {limits.values_bytes}")
@@ -157,24 +157,34 @@ class _Measured:
         return data
 
 
-def _read_metadata(data: bytes, *, limits: ChartLimits) -> dict[str, str]:
-    """The text fields of Chart.yaml that we use, all of them present and the required ones checked."""
-    document = read_document(data, file="Chart.yaml", max_bytes=limits.values_bytes)
-    if not isinstance(document, dict):
-        raise InvalidChart("Chart.yaml: must be a mapping with apiVersion, name and version")
-    for key in document:
-        # Helm would take such a key for the field, in place of the one that is read here.
-        field = _FOLDED_FIELDS.get(key.casefold(), key)
-        if field != key:
-            raise InvalidChart(f"Chart.yaml: the key {key!r} must be written {field!r}")
+def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[str, str]:
+    """The text fields of Chart.yaml that we use, all of them present and the required ones checked.
+
+    Helm lays all of requirements.yaml over Chart.yaml, not only the dependencies in it.
+    """
+    fields: dict[str, Any] = {}
+    for file in ("Chart.yaml", "requirements.yaml"):
+        document = read_document(files.get(file, b""), file=file, max_bytes=limits.values_bytes)
+        if document is not None or file == "Chart.yaml":
+            fields |= _fields(document, file=file)
     metadata = {
-        key: _text(document.get(key), key=key)
+        key: _text(fields.get(key), key=key)
         for key in ("name", "version", "description", "icon", "appVersion", "type", "apiVersion")
     }
     _check_metadata(metadata)
     for key in ("description", "icon", "appVersion"):
         metadata[key] = _printable(metadata[key])
     return metadata
+
+
+def _fields(document: Any, *, file: str) -> dict[str, Any]:
+    """Return what Helm fills its fields with: keys of any case, in byte order, of which null changes nothing."""
+    if not isinstance(document, dict):
+        wanted = "apiVersion, name and version" if file == "Chart.yaml" else "the key 'dependencies'"
+        raise InvalidChart(f"{file}: must be a mapping with {wanted}")
+    return {
+        _FOLDED_FIELDS.get(key.casefold(), key): document[key] for key in sorted(document) if document[key] is not None
+    }
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:
@@ -196,18 +206,6 @@ def _check_metadata(metadata: dict[str, str]) -> None:
         )
     if metadata["type"] not in ("", "application", "library"):
         raise InvalidChart(f"Chart.yaml: type {_shown(metadata['type'])} is not known; it is application or library")
-
-
-def _check_requirements(data: bytes, *, limits: ChartLimits) -> None:
-    """Helm lays all of requirements.yaml over Chart.yaml, so that it could rename the chart after this check."""
-    document = read_document(data, file="requirements.yaml", max_bytes=limits.values_bytes)
-    if document is None:
-        return
-    if not isinstance(document, dict):
-        raise InvalidChart("requirements.yaml: must be a mapping with the key 'dependencies'")
-    for key in document:
-        if key != "dependencies" and key.casefold() in _FOLDED_FIELDS:
-            raise InvalidChart(f"requirements.yaml: {key!r} belongs in Chart.yaml; only 'dependencies' is read here")
 
 
 def _text(value: Any, *, key: str) -> str:

@@ -5,10 +5,13 @@ Helm's limits are per archive, so that a few KiB of archives inside archives bec
 it is looked at. The tar format is read by our own few lines, because a reader that follows every extension
 (sparse files, binary sizes, headers of any length) is exactly what an attacker writes for; what a chart never
 needs is refused by name. What must stay true: nothing here holds more than one file of at most ``file_bytes``
-per level of nesting, and a path that is accepted means the same file to Helm (``pkg/chart/loader/archive``).
+per level of nesting, and a path that is accepted means the same file to Helm (``pkg/chart/loader/archive``): links and
+devices are empty files, the name of the top folder means nothing, backslashes part folders, and of a path that occurs
+twice the last file counts (of an archive in ``charts/`` the first).
 """
 
 import io
+import posixpath
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,21 +31,17 @@ _EXTENSION_BYTES = 64 * 1024
 _MEMBERS = 1000
 _GZIP_MAGIC = b"\x1f\x8b"
 _OCTAL = re.compile(rb"[0-7]*")
-_DRIVE = re.compile(r"[A-Za-z]:(/|$)")
+_DRIVE = re.compile(r"[A-Za-z]:/")
 #: What Helm opens as a subchart; it passes over names that begin with '_' or '.'.
 _NESTED = re.compile(r"(?:charts/[^/]+/)*charts/[^/_.][^/]*\.tgz")
-_REFUSED_TYPES = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"3": "a character device",
-    b"4": "a block device",
-    b"6": "a fifo",
-    b"7": "a contiguous file",
-    b"K": "a long link name",
-    b"S": "a sparse file",
-}
+#: What macOS' tar adds beside a file; Helm would render it.
+_APPLE_DOUBLE = re.compile(r"(?:charts/[^/]+/)*templates/(?:.+/)?\._[^/]*")
+_FILE_TYPES = frozenset({b"0", b"\0", b"7"})
+#: Hard and symbolic links, devices and fifos: an empty file to Helm.
+_EMPTY_TYPES = frozenset({b"1", b"2", b"3", b"4", b"6"})
+_FOLDER_BITS = 0o040000
 #: Records of a pax header that change what an entry is; the rest is times, owners and attributes.
-_REFUSED_RECORDS = re.compile(rb"GNU\.sparse\.|SUN\.devm|linkpath$|size$|hdrcharset$")
+_REFUSED_RECORDS = re.compile(rb"GNU\.sparse\.|SUN\.devm|size$|hdrcharset$")
 
 
 @dataclass
@@ -52,7 +51,6 @@ class Unpacked:
     ``nested`` holds the same of each archive in its ``charts/``, by its path, which is one of the paths.
     """
 
-    folder: str = ""
     paths: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     nested: dict[str, "Unpacked"] = field(default_factory=dict)
@@ -72,22 +70,18 @@ def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "arch
     seen: set[str] = set()
     stream = _Gunzip(source, budget=budget, archive=archive)
     for entry in _entries(stream, budget=budget, archive=archive):
-        folder, path = _split(entry.name, archive=archive)
-        found.folder = found.folder or folder
-        if folder != found.folder:
-            raise InvalidChart(
-                f"{archive}: holds {folder!r} beside {found.folder!r}; a chart archive has one top folder"
-            )
         if entry.is_folder:
             continue
-        _refuse_odd_place(entry, path, seen, archive=archive)
-        seen.add(path)
-        found.paths.append(path)
+        path = _path(entry.name, archive=archive)
+        if path not in seen:
+            seen.add(path)
+            found.paths.append(path)
         if _NESTED.fullmatch(path):
             inner = f"{archive}: {path}"
             budget.check_depth(depth + 1, archive=inner)
             content = io.BytesIO(entry.read())
-            found.nested[path] = unpack(content, budget=budget, keep=keep, archive=inner, depth=depth + 1)
+            unpacked = unpack(content, budget=budget, keep=keep, archive=inner, depth=depth + 1)
+            found.nested.setdefault(path, unpacked)
             continue
         if is_schema(path):
             _check_schema(entry, budget=budget, file=path if depth == 0 else f"{archive}: {path}")
@@ -98,33 +92,33 @@ def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "arch
     return found
 
 
-def _refuse_odd_place(entry: "_Entry", path: str, seen: set[str], *, archive: str) -> None:
-    if not path:
-        raise InvalidChart(f"{archive}: {entry.name!r} lies outside the chart's folder")
-    if path in seen:
-        raise InvalidChart(f"{archive}: holds {path!r} twice")
-
-
 def _check_schema(entry: "_Entry", *, budget: Budget, file: str) -> None:
     budget.charge_schema(entry.size, file=file)
     refuse_remote_references(entry.read(), file=file)
 
 
-def _split(name: str, *, archive: str) -> tuple[str, str]:
-    """The top folder and the path below it, cleaned as Helm cleans it."""
-    if "\\" in name:
-        raise InvalidChart(f"{archive}: {name!r} holds a backslash; pack the chart with '/' between folders")
-    if name.startswith("/"):
+def _path(name: str, *, archive: str) -> str:
+    """Return the path below the top folder, cleaned as Helm cleans it."""
+    # An archive made on Windows may part folders by backslashes.
+    parts = name.split("\\" if "\\" in name else "/")
+    path = "/".join(parts[1:])
+    if path.startswith("/"):
         raise InvalidChart(f"{archive}: {name!r} is an absolute path")
-    folder, *rest = name.split("/")
-    if folder == "Chart.yaml":
+    path = posixpath.normpath(path)
+    if parts[0] == "Chart.yaml":
         raise InvalidChart(f"{archive}: Chart.yaml is not in a folder; a chart archive has one top folder")
-    if ".." in (folder, *rest):
+    if path == ".":
+        raise InvalidChart(f"{archive}: {name!r} lies outside the chart's folder")
+    if path.startswith(".."):
         raise InvalidChart(f"{archive}: {name!r} leads out of the chart's folder")
-    path = "/".join(part for part in rest if part not in ("", "."))
-    if _DRIVE.match(path) or _DRIVE.match(folder):
+    if _DRIVE.match(path):
         raise InvalidChart(f"{archive}: {name!r} names a drive")
-    return folder, path
+    if _APPLE_DOUBLE.fullmatch(path):
+        raise InvalidChart(
+            f"{archive}: {name!r} is a file of macOS' own, which Helm would render as a template; "
+            "pack the chart with 'helm package', or with COPYFILE_DISABLE=1 before 'tar'"
+        )
+    return path
 
 
 class _Gunzip:
@@ -238,7 +232,7 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
             raise InvalidChart(f"{archive}: not a whole tar; upload it again")
         _check_sum(header, archive=archive)
         kind, size = header[156:157], _octal(header[124:136], archive=archive)
-        if kind in (b"x", b"g", b"L"):
+        if kind in (b"x", b"g", b"L", b"K"):
             given = _read_extension(stream, kind=kind, size=size, archive=archive)
             if given is not None and long_name is not None:
                 raise InvalidChart(f"{archive}: an entry with two long names")
@@ -246,7 +240,10 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
             continue
         name = _text(_header_name(header, archive=archive) if long_name is None else long_name, archive=archive)
         long_name = None
-        yield (entry := _entry(stream, name=name, kind=kind, size=size, budget=budget, archive=archive))
+        is_folder = kind == b"5" or _octal(header[100:108], archive=archive) & ~0o7777 == _FOLDER_BITS
+        is_folder = is_folder or (kind == b"\0" and name.endswith("/"))
+        _check_entry(name=name, kind=kind, size=size, is_folder=is_folder, budget=budget, archive=archive)
+        yield (entry := _Entry(name=name, is_folder=is_folder, size=size, stream=stream))
         if entry.content is None:
             stream.skip(entry.size)
         stream.skip(-size % _BLOCK)
@@ -256,19 +253,17 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
         stream.expect_zeros_to_end()
 
 
-def _entry(stream: _Gunzip, *, name: str, kind: bytes, size: int, budget: Budget, archive: str) -> _Entry:
-    if kind not in (b"0", b"\0", b"5"):
-        what = _REFUSED_TYPES.get(kind, f"an entry of type {kind!r}")
-        raise InvalidChart(f"{archive}: {name!r} is {what}; a chart archive holds plain files and folders only")
-    is_folder = kind == b"5" or name.endswith("/")
-    if is_folder and size:
-        raise InvalidChart(f"{archive}: the folder {name!r} has content")
+def _check_entry(*, name: str, kind: bytes, size: int, is_folder: bool, budget: Budget, archive: str) -> None:
+    if kind not in _FILE_TYPES | _EMPTY_TYPES | {b"5"}:
+        what = "a sparse file" if kind == b"S" else f"an entry of type {kind!r}"
+        raise InvalidChart(f"{archive}: {name!r} is {what}; a chart archive holds files, links and folders only")
+    if size and (is_folder or kind in _EMPTY_TYPES):
+        raise InvalidChart(f"{archive}: the {'folder' if is_folder else 'link or device'} {name!r} has content")
     budget.check_file(size, name=name, archive=archive)
-    return _Entry(name=name, is_folder=is_folder, size=size, stream=stream)
 
 
 def _read_extension(stream: _Gunzip, *, kind: bytes, size: int, archive: str) -> bytes | None:
-    """The name that a pax or GNU header gives to the next entry, if it gives one."""
+    """The name that a pax or GNU header gives to the next entry, if it gives one; where a link leads is passed over."""
     if size > _EXTENSION_BYTES:
         raise InvalidChart(f"{archive}: a tar extension header of {size} bytes; the limit is {_EXTENSION_BYTES}")
     data = stream.read_exactly(size)

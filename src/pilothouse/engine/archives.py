@@ -32,13 +32,12 @@ def canonical_archive(archive: bytes, *, limits: ArchiveLimits, hooks: bool = Tr
 
 def _pack(chart: Unpacked, *, hooks: bool) -> bytes:
     written = io.BytesIO()
-    folder = chart.folder if chart.folder != "." else "chart"
     with tarfile.TarFile(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as target:
         for path in chart.paths:
             content = _pack(chart.nested[path], hooks=hooks) if path in chart.nested else chart.files[path]
             if not hooks and "templates/" in path:
                 content = content.replace(_HOOK, _NO_HOOK)
-            entry = tarfile.TarInfo(f"{folder}/{path}")
+            entry = tarfile.TarInfo(f"chart/{path}")
             entry.size, entry.mode = len(content), 0o644
             target.addfile(entry, io.BytesIO(content))
     return gzip.compress(written.getvalue(), compresslevel=1, mtime=0)
