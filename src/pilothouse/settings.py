@@ -7,9 +7,9 @@ Variables are ``PILOTHOUSE_<FIELD>``, nested ones ``PILOTHOUSE_<GROUP>__<FIELD>`
 import ipaddress
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 1024 * 1024
@@ -90,6 +90,18 @@ class WorkerSettings(_Group):
     )
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
+    @model_validator(mode="after")
+    def _lease_outlives_the_fence(self) -> Self:
+        """Refuse what would let two attempts write at once: a child must be dead before its lease can be taken."""
+        if not 0 < self.renew_seconds < self.fence_seconds < self.lease_seconds:
+            raise ValueError(
+                "RENEW_SECONDS must be above 0 and below FENCE_SECONDS, and that below LEASE_SECONDS; they are "
+                f"{self.renew_seconds:g}, {self.fence_seconds:g} and {self.lease_seconds:g}"
+            )
+        if self.lease_margin_seconds <= 0:
+            raise ValueError(f"LEASE_MARGIN_SECONDS must be above 0, and is {self.lease_margin_seconds:g}")
+        return self
+
 
 class QueueSettings(_Group):
     """How much may wait for the workers, and run; over all processes that share the database."""
@@ -138,6 +150,15 @@ class ObserverSettings(_Group):
         0.2, ge=0, description="what follows news within this time is taken with it; readers see changes this late"
     )
     retry_seconds: float = Field(10.0, description="longest pause before a cluster that fails is tried again")
+
+    @model_validator(mode="after")
+    def _lease_is_renewed_in_time(self) -> Self:
+        if not 0 < self.renew_seconds < self.lease_seconds:
+            raise ValueError(
+                "RENEW_SECONDS must be above 0 and below LEASE_SECONDS; they are "
+                f"{self.renew_seconds:g} and {self.lease_seconds:g}"
+            )
+        return self
 
 
 class ClusterSettings(_Group):
