@@ -13,6 +13,7 @@ from keystoneauth1.identity.generic import Password as GenericPassword
 from keystoneauth1.identity.v3 import Password, Token
 from keystoneauth1.session import Session
 
+from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.tokens import PATH, ask, login, send, token_of
@@ -431,3 +432,12 @@ class TestLookingAtOne:
 
         assert send(server, "DELETE", PATH, token=token, headers={"X-Subject-Token": token}).status_code == 204
         assert_error(send(server, "GET", "/v2/charts", token=token), 401, "APIGW.0301", "decrypt token fail")
+
+    def test_who_may_only_read_ends_nobody_elses(self, server: RunningServer):
+        token, reader = token_of(server), add_person(server, "readonly").token()
+
+        answer = send(server, "DELETE", PATH, token=reader, headers={"X-Subject-Token": token})
+
+        assert_iam_error(answer, 403, "IAM.0003", "iam:tokens:delete")
+        assert send(server, "GET", "/v2/charts", token=token).status_code == 200
+        assert send(server, "DELETE", PATH, token=reader, headers={"X-Subject-Token": reader}).status_code == 204

@@ -125,8 +125,13 @@ class Tokens:
         return row
 
     async def revoke(self, caller: Caller, token: str, *, request_id: str) -> None:
-        """Ends a token that the caller may see."""
+        """End a token of the caller's own, or of its account for who may end those; NotFound or Forbidden.
+
+        To see another user's token is a right to read, and ends nothing.
+        """
         row = await self.show(caller, token)
+        if row.user_id != caller.user_id:
+            caller.require_in_account("iam:tokens:delete")
         async with self._database.transaction() as tx:
             await tokens.remove_token(tx, row.digest)
             await audit.record_by(tx, caller, "iam:tokens:delete", target=row.user_id, request_id=request_id)
