@@ -1,4 +1,4 @@
-"""The documents name what is there: every decision is in the index, and every link within the project leads somewhere."""
+"""Documents name what is there: each decision is in the index, each link within the project leads somewhere."""
 
 import re
 from pathlib import Path
