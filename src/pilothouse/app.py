@@ -30,6 +30,7 @@ from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.liveness import answering
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
@@ -64,15 +65,16 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.engine.start()
-        listening = asyncio.create_task(announcements.listen())
-        settle_memory()
-        try:
-            yield
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-            await parts.close()
+        with answering():
+            await parts.engine.start()
+            listening = asyncio.create_task(announcements.listen())
+            settle_memory()
+            try:
+                yield
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+                await parts.close()
 
     app = FastAPI(
         title="Pilothouse",

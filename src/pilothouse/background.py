@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+from collections.abc import Coroutine
 
 import structlog
 import uvloop
 
+from pilothouse.liveness import answering
 from pilothouse.observer.observer import Observer
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.queue import Queue
@@ -21,12 +23,17 @@ log = structlog.get_logger(__name__)
 def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
     """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings, database_url, name))
+        runner.run(_answering(_work(settings, database_url, name)))
 
 
 def run_observer(settings: Settings, *, database_url: str) -> None:
     """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
-    asyncio.run(_observe(settings, database_url))
+    asyncio.run(_answering(_observe(settings, database_url)))
+
+
+async def _answering(work: Coroutine[None, None, None]) -> None:
+    with answering():
+        await work
 
 
 async def _work(settings: Settings, database_url: str, name: str) -> None:

@@ -237,6 +237,17 @@ class ReleaseSettings(_Group):
     )
 
 
+class SupervisorSettings(_Group):
+    """When ``pilothouse serve`` ends a part that hangs: API, observer and worker are asked every second."""
+
+    silent_seconds: float = Field(
+        15.0, ge=5, description="a part that answers nothing for so long is killed and started again"
+    )
+    start_seconds: float = Field(
+        180.0, ge=30, description="the same before its first answer: a busy machine starts slowly"
+    )
+
+
 class PostgresSettings(_Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 
@@ -302,6 +313,7 @@ class Settings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     hooks: HookSettings = HookSettings()
     releases: ReleaseSettings = ReleaseSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
 

@@ -1,7 +1,8 @@
 """A PostgreSQL of our own for tests below the API, with the schema in place."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.servers import open_folder
+from tests.support.supervised import Supervised
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +72,21 @@ def projects(database: Database) -> Iterator[tuple[str, str]]:
         connection.execute("DELETE FROM clusters WHERE project_id IN ('busy', 'quiet')")
         connection.execute("DELETE FROM projects WHERE domain_id = 'two'")
         connection.execute("DELETE FROM domains WHERE id = 'two'")
+
+
+@pytest.fixture
+def supervise() -> Iterator[Callable[..., Supervised]]:
+    running: list[Supervised] = []
+
+    def start(*specs: dict[str, Any]) -> Supervised:
+        running.append(Supervised(list(specs)))
+        return running[-1]
+
+    yield start
+    for supervised in running:
+        if supervised.process.poll() is None:
+            supervised.process.terminate()
+            supervised.process.terminate()
+            supervised.process.wait(timeout=20)
+        assert supervised.process.stdout is not None
+        supervised.process.stdout.close()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -86,6 +87,28 @@ def test_a_killed_api_is_back_by_itself(own_server: RunningServer):
     os.kill(before, signal.SIGKILL)
     after = wait_for(lambda: own_server.send("GET", "/v2/charts").is_success and part(own_server, "api"))
     assert after != before
+
+
+@pytest.fixture
+def impatient_server(folder: Path):
+    with run_server(folder, kubeconfig=None, environment={"PILOTHOUSE_SUPERVISOR__SILENT_SECONDS": "5"}) as running:
+        yield running
+
+
+def is_replaced(server: RunningServer, name: str, pid: int) -> bool:
+    return part(server, name) != pid
+
+
+def test_what_hangs_is_back_by_itself(impatient_server: RunningServer):
+    names = ("api", "worker", "observer")
+    time.sleep(3)  # each has answered
+    before = {name: part(impatient_server, name) for name in names}
+    for pid in before.values():
+        os.kill(pid, signal.SIGSTOP)
+    for name, pid in before.items():
+        wait_for(partial(is_replaced, impatient_server, name, pid), seconds=20)
+    wait_for(lambda: impatient_server.send("GET", "/v2/charts").is_success)
+    assert not any(alive(pid) for pid in before.values())
 
 
 def test_an_install_survives_the_kill_of_its_worker(own_server: RunningServer, namespace: str, helm_cli):

@@ -1,73 +1,20 @@
 """The supervisor keeps real processes running and ends them; it runs in a process of its own, judged by the kernel."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-_SUPERVISE = """
-import asyncio, json, os, sys, threading, time
-from pathlib import Path
-from pilothouse.errors import PilothouseError
-from pilothouse.supervisor import Part, Supervisor, WatchedService
-import structlog
-
-structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-
-class Files:
-    \"\"\"A service that lives as long as a file does; its start waits for a stop when a file "slow" lies there.\"\"\"
-    def __init__(self, path):
-        self.path, self.stopped = Path(path), threading.Event()
-    def start(self):
-        if self.path.with_name("slow").exists() and self.stopped.wait(20):
-            raise PilothouseError("interrupted")
-        self.path.touch()
-    def is_alive(self):
-        return self.path.exists()
-    def stop(self):
-        self.stopped.set()
-        self.path.unlink(missing_ok=True)
-
-def wait_for(path):
-    async def wait():
-        while not Path(path).exists():
-            await asyncio.sleep(0.01)
-    return wait
-
-def part(spec):
-    spec = dict(spec)
-    if "service" in spec:
-        return WatchedService(name=spec["name"], service=Files(spec["service"]), watch_seconds=0.05)
-    if "ready_file" in spec:
-        spec["wait_until_ready"] = wait_for(spec.pop("ready_file"))
-    if spec.pop("asks_env", False):
-        spec["env"] = lambda: {**os.environ, "STARTED_AT": str(time.monotonic())}
-    return Part(**spec)
-
-def tell(event):
-    print(json.dumps([time.monotonic(), event.kind, event.part, event.pid, event.detail]), flush=True)
-    if event.part == "noisy":
-        raise OSError("the terminal is gone")
-
-specs = json.loads(sys.argv[1])
-try:
-    Supervisor([part(spec) for spec in specs], on_event=tell).run()
-except PilothouseError as error:
-    print(json.dumps([time.monotonic(), "raised", "", None, str(error)]), flush=True)
-    sys.exit(3)
-"""
+from tests.support.supervised import Supervised, gone, until
 
 _ARMED = """
 import sys, time
 from pathlib import Path
-from pilothouse.supervisor import die_with_parent
+from pilothouse.liveness import die_with_parent
 
 die_with_parent(int(sys.argv[1]))
 Path(sys.argv[2]).touch()
@@ -77,79 +24,8 @@ time.sleep(60)
 _IGNORES_TERM = "trap '' TERM; sleep 60 & echo $! > '{path}.new'; mv '{path}.new' '{path}'; while :; do sleep 0.2; done"
 
 
-class Supervised:
-    """A running supervisor, and what it has told so far."""
-
-    def __init__(self, specs: list[dict[str, Any]]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SUPERVISE, json.dumps(specs)], stdout=subprocess.PIPE, text=True
-        )
-        self.told: list[tuple[float, str, str, int | None, str]] = []
-
-    def until(self, kind: str, part: str = "", times: int = 1) -> tuple[float, str, str, int | None, str]:
-        """Reads on until this was told so many times, counted from the beginning."""
-        while True:
-            matching = [event for event in self.told if event[1] == kind and event[2] == part]
-            if len(matching) >= times:
-                return matching[times - 1]
-            assert self.process.stdout is not None
-            line = self.process.stdout.readline()
-            assert line, f"the supervisor ended before {kind} {part}: {self.told}"
-            self.told.append(tuple(json.loads(line)))
-
-    def pid(self, part: str, times: int = 1) -> int:
-        pid = self.until("part_started", part, times)[3]
-        assert pid is not None
-        return pid
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signals it, reads what is left and gives its exit code."""
-        self.process.send_signal(number)
-        return self.rest()
-
-    def rest(self) -> int:
-        assert self.process.stdout is not None
-        self.told += [tuple(json.loads(line)) for line in self.process.stdout]
-        return self.process.wait(timeout=10)
-
-    def order(self, kind: str) -> list[str]:
-        return [event[2] for event in self.told if event[1] == kind]
-
-
-@pytest.fixture
-def supervise() -> Iterator[Callable[..., Supervised]]:
-    running: list[Supervised] = []
-
-    def start(*specs: dict[str, Any]) -> Supervised:
-        running.append(Supervised(list(specs)))
-        return running[-1]
-
-    yield start
-    for supervised in running:
-        if supervised.process.poll() is None:
-            supervised.process.terminate()
-            supervised.process.terminate()
-            supervised.process.wait(timeout=20)
-        assert supervised.process.stdout is not None
-        supervised.process.stdout.close()
-
-
 def _sleeper(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "argv": ["sleep", "60"], **more}
-
-
-def _gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def _until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_a_killed_part_is_started_again(supervise: Callable[..., Supervised]):
@@ -161,10 +37,10 @@ def test_a_killed_part_is_started_again(supervise: Callable[..., Supervised]):
     assert supervised.until("part_died", "api")[4] == "signal SIGKILL"
     second = supervised.pid("api", times=2)
 
-    assert not _gone(second)
-    assert not _gone(worker)
+    assert not gone(second)
+    assert not gone(worker)
     assert supervised.end() == 0
-    assert _gone(second)
+    assert gone(second)
 
 
 def test_a_part_that_keeps_dying_is_started_ever_more_slowly(supervise: Callable[..., Supervised]):
@@ -210,21 +86,21 @@ def test_a_part_that_ignores_term_is_killed_with_its_group(supervise: Callable[.
     argv = ["sh", "-c", _IGNORES_TERM.format(path=grandchild)]
     supervised = supervise({"name": "api", "argv": argv, "stop_seconds": 0.3})
     pid = supervised.pid("api")
-    _until(grandchild.exists)
+    until(grandchild.exists)
 
     began = time.monotonic()
     assert supervised.end() == 0
 
     assert 0.3 <= time.monotonic() - began < 5
     assert supervised.order("part_killed") == ["api"]
-    assert _gone(pid)
-    _until(lambda: _gone(int(grandchild.read_text())))
+    assert gone(pid)
+    until(lambda: gone(int(grandchild.read_text())))
 
 
 def test_a_second_signal_does_not_wait(supervise: Callable[..., Supervised], tmp_path: Path):
     argv = ["sh", "-c", _IGNORES_TERM.format(path=tmp_path / "grandchild")]
     supervised = supervise({"name": "api", "argv": argv, "stop_seconds": 60.0})
-    _until((tmp_path / "grandchild").exists)
+    until((tmp_path / "grandchild").exists)
 
     supervised.process.send_signal(signal.SIGINT)
     supervised.until("part_stopping", "api")
@@ -237,13 +113,13 @@ def test_a_second_signal_does_not_wait(supervise: Callable[..., Supervised], tmp
 def test_what_a_dead_part_left_is_gone_before_it_starts_again(supervise: Callable[..., Supervised], tmp_path: Path):
     left = tmp_path / "left"
     supervised = supervise({"name": "api", "argv": ["sh", "-c", f"sleep 60 & echo $! > '{left}'; wait"]})
-    _until(lambda: left.exists() and bool(left.read_text()))
+    until(lambda: left.exists() and bool(left.read_text()))
     remains = int(left.read_text())
 
     os.kill(supervised.pid("api"), signal.SIGKILL)
     supervised.until("part_started", "api", times=2)
 
-    _until(lambda: _gone(remains), seconds=1)
+    until(lambda: gone(remains), seconds=1)
 
 
 def test_children_die_when_the_supervisor_is_killed(tmp_path: Path, supervise: Callable[..., Supervised]):
@@ -251,11 +127,11 @@ def test_children_die_when_the_supervisor_is_killed(tmp_path: Path, supervise: C
     argv = ["sh", "-c", 'exec "$0" -c "$1" $PPID "$2"', sys.executable, _ARMED, str(tmp_path / "armed")]
     supervised = supervise({"name": "api", "argv": argv})
     pid = supervised.pid("api")
-    _until((tmp_path / "armed").exists, seconds=10)
+    until((tmp_path / "armed").exists, seconds=10)
 
     supervised.process.kill()
 
-    _until(lambda: _gone(pid))
+    until(lambda: gone(pid))
 
 
 def test_a_child_whose_parent_is_gone_already_dies_at_once(tmp_path: Path):
@@ -276,7 +152,7 @@ def test_a_part_that_never_gets_ready_ends_the_start_and_the_parts_before(
     assert supervised.told[-1][4] == "the part worker ended 3 times before it was ready, at last with exit code 4"
     assert supervised.order("part_stopped") == ["api"]
     assert "observer" not in supervised.order("part_started")
-    assert _gone(supervised.pid("api"))
+    assert gone(supervised.pid("api"))
 
 
 def test_a_part_that_hangs_before_it_is_ready_ends_the_start(supervise: Callable[..., Supervised], tmp_path: Path):
@@ -285,7 +161,7 @@ def test_a_part_that_hangs_before_it_is_ready_ends_the_start(supervise: Callable
     assert supervised.rest() == 3
 
     assert "did not become ready: not ready after 0.2 s" in supervised.told[-1][4]
-    assert _gone(supervised.pid("api"))
+    assert gone(supervised.pid("api"))
 
 
 def test_a_program_that_does_not_exist_is_named(supervise: Callable[..., Supervised], tmp_path: Path):
@@ -302,7 +178,7 @@ def test_a_stop_during_the_start_ends_what_was_started(supervise: Callable[..., 
 
     assert supervised.end() == 0
 
-    assert all(_gone(pid) for pid in pids)
+    assert all(gone(pid) for pid in pids)
     assert "late" not in supervised.order("part_started")
 
 
@@ -343,16 +219,16 @@ def test_a_listener_that_fails_does_not_stop_the_parts(supervise: Callable[..., 
 
     assert supervised.end() == 0
 
-    assert _gone(second)
+    assert gone(second)
 
 
 def test_the_environment_is_asked_for_at_every_start(supervise: Callable[..., Supervised], tmp_path: Path):
     argv = ["sh", "-c", f"echo $STARTED_AT >> '{tmp_path / 'seen'}'; sleep 60"]
     supervised = supervise({"name": "api", "argv": argv, "asks_env": True})
-    _until((tmp_path / "seen").exists)
+    until((tmp_path / "seen").exists)
     os.kill(supervised.pid("api"), signal.SIGKILL)
     supervised.pid("api", times=2)
-    _until(lambda: len((tmp_path / "seen").read_text().split()) == 2)
+    until(lambda: len((tmp_path / "seen").read_text().split()) == 2)
 
     first, second = (float(value) for value in (tmp_path / "seen").read_text().split())
     assert second > first

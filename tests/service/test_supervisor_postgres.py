@@ -21,7 +21,8 @@ import json, os, sys
 from pathlib import Path
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.postgres import EmbeddedPostgres
-from pilothouse.supervisor import Part, Supervisor, WatchedService
+from pilothouse.keepers import Part, WatchedService
+from pilothouse.supervisor import Supervisor
 
 postgres = EmbeddedPostgres(PostgresSettings(), data_dir=Path(sys.argv[1]), system_dir=Path(sys.argv[2]))
 child = 'import os, sys, time; print(os.environ["URL"], file=sys.stderr, flush=True); time.sleep(60)'

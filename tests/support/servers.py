@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,9 +205,14 @@ def open_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def run_server(
-    folder: Path, *, kubeconfig: str | None, environment: dict[str, str] | None = None
+    folder: Path,
+    *,
+    kubeconfig: str | None,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "pilothouse"),
+    cwd: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """``pilothouse serve`` in ``folder``; stopped, with all its children, at the end."""
+    """``pilothouse serve`` with its data in ``folder``; stopped, with all its children, at the end."""
     port, tls_port = free_port(), free_port()
     first = folder / "first.json"
     variables = {
@@ -220,13 +225,16 @@ def run_server(
         # Tests that send wrong signatures and passwords would slow all the others, which share their address.
         "PILOTHOUSE_IDENTITY__SLOW_SIGNATURES_AFTER": "0",
         "PILOTHOUSE_IDENTITY__LOCK_PASSWORDS_AFTER": "0",
+        # Tests stop parts for a while, and want them back as they were.
+        "PILOTHOUSE_SUPERVISOR__SILENT_SECONDS": "300",
         **(environment or {}),
     }
     url = f"http://127.0.0.1:{port}"
     with (folder / "serve.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(first)],
+            [*program, "serve", "--first-credentials", str(first)],
             env=variables,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -6,8 +6,8 @@ Little is imported here: what a worker has to load before it works is how long o
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.liveness import die_with_parent
 from pilothouse.settings import Settings
-from pilothouse.supervisor import die_with_parent
 
 
 def run_api_process(parent: int) -> None:

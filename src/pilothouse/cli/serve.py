@@ -21,12 +21,14 @@ from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.gateway.listeners import certificate_files, endpoints
+from pilothouse.keepers import Backoff, Part, PartEvent, WatchedService
+from pilothouse.liveness import Liveness
 from pilothouse.services.identity import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
-from pilothouse.supervisor import Backoff, Part, PartEvent, Supervisor, WatchedService
+from pilothouse.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
@@ -82,8 +84,16 @@ async def _create_first(settings: Settings, url: str) -> FirstCredentials | None
 
 
 def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, addresses: list[str]) -> None:
-    environment = {**os.environ, "PILOTHOUSE_DATABASE_URL": url, "PILOTHOUSE_DATA_DIR": str(settings.data_dir)}
-    command = [sys.executable, "-m", "pilothouse"]
+    environment = {
+        **os.environ,
+        **module_path(),
+        "PILOTHOUSE_DATABASE_URL": url,
+        "PILOTHOUSE_DATA_DIR": str(settings.data_dir),
+    }
+    command = [sys.executable, "-P", "-m", "pilothouse"]
+    liveness = Liveness(
+        silent_seconds=settings.supervisor.silent_seconds, start_seconds=settings.supervisor.start_seconds
+    )
     parent = ["--parent", str(os.getpid())]
     parts: list[Part | WatchedService] = [
         Part(
@@ -92,8 +102,15 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             env=environment,
             wait_until_ready=lambda: _answers(addresses[0] + HEALTH_PATH),
             stop_seconds=15.0,
+            liveness=liveness,
         ),
-        Part(name="observer", argv=[*command, "observer", *parent], env=environment, stop_seconds=10.0),
+        Part(
+            name="observer",
+            argv=[*command, "observer", *parent],
+            env=environment,
+            stop_seconds=10.0,
+            liveness=liveness,
+        ),
         Part(
             name="worker",
             # Nobody else's worker has this name: what its last life held, the next may take without waiting.
@@ -102,11 +119,20 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             stop_seconds=settings.worker.drain_seconds + 10.0,
             # Operations wait for it, and one that kills it again and again is given up after a few times.
             backoff=Backoff(forget_after=_WORKER_LIVES_SECONDS),
+            liveness=liveness,
         ),
     ]
     if postgres is not None:
         parts.insert(0, WatchedService(name="postgres", service=postgres))
     Supervisor(parts, on_event=lambda event: _announce(event, addresses)).run()
+
+
+def module_path() -> dict[str, str]:
+    """PYTHONPATH for the parts without what stands for the current folder: ``-P`` leaves that in."""
+    given = os.environ.get("PYTHONPATH")
+    if given is None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(path for path in given.split(os.pathsep) if Path(path).is_absolute())}
 
 
 async def _answers(url: str) -> None:

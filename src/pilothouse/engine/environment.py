@@ -40,7 +40,7 @@ def child_environment(folder: Path, *, memory_bytes: int, proxy: str | None = No
     proxies = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy} if proxy is not None else {}
     return proxies | {
         "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in sys.path)),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(_module_path())),
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
         "KUBECACHEDIR": str(folder / "kube"),
@@ -55,6 +55,21 @@ def child_environment(folder: Path, *, memory_bytes: int, proxy: str | None = No
         "GOMAXPROCS": "1",
         "GOGC": "400",
     }
+
+
+def _module_path() -> Iterator[str]:
+    """Where this process found its modules, without the current folder, unless the package itself lies there."""
+    home = Path(__file__).parents[2]
+    for path in map(Path, sys.path):
+        if path.is_absolute() and (path == home or not _is_here(path)):
+            yield str(path)
+
+
+def _is_here(path: Path) -> bool:
+    try:
+        return path.samefile(".")
+    except OSError:
+        return False
 
 
 class PoolFolder:

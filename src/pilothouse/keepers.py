@@ -1,0 +1,333 @@
+"""Each keeps one part of a supervisor running: a child process, or a service that is nobody's child."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pilothouse.errors import PartFailed
+from pilothouse.liveness import VARIABLE, Liveness, Pulse
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds before a dead part is started again: doubling, and forgotten once a part has lived a while."""
+
+    first: float = 0.1
+    longest: float = 10.0
+    forget_after: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A child process. ``env`` may be a function, asked at every start; without it the child inherits ours.
+
+    ``wait_until_ready`` returns when the part serves; it is cancelled when the part dies or ``ready_seconds`` pass.
+    Without it a part counts as ready when it runs. Standard output and error are ours. With ``liveness`` its event loop
+    must answer, as ``liveness.answering`` does.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None
+    wait_until_ready: Callable[[], Awaitable[None]] | None = None
+    ready_seconds: float = 30.0
+    first_attempts: int = 3
+    stop_seconds: float = 10.0
+    backoff: Backoff = Backoff()
+    liveness: Liveness | None = None
+
+
+class Service(Protocol):
+    """Something that runs outside our children. All three may block; ``stop`` may be called during a ``start``."""
+
+    def start(self) -> object:
+        """Returns when it serves; starting what runs already changes nothing."""
+
+    def is_alive(self) -> bool:
+        """False when it needs to be started again."""
+
+    def stop(self) -> None:
+        """Returns when it has ended; stopping what has ended changes nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedService:
+    """A service and how often it is looked at."""
+
+    name: str
+    service: Service
+    watch_seconds: float = 1.0
+    backoff: Backoff = Backoff()
+
+
+EventKind = Literal[
+    "part_started",
+    "part_ready",
+    "part_not_ready",
+    "part_silent",
+    "part_died",
+    "part_stopping",
+    "part_killed",
+    "part_stopped",
+]
+
+
+@dataclass(frozen=True)
+class PartEvent:
+    """Something that happened to a part; ``detail`` is for a person, and often empty."""
+
+    kind: EventKind
+    part: str
+    pid: int | None = None
+    detail: str = ""
+
+
+class Keeper:
+    """Keeps one part running, in a task of its own that ends only when it is told to."""
+
+    def __init__(self, name: str, backoff: Backoff, announce: Callable[[PartEvent], None]) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.name = name
+        self.stopping = asyncio.Event()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Read here once, so that a failure during a stop, when nobody waits for it, is no complaint of asyncio's.
+        self.ready.add_done_callback(lambda ready: ready.exception())
+        self._announce = announce
+        self._backoff = backoff
+        self._pause = backoff.first
+
+    def begin(self) -> asyncio.Task[None]:
+        """Starts the part; ``ready`` is done when it is ready for the first time, or holds why it never was."""
+        self.task = asyncio.create_task(self.keep())
+        return self.task
+
+    async def keep(self) -> None:
+        """Starts the part again and again, until ``stopping`` is set or it was never ready."""
+        raise NotImplementedError
+
+    async def finish(self) -> None:
+        """Returns when the part has ended; raises nothing, because the other parts must end too."""
+        raise NotImplementedError
+
+    def reap(self) -> None:
+        """Looks whether a child of this keeper has ended."""
+
+    def announce(self, kind: EventKind, pid: int | None = None, detail: str = "") -> None:
+        """Tells the supervisor what happened to the part."""
+        self._announce(PartEvent(kind, self.name, pid, detail))
+
+    async def pause(self, lived_seconds: float) -> None:
+        """Waits before the next start, longer after every short life; a stop ends the wait."""
+        if lived_seconds >= self._backoff.forget_after:
+            self._pause = self._backoff.first
+        await _within(self._pause, self.stopping.wait())
+        self._pause = min(self._pause * 2, self._backoff.longest)
+
+
+class ProcessKeeper(Keeper):
+    """Keeps a child process of ours running."""
+
+    def __init__(self, part: Part, hasten: asyncio.Event, announce: Callable[[PartEvent], None]) -> None:
+        super().__init__(part.name, part.backoff, announce)
+        self._part = part
+        self._hasten = hasten
+        self._child: subprocess.Popen[bytes] | None = None
+        self._exited = asyncio.Event()
+
+    async def keep(self) -> None:
+        """One life after the other; too many deaths before the first readiness are an error."""
+        loop = asyncio.get_running_loop()
+        attempts = 0
+        while not self.stopping.is_set():
+            began = loop.time()
+            attempts += 1
+            ended = await self._live()
+            if self.stopping.is_set():
+                return
+            self.announce("part_died", None, ended)
+            if not self.ready.done() and attempts >= self._part.first_attempts:
+                self.ready.set_exception(
+                    PartFailed(f"the part {self.name} ended {attempts} times before it was ready, at last with {ended}")
+                )
+                return
+            await self.pause(loop.time() - began)
+
+    async def finish(self) -> None:
+        """Ends the child, with SIGTERM and in the end with SIGKILL."""
+        self.stopping.set()
+        if self.task is not None:
+            await asyncio.wait([self.task])
+
+    def reap(self) -> None:
+        """Takes the child's exit code when it has ended, and kills what is left of its group."""
+        child = self._child
+        if child is None or self._exited.is_set():
+            return
+        if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            # Before the wait: until then neither the process nor the group can have a successor.
+            self._kill_group(child)
+            child.wait()
+            self._exited.set()
+
+    async def _live(self) -> str:
+        """One life of the child, from its start to its end; says how it ended."""
+        self._exited = asyncio.Event()
+        with contextlib.ExitStack() as closed:
+            pulse = closed.enter_context(Pulse(self._part.liveness)) if self._part.liveness is not None else None
+            try:
+                self._child = child = self._spawn(pulse)
+            except OSError as error:
+                return str(error)
+            self.announce("part_started", child.pid)
+            beside = {asyncio.create_task(self._become_ready(child.pid))}
+            if pulse is not None:
+                beside.add(asyncio.create_task(self._kill_when_silent(child, pulse)))
+            self.reap()
+            try:
+                await _first(self._exited.wait(), self.stopping.wait())
+                if not self._exited.is_set():
+                    await self._end(child)
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.wait(beside)
+        code = child.returncode
+        return f"exit code {code}" if code >= 0 else f"signal {_signal_name(-code)}"
+
+    def _spawn(self, pulse: Pulse | None) -> "subprocess.Popen[bytes]":
+        env = self._part.env() if callable(self._part.env) else self._part.env
+        argv = list(self._part.argv)
+        if pulse is None:
+            return subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 (ours)
+        with pulse.handed_over() as number:
+            env = {**(os.environ if env is None else env), VARIABLE: str(number)}
+            return subprocess.Popen(  # noqa: S603 (argv is ours)
+                argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[number]
+            )
+
+    async def _kill_when_silent(self, child: "subprocess.Popen[bytes]", pulse: Pulse) -> None:
+        why = await pulse.until_silent()
+        if not self._exited.is_set():
+            self.announce("part_silent", child.pid, why)
+            self._kill_group(child)
+
+    async def _become_ready(self, pid: int) -> None:
+        why = ""
+        if self._part.wait_until_ready is not None:
+            try:
+                async with asyncio.timeout(self._part.ready_seconds):
+                    await self._part.wait_until_ready()
+            except TimeoutError:
+                why = f"not ready after {self._part.ready_seconds:g} s"
+            except Exception as error:  # noqa: BLE001 (the probe is the caller's; its failure is the part's)
+                why = f"{type(error).__name__}: {error}"
+        self.announce("part_not_ready" if why else "part_ready", pid, why)
+        if self.ready.done():
+            return
+        if why:
+            self.ready.set_exception(PartFailed(f"the part {self.name} did not become ready: {why}"))
+        else:
+            self.ready.set_result(None)
+
+    async def _end(self, child: subprocess.Popen[bytes]) -> None:
+        self.announce("part_stopping", child.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+        await _within(self._part.stop_seconds, _first(self._exited.wait(), self._hasten.wait()))
+        if not self._exited.is_set():
+            self.announce("part_killed", child.pid)
+            self._kill_group(child)
+            await self._exited.wait()
+        self.announce("part_stopped", child.pid)
+
+    @staticmethod
+    def _kill_group(child: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+class ServiceKeeper(Keeper):
+    """Keeps a service running that is nobody's child."""
+
+    def __init__(self, part: WatchedService, announce: Callable[[PartEvent], None]) -> None:
+        super().__init__(part.name, part.backoff, announce)
+        self._service = part.service
+        self._watch_seconds = part.watch_seconds
+        self._starting = False
+
+    async def keep(self) -> None:
+        """Starts the service, looks at it now and then, and starts it again when it is dead."""
+        try:
+            await self._start()
+        except Exception as error:  # noqa: BLE001 (handed to the one who waits for it)
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(None)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not self.stopping.is_set():
+            await _within(self._watch_seconds, self.stopping.wait())
+            if self.stopping.is_set() or await asyncio.to_thread(self._service.is_alive):
+                continue
+            self.announce("part_died")
+            await self.pause(loop.time() - began)
+            began = loop.time()
+            try:
+                if not self.stopping.is_set():
+                    await self._start()
+            except Exception as error:  # noqa: BLE001 (the next look finds it dead and tries again)
+                self.announce("part_not_ready", None, str(error))
+
+    async def finish(self) -> None:
+        """Stops the service; a start under way is interrupted."""
+        self.stopping.set()
+        self.announce("part_stopping")
+        try:
+            if self._starting:
+                await asyncio.to_thread(self._service.stop)  # interrupts the start
+            if self.task is not None:
+                await asyncio.wait([self.task])
+            if self.ready.done() and self.ready.exception() is None:
+                await asyncio.to_thread(self._service.stop)
+        except Exception as error:  # noqa: BLE001 (the other parts must be stopped all the same)
+            self.announce("part_not_ready", None, f"it does not stop: {error}")
+        else:
+            self.announce("part_stopped")
+
+    async def _start(self) -> None:
+        self._starting = True
+        try:
+            self.announce("part_started")
+            await asyncio.to_thread(self._service.start)
+            self.announce("part_ready")
+        finally:
+            self._starting = False
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Returns when one of them has ended, and cancels the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _within(seconds: float, wait: Awaitable[object]) -> None:
+    """Returns when it has ended, or has been cancelled because the time is up."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wait
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

@@ -1,0 +1,146 @@
+"""Tells a part that works from one that hangs: its supervisor asks, and the part's event loop answers.
+
+Both ends of a socket pair, one of which the part inherits. It is the loop that answers, no thread beside it: what is
+stopped, holds the interpreter's lock for ever, or waits in the loop for what never comes does not answer. What must
+stay true:
+
+- A part that starts slowly is not taken for one that hangs: its silence counts as such from its first answer on.
+- Only time in which the supervisor itself ran counts. After a pause of the machine, or of the supervisor alone, every
+  part has its whole time again.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+#: In the part's environment: the number of its end of the socket pair.
+VARIABLE: Final = "PILOTHOUSE_LIVENESS_FD"
+
+_ASK_SECONDS: Final = 1.0
+#: A look that is later than this after the one before says that the supervisor did not run in between.
+_LATE_SECONDS: Final = 3.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Liveness:
+    """How long a part may be silent: once it has answered, and before its first answer."""
+
+    silent_seconds: float
+    start_seconds: float
+
+
+class Pulse:
+    """The supervisor's end, for one life of a part."""
+
+    def __init__(self, limits: Liveness) -> None:
+        self._limits = limits
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._heard = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+    @contextmanager
+    def handed_over(self) -> Iterator[int]:
+        """The number of the part's end, which the part has inherited when the block ends; ours of it is closed."""
+        with self._theirs:
+            yield self._theirs.fileno()
+
+    async def until_silent(self) -> str:
+        """Ask every second; return, with the reason, when the part has been silent for too long."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._ours.fileno(), self._hear)
+        try:
+            return await self._watch()
+        finally:
+            loop.remove_reader(self._ours.fileno())
+
+    async def _watch(self) -> str:
+        limit, silent, looked = self._limits.start_seconds, 0.0, _now()
+        while True:
+            with suppress(OSError):  # not taken yet what was asked before, or gone
+                self._ours.send(b"?")
+            await asyncio.sleep(_ASK_SECONDS)
+            passed, looked = _now() - looked, _now()
+            if self._heard:
+                limit = self._limits.silent_seconds
+            silent = 0.0 if self._heard or passed > _LATE_SECONDS else silent + passed
+            self._heard = False
+            if silent >= limit:
+                return f"no answer for {silent:.0f} s"
+
+    def _hear(self) -> None:
+        try:
+            answer = self._ours.recv(256)
+        except BlockingIOError:
+            return
+        except OSError:
+            answer = b""
+        if answer:
+            self._heard = True
+        else:  # closed: no further answer will come, and the socket would be readable for ever
+            asyncio.get_running_loop().remove_reader(self._ours.fileno())
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Let the running event loop answer the supervisor that started this process; without one, nothing is done."""
+    number = os.environ.pop(VARIABLE, "")
+    if not number:
+        yield
+        return
+    channel = socket.socket(fileno=int(number))
+    channel.setblocking(False)
+    channel.set_inheritable(False)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(channel.fileno(), _answer, loop, channel)
+    try:
+        yield
+    finally:
+        loop.remove_reader(channel.fileno())
+        channel.close()
+
+
+def _answer(loop: asyncio.AbstractEventLoop, channel: socket.socket) -> None:
+    try:
+        asked = channel.recv(256)
+        if asked:
+            channel.send(b".")
+            return
+    except BlockingIOError:
+        return
+    except OSError:
+        pass
+    loop.remove_reader(channel.fileno())  # the supervisor is gone, and we go with it
+
+
+def _now() -> float:
+    """Seconds of a clock that goes on while the machine is suspended, so that a pause is seen as one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def die_with_parent(expected_parent_pid: int, *, number: signal.Signals = signal.SIGKILL) -> None:
+    """From here on the kernel sends ``number`` to this process when its parent dies, however it dies.
+
+    Call it first thing in a child, with the number its parent knew itself by. A parent that was gone before the
+    call is noticed too, and the signal sent at once. "Parent" is the thread that spawned us. Linux only.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    if os.getppid() != expected_parent_pid:
+        os.kill(os.getpid(), number)
