@@ -1,11 +1,13 @@
 """What all tests share: a real cluster, a real database, and a real server, each started once when first asked for.
 
-The local cluster is used unless KUBECONFIG names one. What was not running before the tests is stopped after them.
+The local cluster is used unless KUBECONFIG names one. It is stopped after the tests if they started it.
+Whatever a file leaves open or running is an error of that file: ``support.leftovers``.
 """
 
-import os
+import random
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,12 +16,13 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 
+from tests.support import leftovers
 from tests.support.helm import helm_command
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster import cluster as local
 
-_KEEP_CLUSTER = pytest.StashKey[bool]()
+_STARTED_CLUSTER = pytest.StashKey[bool]()
 
 # A busy machine makes and tries examples slowly; what is to be fast is measured by benchmarks.
 settings.register_profile("busy", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,21 +34,57 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):
-        given = local.given_kubeconfig(os.environ) is not None
-        session.config.stash[_KEEP_CLUSTER] = given or local.status().ready
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(leftovers, "leftovers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--order",
+        default="given",
+        help="of files, and of tests in each: given, reversed, or a number that seeds a shuffle (with -n: give "
+        "--no-loadscope-reorder too)",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    order = config.getoption("order")
+    if order == "reversed":
+        items.reverse()
+    elif order != "given":
+        files: dict[str, list[pytest.Item]] = {}
+        for item in items:
+            files.setdefault(item.location[0], []).append(item)
+        shuffled = list(files.values())
+        chance = random.Random(int(order))  # noqa: S311 - every process must find the same order
+        chance.shuffle(shuffled)
+        for tests in shuffled:
+            chance.shuffle(tests)
+        items[:] = [item for tests in shuffled for item in tests]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not session.config.stash.get(_KEEP_CLUSTER, True) and local.status().ready:
+    started = session.config.stash.get(_STARTED_CLUSTER, False)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["started_cluster"] = started
+    elif started:
         local.down()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """With -n the fixtures are the workers', and the cluster is for all of them: it ends when they have ended."""
+    if getattr(node, "workeroutput", {}).get("started_cluster"):
+        node.config.stash[_STARTED_CLUSTER] = True
+
+
 @pytest.fixture(scope="session")
-def kubernetes() -> local.RunningCluster:
+def kubernetes(request: pytest.FixtureRequest) -> local.RunningCluster:
     """The cluster that releases are made in."""
-    return local.obtain()
+    running = local.obtain()
+    request.config.stash[_STARTED_CLUSTER] = running.started
+    return running
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from pilothouse.engine.tunnel import THIS_MACHINE, Tunnel
 BULK = bytes(range(256)) * 64 * 1024  # 16 MiB: more than every buffer on the way
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tunnel() -> Tunnel:
-    """One for all tests, as a child has one for its life."""
+    """One for all tests: a tunnel has no end but its process's."""
     return Tunnel(socket.create_server(("127.0.0.1", 0)))
 
 

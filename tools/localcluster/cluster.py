@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -26,11 +26,15 @@ from tools.localcluster.starts import Start, stop_all
 
 @dataclass(frozen=True, kw_only=True)
 class RunningCluster:
-    """A cluster that answers: a kubeconfig with full rights, a helm command to judge with, the API server's address."""
+    """A cluster that answers: a kubeconfig with full rights, a helm command to judge with, the API server's address.
+
+    ``started`` is True for the one call that started it: only its caller may stop it again.
+    """
 
     kubeconfig: Path
     helm: Path
     server: str
+    started: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +93,10 @@ def up(folder: Path | None = None, *, progress: Progress | None = None) -> Runni
     place.prepare()
     with _locked(place, progress):
         known = ports.remembered(place.ports)
-        if known is None or not _answers(place, known):
+        started = known is None or not _answers(place, known)
+        if known is None or started:
             known = Start(place, commands=binaries.components(progress=progress), progress=progress).run()
-    return RunningCluster(kubeconfig=place.kubeconfig, helm=helm, server=known.server)
+    return RunningCluster(kubeconfig=place.kubeconfig, helm=helm, server=known.server, started=started)
 
 
 def down(folder: Path | None = None, *, progress: Progress | None = None) -> None:
