@@ -1,32 +1,20 @@
 """What the descriptions of the two APIs say exists, beside the routes that exist."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 
-from pilothouse.app import create_app
 from pilothouse.cce.description import PATH, openapi
-from pilothouse.parts import build_parts
-from pilothouse.services.announcements import Announcements
-from pilothouse.settings import Settings
+from tests.support.route_table import application
 
 METHODS = {"get", "put", "post", "delete", "head", "patch"}
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[set[tuple[str, str]]]:
-    """Method and path of every route of the application; nothing of it is started or connected."""
-    parts = build_parts(Settings(data_dir=tmp_path), database_url="postgresql://nowhere", engine_children=1)
-    app = create_app(parts, Announcements(parts.database))
-    while not isinstance(app, FastAPI):
-        app = app._app  # type: ignore[attr-defined]
-    found = iter_route_contexts(app.routes)
-    yield {(method, route.path) for route in found for method in route.methods or () if route.path}
-    await parts.close()
+def served(tmp_path: Path) -> set[tuple[str, str]]:
+    """Method and path of every route of the application."""
+    return {(method, path) for method, _, path in (route.partition(" ") for route in application(tmp_path).routes)}
 
 
 def operations(document: dict[str, dict[str, dict[str, object]]]) -> set[tuple[str, str]]:

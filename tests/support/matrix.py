@@ -1,0 +1,175 @@
+"""Callers of every kind, what each may do, and whole requests to every route.
+
+What a caller may is worked out here from the names of the roles, apart from the code that decides it.
+"""
+
+import http.client
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from string import Formatter
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from tests.support.route_table import EVERYBODY, PUBLIC, Route
+from tests.support.servers import RunningServer
+
+#: Which ids belong to a project, and which to an account.
+PROJECT_IDS: Final = frozenset({"cluster_id", "chart_id", "operation_id"})
+ACCOUNT_IDS: Final = frozenset({"project_id", "user_id", "access_key", "token"})
+_READS: Final = frozenset({"get", "list", "download", "getQuota"})
+
+#: A project, another one of the same account, and one of another account.
+OWN: Final = "own"
+BESIDE: Final = "beside"
+ABROAD: Final = "abroad"
+
+Ids = dict[str, str]
+
+
+def may(roles: frozenset[str], action: str) -> bool:
+    """Return whether one of these roles covers an action, as the vendor's permission tables say."""
+    service, _, verb = action.split(":")
+    covers = {
+        "te_admin": True,
+        "CCE Administrator": service == "cce",
+        "CCE FullAccess": service == "cce",
+        "CCE ReadOnlyAccess": service == "cce" and verb in _READS,
+        "readonly": verb in _READS,
+    }
+    return any(covers[role] for role in roles)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who sends requests; ``home`` is the project that its credentials act in, empty for none."""
+
+    name: str
+    home: str
+    roles: frozenset[str] = frozenset()  # in its project, those for the whole account included
+    account_roles: frozenset[str] = frozenset()
+    alive: bool = True
+    key: tuple[str, str] | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    project_id: str = ""
+
+    def may(self, action: str) -> bool:
+        """Return whether the action is this caller's, in its own project or account."""
+        if action in {PUBLIC, EVERYBODY}:
+            return True
+        if action.startswith("iam:"):
+            return may(self.account_roles, action)
+        return bool(self.home) and may(self.roles, action)
+
+
+@dataclass(frozen=True)
+class World:
+    """What there is in three places (OWN, BESIDE, ABROAD), the administrator of each, and all callers."""
+
+    server: RunningServer
+    ids: dict[str, Ids]
+    admins: dict[str, Caller]
+    callers: list[Caller]
+
+    def unknown(self) -> Ids:
+        """Return ids of the same form that nothing has, and names that are refused."""
+        digits = uuid.uuid4().hex
+        return dict.fromkeys(self.ids[OWN], digits) | {
+            "operation_id": str(uuid.uuid4()),
+            "chart_id": str(uuid.uuid4()),
+            "access_key": digits[:20].upper(),
+            "token": self.ids[OWN]["token"][:-8] + digits[:8],
+            "role": self.ids[OWN]["role"],
+            "region": self.ids[OWN]["region"],
+            "namespace": self.ids[OWN]["namespace"],
+            "fresh": "no valid name!",
+            "kubeconfig": "none",
+        }
+
+
+class Wire:
+    """One connection for all requests."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._host = urlsplit(server.url).netloc
+        self._connection = http.client.HTTPConnection(self._host, timeout=60)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def send(
+        self, caller: Caller, method: str, target: str, *, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, str]:
+        """Return status and text of the answer to a request with the caller's credentials."""
+        sent = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+        if caller.project_id:
+            sent["X-Project-Id"] = caller.project_id
+        if caller.token is not None:
+            sent["X-Auth-Token"] = caller.token
+        if caller.key is not None:
+            path, _, query = target.partition("?")
+            request = SignedRequest(
+                method=method,
+                raw_path=path.encode(),
+                query_string=query.encode(),
+                headers=[(b"host", self._host.encode())],
+                body_digest=body_digest(body),
+                body_empty=not body,
+            )
+            sent |= sign(request, access_key=caller.key[0], secret_key=caller.key[1], now=datetime.now(UTC))
+        try:
+            self._connection.request(method, target, body=body, headers=sent)
+            answer = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError):  # ended after an answer before the body was read
+            self._connection.close()
+            self._connection.request(method, target, body=body, headers=sent)
+            answer = self._connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+
+
+def words_of(path: str, route: Route) -> set[str]:
+    """Return which ids a request to the route names."""
+    texts = [path, route.query, *route.headers.values(), *_texts(route.body)]
+    return {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+
+
+def request(path: str, route: Route, ids: Ids, archive: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Return target, headers and body of a whole request that names these ids."""
+    quoted = {name: quote(value, safe="") for name, value in ids.items()}
+    target = path.format(**quoted) + ("?" + route.query.format(**quoted) if route.query else "")
+    headers = {name: value.format(**ids) for name, value in route.headers.items()}
+    if route.archive:
+        content_type, form = form_of(archive)
+        return target, headers | {"Content-Type": content_type}, form
+    body = b"" if route.body is None else json.dumps(_filled(route.body, ids)).encode()
+    return target, headers, body
+
+
+def form_of(archive: bytes) -> tuple[str, bytes]:
+    """Return content type and body of a chart upload."""
+    form = httpx2.Request("POST", "http://form", files={"content": ("chart.tgz", archive)})
+    return form.headers["content-type"], form.read()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def _filled(value: Any, ids: Ids) -> Any:
+    if isinstance(value, str):
+        return value.format(**ids)
+    if isinstance(value, dict):
+        return {key: _filled(one, ids) for key, one in value.items()}
+    return [_filled(one, ids) for one in value] if isinstance(value, list) else value

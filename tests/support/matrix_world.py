@@ -1,0 +1,219 @@
+"""Two projects of an account and another account, each with a cluster, a chart and a release; callers of every kind."""
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from tests.support.charts import config_map_chart
+from tests.support.matrix import ABROAD, BESIDE, OWN, Caller, Ids, Wire, World, form_of
+from tests.support.people import PASSWORD, Person, add_person
+from tests.support.servers import RunningServer, wait_for
+from tests.support.tenants import add_tenant
+from tests.support.tokens import ask, login
+
+_ADMIN = frozenset({"te_admin"})
+
+
+@contextmanager
+def world(server: RunningServer, kubeconfig: str, namespace: str) -> Iterator[World]:
+    """Make everything that the matrices ask for."""
+    beside = server.send("POST", "/api/v1/projects", json_body={"name": "beside"}).json()["id"]
+    abroad = add_tenant(server)
+    ids = {
+        OWN: _furnish(server, kubeconfig, namespace, project_id=server.project_id),
+        BESIDE: _furnish(server, kubeconfig, namespace, project_id=beside),
+        ABROAD: _furnish(abroad, kubeconfig, namespace, project_id=abroad.project_id),
+    }
+    holder = add_person(server, "CCE ReadOnlyAccess", project_id=server.project_id)
+    own_user = {"user_id": holder.id, "access_key": holder.server.access_key, "token": holder.token()}
+    for home in (OWN, BESIDE):
+        ids[home] |= own_user
+    ids[ABROAD] |= _user_abroad(abroad)
+    for home, one in ((OWN, server), (BESIDE, server), (ABROAD, abroad)):
+        ids[home]["domain_id"] = _domain(one)
+    admins = {
+        OWN: _admin(server, OWN, server.project_id),
+        BESIDE: _admin(server, BESIDE, beside),
+        ABROAD: _admin(abroad, ABROAD, abroad.project_id),
+    }
+    callers = [*_callers(server, beside), dataclasses.replace(admins[ABROAD], name="te_admin of another account")]
+    yield World(server, ids, admins, callers)
+
+
+def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_id: str) -> Ids:
+    """Make a cluster, a chart and a deployed release in a project, and return the ids that lead to them."""
+    headers = {"X-Project-Id": project_id}
+    made = server.send(
+        "POST", "/api/v1/clusters", json_body={"name": "matrix", "kubeconfig": kubeconfig}, headers=headers
+    )
+    assert made.status_code == 201, made.text
+    cluster = made.json()["id"]
+    chart = _upload(server, headers)
+    name = f"matrix-{uuid.uuid4().hex[:8]}"
+    body = {"chart_id": chart, "name": name, "namespace": namespace, "values": {}}
+    releases = f"/cce/cam/v3/clusters/{cluster}/releases"
+    accepted = server.send("POST", releases, json_body=body, headers=headers)
+    assert accepted.status_code == 201, accepted.text
+    operation = accepted.headers["x-operation-id"]
+
+    def ended() -> bool:
+        shown = server.send("GET", f"/api/v1/operations/{operation}", headers=headers).json()
+        return bool(shown["state"] == "succeeded")
+
+    wait_for(ended, seconds=90)
+    return {
+        "cluster_id": cluster,
+        "chart_id": chart,
+        "operation_id": operation,
+        "project_id": project_id,
+        "namespace": namespace,
+        "name": name,
+        "role": "CCE ReadOnlyAccess",
+        "region": "cn-north-4",
+        "fresh": "matrix",
+        "kubeconfig": kubeconfig,
+    }
+
+
+def _upload(server: RunningServer, headers: dict[str, str]) -> str:
+    content_type, body = form_of(config_map_chart("matrix"))
+    answer = server.send("POST", "/v2/charts", body=body, headers=headers | {"Content-Type": content_type})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def _user_abroad(server: RunningServer) -> Ids:
+    """A user of the other account, with a key and a token, who is not its administrator."""
+    name = f"abroad-{uuid.uuid4().hex[:8]}"
+    made = server.send("POST", "/api/v1/users", json_body={"name": name, "password": PASSWORD})
+    assert made.status_code == 201, made.text
+    user = made.json()["id"]
+    granted = server.send("POST", f"/api/v1/users/{user}/roles", json_body={"role": "CCE ReadOnlyAccess"})
+    assert granted.status_code == 200, granted.text
+    key = server.send("POST", "/api/v1/accesskeys", json_body={"user_id": user})
+    assert key.status_code == 201, key.text
+    with psycopg.connect(server.database_url) as connection:
+        row = connection.execute(
+            "SELECT domains.name FROM users JOIN domains ON domains.id = users.domain_id WHERE users.id = %s", [user]
+        ).fetchone()
+    assert row is not None
+    answer = ask(server, login(PASSWORD, name=name, domain=row[0], scope={"project": {"id": server.project_id}}))
+    assert answer.status_code == 201, answer.text
+    return {"user_id": user, "access_key": key.json()["access_key"], "token": answer.headers["x-subject-token"]}
+
+
+def _domain(server: RunningServer) -> str:
+    return str(server.send("GET", "/v3/auth/domains").json()["domains"][0]["id"])
+
+
+def _admin(server: RunningServer, home: str, project_id: str) -> Caller:
+    key = (server.access_key, server.secret_key)
+    return Caller(f"te_admin of {home}", home, roles=_ADMIN, account_roles=_ADMIN, key=key, project_id=project_id)
+
+
+def _callers(server: RunningServer, beside: str) -> Iterator[Caller]:
+    """Everybody who asks for what is in the project OWN, but for the administrator abroad."""
+    yield Caller("a stranger", "", alive=False)
+    yield from _living(server, beside)
+    yield from _dead(server)
+
+
+def _living(server: RunningServer, beside: str) -> Iterator[Caller]:
+    here = server.project_id
+    nobody = add_person(server, "readonly", project_id=here)
+    _withdraw(server, nobody, "readonly", here)
+    yield Caller("no role", OWN, key=_key(nobody))
+    for role in ("readonly", "CCE ReadOnlyAccess", "CCE FullAccess", "CCE Administrator", "te_admin"):
+        held = frozenset({role})
+        person = add_person(server, role, project_id=here)
+        yield Caller(f"{role} in the project", OWN, roles=held, key=_key(person))
+        person = add_person(server, role)
+        yield Caller(f"{role} in the account", OWN, roles=held, account_roles=held, key=_key(person))
+        yield Caller(f"{role} in the account, by token", OWN, roles=held, account_roles=held, token=person.token())
+    person = add_person(server, "te_admin", project_id=here)
+    _withdraw(server, person, "te_admin", here)
+    _grant(server, person, "te_admin", beside)
+    yield Caller("te_admin in another project", BESIDE, roles=_ADMIN, key=_key(person), project_id=beside)
+    yield Caller("te_admin in another project, here", OWN, key=_key(person), project_id=here)
+    person = add_person(server, "te_admin")
+    yield Caller("te_admin, a token of no project", "", token=_token(server, person, None))
+    scope = {"domain": {"name": "pilothouse"}}
+    yield Caller("te_admin, a token of the account", "", account_roles=_ADMIN, token=_token(server, person, scope))
+
+
+def _dead(server: RunningServer) -> Iterator[Caller]:
+    """Credentials of administrators that stand for nobody any more."""
+
+    def ended(name: str, **credentials: Any) -> Caller:
+        return Caller(name, OWN, roles=_ADMIN, account_roles=_ADMIN, alive=False, **credentials)
+
+    person = add_person(server, "te_admin")
+    token = person.token()
+    server.send("PATCH", f"/api/v1/users/{person.id}", json_body={"enabled": False})
+    yield ended("a disabled user's key", key=_key(person))
+    yield ended("a disabled user's token", token=token)
+    person = add_person(server, "te_admin")
+    revoked, expired = person.token(), person.token()
+    gone = server.send("DELETE", "/v3/auth/tokens", headers={"X-Subject-Token": revoked})
+    assert gone.status_code == 204, gone.text
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE tokens SET expires_at = now() - interval '1 s' WHERE user_id = %s", [person.id])
+    yield ended("a revoked token", token=revoked)
+    yield ended("an expired token", token=expired)
+    yield ended("a token that was never issued", token="x" * 64)
+    yield ended("a wrong secret key", key=(person.server.access_key, "s" * 40))
+    person = add_person(server, "te_admin")
+    assert server.send("DELETE", f"/api/v1/accesskeys/{person.server.access_key}").status_code == 204
+    yield ended("a deleted key", key=_key(person))
+    person = add_person(server, "te_admin")
+    disabled = server.send("PATCH", f"/api/v1/accesskeys/{person.server.access_key}", json_body={"enabled": False})
+    assert disabled.status_code == 200, disabled.text
+    yield ended("a disabled key", key=_key(person))
+
+
+def _key(person: Person) -> tuple[str, str]:
+    return person.server.access_key, person.server.secret_key
+
+
+def _token(server: RunningServer, person: Person, scope: dict[str, Any] | None) -> str:
+    answer = ask(server, login(PASSWORD, name=person.name, scope=scope))
+    assert answer.status_code == 201, answer.text
+    return str(answer.headers["x-subject-token"])
+
+
+def _grant(server: RunningServer, person: Person, role: str, project_id: str) -> None:
+    body = {"role": role, "project_id": project_id}
+    answer = server.send("POST", f"/api/v1/users/{person.id}/roles", json_body=body)
+    assert answer.status_code == 200, answer.text
+
+
+def _withdraw(server: RunningServer, person: Person, role: str, project_id: str) -> None:
+    path = f"/api/v1/users/{person.id}/roles/{role}?project_id={project_id}"
+    answer = server.send("DELETE", path)
+    assert answer.status_code == 200, answer.text
+
+
+def state_of(admin: Caller, wire: Wire) -> str:
+    """Return what an administrator sees of its project and account, to tell whether anything changed."""
+    found: dict[str, Any] = {}
+
+    def look(path: str) -> Any:
+        status, text = wire.send(admin, "GET", path, headers={}, body=b"")
+        assert status == 200, text
+        found[path] = json.loads(text)
+        return found[path]
+
+    for path in ("/api/v1/projects", "/v2/charts", "/api/v1/operations"):
+        look(path)
+    for user in look("/api/v1/users"):
+        look(f"/api/v1/users/{user['id']}")
+        look(f"/api/v1/accesskeys?user_id={user['id']}")
+    for cluster in look("/api/v1/clusters"):
+        path = f"/cce/cam/v3/clusters/{cluster['id']}/releases"
+        found[path] = [(one["namespace"], one["name"], one["version"]) for one in look(path)]
+    return json.dumps(found, indent=1, sort_keys=True)
