@@ -31,8 +31,7 @@ class Line:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        self._listener.close()
-        for one in self._open:
+        for one in (self._listener, *self._open):  # a blocked accept holds a listener that is only closed
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
