@@ -91,6 +91,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v3/auth/tokens": Route("iam:tokens:get", headers=_SUBJECT),
     "HEAD /v3/auth/tokens": Route("iam:tokens:get", headers=_SUBJECT),
     "DELETE /v3/auth/tokens": Route("iam:tokens:delete", headers=_SUBJECT),
+    "GET /v3/auth/catalog": Route(EVERYBODY),
     "GET /v3/auth/projects": Route(EVERYBODY),
     "GET /v3/auth/domains": Route(EVERYBODY),
     "GET /v3/regions": Route(EVERYBODY),
