@@ -18,7 +18,6 @@ FOR_EVERYBODY = {
     "Projects.list_usable": "the caller's own",
     "Projects.show": "every user of the account may see its projects",
     "Projects.create_in_region": "by create",
-    "Tokens.revoke": "by show",
 }
 
 
