@@ -38,6 +38,18 @@ demo-down: .venv/.made  ## Stop what the demo started, the local cluster include
 test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
 	@$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-repeat
+test-repeat: .venv/.made  ## Run all tests N times in two orders (N=10 LOAD=0: busy processes beside them)
+	@$(RUN) python -m tools.repeat_tests $(if $(N),--count $(N)) $(if $(LOAD),--load $(LOAD)) $(if $(ARGS),-- $(ARGS))
+
+.PHONY: mutations
+mutations: .venv/.made  ## Change N signed requests: none may be accepted (N=1000000)
+	@PILOTHOUSE_TEST_MUTATIONS=$(or $(N),1000000) $(RUN) pytest -q -s tests/hostile/test_signature_mutations.py -k no_changed
+
+.PHONY: fuzz
+fuzz: .venv/.made  ## Send N requests that no client would send: none may be answered with 5xx (N=100000)
+	@PILOTHOUSE_TEST_REQUESTS=$(or $(N),100000) $(RUN) pytest -q -s tests/hostile/test_fuzzed_requests.py
+
 .PHONY: check
 check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) ruff format --check .

@@ -28,6 +28,7 @@ SOURCES = {
     "SDK-HMAC-SHA256": 400,
     "SDK-HMAC-SM3": 80,
     "V11-HMAC-SHA256": 60,
+    "SDK-HMAC-SHA256/sdk_request": 60,
     "SDK-ECDSA-P256-SHA256": 24,
     "SDK-SM2-SM3": 12,
 }
@@ -136,19 +137,22 @@ name = st.from_regex(r"[a-z0-9!#$%&'*+.^_`|~-]{1,12}", fullmatch=True)
 lists = st.lists(name, min_size=1, max_size=6, unique=True).map(tuple)
 proofs = st.text(alphabet="0123456789abcdef", min_size=1, max_size=144)
 unscoped = st.sampled_from(sorted(SIGNERS)).filter(lambda scheme: not SCHEMES[scheme].scoped)
-claims = st.builds(Signature, unscoped, token, lists, proofs) | st.builds(
-    Signature,
-    st.just("V11-HMAC-SHA256"),
-    token,
-    lists,
-    proofs,
-    st.from_regex(r"[0-9]{8}/[a-z0-9-]{1,12}/[a-z]{1,8}", fullmatch=True),
+scopes = {
+    "V11-HMAC-SHA256": r"[0-9]{8}/[a-z0-9-]{1,12}/[a-z]{1,8}",
+    "SDK-HMAC-SHA256/sdk_request": r"[0-9]{8}/[a-z0-9-]{0,12}/[a-z]{0,8}/sdk_request",
+}
+claims = st.builds(Signature, unscoped, token, lists, proofs) | st.one_of(
+    [
+        st.builds(Signature, st.just(scheme), token, lists, proofs, st.from_regex(scope, fullmatch=True))
+        for scheme, scope in scopes.items()
+    ]
 )
 
 
 def written(claim: Signature) -> str:
     holder = f"Credential={claim.access_key}/{claim.scope}" if claim.scope else f"Access={claim.access_key}"
-    return f"{claim.scheme} {holder}, SignedHeaders={';'.join(claim.signed_headers)}, Signature={claim.signature}"
+    algorithm, names = SCHEMES[claim.scheme].algorithm, ";".join(claim.signed_headers)
+    return f"{algorithm} {holder}, SignedHeaders={names}, Signature={claim.signature}"
 
 
 @given(claims)
