@@ -50,6 +50,10 @@ mutations: .venv/.made  ## Change N signed requests: none may be accepted (N=100
 fuzz: .venv/.made  ## Send N requests that no client would send: none may be answered with 5xx (N=100000)
 	@PILOTHOUSE_TEST_REQUESTS=$(or $(N),100000) $(RUN) pytest -q -s tests/hostile/test_fuzzed_requests.py
 
+.PHONY: archives
+archives: .venv/.made  ## Upload N hostile archives: each is stored or refused by name, within its budget (N=2000)
+	@PILOTHOUSE_TEST_ARCHIVES=$(or $(N),2000) $(RUN) pytest -q -s tests/hostile/test_hostile_archives.py
+
 .PHONY: check
 check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) ruff format --check .
