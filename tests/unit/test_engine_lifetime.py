@@ -6,13 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from pilothouse.engine.base import ChildOptions
+from pilothouse.engine.environment import child_environment, command_line
+from pilothouse.engine.sandbox import Sandbox
 
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from pilothouse.engine.base import RenderNameRequest
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
@@ -112,12 +119,15 @@ def test_a_frozen_child_ends_itself_when_it_wakes_up_too_late(
 
 
 def test_a_child_started_for_another_parent_does_not_begin(tmp_path: Path):
-    options = (
-        '{"channel_fd": 0, "deadline_fd": 0, "parent_pid": 1, "memory_bytes": 1, "file_bytes": 1, "unpacked_bytes": 1,'
-        ' "files": 1, "depth": 1, "qps": 1, "burst": 1, "kube_cache": "x"}'
-    )
+    numbers: dict[str, Any] = {each.name: 1 for each in fields(ChildOptions)}
+    options = ChildOptions(**{**numbers, "kube_cache": "x", "qps": 1.0})
     done = subprocess.run(
-        [sys.executable, "-m", "pilothouse.engine.child", options], check=False, capture_output=True, cwd=tmp_path
+        [sys.executable, *command_line(options, Sandbox(folder=str(tmp_path)))[1:]],
+        env=child_environment(tmp_path, memory_bytes=2**30),
+        check=False,
+        capture_output=True,
+        cwd=tmp_path,
     )
+    assert done.stderr == b""
     assert done.returncode == 1
     assert done.stdout == b""

@@ -24,8 +24,10 @@ from pilothouse.auth.certificates import CertificateFiles, authority_file, read_
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClients
+from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.confinement import can_confine
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway.listeners import Endpoint, endpoints
 from pilothouse.redaction import redact
@@ -72,7 +74,7 @@ async def examine(settings: Settings) -> list[Finding]:
     in_database = await _examine_database(settings, url)
     listeners = await _guarded_list("listeners", lambda: _listeners(settings))
     certificate = await _guarded("certificate", lambda: _done(_certificate(settings)))
-    return [*first, postgres_finding, *in_database, await engine, *listeners, certificate]
+    return [*first, postgres_finding, *in_database, await engine, _engine_sandbox(), *listeners, certificate]
 
 
 async def _examine_database(settings: Settings, url: str | None) -> list[Finding]:
@@ -232,15 +234,28 @@ async def _engine(settings: Settings) -> Finding:
             versions = ", ".join(f"{name} {version}" for name, version in sorted(pool.versions.items()))
         finally:
             await pool.close()
-    works = f"the Helm library works in a child process ({versions})"
-    if can_confine():
-        return Finding("engine", State.OK, works)
-    return Finding(
-        "engine",
-        State.WARNING,
-        f"{works}; this kernel cannot keep it from services of this machine that a hostile cluster redirects it to",
-        "use Linux 6.7 or newer with Landlock, or register only clusters that you trust",
-    )
+    return Finding("engine", State.OK, f"the Helm library works in a child process ({versions})")
+
+
+def _engine_sandbox() -> Finding:
+    name, account = "engine sandbox", obstacle()
+    missing = missing_protections()
+    if not can_confine():
+        missing.append(
+            "no Landlock for TCP (Linux 6.7): a hostile cluster can lead children to services of this machine"
+        )
+    if os.geteuid() == 0 and account:
+        missing.append(f"no accounts for children: {account}")
+    if missing:
+        return Finding(
+            name,
+            State.WARNING,
+            f"engine children lack {'; '.join(missing)}",
+            "use Linux 6.12 or newer with Landlock, and give root its usual capabilities; or register only clusters "
+            "and let only people in that you trust",
+        )
+    own = f"the account of Pilothouse ({account})" if account else "an account of its own for each"
+    return Finding(name, State.OK, f"files, sockets and signals are closed to engine children; {own}")
 
 
 async def _listeners(settings: Settings) -> list[Finding]:

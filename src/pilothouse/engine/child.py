@@ -1,8 +1,9 @@
 """The child: loads the Helm library, takes one request after the other, and dies rather than outlive its parent.
 
-Started by ``process`` as ``python -m pilothouse.engine.child OPTIONS``. Requests and answers go over one socket; file
-descriptors 1 and 2 are a file, because the library and the Go runtime write there when they like, and a pipe whose
-reader has gone would kill the process. Limits are set before the library is loaded: it reserves address space then.
+Started by ``process`` as ``python -m pilothouse.engine.child OPTIONS SANDBOX``. Requests and answers go over one
+socket; file descriptors 1 and 2 are a file, because the library and the Go runtime write there when they like, and a
+pipe whose reader has gone would kill the process. Limits are set before the library is loaded: it reserves address
+space then.
 """
 
 import ctypes
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pilothouse.engine.base import HEAD_LIMIT, ChildOptions, decode_request, pack_frame, read_frame
 from pilothouse.engine.confinement import can_confine, confine_to_port
 from pilothouse.engine.deadline import SharedDeadline, Watchdog
+from pilothouse.engine.sandbox import Sandbox, leave_root, restrict
 from pilothouse.engine.tunnel import Tunnel
 from pilothouse.errors import HelmRefused
 
@@ -51,16 +53,19 @@ class Channel:
 
 def main() -> None:
     """Serve until the parent closes the channel."""
-    options = ChildOptions(**json.loads(sys.argv[1]))
+    options, sandbox = ChildOptions(**json.loads(sys.argv[1])), Sandbox(**json.loads(sys.argv[2]))
     arm(options)
     channel = Channel(options.channel_fd)
     watchdog = Watchdog(SharedDeadline(options.deadline_fd))
-    watchdog.start()
     try:
+        # Before the first thread: the watchdog's, the tunnel's and the library's have it from their beginning.
+        restrict(sandbox)
+        watchdog.start()
         tunnel = dig(options)
         # not at the top: the limits have to be in force when the library is loaded
         from pilothouse.engine import helm  # noqa: PLC0415  # loads the library: under limits only
 
+        leave_root(sandbox, parent_pid=options.parent_pid)
         versions = helm.probe()
         engine = helm.Engine(options, tunnel)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
@@ -69,6 +74,7 @@ def main() -> None:
     channel.send({"type": "ready", "versions": versions, **spent()})
     while (frame := channel.receive()) is not None:
         with watchdog:
+            allow_cpu(frame[0]["cpu_limit_seconds"])
             answer = serve(engine, channel, *frame)
             channel.send({**answer, **spent()})
 
@@ -102,6 +108,12 @@ def limit(which: int, wanted: int) -> None:
     hard = resource.getrlimit(which)[1]
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(which, (allowed, allowed))
+
+
+def allow_cpu(seconds: int) -> None:
+    """Let this process use that much CPU time in its whole life, unless its hard limit is lower."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if hard == resource.RLIM_INFINITY else min(seconds, hard), hard))
 
 
 def serve(engine: "Engine", channel: Channel, head: dict[str, Any], body: bytes) -> dict[str, Any]:

@@ -16,19 +16,25 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
 from pilothouse.engine.base import ChildOptions
+from pilothouse.engine.sandbox import Sandbox, python_files
 
 # Helm names itself to the API server by the basename of argv[0]; under this name its releases and those of the CLI
 # belong to the same field manager, and either may change what the other wrote.
 FIELD_MANAGER = "helm"
 
+#: For root, where the data folder is closed to other accounts.
+SYSTEM_DIR = Path("/run/pilothouse-engine")
 
-def command_line(options: ChildOptions) -> list[str]:
+
+def command_line(options: ChildOptions, sandbox: Sandbox) -> list[str]:
     """Returns the argv of a child, to be run with ``sys.executable``.
 
     ``-S`` and ``-P``: nothing but the module path of ``child_environment`` decides what is imported.
     """
-    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.child", json.dumps(asdict(options))]
+    told = (json.dumps(asdict(options)), json.dumps(asdict(sandbox)))
+    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.child", *told]
 
 
 def child_environment(folder: Path, *, memory_bytes: int, proxy: str | None = None) -> dict[str, str]:
@@ -72,28 +78,48 @@ def _is_here(path: Path) -> bool:
         return False
 
 
+def sandbox_of(folder: Path) -> Sandbox:
+    """The sandbox of the child that lives in ``folder``: it becomes the folder's owner, if that is somebody else."""
+    owner = folder.stat().st_uid
+    return Sandbox(folder=str(folder), readable=python_files(), user_id=owner if owner != os.geteuid() else None)
+
+
 class PoolFolder:
     """A private folder below ``state_dir`` for the children of one pool, gone when the pool is.
 
-    Folders of pools that were killed are removed by the next pool that starts: each living one holds a lock.
+    Folders of pools that were killed are removed by the next pool that starts: each living one holds a lock. When the
+    children have accounts of their own, which may not pass through ``state_dir``, it lies in ``SYSTEM_DIR``.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(self, state_dir: Path, *, system_dir: Path = SYSTEM_DIR) -> None:
+        private = 0o700
+        if not obstacle():
+            private = 0o711  # for passing through; every child's folder is its own
+            if not is_open_to_others(next(one for one in state_dir.absolute().parents if one.exists())):
+                state_dir = system_dir
+        state_dir.mkdir(parents=True, exist_ok=True, mode=private)
+        state_dir.chmod(private)
         with _locked(state_dir / ".lock"):
             _sweep(state_dir)
             self.path = state_dir / f"pool-{os.getpid()}-{secrets.token_hex(4)}"
-            self.path.mkdir(mode=0o700)
+            self.path.mkdir(mode=private)
+            self.path.chmod(private)
             self._lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         self._made = 0
 
     def make_child_folder(self) -> Path:
-        """A new empty folder with the sub-folders of ``child_environment``."""
+        """A new empty folder with the sub-folders of ``child_environment``, of an account of its own if that can be."""
         self._made += 1
         folder = self.path / f"child-{self._made}"
-        for name in ("home", "tmp", "kube", "helm"):
-            (folder / name).mkdir(parents=True, mode=0o700)
+        folder.mkdir(mode=0o700)
+        owner = free_user_id()
+        inner = [folder / name for name in ("home", "tmp", "kube", "helm")]
+        for one in inner:
+            one.mkdir(mode=0o700)
+        if owner is not None:
+            for one in (*inner, folder):
+                os.chown(one, owner, owner)
         return folder
 
     def remove(self) -> None:

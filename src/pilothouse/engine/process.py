@@ -10,7 +10,6 @@ import asyncio
 import io
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -37,7 +36,7 @@ from pilothouse.engine.base import (
     parse_head,
 )
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
-from pilothouse.engine.environment import child_environment, command_line
+from pilothouse.engine.environment import child_environment, command_line, sandbox_of
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.settings import ChartLimits
 
@@ -143,8 +142,13 @@ class ChildProcess:
 
         With ``addresses``, the library reaches its cluster there and nothing else.
         """
-        prefix, body = encode_request(request, progress=on_progress is not None, addresses=list(addresses))
         async with self._calling:
+            prefix, body = encode_request(
+                request,
+                progress=on_progress is not None,
+                addresses=list(addresses),
+                cpu_limit_seconds=self._cpu_limit(),
+            )
             answer = await self._exchange(
                 request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
             )
@@ -165,7 +169,6 @@ class ChildProcess:
             if fence is not None:
                 fence.attach(lambda until: self._deadline.set(min(until, hard)), self.kill)
             self.calls += 1
-            self._allow_cpu()
             self._output.truncate(0)
             async with asyncio.timeout(deadline_seconds):
                 await self._send(*frame)
@@ -233,13 +236,12 @@ class ChildProcess:
             os.close(self._pidfd)
             self.exited.set_result(code)
 
-    def _allow_cpu(self) -> None:
-        """RLIMIT_CPU counts the whole life of a process: raise it to what was used plus one operation's share."""
-        soft = int(self._cpu_seconds) + 1 + self._limits.cpu_seconds
-        hard = resource.prlimit(self.pid, resource.RLIMIT_CPU)[1]
-        if hard != resource.RLIM_INFINITY:
-            soft = min(soft, hard)
-        resource.prlimit(self.pid, resource.RLIMIT_CPU, (soft, hard))
+    def _cpu_limit(self) -> int:
+        """RLIMIT_CPU counts the whole life of a process: what was used plus one operation's share.
+
+        The child sets it for itself: for one of another account we would need CAP_SYS_RESOURCE.
+        """
+        return int(self._cpu_seconds) + 1 + self._limits.cpu_seconds
 
     async def _read_answer(self, on_progress: ProgressCallback | None) -> dict[str, Any]:
         while True:
@@ -379,7 +381,7 @@ def _start(
     output = (folder / "output.log").open("a+b", buffering=0)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-            command_line(options),
+            command_line(options, sandbox_of(folder)),
             executable=sys.executable,
             env=environment,
             cwd=folder / "home",

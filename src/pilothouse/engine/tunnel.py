@@ -11,6 +11,7 @@ limit counts. It blocks for new connections only; all lead to the same server.
 """
 
 import contextlib
+import encodings.idna  # noqa: F401 (what connecting needs: later it may lie behind a closed folder)
 import ipaddress
 import json
 import os

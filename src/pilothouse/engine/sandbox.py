@@ -1,0 +1,110 @@
+"""What an engine child may do beside its work: nothing, as far as the kernel can see to it.
+
+A chart, or a cluster's answers, that took over the Helm library would find: its own folder, the library and what it
+needs to run; TCP and no other socket; no capabilities; an account that owns nothing else, when we are root; and nobody
+to signal or look into. For a launcher or a child to call on itself, while it has one thread:
+
+    restrict(sandbox)    files, system calls, capabilities; holds for every thread and program that comes after
+    leave_root(sandbox)  the account; afterwards what only root may read can no longer be opened
+
+Each step that the kernel lacks is left out, and ``missing_protections`` names it; a step that fails raises OSError, and
+the child must not work then.
+"""
+
+import ctypes
+import os
+import signal
+import struct
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pilothouse.engine.landlock import checked, confine_files, version
+from pilothouse.engine.seccomp import can_filter, filter_calls
+
+_PR_SET_PDEATHSIG: Final = 1
+_CAPABILITIES_VERSION: Final = 0x20080522
+_CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID = 2, 6, 7
+_FIRST_LANDLOCK_WITH_SIGNALS: Final = 6
+
+#: What a program needs of the machine: libraries, authorities for TLS, time zones for templates, its own numbers.
+_OF_THE_MACHINE: Final = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"),
+    *("/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls", "/etc/pki/ca-trust/extracted"),
+    *("/usr/share/ca-certificates", "/usr/share/zoneinfo", "/etc/localtime"),
+    *("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"),
+    *("/proc/self", "/sys/kernel/mm/transparent_hugepage", "/dev/urandom", "/dev/zero"),
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """What is left to a child: its folder, files to read or execute, and, for root, the account that it becomes."""
+
+    folder: str
+    readable: tuple[str, ...] = ()
+    executable: tuple[str, ...] = ()
+    user_id: int | None = None
+
+
+def python_files() -> tuple[str, ...]:
+    """The files of this interpreter and of all packages that it finds now."""
+    paths = sysconfig.get_paths()
+    library = str(Path(sys.base_prefix) / "lib")  # libpython, where it is one
+    found = (paths["stdlib"], paths["platstdlib"], library, *sys.path)
+    return tuple(dict.fromkeys(path for path in found if Path(path).is_absolute()))
+
+
+def restrict(sandbox: Sandbox) -> None:
+    """Take files, system calls and capabilities away from this thread and what it starts."""
+    if version():
+        confine_files(
+            readable=map(Path, (*_OF_THE_MACHINE, *sandbox.readable)),
+            executable=map(Path, sandbox.executable),
+            writable=map(Path, (sandbox.folder, "/dev/null")),
+        )
+    if can_filter():
+        filter_calls()
+    if os.geteuid() == 0:
+        # Until it leaves root it loads what lies behind closed folders: the interpreter of a private home.
+        switching = (_CAP_DAC_READ_SEARCH, _CAP_SETGID, _CAP_SETUID) if sandbox.user_id is not None else ()
+        _keep_capabilities(*switching)
+
+
+def leave_root(sandbox: Sandbox, *, parent_pid: int) -> None:
+    """Become the sandbox's account in every thread, without groups and capabilities; without an account, stay.
+
+    The kernel forgets with this that the process dies with its parent: it is told again, and a parent that is gone
+    already ends the process.
+    """
+    if sandbox.user_id is None:
+        return
+    os.setgroups([])
+    os.setresgid(sandbox.user_id, sandbox.user_id, sandbox.user_id)
+    os.setresuid(sandbox.user_id, sandbox.user_id, sandbox.user_id)
+    checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent_pid:
+        sys.exit(1)
+
+
+def missing_protections() -> list[str]:
+    """What this kernel does not do for us; empty where it does everything."""
+    missing = []
+    if not version():
+        missing.append("no Landlock: children can read what their account can")
+    elif version() < _FIRST_LANDLOCK_WITH_SIGNALS:
+        missing.append("a Landlock without scopes (Linux 6.12): children can signal processes of their account")
+    if not can_filter():
+        missing.append(f"no list of system calls for {os.uname().machine}: children can open any kind of socket")
+    return missing
+
+
+def _keep_capabilities(*kept: int) -> None:
+    mask = sum(1 << number for number in kept)
+    header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
+    # effective, permitted and inheritable of the first 32, then of the others
+    checked(_libc.capset(header, struct.pack("=6I", mask, mask, 0, 0, 0, 0)))
