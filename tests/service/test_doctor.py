@@ -1,5 +1,6 @@
 """The doctor names what is missing and what to do, and changes nothing."""
 
+import ctypes
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from sqlalchemy import text
 from pilothouse.auth.certificates import ensure_certificate
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.checks import Finding, State, examine
+from pilothouse.engine.accounts import obstacle
 from pilothouse.services.keys import begin_new_key
 from pilothouse.settings import ClusterSettings, EngineSettings, Settings, TlsSettings
 from pilothouse.store import clusters
@@ -138,6 +140,27 @@ async def test_an_engine_that_cannot_start_fails(folder: Path):
     found = (await look(settings(folder, engine=small)))["engine"]
     assert found.state is State.FAILED
     assert "memory" in found.found
+
+
+def _drop_setuid() -> None:
+    """The bounding set without CAP_SETUID (7): what is started next as root lacks it."""
+    assert ctypes.CDLL(None).prctl(24, 7, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(bool(obstacle()), reason=f"children keep our account: {obstacle()}")
+def test_root_without_a_capability_is_told_that_children_have_no_accounts(folder: Path):
+    for prepare, state in ((None, "ok"), (_drop_setuid, "warning")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pilothouse", "doctor", "--output", "json"],
+            env={**os.environ, "PILOTHOUSE_DATA_DIR": str(folder), "PILOTHOUSE_PORT": str(free_port())},
+            preexec_fn=prepare,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (found,) = (one for one in json.loads(done.stdout) if one["check"] == "engine sandbox")
+        assert found["state"] == state, found
+    assert "root lacks CAP_SETUID" in found["found"]
 
 
 @pytest.fixture
