@@ -51,6 +51,7 @@ from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
 from pilothouse.services.users import Users
 from pilothouse.settings import Settings
+from pilothouse.web.cluster_reads import ClusterReads
 from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
 from pilothouse.web.requests import refuse_nul
@@ -118,7 +119,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     app.add_exception_handler(405, route_not_found)
     app.add_exception_handler(Exception, internal_error)
     return stack.wrap(
-        app,
+        ClusterReads(app, settings.cluster),
         settings=settings,
         authenticator=Authentication(parts.database, parts.keys, settings.identity),
         is_public=_is_public,

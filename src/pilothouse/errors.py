@@ -72,8 +72,20 @@ class InvalidKubeconfig(InvalidRequest):
 class ClusterUnavailable(PilothouseError):
     """The cluster did not answer, or not as a Kubernetes API server: unreachable, hanging, TLS, token.
 
-    The message names the cause without quoting what an unknown peer sent.
+    The message names the cause without quoting what an unknown peer sent. ``detail`` is the cause where callers must
+    not learn it, for the log.
     """
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class CallerGone(PilothouseError):
+    """The caller closed its connection; what was read for it is given up."""
+
+    def __init__(self) -> None:
+        super().__init__("the caller closed the connection before the answer was complete")
 
 
 class ClusterDenied(PilothouseError):

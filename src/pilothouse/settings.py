@@ -150,6 +150,14 @@ class ObserverSettings(_Group):
         0.2, ge=0, description="what follows news within this time is taken with it; readers see changes this late"
     )
     retry_seconds: float = Field(10.0, description="longest pause before a cluster that fails is tried again")
+    rows_per_cluster: int = Field(
+        50_000,
+        ge=1,
+        description="release Secrets that the index takes of one cluster, those deleted in the last hour included",
+    )
+    values_bytes_per_cluster: int = Field(
+        512 * _MIB, ge=_MIB, description="sealed values that the index takes of one cluster"
+    )
 
     @model_validator(mode="after")
     def _lease_is_renewed_in_time(self) -> Self:
@@ -168,7 +176,18 @@ class ClusterSettings(_Group):
         False, description="accept kubeconfigs whose server is on this machine (the demo does)"
     )
     answer_seconds: float = Field(
-        5.0, description="in all, for the questions of one request; a dead cluster costs no more"
+        5.0, gt=0, description="for one answer, or for those of one look; a dead cluster costs no more"
+    )
+    request_seconds: float = Field(
+        60.0, gt=0, description="for all reads of clusters in one API request together; a slow cluster costs no more"
+    )
+    request_bytes: int = Field(
+        48 * _MIB, ge=_MIB, description="the same in bytes, as read and as unpacked; a hostile cluster costs no more"
+    )
+    held_bytes: int = Field(
+        32 * _MIB,
+        ge=_MIB,
+        description="what one process holds at a time of one API server's answers; of all together, three times that",
     )
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
 

@@ -255,10 +255,31 @@ async def test_the_oldest_of_many_clients_is_let_go(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_list_without_an_end_costs_the_limit(tmp_path: Path):
-    page = json.dumps({"kind": "SecretList", "items": [], "metadata": {"continue": "more"}}).encode()
+    page = json.dumps({"kind": "SecretList", "items": [{}], "metadata": {"continue": "more"}}).encode()
     async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
         with pytest.raises(ClusterUnavailable, match="did not answer within"):
             await client.list_release_labels(namespace="default", name="web")
         with pytest.raises(ClusterUnavailable, match="did not answer within"):
             async with client.within_limit():
-                assert [one async for one in client.list_release_secrets(namespace="default", name="web")] == []
+                assert len([one async for one in client.list_release_secrets(namespace="default", name="web")]) == 0
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"continue": "more"}, {"continue": "x" * 100_000}, {"continue": ["more"]}], ids=["same", "long", "odd"]
+)
+async def test_a_list_that_goes_on_without_objects_is_given_up(metadata: dict[str, object], tmp_path: Path):
+    page = json.dumps({"kind": "SecretList", "items": [], "metadata": metadata}).encode()
+    async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
+        with pytest.raises(ClusterUnavailable, match="a list that has no end"):
+            await client.list_release_labels(namespace="default", name="web")
+
+
+@pytest.mark.parametrize("digits", ["9" * 1_000_000, "-1", "1e9"], ids=["million", "negative", "exponent"])
+async def test_a_revision_that_is_no_number_of_helms_is_passed_over(digits: str, tmp_path: Path):
+    item = {"metadata": {"name": "x", "resourceVersion": digits, "labels": {"version": digits}}}
+    odd = [{"metadata": []}, {"metadata": {"labels": []}}, {"metadata": {"labels": 7}}, {}]
+    page = json.dumps({"kind": "SecretList", "items": [item, *odd], "metadata": {"resourceVersion": digits}}).encode()
+    async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
+        assert await client.list_release_labels(namespace="default", name="web") == []
+        with pytest.raises(ClusterUnavailable, match="a resourceVersion that is no number"):
+            await client.newest_resource_version()

@@ -68,7 +68,8 @@ def test_a_cluster_is_registered_shown_listed_probed_and_forgotten(
     assert (cluster["name"], cluster["server"][:8], cluster["wait"]) == (name, "https://", "hooks")
     path = f"/api/v1/clusters/{cluster['id']}"
     shown = server.send("GET", path).json()
-    assert set(shown.pop("index")) == {"listed", "age_seconds", "error", "unreadable", "unreadable_secrets"}
+    told = {"listed", "age_seconds", "error", "truncated", "unreadable", "unreadable_secrets"}
+    assert set(shown.pop("index")) == told
     assert shown == cluster
     assert cluster in server.send("GET", "/api/v1/clusters").json()
     probe = server.send("GET", f"{path}/probe")

@@ -73,6 +73,7 @@ class RunningServer:
         access_key: str | None = None,
         secret_key: str | None = None,
         now: datetime | None = None,
+        timeout: float = 60,
     ) -> httpx2.Response:
         """Any request, signed; for what the SDK would not send."""
         content = json.dumps(json_body).encode() if json_body is not None else body or b""
@@ -93,7 +94,7 @@ class RunningServer:
                 now=now or datetime.now(UTC),
             )
         )
-        with httpx2.Client(timeout=60, trust_env=False) as http:
+        with httpx2.Client(timeout=timeout, trust_env=False) as http:
             return http.send(request)
 
     def upload(self, archive: bytes, *, parameters: str | None = None, filename: str = "chart.tgz") -> httpx2.Response:

@@ -47,13 +47,15 @@ class IndexView(BaseModel):
     """The release index of a cluster.
 
     ``listed``: the first complete list is in it; until then reads ask the cluster. ``age_seconds``: since the cluster
-    last confirmed it. ``error``: why the cluster is not watched now, or empty. ``unreadable``: the number of release
-    Secrets that could not be read and are not shown; ``unreadable_secrets`` are the newest of them.
+    last confirmed it. ``error``: why the cluster is not watched now, or empty. ``truncated``: the cluster has more
+    release Secrets than the index takes; lists lack the others. ``unreadable``: the number of release Secrets that
+    could not be read and are not shown; ``unreadable_secrets`` are the newest of them.
     """
 
     listed: bool
     age_seconds: float | None
     error: str
+    truncated: bool
     unreadable: int
     unreadable_secrets: list[UnreadableSecretView]
 
@@ -124,6 +126,7 @@ def _index_view(index: ClusterIndex) -> dict[str, object]:
         listed=index.freshness.listed,
         age_seconds=None if age is None else round(max(0.0, age), 1),
         error=index.freshness.error,
+        truncated=index.freshness.truncated,
         unreadable=index.unreadable.count,
         unreadable_secrets=[
             UnreadableSecretView(namespace=one.namespace, name=one.secret, problem=one.problem)

@@ -10,12 +10,19 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
-from pilothouse.cluster.transport import Answer, AnswerTooLarge, Transport
+from pilothouse.cluster.budget import Room
+from pilothouse.cluster.readiness import mapping
+from pilothouse.cluster.transport import Answer, AnswerTooLarge, Transport, new_room
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
 
-_LARGEST_ANSWER = 32 * 1024 * 1024
+#: A page that is larger is asked for with fewer objects; an object has at most 1.5 MiB (etcd's limit of a request).
+_LARGEST_ANSWER = 8 * 1024 * 1024
 _PAGE = 100
+#: A list goes on after a page without objects, but no real one does so often.
+_MOST_EMPTY_PAGES = 10
+_LONGEST_TOKEN = 8 * 1024
+_MOST_KINDS = 1000
 _LONGEST_NAME = 253
 _KEPT_CLIENTS = 64
 _RELEASE_TYPE = "helm.sh/release.v1"
@@ -26,9 +33,12 @@ _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 _GROUP_VERSION = re.compile(r"([a-z0-9][-.a-z0-9]{0,252}/)?[a-z0-9]{1,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+_REVISION = re.compile(r"[0-9]{1,10}", re.ASCII)
 _LARGEST_VERSION = 2**63 - 1
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
-_LARGEST_EVENT = 8 * 1024 * 1024
+_LARGEST_EVENT = 4 * 1024 * 1024
+#: Of one watch; more is a flood, and what comes then waits for the next one.
+_LARGEST_WATCH = 64 * 1024 * 1024
 _OWNER = "owner=helm"
 #: The field manager of all that Helm applies: the engine's child has the same name as the command.
 _HELM = "helm"
@@ -91,9 +101,12 @@ class ClusterClient:
     no Kubernetes name.
     """
 
-    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
-        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
-        self._transport = Transport(kubeconfig, settings)
+    def __init__(self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
+
+        ``room`` bounds what answers take of the process's memory; without one, the client has its own.
+        """
+        self._transport = Transport(kubeconfig, settings, room=room)
         self._asking = 0
         self._retired = False
 
@@ -115,7 +128,7 @@ class ClusterClient:
     async def namespace_exists(self, name: str) -> bool:
         """Whether the namespace is there and not on its way out."""
         answer = await self._ask("GET", f"/api/v1/namespaces/{_checked(name)}", taken={_NOT_FOUND})
-        return answer.ok and (answer.body.get("status") or {}).get("phase") != "Terminating"
+        return answer.ok and mapping(answer.body.get("status")).get("phase") != "Terminating"
 
     async def create_namespace(self, name: str) -> None:
         """The namespace is there afterwards, whoever made it."""
@@ -129,10 +142,10 @@ class ClusterClient:
         async with self.within_limit():
             items = [item async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY)]
         for item in items:
-            metadata = item.get("metadata") or {}
-            labels = metadata.get("labels") or {}
+            metadata = mapping(item.get("metadata"))
+            labels = mapping(metadata.get("labels"))
             version = str(labels.get("version", ""))
-            if version.isascii() and version.isdigit():
+            if _REVISION.fullmatch(version):
                 found.append(
                     ReleaseLabels(
                         int(version),
@@ -178,7 +191,7 @@ class ClusterClient:
         async for item in self._list(_secrets(namespace), params):
             yield item
 
-    async def list_release_pages(self) -> AsyncIterator["SecretPage"]:
+    async def list_release_pages(self) -> AsyncGenerator["SecretPage", None]:
         """All of Helm's Secrets of the cluster, as they were at one moment, whose resourceVersion each page names.
 
         Raises ListExpired when the server no longer has that moment: begin again.
@@ -211,7 +224,12 @@ class ClusterClient:
         }
         async with self._counted():
             lines = self._transport.stream(
-                _secrets(None), params=params, idle_seconds=idle_seconds, largest_line=_LARGEST_EVENT
+                _secrets(None),
+                params=params,
+                idle_seconds=idle_seconds,
+                seconds=idle_seconds,
+                largest_line=_LARGEST_EVENT,
+                largest=_LARGEST_WATCH,
             )
             async with aclosing(lines):
                 async for some in lines:
@@ -229,7 +247,11 @@ class ClusterClient:
                 raise
             return {}
         kinds = {}
-        for one in answer.body.get("resources") or () if answer.ok else ():
+        found = answer.body.get("resources") if answer.ok else None
+        found = found if isinstance(found, list) else []
+        if len(found) > _MOST_KINDS:
+            raise ClusterUnavailable(f"{self._transport.server} has more than {_MOST_KINDS} resources in a group")
+        for one in found:
             if isinstance(one, dict) and _NAME.fullmatch(str(one.get("name"))):  # no subresource
                 kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
         return kinds
@@ -237,26 +259,25 @@ class ClusterClient:
     async def find_preferred_version(self, group: str) -> str | None:
         """The ``group/version`` that the server prefers of a group; None if it does not have the group."""
         found = next((one for one in await self._groups() if one.get("name") == group), {})
-        version = (found.get("preferredVersion") or {}).get("groupVersion")
+        version = mapping(found.get("preferredVersion")).get("groupVersion")
         return str(version) if version else None
 
     async def _serves(self, group_version: str) -> bool:
         """Whether the server lists the version; anything without a group is served."""
         if "/" not in group_version:
             return True
-        versions = (one for group in await self._groups() for one in group.get("versions") or ())
+        versions = (one for group in await self._groups() for one in objects_in(group.get("versions")))
         return any(one.get("groupVersion") == group_version for one in versions)
 
     async def _groups(self) -> list[dict[str, Any]]:
-        groups = (await self._ask("GET", "/apis")).body.get("groups")
-        return [one for one in groups or () if isinstance(one, dict)]
+        return objects_in((await self._ask("GET", "/apis")).body.get("groups"))
 
     async def review_access(self, attributes: dict[str, str]) -> bool:
         """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""
         review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
         body = {**review, "spec": {"resourceAttributes": attributes}}
         answer = await self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
-        return bool((answer.body.get("status") or {}).get("allowed")) if answer.ok else True
+        return bool(mapping(answer.body.get("status")).get("allowed")) if answer.ok else True
 
     async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
         """The object, None if there is none; ``namespace`` counts for kinds that have one."""
@@ -297,7 +318,7 @@ class ClusterClient:
             content_type="application/apply-patch+yaml",
             taken={_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID},
         )
-        return str((answer.body.get("metadata") or {}).get("resourceVersion", "")) if answer.ok else ""
+        return str(mapping(answer.body.get("metadata")).get("resourceVersion", "")) if answer.ok else ""
 
     async def list_pods(
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
@@ -317,7 +338,7 @@ class ClusterClient:
         params = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items()), "limit": str(limit)}
         path = f"/api/v1/namespaces/{_checked(namespace)}/{plural}"
         answer = await self._ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
-        return [item for item in answer.body.get("items") or () if isinstance(item, dict)]
+        return objects_in(answer.body.get("items"))
 
     async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
         """The data (base64) of every Secret of the cluster that the account may read and Helm did not make."""
@@ -355,7 +376,7 @@ class ClusterClient:
     async def _pages(
         self, path: str, params: dict[str, str], *, accept: str = "application/json"
     ) -> AsyncIterator["_Page"]:
-        limit, token = _PAGE, ""
+        limit, token, empty = _PAGE, "", 0
         while True:
             page = {**params, "limit": str(limit), **({"continue": token} if token else {})}
             try:
@@ -367,12 +388,14 @@ class ClusterClient:
                 continue
             if not answer.ok:
                 raise ListExpired(f"{self._transport.server}: the list changed while it was read; ask again")
-            metadata = answer.body.get("metadata")
-            metadata = metadata if isinstance(metadata, dict) else {}
-            yield _Page([item for item in answer.body.get("items") or () if isinstance(item, dict)], metadata)
+            metadata, items = mapping(answer.body.get("metadata")), objects_in(answer.body.get("items"))
+            yield _Page(items, metadata)
             token = metadata.get("continue") or ""
             if not token:
                 return
+            empty += not items
+            if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or empty > _MOST_EMPTY_PAGES:
+                raise ClusterUnavailable(f"{self._transport.server} gives a list that has no end")
 
     async def _ask(
         self,
@@ -417,6 +440,7 @@ class ClusterClients:
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
+        self._room = new_room(settings)
         self._clients: OrderedDict[str, tuple[bytes, ClusterClient]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -430,7 +454,7 @@ class ClusterClients:
         if known is not None and known[0] == digest:
             self._clients.move_to_end(cluster_id)
             return known[1]
-        client = ClusterClient(kubeconfig, self._settings)
+        client = ClusterClient(kubeconfig, self._settings, room=self._room)
         self._clients[cluster_id] = (digest, client)
         self._clients.move_to_end(cluster_id)
         if known is not None:
@@ -448,6 +472,11 @@ class ClusterClients:
         task = client.retire()
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects of a list; none if the value is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def resource_version(metadata: object) -> int:

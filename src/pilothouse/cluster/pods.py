@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
-from pilothouse.cluster.transport import Transport
+from pilothouse.cluster.client import objects_in
+from pilothouse.cluster.transport import Transport, parse_line
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
 
 Object = dict[str, Any]
 
 _LARGEST_POD = 2 * 1024 * 1024
+#: Of one watch, and of one container's log while it is followed; what comes after it is not looked at.
+_LARGEST_STREAM = 64 * 1024 * 1024
 _LARGEST_LIST = 8 * 1024 * 1024
 _LONGEST_LINE = 16 * 1024
 _MOST_EVENTS = 200
@@ -46,7 +47,9 @@ class Pods:
             f"/api/v1/namespaces/{_checked(namespace)}/pods",
             params=params,
             idle_seconds=seconds + 1,
+            seconds=seconds + 1,
             largest_line=_LARGEST_POD,
+            largest=_LARGEST_STREAM,
         )
         async with aclosing(lines):
             async for some in lines:
@@ -69,12 +72,19 @@ class Pods:
 
         Of a container that waits to be started again the kubelet gives the run before (``pkg/kubelet/kubelet_pods.go``,
         ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable when there is no log, as
-        from a container that never ran, or when nothing comes for ``seconds``.
+        from a container that never ran, or when nothing comes for ``seconds``. Ends after ``seconds``.
         """
         params = {"container": container, "tailLines": str(most_lines)}
         params |= {"follow": "true"} if follow else {}
         path = f"/api/v1/namespaces/{_checked(namespace)}/pods/{_checked(pod)}/log"
-        lines = self._transport.stream(path, params=params, idle_seconds=seconds, largest_line=_LONGEST_LINE)
+        lines = self._transport.stream(
+            path,
+            params=params,
+            idle_seconds=seconds,
+            seconds=seconds,
+            largest_line=_LONGEST_LINE,
+            largest=_LARGEST_STREAM if follow else most_lines * 4 * _LONGEST_LINE,
+        )
         async with aclosing(lines):
             async for some in lines:
                 yield some
@@ -87,7 +97,7 @@ class Pods:
         answer = await self._transport.ask("GET", path, params=params, largest=_LARGEST_LIST)
         if not answer.ok:
             raise ClusterUnavailable(f"{self._transport.server} answered {answer.status}: {answer.message}")
-        return [item for item in answer.body.get("items") or () if isinstance(item, dict)]
+        return objects_in(answer.body.get("items"))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -95,10 +105,7 @@ class Pods:
 
 
 def _pod_in(line: bytes) -> Object | None:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
+    event = parse_line(line)
     pod = event.get("object") if isinstance(event, dict) else None
     return pod if isinstance(pod, dict) and pod.get("kind") == "Pod" else None
 

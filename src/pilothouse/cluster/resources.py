@@ -13,19 +13,26 @@ from typing import Any
 
 import orjson
 
+from pilothouse.cluster.budget import keep
 from pilothouse.cluster.client import ClusterClient, ObjectKind
 from pilothouse.cluster.transport import AnswerTooLarge
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, InvalidRequest
 
 RELATED_PODS = "v1/Pod(related)"
 
-_AT_ONCE = 8
+_AT_ONCE = 4
 _MOST_OBJECTS = 500
 _MOST_PODS = 200
 _LARGEST_OBJECT = 2 * 1024 * 1024
-_LARGEST_TOTAL = 8 * 1024 * 1024
+_LARGEST_TOTAL = 4 * 1024 * 1024
+_LARGEST_PODS = 8 * 1024 * 1024
+#: How often it is in memory until the answer is sent: alone, in the whole, as a string in the answer, and in its bytes.
+_COPIES = 4
 _SELECTING = frozenset({"ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job"})
+_LONGEST_NAME = 253
 _MASK = "******"
+_TOO_LATE = "the cluster did not answer in time"
+_FAILURES = (ClusterDenied, ClusterUnavailable, InvalidRequest, Busy)
 
 Object = dict[str, Any]
 
@@ -73,53 +80,102 @@ def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple
 
 
 class LiveObjects:
-    """Looks objects up in one cluster, in at most ``seconds`` for all of them together."""
+    """Looks objects up in one cluster, in at most ``seconds`` for all of them together.
+
+    What is found is kept as JSON text, at most ``_LARGEST_TOTAL`` bytes of it: as Python's objects it would be several
+    times that.
+    """
 
     def __init__(self, client: ClusterClient, *, seconds: float) -> None:
         self._client = client
         self._seconds = seconds
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._kinds: dict[str, asyncio.Task[dict[str, ObjectKind]]] = {}
+        self._room = _LARGEST_TOTAL
 
-    async def read(self, objects: Sequence[ManifestObject]) -> dict[str, list[Object]]:
-        """Every object by group, in the manifest's order, with its pods; those over the limits say so."""
+    async def read(self, objects: Sequence[ManifestObject]) -> bytes:
+        """Return every object by group as JSON text, in the manifest's order, with its pods.
+
+        Those over the limits say so.
+        """
         wanted = objects[:_MOST_OBJECTS]
         selectors = {(one.namespace, one.selector): None for one in wanted if one.selector}
-        found = await self._all([self._find(one) for one in wanted], [self._pods(*selector) for selector in selectors])
-        groups: dict[str, list[Object]] = {}
-        for one, answer in zip(wanted, found[: len(wanted)], strict=True):
-            groups.setdefault(one.group, []).append(_shown(one, answer))
+        served: dict[str, set[str]] = {}
+        for one in wanted:
+            served.setdefault(one.api_version, set()).add(one.kind)
+        found = await self._all(
+            [self._find(one, served[one.api_version]) for one in wanted],
+            [self._pods(*selector) for selector in selectors],
+        )
+        groups: dict[str, list[orjson.Fragment]] = {}
+        for one, text in zip(wanted, found[: len(wanted)], strict=True):
+            groups.setdefault(one.group, []).append(orjson.Fragment(text or _stub(one, _TOO_LATE)))
         for one in objects[_MOST_OBJECTS:]:
-            groups.setdefault(one.group, []).append(_stub(one, f"left out: more than {_MOST_OBJECTS} objects"))
+            text = _stub(one, f"left out: more than {_MOST_OBJECTS} objects")
+            groups.setdefault(one.group, []).append(orjson.Fragment(text))
         if selectors:
-            groups[RELATED_PODS] = [_pod_list(answer) for answer in found[len(wanted) :]]
-        return _bounded(groups)
+            groups[RELATED_PODS] = [
+                orjson.Fragment(text or _pod_list([], error=_TOO_LATE)) for text in found[len(wanted) :]
+            ]
+        return orjson.dumps(groups, option=orjson.OPT_SORT_KEYS)
 
-    async def _all(self, *work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-        """What each gives, or the failure that it ended with; what is not done in time has timed out."""
+    async def _all(self, *work: Sequence[Coroutine[Any, Any, bytes]]) -> list[bytes]:
+        """What each gives; nothing for what is not done in time."""
         tasks = [asyncio.create_task(one) for some in work for one in some]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._seconds)
-        left = [task for task in [*tasks, *self._kinds.values()] if not task.done()]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*tasks, *self._kinds.values(), return_exceptions=True)
-        return [TimeoutError() if task.cancelled() else task.exception() or task.result() for task in tasks]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._seconds)
+        finally:
+            left = [task for task in [*tasks, *self._kinds.values()] if not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*tasks, *self._kinds.values(), return_exceptions=True)
+        return [b"" if task.cancelled() else task.result() for task in tasks]
 
-    async def _find(self, one: ManifestObject) -> Object | None:
-        if one.api_version not in self._kinds:
-            self._kinds[one.api_version] = asyncio.create_task(self._client.list_kinds(one.api_version))
-        kind = (await asyncio.shield(self._kinds[one.api_version])).get(one.kind)
-        if kind is None:
-            raise InvalidRequest(f"the cluster does not serve {one.api_version} {one.kind}")
-        async with self._places:
-            return await self._client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+    async def _find(self, one: ManifestObject, served: set[str]) -> bytes:
+        try:
+            if one.api_version not in self._kinds:
+                self._kinds[one.api_version] = asyncio.create_task(self._list_kinds(one.api_version, served))
+            kind = (await asyncio.shield(self._kinds[one.api_version])).get(one.kind)
+            if kind is None:
+                return _stub(one, f"the cluster does not serve {one.api_version} {one.kind}")
+            async with self._places:
+                live = await self._client.find_object(
+                    kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
+                )
+            return self._kept(_masked(live)) if live is not None else _stub(one, "not found")
+        except _FAILURES as error:
+            return _stub(one, _cause(error))
 
-    async def _pods(self, namespace: str, selector: tuple[tuple[str, str], ...]) -> list[Object]:
+    async def _list_kinds(self, api_version: str, wanted: set[str]) -> dict[str, ObjectKind]:
         async with self._places:
-            return await self._client.list_pods(
-                namespace=namespace, labels=dict(selector), limit=_MOST_PODS, largest=_LARGEST_TOTAL
-            )
+            kinds = await self._client.list_kinds(api_version)
+        return {name: kind for name, kind in kinds.items() if name in wanted}
+
+    async def _pods(self, namespace: str, selector: tuple[tuple[str, str], ...]) -> bytes:
+        try:
+            async with self._places:
+                pods = await self._client.list_pods(
+                    namespace=namespace, labels=dict(selector), limit=_MOST_PODS, largest=_LARGEST_PODS
+                )
+            return _pod_list([orjson.Fragment(self._kept(_masked(pod))) for pod in pods])
+        except _FAILURES as error:
+            return _pod_list([], error=_cause(error))
+
+    def _kept(self, member: Object) -> bytes:
+        """Return the member as JSON text; what is over the total size keeps its name only."""
+        try:
+            text = orjson.dumps(member)
+        except orjson.JSONEncodeError:  # nested deeper than it is written
+            return _named(member, "left out: nested too deep")
+        if len(text) > self._room:
+            return _named(member, f"left out: the answer would be over {_LARGEST_TOTAL} bytes")
+        try:
+            keep(_COPIES * len(text))
+        except Busy as error:
+            return _named(member, f"left out: {error}")
+        self._room -= len(text)
+        return text
 
 
 def _selector(document: Object) -> tuple[tuple[str, str], ...]:
@@ -134,32 +190,18 @@ def _selector(document: Object) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(selector.items()))
 
 
-def _shown(one: ManifestObject, answer: object) -> Object:
-    if isinstance(answer, dict):
-        return _masked(answer)
-    return _stub(one, "not found" if answer is None else _cause(answer))
+def _pod_list(pods: Sequence[orjson.Fragment], *, error: str = "") -> bytes:
+    listed = {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}
+    return orjson.dumps(listed | ({"error": error} if error else {}))
 
 
-def _pod_list(answer: object) -> Object:
-    pods = {"apiVersion": "v1", "kind": "PodList", "metadata": {}}
-    if isinstance(answer, list):
-        return pods | {"items": [_masked(pod) for pod in answer]}
-    return pods | {"items": [], "error": _cause(answer)}
+def _cause(failure: Exception) -> str:
+    return "left out: too large" if isinstance(failure, AnswerTooLarge) else str(failure)
 
 
-def _cause(failure: object) -> str:
-    if isinstance(failure, TimeoutError):
-        return "the cluster did not answer in time"
-    if isinstance(failure, AnswerTooLarge):
-        return "left out: too large"
-    if isinstance(failure, ClusterDenied | ClusterUnavailable | InvalidRequest):
-        return str(failure)
-    raise failure if isinstance(failure, BaseException) else TypeError(type(failure))
-
-
-def _stub(one: ManifestObject, error: str) -> Object:
+def _stub(one: ManifestObject, error: str) -> bytes:
     metadata = {"name": one.name} | ({"namespace": one.namespace} if one.namespace else {})
-    return {"apiVersion": one.api_version, "kind": one.kind, "metadata": metadata, "error": error}
+    return orjson.dumps({"apiVersion": one.api_version, "kind": one.kind, "metadata": metadata, "error": error})
 
 
 def _masked(live: Object) -> Object:
@@ -180,24 +222,9 @@ def _masked(live: Object) -> Object:
     return live
 
 
-def _bounded(groups: dict[str, list[Object]]) -> dict[str, list[Object]]:
-    """What is over the total size keeps its name only."""
-    total = 0
-    bounded: dict[str, list[Object]] = {}
-    for group, members in groups.items():
-        bounded[group] = []
-        for member in members:
-            total += len(orjson.dumps(member))
-            bounded[group].append(member if total <= _LARGEST_TOTAL else _named(member))
-    return bounded
-
-
-def _named(member: Object) -> Object:
+def _named(member: Object, error: str) -> bytes:
     metadata = member.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
-    return {
-        "apiVersion": member.get("apiVersion"),
-        "kind": member.get("kind"),
-        "metadata": {key: metadata[key] for key in ("name", "namespace") if key in metadata},
-        "error": f"left out: the answer would be over {_LARGEST_TOTAL} bytes",
-    }
+    named = {key: str(metadata[key])[:_LONGEST_NAME] for key in ("name", "namespace") if key in metadata}
+    kind = {key: str(member.get(key))[:_LONGEST_NAME] for key in ("apiVersion", "kind")}
+    return orjson.dumps({**kind, "metadata": named, "error": error})

@@ -6,6 +6,7 @@ read here, so inflating is bounded (500 KB can claim to be 500 MB), and of the J
 built: templates and files are passed over. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
 """
 
+import asyncio
 import base64
 import gzip
 import json
@@ -18,7 +19,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from pilothouse.cluster.budget import keep
 from pilothouse.cluster.client import ClusterClient, Secret
+from pilothouse.cluster.readiness import mapping
+from pilothouse.cluster.transport import MOST_VALUES, count_values
 from pilothouse.errors import CorruptRelease
 from pilothouse.redaction import masks_of
 
@@ -152,8 +156,8 @@ _BROKEN = frozenset({"Running", "Failed", "Unknown"})
 
 def release_key(secret: Secret) -> ReleaseKey | None:
     """Namespace, name and revision by the Secret's metadata; None for a Secret that is no release."""
-    metadata = secret.get("metadata") or {}
-    labels = metadata.get("labels") or {}
+    metadata = mapping(secret.get("metadata"))
+    labels = mapping(metadata.get("labels"))
     name, version = str(labels.get("name", "")), str(labels.get("version", ""))
     if not name or not _REVISION.fullmatch(version) or metadata.get("name") != f"{_PREFIX}{name}.v{version}":
         return None
@@ -196,6 +200,14 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
     )
+
+
+async def read_release(secret: Secret) -> StoredRelease:
+    """Decode beside the event loop, and count what was unpacked in the request's budget; raise what both raise."""
+    stored = await asyncio.to_thread(decode_release, secret)
+    size = len(stored.manifest) + len(stored.hooks_json)
+    keep(size, unpacked=size)
+    return stored
 
 
 def _without_values(description: str, key: ReleaseKey, config: dict[str, Any]) -> str:
@@ -247,13 +259,11 @@ async def unlock(
     when there is nothing to unlock, or when the Secret changed since it was read. Raises CorruptRelease if it is no
     release.
     """
-    if decode_release(secret).status not in _LOCKED:
-        return False
     said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
-    unlocked = _with_status(secret, "failed", said)
-    if len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
-        unlocked = _with_status(secret, "failed", {})
-    return await client.replace_secret({**unlocked, "immutable": True})
+    unlocked = await asyncio.to_thread(_turned, secret, _LOCKED, "failed", said)
+    if unlocked is not None and len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
+        unlocked = await asyncio.to_thread(_turned, secret, _LOCKED, "failed", {})
+    return unlocked is not None and await client.replace_secret({**unlocked, "immutable": True})
 
 
 async def supersede(client: ClusterClient, secret: Secret) -> bool:
@@ -262,9 +272,13 @@ async def supersede(client: ClusterClient, secret: Secret) -> bool:
     False when it is not deployed, or when the Secret changed since it was read. Raises CorruptRelease if it is no
     release.
     """
-    if decode_release(secret).status != "deployed":
-        return False
-    return await client.replace_secret(_with_status(secret, "superseded", {}))
+    superseded = await asyncio.to_thread(_turned, secret, frozenset({"deployed"}), "superseded", {})
+    return superseded is not None and await client.replace_secret(superseded)
+
+
+def _turned(secret: Secret, before: frozenset[str], status: str, info: dict[str, str]) -> Secret | None:
+    """The Secret with another status, if it has one of those; packing a large one anew takes a second."""
+    return _with_status(secret, status, info) if decode_release(secret).status in before else None
 
 
 def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
@@ -328,6 +342,8 @@ def _values(secret: Secret, raw: msgspec.Raw) -> dict[str, Any]:
     text = bytes(raw)
     if len(text) > _LARGEST_VALUES:
         raise _corrupt(secret, f"holds values of more than {_LARGEST_VALUES} bytes")
+    if count_values(text) > MOST_VALUES:
+        raise _corrupt(secret, f"holds more than {MOST_VALUES} values")
     try:
         values = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -362,5 +378,5 @@ def _moment(text: str | None, metadata: dict[str, Any]) -> datetime:
 
 
 def _corrupt(secret: Secret, problem: str) -> CorruptRelease:
-    metadata = secret.get("metadata") or {}
+    metadata = mapping(secret.get("metadata"))
     return CorruptRelease(f"Secret {metadata.get('namespace')}/{metadata.get('name')} {problem}")

@@ -20,14 +20,17 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
 import yarl
+from aiohttp.client_proto import ResponseHandler
 
 from pilothouse.cluster.addresses import resolve
+from pilothouse.cluster.budget import Reading, Room, limited
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
 from pilothouse.settings import ClusterSettings
 
@@ -36,8 +39,14 @@ _KEPT_SECONDS = 60.0
 #: How long a resolved name is believed.
 _RESOLVED_SECONDS = 30.0
 _LONGEST_MESSAGE = 500
+_RECEIVED_AT_ONCE = 64 * 1024
+_MOST_WAITING_ANSWERS = 8
 _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105  # RFC 9110's, without '%', which escapes the others
 _FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
+#: A value of two bytes takes a hundred as an object, and parsing holds the interpreter: no real answer has as many.
+MOST_VALUES = 250_000
+_MOST_VALUES_IN_LINE = 20_000
+_CONTAINERS_AND_SEPARATORS = (b",", b"[", b"{")
 
 
 class AnswerTooLarge(ClusterUnavailable):
@@ -77,12 +86,16 @@ class Answer:
 class Transport:
     """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
 
-    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
-        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
+    def __init__(self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
+
+        ``room`` is what answers may take of the process's memory; without one, it is this transport's own.
+        """
         document = json.loads(kubeconfig)
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
         self.server = str(cluster["server"])
         self._settings = settings
+        self._room = room or new_room(settings)
         url = urlsplit(self.server)
         self._host, self._authority, self._path = url.hostname or "", url.netloc, url.path
         self._port = url.port or 443
@@ -125,12 +138,20 @@ class Transport:
         return self._judge(response.status, text)
 
     async def stream(
-        self, path: str, *, params: dict[str, str], idle_seconds: float, largest_line: int
+        self,
+        path: str,
+        *,
+        params: dict[str, str],
+        idle_seconds: float,
+        seconds: float,
+        largest_line: int,
+        largest: int,
     ) -> AsyncGenerator[list[bytes], None]:
         """The lines of an answer that goes on, as they arrive; the first list, which may be empty, when it is accepted.
 
-        A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer. Raises what
-        ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, too. Close it to end it early.
+        A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer, or after
+        ``seconds``. Raises what ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, or more
+        than ``largest`` bytes, too. Close it to end it early.
         """
         headers = [("host", self._authority), ("accept", "application/json"), *self._headers]
         async with self.within_limit():
@@ -144,9 +165,15 @@ class Transport:
                 raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
             yield []
             lines = _Lines(largest_line)
+            until, size = time.monotonic() + seconds, 0
             async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > largest:
+                    raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
                 if complete := lines.feed(piece):
                     yield complete
+                if time.monotonic() > until:
+                    return
             if rest := lines.feed(b"\n"):
                 yield [line for line in rest if line]
         except TimeoutError as error:
@@ -161,7 +188,7 @@ class Transport:
         """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable."""
         seconds = self._settings.answer_seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with limited(seconds):
                 yield
         except TimeoutError as error:
             raise ClusterUnavailable(f"{self.server} did not answer within {seconds:g} s") from error
@@ -218,18 +245,31 @@ class Transport:
             self._resolved_at = now
         return self._addresses
 
-    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytearray:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise ClusterUnavailable(f"{self.server} compresses answers though it was asked not to")
-        pieces, size = [], 0
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > largest:
-                raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
-            pieces.append(piece)
-        return b"".join(pieces)
+        text, values = bytearray(), 0
+        reading = Reading(self._room, self.server)
+        try:
+            async for piece in response.content.iter_any():
+                reading.spend(len(piece))
+                values += count_values(piece)
+                self._check(len(text) + len(piece), values, largest=largest)
+                text += piece
+        except BaseException:
+            text.clear()  # the traceback keeps this frame for as long as somebody keeps the error
+            raise
+        finally:
+            reading.close()
+        return text
 
-    def _judge(self, status: int, text: bytes) -> Answer:
+    def _check(self, size: int, values: int, *, largest: int) -> None:
+        if size > largest:
+            raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
+        if values > MOST_VALUES:
+            raise AnswerTooLarge(f"{self.server} sent more than {MOST_VALUES} values in one answer, the limit")
+
+    def _judge(self, status: int, text: bytearray) -> Answer:
         try:
             body = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -251,6 +291,26 @@ class Transport:
 
     def _unreachable(self, error: Exception) -> ClusterUnavailable:
         return ClusterUnavailable(f"{self.server} cannot be reached: {_cause(error)}")
+
+
+def parse_line(line: bytes) -> object:
+    """Return the JSON value of a stream's line; None if it is not JSON, or unfolds into too many values."""
+    if count_values(line) > _MOST_VALUES_IN_LINE:
+        return None
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def new_room(settings: ClusterSettings) -> Room:
+    """Return the room that one process has for answers."""
+    return Room(each=settings.held_bytes, total=3 * settings.held_bytes)
+
+
+def count_values(text: bytes) -> int:
+    """Return at least the number of values that JSON text unfolds into: what separates them, in strings too."""
+    return sum(text.count(mark) for mark in _CONTAINERS_AND_SEPARATORS)
 
 
 class _Lines:
@@ -281,11 +341,46 @@ class _Lines:
             self._rest += part
 
 
+class _Answers(ResponseHandler):
+    """Receives the answers of one connection, and ends it when many come that nobody waits for.
+
+    A peer may send answers that are no last ones (1xx), or that were not asked for, without an end. The library keeps
+    them all: 160 MiB for each second, and it reads nothing else meanwhile.
+    """
+
+    _is_cut = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came in pieces, and look after each how much of it waits."""
+        if self._is_cut:
+            return
+        for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
+            super().data_received(data[start : start + _RECEIVED_AT_ONCE])
+            if len(self) > _MOST_WAITING_ANSWERS:
+                self.set_exception(aiohttp.ClientPayloadError("answers that nobody asked for"))
+                self._buffer.clear()
+                self._is_cut = True
+                if self.transport is not None:  # not now: TLS is still at work on what came
+                    asyncio.get_running_loop().call_soon(self.transport.abort)
+                return
+
+
+def _receive(*, loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Answers(loop)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections whose answers are counted; the library has no public way to choose what receives them."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        super().__init__(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
+        self._factory = partial(_receive, loop=asyncio.get_running_loop())
+
+
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     """Connections that are kept, and nothing that a browser would do: no cookies, proxies, redirects or inflating."""
-    connector = aiohttp.TCPConnector(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
     return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+        connector=_Connector(tls), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
     )
 
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
 from pilothouse.cluster.client import ClusterClient, ListExpired, Secret, resource_version
-from pilothouse.cluster.transport import Answer, StreamRefused
+from pilothouse.cluster.transport import Answer, StreamRefused, parse_line
 from pilothouse.errors import ClusterUnavailable
 
 
@@ -27,15 +25,21 @@ class SecretChange:
 
 @dataclass(frozen=True)
 class News:
-    """What arrived together. After it everything up to ``resource_version`` is known."""
+    """What arrived together, ``size`` bytes of it. After it everything up to ``resource_version`` is known."""
 
     changes: list[SecretChange]
     resource_version: int
     unreadable: int
+    size: int = 0
 
     def followed_by(self, later: "News") -> "News":
         """Both as one."""
-        return News([*self.changes, *later.changes], later.resource_version, self.unreadable + later.unreadable)
+        return News(
+            [*self.changes, *later.changes],
+            later.resource_version,
+            self.unreadable + later.unreadable,
+            self.size + later.size,
+        )
 
 
 async def watch_releases(
@@ -75,14 +79,11 @@ def _read(lines: list[bytes], known: int) -> News:
             continue
         if kind != "BOOKMARK":
             changes.append(SecretChange(item, gone=kind == "DELETED"))
-    return News(changes, known, unreadable)
+    return News(changes, known, unreadable, sum(map(len, lines)))
 
 
 def _event(line: bytes) -> tuple[str, dict[str, Any] | None]:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return "", None
+    event = parse_line(line)
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
         return "", None
     kind = event.get("type")

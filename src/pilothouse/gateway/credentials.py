@@ -28,6 +28,7 @@ from pilothouse.gateway.body import (
     read_body,
     refuse_unread,
 )
+from pilothouse.gateway.disconnect import Disconnect, remember
 from pilothouse.gateway.errors import GatewayError, error_response
 from pilothouse.gateway.source import source_address
 from pilothouse.settings import Settings
@@ -141,6 +142,7 @@ class Credentials(Generic[K]):
             return
         scope.setdefault("state", {})["source"] = source_address(scope, self._trusted)
         incoming = Incoming(scope, receive)
+        disconnect = Disconnect(incoming)
         body: Body | None = None
         try:
             check_head(scope)
@@ -148,7 +150,8 @@ class Credentials(Generic[K]):
             body = await self._read(scope, incoming, claim)
             if claim is not None:
                 scope["state"]["caller"] = await self._prove(scope, claim, body)
-            await self._app(scope, body.replay(incoming), send)
+            remember(scope, disconnect)
+            await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
             return
         except GatewayError as refusal:
@@ -159,6 +162,7 @@ class Credentials(Generic[K]):
             else:
                 await answer(scope, incoming, send)
         finally:
+            disconnect.close()
             if body is not None:
                 body.close()
 

@@ -17,7 +17,9 @@ import structlog
 
 from pilothouse.cluster.client import ClusterClient, ListExpired, Secret
 from pilothouse.cluster.watch import News, watch_releases
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound, PilothouseError
+from pilothouse.observer.admission import Admission
+from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.release_index import ReleaseIndex, gone, see
 from pilothouse.settings import ObserverSettings
@@ -26,14 +28,21 @@ from pilothouse.store import release_index as store
 from pilothouse.store.database import Database
 from pilothouse.store.observations import ObservationRow
 from pilothouse.store.release_index import NewRevision
+from pilothouse.store.texts import storable
 
 log = structlog.get_logger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.25
 #: Over the window of a watch: the server ends it, so that silence for longer means a dead connection.
 _GRACE_SECONDS = 5.0
-#: Each change holds a Secret of up to 1 MiB.
+#: What is gathered waits in memory; each change holds a Secret of up to 1 MiB.
 _MOST_GATHERED = 64
+_LARGEST_GATHERED = 8 * 1024 * 1024
+#: In one watch; a cluster that has more to say waits for the next one.
+_MOST_CHANGES = 5000
+_LONGEST_LIST_SECONDS = 600.0
+#: An index that does not take all of a cluster is made anew this often: what was deleted has made room.
+_TRUNCATED_SECONDS = 600.0
 #: A server that ends each watch at once must not be asked as fast as it can answer.
 _SHORTEST_WATCH_SECONDS = 1.0
 
@@ -53,24 +62,32 @@ class Watcher:
         self._clusters = clusters
         self._index = index
         self._settings = settings
+        self._notices = Notices(cluster_id)
         self._list_due = False
+        self._listed_at = 0.0
 
     async def run(self) -> None:
         """Watches until cancelled, or until the cluster is removed; whatever fails is tried again."""
         pause = _FIRST_RETRY_SECONDS
+        loop = asyncio.get_running_loop()
         while True:
+            began, failed = loop.time(), True
             try:
                 if not await self._round():
                     log.info("cluster_gone", cluster_id=self._cluster_id)
                     return
-                pause = _FIRST_RETRY_SECONDS
-                continue
-            except (ClusterUnavailable, ClusterDenied) as error:
-                await self._note_error(str(error))
+                failed = False
+            except (ClusterUnavailable, ClusterDenied, Busy) as error:
+                await self._note_error(error)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
             except Exception:
-                log.exception("watch_failed", cluster_id=self._cluster_id)
+                if self._notices.is_due("watch_failed"):
+                    log.exception("watch_failed", cluster_id=self._cluster_id)
+            # Also what succeeds at once is not repeated at once: a server may forget, or go back, again and again.
+            if not failed and loop.time() - began > _SHORTEST_WATCH_SECONDS:
+                pause = _FIRST_RETRY_SECONDS
+                continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, self._settings.retry_seconds)
 
@@ -86,16 +103,20 @@ class Watcher:
                 return False
         client = self._clusters.client(cluster)
         try:
-            if self._list_due or not known.resource_version:
-                await self._list(client, known)
+            if self._list_due or not known.resource_version or self._is_stale(known):
+                async with asyncio.timeout(_LONGEST_LIST_SECONDS):
+                    await self._list(client, known)
                 return True
             await self._check(client, known)
             await self._watch(client, known)
+        except TimeoutError as error:
+            message = f"the API server did not give a whole list within {_LONGEST_LIST_SECONDS:g} s"
+            raise ClusterUnavailable(message) from error
         except ListExpired as error:
-            log.info("watch_expired", cluster_id=self._cluster_id, cause=str(error))
+            log.debug("watch_expired", cluster_id=self._cluster_id, cause=str(error))
             self._list_due = True
         except WentBack:
-            log.warning("resource_version_went_back", cluster_id=self._cluster_id, epoch=known.epoch + 1)
+            self._notices.warn("resource_version_went_back", epoch=known.epoch + 1)
             async with self._database.statements() as tx:
                 await observations.begin_epoch(tx, self._cluster_id, after=known.epoch)
         return True
@@ -105,33 +126,56 @@ class Watcher:
         if await client.newest_resource_version() < known.resource_version:
             raise WentBack
 
+    def _is_stale(self, known: ObservationRow) -> bool:
+        return known.truncated and asyncio.get_running_loop().time() - self._listed_at > _TRUNCATED_SECONDS
+
     async def _list(self, client: ClusterClient, known: ObservationRow) -> None:
-        """Brings everything that the cluster has into the index, and buries what it no longer has."""
+        """Brings what the cluster has into the index, as much as that takes, and buries what it no longer has."""
         kept: set[tuple[str, str]] = set()
+        admission = Admission(self._cluster_id, self._settings)
         version, decoded = 0, 0
-        async for page in client.list_release_pages():
-            version = page.resource_version
-            if version < known.resource_version:
-                raise WentBack
-            seen = [one for one in map(see, page.secrets) if one is not None]
-            kept.update((one.namespace, one.secret) for one in seen)
-            async with self._database.statements() as tx:
-                unknown = await store.list_unknown(tx, self._cluster_id, seen, epoch=known.epoch)
-            rows = await self._read([secret for secret in page.secrets if _key(secret) in unknown])
-            decoded += len(rows)
-            async with self._database.transaction() as tx:
-                await store.apply_revisions(tx, self._cluster_id, rows, epoch=known.epoch)
+        async with aclosing(client.list_release_pages()) as pages:
+            async for page in pages:
+                version = page.resource_version
+                if version < known.resource_version:
+                    raise WentBack
+                secrets = [secret for secret in page.secrets if see(secret) is not None]
+                room = self._settings.rows_per_cluster - len(kept)
+                admission.truncated |= len(secrets) > room
+                kept.update(map(_key, secrets[:room]))
+                decoded += await self._index_page(secrets[:room], known, admission)
+                if admission.truncated:
+                    break
         async with self._database.transaction() as tx:
             buried = await store.bury_missing(
                 tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
             )
-            await observations.note_listed(tx, self._cluster_id, epoch=known.epoch, resource_version=version)
-        self._list_due = False
-        log.info("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
+            await observations.note_listed(
+                tx,
+                self._cluster_id,
+                epoch=known.epoch,
+                resource_version=version,
+                truncated=admission.truncated,
+            )
+        self._list_due, self._listed_at = False, asyncio.get_running_loop().time()
+        if admission.truncated:
+            self._notices.warn("index_truncated", secrets=len(kept))
+        log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
+
+    async def _index_page(self, secrets: Sequence[Secret], known: ObservationRow, admission: Admission) -> int:
+        """Brings what is new of the Secrets into the index, and gives its number."""
+        seen = [one for one in map(see, secrets) if one is not None]
+        async with self._database.statements() as tx:
+            unknown = await store.list_unknown(tx, self._cluster_id, seen, epoch=known.epoch)
+        rows = await self._read([secret for secret in secrets if _key(secret) in unknown])
+        async with self._database.transaction() as tx:
+            await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=known.epoch)
+        return len(rows)
 
     async def _watch(self, client: ClusterClient, known: ObservationRow) -> None:
         window = self._settings.window_seconds
-        version = known.resource_version
+        version, changes = known.resource_version, 0
+        admission = Admission(self._cluster_id, self._settings)
         began = asyncio.get_running_loop().time()
         watch = watch_releases(client, since=version, window_seconds=window, idle_seconds=window + _GRACE_SECONDS)
         async with aclosing(watch), aclosing(_gathered(watch, seconds=self._settings.gather_seconds)) as gathered:
@@ -139,20 +183,26 @@ class Watcher:
                 if news.resource_version < version:
                     raise ClusterUnavailable("the API server is behind what it said before")  # or restored: look again
                 version = news.resource_version
-                await self._take(news, known.epoch)
+                await self._take(news, known.epoch, admission)
+                changes += len(news.changes)
+                if changes > _MOST_CHANGES:
+                    raise ClusterUnavailable(f"the API server sent more than {_MOST_CHANGES} changes in one watch")
         if asyncio.get_running_loop().time() - began < _SHORTEST_WATCH_SECONDS:
             raise ClusterUnavailable("the API server ended the watch at once")
 
-    async def _take(self, news: News, epoch: int) -> None:
+    async def _take(self, news: News, epoch: int, admission: Admission) -> None:
         """Writes what arrived together, and how far the index is with it, in one transaction."""
         if news.unreadable:
-            log.warning("watch_lines_unreadable", cluster_id=self._cluster_id, lines=news.unreadable)
+            self._notices.warn("watch_lines_unreadable", lines=news.unreadable)
         last = {_key(change.secret): change for change in news.changes}
         buried = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
         rows = await self._read([change.secret for change in last.values() if not change.gone])
         async with self._database.transaction() as tx:
-            await store.apply_revisions(tx, self._cluster_id, rows, epoch=epoch)
-            await store.bury(tx, self._cluster_id, buried, epoch=epoch)
+            await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=epoch)
+            await store.bury(tx, self._cluster_id, await admission.admit_gone(tx, buried), epoch=epoch)
+            if admission.truncated:
+                await observations.note_truncated(tx, self._cluster_id)
+                self._notices.warn("index_truncated")
             await observations.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
 
     async def _read(self, secrets: Sequence[Secret]) -> list[NewRevision]:
@@ -162,25 +212,27 @@ class Watcher:
             if row is None:
                 continue
             if row.problem:
-                log.warning("release_secret_unreadable", cluster_id=self._cluster_id, problem=row.problem)
+                self._notices.warn("release_secret_unreadable", problem=row.problem)
             rows.append(row)
             await asyncio.sleep(0)  # leases are renewed beside this, and a hostile Secret takes a while
         return rows
 
-    async def _note_error(self, error: str) -> None:
-        log.warning("cluster_not_watched", cluster_id=self._cluster_id, cause=error)
+    async def _note_error(self, error: PilothouseError) -> None:
+        detail = error.detail if isinstance(error, ClusterUnavailable) else ""
+        self._notices.warn("cluster_not_watched", cause=detail or str(error))
         with suppress(DatabaseUnavailable):
             async with self._database.statements() as tx:
-                await observations.note_error(tx, self._cluster_id, error)
+                await observations.note_error(tx, self._cluster_id, storable(str(error)))
 
 
 async def _gathered(watch: AsyncGenerator[News, None], *, seconds: float) -> AsyncGenerator[News, None]:
-    """The same news, but what follows within ``seconds`` of the first is one with it.
+    """The same news, but what follows within ``seconds`` is one with it; only the very first comes at once.
 
     Helm writes a Secret twice for each revision, and only the last of both needs decoding; and the processors are
     left to whoever is writing.
     """
     coming: asyncio.Task[News] | None = None
+    first = True
     loop = asyncio.get_running_loop()
     try:
         while True:
@@ -189,10 +241,11 @@ async def _gathered(watch: AsyncGenerator[News, None], *, seconds: float) -> Asy
                 news = await coming
             except StopAsyncIteration:
                 return
-            until = loop.time() + (seconds if news.changes else 0.0)
+            until, first = loop.time() + (0.0 if first else seconds), False
             coming = asyncio.ensure_future(anext(watch))
             while (left := until - loop.time()) > 0 and (await asyncio.wait([coming], timeout=left))[0]:
-                if coming.exception() is not None or len(news.changes) >= _MOST_GATHERED:
+                full = len(news.changes) >= _MOST_GATHERED or news.size >= _LARGEST_GATHERED
+                if coming.exception() is not None or full:
                     break  # told when what came before it is written
                 news = news.followed_by(coming.result())
                 coming = asyncio.ensure_future(anext(watch))

@@ -182,7 +182,7 @@ def naming(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     except ClusterUnavailable as error:
-        raise ClusterUnavailable(f"cluster {cluster.name!r} is unavailable: {error}") from error
+        raise ClusterUnavailable(f"cluster {cluster.name!r} is unavailable: {error}", detail=error.detail) from error
     except ClusterDenied as error:
         raise ClusterDenied(f"cluster {cluster.name!r}: {error}") from error
     except CorruptRelease as error:

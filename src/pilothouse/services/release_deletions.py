@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
-from pilothouse.cluster.storage import PENDING, StoredRelease, decode_release
+from pilothouse.cluster.storage import PENDING, StoredRelease, read_release
 from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.services.acceptance import Acceptance, Request, base_of
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
@@ -178,7 +178,7 @@ class Deletions:
         client = self._clusters.client(cluster)
         async with client.within_limit():
             found = [
-                (decode_release(secret), secret)
+                (await read_release(secret), secret)
                 async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
             ]
         return max(found, key=lambda one: one[0].revision, default=None)

@@ -6,8 +6,8 @@ import orjson
 
 from pilothouse.archive.documents import read_objects
 from pilothouse.cluster.resources import LiveObjects, manifest_objects
-from pilothouse.cluster.storage import decode_release
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidChart, NotFound
+from pilothouse.cluster.storage import read_release
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidChart, NotFound
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 
 #: A release Secret holds 1 MiB, packed; real manifests are far smaller than this.
@@ -36,8 +36,8 @@ class ReleaseResources:
                 secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
             if secret is None:
                 return "{}"
-            manifest = decode_release(secret).manifest
-        except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound) as error:
+            manifest = (await read_release(secret)).manifest
+        except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return _text({"error": str(error)})
         return await self.of_manifest(cluster, namespace=namespace, manifest=manifest)
 
@@ -53,8 +53,8 @@ class ReleaseResources:
         except (InvalidChart, UnicodeEncodeError) as error:
             return _text({"error": str(error)})
         objects = manifest_objects(documents, namespace=namespace)
-        return _text(await LiveObjects(self._clusters.client(cluster), seconds=_SECONDS).read(objects))
+        return (await LiveObjects(self._clusters.client(cluster), seconds=_SECONDS).read(objects)).decode()
 
 
-def _text(groups: object) -> str:
-    return orjson.dumps(groups, option=orjson.OPT_SORT_KEYS).decode()
+def _text(said: object) -> str:
+    return orjson.dumps(said).decode()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.storage import StoredRelease, decode_release, unlock
+from pilothouse.cluster.storage import StoredRelease, read_release, unlock
 from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.services.clusters import Clusters, naming
 from pilothouse.services.identity import Caller
@@ -72,7 +72,7 @@ class Unlocks:
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
             if secret is None:
                 raise refuse_changed(name)
-            before = decode_release(secret)
+            before = await read_release(secret)
             if not is_locked(before):
                 raise InvalidRequest(
                     f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
@@ -92,4 +92,4 @@ class Unlocks:
                 request_id=request_id,
             )
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
-        return Unlocked(decode_release(secret) if secret is not None else before, before.status)
+        return Unlocked(await read_release(secret) if secret is not None else before, before.status)

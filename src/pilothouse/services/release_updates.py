@@ -11,7 +11,7 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import Secret
-from pilothouse.cluster.storage import StoredRelease, decode_release, merge_values
+from pilothouse.cluster.storage import StoredRelease, merge_values, read_release
 from pilothouse.engine.base import RollbackRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
@@ -162,7 +162,7 @@ class Updates:
             return []
         client = self._clusters.client(cluster)
         found = [
-            (decode_release(secret), secret)
+            (await read_release(secret), secret)
             async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
         ]
         return sorted(found, key=lambda one: one[0].revision)
@@ -343,7 +343,7 @@ class Updates:
                 f"parameters.release_version: release {target.name!r} has no {which}; "
                 "its history lists the revisions that there are"
             )
-        return decode_release(secret)
+        return await read_release(secret)
 
     def _disable_hooks(self, wanted: UpdateRelease) -> bool:
         """The vendor's literal reading: no hooks unless they are asked for, and never with ``no_hooks``."""

@@ -214,7 +214,7 @@ class ReleaseView:
             )
         if found is None:
             raise unknown_cluster(cluster_id)
-        if found.freshness.listed:
+        if found.freshness.listed and not found.freshness.truncated:
             return found
         # The operation was read before the cluster: one that ends in between is then found as a revision.
         rows = await self._live.read_revisions(cluster_id, namespace=namespace, name=name)

@@ -29,6 +29,7 @@ class ClusterRow:
     kubeconfig_sealed: bytes
     wait: str
     created_at: datetime
+    identity: str
 
 
 async def add_cluster(

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
+    and_,
     bindparam,
     delete,
     func,
@@ -37,6 +39,7 @@ class ObservationRow:
     resource_version: int
     listed_at: datetime | None
     error: str
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class Load:
 class Freshness:
     """How old the index of a cluster is: seconds since the cluster last confirmed it.
 
-    Until ``listed`` the index is not complete. ``error``: why the cluster is not watched now.
+    Until ``listed`` the index is not complete, and while it is ``truncated`` the cluster has more release Secrets than
+    it takes. ``error``: why the cluster is not watched now.
     """
 
     listed: bool
     age_seconds: float | None
     error: str
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -166,9 +171,21 @@ async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
     )
 
 
-async def note_listed(tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int) -> None:
-    """A complete list of this resourceVersion is in the index."""
-    await tx.execute(_NOTE_LISTED, {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version})
+async def note_listed(
+    tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int, truncated: bool = False
+) -> None:
+    """Record that a list of this resourceVersion is in the index: complete, or ``truncated`` to what it takes."""
+    given = {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version, "is_truncated": truncated}
+    await tx.execute(_NOTE_LISTED, given)
+
+
+async def note_truncated(tx: Transaction, cluster_id: str) -> None:
+    """Record that something of the cluster was left out of the index."""
+    await tx.execute(
+        update(observations)
+        .where(observations.c.cluster_id == cluster_id, observations.c.truncated.is_(False))
+        .values(truncated=True)
+    )
 
 
 async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int) -> None:
@@ -178,7 +195,8 @@ async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_ve
 
 async def note_error(tx: Transaction, cluster_id: str, error: str) -> None:
     """Why the cluster is not watched now."""
-    await tx.execute(update(observations).where(observations.c.cluster_id == cluster_id).values(error=error))
+    changed = and_(observations.c.cluster_id == cluster_id, observations.c.error != error)
+    await tx.execute(update(observations).where(changed).values(error=error))
 
 
 def _ago(seconds: float) -> ColumnElement[datetime]:
@@ -198,6 +216,7 @@ _NOTE_LISTED = _NOTED.values(
     resource_version=_FURTHER,
     seen_at=func.clock_timestamp(),
     listed_at=func.coalesce(observations.c.listed_at, func.clock_timestamp()),
+    truncated=bindparam("is_truncated", type_=Boolean),
     error="",
 )
 _WATCHING = text("""

@@ -81,6 +81,29 @@ class SeenSecret:
     resource_version: int
 
 
+@dataclass(frozen=True)
+class IndexSize:
+    """What the index holds of a cluster: rows, marks of deleted Secrets included, and bytes of sealed values."""
+
+    rows: int
+    values_bytes: int
+
+
+async def measure(tx: Transaction, cluster_id: str) -> IndexSize:
+    """Count what the index holds of the cluster."""
+    return IndexSize(*(await tx.execute(_MEASURE, {"of_cluster": cluster_id})).one())
+
+
+async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those namespaces and names that the index has a row of, be it a mark of a deleted Secret."""
+    given = {
+        "cluster_id": cluster_id,
+        "namespaces": [namespace for namespace, _ in secrets],
+        "secrets": [name for _, name in secrets],
+    }
+    return {(row[0], row[1]) for row in await tx.execute(_LIST_KNOWN, given)}
+
+
 async def apply_revisions(
     tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None = None
 ) -> None:
@@ -323,6 +346,15 @@ WHERE NOT EXISTS (
     AND (known.epoch, known.resource_version) >= (:epoch, seen.version)
 )
 """)
+_LIST_KNOWN = text("""
+SELECT known.namespace, known.secret FROM release_revisions known
+JOIN unnest(CAST(:namespaces AS text[]), CAST(:secrets AS text[])) AS seen (namespace, secret)
+  ON known.namespace = seen.namespace AND known.secret = seen.secret
+WHERE known.cluster_id = :cluster_id
+""")
+_MEASURE = select(func.count(), func.coalesce(func.sum(release_revisions.c.values_size), 0)).where(
+    release_revisions.c.cluster_id == bindparam("of_cluster")
+)
 _SUPERSEDE = (
     update(release_revisions)
     .where(

@@ -154,7 +154,7 @@ async def find_unreadable(tx: Transaction, cluster_id: str, *, limit: int) -> Un
 
 # Every row ends with the columns of the operation and those of the revision; by position, because a list has many.
 def _index(row: Row[Any]) -> FoundIndex:
-    freshness = Freshness(row.listed, age_seconds=row.age, error=row.error)
+    freshness = Freshness(row.listed, age_seconds=row.age, error=row.error, truncated=row.truncated)
     return FoundIndex(ClusterName(row.cluster_id, row.cluster_name), freshness)
 
 
@@ -185,7 +185,8 @@ def _columns(names: list[str], table: str, *, empty: str = "") -> str:
 
 # ruff: noqa: S608  # what is put into these statements are column names of our own
 _INDEX = """c.id AS cluster_id, c.name AS cluster_name, b.listed_at IS NOT NULL AS listed,
-  CAST(extract(epoch FROM clock_timestamp() - b.seen_at) AS double precision) AS age, coalesce(b.error, '') AS error"""
+  CAST(extract(epoch FROM clock_timestamp() - b.seen_at) AS double precision) AS age, coalesce(b.error, '') AS error,
+  coalesce(b.truncated, false) AS truncated"""
 _FIND_INDEX = text(f"""
 SELECT {_INDEX}
 FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id

@@ -167,6 +167,13 @@ clusters = Table(
     Column("kubeconfig_sealed", LargeBinary, nullable=False),
     Column("wait", Text, nullable=False, server_default="hooks", comment="what writes wait for: none, hooks, ready"),
     _created(),
+    Column(
+        "identity",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="uid of its namespace kube-system, which no other cluster has; empty if it may not be read",
+    ),
     UniqueConstraint("project_id", "name"),
 )
 
@@ -353,6 +360,13 @@ observations = Table(
     Column("listed_at", DateTime(timezone=True), comment="the first complete list; before it, reads ask the cluster"),
     Column("seen_at", DateTime(timezone=True), comment="when the cluster last confirmed that nothing is missing"),
     Column("error", Text, nullable=False, server_default="", comment="why the cluster is not watched now"),
+    Column(
+        "truncated",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the cluster has more release Secrets than the index takes",
+    ),
 )
 
 observers = Table(

@@ -58,8 +58,9 @@ def error_response(error: errors.PilothouseError) -> Response:
     if isinstance(error, errors.Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     text = redact(str(error))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request_failed", error=type(error).__name__, cause=text)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.CallerGone):
+        detail = redact(error.detail) if isinstance(error, errors.ClusterUnavailable) else ""
+        log.error("request_failed", error=type(error).__name__, cause=text, **({"detail": detail} if detail else {}))
     return Response(error_body(code, text), status_code=status, media_type="application/json", headers=headers)
 
 

@@ -19,6 +19,7 @@ import orjson
 import structlog
 
 from pilothouse.archive.documents import read_objects
+from pilothouse.cluster.budget import Budget, budgeted
 from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.readiness import containers, is_well, mapping, progress, replicas, trouble
 from pilothouse.cluster.resources import ManifestObject, manifest_parts
@@ -48,6 +49,8 @@ _LONGEST_WORD: Final = 300
 _LONGEST_ERROR: Final = 8 * 1024
 _LARGEST: Final = 256 * 1024
 _LARGEST_LIST: Final = 8 * 1024 * 1024
+#: What may be read of the cluster for it, besides logs, which have limits of their own.
+_MOST_BYTES: Final = 32 * 1024 * 1024
 #: The cluster's clock need not be the database's.
 _CLOCKS: Final = timedelta(seconds=60)
 _WORKLOADS: Final = frozenset(
@@ -181,11 +184,13 @@ def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
 
 @asynccontextmanager
 async def _pods(attempt: Attempt) -> AsyncIterator[Pods]:
+    """Connect, and give what is read meanwhile its budget."""
     pods = attempt.connect_pods()
-    try:
-        yield pods
-    finally:
-        await pods.close()
+    with budgeted(Budget(seconds=SECONDS, most_bytes=_MOST_BYTES)):
+        try:
+            yield pods
+        finally:
+            await pods.close()
 
 
 class _Collection:

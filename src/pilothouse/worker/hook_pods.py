@@ -13,6 +13,7 @@ import structlog
 
 from pilothouse.cluster.pods import Pods
 from pilothouse.cluster.readiness import containers, mapping
+from pilothouse.cluster.transport import AnswerTooLarge
 from pilothouse.engine.base import ProgressEvent
 from pilothouse.errors import ClusterUnavailable, PilothouseError
 
@@ -120,6 +121,8 @@ class HookPods:
                 kept.extend(lines)
                 if kept:  # in place of an earlier run's, or of what came before the connection broke
                     self._followed.logs[place] = kept
+        except AnswerTooLarge:
+            log.info("hook_log_too_long", pod=pod, container=container)
         except ClusterUnavailable:
             self._reading.pop(place, None)  # the next look at the pod begins again
             raise
