@@ -158,7 +158,7 @@ def test_root_without_a_capability_is_told_that_children_have_no_accounts(folder
             text=True,
             check=False,
         )
-        (found,) = (one for one in json.loads(done.stdout) if one["check"] == "engine sandbox")
+        (found,) = (one for one in json.loads(done.stdout)["findings"] if one["check"] == "engine sandbox")
         assert found["state"] == state, found
     assert "root lacks CAP_SETUID" in found["found"]
 
