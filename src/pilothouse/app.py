@@ -99,7 +99,15 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     # The vendor's wire is described by a document of its own; our own API describes itself.
     for prefix in release_routes.PREFIXES:
         router = release_routes.routes(
-            releases, updates, deletions, view, announcements, idempotency=idempotency, form=form, prefix=prefix
+            releases,
+            updates,
+            deletions,
+            view,
+            announcements,
+            idempotency=idempotency,
+            form=form,
+            longest_timeout_seconds=settings.worker.longest_timeout_seconds,
+            prefix=prefix,
         )
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:

@@ -13,6 +13,7 @@ from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.queue import Queue
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.settings import Settings
+from pilothouse.store.attempts import Caps
 from pilothouse.worker.actions import Actions
 from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
@@ -48,7 +49,11 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         queue = Queue(
             parts.database,
             poll_seconds=settings.worker.poll_seconds,
-            running_per_cluster=settings.queue.running_per_cluster,
+            caps=Caps(
+                places=max(1, settings.worker.operations - settings.worker.reserved),
+                per_project=settings.queue.running_per_project,
+                per_cluster=settings.queue.running_per_cluster,
+            ),
         )
         actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
         records = Records(parts.clusters, ReleaseIndex(parts.keys))

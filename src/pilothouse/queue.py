@@ -1,7 +1,8 @@
 """How accepted operations reach a worker: the operations table itself is the queue.
 
 An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the due row whose turn is next
-(``store.acceptance`` gives the turns) with ``FOR UPDATE SKIP LOCKED``. There is one truth, the row, and nothing else to
+(``store.acceptance`` gives the turns) with ``FOR UPDATE SKIP LOCKED``, past the projects and API servers that have as
+many at work as they may (``store.attempts.Caps``). There is one truth, the row, and nothing else to
 reconcile with it.
 Why not a queue library: docs/decisions/0001-dispatch.md.
 """
@@ -21,18 +22,18 @@ log = structlog.get_logger(__name__)
 class Queue:
     """One worker's view of the queue: take work, and wait until there may be some."""
 
-    def __init__(self, database: Database, *, poll_seconds: float, running_per_cluster: int | None = None) -> None:
+    def __init__(self, database: Database, *, poll_seconds: float, caps: attempts.Caps = attempts.NO_CAPS) -> None:
         self._database = database
-        self._running_per_cluster = running_per_cluster
+        self._caps = caps
         self._poll_seconds = poll_seconds
+        self._taking = asyncio.Lock()
         self._news: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
 
     async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
         """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due."""
-        async with self._database.statements() as tx:
-            row = await attempts.take(
-                tx, worker=worker, lease_seconds=lease_seconds, running_per_cluster=self._running_per_cluster
-            )
+        # One after the other, so that a take sees what the one before it took: the caps hold exactly.
+        async with self._taking, self._database.statements() as tx:
+            row = await attempts.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps)
         if row is not None:
             self._pass_on()
         return row

@@ -65,10 +65,16 @@ class WorkerSettings(_Group):
     """How accepted operations are carried out."""
 
     operations: int = Field(
-        3,
+        4,
         ge=1,
-        description="operations one worker process runs at a time, one engine child each; one more than cores, because"
-        " a child rests while its operation asks the cluster and the database",
+        description="operations one worker process runs at a time, one engine child each; two more than cores, because"
+        " a child rests while its operation asks the cluster and the database, and one place is reserved",
+    )
+    reserved: int = Field(
+        1,
+        ge=0,
+        description="so many of these places no project and no API server gets beside all others: one tenant whose"
+        " releases never become ready does not stop the rest; of one place it gets its turn",
     )
     lease_seconds: float = Field(6.0, description="how long an attempt is trusted without a renewal")
     lease_margin_seconds: float = Field(1.0, description="added before another worker takes over")
@@ -79,6 +85,11 @@ class WorkerSettings(_Group):
     poll_seconds: float = Field(1.0, description="queue look-up when no notification came")
     timeout_seconds: float = Field(
         300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
+    )
+    longest_timeout_seconds: int = Field(
+        3600,
+        ge=1,
+        description="most that X-Pilothouse-Timeout may ask for: an operation that waits holds its place so long",
     )
     undo_timeout_seconds: float = Field(
         300.0, description="deadline of undoing an operation that is cancelled, counted from its cancel"
@@ -102,6 +113,16 @@ class WorkerSettings(_Group):
             raise ValueError(f"LEASE_MARGIN_SECONDS must be above 0, and is {self.lease_margin_seconds:g}")
         return self
 
+    @model_validator(mode="after")
+    def _default_is_no_longer_than_the_longest(self) -> Self:
+        """Refuse a default deadline that no request could ask for."""
+        if self.timeout_seconds > self.longest_timeout_seconds:
+            raise ValueError(
+                f"TIMEOUT_SECONDS ({self.timeout_seconds:g}) is over LONGEST_TIMEOUT_SECONDS "
+                f"({self.longest_timeout_seconds}); lower the one or raise the other"
+            )
+        return self
+
 
 class QueueSettings(_Group):
     """How much may wait for the workers, and run; over all processes that share the database."""
@@ -114,8 +135,10 @@ class QueueSettings(_Group):
     running_per_cluster: int | None = Field(
         None,
         ge=1,
-        description="operations that run in one cluster at a time; unset: a cluster that hangs can hold every worker",
+        description="operations that run at one API server at a time, however often it is registered, over all workers;"
+        " unset: all but worker.reserved places of each worker",
     )
+    running_per_project: int | None = Field(None, ge=1, description="the same for one project")
 
 
 #: More than a century; much more, and the database cannot say when it began.

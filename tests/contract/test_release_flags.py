@@ -217,7 +217,7 @@ def test_values_of_every_kind_reach_helm_as_they_were_sent(
         *[("X-Pilothouse-Wait", text) for text in ("forever", "true", "none,ready", "1")],
         *[
             ("X-Pilothouse-Timeout", text)
-            for text in ("0", "-1", "1.5", "5m", "1e3", "86401", "999999999999", "00000000199999999999", "0x10")
+            for text in ("0", "-1", "1.5", "5m", "1e3", "3601", "999999999999", "00000000199999999999", "0x10")
         ],
     ],
 )
@@ -225,6 +225,15 @@ def test_a_bad_wait_or_timeout_is_refused(server: RunningServer, chart_id: str, 
     body = {"name": "w", "namespace": namespace, "chart_id": chart_id, "parameters": {"dry_run": True}}
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
     assert_error(server.send("POST", path, json_body=body, headers={header: text}), *INVALID, header)
+
+
+def test_a_timeout_over_the_servers_longest_is_refused_with_that_limit(
+    server: RunningServer, chart_id: str, namespace: str
+):
+    body = {"name": "w", "namespace": namespace, "chart_id": chart_id}
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
+    answer = server.send("POST", path, json_body=body, headers={"X-Pilothouse-Timeout": "86400"})
+    assert_error(answer, *INVALID, "from 1 to 3600", "PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS")
 
 
 @pytest.mark.parametrize("wait", ["none", "hooks", "READY"])

@@ -10,6 +10,7 @@ from pilothouse.errors import AlreadyExists, Busy
 from pilothouse.queue import Queue
 from pilothouse.store import acceptance, attempts
 from pilothouse.store.acceptance import Room
+from pilothouse.store.attempts import NO_CAPS, Caps
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
@@ -26,8 +27,8 @@ async def add(
         await accept(database, new, room=room)
 
 
-async def take(database: Database, *, running_per_cluster: int | None = None) -> OperationRow | None:
-    queue = Queue(database, poll_seconds=1.0, running_per_cluster=running_per_cluster)
+async def take(database: Database, *, caps: Caps = NO_CAPS) -> OperationRow | None:
+    queue = Queue(database, poll_seconds=1.0, caps=caps)
     return await queue.take(worker="one", lease_seconds=60.0)
 
 
@@ -106,11 +107,11 @@ async def test_a_full_project_refuses_and_the_others_go_on(database: Database, p
 async def test_a_cluster_that_hangs_holds_no_more_workers_than_it_may(database: Database, projects: tuple[str, str]):
     await add(database, projects[0], [f"h{number}" for number in range(5)], cluster_id="hangs")
     await add(database, projects[0], ["w"], cluster_id="works")
-    taken = [await take(database, running_per_cluster=2) for _ in range(4)]
+    taken = [await take(database, caps=Caps(per_cluster=2)) for _ in range(4)]
     assert [row.release_name if row else None for row in taken] == ["h0", "h1", "w", None]
     assert taken[0] is not None
     await finish(database, taken[0])
-    following = await take(database, running_per_cluster=2)
+    following = await take(database, caps=Caps(per_cluster=2))
     assert following is not None
     assert following.release_name == "h2"
 

@@ -34,6 +34,8 @@ def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation
         "deadline_seconds": 300,
         "request_id": "request",
     }
+    cluster_id = different.get("cluster_id", usual["cluster_id"])
+    usual["api_server"] = f"{cluster_id}.example.com:443"
     return NewOperation(**usual | different, project_id=project_id, user_id=user_id)
 
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.cluster.kubeconfig import Kubeconfig, sanitise
+from pilothouse.cluster.kubeconfig import Kubeconfig, api_server, sanitise
 from pilothouse.cluster.transport import Transport
 from pilothouse.errors import InvalidKubeconfig
 from pilothouse.settings import ClusterSettings
@@ -364,3 +364,21 @@ _trees = st.recursive(
 )
 def test_any_change_to_a_kubeconfig_is_refused_or_rebuilt(top: dict[str, Any], user: dict[str, Any]):
     _only_known_outcomes(yaml.safe_dump(config(user={"token": "t"} | user) | top, allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://API.example.com",
+        "https://api.example.com:443/",
+        "https://api.example.com./",
+        "https://api.example.com/./",
+    ],
+)
+def test_one_api_server_has_one_name_however_its_url_is_written(url: str):
+    assert api_server(url) == "api.example.com:443"
+
+
+@pytest.mark.parametrize("url", ["https://api.example.com:6443", "https://api.example.com/k8s/c-1", "https://[::1]"])
+def test_another_port_path_or_host_is_another_api_server(url: str):
+    assert api_server(url) != "api.example.com:443"

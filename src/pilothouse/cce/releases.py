@@ -23,7 +23,6 @@ from pilothouse.web.requests import (
     wanted_wait,
 )
 
-_LONGEST_TIMEOUT = 24 * 3600
 #: The autopilot twins are the same operations under a path of their own.
 PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
 
@@ -37,10 +36,12 @@ def routes(
     *,
     idempotency: Idempotency,
     form: ReleaseForm,
+    longest_timeout_seconds: int,
     prefix: str,
 ) -> APIRouter:
     """The release routes under one of ``PREFIXES``; ``form`` writes releases."""
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
+    longest = longest_timeout_seconds
 
     async def answer(accepted: Accepted, *, status_code: int = 200, resources: bool = False) -> Response:
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
@@ -52,7 +53,11 @@ def routes(
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
         body = await read_json(request, CreateReleaseReqBody)
-        caller, key, wanted = caller_of(request), await idempotency_key(request), _wanted(body, request)
+        caller, key, wanted = (
+            caller_of(request),
+            await idempotency_key(request),
+            _wanted(body, request, longest=longest),
+        )
         accepted = await idempotency.once(
             caller,
             key,
@@ -91,7 +96,11 @@ def routes(
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         body = await read_json(request, UpdateReleaseReqBody)
-        caller, key, wanted = caller_of(request), await idempotency_key(request), _wanted_update(body, request)
+        caller, key, wanted = (
+            caller_of(request),
+            await idempotency_key(request),
+            _wanted_update(body, request, longest=longest),
+        )
         accepted = await idempotency.once(
             caller,
             key,
@@ -110,7 +119,7 @@ def routes(
     @router.delete("/namespace/{namespace}/releases/{name}")
     async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         caller, key = caller_of(request), await idempotency_key(request)
-        wait, timeout_seconds = _wait(request), _timeout(request)
+        wait, timeout_seconds = _wait(request), _timeout(request, longest=longest)
         accepted = await idempotency.once(
             caller,
             key,
@@ -143,7 +152,7 @@ def _wants_resources(request: Request) -> bool:
     return request.query_params.get("show_resources", "").lower() == "true"
 
 
-def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
+def _wanted(body: CreateReleaseReqBody, request: Request, *, longest: int) -> CreateRelease:
     """The request as the rules see it; flags that exist for updates only have no effect here."""
     return CreateRelease(
         chart_id=body.chart_id,
@@ -158,11 +167,11 @@ def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
         replace=body.parameters.replace,
         include_hooks=body.parameters.include_hooks,
         wait=_wait(request),
-        timeout_seconds=_timeout(request),
+        timeout_seconds=_timeout(request, longest=longest),
     )
 
 
-def _wanted_update(body: UpdateReleaseReqBody, request: Request) -> UpdateRelease:
+def _wanted_update(body: UpdateReleaseReqBody, request: Request, *, longest: int) -> UpdateRelease:
     """The request as the rules see it; a name template, which an old example sends, has no effect here."""
     flags = body.parameters
     return UpdateRelease(
@@ -177,7 +186,7 @@ def _wanted_update(body: UpdateReleaseReqBody, request: Request) -> UpdateReleas
         recreate=flags.recreate,
         release_version=flags.release_version,
         wait=_wait(request),
-        timeout_seconds=_timeout(request),
+        timeout_seconds=_timeout(request, longest=longest),
     )
 
 
@@ -191,10 +200,13 @@ def _wait(request: Request) -> Wait | None:
         raise InvalidRequest(f"X-Pilothouse-Wait: {error}") from error
 
 
-def _timeout(request: Request) -> int | None:
+def _timeout(request: Request, *, longest: int) -> int | None:
     text = request.headers.get("x-pilothouse-timeout", "").strip()
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= _LONGEST_TIMEOUT:
-        raise InvalidRequest(f"X-Pilothouse-Timeout: {text!r} is not a number of seconds from 1 to {_LONGEST_TIMEOUT}")
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= longest:
+        raise InvalidRequest(
+            f"X-Pilothouse-Timeout: {text!r} is not a number of seconds from 1 to {longest}, the most that this server "
+            "takes (PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS)"
+        )
     return int(text)

@@ -10,6 +10,7 @@ whoever answers.
 import base64
 import binascii
 import json
+import posixpath
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from pilothouse.cluster.addresses import refusal
 from pilothouse.errors import InvalidKubeconfig
 
 _LONGEST = 1024 * 1024
+_HTTPS_PORT = 443
 _NODES = 20_000
 _DEPTH = 20
 _Loader: Any = yaml.CBaseLoader if yaml.__with_libyaml__ else yaml.BaseLoader
@@ -88,6 +90,14 @@ def sanitise(text: str, *, allow_loopback: bool, context: str | None = None) -> 
         "users": [{"name": "user", "user": user}],
     }
     return Kubeconfig(text=json.dumps(rebuilt, ensure_ascii=False), server=cluster["server"], context=name)
+
+
+def api_server(url: str) -> str:
+    """Return host, port and path of the server, the same for every way of writing one URL that ``sanitise`` lets by."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    path = posixpath.normpath(f"/{parts.path}").lstrip("/")
+    return f"{host}:{parts.port or _HTTPS_PORT}/{path}".rstrip("/.")
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TypedDict
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.kubeconfig import api_server
 from pilothouse.cluster.storage import StoredRelease
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.services.clusters import ReachableCluster
@@ -95,6 +96,7 @@ class Acceptance:
             project_id=caller.project_id,
             user_id=caller.user_id,
             cluster_id=cluster.id,
+            api_server=api_server(cluster.server),
             action=action_of(request.order),
             request_sealed=seal_order(request.order, keys=self._keys, operation_id=operation_id),
             deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),

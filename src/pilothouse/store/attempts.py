@@ -13,12 +13,11 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
-    Select,
     bindparam,
     case,
     func,
-    or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -27,26 +26,46 @@ from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
-from pilothouse.store.tables import IN_ORDER, IS_HELD, operations
+from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_SERVERS, operations
 from pilothouse.store.texts import storable
 
 _HELD = ("running", "cancelling")
 
 
-async def take(
-    tx: Transaction, *, worker: str, lease_seconds: float, running_per_cluster: int | None
-) -> OperationRow | None:
+@dataclass(frozen=True)
+class Caps:
+    """How many operations may run at a time of one project, and at one API server; None: as many as there are places.
+
+    ``places`` counts those of one worker process, both for a project and for an API server; the others count over all
+    workers.
+    """
+
+    places: int | None = None
+    per_project: int | None = None
+    per_cluster: int | None = None
+
+
+#: Nobody is kept from anything.
+NO_CAPS = Caps()
+
+
+async def take(tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS) -> OperationRow | None:
     """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
 
-    A queued one is running then; one that is being cancelled stays so, for the worker to end it. With
-    ``running_per_cluster``, clusters that have so many at work are passed over; of workers that take at the same
-    moment, each may add one.
+    A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
+    process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
+    processes that take at the same moment, each may go one over a cap that counts over all workers; ``places`` holds
+    exactly if a process takes one at a time.
     """
-    given = {"by_worker": worker, "for_seconds": lease_seconds}
-    if running_per_cluster is not None:
-        given["running_per_cluster"] = running_per_cluster
-    statement = _TAKE if running_per_cluster is None else _TAKE_OF_FREE_CLUSTERS
-    row = (await tx.execute(statement, given)).mappings().one_or_none()
+    given = {
+        "by_worker": worker,
+        "of_process": worker.rsplit(":", 1)[0],
+        "for_seconds": lease_seconds,
+        "places": caps.places,
+        "per_project": caps.per_project,
+        "per_cluster": caps.per_cluster,
+    }
+    row = (await tx.execute(_TAKE, given)).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
@@ -303,37 +322,58 @@ _FAIL_OVERDUE = (
     )
     .returning(operations.c.id, announce_end)
 )
-_NEXT_DUE = (
-    select(operations.c.id)
-    .where(IN_ORDER)
-    .where(or_(operations.c.not_before.is_(None), operations.c.not_before <= func.clock_timestamp()))
-    .order_by(operations.c.turn, operations.c.created_at)
-    .limit(1)
-    .with_for_update(skip_locked=True)
+# ruff: noqa: S608  # what is put into this statement are conditions of our own
+_DUE_IN_QUEUE = (
+    f"{OF_SERVERS} AND project_id = queue.project_id AND api_server = queue.api_server"
+    " AND (not_before IS NULL OR not_before <= clock_timestamp())"
 )
-_BUSY_CLUSTERS = (
-    select(operations.c.cluster_id)
-    .where(IS_HELD)
-    .group_by(operations.c.cluster_id)
-    .having(func.count() >= bindparam("running_per_cluster", type_=Integer))
+# The take walks the waiting projects and their API servers by jumps in one index, past those that are at a cap, and
+# looks at the head of each queue: that thousands wait behind a cap costs it nothing.
+_TAKE = text(f"""
+WITH RECURSIVE held AS MATERIALIZED (
+  SELECT project_id, api_server, regexp_replace(worker, ':[^:]*$', '') = :of_process AS here
+  FROM operations WHERE {IS_HELD}
+), full_projects AS MATERIALIZED (
+  SELECT project_id FROM held GROUP BY project_id
+  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:places AS bigint)
+), full_servers AS MATERIALIZED (
+  SELECT api_server FROM held GROUP BY api_server
+  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:places AS bigint)
+), waiting_projects AS (
+  (SELECT project_id FROM operations WHERE {OF_SERVERS} ORDER BY project_id LIMIT 1)
+  UNION ALL
+  SELECT following.project_id FROM waiting_projects before CROSS JOIN LATERAL (
+    SELECT project_id FROM operations WHERE {OF_SERVERS} AND project_id > before.project_id ORDER BY project_id LIMIT 1
+  ) following
+), queues AS (
+  SELECT project.project_id, first.api_server FROM waiting_projects project CROSS JOIN LATERAL (
+    SELECT api_server FROM operations WHERE {OF_SERVERS} AND project_id = project.project_id
+    ORDER BY api_server LIMIT 1
+  ) first
+  WHERE project.project_id NOT IN (SELECT project_id FROM full_projects)
+  UNION ALL
+  SELECT before.project_id, following.api_server FROM queues before CROSS JOIN LATERAL (
+    SELECT api_server FROM operations
+    WHERE {OF_SERVERS} AND project_id = before.project_id AND api_server > before.api_server
+    ORDER BY api_server LIMIT 1
+  ) following
+), heads AS MATERIALIZED (
+  SELECT queue.project_id, queue.api_server, head.turn, head.created_at FROM queues queue CROSS JOIN LATERAL (
+    SELECT turn, created_at FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1
+  ) head
+  WHERE queue.api_server NOT IN (SELECT api_server FROM full_servers)
+), next AS MATERIALIZED (
+  SELECT first.id FROM (SELECT * FROM heads ORDER BY turn, created_at) queue CROSS JOIN LATERAL (
+    SELECT id FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  ) first
+  LIMIT 1
 )
-
-
-def _take(next_due: Select[tuple[str]]) -> ReturningUpdate[tuple[Any, ...]]:
-    return (
-        update(operations)
-        # the row is locked and waits; by less than that condition, or an index of what waits would be walked for the id
-        .where(operations.c.id == next_due.scalar_subquery(), operations.c.lease_until.is_(None))
-        .values(
-            state=case((operations.c.state == "queued", "running"), else_=operations.c.state),
-            attempt=operations.c.attempt + 1,
-            worker=bindparam("by_worker"),
-            lease_until=_from_now(bindparam("for_seconds", type_=Double)),
-            started_at=func.coalesce(operations.c.started_at, func.clock_timestamp()),
-        )
-        .returning(operations)
-    )
-
-
-_TAKE = _take(_NEXT_DUE)
-_TAKE_OF_FREE_CLUSTERS = _take(_NEXT_DUE.where(operations.c.cluster_id.not_in(_BUSY_CLUSTERS)))
+UPDATE operations SET
+  state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
+  attempt = attempt + 1,
+  worker = :by_worker,
+  lease_until = clock_timestamp() + make_interval(secs => :for_seconds),
+  started_at = coalesce(started_at, clock_timestamp())
+WHERE id = (SELECT id FROM next) AND lease_until IS NULL
+RETURNING operations.*
+""")

@@ -28,6 +28,7 @@ class NewOperation:
     project_id: str
     user_id: str
     cluster_id: str
+    api_server: str
     namespace: str
     release_name: str
     action: str

@@ -218,6 +218,13 @@ operations = Table(
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
     Column("user_id", Text, nullable=False, comment="no foreign key: the record outlives the user"),
     Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
+    Column(
+        "api_server",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="host, port and path of the cluster's API server: the same for all registrations of it",
+    ),
     Column("namespace", Text, nullable=False),
     Column("release_name", Text, nullable=False),
     Column("action", Text, nullable=False, comment="install, upgrade, rollback, uninstall"),
@@ -283,16 +290,27 @@ one_writer = Index(
 
 #: What a worker holds.
 IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
-# What waits: in order, of a project, of a cluster. Each has an index that says more than its question needs, so that no
-# other index fits the question: a queue grows from nothing to thousands before PostgreSQL counts it, and until then it
-# takes whatever index fits for as good as the right one. To be used to the letter.
+# What waits: in order, of a project, of a cluster, of a project for an API server.
+# Each has an index that says more than its question needs, so that no other index fits the question: a queue grows from
+# nothing to thousands before PostgreSQL counts it, and until then it takes whatever index fits for as good as the right
+# one. To be used to the letter.
 IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND turn >= 0")
 OF_PROJECTS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND project_id <> ''")
 OF_CLUSTERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND cluster_id <> ''")
+OF_SERVERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND attempt >= 0")
 
 Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IN_ORDER)
 Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=OF_PROJECTS)
 Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=OF_CLUSTERS)
+#: The queues of the projects for each API server: the take looks at the heads of those that may run.
+Index(
+    "ix_operations_queue_of_server",
+    operations.c.project_id,
+    operations.c.api_server,
+    operations.c.turn,
+    operations.c.created_at,
+    postgresql_where=OF_SERVERS,
+)
 Index(
     "ix_operations_leases",
     operations.c.lease_until,
