@@ -56,7 +56,11 @@ class EngineSettings(_Group):
         200, ge=1, description="operations after which a child is replaced (the library keeps memory)"
     )
     answer_seconds: float = Field(30.0, description="deadline for what is answered at once: dry run, name template")
+    name_seconds: float = Field(1.0, gt=0, description="deadline of a name template, which takes milliseconds")
     queue_seconds: float = Field(5.0, description="how long such a call waits for a free child before 429")
+    waiting_per_project: int = Field(
+        16, ge=1, description="calls of a project that wait for one; each can hold an archive in memory"
+    )
     qps: float = Field(200.0, description="requests per second to the cluster; the library's default of 5 starves")
     burst: int = Field(400, description="burst over qps")
 

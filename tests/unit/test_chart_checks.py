@@ -38,20 +38,20 @@ def make_checks(folder: Path) -> ChartChecks:
 async def test_who_finds_no_place_in_time_is_told_to_come_again(tmp_path: Path):
     checks = make_checks(tmp_path)
     slow = Slow(config_map_chart("slow"))
-    first = asyncio.create_task(checks.check(slow, lint=False))
+    first = asyncio.create_task(checks.check(slow, lint=False, project_id="project"))
     try:
         await asyncio.to_thread(slow.reading.wait, 30)
         with pytest.raises(Busy, match="try again"):
-            await checks.check(io.BytesIO(config_map_chart()), lint=False)
+            await checks.check(io.BytesIO(config_map_chart()), lint=False, project_id="project")
     finally:
         slow.may_go_on.set()
     assert (await first).name == "slow"
-    assert (await checks.check(io.BytesIO(config_map_chart()), lint=False)).name == "demo"
+    assert (await checks.check(io.BytesIO(config_map_chart()), lint=False, project_id="project")).name == "demo"
 
 
 async def test_a_refused_archive_frees_its_place(tmp_path: Path):
     checks = make_checks(tmp_path)
     for _ in range(3):
         with pytest.raises(InvalidChart):
-            await checks.check(io.BytesIO(b"no chart"), lint=False)
-    assert (await checks.check(io.BytesIO(config_map_chart()), lint=False)).name == "demo"
+            await checks.check(io.BytesIO(b"no chart"), lint=False, project_id="project")
+    assert (await checks.check(io.BytesIO(config_map_chart()), lint=False, project_id="project")).name == "demo"

@@ -1,6 +1,7 @@
 """Calls end, one way or another; after each way the next call succeeds; children come and go as promised."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -471,3 +472,37 @@ async def test_dispatch_costs_less_than_three_milliseconds(pool: EnginePool):
         await _render(pool)
         times.append(time.perf_counter() - started)
     assert sorted(times)[50] < 0.003 * (1 + os.getloadavg()[0] / 2)
+
+
+async def _never_end(pool: EnginePool, share: str) -> None:
+    while True:
+        with contextlib.suppress(EngineTimeout, Busy):
+            await pool.run(_ENDLESS, deadline_seconds=0.5, queue_seconds=5.0, share=share)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_one_project_with_endless_calls_leaves_the_others_their_turn(make_pool: MakePool, count: int):
+    pool = await make_pool(children=count)
+    attack = [asyncio.create_task(_never_end(pool, "busy")) for _ in range(4)]
+    await asyncio.sleep(1.0)
+    try:
+        for _ in range(3):
+            request = RenderNameRequest(template="ok")
+            assert await pool.run(request, deadline_seconds=10, queue_seconds=5.0, share="quiet") == "ok"
+    finally:
+        for task in attack:
+            task.cancel()
+        await asyncio.gather(*attack, return_exceptions=True)
+
+
+async def test_who_breaks_its_child_does_not_get_the_other_before_there_is_a_new_one(make_pool: MakePool):
+    pool = await make_pool(children=2)
+    with pytest.raises(EngineTimeout):
+        await pool.run(_ENDLESS, deadline_seconds=0.3, share="busy")
+    assert len([child for child in pool._children if child.usable]) == 1
+    with pytest.raises(Busy):
+        await pool.run(RenderNameRequest(template="ok"), deadline_seconds=10, queue_seconds=0.0, share="busy")
+    request = RenderNameRequest(template="ok")
+    assert await pool.run(request, deadline_seconds=10, queue_seconds=0.0, share="quiet") == "ok"
+    await _until(lambda: len(pool._children) == 2)
+    assert await pool.run(request, deadline_seconds=10, queue_seconds=5.0, share="busy") == "ok"

@@ -7,8 +7,10 @@ tried again ever more slowly.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallbac
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
 from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings
+from pilothouse.shares import FairPlaces
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +75,13 @@ class EnginePool:
         self._starts: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
         self._start_failure: EngineUnavailable | None = None
+        self._places = FairPlaces(
+            settings.children,
+            what="every Helm engine of this server is busy",
+            most_waiting=settings.waiting_per_project,
+        )
+        # Who broke a child keeps its place until there is another: else the next call takes the other children, too.
+        self._owed: deque[str] = deque()
 
     async def start(self) -> None:
         """Every child that could be started is warm; raises EngineUnavailable with the reason when none could.
@@ -125,33 +135,56 @@ class EnginePool:
         *,
         deadline_seconds: float,
         queue_seconds: float | None = None,
+        share: str | None = None,
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
         """The outcome of ``request``, in at most ``queue_seconds`` of waiting plus ``deadline_seconds`` of work.
 
-        ``queue_seconds`` None waits for a child as long as it takes. ``fence`` can shorten the call from any thread;
-        ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the child at
-        once. Raises Busy (no child became free), EngineUnavailable (none can be started) and what ``route`` raises,
-        all before anything was done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by
-        the fence) and EngineCrashed, after which the cluster has to be looked at.
+        ``queue_seconds`` None waits for a child as long as it takes. Callers of one ``share`` never hold every child,
+        and take turns with those of the others; None takes part in no turns. ``fence`` can shorten the call from any
+        thread; ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the
+        child at once. Raises Busy (no child became free), EngineUnavailable (none can be started) and what ``route``
+        raises, all before anything was done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline
+        or by the fence) and EngineCrashed, after which the cluster has to be looked at.
         """
         kubeconfig = getattr(request, "kubeconfig", "")
         addresses = await self._route(kubeconfig) if self._route is not None and kubeconfig else ()
-        child = await self._take(queue_seconds)
+        async with self._child(share, queue_seconds) as child:
+            try:
+                return await child.call(
+                    request,
+                    addresses=addresses,
+                    deadline_seconds=deadline_seconds,
+                    fence=fence,
+                    on_progress=on_progress,
+                )
+            except EngineError as error:
+                _mask(error, request)
+                raise
+
+    @asynccontextmanager
+    async def _child(self, share: str | None, queue_seconds: float | None) -> AsyncIterator[ChildProcess]:
+        until = None if queue_seconds is None else time.monotonic() + queue_seconds
+        broken = False
+        if share is not None:
+            await self._places.acquire(share, seconds=queue_seconds)
         try:
-            return await child.call(
-                request,
-                addresses=addresses,
-                deadline_seconds=deadline_seconds,
-                fence=fence,
-                on_progress=on_progress,
-            )
-        except EngineError as error:
-            _mask(error, request)
-            raise
+            child = await self._take(None if until is None else max(0.0, until - time.monotonic()))
+            try:
+                yield child
+            finally:
+                self._put_back(child)
+                broken = not child.usable
         finally:
-            self._put_back(child)
+            if share is not None:
+                self._owed.append(share)
+                if not broken or sum(one.usable for one in self._children) >= self._settings.children:
+                    self._places.release(self._owed.pop())
+
+    def _release_owed(self, most: int) -> None:
+        for _ in range(min(most, len(self._owed))):
+            self._places.release(self._owed.popleft())
 
     async def _take(self, queue_seconds: float | None) -> ChildProcess:
         if self._folder is None:
@@ -207,6 +240,7 @@ class EnginePool:
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._lost(child))
         self._put_back(child)
+        self._release_owed(1)
 
     async def _spawn_until_it_works(self) -> None:
         delay = _FIRST_RETRY_SECONDS
@@ -220,6 +254,7 @@ class EnginePool:
                 if delay > _FIRST_RETRY_SECONDS:
                     self._start_failure = failure
                     if not self._children:
+                        self._release_owed(len(self._owed))
                         self._fail_waiters(failure)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LAST_RETRY_SECONDS)

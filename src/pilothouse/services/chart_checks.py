@@ -4,15 +4,15 @@ Only so many archives are looked at at once: each holds a processor for up to a 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from pilothouse.archive.charts import ChartArchive, inspect_chart
 from pilothouse.engine.base import LintFinding, LintRequest
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmRefused, InvalidChart
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidChart
 from pilothouse.settings import ChartLimits, EngineSettings
+from pilothouse.shares import FairPlaces
 
 _SHOWN_FINDINGS = 20
 _SHOWN_CHARACTERS = 400
@@ -26,24 +26,31 @@ class ChartChecks:
         self._engine = engine
         self._limits = limits
         self._settings = engine_settings
-        self._places = asyncio.Semaphore(engine_settings.children)
+        self._places = FairPlaces(
+            engine_settings.children,
+            what="this server is checking as many charts as it can at once",
+            most_waiting=engine_settings.waiting_per_project,
+        )
 
-    async def check(self, archive: BinaryIO, *, lint: bool) -> ChartArchive:
+    async def check(self, archive: BinaryIO, *, lint: bool, project_id: str) -> ChartArchive:
         """The chart, if it may be stored; raises InvalidChart with the file, the limit or Helm's findings, or Busy.
 
-        Helm's warnings do not refuse a chart, its errors do.
+        Helm's warnings do not refuse a chart, its errors do. Projects take turns.
         """
-        async with self._place():
+        async with self._places.place(project_id, seconds=self._settings.queue_seconds):
             chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
             if lint:
-                await self._lint(archive)
+                await self._lint(archive, project_id)
         return chart
 
-    async def _lint(self, archive: BinaryIO) -> None:
+    async def _lint(self, archive: BinaryIO, project_id: str) -> None:
         seconds = self._settings.answer_seconds
         try:
             outcome = await self._engine.run(
-                LintRequest(chart=archive), deadline_seconds=seconds, queue_seconds=self._settings.queue_seconds
+                LintRequest(chart=archive),
+                deadline_seconds=seconds,
+                queue_seconds=self._settings.queue_seconds,
+                share=project_id,
             )
         except HelmRefused as error:
             raise InvalidChart(f"helm lint: {error}") from error
@@ -53,18 +60,6 @@ class ChartChecks:
             raise InvalidChart(f"helm lint: {error}") from error
         if any(one.severity == "error" for one in outcome.findings):
             raise InvalidChart(_explain(outcome.findings))
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._settings.queue_seconds):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Busy("this server is checking as many charts as it can at once; try again shortly") from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
 
 def _explain(findings: Sequence[LintFinding]) -> str:

@@ -59,7 +59,7 @@ class Charts:
         Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
         """
         caller.require("cce:chart:upload")
-        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint)
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
         content = _content(chart, upload)
         async with self._database.transaction() as tx:
             await store.lock_charts_of(tx, caller.project_id)
@@ -87,7 +87,7 @@ class Charts:
         """
         caller.require("cce:chart:update")
         await self._find(caller, chart_id)
-        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint)
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
         async with self._database.transaction() as tx:
             await store.lock_charts_of(tx, caller.project_id)
             old = await _find(tx, caller, chart_id)

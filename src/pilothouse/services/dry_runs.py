@@ -24,19 +24,26 @@ async def dry_run(
     client: ClusterClient,
     preflight: Preflight,
     settings: Settings,
+    project_id: str,
     what: str,
     revision: int = 1,
     merged_values: dict[str, Any] | None = None,
 ) -> OutcomeT:
     """What Helm would make of the request; InvalidRequest with the reason why it would not, or with the limit passed.
 
-    The reason is Helm's own, or what the preflight of the real thing would say. ``what`` names what was tried;
-    ``revision`` and ``merged_values`` are what would come of it. Raises Busy when no engine is free.
+    The reason is Helm's own, or what the preflight of the real thing would say. ``project_id`` shares the engine with
+    the other projects; ``what`` names what was tried; ``revision`` and ``merged_values`` are what would come of it.
+    Raises Busy when no engine is free.
     """
     limits = settings.engine
 
     async def ask(wanted: Request[Answer]) -> Answer:
-        return await engine.run(wanted, deadline_seconds=limits.answer_seconds, queue_seconds=limits.queue_seconds)
+        return await engine.run(
+            wanted,
+            deadline_seconds=limits.answer_seconds,
+            queue_seconds=limits.queue_seconds,
+            share=project_id,
+        )
 
     problem = None
     try:

@@ -261,6 +261,7 @@ class Updates:
             client=client,
             preflight=self._preflight,
             settings=self._settings,
+            project_id=target.cluster.project_id,
             what=what,
             revision=target.newest.revision + 1,
             merged_values=order.merged_values,
@@ -305,6 +306,7 @@ class Updates:
                 client=client,
                 preflight=self._preflight,
                 settings=self._settings,
+                project_id=target.cluster.project_id,
                 what="the rollback",
             )
             return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")

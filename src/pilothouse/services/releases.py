@@ -99,7 +99,7 @@ class Releases:
             )
         cluster = self._clusters.open(cluster_id, row)
         chart = _check_chart(found, wanted)
-        name = await self._choose_name(wanted)
+        name = await self._choose_name(wanted, project_id=caller.project_id)
         looked_at = time.monotonic()
         with naming(cluster):
             base_revision = await self._check_live(cluster, name, wanted)
@@ -131,7 +131,7 @@ class Releases:
             caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id, key=key
         )
 
-    async def _choose_name(self, wanted: CreateRelease) -> str:
+    async def _choose_name(self, wanted: CreateRelease, *, project_id: str) -> str:
         if wanted.name:
             if wanted.name_template:
                 log.info("name_template_ignored", name=wanted.name)
@@ -142,11 +142,12 @@ class Releases:
         try:
             name = await self._engine.run(
                 RenderNameRequest(template=wanted.name_template),
-                deadline_seconds=self._settings.engine.answer_seconds,
+                deadline_seconds=self._settings.engine.name_seconds,
                 queue_seconds=self._settings.engine.queue_seconds,
+                share=project_id,
             )
         except EngineTimeout as error:
-            seconds = self._settings.engine.answer_seconds
+            seconds = self._settings.engine.name_seconds
             raise InvalidRequest(f"parameters.name_template: stopped after {seconds:g} s, the limit") from error
         except (HelmRefused, EngineCrashed) as error:
             raise InvalidRequest(f"parameters.name_template: {error}") from error
@@ -210,6 +211,7 @@ class Releases:
             client=self._clusters.client(cluster),
             preflight=self._preflight,
             settings=self._settings,
+            project_id=cluster.project_id,
             what=f"rendering chart {chart.name} {chart.version}",
         )
         now = datetime.now().astimezone()

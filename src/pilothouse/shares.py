@@ -1,0 +1,131 @@
+"""How callers share what a process has little of: fair turns for places, and counts that end in a refusal.
+
+Keys name who shares: a project, a user. Everything here belongs to one event loop.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from pilothouse.errors import Busy
+
+
+class FairPlaces:
+    """Places that are given in turn: of those who wait, each key gets one before any key gets a second.
+
+    No key holds all of them, unless there is only one; that one goes round.
+    """
+
+    def __init__(self, places: int, *, what: str, most_waiting: int, most: int | None = None) -> None:
+        """``what`` says in a refusal what is busy; ``most`` places and ``most_waiting`` callers a key may have."""
+        self._free = places
+        self._most = most if most is not None else max(1, places - 1)
+        self._most_waiting = most_waiting
+        self._what = what
+        self._held: Counter[str] = Counter()
+        # In the order of the turns: who was served goes to the end.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    async def acquire(self, key: str, *, seconds: float | None) -> None:
+        """Return with a place of that key, to be given back by ``release``; raise Busy after ``seconds`` without one.
+
+        At once if too many callers of that key wait already.
+        """
+        if self._may_have(key):
+            self._give(key)
+            return
+        line = self._waiting.setdefault(key, deque())
+        if len(line) >= self._most_waiting:
+            raise Busy(f"{self._what}, and {len(line)} requests of this project wait already; try again shortly")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            self._leave(key, waiter)
+            raise Busy(f"{self._what}; try again shortly") from None
+        except asyncio.CancelledError:
+            self._leave(key, waiter)
+            raise
+
+    def release(self, key: str) -> None:
+        """Give a place of that key back; whoever is next gets it."""
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+        self._free += 1
+        self._serve()
+
+    @asynccontextmanager
+    async def place(self, key: str, *, seconds: float | None) -> AsyncIterator[None]:
+        """Hold a place for the block; raise Busy as ``acquire`` does."""
+        await self.acquire(key, seconds=seconds)
+        try:
+            yield
+        finally:
+            self.release(key)
+
+    def _may_have(self, key: str) -> bool:
+        return self._free > 0 and self._held[key] < self._most
+
+    def _give(self, key: str) -> None:
+        self._held[key] += 1
+        self._free -= 1
+
+    def _serve(self) -> None:
+        while (key := next((key for key in self._waiting if self._may_have(key)), None)) is not None:
+            line = self._waiting.pop(key)
+            waiter = line.popleft()
+            if line:
+                self._waiting[key] = line
+            if not waiter.done():
+                self._give(key)
+                waiter.set_result(None)
+
+    def _leave(self, key: str, waiter: "asyncio.Future[None]") -> None:
+        """Stop waiting; a place that was given in the same moment goes to the next."""
+        if waiter.done() and not waiter.cancelled():
+            self.release(key)
+            return
+        line = self._waiting.get(key)
+        if line is not None and waiter in line:
+            line.remove(waiter)
+            if not line:
+                del self._waiting[key]
+
+
+class Counted:
+    """Something of which a key, and all keys together, hold only so much at a time."""
+
+    def __init__(self, *, what: str, per_key: int, whose: str, in_all: int | None = None) -> None:
+        """``what`` is counted, in the plural; ``whose`` names a key in a refusal."""
+        self._what = what
+        self._per_key = per_key
+        self._whose = whose
+        self._in_all = in_all
+        self._held: Counter[str] = Counter()
+
+    def add(self, key: str, count: int) -> None:
+        """Count so many more for the key; raise Busy, and count nothing, where that is over a limit."""
+        if self._held[key] + count > self._per_key:
+            raise Busy(f"{self._whose} has as many {self._what} as it may ({self._per_key}); try again later")
+        if self._in_all is not None and self._held.total() + count > self._in_all:
+            raise Busy(f"this server has as many {self._what} as it may ({self._in_all}); try again later")
+        self._held[key] += count
+
+    def remove(self, key: str, count: int) -> None:
+        """Count so many less."""
+        self._held[key] -= count
+        if self._held[key] <= 0:
+            del self._held[key]
+
+    @contextmanager
+    def held(self, key: str, count: int = 1) -> Iterator[None]:
+        """Count for the block."""
+        self.add(key, count)
+        try:
+            yield
+        finally:
+            self.remove(key, count)

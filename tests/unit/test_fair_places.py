@@ -1,0 +1,105 @@
+"""Turns and counts: who waits gets its turn, and nobody gets everything."""
+
+import asyncio
+
+import pytest
+
+from pilothouse.errors import Busy
+from pilothouse.shares import Counted, FairPlaces
+
+
+def make(places: int, **different: int) -> FairPlaces:
+    return FairPlaces(places, what="all is busy", **{"most_waiting": 100, **different})
+
+
+async def enter(places: FairPlaces, key: str, order: list[str]) -> None:
+    await places.acquire(key, seconds=5)
+    order.append(key)
+
+
+async def queue_up(places: FairPlaces, keys: str, order: list[str]) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(enter(places, key, order)) for key in keys]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("places", "most"), [(1, 1), (2, 1), (3, 2), (4, 3)])
+async def test_one_key_gets_all_but_one_place(places: int, most: int):
+    order: list[str] = []
+    fair = make(places)
+    waiting = await queue_up(fair, "a" * 10, order)
+    await settle()
+    assert order == ["a"] * most
+    if places > 1:
+        await fair.acquire("b", seconds=0.1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_waits_is_served_in_turn_and_not_in_the_order_of_coming():
+    order: list[str] = []
+    fair = make(1)
+    await fair.acquire("x", seconds=1)
+    waiting = await queue_up(fair, "aaaabbc", order)
+    fair.release("x")
+    for number in range(7):
+        await settle()
+        fair.release(order[number])
+    assert "".join(order) == "abcabaa"
+    await asyncio.gather(*waiting)
+
+
+async def test_the_wait_ends_and_leaves_no_trace():
+    fair = make(1)
+    await fair.acquire("a", seconds=1)
+    with pytest.raises(Busy, match="all is busy"):
+        await fair.acquire("b", seconds=0.01)
+    fair.release("a")
+    await fair.acquire("c", seconds=0.01)
+
+
+async def test_a_place_that_is_given_to_one_who_leaves_in_that_moment_goes_to_the_next():
+    fair = make(1)
+    await fair.acquire("a", seconds=1)
+    leaving = asyncio.create_task(fair.acquire("b", seconds=5))
+    staying = asyncio.create_task(fair.acquire("c", seconds=5))
+    await settle()
+    fair.release("a")
+    leaving.cancel()
+    await asyncio.wait_for(staying, 1)
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    fair.release("c")
+    await fair.acquire("d", seconds=0.01)
+
+
+async def test_no_more_of_a_key_wait_than_may():
+    fair = make(1, most_waiting=2)
+    await fair.acquire("a", seconds=1)
+    waiting = await queue_up(fair, "aa", [])
+    with pytest.raises(Busy, match="2 requests of this project wait already"):
+        await fair.acquire("a", seconds=5)
+    other = asyncio.create_task(fair.acquire("b", seconds=5))
+    await settle()
+    fair.release("a")
+    await settle()
+    fair.release("a")
+    await asyncio.wait_for(other, 1)
+    fair.release("b")
+    await asyncio.gather(*waiting)
+
+
+async def test_counts_end_at_the_keys_limit_and_at_that_of_all():
+    counted = Counted(what="streams", per_key=2, whose="this user", in_all=3)
+    with counted.held("a", 2), pytest.raises(Busy, match=r"this user has as many streams as it may \(2\)"):
+        counted.add("a", 1)
+    with counted.held("a", 2), counted.held("b"), pytest.raises(Busy, match=r"this server has .* \(3\)"):
+        counted.add("b", 1)
+    with counted.held("b", 2):
+        pass
