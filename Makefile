@@ -36,7 +36,7 @@ demo-down: .venv/.made  ## Stop what the demo started, the local cluster include
 
 .PHONY: test
 test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
-	@$(RUN) pytest -n 2 --dist loadfile $(ARGS)
+	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
 .PHONY: test-repeat
 test-repeat: .venv/.made  ## Run all tests N times in two orders (N=10 LOAD=0: busy processes beside them)
