@@ -402,15 +402,17 @@ def test_what_the_cluster_refuses_is_shown_with_the_api_servers_reason(
         ({"secret_key": "x" * 40}, "signature"),
         ({"access_key": "A" * 20}, "ak not exist"),
         ({"access_key": "not-a-key"}, ""),
-        ({"now": datetime.now(UTC) - timedelta(minutes=16)}, "clock"),
-        ({"now": datetime.now(UTC) + timedelta(minutes=20)}, "clock"),
-        ({"now": datetime(2001, 1, 1, tzinfo=UTC)}, "clock"),
+        ({"now": timedelta(minutes=-16)}, "clock"),
+        ({"now": timedelta(minutes=20)}, "clock"),
+        ({"now": timedelta(days=-9000)}, "clock"),
     ],
     ids=["wrong-secret", "unknown-key", "malformed-key", "stale", "from-the-future", "ancient"],
 )
 def test_credentials_that_prove_nothing_are_refused(
     server: RunningServer, good: dict[str, Any], spoil: dict[str, Any], word: str
 ):
+    if "now" in spoil:  # of the request: a run may come here long after the tests were collected
+        spoil = {"now": datetime.now(UTC) + spoil["now"]}
     answer = server.send("POST", releases_path(server), json_body=good, **spoil)
     message = assert_error(answer, 401, "APIGW.0301", "Incorrect IAM authentication information", word)
     assert server.secret_key not in message
