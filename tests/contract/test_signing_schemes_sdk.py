@@ -24,7 +24,7 @@ from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkcore.signer.algorithm import SigningAlgorithm
 
 from tests.support.charts import config_map_chart
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, close_sdk
 from tests.support.tenants import add_tenant
 
 SCHEMES = [*SigningAlgorithm, "V11-HMAC-SHA256"]
@@ -48,7 +48,7 @@ def connect(server: RunningServer, scheme: Any, *, secret_key: str) -> Any:
 def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Any]:
     made = connect(server, request.param, secret_key=server.secret_key)
     yield made
-    made._http_client._session.close()
+    close_sdk(made)
 
 
 def test_upload_create_show_and_list(client: Any, server: RunningServer, namespace: str, tmp_path: Path):
@@ -80,6 +80,6 @@ def test_a_wrong_secret_key_is_refused(server: RunningServer, scheme: Any):
     with pytest.raises(ClientRequestException) as caught:
         client.list_charts(ListChartsRequest())
 
-    client._http_client._session.close()
+    close_sdk(client)
     assert (caught.value.status_code, caught.value.error_code) == (401, "APIGW.0301")
     assert "verify aksk signature fail" in caught.value.error_msg

@@ -36,6 +36,7 @@ from pilothouse.errors import NotAuthenticated
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.stack import server_options, wrap
 from pilothouse.settings import Settings
+from tests.support.servers import close_sdk
 
 ACCESS_KEY, SECRET_KEY = "A1B2C3D4E5F6G7H8I9J0", "s" * 40
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -143,7 +144,7 @@ def sdk(port: int, secret_key: str) -> Iterator[Any]:
         .build()
     )
     yield made
-    made._http_client._session.close()
+    close_sdk(made)
 
 
 def show(name: str, namespace: str = "default") -> Any:

@@ -181,6 +181,12 @@ class RunningServer:
             time.sleep(0.1)
 
 
+def close_sdk(client: Any) -> None:
+    """Close a client of the vendor's SDK; its own ``close`` leaves the threads of its asynchronous calls."""
+    client.close()
+    client._http_client.executor.shutdown()
+
+
 def part(server: RunningServer, name: str) -> int:
     """The pid of one of the server's processes: api, worker or observer."""
     for pid in children(server.pid):
