@@ -26,6 +26,7 @@ from pilothouse.liveness import Liveness
 from pilothouse.services.identity import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
+from pilothouse.store.database_grants import grant_to_application
 from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
 from pilothouse.supervisor import Supervisor
@@ -54,10 +55,17 @@ def run_all(first_credentials: Path | None) -> None:
         before, after = migrate(Database(url))
         if before != after:
             log.info("database_migrated", before=before, after=after)
+        if postgres is not None:
+            grant_to_application(Database(url))
         first = asyncio.run(_create_first(settings, url))
         if first is not None:
             _hand_over(first, first_credentials)
-        _supervise(settings, url, postgres, [endpoint.url for endpoint in listening])
+        _supervise(
+            settings,
+            postgres.application_url if postgres is not None else url,
+            postgres,
+            [endpoint.url for endpoint in listening],
+        )
     finally:
         if postgres is not None:
             postgres.stop()

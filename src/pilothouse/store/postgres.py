@@ -32,8 +32,10 @@ from pilothouse.settings import PostgresSettings
 from pilothouse.store import postgres_creation as creation
 from pilothouse.store import postgres_place as places
 from pilothouse.store import postgres_process as processes
+from pilothouse.store.database_grants import APPLICATION
 from pilothouse.store.postgres_account import Account, find_account
 from pilothouse.store.postgres_binaries import Wheel, find_binaries, installed_folders, installed_wheel
+from pilothouse.store.postgres_creation import Passwords
 from pilothouse.store.postgres_place import Note, Place
 from pilothouse.store.postgres_process import ServerProcess
 
@@ -98,13 +100,17 @@ class EmbeddedPostgres:
         self._server: ServerProcess | None = None
         self._socket_dir: Path | None = None
         self._url: str | None = None
+        self._application_url: str | None = None
 
     @property
     def url(self) -> str:
         """The address that the last ``start`` returned; it stays the same over restarts."""
-        if self._url is None:
-            raise DatabaseUnavailable("the embedded PostgreSQL was not started")
-        return self._url
+        return _of_started(self._url)
+
+    @property
+    def application_url(self) -> str:
+        """The same database for API, worker and observer, who own nothing in it."""
+        return _of_started(self._application_url)
 
     @property
     def pid(self) -> int | None:
@@ -174,7 +180,7 @@ class EmbeddedPostgres:
             socket_dir = recorded.socket_dir if recorded else None
             if socket_dir is None or not places.is_private_folder(socket_dir, owner):
                 return None
-            return creation.address(socket_dir, places.read_or_make_password(self._data_dir, may_make=False))
+            return creation.address(socket_dir, creation.owner_password(self._data_dir))
 
     @contextlib.contextmanager
     def _explained(self, verb: str) -> Iterator[None]:
@@ -197,20 +203,22 @@ class EmbeddedPostgres:
             self._set_aside(place)
         account = find_account(self._settings.user, owner_uid=place.owner_uid())
         note = replace(note, root=place.root, initialized=place.data.exists())
-        password = places.read_or_make_password(self._data_dir, may_make=not note.initialized)
+        passwords = creation.read_or_make_passwords(self._data_dir, may_make=not note.initialized)
         if not note.initialized:
             places.write_note(self._data_dir, note)
             creation.create_data_folder(
                 place,
                 binaries=self._binaries(place, account),
                 account=account,
-                password=password,
+                password=passwords.superuser,
                 timeout_seconds=self._settings.start_seconds,
             )
             note = replace(note, initialized=True)
         places.write_note(self._data_dir, note)
-        server, socket_dir, how = self._adopt_or_launch(place, account, note, password)
-        self._server, self._socket_dir, self._url = server, socket_dir, creation.address(socket_dir, password)
+        server, socket_dir, how = self._adopt_or_launch(place, account, note, passwords)
+        self._server, self._socket_dir = server, socket_dir
+        self._url = creation.address(socket_dir, passwords.owner)
+        self._application_url = creation.address(socket_dir, passwords.application, role=APPLICATION)
         _log.info(how, pid=server.pid, data=str(place.data), account=account.name)
         return self._url
 
@@ -279,7 +287,7 @@ class EmbeddedPostgres:
         return found.folder
 
     def _adopt_or_launch(
-        self, place: Place, account: Account, note: Note, password: str
+        self, place: Place, account: Account, note: Note, passwords: Passwords
     ) -> tuple[ServerProcess, Path, str]:
         """A server that answers, where its socket is, and how we came by it."""
         deadline = time.monotonic() + self._settings.start_seconds
@@ -301,7 +309,7 @@ class EmbeddedPostgres:
                 binaries = self._binaries(place, account)
                 socket_dir = self._prepare_socket(account, note)
                 server, how, launched = self._launch(place, account, binaries, socket_dir), "postgres_started", True
-            answers = self._answers(server, socket_dir, place, password, deadline)
+            answers = self._answers(server, socket_dir, place, passwords, deadline)
             # The answer may be another's: one that a killed Pilothouse had just launched, and ours gave way to.
             if answers and processes.find_postmaster(place.data, account.uid) == server:
                 return server, socket_dir, how
@@ -328,13 +336,15 @@ class EmbeddedPostgres:
         # A process that is gone already is found missing by the first look at it.
         return processes.process_of(self._child.pid) or ServerProcess(self._child.pid, -1)
 
-    def _answers(self, server: ServerProcess, socket_dir: Path, place: Place, password: str, deadline: float) -> bool:
+    def _answers(
+        self, server: ServerProcess, socket_dir: Path, place: Place, passwords: Passwords, deadline: float
+    ) -> bool:
         """True once it answers and has our database; false when it ended. Raises when neither happens in time."""
         pause = 0.01
         while True:
             patience = min(5, max(2, int(deadline - time.monotonic())))
             try:
-                creation.ensure_database(socket_dir, password, timeout_seconds=patience)
+                creation.ensure_database(socket_dir, passwords, timeout_seconds=patience)
             except psycopg.Error as error:
                 cause = str(error).strip()
             else:
@@ -372,6 +382,12 @@ class EmbeddedPostgres:
             if server is None and processes.end_orphans(place.data, uid):
                 break
         self._reap()
+
+
+def _of_started(url: str | None) -> str:
+    if url is None:
+        raise DatabaseUnavailable("the embedded PostgreSQL was not started")
+    return url
 
 
 def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:

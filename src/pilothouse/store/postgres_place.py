@@ -1,6 +1,6 @@
 """Where the embedded PostgreSQL lives: its folders, its socket, and the note that finds them again.
 
-In Pilothouse's data folder: ``postgres.password`` and ``postgres.json``, the note, both ours and private.
+In Pilothouse's data folder: the passwords of its roles and ``postgres.json``, the note, all ours and private.
 The database has a folder of its own, by default ``postgres`` in the data folder:
 
     lock        held by the one Pilothouse that owns the server
@@ -259,9 +259,8 @@ def clear_socket_folder(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def read_or_make_password(data_dir: Path, *, may_make: bool) -> str:
-    """The password of the database, from a file that only we can read; made at random for a new database."""
-    path = data_dir / "postgres.password"
+def read_or_make_password(path: Path, *, may_make: bool) -> str:
+    """A password from a file that only we can read; made at random if it may be."""
     try:
         password = path.read_text().strip()
     except FileNotFoundError:

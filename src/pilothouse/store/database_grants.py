@@ -1,0 +1,39 @@
+"""What the database role of API, worker and observer may do: work with rows, and add to the audit.
+
+It owns no table: it can neither change the schema, nor switch off a trigger, nor take back what it wrote to the audit.
+For the embedded server ``grant_to_application`` is run at every start; for a PostgreSQL of the operator's the same
+statements are in docs/operations.md.
+"""
+
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.store.database import Database
+
+APPLICATION: Final = "pilothouse_application"
+
+_STATEMENTS: Final = (
+    "GRANT USAGE ON SCHEMA public TO {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {role}",
+    "REVOKE UPDATE ON audit FROM {role}",
+)
+#: Rows are forgotten by this function alone, which has its owner's rights. A schema before it deletes by itself.
+_FORGETS: Final = "SELECT FROM pg_proc WHERE proname = 'expire_audit' AND prosecdef"
+_NO_DELETES: Final = "REVOKE DELETE ON audit FROM {role}"
+
+
+def grant_to_application(database: Database) -> None:
+    """Give the role its rights to the tables there are now; call it as their owner, after a migration."""
+    role = sql.Identifier(APPLICATION)
+    try:
+        with psycopg.connect(database.dsn(), connect_timeout=10) as connection:
+            forgets = connection.execute(_FORGETS).fetchone() is not None
+            for statement in (*_STATEMENTS, *([_NO_DELETES] if forgets else [])):
+                connection.execute(sql.SQL(statement).format(role=role))
+    except psycopg.Error as error:
+        raise DatabaseUnavailable(f"the application's role cannot be given its rights: {error}") from error
