@@ -149,7 +149,9 @@ def test_the_application_owns_nothing_and_changes_no_audit(
 def test_the_application_works_with_rows(application: "psycopg.Connection[tuple[object, ...]]"):
     application.execute("INSERT INTO domains (id, name) VALUES ('one', 'one')")
     application.execute("UPDATE domains SET name = 'two' WHERE id = 'one'")
-    application.execute("INSERT INTO audit (project_id, user_id, action, target) VALUES ('p', 'u', 'test', 'one')")
+    application.execute(
+        "INSERT INTO audit (project_id, user_id, action, target, request_id) VALUES ('p', 'u', 'test', 'one', 'r')"
+    )
     assert application.execute("SELECT action FROM audit WHERE target = 'one'").fetchall() == [("test",)]
     application.execute("DELETE FROM domains WHERE id = 'one'")
 

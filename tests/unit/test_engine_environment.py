@@ -64,7 +64,7 @@ def test_nobody_else_can_read_a_childs_folder_or_list_those_of_others(state: Pat
 
 @pytest.mark.skipif(bool(obstacle()), reason=f"children keep our account: {obstacle()}")
 def test_every_child_of_root_has_an_account_of_its_own(state: Path):
-    folder = PoolFolder(state)
+    folder = PoolFolder(state, accounts=True)
     children = [folder.make_child_folder() for _ in range(3)]
     owners = [{one.stat().st_uid for one in (child, *child.iterdir())} for child in children]
     assert all(len(one) == 1 for one in owners)
@@ -77,7 +77,7 @@ def test_every_child_of_root_has_an_account_of_its_own(state: Path):
 def test_children_of_root_live_elsewhere_when_the_data_folder_is_closed(state: Path, tmp_path: Path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    folder = PoolFolder(closed / "data" / "engine", system_dir=state)
+    folder = PoolFolder(closed / "data" / "engine", system_dir=state, accounts=True)
     assert folder.path.parent == state
     folder.remove()
 

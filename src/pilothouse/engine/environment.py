@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
+from pilothouse.engine.accounts import closed_module_folder, free_user_id, is_open_to_others, obstacle
 from pilothouse.engine.base import ChildOptions
 from pilothouse.engine.sandbox import Sandbox, python_files
 
@@ -91,9 +91,11 @@ class PoolFolder:
     children have accounts of their own, which may not pass through ``state_dir``, it lies in ``SYSTEM_DIR``.
     """
 
-    def __init__(self, state_dir: Path, *, system_dir: Path = SYSTEM_DIR) -> None:
+    def __init__(self, state_dir: Path, *, system_dir: Path = SYSTEM_DIR, accounts: bool | None = None) -> None:
+        """``accounts``: whether children have their own; not given, where that is possible."""
         private = 0o700
-        if not obstacle():
+        self._accounts = not (obstacle() or closed_module_folder()) if accounts is None else accounts
+        if self._accounts:
             private = 0o711  # for passing through; every child's folder is its own
             if not is_open_to_others(next(one for one in state_dir.absolute().parents if one.exists())):
                 state_dir = system_dir
@@ -113,7 +115,7 @@ class PoolFolder:
         self._made += 1
         folder = self.path / f"child-{self._made}"
         folder.mkdir(mode=0o700)
-        owner = free_user_id()
+        owner = free_user_id() if self._accounts else None
         inner = [folder / name for name in ("home", "tmp", "kube", "helm")]
         for one in inner:
             one.mkdir(mode=0o700)
