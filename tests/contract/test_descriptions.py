@@ -109,9 +109,9 @@ def is_ok(found: Result[Operation, InvalidSchema]) -> TypeGuard[Ok[Operation]]:
     return True
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], str]) -> Iterator[Tenant]:
-    """A customer with a cluster, a chart and a release, and a spare one of each thing that can be deleted for good."""
+    """A customer of one walk, which changes and deletes: cluster, chart, release, and a spare one of each thing."""
     alone = add_tenant(server)
 
     def make(path: str, **body: Any) -> dict[str, Any]:
