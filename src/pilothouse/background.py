@@ -49,8 +49,9 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         queue = Queue(
             parts.database,
             poll_seconds=settings.worker.poll_seconds,
-            caps=Caps(
-                places=max(1, settings.worker.operations - settings.worker.reserved),
+            caps=Caps.of_worker(
+                settings.worker.operations,
+                reserved=settings.worker.reserved,
                 per_project=settings.queue.running_per_project,
                 per_cluster=settings.queue.running_per_cluster,
             ),

@@ -77,8 +77,8 @@ class WorkerSettings(_Group):
     reserved: int = Field(
         1,
         ge=0,
-        description="so many of these places no project and no API server gets beside all others: one tenant whose"
-        " releases never become ready does not stop the rest; of one place it gets its turn",
+        description="so many of these places no API server gets beside all others, and a project twice as many fewer:"
+        " one tenant whose releases never become ready does not stop the rest; of one place it gets its turn",
     )
     lease_seconds: float = Field(6.0, description="how long an attempt is trusted without a renewal")
     lease_margin_seconds: float = Field(1.0, description="added before another worker takes over")
@@ -140,7 +140,7 @@ class QueueSettings(_Group):
         None,
         ge=1,
         description="operations that run at one API server at a time, however often it is registered, over all workers;"
-        " unset: all but worker.reserved places of each worker",
+        " unset: all but worker.reserved places of each worker that has more than three",
     )
     running_per_project: int | None = Field(None, ge=1, description="the same for one project")
 

@@ -153,7 +153,7 @@ def test_the_answer_has_the_13_fields(server: RunningServer):
         "instruction": "README.md",
         "version": "1.2.3-rc.1+build.5",
         "description": "A chart, \u4e2d\u6587",
-        "source": "",
+        "source": "package",
         "icon_url": "https://example.com/icon.png",
         "public": False,
         "chart_url": f"{name}-1.2.3-rc.1+build.5.tgz",

@@ -204,7 +204,7 @@ def test_values_of_every_kind_reach_helm_as_they_were_sent(
     }
     assert server.create(name="v", namespace=namespace, chart_id=chart_id, values=values).status_code == 201
     made = server.wait_until_final(namespace, "v")
-    assert made["status"] == "DEPLOYED", made
+    assert made["status"] == "DEPLOYED", made["status_description"]
     assert json.loads(helm_cli("get", "values", "v", "-n", namespace, "-o", "json")) == values
     whole = json.loads(helm_cli("get", "values", "v", "-n", namespace, "--all", "-o", "json"))
     assert json.loads(made["values"]) == whole
@@ -243,4 +243,34 @@ def test_a_good_wait_and_timeout_are_accepted(server: RunningServer, chart_id: s
     headers = {"X-Pilothouse-Wait": wait, "X-Pilothouse-Timeout": "60"}
     answer = server.send("POST", path, json_body=body, headers=headers)
     assert answer.status_code == 201, answer.text
-    assert server.wait_until_final(namespace, "w")["status"] == "DEPLOYED"
+    made = server.wait_until_final(namespace, "w")
+    assert made["status"] == "DEPLOYED", made["status_description"]
+
+
+def test_values_may_be_the_text_in_which_releases_show_them(server: RunningServer, chart_id: str, namespace: str):
+    first = server.create(name="t", namespace=namespace, chart_id=chart_id, values='{"text": "from a text"}')
+    assert first.status_code == 201, first.text
+    assert json.loads(server.wait_until_final(namespace, "t")["values"])["text"] == "from a text"
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/t"
+    body = {"chart_id": chart_id, "action": "upgrade", "values": first.json()["values"], "parameters": {}}
+    answer = server.send("PUT", path, json_body=body)
+    assert answer.status_code == 200, answer.text
+    assert json.loads(server.wait_until_final(namespace, "t")["values"])["text"] == "from a text"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("[1]", "values: must be a JSON object, and is an array"),
+        ('"{}"', "values: must be a JSON object, and is a string"),
+        ("null", "values: must be a JSON object, and is null"),
+        ("text: yaml", "values: not valid JSON"),
+        ("", "values: not valid JSON"),
+        ('{"a": "\\u0000"}', "a: contains a NUL character"),
+    ],
+)
+def test_values_in_a_text_that_holds_no_object_are_refused(
+    server: RunningServer, chart_id: str, namespace: str, values: str, told: str
+):
+    answer = server.create(name="t", namespace=namespace, chart_id=chart_id, values=values)
+    assert_error(answer, *INVALID, told)

@@ -19,7 +19,7 @@ from tests.support.operations import accept, new_install
 USER = "user"
 ROOM = Room(per_cluster=10_000, per_project=10_000, retry_seconds=1)
 #: A worker of four places, by default.
-CAPS = Caps(places=3)
+CAPS = Caps(project_here=3, cluster_here=3)
 
 
 async def add(database: Database, project_id: str, names: list[str], **different: Any) -> None:
@@ -155,3 +155,24 @@ async def test_a_take_costs_no_more_behind_thousands_that_wait_for_a_cap(
     touched = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
     assert touched < MOST_PAGES, plan
     assert await take_names(queue, 2) == ["q2", None], "the API server is at its cap, too"
+
+
+async def test_a_project_does_not_use_up_what_its_api_server_may_have(database: Database, projects: tuple[str, str]):
+    busy, quiet = projects
+    caps = Caps.of_worker(4, reserved=1, per_project=None, per_cluster=None)
+    queue = Queue(database, poll_seconds=1.0, caps=caps)
+    await add(database, busy, [f"b{number}" for number in range(4)])
+    assert await take_names(queue, 3) == ["b0", "b1", None]
+    await add(database, quiet, ["q0", "q1"])
+    assert await take_names(queue, 2) == ["q0", None], "three of the four places are at this API server"
+    await add(database, quiet, ["q2"], cluster_id="elsewhere")
+    assert await take_names(queue, 1) == ["q2"]
+
+
+@pytest.mark.parametrize(
+    ("places", "reserved", "project", "cluster"),
+    [(1, 1, 1, None), (2, 1, 1, None), (3, 1, 2, None), (4, 1, 2, 3), (8, 1, 6, 7), (8, 2, 4, 6), (4, 0, 4, 4)],
+)
+def test_what_a_worker_leaves_to_others(places: int, reserved: int, project: int, cluster: int | None):
+    caps = Caps.of_worker(places, reserved=reserved, per_project=None, per_cluster=None)
+    assert (caps.project_here, caps.cluster_here) == (project, cluster)

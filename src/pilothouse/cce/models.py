@@ -14,6 +14,7 @@ from pilothouse.services.release_masking import mask_values
 from pilothouse.services.release_view import Release
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
+from pilothouse.web.requests import parse_object
 
 
 def _null_is_absent(default: Any) -> BeforeValidator:
@@ -24,6 +25,18 @@ Text = Annotated[StrictStr, _null_is_absent("")]
 OptionalText = StrictStr | None
 Flag = Annotated[StrictBool, _null_is_absent(False)]
 Number = Annotated[StrictInt, _null_is_absent(0)]
+
+
+def _read_values(value: Any) -> Any:
+    """Return the object in a text of JSON, the form in which the API shows values; anything else as it is."""
+    if value is None:
+        return {}
+    if not isinstance(value, str):
+        return value
+    return parse_object(value, where="values")
+
+
+Values = Annotated[dict[str, Any], BeforeValidator(_read_values)]
 
 
 class _Body(BaseModel):
@@ -51,7 +64,7 @@ class CreateReleaseReqBody(_Body):
     name: Text = ""
     version: Text = ""
     description: Text = ""
-    values: Annotated[dict[str, Any], _null_is_absent({})] = {}
+    values: Values = {}
     parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
 
 
@@ -63,7 +76,7 @@ class UpdateReleaseReqBody(_Body):
 
     chart_id: Text = ""
     action: Text = ""
-    values: Annotated[dict[str, Any], _null_is_absent({})] = {}
+    values: Values = {}
     parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
 
 
@@ -155,7 +168,7 @@ def chart_resp(chart: ChartRow) -> dict[str, object]:
         "instruction": chart.instruction,
         "version": chart.version,
         "description": chart.description,
-        "source": "",
+        "source": chart.source,
         "icon_url": chart.icon_url,
         "public": False,
         "chart_url": chart_file_name(chart),

@@ -6,7 +6,7 @@ taken over changes nothing. Times are the database's, never a worker's clock.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import (
     BindParameter,
@@ -36,13 +36,28 @@ _HELD = ("running", "cancelling")
 class Caps:
     """How many operations may run at a time of one project, and at one API server; None: as many as there are places.
 
-    ``places`` counts those of one worker process, both for a project and for an API server; the others count over all
-    workers.
+    The first two count what one worker process holds, the others what all hold.
     """
 
-    places: int | None = None
+    project_here: int | None = None
+    cluster_here: int | None = None
     per_project: int | None = None
     per_cluster: int | None = None
+
+    @classmethod
+    def of_worker(cls, places: int, *, reserved: int, per_project: int | None, per_cluster: int | None) -> Self:
+        """Return the caps of a worker of so many places: a project leaves more of them to others than an API server.
+
+        Else one project could use up what its API server may have, which the other projects in it need too. With too
+        few places for both, only projects have a cap.
+        """
+        both = places > 2 * reserved + 1
+        return cls(
+            project_here=max(1, places - (2 if both else 1) * reserved),
+            cluster_here=places - reserved if both else None,
+            per_project=per_project,
+            per_cluster=per_cluster,
+        )
 
 
 #: Nobody is kept from anything.
@@ -54,14 +69,15 @@ async def take(tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps
 
     A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
     process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
-    processes that take at the same moment, each may go one over a cap that counts over all workers; ``places`` holds
-    exactly if a process takes one at a time.
+    processes that take at the same moment, each may go one over a cap that counts over all workers; those of one
+    process hold exactly if it takes one at a time.
     """
     given = {
         "by_worker": worker,
         "of_process": worker.rsplit(":", 1)[0],
         "for_seconds": lease_seconds,
-        "places": caps.places,
+        "project_here": caps.project_here,
+        "cluster_here": caps.cluster_here,
         "per_project": caps.per_project,
         "per_cluster": caps.per_cluster,
     }
@@ -335,10 +351,10 @@ WITH RECURSIVE held AS MATERIALIZED (
   FROM operations WHERE {IS_HELD}
 ), full_projects AS MATERIALIZED (
   SELECT project_id FROM held GROUP BY project_id
-  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:places AS bigint)
+  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:project_here AS bigint)
 ), full_servers AS MATERIALIZED (
   SELECT api_server FROM held GROUP BY api_server
-  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:places AS bigint)
+  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:cluster_here AS bigint)
 ), waiting_projects AS (
   (SELECT project_id FROM operations WHERE {OF_SERVERS} ORDER BY project_id LIMIT 1)
   UNION ALL

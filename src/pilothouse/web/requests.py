@@ -67,6 +67,15 @@ async def read_json(request: Request, model: type[Model], *, default: Model | No
 
 def parse_json(text: bytes | str, model: type[Model], *, where: str) -> Model:
     """The JSON text as that model; ``where`` names the text in errors."""
+    data = parse_object(text, where=where)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InvalidRequest(_explain(error)) from error
+
+
+def parse_object(text: bytes | str, *, where: str) -> dict[str, Any]:
+    """Return the JSON object that the text is; raise InvalidRequest, which names the text by ``where``, for another."""
     try:
         data = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -76,10 +85,7 @@ def parse_json(text: bytes | str, model: type[Model], *, where: str) -> Model:
     path = find_nul(data)
     if path is not None:
         raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise InvalidRequest(_explain(error)) from error
+    return data
 
 
 def find_nul(value: object, path: str = "", *, level: int = 0) -> str | None:
