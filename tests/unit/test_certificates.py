@@ -1,6 +1,8 @@
 """The local certificate authority: made once, its server certificate renewed in time."""
 
+import contextlib
 import datetime as dt
+import ipaddress
 import ssl
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +10,15 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from pilothouse.auth.certificates import CertificateFiles, ensure_certificate, read_certificate
+from pilothouse.auth.certificates import CertificateFiles, ensure_certificate, is_constrained, read_certificate
 from pilothouse.errors import InvalidCertificate
 
-NOW = dt.datetime(2031, 5, 1, tzinfo=dt.UTC)
+#: Today: what OpenSSL verifies, it verifies now.
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
 def ensure(folder: Path, *names: str, now: dt.datetime = NOW) -> CertificateFiles:
@@ -57,12 +63,105 @@ def test_a_certificate_that_runs_out_soon_is_renewed_under_the_same_authority(tm
     assert (tmp_path / "ca.pem").read_bytes() == authority
 
 
-def test_other_names_mean_another_certificate_under_the_same_authority(tmp_path: Path):
-    ensure(tmp_path)
+def test_names_that_the_authority_covers_mean_another_certificate_under_it(tmp_path: Path):
+    ensure(tmp_path, "pilothouse.example", "bücher.example", "10.1.2.3")
     authority = (tmp_path / "ca.pem").read_bytes()
-    files = ensure(tmp_path, "pilothouse.example", "bücher.example", "10.1.2.3")
-    assert names_of(files) >= {"pilothouse.example", "xn--bcher-kva.example", "10.1.2.3"}
+    files = ensure(tmp_path, "api.pilothouse.example", "xn--bcher-kva.example", "127.0.0.7")
+    assert names_of(files) >= {"api.pilothouse.example", "xn--bcher-kva.example", "127.0.0.7"}
     assert (tmp_path / "ca.pem").read_bytes() == authority
+
+
+@pytest.mark.parametrize("name", ["other.example", "evilpilothouse.example", "10.1.2.4", "fd00::1"])
+def test_a_name_that_the_authority_does_not_cover_means_a_new_one(tmp_path: Path, name: str):
+    ensure(tmp_path, "pilothouse.example", "10.1.2.3")
+    before = (tmp_path / "ca.pem").read_bytes()
+    files = ensure(tmp_path, "pilothouse.example", "10.1.2.3", name)
+    assert (tmp_path / "ca.pem").read_bytes() != before
+    assert (tmp_path / "ca-previous.pem").read_bytes() == before
+    verify(tmp_path, read_certificate(files.certificate), name)
+
+
+def test_a_host_name_that_changes_by_itself_makes_no_new_authority(tmp_path: Path):
+    def start(host: str) -> set[str]:
+        return names_of(
+            ensure_certificate(tmp_path, names=["pilothouse.example"], also=[host], renew_days=30, clock=lambda: NOW)
+        )
+
+    asked = {"localhost", "127.0.0.1", "::1", "pilothouse.example"}
+    assert start("container-1") == {*asked, "container-1"}
+    before = (tmp_path / "ca.pem").read_bytes()
+    assert start("container-2") == asked
+    assert (tmp_path / "ca.pem").read_bytes() == before
+
+
+def test_an_authority_without_limits_of_an_earlier_version_stays(tmp_path: Path):
+    tree = tmp_path / "tls"
+    tree.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority_of(key)
+    (tree / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tree / "ca.key").write_bytes(key.private_bytes(*form))
+    files = ensure(tree, "any.example")
+    assert not is_constrained(read_certificate(tree / "ca.pem"))
+    read_certificate(files.certificate).verify_directly_issued_by(certificate)
+
+
+def test_a_stolen_key_of_the_authority_is_good_for_this_server_only(tmp_path: Path):
+    """OpenSSL, which most clients are built on, refuses what the key signs for anybody else."""
+    ensure(tmp_path, "pilothouse.example")
+    assert is_constrained(read_certificate(tmp_path / "ca.pem"))
+    verify(tmp_path, forged(tmp_path, "pilothouse.example"), "pilothouse.example")
+    for name in ("bank.example", "8.8.8.8"):
+        with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+            verify(tmp_path, forged(tmp_path, name), name)
+
+
+def authority_of(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Pilothouse local authority")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW - dt.timedelta(days=1))
+    builder = builder.not_valid_after(NOW + dt.timedelta(days=999))
+    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
+        key, hashes.SHA256()
+    )
+
+
+def forged(folder: Path, name: str) -> x509.Certificate:
+    """What a thief of ``ca.key`` signs: the server's own certificate with another name in it."""
+    issuer = read_certificate(folder / "ca.pem")
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    server = read_certificate(folder / "server.pem")
+    builder = x509.CertificateBuilder().subject_name(server.subject).issuer_name(issuer.subject)
+    builder = builder.public_key(server.public_key()).serial_number(7)
+    alternative: x509.GeneralName
+    try:
+        alternative = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        alternative = x509.DNSName(name)
+    builder = builder.not_valid_before(server.not_valid_before_utc).not_valid_after(server.not_valid_after_utc)
+    for extension in server.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        else:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+def verify(folder: Path, certificate: x509.Certificate, name: str) -> None:
+    """A TLS handshake in memory, by a client that trusts the authority's file, at the time of the tests."""
+    pem = folder / "shown.pem"
+    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    there, here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    there.load_cert_chain(pem, folder / "server.key")
+    here.load_verify_locations(folder / "ca.pem")
+    a, b = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client, server = here.wrap_bio(a, b, server_hostname=name), there.wrap_bio(b, a, server_side=True)
+    for _ in range(4):
+        for side in (client, server):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
 
 
 def test_a_damaged_server_certificate_is_issued_again(tmp_path: Path):

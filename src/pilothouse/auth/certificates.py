@@ -1,8 +1,11 @@
 """The server's certificate: given by files, or issued by a certificate authority of this installation's own.
 
 The authority is made once and stays, because clients trust it by its file; the server's certificate is issued again
-whenever it runs out soon or its names have changed. What must stay true: private keys lie in files of mode 0600; a
-file appears whole or not at all; processes that start together end up with one authority.
+whenever it runs out soon or its names have changed. An authority is good for the names that the server had when it was
+made, and those below them: whoever steals its key can pretend to be this server and nobody else. For another name a new
+authority is made, which clients must be given; the certificate of the one before is kept as ``ca-previous.pem``. One
+that an earlier version made, for any name, stays until its file is removed. What must stay true: private keys lie in
+files of mode 0600; a file appears whole or not at all; processes that start together end up with one authority.
 """
 
 import datetime as dt
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,7 +35,10 @@ _SERVER_LIFE: Final = dt.timedelta(days=397)
 #: Clocks differ: a certificate of the future stops everything.
 _BACKDATE: Final = dt.timedelta(days=1)
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_THIS_MACHINE: Final = ipaddress.IPv4Network("127.0.0.0/8")
 _PEM: Final = serialization.Encoding.PEM
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,14 @@ def authority_file(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
-def ensure_certificate(folder: Path, *, names: Sequence[str], renew_days: int, clock: Clock) -> CertificateFiles:
+def ensure_certificate(
+    folder: Path, *, names: Sequence[str], renew_days: int, clock: Clock, also: Sequence[str] = ()
+) -> CertificateFiles:
     """A certificate in ``folder`` for localhost and these names that is good for ``renew_days`` more.
 
-    Makes the authority if there is none. Raises InvalidCertificate for a name that is neither a DNS name nor an
-    address, for damaged files, and when the folder cannot be written.
+    ``also``: names that nobody asked for, such as the host's, which a container changes at every start: they are in it
+    as far as the authority is good for them. Makes the authority if there is none. Raises InvalidCertificate for a name
+    that is neither a DNS name nor an address, for damaged files, and when the folder cannot be written.
     """
     wanted = [_general_name(name) for name in dict.fromkeys((*_LOOPBACK, *names))]
     files = CertificateFiles(folder / "server.pem", folder / "server.key", authority_file(folder))
@@ -60,7 +70,9 @@ def ensure_certificate(folder: Path, *, names: Sequence[str], renew_days: int, c
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
             now = clock()
-            authority = _authority(folder, now)
+            unasked = [_general_name(name) for name in dict.fromkeys(also)]
+            authority = _authority(folder, wanted, now, also=unasked)
+            wanted += [name for name in unasked if name not in wanted and _may_issue(authority.certificate, [name])]
             if not _serves(files, authority, wanted, until=now + dt.timedelta(days=renew_days)):
                 _issue(files, authority, wanted, now)
     except OSError as error:
@@ -84,12 +96,21 @@ class _Authority:
     key: ec.EllipticCurvePrivateKey
 
 
-def _authority(folder: Path, now: dt.datetime) -> _Authority:
+def is_constrained(authority: x509.Certificate) -> bool:
+    """Whether the authority is good for some names only."""
+    return _permitted(authority) is not None
+
+
+def _authority(
+    folder: Path, names: Sequence[x509.GeneralName], now: dt.datetime, *, also: Sequence[x509.GeneralName]
+) -> _Authority:
     certificate_file, key_file = authority_file(folder), folder / "ca.key"
     if certificate_file.exists():
         known = _Authority(read_certificate(certificate_file), _read_key(key_file))
-        if known.certificate.not_valid_after_utc > now:
+        if known.certificate.not_valid_after_utc > now and _may_issue(known.certificate, names):
             return known
+        _write(folder / "ca-previous.pem", known.certificate.public_bytes(_PEM), mode=0o644)
+        _log.warning("authority_replaced", clients_need=str(certificate_file))
     key = ec.generate_private_key(ec.SECP256R1())
     # The serial number in the name keeps the authorities of two installations apart in one trust store.
     serial = x509.random_serial_number()
@@ -98,12 +119,52 @@ def _authority(folder: Path, now: dt.datetime) -> _Authority:
         _draft(subject, subject, key.public_key(), now=now, life=_AUTHORITY_LIFE, serial=serial)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(x509.NameConstraints(_subtrees([*names, *also]), excluded_subtrees=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     # The key first: a certificate without its key would be refused at every later start.
     _write(key_file, _key_pem(key))
     _write(certificate_file, certificate.public_bytes(_PEM), mode=0o644)
     return _Authority(certificate, key)
+
+
+def _permitted(authority: x509.Certificate) -> Sequence[x509.GeneralName] | None:
+    try:
+        found = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    return found.permitted_subtrees or ()
+
+
+def _may_issue(authority: x509.Certificate, names: Sequence[x509.GeneralName]) -> bool:
+    permitted = _permitted(authority)
+    return permitted is None or all(any(_covers(one, name) for one in permitted) for name in names)
+
+
+def _covers(permitted: x509.GeneralName, name: x509.GeneralName) -> bool:
+    if isinstance(permitted, x509.DNSName) and isinstance(name, x509.DNSName):
+        return f".{name.value.lower()}".endswith(f".{permitted.value.lower()}")
+    if isinstance(permitted, x509.IPAddress) and isinstance(name, x509.IPAddress):
+        network, address = permitted.value, name.value
+        return (
+            isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
+            and isinstance(address, ipaddress.IPv4Address | ipaddress.IPv6Address)
+            and address in network
+        )
+    return False
+
+
+def _subtrees(names: Sequence[x509.GeneralName]) -> list[x509.GeneralName]:
+    """What an authority for these names is good for; loopback is always all of this machine."""
+    subtrees: list[x509.GeneralName] = [x509.IPAddress(_THIS_MACHINE)]
+    for name in names:
+        if isinstance(name, x509.IPAddress):
+            network = ipaddress.ip_network(name.value)
+            if not (network.version == _THIS_MACHINE.version and network.subnet_of(_THIS_MACHINE)):
+                subtrees.append(x509.IPAddress(network))
+        elif isinstance(name, x509.DNSName):
+            subtrees.append(x509.DNSName(name.value.removeprefix("*.")))
+    return subtrees
 
 
 def _serves(

@@ -20,7 +20,7 @@ from typing import Final
 import httpx2
 
 from pilothouse.api.health import HEALTH_PATH
-from pilothouse.auth.certificates import CertificateFiles, authority_file, read_certificate
+from pilothouse.auth.certificates import CertificateFiles, authority_file, is_constrained, read_certificate
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClients
@@ -308,6 +308,10 @@ def _certificate(settings: Settings) -> Finding:
     )
     if left < timedelta():
         return Finding("certificate", State.FAILED, f"{found}, which is over", renewal)
+    if files.authority and not is_constrained(read_certificate(files.authority)):
+        found += f"; the authority {files.authority} of an earlier version is good for any name"
+        renewal = f"move {folder} away, start again, and give clients the new ca.pem"
+        return Finding("certificate", State.WARNING, found, renewal)
     return Finding("certificate", State.WARNING if left < _SOON else State.OK, found, renewal if left < _SOON else "")
 
 

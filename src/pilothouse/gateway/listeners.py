@@ -96,11 +96,13 @@ def certificate_files(settings: Settings) -> CertificateFiles:
     if tls.certificate or tls.key:
         raise InvalidSettings("set PILOTHOUSE_TLS__CERTIFICATE and PILOTHOUSE_TLS__KEY both, or neither")
     names = [name.strip() for name in tls.names.split(",") if name.strip()]
-    if not is_loopback(settings.host):
-        unspecified = settings.host in {"0.0.0.0", "::"}  # noqa: S104 (compared with, not bound to)
-        names.append(socket.gethostname() if unspecified else settings.host)
+    also = []
+    if settings.host in {"0.0.0.0", "::"}:  # noqa: S104 (compared with, not bound to)
+        also = [socket.gethostname()]
+    elif not is_loopback(settings.host):
+        names.append(settings.host)
     return ensure_certificate(
-        settings.data_dir / "tls", names=names, renew_days=tls.renew_days, clock=lambda: datetime.now(UTC)
+        settings.data_dir / "tls", names=names, also=also, renew_days=tls.renew_days, clock=lambda: datetime.now(UTC)
     )
 
 
