@@ -51,6 +51,7 @@ from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
 from pilothouse.services.users import Users
 from pilothouse.settings import Settings
+from pilothouse.shares import Counted
 from pilothouse.web.cluster_reads import ClusterReads
 from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
@@ -116,7 +117,13 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
     operations = Operations(parts.database, announcements)
-    app.include_router(operation_api.routes(operations, Cancellations(parts.database)))
+    streams = Counted(
+        what="event streams",
+        per_key=settings.streams_per_user,
+        whose="this user",
+        in_all=settings.streams,
+    )
+    app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
     app.include_router(evidence_api.routes(operations))
     app.include_router(health.routes(parts.database))
     app.include_router(compatible_description.routes(), include_in_schema=False)

@@ -345,6 +345,12 @@ class Settings(BaseSettings):
     )
     body_bytes: int = Field(12 * _MIB, description="largest request body; the vendor's gateway takes 12 MB")
     memory_body_bytes: int = Field(1 * _MIB, description="a body over this size is kept in a temporary file")
+    streams_per_user: int = Field(
+        20,
+        ge=1,
+        description="event streams that a user may follow at a time, of one API process; each asks the database",
+    )
+    streams: int = Field(500, ge=1, description="the same of all users together")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
     clock_skew_seconds: int = Field(900, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
     log_level: str = Field("info", description="debug, info, warning or error")

@@ -1,7 +1,7 @@
 """Operations: list, show, cancel, and follow what happens."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -9,10 +9,12 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.types import Receive, Scope, Send
 
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.operations import Operations
+from pilothouse.shares import Counted
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 from pilothouse.web.description import asks, takes
@@ -69,8 +71,8 @@ class EventView(BaseModel):
     data: dict[str, Any] | None
 
 
-def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
-    """The routes about operations."""
+def routes(operations: Operations, cancellations: Cancellations, *, streams: Counted) -> APIRouter:
+    """The routes about operations; ``streams`` counts the event streams of each user."""
     router = APIRouter(prefix="/api/v1", tags=["operations"])
 
     @router.get(
@@ -146,10 +148,25 @@ def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
         if _STREAM not in headers.get("accept", ""):
             found = await operations.list_events(caller, operation_id, after=after)
             return json_response([_event(row) for row in found])
-        stream = _stream(operations.follow(caller, operation_id, after=after))
-        return StreamingResponse(stream, media_type=_STREAM, headers={"Cache-Control": "no-store"})
+        followed = operations.follow(caller, operation_id, after=after)
+        streams.add(caller.user_id, 1)
+        return _Stream(followed, on_end=lambda: streams.remove(caller.user_id, 1))
 
     return router
+
+
+class _Stream(StreamingResponse):
+    """A stream of events; ``on_end`` is called once, however it ends, also if it is never begun."""
+
+    def __init__(self, events: AsyncIterator[EventRow | None], *, on_end: Callable[[], None]) -> None:
+        super().__init__(_stream(events), media_type=_STREAM, headers={"Cache-Control": "no-store"})
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
 
 
 async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
