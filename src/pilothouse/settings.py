@@ -202,6 +202,11 @@ class ClusterSettings(_Group):
     allow_loopback: bool = Field(
         False, description="accept kubeconfigs whose server is on this machine (the demo does)"
     )
+    allowed: str = Field(
+        "",
+        description="networks, addresses and names that API servers may have, each with :PORT or for every port, with"
+        " commas; unset: all but this machine, link-local and metadata addresses, which an entry of their own allows",
+    )
     answer_seconds: float = Field(
         5.0, gt=0, description="for one answer, or for those of one look; a dead cluster costs no more"
     )

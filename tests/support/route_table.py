@@ -78,6 +78,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /api/v1/clusters": Route("cce:cluster:list"),
     "GET /api/v1/clusters/{cluster_id}": Route("cce:cluster:get"),
     "GET /api/v1/clusters/{cluster_id}/probe": Route("cce:cluster:get"),
+    "PUT /api/v1/clusters/{cluster_id}/kubeconfig": Route("cce:cluster:update", body={"kubeconfig": "{kubeconfig}"}),
     "DELETE /api/v1/clusters/{cluster_id}": Route("cce:cluster:delete"),
     # Operations
     "GET /api/v1/operations": Route("cce:operation:list"),

@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from pilothouse.errors import InvalidRequest
 from pilothouse.services.clusters import Cluster, ClusterIndex, Clusters
-from pilothouse.web.description import takes
+from pilothouse.web.description import asks, takes
 from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
 
 
@@ -14,6 +15,15 @@ class RegisterCluster(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
+    kubeconfig: str
+    context: str | None = None
+
+
+class ReplaceKubeconfig(BaseModel):
+    """The text of a kubeconfig; ``context`` chooses one if the kubeconfig has several."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     kubeconfig: str
     context: str | None = None
 
@@ -94,6 +104,27 @@ def routes(clusters: Clusters) -> APIRouter:
         cluster = await clusters.show(caller_of(request), cluster_id)
         index = await clusters.show_index(caller_of(request), cluster_id)
         return json_response(_view(cluster) | {"index": _index_view(index)})
+
+    @router.put(
+        "/{cluster_id}/kubeconfig",
+        response_model=ClusterView,
+        openapi_extra=takes(ReplaceKubeconfig) | asks(force="true: also if it may be another cluster"),
+    )
+    async def replace_kubeconfig(request: Request, cluster_id: str) -> Response:
+        """Replaces the credentials of a cluster, after it answered with the new ones."""
+        force = request.query_params.get("force", "false")
+        if force not in {"true", "false"}:
+            raise InvalidRequest(f"force: must be true or false, and is {force[:40]!r}")
+        body = await read_json(request, ReplaceKubeconfig)
+        cluster = await clusters.replace_kubeconfig(
+            caller_of(request),
+            cluster_id,
+            kubeconfig=body.kubeconfig,
+            context=body.context,
+            force=force == "true",
+            request_id=request_id_of(request),
+        )
+        return json_response(_view(cluster))
 
     @router.delete("/{cluster_id}", status_code=204)
     async def remove_cluster(request: Request, cluster_id: str) -> Response:
