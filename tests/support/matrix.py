@@ -62,7 +62,7 @@ class Caller:
         """Return whether the action is this caller's, in its own project or account."""
         if action in {PUBLIC, EVERYBODY}:
             return True
-        if action.startswith("iam:"):
+        if action.startswith(("iam:", "pilothouse:status:")):
             return may(self.account_roles, action)
         return bool(self.home) and may(self.roles, action)
 

@@ -47,6 +47,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v3": Route(PUBLIC),
     "GET /v3/": Route(PUBLIC),
     "GET /api/v1/health": Route(PUBLIC),
+    "GET /api/v1/status": Route("pilothouse:status:get"),
     "GET /api/v1/openapi.json": Route(PUBLIC),
     "HEAD /api/v1/openapi.json": Route(PUBLIC),
     "GET /api/v1/compatible-openapi.json": Route(PUBLIC),

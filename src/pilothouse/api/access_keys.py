@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.store.access_keys import AccessKeyRow
 from pilothouse.web.description import takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 
 class CreateAccessKey(BaseModel):

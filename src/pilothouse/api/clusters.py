@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.clusters import Cluster, ClusterIndex, Clusters
 from pilothouse.web.description import asks, takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import KUBECONFIG, read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 
 class RegisterCluster(BaseModel):
@@ -83,7 +84,8 @@ def routes(clusters: Clusters) -> APIRouter:
     @router.post("", status_code=201, response_model=ClusterView, openapi_extra=takes(RegisterCluster))
     async def register_cluster(request: Request) -> Response:
         """Registers a cluster after it answered with the given credentials."""
-        body = await read_json(request, RegisterCluster)
+        caller_of(request).require("cce:cluster:create")  # before a large body is looked into
+        body = await read_json(request, RegisterCluster, limits=KUBECONFIG)
         cluster = await clusters.register(
             caller_of(request),
             name=body.name,
@@ -115,7 +117,8 @@ def routes(clusters: Clusters) -> APIRouter:
         force = request.query_params.get("force", "false")
         if force not in {"true", "false"}:
             raise InvalidRequest(f"force: must be true or false, and is {force[:40]!r}")
-        body = await read_json(request, ReplaceKubeconfig)
+        caller_of(request).require("cce:cluster:update")  # before a large body is looked into
+        body = await read_json(request, ReplaceKubeconfig, limits=KUBECONFIG)
         cluster = await clusters.replace_kubeconfig(
             caller_of(request),
             cluster_id,

@@ -18,10 +18,13 @@ from pilothouse.shares import Counted
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 from pilothouse.web.description import asks, takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 _STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 _MOST = 500
+_YEARS = range(1970, 9999)  # near the ends of the calendar a time zone leads out of it
+_ID = re.compile(r"[0-9a-f-]{32,36}")
 _MARKER = "X-Pilothouse-Marker"
 _STREAM = "text/event-stream"
 
@@ -230,6 +233,6 @@ def _marker(text: str) -> tuple[datetime, str] | None:
         at = datetime.fromisoformat(moment)
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or not operation_id:
+    if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(operation_id):
         raise InvalidRequest(f"marker: {text[:100]!r} is not one that an answer gave in {_MARKER}")
     return at, operation_id

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from pilothouse.services.users import User, Users
 from pilothouse.store.users import UserRow
 from pilothouse.web.description import takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 
 class CreateUser(BaseModel):

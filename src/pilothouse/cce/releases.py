@@ -14,14 +14,8 @@ from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_updates import UpdateRelease, Updates
 from pilothouse.services.release_view import UNSETTLED, ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
-from pilothouse.web.requests import (
-    caller_of,
-    idempotency_key,
-    json_response,
-    read_json,
-    request_id_of,
-    wanted_wait,
-)
+from pilothouse.web.json_bodies import RELEASE, read_json
+from pilothouse.web.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
 
 #: The autopilot twins are the same operations under a path of their own.
 PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
@@ -52,12 +46,10 @@ def routes(
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
-        body = await read_json(request, CreateReleaseReqBody)
-        caller, key, wanted = (
-            caller_of(request),
-            await idempotency_key(request),
-            _wanted(body, request, longest=longest),
-        )
+        caller = caller_of(request)
+        caller.require("cce:release:create")  # before a large body is looked into
+        body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
+        key, wanted = await idempotency_key(request), _wanted(body, request, longest=longest)
         accepted = await idempotency.once(
             caller,
             key,
@@ -95,12 +87,10 @@ def routes(
 
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
-        body = await read_json(request, UpdateReleaseReqBody)
-        caller, key, wanted = (
-            caller_of(request),
-            await idempotency_key(request),
-            _wanted_update(body, request, longest=longest),
-        )
+        caller = caller_of(request)
+        caller.require("cce:release:update")  # before a large body is looked into
+        body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
+        key, wanted = await idempotency_key(request), _wanted_update(body, request, longest=longest)
         accepted = await idempotency.once(
             caller,
             key,
