@@ -1,6 +1,7 @@
 """The composition root of the API: sees every layer that serves HTTP. Builds what the process needs, and runs it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -28,9 +29,13 @@ from pilothouse.cce import versions as version_routes
 from pilothouse.cce.models import ReleaseForm
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
+from pilothouse.gateway.connections import ConnectionLimits, most_connections
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.liveness import answering
+from pilothouse.loop_watch import LoopWatch
+from pilothouse.open_files import raise_open_files
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
@@ -55,6 +60,7 @@ from pilothouse.shares import Counted
 from pilothouse.web.cluster_reads import ClusterReads
 from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
+from pilothouse.web.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
 from pilothouse.web.requests import refuse_nul
 
 OPENAPI_PATH = "/api/v1/openapi.json"
@@ -64,16 +70,19 @@ _PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH,
 def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
+    watch = LoopWatch()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with answering():
             await parts.engine.start()
+            watch.start()
             listening = asyncio.create_task(announcements.listen())
             settle_memory()
             try:
                 yield
             finally:
+                await watch.stop()
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
                 await parts.close()
@@ -125,7 +134,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     )
     app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
     app.include_router(evidence_api.routes(operations))
-    app.include_router(health.routes(parts.database))
+    app.include_router(health.routes(parts.database, watch))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)
     app.include_router(reference.routes(app.openapi))
@@ -139,6 +148,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         authenticator=Authentication(parts.database, parts.keys, settings.identity),
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
+        largest_body=_largest_body,
     )
 
 
@@ -163,6 +173,17 @@ def _is_public(method: str, path: str) -> bool:
     return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
 
 
+def _largest_body(_method: str, path: str) -> int:
+    """How many bytes a route reads at most: nobody gets to send what will only be refused."""
+    if path == token_routes.PATH:
+        return LOGIN.size
+    if path.startswith(chart_routes.PREFIXES):
+        return sys.maxsize
+    if path.startswith(release_routes.PREFIXES):
+        return RELEASE.size
+    return KUBECONFIG.size if path.startswith("/api/v1/clusters") else FORM.size
+
+
 def run_api(settings: Settings, *, database_url: str) -> None:
     """Serves HTTP and HTTPS until SIGTERM or SIGINT."""
     listeners = endpoints(settings)
@@ -174,6 +195,12 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
-        **stack.server_options(),
+        **stack.server_options(settings),
+    )
+    GatewayProtocol.head_seconds = settings.http.head_seconds
+    GatewayProtocol.limits = ConnectionLimits(
+        most=most_connections(settings.http, open_files=raise_open_files()),
+        most_per_address=settings.http.connections_per_address,
+        trusted=settings.trusted_networks,
     )
     GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()

@@ -310,6 +310,27 @@ class PostgresSettings(_Group):
     start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
 
 
+class HttpSettings(_Group):
+    """What connections and bodies may cost."""
+
+    connections: int = Field(
+        4000, ge=10, description="open at a time; never more than the limit of open files leaves room for"
+    )
+    connections_per_address: int = Field(
+        256, ge=1, description="open at a time from one IPv4 address or IPv6 /64; trusted proxies are not limited by it"
+    )
+    head_seconds: float = Field(10.0, gt=0, description="how long the head of a request may take to arrive")
+    idle_seconds: int = Field(
+        75, ge=1, description="how long a connection may wait for its next request; clients poll every few seconds"
+    )
+    body_seconds: float = Field(60.0, gt=0, description="how long a body may take, and longer by its size, see below")
+    body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="a body may take a second more for so many")
+    unproven_bytes: int = Field(
+        256 * _MIB, ge=0, description="of the disk, for bodies whose signature is still to be verified, all together"
+    )
+    unproven_bodies: int = Field(64, ge=0, description="and so many such bodies that are over memory_body_bytes")
+
+
 class TlsSettings(_Group):
     """The encrypted listener, on the address ``host``."""
 
@@ -358,6 +379,11 @@ class Settings(BaseSettings):
     streams: int = Field(500, ge=1, description="the same of all users together")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
     clock_skew_seconds: int = Field(900, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
+    clock_ahead_seconds: int = Field(
+        120,
+        ge=1,
+        description="how far it may lie ahead, if that is less; a date ahead makes a captured request good for longer",
+    )
     log_level: str = Field("info", description="debug, info, warning or error")
     log_format: str = Field("console", description="console or json")
     charts: ChartLimits = ChartLimits()
@@ -373,6 +399,7 @@ class Settings(BaseSettings):
     supervisor: SupervisorSettings = SupervisorSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
+    http: HttpSettings = HttpSettings()
 
     @field_validator("trusted_proxies")
     @classmethod

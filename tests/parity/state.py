@@ -1,4 +1,4 @@
-"""What is there after a step: the stored release and the live objects, without what differs between any two installs."""
+"""What is there after a step: stored release and live objects, without what differs between any two installs."""
 
 import base64
 import gzip
