@@ -378,6 +378,9 @@ class Settings(BaseSettings):
     )
     streams: int = Field(500, ge=1, description="the same of all users together")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
+    chart_quota_bytes: int = Field(
+        512 * _MIB, ge=1, description="archives of a project; replaced and deleted ones count until they are collected"
+    )
     clock_skew_seconds: int = Field(900, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
     clock_ahead_seconds: int = Field(
         120,

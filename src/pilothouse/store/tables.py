@@ -211,6 +211,15 @@ charts = Table(
     Index("ix_charts_digest", "digest"),
 )
 
+#: Which projects brought an archive: it counts for them until it is collected.
+project_archives = Table(
+    "project_archives",
+    metadata,
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", Text, ForeignKey("chart_archives.digest", ondelete="CASCADE"), primary_key=True),
+    Index("ix_project_archives_digest", "digest"),
+)
+
 operations = Table(
     "operations",
     metadata,
