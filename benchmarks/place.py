@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.transport import Transport
 from pilothouse.settings import ClusterSettings
@@ -50,7 +51,9 @@ class Place:
         """A new namespace; gone with all that is in it: its end is not to be the cost of what is measured next."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         settings = ClusterSettings(allow_loopback=True)
-        kubernetes = Transport(sanitise(self.kubeconfig.read_text(), allow_loopback=True).text, settings)
+        kubernetes = Transport(
+            sanitise(self.kubeconfig.read_text(), addresses=Addresses(allow_loopback=True)).text, settings
+        )
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         try:
             made = await kubernetes.ask("POST", "/api/v1/namespaces", body=body, largest=_ANSWER_BYTES)

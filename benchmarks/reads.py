@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import connections
 from benchmarks.place import Place, child_of, rss
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.transport import Transport
 from pilothouse.settings import ClusterSettings
@@ -137,7 +138,7 @@ async def _namespaces(place: Place) -> AsyncIterator[list[str]]:
 
 @asynccontextmanager
 async def _writer(place: Place) -> AsyncIterator[Transport]:
-    text = sanitise(place.kubeconfig.read_text(), allow_loopback=True).text
+    text = sanitise(place.kubeconfig.read_text(), addresses=Addresses(allow_loopback=True)).text
     kubernetes = Transport(text, ClusterSettings(allow_loopback=True, answer_seconds=30))
     yield kubernetes
     await kubernetes.close()

@@ -1,8 +1,9 @@
 """The composition root of the API: sees every layer that serves HTTP. Builds what the process needs, and runs it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,6 @@ from starlette.types import ASGIApp
 
 from pilothouse import __version__
 from pilothouse.api import access_keys as access_key_api
-from pilothouse.api import audit as audit_api
 from pilothouse.api import clusters as cluster_api
 from pilothouse.api import evidence as evidence_api
 from pilothouse.api import health, reference
@@ -27,15 +27,18 @@ from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
 from pilothouse.cce import versions as version_routes
 from pilothouse.cce.models import ReleaseForm
-from pilothouse.errors import DatabaseUnavailable, PilothouseError
+from pilothouse.errors import PilothouseError
 from pilothouse.gateway import stack
+from pilothouse.gateway.connections import ConnectionLimits, most_connections
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.liveness import answering
+from pilothouse.loop_watch import LoopWatch
+from pilothouse.open_files import raise_open_files
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
-from pilothouse.services.audit import Audit
 from pilothouse.services.authentication import Authentication
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.chart_checks import ChartChecks
@@ -53,9 +56,11 @@ from pilothouse.services.releases import Releases
 from pilothouse.services.tokens import Tokens
 from pilothouse.services.users import Users
 from pilothouse.settings import Settings
+from pilothouse.shares import Counted
 from pilothouse.web.cluster_reads import ClusterReads
 from pilothouse.web.description import describe
 from pilothouse.web.errors import handle
+from pilothouse.web.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
 from pilothouse.web.requests import refuse_nul
 
 OPENAPI_PATH = "/api/v1/openapi.json"
@@ -65,23 +70,21 @@ _PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH,
 def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
-    audit = Audit(parts.database, settings.audit)
-    authentication = Authentication(parts.database, parts.keys, settings.identity, audit)
+    watch = LoopWatch()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with answering():
             await parts.engine.start()
-            tasks = [asyncio.create_task(announcements.listen()), asyncio.create_task(audit.keep_writing())]
+            watch.start()
+            listening = asyncio.create_task(announcements.listen())
             settle_memory()
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                with suppress(DatabaseUnavailable):
-                    await audit.write(all_of_it=True)
+                await watch.stop()
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
                 await parts.close()
 
     app = FastAPI(
@@ -94,7 +97,6 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         redirect_slashes=False,
         dependencies=[Depends(refuse_nul)],
     )
-    app.state.audit = audit
     form = ReleaseForm(ZoneInfo(settings.time_zone), settings.releases)
     preflight = Preflight(settings)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
@@ -103,7 +105,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     idempotency = Idempotency(parts.database, parts.keys, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
-    charts = Charts(parts.database, checks, quota=settings.chart_quota)
+    charts = Charts(parts.database, checks, quota=settings.chart_quota, quota_bytes=settings.chart_quota_bytes)
     # The vendor's wire is described by a document of its own; our own API describes itself.
     for prefix in release_routes.PREFIXES:
         router = release_routes.routes(
@@ -120,18 +122,19 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    _include_identity(app, parts, audit)
+    _include_identity(app, parts)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    operations = Operations(
-        parts.database,
-        announcements,
-        authentication.ask_again,
-        again_seconds=settings.identity.ask_again_seconds,
+    operations = Operations(parts.database, announcements)
+    streams = Counted(
+        what="event streams",
+        per_key=settings.streams_per_user,
+        whose="this user",
+        in_all=settings.streams,
     )
-    app.include_router(operation_api.routes(operations, Cancellations(parts.database)))
+    app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
     app.include_router(evidence_api.routes(operations))
-    app.include_router(health.routes(parts.database))
+    app.include_router(health.routes(parts.database, watch))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)
     app.include_router(reference.routes(app.openapi))
@@ -142,25 +145,25 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     return stack.wrap(
         ClusterReads(app, settings.cluster),
         settings=settings,
-        authenticator=authentication,
+        authenticator=Authentication(parts.database, parts.keys, settings.identity),
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
+        largest_body=_largest_body,
     )
 
 
-def _include_identity(app: FastAPI, parts: Parts, audit: Audit) -> None:
+def _include_identity(app: FastAPI, parts: Parts) -> None:
     """The routes about who may call: the vendor's part of them, and ours."""
     settings = parts.settings
-    passwords = Passwords(parts.database, settings.identity, audit)
+    passwords = Passwords(parts.database, settings.identity)
     tokens = Tokens(parts.database, passwords, settings.identity)
     projects = Projects(parts.database, region=settings.region)
     app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
     app.include_router(project_routes.routes(projects), include_in_schema=False)
     app.include_router(user_api.routes(Users(parts.database, passwords)))
-    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys, passwords, settings.identity)))
+    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys)))
     app.include_router(project_api.routes(projects))
-    app.include_router(audit_api.routes(audit))
 
 
 def _is_public(method: str, path: str) -> bool:
@@ -168,6 +171,17 @@ def _is_public(method: str, path: str) -> bool:
     if method == "POST":
         return path == token_routes.PATH
     return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
+
+
+def _largest_body(_method: str, path: str) -> int:
+    """How many bytes a route reads at most: nobody gets to send what will only be refused."""
+    if path == token_routes.PATH:
+        return LOGIN.size
+    if path.startswith(chart_routes.PREFIXES):
+        return sys.maxsize
+    if path.startswith(release_routes.PREFIXES):
+        return RELEASE.size
+    return KUBECONFIG.size if path.startswith("/api/v1/clusters") else FORM.size
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:
@@ -181,6 +195,12 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
-        **stack.server_options(),
+        **stack.server_options(settings),
+    )
+    GatewayProtocol.head_seconds = settings.http.head_seconds
+    GatewayProtocol.limits = ConnectionLimits(
+        most=most_connections(settings.http, open_files=raise_open_files()),
+        most_per_address=settings.http.connections_per_address,
+        trusted=settings.trusted_networks,
     )
     GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()

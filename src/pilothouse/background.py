@@ -9,6 +9,7 @@ import uvloop
 
 from pilothouse.liveness import answering
 from pilothouse.observer.observer import Observer
+from pilothouse.open_files import raise_open_files
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.queue import Queue
 from pilothouse.services.release_index import ReleaseIndex
@@ -23,12 +24,14 @@ log = structlog.get_logger(__name__)
 
 def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
     """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
+    raise_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_answering(_work(settings, database_url, name)))
 
 
 def run_observer(settings: Settings, *, database_url: str) -> None:
     """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
+    raise_open_files()
     asyncio.run(_answering(_observe(settings, database_url)))
 
 

@@ -147,8 +147,6 @@ class QueueSettings(_Group):
 
 #: More than a century; much more, and the database cannot say when it began.
 _AGES_SECONDS = 4e9
-#: Younger rows of the audit are deleted by nobody: the database refuses it.
-_DAY = 24 * 3600.0
 
 
 class RetentionSettings(_Group):
@@ -160,35 +158,11 @@ class RetentionSettings(_Group):
         le=_AGES_SECONDS,
         description="an operation that has ended, with its events; longer if a revision is there that it wrote",
     )
-    audit_seconds: float = Field(
-        365 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="a row of the table audit; a day at least"
-    )
-    audit_failed_seconds: float = Field(
-        30 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="the same for failed log-ins and signatures"
-    )
+    audit_seconds: float = Field(365 * 24 * 3600.0, gt=0, le=_AGES_SECONDS, description="a row of the table audit")
     sweep_seconds: float = Field(600.0, gt=0, description="between two times that a worker deletes what is older")
     key_seconds: float = Field(
         24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; what comes with it later is a new request"
     )
-
-
-class AuditSettings(_Group):
-    """How much of what changes nothing (refusals, failed proofs, reads) is written to the table audit."""
-
-    gather_seconds: float = Field(
-        2.0, gt=0, description="between two times that an API process writes what it gathered"
-    )
-    repeat_seconds: float = Field(
-        60.0, gt=0, description="the same failed proof, refusal or dry run within this time is one row"
-    )
-    read_seconds: float = Field(600.0, gt=0, description="the same for reads of values and downloads")
-    stranger_kinds: int = Field(
-        60,
-        ge=1,
-        description="different failed proofs a minute (address, user or key) that an API process tells apart; the rest"
-        " is one row",
-    )
-    user_kinds: int = Field(120, ge=1, description="the same for refusals and reads of one user")
 
 
 class ObserverSettings(_Group):
@@ -227,6 +201,11 @@ class ClusterSettings(_Group):
 
     allow_loopback: bool = Field(
         False, description="accept kubeconfigs whose server is on this machine (the demo does)"
+    )
+    allowed: str = Field(
+        "",
+        description="networks, addresses and names that API servers may have, each with :PORT or for every port, with"
+        " commas; unset: all but this machine, link-local and metadata addresses, which an entry of their own allows",
     )
     answer_seconds: float = Field(
         5.0, gt=0, description="for one answer, or for those of one look; a dead cluster costs no more"
@@ -279,16 +258,6 @@ class IdentitySettings(_Group):
         " that doubles; counted by each API process; 0: never slow",
     )
     slow_signatures_seconds: float = Field(30.0, ge=1, description="longest such wait")
-    ask_again_seconds: float = Field(
-        10.0, gt=0, description="how often an event stream asks whether its caller still may see what it tells"
-    )
-    keys_per_project: int = Field(10, ge=1, description="access keys that a user may have in a project")
-    key_proof_seconds: float = Field(
-        900.0,
-        ge=0,
-        description="to make an access key, the caller gives its password, or a token that a password gave no longer"
-        " ago than this; 0: nobody is asked",
-    )
     password_checks: int = Field(
         1, ge=1, description="passwords hashed at a time, 12 MiB and 30 ms of a core each; strangers can ask for it"
     )
@@ -341,6 +310,27 @@ class PostgresSettings(_Group):
     start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
 
 
+class HttpSettings(_Group):
+    """What connections and bodies may cost."""
+
+    connections: int = Field(
+        4000, ge=10, description="open at a time; never more than the limit of open files leaves room for"
+    )
+    connections_per_address: int = Field(
+        256, ge=1, description="open at a time from one IPv4 address or IPv6 /64; trusted proxies are not limited by it"
+    )
+    head_seconds: float = Field(10.0, gt=0, description="how long the head of a request may take to arrive")
+    idle_seconds: int = Field(
+        75, ge=1, description="how long a connection may wait for its next request; clients poll every few seconds"
+    )
+    body_seconds: float = Field(60.0, gt=0, description="how long a body may take, and longer by its size, see below")
+    body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="a body may take a second more for so many")
+    unproven_bytes: int = Field(
+        256 * _MIB, ge=0, description="of the disk, for bodies whose signature is still to be verified, all together"
+    )
+    unproven_bodies: int = Field(64, ge=0, description="and so many such bodies that are over memory_body_bytes")
+
+
 class TlsSettings(_Group):
     """The encrypted listener, on the address ``host``."""
 
@@ -381,8 +371,22 @@ class Settings(BaseSettings):
     )
     body_bytes: int = Field(12 * _MIB, description="largest request body; the vendor's gateway takes 12 MB")
     memory_body_bytes: int = Field(1 * _MIB, description="a body over this size is kept in a temporary file")
+    streams_per_user: int = Field(
+        20,
+        ge=1,
+        description="event streams that a user may follow at a time, of one API process; each asks the database",
+    )
+    streams: int = Field(500, ge=1, description="the same of all users together")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
+    chart_quota_bytes: int = Field(
+        512 * _MIB, ge=1, description="archives of a project; replaced and deleted ones count until they are collected"
+    )
     clock_skew_seconds: int = Field(900, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
+    clock_ahead_seconds: int = Field(
+        120,
+        ge=1,
+        description="how far it may lie ahead, if that is less; a date ahead makes a captured request good for longer",
+    )
     log_level: str = Field("info", description="debug, info, warning or error")
     log_format: str = Field("console", description="console or json")
     charts: ChartLimits = ChartLimits()
@@ -390,7 +394,6 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     queue: QueueSettings = QueueSettings()
     retention: RetentionSettings = RetentionSettings()
-    audit: AuditSettings = AuditSettings()
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
@@ -399,6 +402,7 @@ class Settings(BaseSettings):
     supervisor: SupervisorSettings = SupervisorSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
+    http: HttpSettings = HttpSettings()
 
     @field_validator("trusted_proxies")
     @classmethod

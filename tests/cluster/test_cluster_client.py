@@ -18,6 +18,7 @@ from lightkube.resources.core_v1 import Namespace, Secret, ServiceAccount, Servi
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 
 from pilothouse.cluster import client as client_module
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.client import ClusterClient
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.errors import ClusterDenied, ClusterUnavailable
@@ -30,11 +31,11 @@ SETTINGS = ClusterSettings(allow_loopback=True)
 
 def rebuilt(kubeconfig: str, *, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> str:
     """The sanitised kubeconfig with keys of its cluster replaced, or its user."""
-    document = json.loads(sanitise(kubeconfig, allow_loopback=True).text)
+    document = json.loads(sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text)
     document["clusters"][0]["cluster"].update(cluster or {})
     if user is not None:
         document["users"][0]["user"] = user
-    return sanitise(json.dumps(document), allow_loopback=True).text
+    return sanitise(json.dumps(document), addresses=Addresses(allow_loopback=True)).text
 
 
 @pytest.fixture

@@ -283,3 +283,28 @@ async def test_a_revision_that_is_no_number_of_helms_is_passed_over(digits: str,
         assert await client.list_release_labels(namespace="default", name="web") == []
         with pytest.raises(ClusterUnavailable, match="a resourceVersion that is no number"):
             await client.newest_resource_version()
+
+
+async def test_a_name_that_leads_to_a_place_never_met_does_not_tell_what_is_there(tmp_path: Path):
+    async with peer(closing, tmp_path) as port:
+        for text in (kubeconfig(port, host="localhost"), kubeconfig(1, host="localhost")):
+            async with asking(text) as client:
+                started = time.monotonic()
+                with pytest.raises(ClusterUnavailable, match="cannot be reached as a Kubernetes API server") as caught:
+                    await client.namespace_exists("shop")
+                assert SECONDS <= time.monotonic() - started < SECONDS + 0.4
+                assert "cannot be reached: " in caught.value.detail
+                assert caught.value.detail not in str(caught.value)
+
+
+async def test_a_name_that_leads_to_where_the_cluster_was_met_tells_why_it_fails(tmp_path: Path):
+    answers = [http("200 OK", b'{"kind": "Namespace", "status": {}}'), http("502 Bad Gateway", SLY)]
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answers.pop(0))
+
+    async with peer(handler, tmp_path) as port, asking(kubeconfig(port, host="localhost")) as client:
+        assert await client.namespace_exists("shop")
+        with pytest.raises(ClusterUnavailable, match="502, but not as a Kubernetes"):
+            await client.namespace_exists("shop")

@@ -13,6 +13,7 @@ import pytest
 
 from pilothouse.archive.documents import read_values
 from pilothouse.cluster import storage
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.client import ClusterClient
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.storage import (
@@ -32,7 +33,7 @@ Helm = Callable[..., str]
 
 @pytest.fixture
 async def client(kubeconfig: str) -> AsyncIterator[ClusterClient]:
-    text = sanitise(kubeconfig, allow_loopback=True).text
+    text = sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text
     made = ClusterClient(text, ClusterSettings(allow_loopback=True))
     yield made
     await made.close()

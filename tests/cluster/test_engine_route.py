@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pilothouse.cluster.addresses import resolve_server
+from pilothouse.cluster.addresses import Addresses, resolve_server
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.confinement import can_confine
@@ -52,7 +52,7 @@ async def install(pool: EnginePool, kubeconfig: str, namespace: str = "default",
 @pytest.fixture
 def named(kubeconfig: str) -> tuple[str, str]:
     """The cluster's kubeconfig with a name in place of its address, and that address."""
-    document = json.loads(sanitise(kubeconfig, allow_loopback=True).text)
+    document = json.loads(sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text)
     cluster = document["clusters"][0]["cluster"]
     url = urlsplit(cluster["server"])
     cluster["server"] = f"https://{CLUSTER_NAME}:{url.port}{url.path}"

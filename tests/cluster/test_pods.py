@@ -9,6 +9,7 @@ from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.core_v1 import Pod
 
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.cluster.pods import Pods
 from pilothouse.engine.base import ProgressEvent
@@ -24,7 +25,7 @@ SETTINGS = ClusterSettings(allow_loopback=True)
 
 @pytest.fixture
 async def pods(kubeconfig: str) -> AsyncIterator[Pods]:
-    made = Pods(sanitise(kubeconfig, allow_loopback=True).text, SETTINGS)
+    made = Pods(sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text, SETTINGS)
     yield made
     await made.close()
 

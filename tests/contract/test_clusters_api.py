@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 import yaml
 
-from tests.support.servers import RunningServer, free_port
+from tests.support.hostile_clusters import hostile_cluster, release_secret
+from tests.support.servers import RunningServer, free_port, wait_for
 from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error
 
@@ -216,25 +218,20 @@ def test_a_wrong_token_is_told_apart_from_an_unreachable_server(
     assert "wrong-but-secret-token" not in message
 
 
-def test_a_server_that_is_not_there_is_named_with_the_cause(
-    register: Callable[..., httpx2.Response], document: dict[str, Any]
-):
-    address = f"https://127.0.0.1:{free_port()}"
-    assert_error(register(spoiled(document, "cluster", server=address)), *AWAY, address, "refused")
-
-
-def test_a_server_that_is_no_kubernetes_is_told_so(
+def test_a_server_that_cannot_be_reached_is_named_and_only_the_log_has_the_cause(
     server: RunningServer, register: Callable[..., httpx2.Response], document: dict[str, Any]
 ):
-    plain = server.url.replace("http://", "https://")
-    assert_error(register(spoiled(document, "cluster", server=plain)), *AWAY, plain, "TLS")
-
-
-def test_a_certificate_that_is_not_trusted_is_told_so(
-    register: Callable[..., httpx2.Response], document: dict[str, Any]
-):
-    without = spoiled(document, "cluster", **{"certificate-authority-data": None})
-    assert_error(register(without), *AWAY, "certificate is not trusted")
+    places = {
+        f"https://127.0.0.1:{free_port()}": "Connection refused",
+        server.url.replace("http://", "https://"): "TLS failed",
+    }
+    texts = [spoiled(document, "cluster", server=address) for address in places]
+    texts.append(spoiled(document, "cluster", **{"certificate-authority-data": None}))
+    for text in texts:
+        told = assert_error(register(text), *AWAY, "cannot be reached as a Kubernetes API server")
+        assert not any(word in told for word in ("refused", "TLS", "certificate"))
+    log = (server.data_dir.parent / "serve.log").read_text()
+    assert all(cause in log for cause in (*places.values(), "certificate is not trusted"))
 
 
 def test_credentials_never_appear_in_an_answer(
@@ -281,6 +278,67 @@ def test_the_command_line_registers_lists_probes_and_forgets(server: RunningServ
     gone = server.command("cluster", "show", cluster["id"])
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "does not exist" in gone.stderr
+
+
+def test_credentials_are_replaced_by_the_same_checks_as_at_registration(
+    server: RunningServer, register: Callable[..., httpx2.Response], kubeconfig: str, document: dict[str, Any]
+):
+    cluster = register(kubeconfig).json()
+    path = f"/api/v1/clusters/{cluster['id']}"
+
+    def replace(text: str, *, query: str = "", **more: Any) -> httpx2.Response:
+        return server.send("PUT", f"{path}/kubeconfig{query}", json_body={"kubeconfig": text, **more})
+
+    assert_error(replace(spoiled(document, "user", exec={"command": "touch"})), *INVALID, "exec", "refused")
+    token = {"client-certificate-data": None, "client-key-data": None, "token": "wrong-but-secret-token"}
+    assert_error(replace(spoiled(document, "user", **token)), *AWAY, "refuses the registered account")
+    assert_error(replace(kubeconfig, query="?force=maybe"), *INVALID, "force")
+    assert_error(replace(kubeconfig, context="elsewhere"), *INVALID, "elsewhere")
+    assert server.send("GET", f"{path}/probe").status_code == 200, "the old ones stay"
+    named = spoiled(document, "cluster", **{"tls-server-name": "kubernetes.default.svc"})
+    done = replace(named)
+    assert (done.status_code, done.json()) == (200, cluster)
+    assert server.send("GET", f"{path}/probe").status_code == 200
+    with psycopg.connect(server.database_url) as connection:
+        rows = connection.execute("SELECT action FROM audit WHERE target = %s ORDER BY id", [cluster["id"]]).fetchall()
+    assert rows == [("cce:cluster:create",), ("cce:cluster:update",)]
+    assert_error(add_tenant(server).send("PUT", f"{path}/kubeconfig", json_body={"kubeconfig": named}), *NOT_FOUND)
+
+
+def test_another_cluster_in_its_place_is_refused_unless_forced(
+    server: RunningServer, register: Callable[..., httpx2.Response], kubeconfig: str, tmp_path: Path
+):
+    cluster_id = register(kubeconfig).json()["id"]
+    server.wait_until_listed(cluster_id)
+    path = f"/api/v1/clusters/{cluster_id}/kubeconfig"
+    with hostile_cluster(tmp_path) as other:
+        other.secrets = [release_secret("theirs")]
+        body = {"kubeconfig": other.kubeconfig}
+        assert_error(server.send("PUT", path, json_body=body), *INVALID, "another cluster", "force")
+        assert server.send("PUT", f"{path}?force=true", json_body=body).status_code == 200
+        releases = f"/cce/cam/v3/clusters/{cluster_id}/releases"
+        wait_for(lambda: [one["name"] for one in server.send("GET", releases).json()] == ["theirs"], seconds=10)
+        server.wait_until_listed(cluster_id)
+        assert [one["name"] for one in server.send("GET", releases).json()] == ["theirs"]
+        assert server.send("DELETE", f"/api/v1/clusters/{cluster_id}").status_code == 204
+
+
+def test_commands_take_a_clusters_name(server: RunningServer, kubeconfig: str, tmp_path: Path):
+    file = tmp_path / "config"
+    file.write_text(kubeconfig)
+    name = fresh_name()
+    made = json.loads(server.command("cluster", "add", name, "--kubeconfig", str(file), "-o", "json").stdout)
+    updated = server.command("cluster", "update", name, "--kubeconfig", str(file), "-o", "json")
+    assert (updated.stderr, json.loads(updated.stdout)) == ("", made)
+    assert "reachable" in server.command("cluster", "probe", name).stdout
+    assert json.loads(server.command("cluster", "show", name, "-o", "json").stdout)["id"] == made["id"]
+    assert server.command("operation", "list", "--cluster", name, "-o", "json").stdout.strip() == "[]"
+    unlocked = server.command("release", "unlock", "web", "--cluster", name, "-n", "default", "--reason", "test")
+    assert "does not exist" in unlocked.stderr
+    assert name in server.command("cluster", "remove", name).stdout
+    gone = server.command("cluster", "show", name)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert f"no cluster of this project is named {name!r}" in gone.stderr
 
 
 @pytest.mark.parametrize(

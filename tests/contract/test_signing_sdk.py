@@ -110,7 +110,7 @@ def port() -> Iterator[int]:
         clock=lambda: datetime.now(UTC),
     )
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, **server_options()))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, **server_options(Settings())))
     thread = threading.Thread(target=server.run, args=([listener],))
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     thread.start()

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.kubeconfig import sanitise
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -102,7 +103,7 @@ def kubeconfig(
         ],
         "users": [{"name": "u", "user": {"token": "secret-token"}}],
     }
-    return sanitise(json.dumps(document), allow_loopback=True).text
+    return sanitise(json.dumps(document), addresses=Addresses(allow_loopback=True)).text
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:

@@ -21,8 +21,6 @@ from pilothouse.settings import Settings
 PUBLIC: Final = "public"
 #: Every living caller of the account.
 EVERYBODY: Final = "everybody"
-#: Whoever has some role in the project; it does not exist for others.
-SEES_PROJECT: Final = "sees the project"
 
 _CLUSTER = "/cce/cam/v3/clusters/{cluster_id}"
 _RELEASE = f"{_CLUSTER}/namespace/{{namespace}}/releases/{{name}}"
@@ -49,6 +47,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v3": Route(PUBLIC),
     "GET /v3/": Route(PUBLIC),
     "GET /api/v1/health": Route(PUBLIC),
+    "GET /api/v1/status": Route("pilothouse:status:get"),
     "GET /api/v1/openapi.json": Route(PUBLIC),
     "HEAD /api/v1/openapi.json": Route(PUBLIC),
     "GET /api/v1/compatible-openapi.json": Route(PUBLIC),
@@ -80,6 +79,7 @@ TABLE: Final[dict[str, Route]] = {
     "GET /api/v1/clusters": Route("cce:cluster:list"),
     "GET /api/v1/clusters/{cluster_id}": Route("cce:cluster:get"),
     "GET /api/v1/clusters/{cluster_id}/probe": Route("cce:cluster:get"),
+    "PUT /api/v1/clusters/{cluster_id}/kubeconfig": Route("cce:cluster:update", body={"kubeconfig": "{kubeconfig}"}),
     "DELETE /api/v1/clusters/{cluster_id}": Route("cce:cluster:delete"),
     # Operations
     "GET /api/v1/operations": Route("cce:operation:list"),
@@ -98,14 +98,13 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v3/auth/domains": Route(EVERYBODY),
     "GET /v3/regions": Route(EVERYBODY),
     "GET /v3/projects": Route(EVERYBODY),
-    "GET /v3/projects/{project_id}": Route(SEES_PROJECT),
+    "GET /v3/projects/{project_id}": Route(EVERYBODY),
     "POST /v3/projects": Route("iam:projects:createProject", body={"project": {"name": "{region}_{fresh}"}}),
     "GET /api/v1/projects": Route(EVERYBODY),
-    "GET /api/v1/projects/{project_id}": Route(SEES_PROJECT),
+    "GET /api/v1/projects/{project_id}": Route(EVERYBODY),
     "POST /api/v1/projects": Route("iam:projects:createProject", body={"name": "{fresh}"}),
     "PATCH /api/v1/projects/{project_id}": Route("iam:projects:updateProject", body={"enabled": True}),
     "DELETE /api/v1/projects/{project_id}": Route("iam:projects:deleteProject"),
-    "GET /api/v1/audit": Route("pilothouse:audit:read"),
     "GET /api/v1/users": Route("iam:users:listUsers"),
     "POST /api/v1/users": Route("iam:users:createUser", body={"name": "{fresh}"}),
     "GET /api/v1/users/{user_id}": Route("iam:users:getUser"),

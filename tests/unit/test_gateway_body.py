@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from pilothouse.gateway.body import ClientGoneError, Incoming, check_length, read_body, refuse_unread
+from pilothouse.gateway.body import ClientGoneError, Incoming, Pace, check_length, read_body, refuse_unread
 from pilothouse.gateway.errors import GatewayError
 
 
@@ -105,7 +105,7 @@ class TestReading:
 
     async def test_a_client_that_stalls(self):
         with pytest.raises(GatewayError) as caught:
-            await read_body(receiver([part(b"x", more=True)]), limit=10, memory_bytes=10, stall_seconds=0.01)
+            await read_body(receiver([part(b"x", more=True)]), limit=10, memory_bytes=10, pace=Pace(0.01))
 
         assert caught.value.code.status == 408
 

@@ -119,7 +119,7 @@ class Application:
 @contextlib.asynccontextmanager
 async def serving(application: Application, tls: TlsContext) -> AsyncIterator[tuple[str, str]]:
     listeners = [Endpoint("http", "127.0.0.1", free_port()), Endpoint("https", "127.0.0.1", free_port())]
-    config = uvicorn.Config(application, log_config=None, **stack.server_options())
+    config = uvicorn.Config(application, log_config=None, **stack.server_options(Settings()))
     server = GatewayServer(config, listeners, tls=tls)
     task = asyncio.create_task(server._serve())
     try:
@@ -165,7 +165,7 @@ async def test_a_port_in_use_is_said_with_the_setting_and_the_application_never_
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = Endpoint("https", "127.0.0.1", other.getsockname()[1])
-        config = uvicorn.Config(application, log_config=None, **stack.server_options())
+        config = uvicorn.Config(application, log_config=None, **stack.server_options(Settings()))
         with pytest.raises(InvalidSettings, match=r"PILOTHOUSE_TLS__PORT"):
             await GatewayServer(config, [taken], tls=TlsContext(lambda: files))._serve()
     assert application.events == []

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.cluster.kubeconfig import Kubeconfig, api_server, sanitise
 from pilothouse.cluster.transport import Transport
 from pilothouse.errors import InvalidKubeconfig
@@ -58,7 +59,7 @@ def config(*, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None
 
 def clean(document: dict[str, Any] | str, *, allow_loopback: bool = False, context: str | None = None) -> Kubeconfig:
     text = document if isinstance(document, str) else yaml.safe_dump(document)
-    return sanitise(text, allow_loopback=allow_loopback, context=context)
+    return sanitise(text, addresses=Addresses(allow_loopback=allow_loopback), context=context)
 
 
 def parts(kubeconfig: Kubeconfig) -> tuple[dict[str, Any], dict[str, Any]]:

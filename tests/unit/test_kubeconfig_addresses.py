@@ -1,16 +1,32 @@
 """Which addresses are asked, also after a name was resolved."""
 
-import asyncio
 import ipaddress
+import itertools
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.cluster.addresses import refusal, resolve
-from pilothouse.errors import ClusterUnavailable
+from pilothouse.cluster import addresses as rules
+from pilothouse.cluster.addresses import addresses_of
+from pilothouse.errors import ClusterUnavailable, InvalidSettings
+from pilothouse.settings import ClusterSettings
+
+
+def refusal(
+    address: str, *, allow_loopback: bool = False, allowed: str = "", port: int = 443, name: str = ""
+) -> str | None:
+    made = addresses_of(ClusterSettings(allow_loopback=allow_loopback, allowed=allowed))
+    return made.refusal(address, port=port, name=name)
+
+
+async def resolve(host: str, *, allow_loopback: bool, allowed: str = "", port: int = 443) -> list[str]:
+    made = addresses_of(ClusterSettings(allow_loopback=allow_loopback, allowed=allowed))
+    return await rules.resolve(host, port=port, addresses=made)
+
 
 ALLOWED = [
     "10.0.0.1",
@@ -25,6 +41,7 @@ ALLOWED = [
 REFUSED = [
     *("0.0.0.0", "0.1.2.3", "169.254.0.1", "169.254.169.254", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
     *("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "ff02::1", "::"),
+    *("fd20:ce::254", "64:ff9b::6464:64c8", "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "2001:0:a::5601:5601"),
     *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "::169.254.169.254"),
 ]
 LOOPBACK = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"]
@@ -56,10 +73,10 @@ def test_an_ipv4_address_is_judged_the_same_in_its_ipv6_forms(address: ipaddress
 
 
 def _answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 async def test_a_name_is_judged_by_all_it_resolves_to(monkeypatch: pytest.MonkeyPatch):
@@ -77,9 +94,83 @@ async def test_other_spellings_of_this_machine_are_seen_through(host: str):
 
 
 async def test_a_name_that_is_not_known_is_unavailable(monkeypatch: pytest.MonkeyPatch):
-    async def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(ClusterUnavailable, match="cannot be resolved"):
         await resolve("nowhere.example.test", allow_loopback=False)
+
+
+def own_addresses() -> list[str]:
+    """What this machine's interfaces have, besides loopback, by the kernel's own tables."""
+    found = []
+    table = Path("/proc/net/fib_trie").read_text().splitlines()
+    for line, following in itertools.pairwise(table):
+        if "/32 host LOCAL" in following:
+            found.append(line.split()[-1])
+    six = Path("/proc/net/if_inet6").read_text().splitlines()
+    found += [str(ipaddress.IPv6Address(int(line.split()[0], 16))) for line in six]
+    parsed = {ipaddress.ip_address(one) for one in found}
+    return sorted(str(one) for one in parsed if not (one.is_loopback or one.is_link_local))
+
+
+def test_this_machine_is_known_by_every_address_that_it_has():
+    found = own_addresses()
+    assert found, "a machine without a network"
+    for address in found:
+        assert "is this machine" in (refusal(address) or ""), address
+        assert refusal(address, allow_loopback=True) is None
+        assert refusal(address, allowed=f"{address}") is None
+        assert "is this machine" in (refusal(address, allowed="0.0.0.0/0, ::/0") or "")
+        if ":" not in address:
+            assert "is this machine" in (refusal(f"::ffff:{address}") or "")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "address", "port", "name", "is_allowed"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", 6443, "", True),
+        ("10.0.0.0/8", "11.1.2.3", 6443, "", False),
+        ("10.0.0.0/8:6443", "10.1.2.3", 6443, "", True),
+        ("10.0.0.0/8:6443", "10.1.2.3", 443, "", False),
+        ("[fd00::/8]:6443", "fd00::1", 6443, "", True),
+        ("[fd00::/8]:6443", "fd00::1", 22, "", False),
+        ("fd00::/8, 192.168.0.0/16", "192.168.7.7", 1, "", True),
+        ("api.example.com:6443", "10.1.2.3", 6443, "api.example.com", True),
+        ("api.example.com:6443", "10.1.2.3", 22, "api.example.com", False),
+        ("api.example.com", "10.1.2.3", 443, "evil-api.example.com", False),
+        ("*.example.com", "10.1.2.3", 443, "a.b.example.com", True),
+        ("*.example.com", "10.1.2.3", 443, "example.com", False),
+        ("*.example.com", "169.254.169.254", 443, "a.example.com", False),
+        ("*.example.com", "127.0.0.1", 443, "a.example.com", False),
+        ("0.0.0.0/0", "169.254.169.254", 80, "", False),
+        ("::/0, 0.0.0.0/0", "fd20:ce::254", 80, "", False),
+        ("169.254.169.254:80", "169.254.169.254", 80, "", True),
+        ("169.254.0.0/16", "169.254.169.254", 80, "", True),
+        ("127.0.0.1:6443", "127.0.0.1", 6443, "", True),
+        ("127.0.0.1:6443", "127.0.0.1", 22, "", False),
+        ("127.0.0.0/8", "127.9.9.9", 22, "", True),
+        ("::1", "::1", 22, "", True),
+        ("::1", "127.0.0.1", 22, "", False),
+    ],
+)
+def test_a_list_says_which_clusters_there_may_be(
+    allowed: str,
+    address: str,
+    port: int,
+    name: str,
+    is_allowed: bool,  # noqa: FBT001
+):
+    assert (refusal(address, allowed=allowed, port=port, name=name) is None) == is_allowed
+
+
+def test_the_setting_for_this_machine_counts_beside_a_list():
+    assert refusal("127.0.0.1", allow_loopback=True, allowed="10.0.0.0/8") is None
+    assert refusal("11.0.0.1", allow_loopback=True, allowed="10.0.0.0/8")
+
+
+@pytest.mark.parametrize("allowed", ["10.0.0.0/33", "a b", "10.0.0.1:0", "10.0.0.1:70000", "https://a", "*", "a:b:c"])
+def test_a_list_that_cannot_be_read_is_refused(allowed: str):
+    with pytest.raises(InvalidSettings, match="PILOTHOUSE_CLUSTER__ALLOWED"):
+        addresses_of(ClusterSettings(allowed=allowed))

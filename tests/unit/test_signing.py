@@ -29,6 +29,9 @@ PUBLISHED_SIGNATURE = "7be6668032f70418fcc22abc52071e57aff61b84a1d2381bb430d6870
 EMPTY = HMAC_SHA256.empty_digest
 
 
+FORM = (b"content-type", b"multipart/form-data; boundary=x")
+
+
 def request_of(
     *,
     method: str = "GET",
@@ -207,7 +210,7 @@ class TestPayload:
     CONTENT = b"x-sdk-content-sha256"
 
     def signed_with(self, content: bytes, body: bytes) -> tuple[SignedRequest, Signature]:
-        return signed(request_of(method="POST", headers=[(self.CONTENT, content)], body=body))
+        return signed(request_of(method="POST", headers=[(self.CONTENT, content), FORM], body=body))
 
     def with_body(self, request: SignedRequest, body: bytes) -> SignedRequest:
         return replace(request, body_digest=body_digest(body), body_empty=not body)
@@ -217,6 +220,16 @@ class TestPayload:
 
         accept(request, signature)
         accept(self.with_body(request, b"something else"), signature)
+
+    @pytest.mark.parametrize("content_type", [b"application/json", b"text/plain", b"", b"x; multipart/form-data"])
+    def test_only_of_a_form(self, content_type: bytes):
+        request, signature = self.signed_with(b"UNSIGNED-PAYLOAD", b"{}")
+        headers = [*((name, value) for name, value in request.headers if name != b"content-type")]
+        request, signature = signed(replace(request, headers=[*headers, (b"content-type", content_type)]))
+
+        with pytest.raises(NotAuthenticated, match="for multipart/form-data only"):
+            accept(request, signature)
+        accept(replace(request, body_digest=body_digest(b""), body_empty=True), signature)
 
     def test_a_digest_is_checked_against_the_body(self):
         request, signature = self.signed_with(body_digest(b"one").encode(), b"one")
@@ -396,10 +409,10 @@ def test_an_unknown_scheme_is_refused_even_past_the_parser():
 
 def test_what_our_signer_signs_verifies_whatever_the_case_of_names():
     request = request_of(
-        method="post", headers=[(b"Host", b" h:1 "), (b"X-Sdk-Content-Sha256", b"UNSIGNED-PAYLOAD")], body=b"x"
+        method="post", headers=[(b"Host", b" h:1 "), (b"X-Sdk-Content-Sha256", b"UNSIGNED-PAYLOAD"), FORM], body=b"x"
     )
 
     request, signature = signed(request)
 
-    assert signature.signed_headers == ("host", "x-sdk-content-sha256", "x-sdk-date")
+    assert signature.signed_headers == ("content-type", "host", "x-sdk-content-sha256", "x-sdk-date")
     accept(request, signature)

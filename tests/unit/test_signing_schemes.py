@@ -295,7 +295,8 @@ class TestUploadOfTheJavaSdk:
     BODY = body_digest(b"multipart", HMAC_SM3)
 
     def upload(self, content: bytes = b"UNSIGNED-PAYLOAD", *, header: bytes = b"x-sdk-content-sha256") -> SignedRequest:
-        headers = ((b"host", b"h"), (header, content), (b"x-sdk-date", b"20191115T033655Z"))
+        form = (b"content-type", b"multipart/form-data; boundary=x")
+        headers = ((b"host", b"h"), (header, content), (b"x-sdk-date", b"20191115T033655Z"), form)
         return SignedRequest("POST", b"/v2/charts", b"", headers, self.BODY, body_empty=False)
 
     def claim(self, request: SignedRequest, *names: str, payload: str = HMAC_SM3.empty_digest) -> Signature:

@@ -3,9 +3,11 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from pilothouse.errors import InvalidRequest
 from pilothouse.services.clusters import Cluster, ClusterIndex, Clusters
-from pilothouse.web.description import takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.description import asks, takes
+from pilothouse.web.json_bodies import KUBECONFIG, read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 
 class RegisterCluster(BaseModel):
@@ -14,6 +16,15 @@ class RegisterCluster(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
+    kubeconfig: str
+    context: str | None = None
+
+
+class ReplaceKubeconfig(BaseModel):
+    """The text of a kubeconfig; ``context`` chooses one if the kubeconfig has several."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     kubeconfig: str
     context: str | None = None
 
@@ -73,7 +84,8 @@ def routes(clusters: Clusters) -> APIRouter:
     @router.post("", status_code=201, response_model=ClusterView, openapi_extra=takes(RegisterCluster))
     async def register_cluster(request: Request) -> Response:
         """Registers a cluster after it answered with the given credentials."""
-        body = await read_json(request, RegisterCluster)
+        caller_of(request).require("cce:cluster:create")  # before a large body is looked into
+        body = await read_json(request, RegisterCluster, limits=KUBECONFIG)
         cluster = await clusters.register(
             caller_of(request),
             name=body.name,
@@ -94,6 +106,28 @@ def routes(clusters: Clusters) -> APIRouter:
         cluster = await clusters.show(caller_of(request), cluster_id)
         index = await clusters.show_index(caller_of(request), cluster_id)
         return json_response(_view(cluster) | {"index": _index_view(index)})
+
+    @router.put(
+        "/{cluster_id}/kubeconfig",
+        response_model=ClusterView,
+        openapi_extra=takes(ReplaceKubeconfig) | asks(force="true: also if it may be another cluster"),
+    )
+    async def replace_kubeconfig(request: Request, cluster_id: str) -> Response:
+        """Replaces the credentials of a cluster, after it answered with the new ones."""
+        force = request.query_params.get("force", "false")
+        if force not in {"true", "false"}:
+            raise InvalidRequest(f"force: must be true or false, and is {force[:40]!r}")
+        caller_of(request).require("cce:cluster:update")  # before a large body is looked into
+        body = await read_json(request, ReplaceKubeconfig, limits=KUBECONFIG)
+        cluster = await clusters.replace_kubeconfig(
+            caller_of(request),
+            cluster_id,
+            kubeconfig=body.kubeconfig,
+            context=body.context,
+            force=force == "true",
+            request_id=request_id_of(request),
+        )
+        return json_response(_view(cluster))
 
     @router.delete("/{cluster_id}", status_code=204)
     async def remove_cluster(request: Request, cluster_id: str) -> Response:

@@ -1,14 +1,21 @@
-"""Whether this process can serve: it answers, and so does the database."""
+"""Whether this process can serve, for everybody; and how it does, for who may know."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from pilothouse import __version__
+from pilothouse.loop_watch import LoopWatch
 from pilothouse.store import observations
 from pilothouse.store.database import Database
-from pilothouse.web.requests import json_response
+from pilothouse.web.requests import caller_of, json_response
 
 HEALTH_PATH = "/api/v1/health"
+
+
+class HealthView(BaseModel):
+    """A server that serves."""
+
+    status: str
 
 
 class IndexHealth(BaseModel):
@@ -19,25 +26,33 @@ class IndexHealth(BaseModel):
     oldest_age_seconds: float
 
 
-class HealthView(BaseModel):
-    """A server that serves."""
+class StatusView(BaseModel):
+    """How the server does."""
 
-    status: str
     version: str
     index: IndexHealth
+    loop_held_milliseconds: float
 
 
-def routes(database: Database) -> APIRouter:
-    """The health route; it needs no credentials."""
+def routes(database: Database, watch: LoopWatch) -> APIRouter:
+    """The health route, which needs no credentials, and the status."""
     router = APIRouter(tags=["health"])
 
     @router.get(HEALTH_PATH, response_model=HealthView)
     async def show_health() -> Response:
-        """200 when the database answers; otherwise the error of any request that needs it.
+        """200 when the database answers; otherwise the error of any request that needs it."""
+        await database.ping()
+        return json_response({"status": "ok"})
+
+    @router.get("/api/v1/status", response_model=StatusView)
+    async def show_status(request: Request) -> Response:
+        """How the server does, for who may read `pilothouse:status:get` in the whole account.
 
         ``index`` tells how old what reads answer from is: of how many clusters, how many are not watched now, and the
-        age of the oldest in seconds.
+        age of the oldest in seconds. ``loop_held_milliseconds`` is the longest time in the last minute for which
+        this process answered nobody.
         """
+        caller_of(request).require_in_account("pilothouse:status:get")
         async with database.statements() as tx:
             watching = await observations.find_watching(tx)
         index = {
@@ -45,6 +60,7 @@ def routes(database: Database) -> APIRouter:
             "unwatched": watching.unwatched,
             "oldest_age_seconds": round(watching.oldest_age_seconds, 1),
         }
-        return json_response({"status": "ok", "version": __version__, "index": index})
+        held = round(watch.longest_seconds() * 1000, 1)
+        return json_response({"version": __version__, "index": index, "loop_held_milliseconds": held})
 
     return router

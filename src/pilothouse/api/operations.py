@@ -1,7 +1,7 @@
 """Operations: list, show, cancel, and follow what happens."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -9,17 +9,22 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.types import Receive, Scope, Send
 
-from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.errors import InvalidRequest
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.operations import Operations
+from pilothouse.shares import Counted
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 from pilothouse.web.description import asks, takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 _STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 _MOST = 500
+_YEARS = range(1970, 9999)  # near the ends of the calendar a time zone leads out of it
+_ID = re.compile(r"[0-9a-f-]{32,36}")
 _MARKER = "X-Pilothouse-Marker"
 _STREAM = "text/event-stream"
 
@@ -69,8 +74,8 @@ class EventView(BaseModel):
     data: dict[str, Any] | None
 
 
-def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
-    """The routes about operations."""
+def routes(operations: Operations, cancellations: Cancellations, *, streams: Counted) -> APIRouter:
+    """The routes about operations; ``streams`` counts the event streams of each user."""
     router = APIRouter(prefix="/api/v1", tags=["operations"])
 
     @router.get(
@@ -138,7 +143,6 @@ def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
         """What happened, oldest first, after the event whose id `after` names.
 
         With `Accept: text/event-stream` as server-sent events, until the operation is final; `Last-Event-ID` resumes.
-        The last one is `end`, or `refused` when the caller may no longer see the operation, which is asked every 10 s.
         """
         query, headers = request.query_params, request.headers
         after = _number("after", headers.get("last-event-id") or query.get("after", ""), default=0, most=2**62)
@@ -147,24 +151,34 @@ def routes(operations: Operations, cancellations: Cancellations) -> APIRouter:
         if _STREAM not in headers.get("accept", ""):
             found = await operations.list_events(caller, operation_id, after=after)
             return json_response([_event(row) for row in found])
-        stream = _stream(operations.follow(caller, operation_id, after=after))
-        return StreamingResponse(stream, media_type=_STREAM, headers={"Cache-Control": "no-store"})
+        followed = operations.follow(caller, operation_id, after=after)
+        streams.add(caller.user_id, 1)
+        return _Stream(followed, on_end=lambda: streams.remove(caller.user_id, 1))
 
     return router
 
 
+class _Stream(StreamingResponse):
+    """A stream of events; ``on_end`` is called once, however it ends, also if it is never begun."""
+
+    def __init__(self, events: AsyncIterator[EventRow | None], *, on_end: Callable[[], None]) -> None:
+        super().__init__(_stream(events), media_type=_STREAM, headers={"Cache-Control": "no-store"})
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+
+
 async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
-    """WHATWG HTML, section 9.2; the last message tells a client not to come back, or why nothing more is told."""
-    try:
-        async for event in events:
-            if event is None:
-                yield b": nothing new\n\n"
-            else:
-                said = orjson.dumps(_event(event))
-                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), said)
-    except (NotAuthenticated, Forbidden, NotFound) as error:
-        yield b"event: refused\ndata: %s\n\n" % orjson.dumps({"text": str(error)})
-        return
+    """WHATWG HTML, section 9.2; the last message tells a client not to come back."""
+    async for event in events:
+        if event is None:
+            yield b": nothing new\n\n"
+        else:
+            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), orjson.dumps(_event(event)))
     yield b"event: end\ndata: {}\n\n"
 
 
@@ -219,6 +233,6 @@ def _marker(text: str) -> tuple[datetime, str] | None:
         at = datetime.fromisoformat(moment)
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or not operation_id:
+    if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(operation_id):
         raise InvalidRequest(f"marker: {text[:100]!r} is not one that an answer gave in {_MARKER}")
     return at, operation_id

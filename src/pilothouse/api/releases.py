@@ -5,7 +5,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pilothouse.services.release_unlocks import Unlocks
 from pilothouse.web.description import takes
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 
 class UnlockRelease(BaseModel):

@@ -15,8 +15,7 @@ ADMINISTRATOR: Final = "te_admin"
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     ADMINISTRATOR: ("*:*:*",),
-    # IAM names what it reads in the verb: listUsers, getUser.
-    "readonly": ("*:*:get*", "*:*:list*"),
+    "readonly": ("*:*:get", "*:*:list"),
     "CCE Administrator": ("cce:*:*",),
     "CCE FullAccess": ("cce:*:*",),
     "CCE ReadOnlyAccess": ("cce:*:get", "cce:*:list"),
@@ -42,8 +41,4 @@ def _allows(roles: frozenset[str], action: str) -> bool:
 
 def _covers(pattern: str, action: str) -> bool:
     wanted, given = pattern.split(":"), action.split(":")
-    return len(wanted) == len(given) and all(map(_matches, wanted, given))
-
-
-def _matches(wanted: str, given: str) -> bool:
-    return given.startswith(wanted[:-1]) if wanted.endswith("*") else given == wanted
+    return len(wanted) == len(given) and all(one in {"*", other} for one, other in zip(wanted, given, strict=True))

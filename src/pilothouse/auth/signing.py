@@ -76,13 +76,20 @@ def parse_authorization(value: str) -> Signature:
     return Signature(scheme.name, access_key, names, match["signature"], match["scope"] or "")
 
 
-def check_headers(headers: Headers, signature: Signature, *, now: datetime, skew_seconds: int) -> None:
+def check_headers(
+    headers: Headers, signature: Signature, *, now: datetime, skew_seconds: int, ahead_seconds: int | None = None
+) -> None:
     """Passes only requests whose date is signed and fresh and whose signed headers are all there.
+
+    A date may be ``skew_seconds`` off, and ahead of ``now`` by ``ahead_seconds`` if that is less: one that lies ahead
+    makes a captured request good for longer.
 
     It needs neither secret nor body, so that a hopeless request can be refused before its body is read.
     Raises NotAuthenticated.
     """
-    _signed_date(_by_name(headers), signature, now=now, skew_seconds=skew_seconds)
+    _signed_date(
+        _by_name(headers), signature, now=now, skew_seconds=skew_seconds, ahead_seconds=ahead_seconds or skew_seconds
+    )
 
 
 def verify(request: SignedRequest, signature: Signature, *, secret_key: str, now: datetime, skew_seconds: int) -> None:
@@ -190,6 +197,8 @@ def _payloads(
     if len(given) > 1:
         raise _failed(f"{header} is given {len(given)} times; send it once")
     literal = given[0].decode("latin-1")
+    if literal == UNSIGNED_PAYLOAD and not request.body_empty and not _is_form(values):
+        raise _failed(f"{header} {UNSIGNED_PAYLOAD} is for multipart/form-data only; sign the digest of the body")
     if literal != UNSIGNED_PAYLOAD and literal.lower() != request.body_digest:
         raise _failed(f"{header} is neither {UNSIGNED_PAYLOAD} nor the hex digest of the body that arrived")
     if request.body_empty and literal != scheme.empty_digest:
@@ -212,8 +221,18 @@ def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signa
     )
 
 
+def _is_form(values: Mapping[bytes, Sequence[bytes]]) -> bool:
+    """Return True for the media type that the vendor's SDKs leave unsigned: all others must be signed as they are."""
+    return any(value.lower().startswith(b"multipart/form-data") for value in values.get(b"content-type", ()))
+
+
 def _signed_date(
-    values: Mapping[bytes, Sequence[bytes]], signature: Signature, *, now: datetime, skew_seconds: int
+    values: Mapping[bytes, Sequence[bytes]],
+    signature: Signature,
+    *,
+    now: datetime,
+    skew_seconds: int,
+    ahead_seconds: int | None = None,
 ) -> str:
     if "x-sdk-date" not in signature.signed_headers:
         raise _failed("SignedHeaders must contain x-sdk-date")
@@ -231,11 +250,12 @@ def _signed_date(
         raise _failed("X-Sdk-Date is no date of the calendar") from None
     if signature.scope and not signature.scope.startswith(f"{text[:8]}/"):
         raise _failed(f"the day in Credential is not that of X-Sdk-Date {text}")
-    off = abs((now - date).total_seconds())
-    if off > skew_seconds:
+    late = (now - date).total_seconds()
+    allowed = skew_seconds if late > 0 or ahead_seconds is None else min(skew_seconds, ahead_seconds)
+    if abs(late) > allowed:
         raise _failed(
-            f"X-Sdk-Date {text} is {off:.0f} s away from this server's clock, which allows {skew_seconds} s; "
-            "set the client's clock"
+            f"X-Sdk-Date {text} is {abs(late):.0f} s away from this server's clock, which allows "
+            f"{allowed} s{' ahead' if late < 0 else ''}; set the client's clock"
         )
     return text
 

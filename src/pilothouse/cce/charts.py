@@ -14,9 +14,9 @@ from starlette.responses import StreamingResponse
 
 from pilothouse.cce.models import ChartParameters, chart_file_name, chart_resp
 from pilothouse.services.charts import Charts, Upload
-from pilothouse.web.audit import note_read
 from pilothouse.web.forms import read_form
-from pilothouse.web.requests import caller_of, json_response, parse_json, request_id_of
+from pilothouse.web.json_bodies import parse_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
@@ -29,6 +29,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
     @router.post("")
     async def upload_chart(request: Request) -> Response:
+        caller_of(request).require("cce:chart:upload")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
         return json_response(chart_resp(row), status_code=201)
@@ -43,6 +44,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
     @router.put("/{chart_id}")
     async def update_chart(request: Request, chart_id: str) -> Response:
+        caller_of(request).require("cce:chart:update")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
         return json_response(chart_resp(row))
@@ -55,7 +57,6 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
     @router.get("/{chart_id}/archive")
     async def download_chart(request: Request, chart_id: str) -> Response:
         download = await charts.download(caller_of(request), chart_id)
-        note_read(request, "cce:chart:download", target=chart_id, target_name=chart_file_name(download.chart))
         return StreamingResponse(
             download.pieces,
             media_type="application/octet-stream",

@@ -14,7 +14,7 @@ from pilothouse.services.release_masking import mask_values
 from pilothouse.services.release_view import Release
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
-from pilothouse.web.requests import parse_object
+from pilothouse.web.json_bodies import parse_object
 
 
 def _null_is_absent(default: Any) -> BeforeValidator:

@@ -16,7 +16,8 @@ from pilothouse.cce.models import Text
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.projects import Page, Projects
 from pilothouse.store.projects import ProjectRow
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of
+from pilothouse.web.json_bodies import read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of
 
 _MOST_PER_PAGE = 5000
 

@@ -18,6 +18,7 @@ from pilothouse.services.release_view import ReleaseList, ReleasePage
 from pilothouse.web.requests import json_response
 
 _MOST = 1000
+_LONGEST_NAME = 253
 _MARKER = "X-Pilothouse-Marker"
 _AGE = "X-Pilothouse-Age"
 
@@ -38,7 +39,7 @@ def wanted_list(request: Request) -> WantedList:
     if limit and (not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= _MOST):
         raise InvalidRequest(f"limit: {limit!r} is not a number from 1 to {_MOST}")
     namespace, slash, name = query.get("marker", "").partition("/")
-    if query.get("marker") and not (namespace and slash and name):
+    if query.get("marker") and not (slash and _is_name(namespace) and _is_name(name)):
         raise InvalidRequest(f"marker: {query['marker']!r} is not one that an answer gave in {_MARKER}")
     fields = frozenset(field for field in query.get("fields", "").split(",") if field)
     for field in fields - RELEASE_FIELDS:
@@ -46,6 +47,11 @@ def wanted_list(request: Request) -> WantedList:
             f"fields: {field!r} is no member of a release; there are: {', '.join(sorted(RELEASE_FIELDS))}"
         )
     return WantedList(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
+
+
+def _is_name(text: str) -> bool:
+    """Return True for what PostgreSQL can compare with a name; whoever wrote the Secrets chose those."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
 
 
 async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseForm) -> Response:

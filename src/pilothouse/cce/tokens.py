@@ -17,7 +17,8 @@ from pilothouse.errors import InvalidRequest
 from pilothouse.services.passwords import Login
 from pilothouse.services.tokens import Scope, Tokens
 from pilothouse.store.tokens import TokenRow
-from pilothouse.web.requests import caller_of, json_response, read_json, request_id_of, source_of
+from pilothouse.web.json_bodies import LOGIN, read_json
+from pilothouse.web.requests import caller_of, json_response, request_id_of, source_of
 
 PATH = "/v3/auth/tokens"
 CATALOG_PATH = "/v3/auth/catalog"
@@ -66,7 +67,7 @@ class TokenMethod(_Part):
 class AuthIdentity(_Part):
     """Who asks, and how it proves itself."""
 
-    methods: Annotated[list[StrictStr], Field(min_length=1)]
+    methods: Annotated[list[StrictStr], Field(min_length=1, max_length=10)]
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
 
@@ -97,12 +98,10 @@ def routes(tokens: Tokens, *, region: str) -> APIRouter:
 
     @router.post(PATH)
     async def create_token(request: Request) -> Response:
-        auth = (await read_json(request, CreateToken)).auth
+        auth = (await read_json(request, CreateToken, limits=LOGIN)).auth
         scope, request_id = _scope(auth), request_id_of(request)
         if auth.identity.methods == ["token"] and auth.identity.token is not None:
-            issued = await tokens.exchange(
-                auth.identity.token.id, scope, request_id=request_id, source=source_of(request)
-            )
+            issued = await tokens.exchange(auth.identity.token.id, scope, request_id=request_id)
         else:
             login = replace(_login(auth), source=source_of(request))
             issued = await tokens.issue(login, scope, request_id=request_id)

@@ -10,7 +10,6 @@ import typer
 from pilothouse import __version__
 from pilothouse.cli import (
     accesskey,
-    audit,
     backup,
     chart,
     cluster,
@@ -49,7 +48,6 @@ app.add_typer(user.app, name="user")
 app.add_typer(accesskey.app, name="accesskey")
 app.add_typer(token.app, name="token")
 app.add_typer(project.app, name="project")
-app.add_typer(audit.app, name="audit")
 
 
 @app.command("version")

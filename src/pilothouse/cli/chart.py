@@ -10,6 +10,7 @@ import orjson
 import typer
 import yaml
 
+from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.errors import InvalidRequest, PilothouseError
@@ -119,20 +120,25 @@ def values(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE)
 def quota(
     context: typer.Context,
     project: Annotated[
-        str, typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="The access key's project; by default the only one.")
+        str,
+        typer.Option(
+            envvar="PILOTHOUSE_PROJECT_ID", help="Name or id of the access key's project; by default the only one."
+        ),
     ] = "",
     output: As = Output.TABLE,
 ) -> None:
     """Show how many chart versions the project has, and may have."""
-    answer = context.obj.call("GET", _path(project or _only_project(context), "quotas"))
+    answer = context.obj.call(
+        "GET", _path(projects.id_of(context, project) if project else _only_project(context), "quotas")
+    )
     print_rows(answer["quotas"]["resources"], ("type", "quota", "used"), output)
 
 
 def _only_project(context: typer.Context) -> str:
-    projects = context.obj.call("GET", "/v3/projects")["projects"]
-    if len(projects) != 1:
-        raise InvalidRequest(f"--project: the account has {len(projects)} projects; name the access key's")
-    return str(projects[0]["id"])
+    found = context.obj.call("GET", "/v3/projects")["projects"]
+    if len(found) != 1:
+        raise InvalidRequest(f"--project: the account has {len(found)} projects; name the access key's")
+    return str(found[0]["id"])
 
 
 def _path(chart_id: str, *rest: str) -> str:

@@ -30,6 +30,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
 from pilothouse.gateway.listeners import Endpoint, endpoints
+from pilothouse.open_files import RESERVED, hard_limit
 from pilothouse.redaction import redact
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.keys import list_keys
@@ -68,7 +69,11 @@ class Finding:
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, in the order in which things depend on each other; takes a few seconds at most."""
     engine = asyncio.create_task(_guarded("engine", lambda: _engine(settings)))
-    first = [_data_folder(settings), await _guarded("master key", lambda: _done(_master_key(settings)))]
+    first = [
+        _data_folder(settings),
+        _open_files(settings),
+        await _guarded("master key", lambda: _done(_master_key(settings))),
+    ]
     postgres, postgres_finding = await _postgres(settings)
     url = settings.database_url.get_secret_value() if settings.database_url else postgres.url if postgres else None
     in_database = await _examine_database(settings, url)
@@ -97,6 +102,19 @@ async def _examine_database(settings: Settings, url: str | None) -> list[Finding
         ]
     finally:
         await database.close()
+
+
+def _open_files(settings: Settings) -> Finding:
+    name, most, wanted = "open files", hard_limit(), settings.http.connections + RESERVED
+    if most < 0 or most >= wanted:
+        return Finding(name, State.OK, f"a process may open {most if most >= 0 else 'any number of'} files")
+    return Finding(
+        name,
+        State.WARNING,
+        f"a process may open {most} files: too few for the {settings.http.connections} connections of "
+        "PILOTHOUSE_HTTP__CONNECTIONS",
+        f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE=) to {wanted}",
+    )
 
 
 def _data_folder(settings: Settings) -> Finding:
@@ -270,8 +288,9 @@ async def _listener(endpoint: Endpoint) -> Finding:
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE  # asked for its name only, nothing is believed
     try:
         async with httpx2.AsyncClient(trust_env=False, timeout=3.0, verify=trust) as http:
-            answer = (await http.get(endpoint.url + HEALTH_PATH)).json()
-        return Finding(name, State.OK, f"{endpoint.url}: Pilothouse {answer['version']} serves")
+            answer = await http.get(endpoint.url + HEALTH_PATH)
+        if answer.json()["status"] == "ok" and "x-request-id" in answer.headers:
+            return Finding(name, State.OK, f"{endpoint.url}: Pilothouse serves")
     except (httpx2.HTTPError, ValueError, KeyError, TypeError):
         pass
     try:

@@ -1,7 +1,9 @@
 """``pilothouse cluster …``: register, list, show, probe and remove clusters of a running server."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -13,23 +15,40 @@ app = typer.Typer(help="Clusters that releases are made in.", no_args_is_help=Tr
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "server", "created_at")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+ClusterName = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id of the cluster.")]
+File = Annotated[Path, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="File to read.")]
+KubeContext = Annotated[str | None, typer.Option("--context", help="Context, if not the current one.")]
 
 
 @app.command("add")
 def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="How the cluster is called in answers.")],
-    kubeconfig: Annotated[Path, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="File to read.")],
-    kube_context: Annotated[str | None, typer.Option("--context", help="Context, if not the current one.")] = None,
+    kubeconfig: File,
+    kube_context: KubeContext = None,
     output: As = Output.TABLE,
 ) -> None:
     """Register a cluster; its credentials are checked by using them, and kept sealed."""
-    try:
-        text = kubeconfig.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"--kubeconfig: {kubeconfig} is not UTF-8 text") from error
-    body = {"name": name, "kubeconfig": text, "context": kube_context}
+    body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context}
     print_rows([context.obj.call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
+
+
+@app.command("update")
+def update(
+    context: typer.Context,
+    cluster: ClusterName,
+    kubeconfig: File,
+    kube_context: KubeContext = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Also if it may be another cluster.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Replace a cluster's credentials; they are checked by using them, and what acts next uses them."""
+    body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
+    path = f"{_path(context, cluster)}/kubeconfig{'?force=true' if force else ''}"
+    print_rows([context.obj.call("PUT", path, body=body)], _COLUMNS, output, one=True)
 
 
 @app.command("list")
@@ -39,15 +58,15 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 
 
 @app.command("show")
-def show(context: typer.Context, cluster_id: str, output: As = Output.TABLE) -> None:
+def show(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Show one cluster."""
-    print_rows([context.obj.call("GET", f"/api/v1/clusters/{cluster_id}")], _COLUMNS, output, one=True)
+    print_rows([context.obj.call("GET", _path(context, cluster))], _COLUMNS, output, one=True)
 
 
 @app.command("probe")
-def probe(context: typer.Context, cluster_id: str, output: As = Output.TABLE) -> None:
+def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Ask the cluster for its version now."""
-    answer = context.obj.call("GET", f"/api/v1/clusters/{cluster_id}/probe")
+    answer = context.obj.call("GET", f"{_path(context, cluster)}/probe")
     if output is Output.JSON:
         print_json(answer)
     else:
@@ -55,7 +74,29 @@ def probe(context: typer.Context, cluster_id: str, output: As = Output.TABLE) ->
 
 
 @app.command("remove")
-def remove(context: typer.Context, cluster_id: str) -> None:
+def remove(context: typer.Context, cluster: ClusterName) -> None:
     """Forget a cluster; the releases in it stay as they are."""
-    context.obj.call("DELETE", f"/api/v1/clusters/{cluster_id}")
-    typer.echo(f"cluster {cluster_id} is forgotten; its releases stay as they are")
+    context.obj.call("DELETE", _path(context, cluster))
+    typer.echo(f"cluster {cluster} is forgotten; its releases stay as they are")
+
+
+def id_of(context: typer.Context, cluster: str) -> str:
+    """The id of a cluster that was given by name or id."""
+    if _ID.fullmatch(cluster):
+        return cluster
+    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/clusters")
+    for row in rows:
+        if row["name"] == cluster:
+            return str(row["id"])
+    raise InvalidRequest(f"no cluster of this project is named {cluster!r}; 'pilothouse cluster list' shows them")
+
+
+def _path(context: typer.Context, cluster: str) -> str:
+    return f"/api/v1/clusters/{quote(id_of(context, cluster), safe='')}"
+
+
+def _read(kubeconfig: Path) -> str:
+    try:
+        return kubeconfig.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"--kubeconfig: {kubeconfig} is not UTF-8 text") from error

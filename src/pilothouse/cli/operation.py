@@ -6,6 +6,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from pilothouse.cli import cluster as clusters
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_lines, print_rows
 
@@ -19,7 +20,7 @@ _EVENTS = ("id", "at", "attempt", "kind", "text")
 @app.command("list")
 def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     context: typer.Context,
-    cluster_id: Annotated[str, typer.Option("--cluster", help="Only of this cluster (id).")] = "",
+    cluster: Annotated[str, typer.Option(help="Only of this cluster (name or id).")] = "",
     namespace: Annotated[str, typer.Option(help="Only of this namespace.")] = "",
     release: Annotated[str, typer.Option(help="Only of this release.")] = "",
     state: Annotated[str, typer.Option(help="Only in this state, for example running or failed.")] = "",
@@ -27,6 +28,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     output: As = Output.TABLE,
 ) -> None:
     """List the project's operations, newest first."""
+    cluster_id = clusters.id_of(context, cluster) if cluster else ""
     wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state, "limit": limit}
     query = urlencode({name: value for name, value in wanted.items() if value})
     print_rows(context.obj.call("GET", f"/api/v1/operations?{query}"), _COLUMNS, output)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pilothouse.cli import cluster as clusters
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_rows
 
@@ -16,12 +17,12 @@ def unlock(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The release.")],
     *,
-    cluster: Annotated[str, typer.Option("--cluster", help="Id of its cluster.")],
+    cluster: Annotated[str, typer.Option("--cluster", help="Name or id of its cluster.")],
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")],
     reason: Annotated[str, typer.Option("--reason", help="Why its writer is known to be dead; it is kept.")],
     output: As = Output.TABLE,
 ) -> None:
     """End the lock of a release whose writer died; its newest revision becomes a failed one, for good."""
     body = {"namespace": namespace, "name": name, "reason": reason}
-    done = context.obj.call("POST", f"/api/v1/clusters/{cluster}/unlock", body=body)
+    done = context.obj.call("POST", f"/api/v1/clusters/{clusters.id_of(context, cluster)}/unlock", body=body)
     print_rows([done], ("namespace", "name", "revision", "was", "status"), output, one=True)

@@ -1,74 +1,269 @@
 """Which network addresses a cluster's API server may have.
 
 The address comes from a stranger and the request is made from here, where more may be reached than from there. So the
-machine itself and the metadata services of clouds, which hand out credentials to whoever asks, are out. Private
-networks are where clusters live and stay in. A name is judged by what it resolves to, each time it is resolved.
+machine itself, at every address of its own, and the metadata services of clouds, which hand out credentials to whoever
+asks, are out unless they are listed one by one. Private networks are where clusters live and stay in, unless a list
+says which. A name is judged by what it resolves to, each time it is resolved.
 """
 
 import asyncio
 import ipaddress
 import json
+import re
 import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
-from pilothouse.errors import ClusterUnavailable
+from pilothouse.errors import ClusterUnavailable, InvalidSettings
 from pilothouse.settings import ClusterSettings
 
-_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-#: Metadata services outside the link-local range: AWS (IPv6), Alibaba, Azure, Oracle.
-_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ALLOWED: Final = "PILOTHOUSE_CLUSTER__ALLOWED"
+_HTTPS: Final = 443
+_THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+#: RFC 6052: the well-known prefix has the IPv4 address at its end. RFC 8215: the local one may have it elsewhere too.
+_TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_TRANSLATED_LOCALLY: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_LINK_LOCAL: Final = (ipaddress.IPv4Network("169.254.0.0/16"), ipaddress.IPv6Network("fe80::/10"))
+#: Metadata services outside the link-local range: AWS (IPv6), Google (IPv6), Alibaba, Azure, Oracle.
+_METADATA: Final = tuple(
+    map(ipaddress.ip_network, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"))
+)
+_LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+#: Addresses that no machine has (RFC 5737, RFC 3849): where one can be bound, binding proves nothing.
+_NOBODYS: Final = {4: "203.0.113.213", 6: "2001:db8::bad:213"}
+_ENTRY: Final = re.compile(r"\[?(?P<host>[^\[\]]+?)\]?(?::(?P<port>[0-9]{1,5}))?")
+_NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?")
+_places: Final = threading.BoundedSemaphore(16)
 
 
-def refusal(address: str, *, allow_loopback: bool) -> str | None:
-    """Why the IP address may not be an API server's, or None if it may; ValueError if it is no IP address."""
-    ip = _meant(ipaddress.ip_address(address.split("%", maxsplit=1)[0]))
-    if ip.is_loopback:
-        if allow_loopback:
-            return None
-        return f"{address} is this machine; to allow that, set PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK=true"
-    if ip.is_link_local or ip in _METADATA:
-        return f"{address} is link-local or a metadata service, not a Kubernetes API server"
-    odd = ip.is_reserved or ip in _THIS_NETWORK if isinstance(ip, ipaddress.IPv4Address) else False
-    if ip.is_multicast or ip.is_unspecified or odd:
-        return f"{address} is no address of a server"
-    return None
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the list: a network, or a name, which ``*.`` begins for all below it; ``port`` None: every port."""
+
+    network: Network | None
+    name: str
+    port: int | None
 
 
-async def resolve(host: str, *, allow_loopback: bool) -> list[str]:
-    """The host's IP addresses, all of them allowed; ClusterUnavailable if one is not or none is found."""
+@dataclass(frozen=True)
+class Addresses:
+    """The rules of this installation; without ``entries``, every address is allowed that is not special."""
+
+    allow_loopback: bool
+    entries: tuple[Entry, ...] = ()
+
+    def refusal(self, address: str, *, port: int = _HTTPS, name: str = "") -> str | None:
+        """Return why the IP address may not be an API server's, None if it may; raise ValueError if it is none.
+
+        ``name`` is what resolved to it.
+        """
+        ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+        for meant in _meanings(ip):
+            why = self._refusal(meant, address, port)
+            if why:
+                return why
+        if self.entries and not (self.allow_loopback and is_own(_meanings(ip)[0])) and not self._lists(ip, port, name):
+            return f"{address} port {port} is not among the clusters' addresses that {ALLOWED} lists"
+        return None
+
+    def _refusal(self, ip: Address, address: str, port: int) -> str | None:
+        """Whether it is special, and not listed itself."""
+        odd = ip.is_reserved or ip in _THIS_NETWORK if isinstance(ip, ipaddress.IPv4Address) else False
+        if ip.is_multicast or ip.is_unspecified or odd:
+            return f"{address} is no address of a server"
+        if is_own(ip):
+            own = ipaddress.ip_network(ip)
+            if self.allow_loopback or self._lists_within(ip, port, _within(ip, _LOOPBACK) or own):
+                return None
+            return (
+                f"{address} is this machine; to allow that, list it in {ALLOWED} or set "
+                "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK=true"
+            )
+        network = _within(ip, (*_LINK_LOCAL, *_METADATA))
+        if network is not None:
+            if self._lists_within(ip, port, network):
+                return None
+            return f"{address} is link-local or a metadata service, not a Kubernetes API server"
+        return None
+
+    def _lists(self, ip: Address, port: int, name: str) -> bool:
+        return any(
+            (one.port is None or one.port == port)
+            and (_contains(one.network, ip) if one.network is not None else _fits(one.name, name))
+            for one in self.entries
+        )
+
+    def _lists_within(self, ip: Address, port: int, special: Network) -> bool:
+        """Whether an entry lists the address that is no wider than the special network: 0.0.0.0/0 does not mean it."""
+        return any(
+            (one.port is None or one.port == port)
+            and one.network is not None
+            and _contains(one.network, ip)
+            and one.network.prefixlen >= special.prefixlen
+            for one in self.entries
+        )
+
+
+def addresses_of(settings: ClusterSettings) -> Addresses:
+    """Return the rules that the settings make; raise InvalidSettings for a list that cannot be read."""
+    entries = tuple(_entry(text.strip()) for text in settings.allowed.split(",") if text.strip())
+    return Addresses(allow_loopback=settings.allow_loopback, entries=entries)
+
+
+async def resolve(host: str, *, port: int, addresses: Addresses) -> list[str]:
+    """Return the host's IP addresses, all of them allowed; raise ClusterUnavailable if one is not or none is found."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ClusterUnavailable(f"the name {host} cannot be resolved") from error
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for address in addresses:
+        resolved = [str(ipaddress.ip_address(host))]
+    except ValueError:
+        try:
+            resolved = await _look_up(host)
+        except (OSError, UnicodeError) as error:
+            raise ClusterUnavailable(f"the name {host} cannot be resolved") from error
+    for address in resolved:
         # One bad address refuses all: a name that mixes them is made to slip through.
-        if why := refusal(address, allow_loopback=allow_loopback):
+        if why := addresses.refusal(address, port=port, name=host.lower().rstrip(".")):
             raise ClusterUnavailable(f"{host} is not asked: {why}")
-    return addresses
+    return resolved
+
+
+async def _look_up(host: str) -> list[str]:
+    """The addresses of a name, from the system's resolver.
+
+    A name server that does not answer holds a thread for half a minute: a thread of its own, none of those that the
+    process works with, and none that its end waits for.
+    """
+    if not _places.acquire(blocking=False):
+        raise OSError("too many names are being resolved")
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def tell(addresses: list[str], error: Exception | None) -> None:
+        if found.done():
+            return
+        if error is None:
+            found.set_result(addresses)
+        else:
+            found.set_exception(error)
+
+    def run() -> None:
+        addresses, failure = [], None
+        try:
+            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+        except (OSError, UnicodeError) as error:
+            failure = error
+        finally:
+            _places.release()
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, addresses, failure)
+
+    threading.Thread(target=run, name=f"resolve {host[:40]}", daemon=True).start()
+    return await found
 
 
 async def resolve_server(kubeconfig: str, settings: ClusterSettings) -> list[str]:
-    """The addresses of the server of a kubeconfig from ``sanitise``, within ``answer_seconds``; errors as ``resolve``.
+    """Return the addresses of the server of a kubeconfig from ``sanitise``, within ``answer_seconds``; as ``resolve``.
 
     For whoever connects by other means than ours: it must use these addresses and not resolve the name again.
     """
     server = json.loads(kubeconfig)["clusters"][0]["cluster"]["server"]
+    url = urlsplit(server)
     try:
         async with asyncio.timeout(settings.answer_seconds):
-            return await resolve(urlsplit(server).hostname or "", allow_loopback=settings.allow_loopback)
+            return await resolve(url.hostname or "", port=url.port or _HTTPS, addresses=addresses_of(settings))
     except TimeoutError as error:
         message = f"the name of {server} was not resolved within {settings.answer_seconds:g} s"
         raise ClusterUnavailable(message) from error
 
 
-def _meant(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address behind the IPv6 forms that carry one."""
+def is_own(ip: Address) -> bool:
+    """Return whether the address leads to this machine: loopback, or one of its interfaces, whichever they are now.
+
+    Only an address of one's own can be bound, unless the kernel lets programs bind any (``ip_nonlocal_bind``): then it
+    is asked which address it would send from.
+    """
+    if ip.is_loopback:
+        return True
+    if ip.is_multicast or ip.is_unspecified:
+        return False
+    if not _can_bind(str(ip), ip.version):
+        return False
+    return not _can_bind(_NOBODYS[ip.version], ip.version) or _sends_from(str(ip), ip.version)
+
+
+def _can_bind(address: str, version: int) -> bool:
+    try:
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _sends_from(address: str, version: int) -> bool:
+    try:
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004
+            probe.connect((address, 9))  # no packet is sent
+            return bool(ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address))
+    except OSError:
+        return False
+
+
+def _meanings(ip: Address) -> list[Address]:
+    """The address, or the IPv4 addresses behind the IPv6 forms that carry one; the first is what it is for certain."""
     if isinstance(ip, ipaddress.IPv4Address):
-        return ip
+        return [ip]
     carried = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    last = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     if carried is None and (ip in _TRANSLATED or (ip in _COMPATIBLE and int(ip) > 1)):
-        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return carried or ip
+        carried = last
+    if ip in _TRANSLATED_LOCALLY:
+        # Behind /48, /56 and /64 its bytes go around byte 8; nothing tells which length an installation has chosen.
+        packed = ip.packed
+        spread = (packed[6:8] + packed[9:11], packed[7:8] + packed[9:12], packed[9:13])
+        others = [one for one in map(ipaddress.IPv4Address, spread) if one not in _THIS_NETWORK]
+        return [last, *(one for one in others if not (one.is_multicast or one.is_reserved))]
+    return [carried or ip]
+
+
+def _entry(text: str) -> Entry:
+    problem = InvalidSettings(
+        f"{ALLOWED}: {text!r} is no network, address or name, with a port or without, such as 10.0.0.0/8:6443, "
+        "[fd00::/8]:6443 or *.k8s.example.com"
+    )
+    host, port = text, None
+    try:
+        return Entry(ipaddress.ip_network(host, strict=False), "", None)
+    except ValueError:
+        found = _ENTRY.fullmatch(text)
+    if found is None:
+        raise problem
+    host = found["host"].lower().rstrip(".")
+    port = int(found["port"]) if found["port"] else None
+    if port is not None and not 0 < port < 65536:  # noqa: PLR2004
+        raise problem
+    try:
+        return Entry(ipaddress.ip_network(host, strict=False), "", port)
+    except ValueError:
+        if not _NAME.fullmatch(host) or ":" in host or "/" in host:
+            raise problem from None
+        return Entry(None, host, port)
+
+
+def _within(ip: Address, networks: tuple[Network, ...]) -> Network | None:
+    return next((one for one in networks if _contains(one, ip)), None)
+
+
+def _contains(network: Network, ip: Address) -> bool:
+    return network.version == ip.version and ip in network
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return name.endswith(pattern[1:]) if pattern.startswith("*.") else bool(name) and name == pattern

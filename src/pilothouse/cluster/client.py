@@ -10,10 +10,11 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
+from pilothouse.cluster.addresses import addresses_of
 from pilothouse.cluster.budget import Room
 from pilothouse.cluster.readiness import mapping
 from pilothouse.cluster.transport import Answer, AnswerTooLarge, Transport, new_room
-from pilothouse.errors import ClusterUnavailable, InvalidRequest
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.settings import ClusterSettings
 
 #: A page that is larger is asked for with fewer objects; an object has at most 1.5 MiB (etcd's limit of a request).
@@ -101,12 +102,15 @@ class ClusterClient:
     no Kubernetes name.
     """
 
-    def __init__(self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None) -> None:
+    def __init__(
+        self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None, known: bool = True
+    ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` bounds what answers take of the process's memory; without one, the client has its own.
+        ``room`` bounds what answers take of the process's memory; without one, the client has its own. ``known``: see
+        ``Transport``.
         """
-        self._transport = Transport(kubeconfig, settings, room=room)
+        self._transport = Transport(kubeconfig, settings, room=room, known=known)
         self._asking = 0
         self._retired = False
 
@@ -120,6 +124,15 @@ class ClusterClient:
             # Servers before 1.28 do not know the review and answer 404.
             await self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return ClusterVersion(version=version)
+
+    async def find_identity(self) -> str:
+        """Return what no other cluster has, the uid of the namespace kube-system; empty if it may not be read."""
+        try:
+            answer = await self._ask("GET", "/api/v1/namespaces/kube-system")
+        except ClusterDenied:
+            return ""
+        uid = mapping(answer.body.get("metadata")).get("uid") if answer.ok else None
+        return uid[:_LONGEST_NAME] if isinstance(uid, str) else ""
 
     def within_limit(self) -> AbstractAsyncContextManager[None]:
         """What is asked inside takes at most ``answer_seconds`` together: a hostile server has always one more page."""
@@ -439,10 +452,20 @@ class ClusterClients:
     """The clients of one process: one per cluster, as long as its credentials stay, so that connections are kept."""
 
     def __init__(self, settings: ClusterSettings) -> None:
+        addresses_of(settings)  # a list that cannot be read is found out at the start
         self._settings = settings
         self._room = new_room(settings)
         self._clients: OrderedDict[str, tuple[bytes, ClusterClient]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def try_out(self, kubeconfig: str) -> AsyncIterator[ClusterClient]:
+        """Give a client for credentials that nobody has used yet, for a while; InvalidKubeconfig as ``get``."""
+        client = ClusterClient(kubeconfig, self._settings, room=self._room, known=False)
+        try:
+            yield client
+        finally:
+            await client.close()
 
     def get(self, cluster_id: str, kubeconfig: str) -> ClusterClient:
         """The client for this cluster with exactly these credentials; InvalidKubeconfig if TLS cannot use them.

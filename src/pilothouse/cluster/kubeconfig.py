@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from pilothouse.cluster.addresses import refusal
+from pilothouse.cluster.addresses import Addresses
 from pilothouse.errors import InvalidKubeconfig
 
 _LONGEST = 1024 * 1024
@@ -64,7 +64,7 @@ class Kubeconfig:
     context: str
 
 
-def sanitise(text: str, *, allow_loopback: bool, context: str | None = None) -> Kubeconfig:
+def sanitise(text: str, *, addresses: Addresses, context: str | None = None) -> Kubeconfig:
     """The kubeconfig with nothing in it but an https address and credentials that need no file and no program.
 
     ``context`` chooses a context in place of ``current-context``. Raises InvalidKubeconfig, which names the key.
@@ -79,7 +79,7 @@ def sanitise(text: str, *, allow_loopback: bool, context: str | None = None) -> 
     if name not in contexts:
         raise InvalidKubeconfig(f"contexts: there is no context {name!r}; there are {_names(contexts)}")
     chosen, at = contexts[name]
-    cluster = _rebuild_cluster(*_referred(document, "clusters", "cluster", chosen, at), allow_loopback=allow_loopback)
+    cluster = _rebuild_cluster(*_referred(document, "clusters", "cluster", chosen, at), addresses=addresses)
     user = _rebuild_user(*_referred(document, "users", "user", chosen, at))
     rebuilt = {
         "apiVersion": "v1",
@@ -172,10 +172,10 @@ def _refuse(content: dict[str, Any], refused: dict[str, str], at: str) -> None:
             raise InvalidKubeconfig(f"{at}.{key}: refused, because {reason}")
 
 
-def _rebuild_cluster(content: dict[str, Any], at: str, *, allow_loopback: bool) -> dict[str, Any]:
+def _rebuild_cluster(content: dict[str, Any], at: str, *, addresses: Addresses) -> dict[str, Any]:
     _refuse(content, _CLUSTER_REFUSED, at)
     server = _text(content, "server", f"{at}.server").rstrip("/")
-    _check_server(server, f"{at}.server", allow_loopback=allow_loopback)
+    _check_server(server, f"{at}.server", addresses=addresses)
     rebuilt: dict[str, Any] = {"server": server}
     if authority := _text(content, "certificate-authority-data", f"{at}.certificate-authority-data"):
         certificates = _certificates(authority, f"{at}.certificate-authority-data")
@@ -187,7 +187,7 @@ def _rebuild_cluster(content: dict[str, Any], at: str, *, allow_loopback: bool) 
     return rebuilt
 
 
-def _check_server(server: str, at: str, *, allow_loopback: bool) -> None:
+def _check_server(server: str, at: str, *, addresses: Addresses) -> None:
     if not server:
         raise InvalidKubeconfig(f"{at}: missing")
     if not _URL.fullmatch(server) or ".." in server:
@@ -203,7 +203,7 @@ def _check_server(server: str, at: str, *, allow_loopback: bool) -> None:
     if host == "localhost" or host.endswith(".localhost"):
         host = "127.0.0.1"
     try:
-        why = refusal(host, allow_loopback=allow_loopback)
+        why = addresses.refusal(host, port=port or 443)
     except ValueError:
         return  # a name: what it resolves to is judged when it is asked
     if why:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ import orjson
 import yarl
 from aiohttp.client_proto import ResponseHandler
 
-from pilothouse.cluster.addresses import resolve
+from pilothouse.cluster.addresses import addresses_of, resolve
 from pilothouse.cluster.budget import Reading, Room, limited
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
 from pilothouse.settings import ClusterSettings
@@ -47,6 +48,9 @@ _FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
 MOST_VALUES = 250_000
 _MOST_VALUES_IN_LINE = 20_000
 _CONTAINERS_AND_SEPARATORS = (b",", b"[", b"{")
+
+
+_is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 
 class AnswerTooLarge(ClusterUnavailable):
@@ -86,10 +90,13 @@ class Answer:
 class Transport:
     """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
 
-    def __init__(self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None) -> None:
+    def __init__(
+        self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None, known: bool = True
+    ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` is what answers may take of the process's memory; without one, it is this transport's own.
+        ``room`` is what answers may take of the process's memory; without one, it is this transport's own. ``known``:
+        the server has answered as a Kubernetes API server before, to whoever registered it.
         """
         document = json.loads(kubeconfig)
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
@@ -103,7 +110,11 @@ class Transport:
         self._tls = _tls(cluster, user)
         self._headers = _account_headers(user)
         self._http: aiohttp.ClientSession | None = None
+        self._allowed = addresses_of(settings)
+        self._known = known
         self._addresses: list[str] = []
+        #: Where this process has met a Kubernetes API server under this name.
+        self._confirmed: set[str] = set()
         self._resolved_at = 0.0
 
     async def ask(
@@ -135,7 +146,7 @@ class Transport:
                 raise self._unreachable(error) from error
             finally:
                 response.close()  # what was read to its end has given its connection back already
-        return self._judge(response.status, text)
+            return self._judge(response, text)
 
     async def stream(
         self,
@@ -161,7 +172,7 @@ class Transport:
         try:
             if response.status >= _FIRST_REDIRECT:
                 async with self.within_limit():
-                    answer = self._judge(response.status, await self._read(response, largest=largest_line))
+                    answer = self._judge(response, await self._read(response, largest=largest_line))
                 raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
             yield []
             lines = _Lines(largest_line)
@@ -185,13 +196,43 @@ class Transport:
 
     @asynccontextmanager
     async def within_limit(self) -> AsyncIterator[None]:
-        """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable."""
-        seconds = self._settings.answer_seconds
+        """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable.
+
+        Where the cause of a failure would map a network for strangers, it is kept for the log, and every failure takes
+        as long as silence does.
+        """
+        seconds, outermost = self._settings.answer_seconds, not _is_limited.get()
+        failure: ClusterUnavailable | ClusterDenied
+        began, token = time.monotonic(), _is_limited.set(True)
         try:
             async with limited(seconds):
                 yield
         except TimeoutError as error:
-            raise ClusterUnavailable(f"{self.server} did not answer within {seconds:g} s") from error
+            failure = ClusterUnavailable(f"{self.server} did not answer within {seconds:g} s")
+            failure.__cause__ = error
+        except (ClusterUnavailable, ClusterDenied) as error:
+            failure = error
+        else:
+            return
+        finally:
+            _is_limited.reset(token)
+        if outermost and not self._tells() and not isinstance(failure, AnswerTooLarge):
+            async with limited(seconds + 1):
+                await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+            raise ClusterUnavailable(
+                f"{self.server} cannot be reached as a Kubernetes API server; the log of Pilothouse has the cause",
+                detail=str(failure),
+            ) from failure
+        raise failure
+
+    def _tells(self) -> bool:
+        """Whether callers may learn why the server cannot be reached: not if a name leads to places never met before.
+
+        Whoever registered it may have made the name lead elsewhere since.
+        """
+        if self._addresses and self._confirmed.issuperset(self._addresses):
+            return True
+        return self._known and (self._addresses == [self._host] or not self._addresses)
 
     async def close(self) -> None:
         """Closes the connections; a later request opens new ones."""
@@ -241,7 +282,8 @@ class Transport:
     async def _resolve(self) -> list[str]:
         now = time.monotonic()
         if not self._resolved_at or now - self._resolved_at > _RESOLVED_SECONDS:
-            self._addresses = await resolve(self._host, allow_loopback=self._settings.allow_loopback)
+            self._addresses = []
+            self._addresses = await resolve(self._host, port=self._port, addresses=self._allowed)
             self._resolved_at = now
         return self._addresses
 
@@ -269,12 +311,15 @@ class Transport:
         if values > MOST_VALUES:
             raise AnswerTooLarge(f"{self.server} sent more than {MOST_VALUES} values in one answer, the limit")
 
-    def _judge(self, status: int, text: bytearray) -> Answer:
+    def _judge(self, response: aiohttp.ClientResponse, text: bytearray) -> Answer:
+        status = response.status
         try:
             body = orjson.loads(text)
         except orjson.JSONDecodeError:
             body = None
         answer = Answer(status, body if isinstance(body, dict) else {})
+        if "gitVersion" in answer.body or isinstance(answer.body.get("kind"), str):
+            self._confirmed.add(str(response.url.host))
         said = f": {answer.message}" if answer.message else ""
         if answer.ok:
             if isinstance(body, dict):

@@ -7,6 +7,7 @@ file but the child's own folder. A child leaves nothing behind that the next one
 import os
 import pwd
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,7 @@ def free_user_id() -> int | None:
     """An id for a new child; None when there is an ``obstacle``, or all that were tried are in use."""
     if obstacle():
         return None
-    used = {entry.stat().st_uid for entry in _processes()}
+    used = _user_ids_in_use()
     for _ in range(_TRIES):
         candidate = _FIRST + secrets.randbelow(_LAST - _FIRST + 1)
         if candidate not in used and not _has_name(candidate):
@@ -64,8 +65,13 @@ def is_open_to_others(folder: Path) -> bool:
     return all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents))
 
 
-def _processes() -> list[Path]:
-    return [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and entry.exists()]
+def _user_ids_in_use() -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                found.add(entry.stat().st_uid)
+    return found
 
 
 def _has_name(user_id: int) -> bool:

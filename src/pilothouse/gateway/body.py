@@ -1,5 +1,6 @@
 """The whole body of a request, read before anything acts on it: counted, hashed, and kept for the application.
 
+A body has a total time: what trickles in holds a connection and its place, and its credentials grow old meanwhile.
 Every request is read to its end, GET and DELETE too: the vendor's Node SDK sends and signs ``{}`` with a GET, and
 its Java SDK sends every body chunked, without a length. What is over ``memory_bytes`` lies in an unnamed temporary
 file. A refusal while a body is still coming is answered at once, and what comes is thrown away for a while:
@@ -10,6 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Final
 
@@ -20,10 +22,20 @@ from pilothouse.auth.schemes import Digest
 from pilothouse.gateway.errors import BAD_REQUEST, BODY_STALLED, BODY_TOO_LARGE, GatewayError
 
 _REPLAY_BYTES: Final = 64 * 1024
-_STALL_SECONDS: Final = 60.0  # between two pieces of a body; the SDKs' own write timeouts are longer
 _LENGTH_DIGITS: Final = 20  # int() of a number of a million digits is an attack of its own
 _LINGER_SECONDS: Final = 10.0
 _LINGER_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly a body may come: in all so many seconds, and one more for so many bytes that have come."""
+
+    seconds: float = 60.0
+    bytes_per_second: float = 64 * 1024
+
+
+USUAL_PACE: Final = Pace()
 
 
 class ClientGoneError(Exception):
@@ -100,21 +112,28 @@ async def read_body(
     *,
     limit: int,
     memory_bytes: int,
+    pace: Pace = USUAL_PACE,
     new_digest: Callable[[], Digest] = hashlib.sha256,
-    stall_seconds: float = _STALL_SECONDS,
+    on_spool: Callable[[int], None] = lambda _: None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Body:
     """The complete body, at most ``limit`` bytes of it; close it when the response is finished.
 
-    Raises GatewayError (too large, or nothing came for ``stall_seconds``) and ClientGoneError.
+    ``on_spool`` hears of each piece that lies on disk, and may refuse it. Raises GatewayError (too large, or slower
+    than ``pace``) and ClientGoneError.
     """
+    began = monotonic()
     spool: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - Body closes it
     digest = new_digest()
     size, more = 0, True
     try:
         while more:
-            piece, more = await _next_piece(receive, stall_seconds)
+            left = pace.seconds + size / pace.bytes_per_second - (monotonic() - began)
+            piece, more = await _next_piece(receive, left)
+            _check_size(size + len(piece), limit)
+            if size + len(piece) > memory_bytes:
+                on_spool(len(piece) if size > memory_bytes else size + len(piece))
             size += len(piece)
-            _check_size(size, limit)
             digest.update(piece)
             spool.write(piece)
     except BaseException:
@@ -162,13 +181,13 @@ async def _discard(incoming: Incoming, *, until: float, monotonic: Callable[[], 
         left -= len(message.get("body", b""))
 
 
-async def _next_piece(receive: Receive, stall_seconds: float) -> tuple[bytes, bool]:
+async def _next_piece(receive: Receive, seconds: float) -> tuple[bytes, bool]:
     """The next piece, and whether more will come."""
     try:
-        async with asyncio.timeout(stall_seconds):
+        async with asyncio.timeout(seconds):
             message = await receive()
     except TimeoutError:
-        raise GatewayError(BODY_STALLED, f"no part of the body came for {stall_seconds:.0f} s") from None
+        raise GatewayError(BODY_STALLED, "the body comes too slowly; send it again over a faster line") from None
     if message["type"] == "http.disconnect":
         raise ClientGoneError
     return message.get("body", b""), message.get("more_body", False)

@@ -7,6 +7,7 @@ read, and the signature is verified over all of it.
 Source: CCE API reference, "Calling APIs: Authentication"; API Request Signing Guide.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pilothouse.auth.schemes import HMAC_SHA256, SCHEMES
+from pilothouse.auth.schemes import SCHEMES
 from pilothouse.auth.signing import Signature, SignedRequest, check_headers, parse_authorization, verify
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.gateway import errors
@@ -24,6 +25,7 @@ from pilothouse.gateway.body import (
     Body,
     ClientGoneError,
     Incoming,
+    Pace,
     check_length,
     read_body,
     refuse_unread,
@@ -31,11 +33,14 @@ from pilothouse.gateway.body import (
 from pilothouse.gateway.disconnect import Disconnect, remember
 from pilothouse.gateway.errors import GatewayError, error_response
 from pilothouse.gateway.source import source_address
+from pilothouse.gateway.spools import SpoolBudget
 from pilothouse.settings import Settings
 
 _LONGEST_URI: Final = 32 * 1024
 _LONGEST_HEADER: Final = 32 * 1024
 _ALL_HEADERS: Final = 128 * 1024
+#: Credentials that are older than this when the body has come are asked for again.
+_FRESH_SECONDS: Final = 1.0
 
 
 class KnownKey(Protocol):
@@ -97,6 +102,7 @@ class _Claim(Generic[K]):
     signature: Signature
     known: K
     made_at: datetime
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,7 @@ class _Proven:
     """A token proves itself: nothing about the body is left to verify."""
 
     caller: Caller
+    asked_at: float
 
 
 class Credentials(Generic[K]):
@@ -115,7 +122,7 @@ class Credentials(Generic[K]):
     For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
     hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the address that it comes
     from), and ``receive`` gives the body again. A public request may be as large as ``memory_body_bytes``: strangers do
-    not get to fill the disk.
+    not get to fill the disk, and those whose signature is still to be verified share a small part of it.
     """
 
     def __init__(
@@ -126,14 +133,23 @@ class Credentials(Generic[K]):
         authenticator: Authenticator[K],
         is_public: Callable[[str, str], bool],
         clock: Callable[[], datetime],
+        largest_body: Callable[[str, str], int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``is_public`` takes method and decoded path; ``clock`` gives the time with its zone."""
+        """``is_public`` and ``largest_body`` take method and decoded path; ``clock`` gives the time with its zone.
+
+        ``largest_body`` tells how many bytes a route reads, if that is less than the setting ``body_bytes``.
+        """
         self._app = app
         self._settings = settings
         self._trusted = settings.trusted_networks
         self._authenticator = authenticator
         self._is_public = is_public
         self._clock = clock
+        self._largest_body = largest_body or (lambda _method, _path: settings.body_bytes)
+        self._monotonic = monotonic
+        self._pace = Pace(settings.http.body_seconds, settings.http.body_bytes_per_second)
+        self._spools = SpoolBudget(settings.http.unproven_bytes, settings.http.unproven_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; everything that is not HTTP (the process's lifespan) passes."""
@@ -146,9 +162,12 @@ class Credentials(Generic[K]):
         body: Body | None = None
         try:
             check_head(scope)
-            claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope)
+            now = self._clock()
+            claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope, now)
             body = await self._read(scope, incoming, claim)
             if claim is not None:
+                if self._monotonic() - claim.asked_at > _FRESH_SECONDS:
+                    claim = await self._claim(scope, now)  # what was taken away while the body came is gone
                 scope["state"]["caller"] = await self._prove(scope, claim, body)
             remember(scope, disconnect)
             await self._app(scope, body.replay(disconnect.receive), send)
@@ -166,32 +185,62 @@ class Credentials(Generic[K]):
             if body is not None:
                 body.close()
 
-    async def _claim(self, scope: Scope) -> _Claim[K] | _Proven:
-        """The header-only half of the check."""
-        now = self._clock()
+    async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven:
+        """The header-only half of the check; ``now`` is when the headers came."""
+        asked_at = self._monotonic()
+        settings = self._settings
         source = scope["state"]["source"]
         with _refusals():
             token = _token(scope)
             if token is not None:
-                return _Proven(await self._authenticator.find_token(token, _project_id(scope), source))
+                return _Proven(await self._authenticator.find_token(token, _project_id(scope), source), asked_at)
             signature = _signature(scope)
-            check_headers(scope["headers"], signature, now=now, skew_seconds=self._settings.clock_skew_seconds)
+            check_headers(
+                scope["headers"],
+                signature,
+                now=now,
+                skew_seconds=settings.clock_skew_seconds,
+                ahead_seconds=settings.clock_ahead_seconds,
+            )
             known = await self._authenticator.find_key(signature.access_key, _project_id(scope), source)
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
-        return _Claim(signature, known, now)
+        return _Claim(signature, known, now, asked_at)
 
     async def _read(self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None) -> Body:
         settings = self._settings
-        limit = settings.body_bytes if claim is not None else min(settings.memory_body_bytes, settings.body_bytes)
+        limit = min(settings.body_bytes, self._largest_body(scope["method"], scope["path"]))
+        if claim is None:
+            limit = min(limit, settings.memory_body_bytes)
         check_length(scope, limit=limit)
-        scheme = SCHEMES[claim.signature.scheme] if isinstance(claim, _Claim) else HMAC_SHA256
-        body = await read_body(
-            receive, limit=limit, memory_bytes=settings.memory_body_bytes, new_digest=scheme.new_digest
-        )
+        if not isinstance(claim, _Claim):
+            body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, pace=self._pace)
+        else:
+            body = await self._read_unproven(receive, claim, limit=limit)
         scope["state"]["body_digest"] = body.digest
         scope["state"]["body_size"] = body.size
         return body
+
+    async def _read_unproven(self, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
+        """A body whose signature is still to be verified: what lies on disk of it is limited over all of them.
+
+        One that breaks off, or is refused half-way, counts as a wrong signature of its key; else nothing ever would.
+        """
+        with self._spools.body() as spooled:
+            try:
+                return await read_body(
+                    receive,
+                    limit=limit,
+                    memory_bytes=self._settings.memory_body_bytes,
+                    pace=self._pace,
+                    new_digest=SCHEMES[claim.signature.scheme].new_digest,
+                    on_spool=spooled.take,
+                )
+            except (ClientGoneError, GatewayError):
+                if spooled.taken:
+                    with _refusals():
+                        await self._authenticator.reject_key(claim.known)
+                raise
 
     async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
         """The other half: the signature over everything, then the project."""

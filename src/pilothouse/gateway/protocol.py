@@ -1,51 +1,166 @@
-"""HTTP/1.1 as uvicorn speaks it, except that what is no HTTP is refused in JSON too.
+"""HTTP/1.1 as uvicorn speaks it, except for what strangers could stop it with.
 
-A request that cannot be parsed never becomes an ASGI call, so that no middleware can shape its answer; the vendor's
-SDKs fail with a decoding error of their own on uvicorn's plain text.
+- What is no HTTP is refused in JSON too: a request that cannot be parsed never becomes an ASGI call, so that no
+  middleware can shape its answer, and the vendor's SDKs fail with a decoding error of their own on plain text.
+- A head must arrive in time, and has a limited number of lines: h11 takes 8 microseconds for each, and nobody else is
+  served meanwhile. The same holds for chunks, which must be of some size on average.
+- Connections are counted, see ``gateway.connections``.
 """
 
+import asyncio
 import sys
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pilothouse.gateway.errors import BAD_REQUEST, HEADERS_TOO_LARGE, error_body
+from pilothouse.gateway.connections import ConnectionLimits
+from pilothouse.gateway.errors import BAD_REQUEST, BODY_STALLED, HEADERS_TOO_LARGE, GatewayCode, error_body
 from pilothouse.gateway.request_id import new_request_id
 
 _LINGER_SECONDS: Final = 2.0
 _HEAD_TOO_LARGE: Final = 431  # h11's hint; the vendor's gateway says 494
+_HEAD_LINES: Final = 256
+_HEAD_END: Final = b"\r\n\r\n"
+#: Chunks may be as small as they like up to here; after that they must hold so many bytes on average.
+_FREE_CHUNKS: Final = 256
+_BYTES_PER_CHUNK: Final = 1024
 
 log = structlog.get_logger(__name__)
+
+
+class _Connection(h11.Connection):
+    """Refuses a body in chunks that cost more than what they hold."""
+
+    _chunks = 0
+    _chunk_bytes = 0
+
+    def next_event(self) -> Any:
+        """Return h11's next event; raises RemoteProtocolError for chunks that are too small."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunk_bytes = 0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._chunks += 1
+            self._chunk_bytes += len(event.data)
+            if self._chunks > _FREE_CHUNKS + self._chunk_bytes // _BYTES_PER_CHUNK:
+                raise h11.RemoteProtocolError(f"chunks of less than {_BYTES_PER_CHUNK} bytes on average")
+        return event
 
 
 class GatewayProtocol(H11Protocol):
     """One connection; its first unparsable byte gets one JSON error, and the connection then closes."""
 
+    #: Set by the server that makes these; without them nothing is limited.
+    limits: ClassVar[ConnectionLimits | None] = None
+    head_seconds: ClassVar[float] = 10.0
+
+    address = ""
+    idle_since: float | None = None
     _refused = False
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_lines = 0
+    _tail = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Admits the connection, whose first head must come in time."""
+        super().connection_made(transport)
+        self.conn = _Connection(h11.SERVER, self.config.h11_max_incomplete_event_size or 0)
+        self.address = self.client[0] if self.client else ""
+        self.idle_since = self.loop.time()
+        if self.limits is not None and not self.limits.admit(self):
+            log.info("connection_refused", address=self.address)
+            self._refused = True
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives the place back."""
+        self._cancel_head_timer()
+        if self.limits is not None:
+            self.limits.release(self)
+        super().connection_lost(exc)
+
+    def give_way(self) -> None:
+        """Closes the connection, which has no request under way, in favour of a new one."""
+        self._refused = True
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Takes what the peer sent; after a refusal it is thrown away."""
-        if not self._refused:
-            super().data_received(data)
+        if self._refused:
+            return
+        if self.conn.their_state is h11.IDLE:
+            if self._head_timer is None:
+                self._expect_head()
+            if self._count_lines(data) > _HEAD_LINES:
+                self._refuse(HEADERS_TOO_LARGE, f"more than {_HEAD_LINES} header lines")
+                return
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Handles what has come; a head that is complete needs no timer any more."""
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel_head_timer()
+            self._head_lines, self._tail = 0, b""
+            self.idle_since = None
+
+    def on_response_complete(self) -> None:
+        """Goes on with the next request, whose head may have come already."""
+        self.idle_since = self.loop.time()
+        pending, _ = self.conn.trailing_data
+        self._head_lines, self._tail = 0, b""
+        if pending and self._count_lines(pending) > _HEAD_LINES:
+            self._refuse(HEADERS_TOO_LARGE, f"more than {_HEAD_LINES} header lines")
+        super().on_response_complete()
+        if pending and self.conn.their_state is h11.IDLE and not self._refused:
+            self._expect_head()
 
     def send_400_response(self, msg: str) -> None:
         """Answers 400, or 494 for a head that is too large; called by uvicorn while it handles h11's exception."""
         cause = sys.exception()
         too_large = isinstance(cause, h11.RemoteProtocolError) and cause.error_status_hint == _HEAD_TOO_LARGE
-        code = HEADERS_TOO_LARGE if too_large else BAD_REQUEST
-        detail = "the request head is too large" if too_large else "this is not valid HTTP/1.1"
+        if too_large:
+            self._refuse(HEADERS_TOO_LARGE, "the request head is too large", cause=str(cause))
+        else:
+            self._refuse(BAD_REQUEST, "this is not valid HTTP/1.1", cause=str(cause or msg))
+
+    def _expect_head(self) -> None:
+        self._cancel_head_timer()
+        self._head_timer = self.loop.call_later(self.head_seconds, self._head_is_late)
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing() and not self._refused:
+            self._refuse(BODY_STALLED, f"no complete request head came in {self.head_seconds:g} s")
+
+    def _count_lines(self, data: bytes) -> int:
+        """Count the lines of the head so far; what follows the empty line at its end is no part of it."""
+        window = self._tail + data
+        head, _, _ = window.partition(_HEAD_END)
+        self._head_lines += head.count(b"\n") - self._tail.count(b"\n")
+        self._tail = window[-3:]
+        return self._head_lines
+
+    def _refuse(self, code: GatewayCode, detail: str, *, cause: str = "") -> None:
         request_id = new_request_id()
         self._refused = True
-        log.info("request_unparsable", request_id=request_id, status=code.status, reason=str(cause or msg)[:200])
+        self._cancel_head_timer()
+        log.info("request_unparsable", request_id=request_id, status=code.status, reason=(cause or detail)[:200])
         if self.cycle is not None and not self.cycle.response_complete:
             # The body of a running request broke off into nonsense: its reader must wake up and stop.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            body = error_body(code, request_id=request_id, detail=detail)
-            self._write_last_response(code.status, body, request_id)
+            self._write_last_response(code.status, error_body(code, request_id=request_id, detail=detail), request_id)
         self._close_gently()
 
     def _write_last_response(self, status: int, body: bytes, request_id: str) -> None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pilothouse.gateway.errors import INTERNAL, error_response, see_the_log
 
 _HEADER: Final = b"x-request-id"
+_IAM_HEADER: Final = b"x-iam-trace-id"
 _CLIENT_GONE: Final = 499  # no answer was sent; nginx's number, in the log only
 _LONGEST_PATH: Final = 512
 
@@ -56,7 +57,9 @@ class RequestIds:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._monotonic()
         request_id = self._new_id()
-        id_header = (_HEADER, request_id.encode("ascii"))
+        # IAM's clients print its own header in their messages.
+        names = (_HEADER, _IAM_HEADER) if scope["path"].startswith("/v3") else (_HEADER,)
+        id_headers = [(name, request_id.encode("ascii")) for name in names]
         scope.setdefault("state", {})["request_id"] = request_id
         status: int | None = None
 
@@ -65,7 +68,7 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 others = (header for header in message.get("headers", ()) if header[0].lower() != _HEADER)
-                message["headers"] = [*others, id_header]
+                message["headers"] = [*others, *id_headers]
             await send(message)
 
         tokens = structlog.contextvars.bind_contextvars(request_id=request_id)

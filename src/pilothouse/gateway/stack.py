@@ -15,7 +15,6 @@ from pilothouse.gateway.request_id import RequestIds, new_request_id
 from pilothouse.settings import Settings
 
 _HEAD_BYTES: Final = 192 * 1024  # above the limits that check_head states, so that it and not h11 refuses
-_KEEP_ALIVE_SECONDS: Final = 75  # clients poll every few seconds; a connection that closes under them is an error
 
 
 def wrap(
@@ -25,21 +24,29 @@ def wrap(
     authenticator: Authenticator[K],
     is_public: Callable[[str, str], bool],
     clock: Callable[[], datetime],
+    largest_body: Callable[[str, str], int] | None = None,
     new_id: Callable[[], str] = new_request_id,
 ) -> ASGIApp:
-    """The application behind the gateway; ``is_public`` takes method and decoded path."""
-    guarded = Credentials(app, settings=settings, authenticator=authenticator, is_public=is_public, clock=clock)
+    """The application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
+    guarded = Credentials(
+        app,
+        settings=settings,
+        authenticator=authenticator,
+        is_public=is_public,
+        clock=clock,
+        largest_body=largest_body,
+    )
     return RequestIds(guarded, new_id=new_id)
 
 
-def server_options() -> dict[str, Any]:
+def server_options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments for ``uvicorn.Config`` without which plain-text errors and query strings in logs come back."""
     return {
         "loop": "uvloop",
         "http": GatewayProtocol,
         "ws": "none",
         "h11_max_incomplete_event_size": _HEAD_BYTES,
-        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+        "timeout_keep_alive": settings.http.idle_seconds,
         "access_log": False,
         "server_header": False,
     }

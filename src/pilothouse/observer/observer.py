@@ -104,7 +104,9 @@ class Observer:
     async def _listen(self) -> None:
         while True:
             try:
-                async for _ in self._database.notifications(observations.CHANNEL):
+                async for changed in self._database.notifications(observations.CHANNEL):
+                    if changed in self._watchers:  # it has other credentials now: the next round begins with them
+                        self._watchers[changed].cancel()
                     self._wake.set()
             except DatabaseUnavailable as error:
                 log.warning("notifications_lost", cause=str(error))

@@ -48,10 +48,11 @@ class Quota:
 class Charts:
     """The charts of a project."""
 
-    def __init__(self, database: Database, checks: ChartChecks, *, quota: int) -> None:
+    def __init__(self, database: Database, checks: ChartChecks, *, quota: int, quota_bytes: int) -> None:
         self._database = database
         self._checks = checks
         self._quota = quota
+        self._quota_bytes = quota_bytes
 
     async def upload(self, caller: Caller, upload: Upload, *, request_id: str) -> ChartRow:
         """Stores the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
@@ -71,7 +72,7 @@ class Charts:
                 )
             if taken is None:
                 await self._check_quota(tx, caller)
-            await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+            await self._add_archive(tx, caller, chart, upload)
             if taken is None:
                 row = await store.add_chart(tx, content, chart_id=str(uuid.uuid4()), project_id=caller.project_id)
             else:
@@ -102,7 +103,7 @@ class Charts:
                     f"chart {chart.name} {chart.version} exists already (id {taken.id}); update or delete that one, "
                     "or raise the version in Chart.yaml"
                 )
-            await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+            await self._add_archive(tx, caller, chart, upload)
             row = await store.replace_chart(tx, _content(chart, upload), chart_id=old.id)
             await _record(tx, caller, "cce:chart:update", row, request_id=request_id)
         return row
@@ -165,6 +166,18 @@ class Charts:
                 raise NotFound("the chart was deleted while it was sent")
             yield piece
 
+    async def _add_archive(self, tx: Transaction, caller: Caller, chart: ChartArchive, upload: Upload) -> None:
+        """Store the archive if the project's bytes allow it; nobody else counts meanwhile (``lock_charts_of``)."""
+        used = await archives.count_bytes(tx, project_id=caller.project_id, besides=chart.digest)
+        if used + chart.size > self._quota_bytes:
+            raise QuotaExceeded(
+                f"Insufficient chart quota: the archives of this project have {used} bytes, with this one "
+                f"{used + chart.size}, and may have {self._quota_bytes}; delete charts, or wait some minutes until "
+                "archives that were replaced or deleted are collected"
+            )
+        await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+        await archives.note_project(tx, project_id=caller.project_id, digest=chart.digest)
+
     async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
         if await store.count_charts(tx, caller.project_id) >= self._quota:
             raise QuotaExceeded(
@@ -204,5 +217,11 @@ async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) ->
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
-    name = f"{row.name}-{row.version}"
-    await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)
+    await audit.record(
+        tx,
+        project_id=caller.project_id,
+        user_id=caller.user_id,
+        action=action,
+        target=row.id,
+        request_id=request_id,
+    )

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.addresses import addresses_of
 from pilothouse.cluster.client import ClusterClient, ClusterClients, ClusterVersion
-from pilothouse.cluster.kubeconfig import sanitise
+from pilothouse.cluster.kubeconfig import Kubeconfig, sanitise
 from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidRequest, NotFound
 from pilothouse.services.identity import Caller
 from pilothouse.settings import ClusterSettings
@@ -73,9 +74,8 @@ class Clusters:
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )
-        sanitised = sanitise(kubeconfig, allow_loopback=self._settings.allow_loopback, context=context)
+        sanitised, identity = await self._try_out(kubeconfig, context=context)
         cluster_id = str(uuid.uuid4())
-        await self._clients.get(cluster_id, sanitised.text).probe()
         async with self._database.transaction() as tx:
             row = await store.add_cluster(
                 tx,
@@ -83,15 +83,81 @@ class Clusters:
                 project_id=caller.project_id,
                 name=name,
                 server=sanitised.server,
-                kubeconfig_sealed=self._keys.seal(sanitised.text.encode(), context=_sealing_context(cluster_id)),
+                kubeconfig_sealed=self._seal(cluster_id, sanitised),
+                identity=identity,
             )
             if row is None:
                 raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
             await observations.add_observation(tx, cluster_id)
             await audit.record(
-                tx, caller, "cce:cluster:create", target=cluster_id, target_name=name, request_id=request_id
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:cluster:create",
+                target=cluster_id,
+                request_id=request_id,
             )
         return _cluster(row)
+
+    async def replace_kubeconfig(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        kubeconfig: str,
+        context: str | None,
+        force: bool,
+        request_id: str,
+    ) -> Cluster:
+        """Replace the credentials, after the same checks as at registration; what acts next uses the new ones.
+
+        Raises what ``register`` raises, NotFound, and InvalidRequest if it is another cluster, or may be one, unless
+        ``force`` says so: then the index of the releases begins anew.
+        """
+        caller.require("cce:cluster:update")
+        known = await self._row(cluster_id, project_id=caller.project_id)
+        if known is None:
+            raise unknown_cluster(cluster_id)
+        sanitised, identity = await self._try_out(kubeconfig, context=context)
+        difference = _difference(known, sanitised, identity)
+        if difference and not force:
+            raise InvalidRequest(
+                f"kubeconfig: {difference}; its releases would be another cluster's: register that beside this one, or "
+                "send force=true (--force) if it is the same"
+            )
+        async with self._database.transaction() as tx:
+            row = await store.replace_kubeconfig(
+                tx,
+                cluster_id,
+                project_id=caller.project_id,
+                server=sanitised.server,
+                kubeconfig_sealed=self._seal(cluster_id, sanitised),
+                identity=identity or ("" if difference else known.identity),
+            )
+            if row is None:
+                raise unknown_cluster(cluster_id)
+            if difference:
+                await observations.forget_progress(tx, cluster_id)
+            await observations.announce_change(tx, cluster_id)
+            await audit.record(
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:cluster:update",
+                target=cluster_id,
+                request_id=request_id,
+            )
+        return _cluster(row)
+
+    async def _try_out(self, kubeconfig: str, *, context: str | None) -> tuple[Kubeconfig, str]:
+        """What the allow-list leaves of a kubeconfig, and the identity of the cluster that answered with it."""
+        sanitised = sanitise(kubeconfig, addresses=addresses_of(self._settings), context=context)
+        async with self._clients.try_out(sanitised.text) as client, client.within_limit():
+            await client.probe()
+            return sanitised, await client.find_identity()
+
+    def _seal(self, cluster_id: str, sanitised: Kubeconfig) -> bytes:
+        return self._keys.seal(sanitised.text.encode(), context=_sealing_context(cluster_id))
 
     async def list_clusters(self, caller: Caller) -> list[Cluster]:
         """The project's clusters by name."""
@@ -121,12 +187,16 @@ class Clusters:
         """Forgets the cluster and its credentials; the releases in it stay as they are."""
         caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
-            name = await store.remove_cluster(tx, cluster_id, project_id=caller.project_id)
-            if name is None:
+            if not await store.remove_cluster(tx, cluster_id, project_id=caller.project_id):
                 raise unknown_cluster(cluster_id)
             await observations.announce(tx)
             await audit.record(
-                tx, caller, "cce:cluster:delete", target=cluster_id, target_name=name, request_id=request_id
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                action="cce:cluster:delete",
+                target=cluster_id,
+                request_id=request_id,
             )
 
     async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:
@@ -185,6 +255,17 @@ def naming(cluster: Cluster) -> Iterator[None]:
 def unknown_cluster(cluster_id: str) -> NotFound:
     """The answer for a cluster that the project does not have."""
     return NotFound(f"cluster {cluster_id!r} does not exist in this project")
+
+
+def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str) -> str:
+    """Why the kubeconfig may be another cluster's; empty if it is certainly not, or nothing speaks for it."""
+    if known.identity and identity:
+        return (
+            "" if known.identity == identity else "it is another cluster's, whose namespace kube-system has other uid"
+        )
+    if known.server != new.server:
+        return f"its server is {new.server} and was {known.server}, and the accounts may not tell the clusters apart"
+    return ""
 
 
 def _sealing_context(cluster_id: str) -> str:

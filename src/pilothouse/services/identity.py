@@ -44,8 +44,7 @@ class Caller:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
         if not self.project_id:
             raise NotPermitted(
-                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project",
-                action=action,
+                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project"
             )
         if not policy.allows(self.roles, action):
             raise self._forbidden(action, self.roles, "in this project")
@@ -59,8 +58,7 @@ class Caller:
         return NotPermitted(
             f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
             f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can give it a role "
-            "that has it",
-            action=action,
+            "that has it"
         )
 
 
@@ -143,9 +141,8 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
         await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))
         await users.set_enabled(tx, user.id, enabled=True)
         await roles.add_role(tx, user_id=user.id, project_id=None, role=policy.ADMINISTRATOR)
-        who = audit.Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id)
         await audit.record(
-            tx, who, "iam:users:recover", target=user.id, target_name=user.name, request_id="command line"
+            tx, project_id="", user_id=user.id, action="iam:users:recover", target=user.id, request_id="command line"
         )
     return password
 

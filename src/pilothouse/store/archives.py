@@ -9,12 +9,13 @@ import struct
 from typing import BinaryIO
 
 import psycopg
-from sqlalchemy import ARRAY, Text, and_, any_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import ARRAY, Text, and_, any_, bindparam, delete, exists, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import chart_archives, charts, operations
+from pilothouse.store.tables import chart_archives, charts, operations, project_archives
 
 #: The most that one statement reads or one message writes.
 PIECE_BYTES = 256 * 1024
@@ -51,6 +52,25 @@ _OLD_UNUSED = (
     )
     .with_for_update(skip_locked=True)
 )
+_OF_PROJECT = project_archives.c.project_id == bindparam("of_project")
+_COUNT_BYTES = (
+    select(func.coalesce(func.sum(chart_archives.c.size), 0))
+    .join_from(project_archives, chart_archives, chart_archives.c.digest == project_archives.c.digest)
+    .where(_OF_PROJECT, project_archives.c.digest != bindparam("besides"))
+    .where(
+        or_(
+            exists().where(
+                charts.c.digest == project_archives.c.digest, charts.c.project_id == bindparam("of_project")
+            ),
+            ~exists().where(charts.c.digest == project_archives.c.digest),
+        )
+    )
+)
+_NOTE_PROJECT = (
+    insert(project_archives)
+    .values(project_id=bindparam("of_project"), digest=bindparam("of_digest"))
+    .on_conflict_do_nothing()
+)
 _DELETE_UNUSED = delete(chart_archives).where(chart_archives.c.digest.in_(_OLD_UNUSED))
 
 
@@ -65,6 +85,19 @@ async def add_archive(tx: Transaction, *, digest: str, content: BinaryIO, size: 
     if (await tx.execute(_KEEP, {"of_digest": digest})).rowcount == 0:
         content.seek(0)
         await _copy(tx, digest=digest, content=content, size=size)
+
+
+async def count_bytes(tx: Transaction, *, project_id: str, besides: str) -> int:
+    """Return the bytes of the archives that count for the project, but for the one of the digest ``besides``.
+
+    Those of its charts, and those that it brought and no chart of anybody uses any more, until they are collected.
+    """
+    return int((await tx.execute(_COUNT_BYTES, {"of_project": project_id, "besides": besides})).scalar_one())
+
+
+async def note_project(tx: Transaction, *, project_id: str, digest: str) -> None:
+    """Note that the project brought the archive of that digest, which must be there."""
+    await tx.execute(_NOTE_PROJECT, {"of_project": project_id, "of_digest": digest})
 
 
 async def find_size(tx: Transaction, digest: str) -> int | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -33,13 +33,41 @@ class ClusterRow:
 
 
 async def add_cluster(
-    tx: Transaction, *, cluster_id: str, project_id: str, name: str, server: str, kubeconfig_sealed: bytes
+    tx: Transaction,
+    *,
+    cluster_id: str,
+    project_id: str,
+    name: str,
+    server: str,
+    kubeconfig_sealed: bytes,
+    identity: str = "",
 ) -> ClusterRow | None:
     """Inserts a cluster, or gives None when the project has one of that name."""
     statement = (
         postgresql.insert(clusters)
-        .values(id=cluster_id, project_id=project_id, name=name, server=server, kubeconfig_sealed=kubeconfig_sealed)
+        .values(
+            id=cluster_id,
+            project_id=project_id,
+            name=name,
+            server=server,
+            kubeconfig_sealed=kubeconfig_sealed,
+            identity=identity,
+        )
         .on_conflict_do_nothing(index_elements=[clusters.c.project_id, clusters.c.name])
+        .returning(clusters)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
+async def replace_kubeconfig(
+    tx: Transaction, cluster_id: str, *, project_id: str, server: str, kubeconfig_sealed: bytes, identity: str
+) -> ClusterRow | None:
+    """Put other credentials in place; None when the project has no such cluster."""
+    statement = (
+        update(clusters)
+        .where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
+        .values(server=server, kubeconfig_sealed=kubeconfig_sealed, identity=identity)
         .returning(clusters)
     )
     row = (await tx.execute(statement)).mappings().one_or_none()
@@ -68,8 +96,7 @@ async def list_all_clusters(tx: Transaction) -> list[ClusterRow]:
     return [ClusterRow(**row) for row in (await tx.execute(select(clusters).order_by(clusters.c.name))).mappings()]
 
 
-async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> str | None:
-    """Forgets a cluster and gives its name; None when the project has none of that id."""
+async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> bool:
+    """Forgets a cluster; False when the project has none of that id."""
     statement = delete(clusters).where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
-    name: str | None = (await tx.execute(statement.returning(clusters.c.name))).scalar_one_or_none()
-    return name
+    return (await tx.execute(statement)).rowcount == 1

@@ -94,6 +94,20 @@ async def announce(tx: Transaction) -> None:
     await tx.execute(text(f"NOTIFY {CHANNEL}"))
 
 
+async def announce_change(tx: Transaction, cluster_id: str) -> None:
+    """Tell whoever watches the cluster, when the transaction commits, to begin again with its present credentials."""
+    await tx.execute(select(func.pg_notify(CHANNEL, cluster_id)))
+
+
+async def forget_progress(tx: Transaction, cluster_id: str) -> None:
+    """Make everything that the index has of the cluster older than what is read from now on; reads ask the cluster."""
+    await tx.execute(
+        update(observations)
+        .where(observations.c.cluster_id == cluster_id)
+        .values(epoch=observations.c.epoch + 1, resource_version=0, listed_at=None, error="", truncated=False)
+    )
+
+
 async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Load:
     """Says that the observer lives, forgets those that do not, and gives what the living ones share."""
     living = postgresql.insert(observers).values(name=observer, seen_at=func.clock_timestamp())

@@ -1,15 +1,12 @@
-"""What every route of either dialect needs of its request: the caller, the JSON body, and a way to answer JSON."""
+"""What every route of either dialect needs of its request: the caller, our headers, and a way to answer JSON."""
 
 import hashlib
 import re
-from datetime import datetime
-from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, ValidationError
 
-from pilothouse.errors import InvalidRequest, UnsupportedContentType
+from pilothouse.errors import InvalidRequest
 from pilothouse.services.idempotency import Key
 from pilothouse.services.identity import Caller
 
@@ -18,13 +15,6 @@ _LONGEST_WAIT = 60
 _KEY = re.compile(r"[!-~]{1,255}")
 #: Headers that change what is ordered.
 _SAYS_WHAT = ("x-pilothouse-wait", "x-pilothouse-timeout")
-
-Model = TypeVar("Model", bound=BaseModel)
-
-#: The page lists these three; the last one's body is read as JSON like the others.
-_JSON_TYPES = frozenset({"application/json", "application/x-pem-file"})
-#: Deeper JSON is an attack on what walks through it: orjson writes 254 levels, the interpreter recurses 1000.
-_LEVELS = 100
 
 
 def caller_of(request: Request) -> Caller:
@@ -50,65 +40,6 @@ async def refuse_nul(request: Request) -> None:
     for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
         if "\x00" in str(value):
             raise InvalidRequest(f"{name}: contains a NUL character")
-
-
-async def read_json(request: Request, model: type[Model], *, default: Model | None = None) -> Model:
-    """The body as that model, or the default if there is none; InvalidRequest names the first field that is wrong."""
-    for given in request.headers.getlist("content-type"):
-        content_type = given.split(";")[0].strip().lower()
-        if content_type not in _JSON_TYPES:
-            raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
-    body = await request.body()
-    if not body.strip() and default is not None:
-        return default
-    if not body.strip():
-        raise InvalidRequest("the request has no body; send a JSON object")
-    return parse_json(body, model, where="body")
-
-
-def parse_json(text: bytes | str, model: type[Model], *, where: str) -> Model:
-    """The JSON text as that model; ``where`` names the text in errors."""
-    data = parse_object(text, where=where)
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise InvalidRequest(_explain(error)) from error
-
-
-def parse_object(text: bytes | str, *, where: str) -> dict[str, Any]:
-    """Return the JSON object that the text is; raise InvalidRequest, which names the text by ``where``, for another."""
-    try:
-        data = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"{where}: not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InvalidRequest(f"{where}: must be a JSON object, and is {_kind(data)}")
-    path = find_nul(data)
-    if path is not None:
-        raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
-    return data
-
-
-def find_nul(value: object, path: str = "", *, level: int = 0) -> str | None:
-    """Where in the data a NUL character stands: the C interface of the engine would cut the text there.
-
-    Raises InvalidRequest for data of too many levels.
-    """
-    if level > _LEVELS:
-        raise InvalidRequest(f"{re.split(r'[.[]', path)[0]}: nested in more than {_LEVELS} levels, the limit")
-    if isinstance(value, str):
-        return path if "\x00" in value else None
-    if isinstance(value, dict):
-        for key, below in value.items():
-            found = path if "\x00" in key else find_nul(below, f"{path}.{key}" if path else key, level=level + 1)
-            if found is not None:
-                return found
-    if isinstance(value, list):
-        for index, below in enumerate(value):
-            found = find_nul(below, f"{path}[{index}]", level=level + 1)
-            if found is not None:
-                return found
-    return None
 
 
 def wanted_wait(request: Request) -> int:
@@ -145,52 +76,6 @@ async def idempotency_key(request: Request) -> Key | None:
     return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
 
 
-def parse_time(name: str, text: str | None) -> datetime | None:
-    """A time with its zone, None for none; InvalidRequest names the field."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(f"{name}: {text[:100]!r} is not a time with a zone, such as 2026-01-31T12:00:00Z")
-    return moment
-
-
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer, exactly as given."""
     return Response(orjson.dumps(content), status_code=status_code, media_type="application/json", headers=headers)
-
-
-_WANTED = {
-    "missing": "missing",
-    "string_type": "must be a string",
-    "string_too_short": "must not be empty",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-}
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    text = _WANTED.get(first["type"], first["msg"])
-    if first["type"] in {"missing", "string_too_short"}:
-        return f"{field}: {text}"
-    return f"{field}: {text}, and is {_kind(first['input'])}"
-
-
-def _kind(value: Any) -> str:
-    kinds = {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }
-    return kinds.get(type(value), "null")

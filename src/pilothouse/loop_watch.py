@@ -1,0 +1,51 @@
+"""Measures how long the event loop was held: while one request computes, nobody else is answered."""
+
+import asyncio
+import time
+from collections import deque
+from typing import Final
+
+import structlog
+
+_TICK_SECONDS: Final = 0.01
+_REMEMBERED: Final = 60
+#: From here on a hold is logged: no request may do that.
+_LOGGED_SECONDS: Final = 0.25
+
+log = structlog.get_logger(__name__)
+
+
+class LoopWatch:
+    """Ticks a hundred times a second; what lies between two ticks beyond that is how long the loop was held."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._longest: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+
+    def start(self) -> None:
+        """Begin to tick in the running loop."""
+        self._task = asyncio.create_task(self._tick())
+
+    async def stop(self) -> None:
+        """End ticking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def longest_seconds(self) -> float:
+        """Return the longest hold of the last minute."""
+        since = int(time.monotonic()) - _REMEMBERED
+        return max((held for second, held in self._longest if second >= since), default=0.0)
+
+    async def _tick(self) -> None:
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = time.monotonic()
+            held, second, before = now - before - _TICK_SECONDS, int(now), now
+            if held > _LOGGED_SECONDS:
+                log.warning("loop_held", milliseconds=round(held * 1000))
+            if self._longest and self._longest[-1][0] == second:
+                self._longest[-1] = (second, max(held, self._longest[-1][1]))
+            else:
+                self._longest.append((second, held))

@@ -1,0 +1,165 @@
+"""JSON bodies, at a bounded price: how large they may be, how many values they may hold, how deep they may go.
+
+What a body may cost is looked at before anything is built of it, and what may be long is done beside the event loop.
+An error names the first thing that is wrong and nothing else: the rest may be hundreds of thousands.
+"""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from pilothouse.errors import BodyTooLarge, InvalidRequest, UnsupportedContentType
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: The page lists these three; the last one's body is read as JSON like the others.
+_JSON_TYPES: Final = frozenset({"application/json", "application/x-pem-file"})
+_BESIDE_THE_LOOP: Final = 32 * 1024
+#: A string, to its end or that of the text, or a mark that a further value follows.
+_STRING_OR_MARK: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{,]', re.DOTALL)
+_STRING: Final = b'"'[0]
+
+
+@dataclass(frozen=True)
+class JsonLimits:
+    """The most that a body may be: bytes as sent, values at any depth, objects and arrays inside each other."""
+
+    size: int
+    values: int
+    levels: int
+
+
+#: A log-in is what strangers may send.
+LOGIN: Final = JsonLimits(size=16 * 1024, values=200, levels=10)
+#: What has a few short fields.
+FORM: Final = JsonLimits(size=64 * 1024, values=1_000, levels=10)
+#: A kubeconfig is one text, with certificates in it.
+KUBECONFIG: Final = JsonLimits(size=1024 * 1024, values=200, levels=10)
+#: Values; what is larger fits no release Secret. orjson writes 254 levels, and the interpreter recurses 1,000.
+RELEASE: Final = JsonLimits(size=4 * 1024 * 1024, values=200_000, levels=100)
+
+
+async def read_json(
+    request: Request, model: type[Model], *, limits: JsonLimits = FORM, default: Model | None = None
+) -> Model:
+    """Return the body as that model, or the default if there is none; InvalidRequest names the first wrong field.
+
+    Raises UnsupportedContentType and BodyTooLarge too. Who may not do what the body asks for should be refused before.
+    """
+    for given in request.headers.getlist("content-type"):
+        content_type = given.split(";")[0].strip().lower()
+        if content_type not in _JSON_TYPES:
+            raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
+    body = await request.body()
+    if not body.strip():
+        if default is not None:
+            return default
+        raise InvalidRequest("the request has no body; send a JSON object")
+    if len(body) > _BESIDE_THE_LOOP:
+        return await asyncio.to_thread(parse_json, body, model, where="body", limits=limits)
+    return parse_json(body, model, where="body", limits=limits)
+
+
+def parse_json(text: bytes | str, model: type[Model], *, where: str, limits: JsonLimits = FORM) -> Model:
+    """Return the JSON text as that model; ``where`` names the text in errors."""
+    data = parse_object(text, where=where, limits=limits)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InvalidRequest(_explain(error)) from error
+
+
+def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE) -> dict[str, Any]:
+    """Return the JSON object that the text is; raise InvalidRequest, which names the text by ``where``, for another.
+
+    Raises BodyTooLarge too.
+    """
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    if len(data) > limits.size:
+        raise BodyTooLarge(f"{where}: {len(data)} bytes; at most {limits.size} are taken here")
+    if not _holds_at_most(data, limits.values):
+        raise InvalidRequest(f"{where}: holds more than {limits.values} values, the limit")
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{where}: must be a JSON object, and is {_kind(value)}")
+    path = find_nul(value, levels=limits.levels)
+    if path is not None:
+        raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
+    return value
+
+
+def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, level: int = 0) -> str | None:
+    """Return where in the data a NUL character stands: the C interface of the engine would cut the text there.
+
+    Raises InvalidRequest for data of too many levels.
+    """
+    if level > levels:
+        field = re.split(r"[.[]", path, maxsplit=1)[0]
+        raise InvalidRequest(f"{field}: nested in more than {levels} levels, the limit")
+    if isinstance(value, str):
+        return path if "\x00" in value else None
+    if isinstance(value, dict):
+        for key, below in value.items():
+            inner = f"{path}.{key}" if path else key
+            found = path if "\x00" in key else find_nul(below, inner, levels=levels, level=level + 1)
+            if found is not None:
+                return found
+    if isinstance(value, list):
+        for index, below in enumerate(value):
+            found = find_nul(below, f"{path}[{index}]", levels=levels, level=level + 1)
+            if found is not None:
+                return found
+    return None
+
+
+def _holds_at_most(text: bytes, values: int) -> bool:
+    """Return False if there are more values in the text, which need not be JSON; none is built to find out."""
+    if sum(map(text.count, (b",", b"[", b"{"))) < values:  # those in strings included
+        return True
+    marks = 0
+    for found in _STRING_OR_MARK.finditer(text):
+        marks += text[found.start()] != _STRING
+        if marks >= values:
+            return False
+    return True
+
+
+_WANTED: Final = {
+    "missing": "missing",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    text = _WANTED.get(first["type"], first["msg"])
+    if first["type"] in {"missing", "string_too_short"}:
+        return f"{field}: {text}"
+    return f"{field}: {text}, and is {_kind(first['input'])}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return kinds.get(type(value), "null")
