@@ -100,7 +100,10 @@ def ask(world: World, wire: Wire, caller: Caller, route: str) -> str:
 
 
 def test_every_caller_gets_from_every_route_what_its_roles_say(everybody: World, wire: Wire, served: Served):
-    before = {home: state_of(admin, wire) for home, admin in everybody.admins.items()}
+    before = {
+        home: state_of(admin, wire, namespace=everybody.ids[OWN]["namespace"])
+        for home, admin in everybody.admins.items()
+    }
     wrong = [
         fault
         for caller in everybody.callers
@@ -109,7 +112,10 @@ def test_every_caller_gets_from_every_route_what_its_roles_say(everybody: World,
     ]
     print(f"{len(everybody.callers) * len(served.routes)} cells, {len(wrong)} wrong")  # noqa: T201 - a figure of the run
     assert not wrong, "\n".join(wrong)
-    assert {home: state_of(admin, wire) for home, admin in everybody.admins.items()} == before
+    assert {
+        home: state_of(admin, wire, namespace=everybody.ids[OWN]["namespace"])
+        for home, admin in everybody.admins.items()
+    } == before
 
 
 def foreign_ids(route: str) -> Iterator[tuple[str, str]]:
@@ -146,7 +152,10 @@ def answer_to(world: World, wire: Wire, route: str, ids: dict[str, str], *, quer
 
 
 def test_an_id_of_others_is_answered_as_one_that_nothing_has(everybody: World, wire: Wire, served: Served):
-    before = {home: state_of(admin, wire) for home, admin in everybody.admins.items()}
+    before = {
+        home: state_of(admin, wire, namespace=everybody.ids[OWN]["namespace"])
+        for home, admin in everybody.admins.items()
+    }
     wrong, pairs = [], 0
     for route in served.routes:
         right = 403 if route.replace("/autopilot", "") == QUOTAS else 404
@@ -159,7 +168,10 @@ def test_an_id_of_others_is_answered_as_one_that_nothing_has(everybody: World, w
                 wrong.append(f"{route}, {word} of {home}: {foreign}, and for one that nothing has {unknown}")
     print(f"{pairs} pairs, {len(wrong)} wrong")  # noqa: T201 - a figure of the run
     assert not wrong, "\n".join(wrong)
-    assert {home: state_of(admin, wire) for home, admin in everybody.admins.items()} == before
+    assert {
+        home: state_of(admin, wire, namespace=everybody.ids[OWN]["namespace"])
+        for home, admin in everybody.admins.items()
+    } == before
 
 
 def test_a_list_of_what_has_an_id_of_others_is_the_list_of_what_has_an_unknown_one(

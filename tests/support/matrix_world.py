@@ -198,14 +198,19 @@ def _withdraw(server: RunningServer, person: Person, role: str, project_id: str)
     assert answer.status_code == 200, answer.text
 
 
-def state_of(admin: Caller, wire: Wire) -> str:
-    """Return what an administrator sees of its project and account, to tell whether anything changed."""
+def state_of(admin: Caller, wire: Wire, *, namespace: str) -> str:
+    """Return what an administrator sees of its project and account, to tell whether anything changed.
+
+    Of releases only those in ``namespace``: the cluster is shared with other tests. When a key was used is no change.
+    """
     found: dict[str, Any] = {}
 
     def look(path: str) -> Any:
         status, text = wire.send(admin, "GET", path, headers={}, body=b"")
         assert status == 200, text
-        found[path] = json.loads(text)
+        found[path] = json.loads(
+            text, object_hook=lambda pairs: {k: v for k, v in pairs.items() if k != "last_used_at"}
+        )
         return found[path]
 
     for path in ("/api/v1/projects", "/v2/charts", "/api/v1/operations"):
@@ -214,6 +219,6 @@ def state_of(admin: Caller, wire: Wire) -> str:
         look(f"/api/v1/users/{user['id']}")
         look(f"/api/v1/accesskeys?user_id={user['id']}")
     for cluster in look("/api/v1/clusters"):
-        path = f"/cce/cam/v3/clusters/{cluster['id']}/releases"
+        path = f"/cce/cam/v3/clusters/{cluster['id']}/releases?namespace={namespace}"
         found[path] = [(one["namespace"], one["name"], one["version"]) for one in look(path)]
     return json.dumps(found, indent=1, sort_keys=True)
