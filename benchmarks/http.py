@@ -14,6 +14,10 @@ from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.servers import RunningServer
 
 
+#: The server closes a connection whose first head does not come in 10 s.
+_IDLE_SECONDS = 8.0
+
+
 @dataclass(frozen=True)
 class Answer:
     """A status, a JSON body, and the seconds from the first byte sent to the last one read, and to the first one."""
@@ -30,6 +34,7 @@ class Connection:
     def __init__(self, server: RunningServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server, self._reader, self._writer = server, reader, writer
         self._host = urlsplit(server.url).netloc
+        self.used_at = time.monotonic()
 
     @classmethod
     async def open(cls, server: RunningServer) -> Self:
@@ -92,7 +97,11 @@ class Connections:
 
     async def send(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Answer:
         connection = self._idle.pop() if self._idle else await Connection.open(self._server)
+        if time.monotonic() - connection.used_at > _IDLE_SECONDS:
+            await connection.close()
+            connection = await Connection.open(self._server)
         answer = await connection.send(method, path, body, headers=headers)
+        connection.used_at = time.monotonic()
         self._idle.append(connection)
         return answer
 

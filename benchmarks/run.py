@@ -20,6 +20,7 @@ from benchmarks.hostile import hostile
 from benchmarks.place import Place, place
 from benchmarks.reads import reads
 from benchmarks.recovery import recovery
+from benchmarks.strangers import strangers
 from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "footprint": footprint,
     "uploads": uploads,
     "hostile": hostile,
+    "strangers": strangers,
     "drain": drain,
     "reads": reads,
 }

@@ -211,7 +211,8 @@ class TestConnections:
             began = time.monotonic()
             connection.sendall(sent)
             answer = received(connection)
-        assert answer.startswith(b"HTTP/1.1 408 "), answer
+        assert answer.startswith(b"HTTP/1.1 408 " if sent else b""), answer
+        assert sent or not answer  # an answer to nothing would be taken for that to a request on its way
         assert 1 < time.monotonic() - began < 8
 
     def test_a_half_head_behind_a_request_ends_the_connection_too(self, guarded: RunningServer):

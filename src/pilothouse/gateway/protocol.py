@@ -139,7 +139,13 @@ class GatewayProtocol(H11Protocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing() and not self._refused:
+        if self.transport.is_closing() or self._refused:
+            return
+        if not self._tail and self.cycle is None:
+            # An answer to nothing would be taken for that to the first request, which may be on its way.
+            self._refused = True
+            self.transport.close()
+        else:
             self._refuse(BODY_STALLED, f"no complete request head came in {self.head_seconds:g} s")
 
     def _count_lines(self, data: bytes) -> int:

@@ -1,0 +1,120 @@
+"""How long signed requests take, and how much the API grows, while strangers attack it, one attack after the other."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from benchmarks.figures import Figure, percentile
+from benchmarks.http import Connections, connections
+from benchmarks.place import Place, child_of, rss
+from tests.support.charts import config_map_chart
+
+SECONDS = float(os.environ.get("BENCH_ATTACK_SECONDS") or 20)
+RATE = 20
+_LOGIN = "/v3/auth/tokens"
+_MILLISECONDS = 100.0
+_MEMORY = 64.0
+
+
+def _head(method: str, path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+
+def _body(content: bytes) -> bytes:
+    return _head("POST", _LOGIN, "Content-Type: application/json", f"Content-Length: {len(content)}") + content
+
+
+def _errors_of_a_login() -> bytes:
+    return _body(json.dumps({"auth": {"identity": {"methods": [0] * 500_000}}}).encode())
+
+
+def _values_of_a_login() -> bytes:
+    return _body(b'{"auth": [' + b"[]," * 5000 + b"[]]}")
+
+
+def _chunks_of_one_byte() -> bytes:
+    return _head("POST", _LOGIN, "Transfer-Encoding: chunked") + b"1\r\n \r\n" * 150_000
+
+
+def _lines() -> bytes:
+    return b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 47_000 + b"\r\n"
+
+
+def _unknown_key() -> bytes:
+    claim = "SDK-HMAC-SHA256 Access=AAAAAAAAAAAAAAAAAAAA, SignedHeaders=x-sdk-date, Signature=00"
+    date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return _head("GET", "/v2/charts", f"Authorization: {claim}", f"X-Sdk-Date: {date}", "Connection: close")
+
+
+ATTACKS: dict[str, Callable[[], bytes]] = {
+    "log-in with 500,000 wrong methods": _errors_of_a_login,
+    "log-in with 5,000 values": _values_of_a_login,
+    "150,000 chunks of one byte": _chunks_of_one_byte,
+    "head of 47,000 lines": _lines,
+    "signature of an unknown key": _unknown_key,
+    "connections that say nothing": lambda: b"",
+}
+
+
+async def strangers(place: Place) -> list[Figure]:
+    """Two clients attack at a time, each as fast as it is answered; none of the signed requests may fail."""
+    chart = place.upload(config_map_chart("bench-strangers"))
+    api = child_of(place.server.pid, "api")
+    figures = []
+    async with connections(place.server) as http:
+        await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(2)))
+        quiet = percentile(await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(SECONDS))), 0.99)
+        for name, make in ATTACKS.items():
+            before = rss(api)
+            content = make()
+            attack = asyncio.gather(*(asyncio.to_thread(_attack, place.server.url, content) for _ in range(2)))
+            during = percentile(await _requests(http, chart, until=asyncio.ensure_future(attack)), 0.99)
+            await attack
+            figures += [
+                Figure(f"{name}: p99 of a signed GET more than without", (during - quiet,), target=_MILLISECONDS),
+                Figure(f"{name}: growth of the API", (rss(api) - before,), "MiB", target=_MEMORY),
+            ]
+    return [Figure(f"signed GET at {RATE}/s, nobody attacks: p99", (quiet,)), *figures]
+
+
+def _attack(url: str, content: bytes) -> None:
+    address = urlsplit(url)
+    until = time.monotonic() + SECONDS
+    held: list[socket.socket] = []
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
+            if not content:
+                held.append(connection)
+                time.sleep(0.01)
+                continue
+            with contextlib.closing(connection):
+                connection.sendall(content)
+                connection.recv(65536)
+    for connection in held:
+        connection.close()
+
+
+async def _requests(http: Connections, chart: str, *, until: "asyncio.Future[object]") -> list[float]:
+    """Seconds from each request's due time to its answer; none may fail."""
+    started = time.perf_counter()
+    running = []
+
+    async def one(due: float) -> float:
+        answer = await http.send("GET", f"/v2/charts/{chart}")
+        assert answer.status == 200, answer.body
+        return time.perf_counter() - due
+
+    for number in itertools.count():
+        due = started + number / RATE
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        running.append(asyncio.create_task(one(due)))
+        if until.done():
+            return list(await asyncio.gather(*running))
+    raise AssertionError
