@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.servers import RunningServer
 
-
 #: The server closes a connection whose first head does not come in 10 s.
 _IDLE_SECONDS = 8.0
 
