@@ -72,3 +72,25 @@ def test_a_role_in_one_project_does_not_reach_the_account():
     caller.require("cce:chart:upload")
     with pytest.raises(Forbidden, match=r"iam:users:createUser in the whole account"):
         caller.require_in_account("iam:users:createUser")
+
+
+@pytest.mark.parametrize("action", ["iam:users:listUsers", "iam:users:getUser", "iam:credentials:listCredentials"])
+def test_readonly_reads_users_and_keys_too_and_changes_none(action: str):
+    assert allows(["readonly"], action)
+    assert not allows(["CCE ReadOnlyAccess"], action)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "iam:users:createUser",
+        "iam:permissions:grantRoleToUser",
+        "iam:credentials:createCredential",
+        "iam:tokens:delete",
+        "pilothouse:audit:read",
+        "pilothouse:values:read",
+        "cce:cluster:create",
+    ],
+)
+def test_readonly_allows_no_change_and_no_secrets(action: str):
+    assert not allows(["readonly"], action)

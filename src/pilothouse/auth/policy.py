@@ -15,7 +15,8 @@ ADMINISTRATOR: Final = "te_admin"
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     ADMINISTRATOR: ("*:*:*",),
-    "readonly": ("*:*:get", "*:*:list"),
+    # IAM names what it reads in the verb: listUsers, getUser.
+    "readonly": ("*:*:get*", "*:*:list*"),
     "CCE Administrator": ("cce:*:*",),
     "CCE FullAccess": ("cce:*:*",),
     "CCE ReadOnlyAccess": ("cce:*:get", "cce:*:list"),
@@ -41,4 +42,8 @@ def _allows(roles: frozenset[str], action: str) -> bool:
 
 def _covers(pattern: str, action: str) -> bool:
     wanted, given = pattern.split(":"), action.split(":")
-    return len(wanted) == len(given) and all(one in {"*", other} for one, other in zip(wanted, given, strict=True))
+    return len(wanted) == len(given) and all(map(_matches, wanted, given))
+
+
+def _matches(wanted: str, given: str) -> bool:
+    return given.startswith(wanted[:-1]) if wanted.endswith("*") else given == wanted
