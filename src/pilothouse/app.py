@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from pilothouse import __version__
 from pilothouse.api import access_keys as access_key_api
+from pilothouse.api import audit as audit_api
 from pilothouse.api import clusters as cluster_api
 from pilothouse.api import evidence as evidence_api
 from pilothouse.api import health, reference
@@ -27,7 +28,7 @@ from pilothouse.cce import releases as release_routes
 from pilothouse.cce import tokens as token_routes
 from pilothouse.cce import versions as version_routes
 from pilothouse.cce.models import ReleaseForm
-from pilothouse.errors import PilothouseError
+from pilothouse.errors import DatabaseUnavailable, PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.connections import ConnectionLimits, most_connections
 from pilothouse.gateway.errors import internal_error, route_not_found
@@ -39,6 +40,7 @@ from pilothouse.open_files import raise_open_files
 from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.services.access_keys import AccessKeys
 from pilothouse.services.announcements import Announcements
+from pilothouse.services.audit import Audit
 from pilothouse.services.authentication import Authentication
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.chart_checks import ChartChecks
@@ -71,20 +73,25 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
     settings = parts.settings
     watch = LoopWatch()
+    audit = Audit(parts.database, settings.audit)
+    authentication = Authentication(parts.database, parts.keys, settings.identity, audit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with answering():
             await parts.engine.start()
             watch.start()
-            listening = asyncio.create_task(announcements.listen())
+            tasks = [asyncio.create_task(announcements.listen()), asyncio.create_task(audit.keep_writing())]
             settle_memory()
             try:
                 yield
             finally:
                 await watch.stop()
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                with suppress(DatabaseUnavailable):
+                    await audit.write(all_of_it=True)
                 await parts.close()
 
     app = FastAPI(
@@ -97,6 +104,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         redirect_slashes=False,
         dependencies=[Depends(refuse_nul)],
     )
+    app.state.audit = audit
     form = ReleaseForm(ZoneInfo(settings.time_zone), settings.releases)
     preflight = Preflight(settings)
     releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
@@ -122,10 +130,15 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    _include_identity(app, parts)
+    _include_identity(app, parts, audit)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    operations = Operations(parts.database, announcements)
+    operations = Operations(
+        parts.database,
+        announcements,
+        authentication.ask_again,
+        again_seconds=settings.identity.ask_again_seconds,
+    )
     streams = Counted(
         what="event streams",
         per_key=settings.streams_per_user,
@@ -145,25 +158,26 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     return stack.wrap(
         ClusterReads(app, settings.cluster),
         settings=settings,
-        authenticator=Authentication(parts.database, parts.keys, settings.identity),
+        authenticator=authentication,
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
         largest_body=_largest_body,
     )
 
 
-def _include_identity(app: FastAPI, parts: Parts) -> None:
+def _include_identity(app: FastAPI, parts: Parts, audit: Audit) -> None:
     """The routes about who may call: the vendor's part of them, and ours."""
     settings = parts.settings
-    passwords = Passwords(parts.database, settings.identity)
+    passwords = Passwords(parts.database, settings.identity, audit)
     tokens = Tokens(parts.database, passwords, settings.identity)
     projects = Projects(parts.database, region=settings.region)
     app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
     app.include_router(project_routes.routes(projects), include_in_schema=False)
     app.include_router(user_api.routes(Users(parts.database, passwords)))
-    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys)))
+    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys, passwords, settings.identity)))
     app.include_router(project_api.routes(projects))
+    app.include_router(audit_api.routes(audit))
 
 
 def _is_public(method: str, path: str) -> bool:

@@ -30,7 +30,11 @@ class Forbidden(PilothouseError):
 
 
 class NotPermitted(Forbidden):
-    """The caller's roles do not allow this."""
+    """The caller's roles do not allow this; ``action`` is what they lack."""
+
+    def __init__(self, message: str, *, action: str) -> None:
+        super().__init__(message)
+        self.action = action
 
 
 class NotFound(PilothouseError):

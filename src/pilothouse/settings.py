@@ -147,6 +147,8 @@ class QueueSettings(_Group):
 
 #: More than a century; much more, and the database cannot say when it began.
 _AGES_SECONDS = 4e9
+#: Younger rows of the audit are deleted by nobody: the database refuses it.
+_DAY = 24 * 3600.0
 
 
 class RetentionSettings(_Group):
@@ -158,11 +160,35 @@ class RetentionSettings(_Group):
         le=_AGES_SECONDS,
         description="an operation that has ended, with its events; longer if a revision is there that it wrote",
     )
-    audit_seconds: float = Field(365 * 24 * 3600.0, gt=0, le=_AGES_SECONDS, description="a row of the table audit")
+    audit_seconds: float = Field(
+        365 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="a row of the table audit; a day at least"
+    )
+    audit_failed_seconds: float = Field(
+        30 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="the same for failed log-ins and signatures"
+    )
     sweep_seconds: float = Field(600.0, gt=0, description="between two times that a worker deletes what is older")
     key_seconds: float = Field(
         24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; what comes with it later is a new request"
     )
+
+
+class AuditSettings(_Group):
+    """How much of what changes nothing (refusals, failed proofs, reads) is written to the table audit."""
+
+    gather_seconds: float = Field(
+        2.0, gt=0, description="between two times that an API process writes what it gathered"
+    )
+    repeat_seconds: float = Field(
+        60.0, gt=0, description="the same failed proof, refusal or dry run within this time is one row"
+    )
+    read_seconds: float = Field(600.0, gt=0, description="the same for reads of values and downloads")
+    stranger_kinds: int = Field(
+        60,
+        ge=1,
+        description="different failed proofs a minute (address, user or key) that an API process tells apart; the rest"
+        " is one row",
+    )
+    user_kinds: int = Field(120, ge=1, description="the same for refusals and reads of one user")
 
 
 class ObserverSettings(_Group):
@@ -258,6 +284,16 @@ class IdentitySettings(_Group):
         " that doubles; counted by each API process; 0: never slow",
     )
     slow_signatures_seconds: float = Field(30.0, ge=1, description="longest such wait")
+    ask_again_seconds: float = Field(
+        10.0, gt=0, description="how often an event stream asks whether its caller still may see what it tells"
+    )
+    keys_per_project: int = Field(10, ge=1, description="access keys that a user may have in a project")
+    key_proof_seconds: float = Field(
+        900.0,
+        ge=0,
+        description="to make an access key, the caller gives its password, or a token that a password gave no longer"
+        " ago than this; 0: nobody is asked",
+    )
     password_checks: int = Field(
         1, ge=1, description="passwords hashed at a time, 12 MiB and 30 ms of a core each; strangers can ask for it"
     )
@@ -394,6 +430,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     queue: QueueSettings = QueueSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()

@@ -123,6 +123,8 @@ def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], 
     cluster = make("clusters", name="walked", kubeconfig=kubeconfig)["id"]
     spare_cluster = make("clusters", name="spare", kubeconfig=kubeconfig)["id"]
     spare_user = make("users", name="spare", password=PASSWORD)["id"]
+    granted = alone.send("POST", f"/api/v1/users/{spare_user}/roles", json_body={"role": "CCE ReadOnlyAccess"})
+    assert granted.is_success, granted.text
     alone = dataclasses.replace(alone, cluster_id=cluster)
     archive = build_chart("walked", templates={"map.yaml": config_map_template()}, values={"text": "x"})
     chart = alone.upload(archive).json()["id"]
@@ -156,7 +158,7 @@ def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], 
                     "cluster_id": spare_cluster,
                     "operation_id": made.headers["x-operation-id"],
                     "user_id": spare_user,
-                    "access_key": make("accesskeys", user_id=spare_user)["access_key"],
+                    "access_key": make("accesskeys", user_id=spare_user, password=alone.password)["access_key"],
                     "project_id": make("projects", name="cn-north-4_spare")["id"],
                     "role": "readonly",
                 },

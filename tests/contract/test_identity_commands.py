@@ -104,7 +104,8 @@ def test_a_failed_log_in_says_why_and_shows_no_password(server: RunningServer):
 
 def test_the_life_of_an_access_key(server: RunningServer):
     person = add_person(server, "readonly")
-    made = answer(server, "accesskey", "create", "--user", person.name, "--project", "cn-north-4")
+    create = ("accesskey", "create", "--user", person.name, "--project", "cn-north-4", "--password-stdin")
+    made = answer(server, *create, typed=f"{server.password}\n")
     key = made["access_key"]
     own = server.send("GET", "/v2/charts", access_key=key, secret_key=made["secret_key"])
     assert own.status_code == 200
@@ -114,7 +115,7 @@ def test_the_life_of_an_access_key(server: RunningServer):
     assert "secret_key" not in answer(server, "accesskey", "show", key)
     assert run(server, "accesskey", "remove", key).returncode == 0
     assert run(server, "accesskey", "show", key).returncode == 1
-    table = run(person.server, "accesskey", "create")
+    table = run(person.server, "accesskey", "create", "--days", "7", "--password-stdin", typed=f"{PASSWORD}\n")
     assert re.search(r"secret key  [A-Za-z0-9]{40}  \(shown only now\)", table.stdout)
 
 

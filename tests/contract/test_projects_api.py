@@ -4,7 +4,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from huaweicloudsdkcce.v3 import ListChartsRequest
 
+from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error, exchange
@@ -161,3 +163,40 @@ def test_a_client_with_a_wrong_region_makes_no_project_by_its_look_up(account: R
 )
 def test_a_project_that_is_not_made(account: RunningServer, body: Any, status: int, code: str):
     assert_error(account.send("POST", "/v3/projects", json_body=body), status, code)
+
+
+class TestWhoSeesWhat:
+    def test_a_user_sees_the_projects_in_which_it_has_a_role_and_no_others(self, server: RunningServer):
+        mine = server.send("POST", "/api/v1/projects", json_body={"name": "seen-by-one"}).json()["id"]
+        other = server.send("POST", "/api/v1/projects", json_body={"name": "seen-by-none"}).json()["id"]
+        person = add_person(server, "readonly", project_id=mine)
+        try:
+            for path in ("/v3/projects", "/v3/auth/projects"):
+                listed = person.server.send("GET", path).json()["projects"]
+                assert [one["name"] for one in listed] == ["seen-by-one"]
+            assert [one["id"] for one in person.server.send("GET", "/api/v1/projects").json()] == [mine]
+            assert person.server.send("GET", "/v3/projects?name=seen-by-none").json()["projects"] == []
+            for hidden in (other, server.project_id):
+                assert_error(person.server.send("GET", f"/v3/projects/{hidden}"), 404, "IAM.0004", hidden)
+                assert_error(person.server.send("GET", f"/api/v1/projects/{hidden}"), 404, "CCE.01404001", hidden)
+            assert person.server.send("GET", f"/api/v1/projects/{mine}").json()["name"] == "seen-by-one"
+        finally:
+            server.send("DELETE", f"/api/v1/projects/{other}")
+
+    def test_the_sdk_of_a_user_with_a_role_in_its_project_alone_finds_it_by_the_region(self, server: RunningServer):
+        person = add_person(server, "readonly", project_id=server.project_id)
+        assert person.server.sdk().list_charts(ListChartsRequest()).status_code == 200
+
+    @pytest.mark.parametrize("role", ["te_admin", "readonly", "CCE FullAccess"])
+    def test_a_role_in_the_account_shows_them_all(self, server: RunningServer, role: str):
+        person = add_person(server, role)
+        names = [one["name"] for one in person.server.send("GET", "/api/v1/projects").json()]
+        assert names == [one["name"] for one in server.send("GET", "/api/v1/projects").json()]
+
+    def test_readonly_in_the_account_reads_users_and_keys_and_changes_none(self, server: RunningServer):
+        reader, other = add_person(server, "readonly"), add_person(server, "readonly")
+        assert other.id in [one["id"] for one in reader.server.send("GET", "/api/v1/users").json()]
+        assert reader.server.send("GET", f"/api/v1/users/{other.id}").status_code == 200
+        assert reader.server.send("GET", f"/api/v1/accesskeys?user_id={other.id}").status_code == 200
+        assert reader.server.send("PATCH", f"/api/v1/users/{other.id}", json_body={"enabled": False}).status_code == 403
+        assert reader.server.send("GET", "/api/v1/audit").status_code == 403

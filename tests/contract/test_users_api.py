@@ -235,7 +235,7 @@ class TestKeys:
         assert_error(ask(server, login(PASSWORD, name=person.name)), 401, "IAM.0001")
 
     def test_everybody_makes_and_removes_its_own(self, reader: Person):
-        made = reader.server.send("POST", "/api/v1/accesskeys", json_body={})
+        made = reader.server.send("POST", "/api/v1/accesskeys", json_body={"password": PASSWORD})
 
         assert made.status_code == 201, made.text
         key = made.json()

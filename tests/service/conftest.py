@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,16 +17,22 @@ from tests.support.supervised import Supervised
 
 
 @pytest.fixture(scope="session")
-def database_url() -> Iterator[str]:
-    """The address of a migrated database; stopped at the end."""
+def database_folder() -> Iterator[Path]:
+    """The data folder of ``database_url``."""
     with open_folder() as folder:
-        postgres = EmbeddedPostgres(PostgresSettings(), data_dir=folder / "data")
-        url = postgres.start()
-        try:
-            migrate(Database(url))
-            yield url
-        finally:
-            postgres.stop()
+        yield folder / "data"
+
+
+@pytest.fixture(scope="session")
+def database_url(database_folder: Path) -> Iterator[str]:
+    """The address of a migrated database, for its owner; stopped at the end."""
+    postgres = EmbeddedPostgres(PostgresSettings(), data_dir=database_folder)
+    url = postgres.start()
+    try:
+        migrate(Database(url))
+        yield url
+    finally:
+        postgres.stop()
 
 
 @pytest.fixture
@@ -34,6 +41,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def superuser(database_url: str, database_folder: Path) -> Iterator[psycopg.Connection]:
+    """PostgreSQL's own administrator in that database, who can make roles."""
+    password = (database_folder / "postgres-superuser.password").read_text().strip()
+    url = Database(database_url).url.set(drivername="postgresql", username="postgres", password=password)
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -44,9 +44,8 @@ async def fill(url: str, key_file: Path, *, projects: int = 3) -> None:
             async with database.transaction() as tx:
                 await audit.record(
                     tx,
-                    project_id=caller.project_id,
-                    user_id=caller.user_id,
-                    action="cce:chart:upload",
+                    caller,
+                    "cce:chart:upload",
                     target="tab\there, line\nthere, \\. and Grüße",
                     request_id="r",
                 )

@@ -11,9 +11,10 @@ from argon2 import PasswordHasher
 from pilothouse.auth.passwords import hash_password
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import Busy, NotAuthenticated
+from pilothouse.services.audit import Audit
 from pilothouse.services.authentication import Authentication, KeyHolder
 from pilothouse.services.passwords import Login, Passwords
-from pilothouse.settings import IdentitySettings
+from pilothouse.settings import AuditSettings, IdentitySettings
 from pilothouse.store import password_failures, users
 from pilothouse.store.database import Database
 from tests.support.tenants import add_project
@@ -30,7 +31,7 @@ async def key(database: Database, tmp_path: Path) -> tuple[Authentication, str]:
     """What a gateway asks, and an access key."""
     keys = MasterKeys.load_or_create(tmp_path / "master.key")
     _, access_key, _ = await add_project(database, keys)
-    return Authentication(database, keys, LOCKING), access_key
+    return Authentication(database, keys, LOCKING, audit_of(database)), access_key
 
 
 @pytest.fixture
@@ -40,6 +41,10 @@ async def user(database: Database, tmp_path: Path) -> str:
     async with database.transaction() as tx:
         await users.set_password(tx, caller.user_id, password_hash=hash_password(PASSWORD))
     return caller.user_id
+
+
+def audit_of(database: Database) -> Audit:
+    return Audit(database, AuditSettings())
 
 
 async def find(authentication: Authentication, access_key: str, source: str = HERE) -> KeyHolder:
@@ -121,7 +126,7 @@ async def test_another_replica_knows_of_the_lock(database_url: str, key: tuple[A
     try:
         keys = MasterKeys.load_or_create(tmp_path / "master.key")
         with pytest.raises(NotAuthenticated, match=LOCKED):
-            await find(Authentication(elsewhere, keys, LOCKING), access_key)
+            await find(Authentication(elsewhere, keys, LOCKING, audit_of(elsewhere)), access_key)
     finally:
         await elsewhere.close()
 
@@ -130,7 +135,7 @@ async def test_keys_are_not_locked_unless_asked_for_and_only_the_address_that_gu
     database: Database, key: tuple[Authentication, str], tmp_path: Path
 ):
     keys = MasterKeys.load_or_create(tmp_path / "master.key")
-    lenient = Authentication(database, keys, IdentitySettings())
+    lenient = Authentication(database, keys, IdentitySettings(), audit_of(database))
     holder = await find(lenient, key[1])
     for _ in range(5):
         await lenient.reject_key(holder)
@@ -147,7 +152,8 @@ async def test_keys_are_not_locked_unless_asked_for_and_only_the_address_that_gu
 async def test_who_has_proven_a_key_from_an_address_is_not_slowed_by_others_there(
     database: Database, key: tuple[Authentication, str], tmp_path: Path
 ):
-    lenient = Authentication(database, MasterKeys.load_or_create(tmp_path / "master.key"), IdentitySettings())
+    keys = MasterKeys.load_or_create(tmp_path / "master.key")
+    lenient = Authentication(database, keys, IdentitySettings(), audit_of(database))
     holder = await find(lenient, key[1])
     await lenient.select_project(holder, None)
     for number in range(60):
@@ -180,7 +186,7 @@ async def attempt(passwords: Passwords, user: str, password: str, source: str = 
 async def test_wrong_passwords_in_a_row_lock_the_user_and_the_right_one_is_refused_in_the_same_words(
     database: Database, user: str
 ):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     assert not any([await attempt(passwords, user, "wrong") for _ in range(5)])
     assert await attempt(passwords, user, PASSWORD)
     assert not any([await attempt(passwords, user, "wrong") for _ in range(6)])
@@ -190,7 +196,7 @@ async def test_wrong_passwords_in_a_row_lock_the_user_and_the_right_one_is_refus
 
 
 async def test_strangers_lock_a_user_for_their_own_address_and_for_no_other(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     assert not any([await attempt(passwords, user, "wrong") for _ in range(20)])
     assert not await attempt(passwords, user, PASSWORD)
     assert await attempt(passwords, user, PASSWORD, ELSEWHERE)
@@ -198,7 +204,7 @@ async def test_strangers_lock_a_user_for_their_own_address_and_for_no_other(data
 
 
 async def test_addresses_of_one_ipv6_customer_count_together(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     for number in range(6):
         assert not await attempt(passwords, user, "wrong", f"2001:db8:1:2::{number}")
     assert not await attempt(passwords, user, PASSWORD, "2001:db8:1:2:ffff::1")
@@ -206,17 +212,17 @@ async def test_addresses_of_one_ipv6_customer_count_together(database: Database,
 
 
 async def test_another_replica_knows_of_a_users_lock(database_url: str, database: Database, user: str):
-    first = Passwords(database, IdentitySettings())
+    first = Passwords(database, IdentitySettings(), audit_of(database))
     assert not any([await attempt(first, user, "wrong") for _ in range(6)])
     elsewhere = Database(database_url)
     try:
-        assert not await attempt(Passwords(elsewhere, IdentitySettings()), user, PASSWORD)
+        assert not await attempt(Passwords(elsewhere, IdentitySettings(), audit_of(elsewhere)), user, PASSWORD)
     finally:
         await elsewhere.close()
 
 
 async def test_a_flood_from_one_address_makes_another_wait_for_one_hash_and_not_for_all(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     flood = [asyncio.create_task(attempt(passwords, user, "wrong")) for _ in range(50)]
     await asyncio.sleep(0)
     right = asyncio.create_task(attempt(passwords, user, PASSWORD, ELSEWHERE))
@@ -227,7 +233,7 @@ async def test_a_flood_from_one_address_makes_another_wait_for_one_hash_and_not_
 
 
 async def test_counts_that_are_forgotten_are_swept(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     assert not any([await attempt(passwords, user, "wrong") for _ in range(5)])
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute("UPDATE password_failures SET failed_at = failed_at - interval '61 min'")
@@ -242,13 +248,15 @@ async def test_counts_that_are_forgotten_are_swept(database: Database, user: str
 
 
 async def test_guesses_sent_all_at_once_do_not_pass_the_lock_between_them(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings(password_queue_seconds=60, password_queue=20))
+    passwords = Passwords(database, IdentitySettings(password_queue_seconds=60, password_queue=20), audit_of(database))
     guesses = [attempt(passwords, user, "wrong") for _ in range(8)]
     assert not any(await asyncio.gather(*guesses, attempt(passwords, user, PASSWORD)))
 
 
 async def test_a_log_in_that_does_not_get_its_turn_is_told_to_come_back(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings(password_checks=1, password_queue_seconds=0.001))
+    passwords = Passwords(
+        database, IdentitySettings(password_checks=1, password_queue_seconds=0.001), audit_of(database)
+    )
     outcomes = await asyncio.gather(
         *(passwords.prove(Login(password=PASSWORD, user_id=user)) for _ in range(5)), return_exceptions=True
     )
@@ -257,7 +265,7 @@ async def test_a_log_in_that_does_not_get_its_turn_is_told_to_come_back(database
 
 
 async def test_the_event_loop_goes_on_while_a_password_is_hashed(database: Database, user: str):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     turns = 0
 
     async def count() -> None:
@@ -273,7 +281,7 @@ async def test_the_event_loop_goes_on_while_a_password_is_hashed(database: Datab
 
 
 async def test_nobody_is_found_and_nothing_is_counted_for_a_name_that_is_none(database: Database):
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     for _ in range(7):
         assert not await attempt(passwords, uuid.uuid4().hex, PASSWORD)
 
@@ -282,7 +290,7 @@ async def test_an_outdated_hash_is_made_anew_at_the_next_log_in(database: Databa
     old = PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1).hash(PASSWORD)
     async with database.transaction() as tx:
         await users.set_password(tx, user, password_hash=old)
-    passwords = Passwords(database, IdentitySettings())
+    passwords = Passwords(database, IdentitySettings(), audit_of(database))
     assert await attempt(passwords, user, PASSWORD)
     async with database.statements() as tx:
         row = await users.find_login(tx, user_id=user, address=HERE)

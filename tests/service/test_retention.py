@@ -33,7 +33,9 @@ def execute(database: Database, projects: tuple[str, str]) -> Execute:
             done = connection.execute(sql.encode(), parameters)
             return done.fetchall() if done.description else []
 
+    run("ALTER TABLE audit DISABLE TRIGGER USER")  # which refuse it
     run("DELETE FROM audit")
+    run("ALTER TABLE audit ENABLE TRIGGER USER")
     for name, listed in (("listed", "now"), ("unknown", None)):
         run(
             "INSERT INTO clusters (id, project_id, name, server, kubeconfig_sealed)"
@@ -150,6 +152,18 @@ async def test_audit_rows_go_by_age_in_pieces(database: Database, execute: Execu
     execute("INSERT INTO audit (project_id, user_id, action, target, request_id) VALUES ('', '', '', 'young', '')")
     assert (await forget(database, SETTINGS))["audit"] == 450
     assert execute("SELECT target FROM audit") == [("young",)]
+
+
+async def test_failed_proofs_go_sooner_than_deeds(database: Database, execute: Execute):
+    for outcome in ("done", "denied", "failed"):
+        execute(
+            "INSERT INTO audit (at, project_id, user_id, action, target, request_id, outcome)"
+            " SELECT now() - interval '3 days', '', '', '', '', '', %s FROM generate_series(1, 250)",
+            outcome,
+        )
+    short = SETTINGS.model_copy(update={"audit_failed_seconds": 2 * 24 * 3600.0})
+    assert (await forget(database, short))["audit"] == 250
+    assert execute("SELECT outcome, count(*) FROM audit GROUP BY 1 ORDER BY 1") == [("denied", 250), ("done", 250)]
 
 
 async def test_workers_that_do_it_at_the_same_moment_do_it_once(database: Database, execute: Execute):

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
-from tests.support.route_table import EVERYBODY, PUBLIC, Route
+from tests.support.route_table import EVERYBODY, PUBLIC, SEES_PROJECT, Route
 from tests.support.servers import RunningServer
 
 #: Which ids belong to a project, and which to an account.
@@ -40,7 +40,7 @@ def may(roles: frozenset[str], action: str) -> bool:
         "CCE Administrator": service == "cce",
         "CCE FullAccess": service == "cce",
         "CCE ReadOnlyAccess": service == "cce" and verb in _READS,
-        "readonly": verb in _READS,
+        "readonly": verb in _READS or verb.startswith(("get", "list")),
     }
     return any(covers[role] for role in roles)
 
@@ -57,12 +57,13 @@ class Caller:
     key: tuple[str, str] | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     project_id: str = ""
+    sees_own: bool = True  # the project OWN: whether its user has a role there
 
     def may(self, action: str) -> bool:
         """Return whether the action is this caller's, in its own project or account."""
-        if action in {PUBLIC, EVERYBODY}:
+        if action in {PUBLIC, EVERYBODY, SEES_PROJECT}:
             return True
-        if action.startswith(("iam:", "pilothouse:status:")):
+        if action.startswith(("iam:", "pilothouse:audit:", "pilothouse:status:")):
             return may(self.account_roles, action)
         return bool(self.home) and may(self.roles, action)
 

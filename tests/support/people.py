@@ -32,8 +32,15 @@ def add_person(server: RunningServer, *roles: str, project_id: str | None = None
         body = {"role": role, "project_id": project_id}
         granted = server.send("POST", f"/api/v1/users/{user_id}/roles", json_body=body)
         assert granted.status_code == 200, granted.text
-    key = server.send("POST", "/api/v1/accesskeys", json_body={"user_id": user_id})
+    body = {"user_id": user_id, "password": server.password}
+    if not roles:  # a key takes a role, which may be withdrawn afterwards
+        server.send("POST", f"/api/v1/users/{user_id}/roles", json_body={"role": "readonly"})
+    elif project_id is not None:
+        body["project_id"] = project_id
+    key = server.send("POST", "/api/v1/accesskeys", json_body=body)
     assert key.status_code == 201, key.text
+    if not roles:
+        server.send("DELETE", f"/api/v1/users/{user_id}/roles/readonly")
     own = dataclasses.replace(
         server, access_key=key.json()["access_key"], secret_key=key.json()["secret_key"], password=PASSWORD
     )

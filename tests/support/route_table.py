@@ -21,6 +21,8 @@ from pilothouse.settings import Settings
 PUBLIC: Final = "public"
 #: Every living caller of the account.
 EVERYBODY: Final = "everybody"
+#: Whoever has some role in the project; it does not exist for others.
+SEES_PROJECT: Final = "sees the project"
 
 _CLUSTER = "/cce/cam/v3/clusters/{cluster_id}"
 _RELEASE = f"{_CLUSTER}/namespace/{{namespace}}/releases/{{name}}"
@@ -98,13 +100,14 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v3/auth/domains": Route(EVERYBODY),
     "GET /v3/regions": Route(EVERYBODY),
     "GET /v3/projects": Route(EVERYBODY),
-    "GET /v3/projects/{project_id}": Route(EVERYBODY),
+    "GET /v3/projects/{project_id}": Route(SEES_PROJECT),
     "POST /v3/projects": Route("iam:projects:createProject", body={"project": {"name": "{region}_{fresh}"}}),
     "GET /api/v1/projects": Route(EVERYBODY),
-    "GET /api/v1/projects/{project_id}": Route(EVERYBODY),
+    "GET /api/v1/projects/{project_id}": Route(SEES_PROJECT),
     "POST /api/v1/projects": Route("iam:projects:createProject", body={"name": "{fresh}"}),
     "PATCH /api/v1/projects/{project_id}": Route("iam:projects:updateProject", body={"enabled": True}),
     "DELETE /api/v1/projects/{project_id}": Route("iam:projects:deleteProject"),
+    "GET /api/v1/audit": Route("pilothouse:audit:read"),
     "GET /api/v1/users": Route("iam:users:listUsers"),
     "POST /api/v1/users": Route("iam:users:createUser", body={"name": "{fresh}"}),
     "GET /api/v1/users/{user_id}": Route("iam:users:getUser"),

@@ -10,14 +10,22 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.services.identity import Caller, seal_secret
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
+from tests.support.people import PASSWORD
 from tests.support.servers import RunningServer
+
+_HASH = passwords.hash_password(PASSWORD)
 
 
 def add_tenant(server: RunningServer) -> RunningServer:
     """The server as a new customer sees it: another domain, project, user and access key; no clusters."""
     caller, access_key, secret_key = asyncio.run(_add(server))
     return dataclasses.replace(
-        server, access_key=access_key, secret_key=secret_key, project_id=caller.project_id, cluster_id=""
+        server,
+        access_key=access_key,
+        secret_key=secret_key,
+        project_id=caller.project_id,
+        cluster_id="",
+        password=PASSWORD,
     )
 
 
@@ -39,7 +47,7 @@ async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str
             tx, project_id=caller.project_id, domain_id=caller.domain_id, name="cn-north-4", description=""
         )
         await users.add_user(
-            tx, user_id=caller.user_id, domain_id=caller.domain_id, name=caller.user_name, password_hash="unusable"
+            tx, user_id=caller.user_id, domain_id=caller.domain_id, name=caller.user_name, password_hash=_HASH
         )
         await roles.add_role(tx, user_id=caller.user_id, project_id=None, role=ADMINISTRATOR)
         await access_keys.add_access_key(

@@ -10,13 +10,14 @@ FOR_EVERYBODY = {
     "AccessKeys.show": "one's own keys; others' by _find",
     "AccessKeys.set_enabled": "one's own keys; others' by _find",
     "AccessKeys.remove": "one's own keys; others' by _find",
+    "Authentication.ask_again": "who the caller is; what it may is asked by who asks",
     "Idempotency.once": "by the write; who may no longer write is not told what came of it",
     "Idempotency.claim": "by the write that it belongs to",
     "Operations.list_evidence": "by show",
-    "Projects.list_page": "clients look their project up",
-    "Projects.list_all": "every user of the account may see its projects",
+    "Projects.list_page": "those in which it has a role",
+    "Projects.list_all": "those in which it has a role",
     "Projects.list_usable": "the caller's own",
-    "Projects.show": "every user of the account may see its projects",
+    "Projects.show": "one in which it has a role",
     "Projects.create_in_region": "by create",
 }
 

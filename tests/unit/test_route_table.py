@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.matrix import ACCOUNT_IDS, PROJECT_IDS, words_of
-from tests.support.route_table import EVERYBODY, PUBLIC, TABLE, Served, application, declared, id_fields, untwinned
+from tests.support.route_table import (
+    EVERYBODY,
+    PUBLIC,
+    SEES_PROJECT,
+    TABLE,
+    Served,
+    application,
+    declared,
+    id_fields,
+    untwinned,
+)
 
 #: What a path or a body names that is no id: the matrices fill it in all the same.
 NAMES = {"namespace", "name", "role", "fresh", "region", "kubeconfig"}
@@ -20,7 +30,7 @@ def served(tmp_path: Path) -> Served:
 def test_the_action_of_every_route_is_declared_and_no_route_is_that_does_not_exist(served: Served):
     assert {untwinned(route) for route in served.routes} == set(TABLE), "declare it in tests/support/route_table.py"
     wrong = {name: one.action for name, one in TABLE.items() if not re.fullmatch(r"\w+:\w+:\w+", one.action)}
-    assert set(wrong.values()) == {PUBLIC, EVERYBODY}
+    assert set(wrong.values()) == {PUBLIC, EVERYBODY, SEES_PROJECT}
 
 
 def test_every_id_that_a_route_takes_is_filled_in_by_the_matrices(served: Served):

@@ -3,20 +3,26 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from pilothouse.services.access_keys import AccessKeys
+from pilothouse.services.access_keys import AccessKeys, WantedKey
 from pilothouse.store.access_keys import AccessKeyRow
 from pilothouse.web.description import takes
 from pilothouse.web.json_bodies import read_json
-from pilothouse.web.requests import caller_of, json_response, request_id_of
+from pilothouse.web.requests import caller_of, json_response, parse_time, request_id_of
 
 
 class CreateAccessKey(BaseModel):
-    """Whose key, and the project that it acts in; both the caller's if they are left out."""
+    """Whose key, and the project that it acts in; both the caller's if they are left out.
+
+    ``expires_at`` (RFC 3339, with a zone) is when the key ends. ``password`` is the caller's own: it is needed unless
+    the request carries a token that a password gave a few minutes ago.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     user_id: str | None = None
     project_id: str | None = None
+    expires_at: str | None = None
+    password: str | None = None
 
 
 class ChangeAccessKey(BaseModel):
@@ -28,7 +34,7 @@ class ChangeAccessKey(BaseModel):
 
 
 class AccessKeyView(BaseModel):
-    """An access key; ``locked_until``: after too many wrong signatures."""
+    """An access key; ``last_used_at`` is known to the minute, ``locked_until`` is set only where keys are locked."""
 
     access_key: str
     user_id: str
@@ -36,6 +42,9 @@ class AccessKeyView(BaseModel):
     enabled: bool
     locked_until: str | None
     created_at: str
+    expires_at: str | None
+    expired: bool
+    last_used_at: str | None
 
 
 class NewAccessKeyView(AccessKeyView):
@@ -58,9 +67,13 @@ def routes(access_keys: AccessKeys) -> APIRouter:
     async def create_access_key(request: Request) -> Response:
         """Makes a key."""
         body = await read_json(request, CreateAccessKey)
-        made = await access_keys.create(
-            caller_of(request), user_id=body.user_id, project_id=body.project_id, request_id=request_id_of(request)
+        wanted = WantedKey(
+            user_id=body.user_id,
+            project_id=body.project_id,
+            expires_at=parse_time("expires_at", body.expires_at),
+            password=body.password,
         )
+        made = await access_keys.create(caller_of(request), wanted, request_id=request_id_of(request))
         return json_response({**_view(made.row), "secret_key": made.secret_key}, status_code=201)
 
     @router.get("/{access_key}", response_model=AccessKeyView)
@@ -94,4 +107,7 @@ def _view(row: AccessKeyRow) -> dict[str, object]:
         enabled=row.enabled,
         locked_until=row.locked_until.isoformat(timespec="seconds") if row.locked_until else None,
         created_at=row.created_at.isoformat(timespec="seconds"),
+        expires_at=row.expires_at.isoformat(timespec="seconds") if row.expires_at else None,
+        expired=row.expired,
+        last_used_at=row.last_used_at.isoformat(timespec="seconds") if row.last_used_at else None,
     ).model_dump()

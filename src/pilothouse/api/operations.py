@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.types import Receive, Scope, Send
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.services.cancellations import Cancellations
 from pilothouse.services.operations import Operations
 from pilothouse.shares import Counted
@@ -143,6 +143,7 @@ def routes(operations: Operations, cancellations: Cancellations, *, streams: Cou
         """What happened, oldest first, after the event whose id `after` names.
 
         With `Accept: text/event-stream` as server-sent events, until the operation is final; `Last-Event-ID` resumes.
+        The last one is `end`, or `refused` when the caller may no longer see the operation, which is asked every 10 s.
         """
         query, headers = request.query_params, request.headers
         after = _number("after", headers.get("last-event-id") or query.get("after", ""), default=0, most=2**62)
@@ -173,12 +174,17 @@ class _Stream(StreamingResponse):
 
 
 async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
-    """WHATWG HTML, section 9.2; the last message tells a client not to come back."""
-    async for event in events:
-        if event is None:
-            yield b": nothing new\n\n"
-        else:
-            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), orjson.dumps(_event(event)))
+    """WHATWG HTML, section 9.2; the last message tells a client not to come back, or why nothing more is told."""
+    try:
+        async for event in events:
+            if event is None:
+                yield b": nothing new\n\n"
+            else:
+                said = orjson.dumps(_event(event))
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), said)
+    except (NotAuthenticated, Forbidden, NotFound) as error:
+        yield b"event: refused\ndata: %s\n\n" % orjson.dumps({"text": str(error)})
+        return
     yield b"event: end\ndata: {}\n\n"
 
 

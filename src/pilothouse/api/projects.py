@@ -1,4 +1,4 @@
-"""Projects: list, make, show, enable, delete. Every user of the account sees them, its administrators change them."""
+"""Projects: list, make, show, enable, delete. Users see those in which they have a role, administrators change them."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
@@ -42,7 +42,7 @@ def routes(projects: Projects) -> APIRouter:
 
     @router.get("", response_model=list[ProjectView])
     async def list_projects(request: Request) -> Response:
-        """The account's projects by name."""
+        """The account's projects in which the caller has a role, by name."""
         return json_response([_view(row) for row in await projects.list_all(caller_of(request))])
 
     @router.post("", status_code=201, response_model=ProjectView, openapi_extra=takes(CreateProject))

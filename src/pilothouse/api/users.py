@@ -31,12 +31,13 @@ class ChangeUser(BaseModel):
 
 
 class SetPassword(BaseModel):
-    """The new password, and for one's own the current one."""
+    """The new password, and for one's own the current one; ``end_keys``: the user's access keys are disabled too."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     password: str
     current_password: str | None = None
+    end_keys: bool = False
 
 
 class Grant(BaseModel):
@@ -111,13 +112,14 @@ def routes(users: Users) -> APIRouter:
 
     @router.put("/{user_id}/password", status_code=204, openapi_extra=takes(SetPassword))
     async def set_password(request: Request, user_id: str) -> Response:
-        """Replaces a password, which ends the user's tokens; ``me`` is the caller."""
+        """Replaces a password, which ends the user's tokens, and if wanted its keys; ``me`` is the caller."""
         body = await read_json(request, SetPassword)
         await users.set_password(
             caller_of(request),
             _meant(request, user_id),
             password=body.password,
             current=body.current_password,
+            end_keys=body.end_keys,
             request_id=request_id_of(request),
         )
         return Response(status_code=204)

@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 
 from pilothouse.cce.models import ChartParameters, chart_file_name, chart_resp
 from pilothouse.services.charts import Charts, Upload
+from pilothouse.web.audit import note_read
 from pilothouse.web.forms import read_form
 from pilothouse.web.json_bodies import parse_json
 from pilothouse.web.requests import caller_of, json_response, request_id_of
@@ -57,6 +58,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
     @router.get("/{chart_id}/archive")
     async def download_chart(request: Request, chart_id: str) -> Response:
         download = await charts.download(caller_of(request), chart_id)
+        note_read(request, "cce:chart:download", target=chart_id, target_name=chart_file_name(download.chart))
         return StreamingResponse(
             download.pieces,
             media_type="application/octet-stream",

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from pilothouse import errors
+from pilothouse.web.audit import note_denial
 from pilothouse.web.errors import error_response
 
 #: By status; what is missing keeps the code that the rest of the wire has.
@@ -32,6 +33,7 @@ class IamRoute(APIRoute):
             try:
                 return await handler(request)
             except errors.PilothouseError as error:
+                note_denial(request, error)
                 return iam_error(error, body_read=request.method == "POST")
 
         return answered

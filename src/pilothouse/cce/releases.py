@@ -1,11 +1,12 @@
 """Release management of the CCE API: create, update, delete, show, list, history."""
 
 import re
+from typing import TypedDict
 
 from fastapi import APIRouter, Request, Response
 
 from pilothouse.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
-from pilothouse.cce.release_lists import age_header, list_response, wanted_list
+from pilothouse.cce.release_lists import WantedList, age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.announcements import Announcements
 from pilothouse.services.idempotency import Accepted, Idempotency
@@ -14,11 +15,20 @@ from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_updates import UpdateRelease, Updates
 from pilothouse.services.release_view import UNSETTLED, ReleaseView
 from pilothouse.services.releases import CreateRelease, Releases
+from pilothouse.store.operations import release_key
+from pilothouse.web.audit import dry_run_noted, note_read
 from pilothouse.web.json_bodies import RELEASE, read_json
 from pilothouse.web.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
 
+#: What the audit calls it when somebody is shown values.
+_VALUES = "pilothouse:values:read"
 #: The autopilot twins are the same operations under a path of their own.
 PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
+
+
+class _Where(TypedDict):
+    target: str
+    target_name: str
 
 
 def routes(
@@ -50,11 +60,13 @@ def routes(
         caller.require("cce:release:create")  # before a large body is looked into
         body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
         key, wanted = await idempotency_key(request), _wanted(body, request, longest=longest)
-        accepted = await idempotency.once(
-            caller,
-            key,
-            lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
-        )
+        where = _where(cluster_id, body.namespace, body.name)
+        with dry_run_noted(request, "cce:release:create", **where, wanted=wanted.dry_run):
+            accepted = await idempotency.once(
+                caller,
+                key,
+                lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
+            )
         return await answer(accepted, status_code=201)
 
     @router.get("/releases")
@@ -67,6 +79,7 @@ def routes(
             chart_id=request.query_params.get("chart_id") or None,
             with_values="values" in wanted.fields,
         )
+        _note_list(request, cluster_id, wanted)
         return await list_response(found, wanted, form=form)
 
     @router.get("/namespace/{namespace}/releases/{name}")
@@ -82,6 +95,7 @@ def routes(
         )
         if _wants_resources(request):
             release = await view.add_resources(release)
+        note_read(request, _VALUES, **_where(cluster_id, namespace, name), detail="show")
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
         return json_response(form.resp(release), headers=headers | age_header(release.age_seconds))
 
@@ -91,19 +105,21 @@ def routes(
         caller.require("cce:release:update")  # before a large body is looked into
         body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
         key, wanted = await idempotency_key(request), _wanted_update(body, request, longest=longest)
-        accepted = await idempotency.once(
-            caller,
-            key,
-            lambda: updates.update(
+        where = _where(cluster_id, namespace, name)
+        with dry_run_noted(request, "cce:release:update", **where, wanted=wanted.dry_run):
+            accepted = await idempotency.once(
                 caller,
-                cluster_id,
-                namespace=namespace,
-                name=name,
-                wanted=wanted,
-                request_id=request_id_of(request),
-                key=key,
-            ),
-        )
+                key,
+                lambda: updates.update(
+                    caller,
+                    cluster_id,
+                    namespace=namespace,
+                    name=name,
+                    wanted=wanted,
+                    request_id=request_id_of(request),
+                    key=key,
+                ),
+            )
         return await answer(accepted, resources=_wants_resources(request))
 
     @router.delete("/namespace/{namespace}/releases/{name}")
@@ -129,12 +145,23 @@ def routes(
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
+        note_read(request, _VALUES, **_where(cluster_id, namespace, name), detail="history")
         return json_response(
             [form.resp(revision) for revision in revisions],
             headers=age_header(revisions[0].age_seconds),
         )
 
     return router
+
+
+def _note_list(request: Request, cluster_id: str, wanted: WantedList) -> None:
+    if "values" in wanted.fields:
+        note_read(request, _VALUES, target=cluster_id, target_name="", detail="list")
+
+
+def _where(cluster_id: str, namespace: str, name: str) -> _Where:
+    """The release as the audit names it, here and for what is accepted."""
+    return {"target": release_key(cluster_id, namespace, name), "target_name": name}
 
 
 def _wants_resources(request: Request) -> bool:

@@ -101,7 +101,9 @@ def routes(tokens: Tokens, *, region: str) -> APIRouter:
         auth = (await read_json(request, CreateToken, limits=LOGIN)).auth
         scope, request_id = _scope(auth), request_id_of(request)
         if auth.identity.methods == ["token"] and auth.identity.token is not None:
-            issued = await tokens.exchange(auth.identity.token.id, scope, request_id=request_id)
+            issued = await tokens.exchange(
+                auth.identity.token.id, scope, request_id=request_id, source=source_of(request)
+            )
         else:
             login = replace(_login(auth), source=source_of(request))
             issued = await tokens.issue(login, scope, request_id=request_id)

@@ -10,6 +10,7 @@ import typer
 from pilothouse import __version__
 from pilothouse.cli import (
     accesskey,
+    audit,
     backup,
     chart,
     cluster,
@@ -48,6 +49,7 @@ app.add_typer(user.app, name="user")
 app.add_typer(accesskey.app, name="accesskey")
 app.add_typer(token.app, name="token")
 app.add_typer(project.app, name="project")
+app.add_typer(audit.app, name="audit")
 
 
 @app.command("version")

@@ -1,5 +1,6 @@
 """``pilothouse accesskey …``: access keys of a running server."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
 
@@ -9,11 +10,12 @@ from pilothouse.cli import project as projects
 from pilothouse.cli import user as users
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.cli.passwords import FromStdin, ask
 
 app = typer.Typer(help="Access keys: what programs sign their requests with.", no_args_is_help=True)
 app.callback()(connect)
 
-_COLUMNS = ("access_key", "user_id", "project_id", "enabled", "locked_until", "created_at")
+_COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
 
 Key = Annotated[str, typer.Argument(help="The access key (AK).")]
 Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; by default, whose credentials are used.")]
@@ -33,13 +35,19 @@ def create(
     project: Annotated[
         str, typer.Option(help="Name or id of the project that the key acts in; by default, that of the credentials.")
     ] = "",
+    *,
+    days: Annotated[int, typer.Option(min=0, max=36_500, help="The key ends after so many days; 0: never.")] = 0,
+    password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Make a key; its secret is shown once."""
+    """Make a key; its secret is shown once. Takes your password, unless PILOTHOUSE_TOKEN is a few minutes old."""
     body = {
         "user_id": users.id_of(context, user) if user else None,
         "project_id": projects.id_of(context, project) if project else None,
+        "expires_at": (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds") if days else None,
     }
+    if password_stdin or not context.obj.token:
+        body["password"] = ask("Your password", from_stdin=password_stdin)
     row = context.obj.call("POST", "/api/v1/accesskeys", body=body)
     print_rows([row], _COLUMNS[:3], output, one=True)
     if output is Output.TABLE:

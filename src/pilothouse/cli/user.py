@@ -71,15 +71,21 @@ def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> No
 
 
 @app.command("password")
-def password(context: typer.Context, user: User = "me", *, password_stdin: FromStdin = False) -> None:
+def password(
+    context: typer.Context,
+    user: User = "me",
+    *,
+    end_keys: Annotated[bool, typer.Option("--end-keys", help="Disable the user's access keys too.")] = False,
+    password_stdin: FromStdin = False,
+) -> None:
     """Replace a password, which ends the user's tokens; for your own, the current one is asked for first."""
     row = context.obj.call("GET", _path(context, user))
     own = row["id"] == context.obj.call("GET", "/api/v1/users/me")["id"]
     current = ask("Current password", from_stdin=password_stdin) if own else None
     new = ask("New password", from_stdin=password_stdin, twice=True)
-    body = {"password": new, "current_password": current}
+    body = {"password": new, "current_password": current, "end_keys": end_keys}
     context.obj.call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
-    typer.echo(f"user {row['name']} has a new password; its tokens have ended")
+    typer.echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}have ended")
 
 
 @app.command("grant")

@@ -107,6 +107,7 @@ class Acceptance:
                 tx,
                 new,
                 audit_action=permission,
+                by=caller,
                 looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
                 room=self._room,
                 key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,

@@ -87,10 +87,10 @@ class Cancellations:
         )
         await audit.record(
             tx,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            action="cce:operation:cancel",
+            caller,
+            "cce:operation:cancel",
             target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
+            target_name=row.release_name,
             request_id=request_id,
             operation_id=row.id,
         )

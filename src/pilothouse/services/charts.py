@@ -217,11 +217,5 @@ async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) ->
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
-    await audit.record(
-        tx,
-        project_id=caller.project_id,
-        user_id=caller.user_id,
-        action=action,
-        target=row.id,
-        request_id=request_id,
-    )
+    name = f"{row.name}-{row.version}"
+    await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)

@@ -90,12 +90,7 @@ class Clusters:
                 raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
             await observations.add_observation(tx, cluster_id)
             await audit.record(
-                tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action="cce:cluster:create",
-                target=cluster_id,
-                request_id=request_id,
+                tx, caller, "cce:cluster:create", target=cluster_id, target_name=name, request_id=request_id
             )
         return _cluster(row)
 
@@ -141,10 +136,11 @@ class Clusters:
             await observations.announce_change(tx, cluster_id)
             await audit.record(
                 tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action="cce:cluster:update",
+                caller,
+                "cce:cluster:update",
                 target=cluster_id,
+                target_name=row.name,
+                detail="kubeconfig",
                 request_id=request_id,
             )
         return _cluster(row)
@@ -187,16 +183,12 @@ class Clusters:
         """Forgets the cluster and its credentials; the releases in it stay as they are."""
         caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
-            if not await store.remove_cluster(tx, cluster_id, project_id=caller.project_id):
+            name = await store.remove_cluster(tx, cluster_id, project_id=caller.project_id)
+            if name is None:
                 raise unknown_cluster(cluster_id)
             await observations.announce(tx)
             await audit.record(
-                tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action="cce:cluster:delete",
-                target=cluster_id,
-                request_id=request_id,
+                tx, caller, "cce:cluster:delete", target=cluster_id, target_name=name, request_id=request_id
             )
 
     async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:

@@ -44,7 +44,8 @@ class Caller:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
         if not self.project_id:
             raise NotPermitted(
-                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project"
+                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project",
+                action=action,
             )
         if not policy.allows(self.roles, action):
             raise self._forbidden(action, self.roles, "in this project")
@@ -58,7 +59,8 @@ class Caller:
         return NotPermitted(
             f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
             f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can give it a role "
-            "that has it"
+            "that has it",
+            action=action,
         )
 
 
@@ -141,8 +143,9 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
         await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))
         await users.set_enabled(tx, user.id, enabled=True)
         await roles.add_role(tx, user_id=user.id, project_id=None, role=policy.ADMINISTRATOR)
+        who = audit.Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id)
         await audit.record(
-            tx, project_id="", user_id=user.id, action="iam:users:recover", target=user.id, request_id="command line"
+            tx, who, "iam:users:recover", target=user.id, target_name=user.name, request_id="command line"
         )
     return password
 

@@ -1,7 +1,7 @@
 """Operations: what was accepted, how far it is, and what happened on the way."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,8 +32,18 @@ class OperationPage:
 class Operations:
     """Shows the operations of a project."""
 
-    def __init__(self, database: Database, announcements: Announcements) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announcements: Announcements,
+        ask_again: Callable[[Caller], Awaitable[Caller]],
+        *,
+        again_seconds: float,
+    ) -> None:
+        """``ask_again`` gives a caller as it is after a while; it raises if the caller may do nothing any more."""
         self._database = database
+        self._ask_again = ask_again
+        self._again_seconds = again_seconds
         self._announcements = announcements
 
     async def list_operations(
@@ -89,13 +99,17 @@ class Operations:
         """Every event after that id as it happens, until the operation is final and all is told.
 
         None now and then says that nothing has happened. Whoever comes back with the last id misses nothing, on
-        whatever replica.
+        whatever replica. Whether the caller still may is asked again every few seconds: NotAuthenticated, Forbidden or
+        NotFound ends it.
         """
         caller.require("cce:operation:get")
-        told = time.monotonic()
+        told = asked = time.monotonic()
         with self._announcements.expecting(events.event_key(operation_id)) as news:
             while True:
                 news.clear()  # before the look: what comes after it was begun wakes us up
+                if time.monotonic() - asked >= self._again_seconds:
+                    caller, asked = await self._ask_again(caller), time.monotonic()
+                    caller.require("cce:operation:get")
                 # The state is read before the events: what ended the operation is then among them.
                 row = await self.show(caller, operation_id)
                 found = await self.list_events(caller, operation_id, after=after)

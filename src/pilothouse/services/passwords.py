@@ -17,14 +17,17 @@ import structlog
 from pilothouse.auth import passwords
 from pilothouse.auth.attempts import network_of
 from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
+from pilothouse.services.audit import Audit
 from pilothouse.settings import IdentitySettings
-from pilothouse.store import password_failures, users
+from pilothouse.store import password_failures, projects, users
+from pilothouse.store.audit import Somebody
 from pilothouse.store.database import Database
 from pilothouse.store.users import LoginRow
 
 log = structlog.get_logger(__name__)
 
 _SHORTEST = 8
+_LOG_IN = "iam:tokens:create"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class Login:
 class Passwords:
     """Makes and proves passwords."""
 
-    def __init__(self, database: Database, settings: IdentitySettings) -> None:
+    def __init__(self, database: Database, settings: IdentitySettings, audit: Audit) -> None:
         self._database = database
+        self._audit = audit
         self._settings = settings
         self._turns = asyncio.Semaphore(settings.password_checks)
         self._lanes: dict[str, asyncio.Lock] = {}
@@ -69,6 +73,7 @@ class Passwords:
             if user is None or not user.enabled or user.locked or not right:
                 if user is not None and user.enabled and not user.locked:
                     await self._count(user, address)
+                await self._note(login, user)
                 # No name: people type their password where the name belongs.
                 log.info("login_refused", user_id=user.id if user is not None else None)
                 raise self._refusal()
@@ -116,6 +121,18 @@ class Passwords:
             )
         if locked:
             log.warning("user_locked", user_id=user.id, address=address, seconds=self._settings.lock_seconds)
+
+    async def _note(self, login: Login, user: LoginRow | None) -> None:
+        """Tells the audit; of a name that is nobody's only the account that it was to be in, if there is one."""
+        if user is not None:
+            who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=login.source)
+            detail = "locked" if user.locked else "disabled" if not user.enabled else "wrong password"
+            self._audit.note(who, _LOG_IN, outcome="failed", target=user.id, target_name=user.name, detail=detail)
+            return
+        async with self._database.statements() as tx:
+            domain_id = await projects.find_domain(tx, domain_id=login.domain_id, name=login.domain_name)
+        nobody = Somebody(domain_id=domain_id or "", source=login.source)
+        self._audit.note(nobody, _LOG_IN, outcome="failed", detail="unknown user")
 
     async def _settle(self, user: LoginRow, password: str, address: str) -> None:
         """What a right password leaves behind: no failures, and a hash of today's strength."""

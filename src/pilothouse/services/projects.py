@@ -33,22 +33,23 @@ class Projects:
     async def list_page(
         self, caller: Caller, *, name: str | None = None, enabled: bool | None = None, page: int, per_page: int
     ) -> Page:
-        """One page of the account's projects by name; every user of the account may see them."""
+        """One page, by name, of the account's projects in which the caller has a role."""
         async with self._database.statements() as tx:
             rows = await store.list_projects(
                 tx,
                 domain_id=caller.domain_id,
                 name=name,
                 enabled=enabled,
+                for_user=caller.user_id,
                 offset=(page - 1) * per_page,
                 limit=per_page + 1,
             )
         return Page(rows[:per_page], more=len(rows) > per_page)
 
     async def list_all(self, caller: Caller) -> list[ProjectRow]:
-        """The account's projects by name."""
+        """The account's projects in which the caller has a role, by name; who has one in the account sees all."""
         async with self._database.statements() as tx:
-            return await store.list_projects(tx, domain_id=caller.domain_id)
+            return await store.list_projects(tx, domain_id=caller.domain_id, for_user=caller.user_id)
 
     async def list_usable(self, caller: Caller) -> list[ProjectRow]:
         """The enabled projects in which the caller has a role."""
@@ -56,9 +57,11 @@ class Projects:
             return await store.list_projects(tx, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id)
 
     async def show(self, caller: Caller, project_id: str) -> ProjectRow:
-        """One project of the account, else NotFound."""
+        """One project of the account in which the caller has a role, else NotFound."""
         async with self._database.statements() as tx:
-            row = await store.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+            row = await store.find_project(
+                tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+            )
         if row is None:
             raise NotFound(f"project {project_id!r} does not exist in this account")
         return row
@@ -92,7 +95,9 @@ class Projects:
             )
             if not added:
                 raise AlreadyExists(f"name: this account has a project named {name!r} already")
-            await audit.record_by(tx, caller, "iam:projects:createProject", target=project_id, request_id=request_id)
+            await audit.record(
+                tx, caller, "iam:projects:createProject", target=project_id, target_name=name, request_id=request_id
+            )
         return await self.show(caller, project_id)
 
     async def set_enabled(self, caller: Caller, project_id: str, *, enabled: bool, request_id: str) -> ProjectRow:
@@ -101,22 +106,32 @@ class Projects:
         Operations that were accepted before are carried out.
         """
         caller.require_in_account("iam:projects:updateProject")
-        await self.show(caller, project_id)
+        row = await self.show(caller, project_id)
         if not enabled and project_id == caller.project_id:
             raise InvalidRequest("enabled: these credentials act in this project; disable it with others")
         async with self._database.transaction() as tx:
             await store.set_enabled(tx, project_id, enabled=enabled)
-            await audit.record_by(tx, caller, "iam:projects:updateProject", target=project_id, request_id=request_id)
+            await audit.record(
+                tx,
+                caller,
+                "iam:projects:updateProject",
+                target=project_id,
+                target_name=row.name,
+                detail="enable" if enabled else "disable",
+                request_id=request_id,
+            )
         return await self.show(caller, project_id)
 
     async def remove(self, caller: Caller, project_id: str, *, request_id: str) -> None:
         """Deletes a project that is empty; raises InvalidRequest if it is not."""
         caller.require_in_account("iam:projects:deleteProject")
-        await self.show(caller, project_id)
+        row = await self.show(caller, project_id)
         async with self._database.transaction() as tx:
             if not await store.remove_project(tx, project_id):
                 raise InvalidRequest(
                     f"project {project_id} has clusters, charts, access keys or a record of operations; "
                     "disable it instead"
                 )
-            await audit.record_by(tx, caller, "iam:projects:deleteProject", target=project_id, request_id=request_id)
+            await audit.record(
+                tx, caller, "iam:projects:deleteProject", target=project_id, target_name=row.name, request_id=request_id
+            )

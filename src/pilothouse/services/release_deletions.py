@@ -144,10 +144,10 @@ class Deletions:
     async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
         await audit.record(
             tx,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            action=_DELETE,
+            caller,
+            _DELETE,
             target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
+            target_name=row.release_name,
             request_id=request_id,
             operation_id=row.id,
         )

@@ -85,10 +85,11 @@ class Unlocks:
                 await self._index.record(tx, cluster.id, secret)
             await audit.record(
                 tx,
-                project_id=caller.project_id,
-                user_id=caller.user_id,
-                action=_UPDATE,
+                caller,
+                _UPDATE,
                 target=f"{operations.release_key(cluster.id, namespace, name)}/unlock",
+                target_name=name,
+                detail="unlock",
                 request_id=request_id,
             )
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)

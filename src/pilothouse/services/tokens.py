@@ -1,11 +1,10 @@
 """Tokens: issued for a password or a token, shown to their owners, revoked, dead when what they rest on changes."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from pilothouse.auth.tokens import new_token, token_digest
 from pilothouse.errors import Forbidden, NotAuthenticated, NotFound
-from pilothouse.services.authentication import check_alive
+from pilothouse.services.authentication import caller_of, check_alive
 from pilothouse.services.identity import Caller
 from pilothouse.services.passwords import Login, Passwords
 from pilothouse.settings import IdentitySettings
@@ -62,9 +61,9 @@ class Tokens:
         Raises NotAuthenticated, Busy, NotFound (project or domain) or Forbidden (no role in the project).
         """
         user = await self._passwords.prove(login)
-        return await self._add(user, scope, request_id=request_id)
+        return await self._add(user, scope, request_id=request_id, source=login.source)
 
-    async def exchange(self, token: str, scope: Scope, *, request_id: str) -> IssuedToken:
+    async def exchange(self, token: str, scope: Scope, *, request_id: str, source: str) -> IssuedToken:
         """Return a token of another scope for the holder of a living one; it expires no later than that.
 
         Raises NotAuthenticated, NotFound (project or domain) or Forbidden (no role in the project).
@@ -78,10 +77,16 @@ class Tokens:
         check_alive(row)
         # With the generation of the old token: what ends that one until the new one is stored ends both.
         user = _Holder(row.user_id, row.user_name, row.domain_id, row.domain_name, row.generation)
-        return await self._add(user, scope, request_id=request_id, not_after=row.expires_at)
+        return await self._add(user, scope, request_id=request_id, source=source, exchanged=row)
 
     async def _add(
-        self, user: "LoginRow | _Holder", scope: Scope, *, request_id: str, not_after: datetime | None = None
+        self,
+        user: "LoginRow | _Holder",
+        scope: Scope,
+        *,
+        request_id: str,
+        source: str,
+        exchanged: TokenRow | None = None,
     ) -> IssuedToken:
         text = new_token()
         digest = token_digest(text) or ""
@@ -96,17 +101,19 @@ class Tokens:
                 scope=kind,
                 project_id=project_id,
                 life_seconds=self._settings.token_seconds,
-                not_after=not_after,
-            )
-            await audit.record(
-                tx,
-                project_id=project_id or "",
-                user_id=user.id,
-                action="iam:tokens:create",
-                target=user.id,
-                request_id=request_id,
+                not_after=exchanged.expires_at if exchanged is not None else None,
+                proven_at=exchanged.proven_at if exchanged is not None else None,
             )
             row = await tokens.read_token(tx, digest)
+            await audit.record(
+                tx,
+                caller_of(row, source),
+                "iam:tokens:create",
+                target=user.id,
+                target_name=user.name,
+                detail="password" if exchanged is None else "token",
+                request_id=request_id,
+            )
         return IssuedToken(text, row)
 
     async def show(self, caller: Caller, token: str) -> TokenRow:
@@ -134,7 +141,14 @@ class Tokens:
             caller.require_in_account("iam:tokens:delete")
         async with self._database.transaction() as tx:
             await tokens.remove_token(tx, row.digest)
-            await audit.record_by(tx, caller, "iam:tokens:delete", target=row.user_id, request_id=request_id)
+            await audit.record(
+                tx,
+                caller,
+                "iam:tokens:delete",
+                target=row.user_id,
+                target_name=row.user_name,
+                request_id=request_id,
+            )
 
 
 async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from pilothouse.auth.passwords import generate_password
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.services.identity import Caller
 from pilothouse.services.passwords import Login, Passwords
-from pilothouse.store import audit, projects, roles
+from pilothouse.store import access_keys, audit, projects, roles
 from pilothouse.store import users as store
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.roles import RoleRow
@@ -73,7 +73,9 @@ class Users:
             )
             if row is None:
                 raise AlreadyExists(f"name: this account has a user named {name!r} already")
-            await audit.record_by(tx, caller, "iam:users:createUser", target=row.id, request_id=request_id)
+            await audit.record(
+                tx, caller, "iam:users:createUser", target=row.id, target_name=name, request_id=request_id
+            )
         return NewUser(User(row, []), chosen)
 
     async def set_enabled(self, caller: Caller, user_id: str, *, enabled: bool, request_id: str) -> User:
@@ -81,15 +83,32 @@ class Users:
         caller.require_in_account("iam:users:updateUser")
         _refuse_self(caller, user_id, "disable")
         async with self._database.transaction() as tx:
-            await _find(tx, caller, user_id)
+            row = await _find(tx, caller, user_id)
             await store.set_enabled(tx, user_id, enabled=enabled)
-            await audit.record_by(tx, caller, "iam:users:updateUser", target=user_id, request_id=request_id)
+            await audit.record(
+                tx,
+                caller,
+                "iam:users:updateUser",
+                target=user_id,
+                target_name=row.name,
+                detail="enable" if enabled else "disable",
+                request_id=request_id,
+            )
         return await self.show(caller, user_id)
 
     async def set_password(
-        self, caller: Caller, user_id: str, *, password: str, current: str | None, request_id: str
+        self,
+        caller: Caller,
+        user_id: str,
+        *,
+        password: str,
+        current: str | None,
+        end_keys: bool = False,
+        request_id: str,
     ) -> None:
         """Replaces a password, which ends the user's tokens; for one's own the current one has to be given.
+
+        ``end_keys``: the user's access keys are disabled too.
 
         Raises InvalidRequest, Forbidden (also for a wrong current password) or Busy.
         """
@@ -102,29 +121,45 @@ class Users:
         password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
         async with self._database.transaction() as tx:
             await store.set_password(tx, user_id, password_hash=password_hash)
-            await audit.record_by(tx, caller, "iam:users:updateUserPassword", target=user_id, request_id=request_id)
+            ended = await access_keys.disable_all(tx, user_id) if end_keys else 0
+            await audit.record(
+                tx,
+                caller,
+                "iam:users:updateUserPassword",
+                target=user_id,
+                target_name=row.name,
+                detail=f"{ended} keys ended" if end_keys else "",
+                request_id=request_id,
+            )
 
     async def remove(self, caller: Caller, user_id: str, *, request_id: str) -> None:
         """Deletes a user with its keys, tokens and roles; what it did stays on record."""
         caller.require_in_account("iam:users:deleteUser")
         _refuse_self(caller, user_id, "delete")
         async with self._database.transaction() as tx:
-            await _find(tx, caller, user_id)
+            row = await _find(tx, caller, user_id)
             await store.remove_user(tx, user_id)
-            await audit.record_by(tx, caller, "iam:users:deleteUser", target=user_id, request_id=request_id)
+            await audit.record(
+                tx, caller, "iam:users:deleteUser", target=user_id, target_name=row.name, request_id=request_id
+            )
 
     async def grant(self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str) -> User:
         """Gives a role in a project, or (None) in the whole account; it ends the user's tokens if it is new."""
         caller.require_in_account("iam:permissions:grantRoleToUser")
         _check_role(role)
         async with self._database.transaction() as tx:
-            await _find(tx, caller, user_id)
-            await _find_project(tx, caller, project_id)
+            user = await _find(tx, caller, user_id)
+            where = await _find_project(tx, caller, project_id)
             if await roles.add_role(tx, user_id=user_id, project_id=project_id, role=role):
                 await store.end_tokens(tx, user_id)
-                action = "iam:permissions:grantRoleToUser"
-                await audit.record_by(
-                    tx, caller, action, target=_target(user_id, role, project_id), request_id=request_id
+                await audit.record(
+                    tx,
+                    caller,
+                    "iam:permissions:grantRoleToUser",
+                    target=_target(user_id, role, project_id),
+                    target_name=user.name,
+                    detail=f"{role} in {where}",
+                    request_id=request_id,
                 )
         return await self.show(caller, user_id)
 
@@ -137,13 +172,21 @@ class Users:
         if project_id is None:
             _refuse_self(caller, user_id, "take account roles from")
         async with self._database.transaction() as tx:
-            await _find(tx, caller, user_id)
+            user = await _find(tx, caller, user_id)
             if not await roles.remove_role(tx, user_id=user_id, project_id=project_id, role=role):
                 where = f"in project {project_id!r}" if project_id is not None else "in the whole account"
                 raise NotFound(f"user {user_id} does not have the role {role!r} {where}")
             await store.end_tokens(tx, user_id)
-            action = "iam:permissions:revokeRoleFromUser"
-            await audit.record_by(tx, caller, action, target=_target(user_id, role, project_id), request_id=request_id)
+            where = await _find_project(tx, caller, project_id)
+            await audit.record(
+                tx,
+                caller,
+                "iam:permissions:revokeRoleFromUser",
+                target=_target(user_id, role, project_id),
+                target_name=user.name,
+                detail=f"{role} in {where}",
+                request_id=request_id,
+            )
         return await self.show(caller, user_id)
 
     async def _prove_own(self, caller: Caller, current: str | None) -> None:
@@ -163,11 +206,14 @@ async def _find(tx: Transaction, caller: Caller, user_id: str) -> UserRow:
     return row
 
 
-async def _find_project(tx: Transaction, caller: Caller, project_id: str | None) -> None:
+async def _find_project(tx: Transaction, caller: Caller, project_id: str | None) -> str:
+    """How the project is called, for people; None is the account."""
     if project_id is None:
-        return
-    if await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id) is None:
+        return "the whole account"
+    row = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+    if row is None:
         raise NotFound(f"project {project_id!r} does not exist in this account")
+    return f"project {row.name}"
 
 
 def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import AlreadyExists, Busy, NotFound, PilothouseError
+from pilothouse.store.audit import Actor, Somebody, names_of
 from pilothouse.store.database import Transaction
 from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, is_used, refuse_used
 from pilothouse.store.operations import (
@@ -41,6 +42,8 @@ from pilothouse.store.operations import (
 )
 from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
 
+#: What the audit says of the caller beside the ids, which the operation has.
+_AUDITED = ("domain_id", "user_name", "project_name", "source")
 #: What was in the way can be gone when it is looked for.
 _TRIES = 3
 
@@ -59,6 +62,7 @@ async def accept(
     new: NewOperation,
     *,
     audit_action: str,
+    by: Actor = Somebody(),  # noqa: B008 (immutable)
     looked_seconds_ago: float,
     room: Room,
     key: NewKey | None = None,
@@ -78,6 +82,7 @@ async def accept(
         "for_seconds": looked_seconds_ago,
         "audit_action": audit_action,
         "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
+        **{f"audit_{name}": value for name, value in names_of(by).items() if name in _AUDITED},
         "last_of_cluster": room.per_cluster - 1,
         "last_of_project": room.per_project - 1,
     }
@@ -200,8 +205,10 @@ def _audited(accepted: CTE) -> CTE:
         bindparam("audit_target", type_=Text),
         accepted.c.request_id,
         accepted.c.id,
+        bindparam("new_release_name", type_=Text),
+        *(bindparam(f"audit_{name}", type_=Text) for name in _AUDITED),
     )
-    columns = ["project_id", "user_id", "action", "target", "request_id", "operation_id"]
+    columns = ["project_id", "user_id", "action", "target", "request_id", "operation_id", "target_name", *_AUDITED]
     return insert(audit).from_select(columns, row).returning(audit.c.id).cte("audited")
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Text, bindparam, delete, false, func, insert, literal, or_, select, true, update
 
 from pilothouse.store import lockout
 from pilothouse.store.database import Transaction
@@ -25,6 +25,7 @@ class ProvingKeyRow:
     secret_sealed: bytes
     failures: int
     locked: bool
+    used_long_ago: bool
     user_id: str
     user_name: str
     domain_id: str
@@ -45,7 +46,13 @@ class AccessKeyRow:
     enabled: bool
     locked_until: datetime | None
     created_at: datetime
+    expires_at: datetime | None
+    expired: bool
+    last_used_at: datetime | None
 
+
+#: The last use is known to the minute: what is written at every request would be what costs most.
+_DATED_EVERY = timedelta(minutes=1)
 
 _FIND_PROVING = (
     select(
@@ -53,6 +60,9 @@ _FIND_PROVING = (
         access_keys.c.secret_sealed,
         access_keys.c.failures,
         lockout.IS_LOCKED.label("locked"),
+        func.coalesce(access_keys.c.last_used_at < func.clock_timestamp() - literal(_DATED_EVERY), true()).label(
+            "used_long_ago"
+        ),
         users.c.id.label("user_id"),
         users.c.name.label("user_name"),
         domains.c.id.label("domain_id"),
@@ -71,6 +81,7 @@ _FIND_PROVING = (
         & projects.c.enabled,
     )
     .where(access_keys.c.id == bindparam("access_key"), access_keys.c.enabled, users.c.enabled)
+    .where(or_(access_keys.c.expires_at.is_(None), access_keys.c.expires_at > func.clock_timestamp()))
 )
 _SHOWN = select(
     access_keys.c.id,
@@ -79,11 +90,14 @@ _SHOWN = select(
     access_keys.c.enabled,
     access_keys.c.locked_until,
     access_keys.c.created_at,
+    access_keys.c.expires_at,
+    func.coalesce(access_keys.c.expires_at <= func.clock_timestamp(), false()).label("expired"),
+    access_keys.c.last_used_at,
 )
 
 
 async def find_proving(tx: Transaction, access_key: str, *, project_id: str | None) -> ProvingKeyRow | None:
-    """The key if it and its user are enabled, else None; in that project, or (None) in the key's own."""
+    """The key, in that project, or (None) in its own; None if it has expired, or it or its user is not enabled."""
     parameters = {"access_key": access_key, "named_project": project_id}
     row = (await tx.execute(_FIND_PROVING, parameters)).mappings().one_or_none()
     return ProvingKeyRow(**row) if row else None
@@ -105,12 +119,24 @@ async def list_access_keys(tx: Transaction, user_id: str) -> list[AccessKeyRow]:
 
 
 async def add_access_key(
-    tx: Transaction, *, access_key: str, user_id: str, project_id: str, secret_sealed: bytes
+    tx: Transaction,
+    *,
+    access_key: str,
+    user_id: str,
+    project_id: str,
+    secret_sealed: bytes,
+    expires_at: datetime | None = None,
 ) -> AccessKeyRow:
-    """Inserts an access key; its secret comes sealed."""
+    """Inserts an access key, which lasts for ever if ``expires_at`` is None; its secret comes sealed."""
     statement = (
         insert(access_keys)
-        .values(id=access_key, user_id=user_id, project_id=project_id, secret_sealed=secret_sealed)
+        .values(
+            id=access_key,
+            user_id=user_id,
+            project_id=project_id,
+            secret_sealed=secret_sealed,
+            expires_at=expires_at,
+        )
         .returning(*_SHOWN.selected_columns)
     )
     return _shown((await tx.execute(statement)).mappings().one())
@@ -131,6 +157,27 @@ async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> Acc
 async def remove_access_key(tx: Transaction, access_key: str) -> bool:
     """Deletes the key; False if there is none."""
     return (await tx.execute(delete(access_keys).where(access_keys.c.id == access_key))).rowcount == 1
+
+
+async def set_used(tx: Transaction, ages: Mapping[str, timedelta]) -> None:
+    """Dates the last use of keys, each that long ago; keys that are gone are passed over."""
+    for key in sorted(ages):  # in one order, so that two processes do not wait for each other in a circle
+        at = func.clock_timestamp() - literal(ages[key])
+        newest = func.greatest(access_keys.c.last_used_at, at)
+        await tx.execute(update(access_keys).where(access_keys.c.id == key).values(last_used_at=newest))
+
+
+async def count_of_user(tx: Transaction, user_id: str, *, project_id: str) -> int:
+    """How many keys of the user act in the project; others that make one wait until the transaction ends."""
+    await tx.execute(select(users.c.id).where(users.c.id == user_id).with_for_update())
+    query = select(func.count()).where(access_keys.c.user_id == user_id, access_keys.c.project_id == project_id)
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def disable_all(tx: Transaction, user_id: str) -> int:
+    """Disables every key of the user; gives how many could be used before."""
+    statement = update(access_keys).where(access_keys.c.user_id == user_id, access_keys.c.enabled)
+    return (await tx.execute(statement.values(enabled=False))).rowcount
 
 
 def _shown(row: Mapping[Any, Any]) -> AccessKeyRow:

@@ -1,36 +1,39 @@
-"""Who did what, through which request. Rows are only added, and deleted when they are old (``retention``)."""
+"""Who did what, from where, through which request, and how it went.
 
-from typing import Protocol
+Rows are only added: the database refuses changes, and deletes only what is old (``retention``). A row of a deed is
+added in the deed's own transaction; what changes nothing (refusals, failed proofs, reads) comes gathered, with the
+number of ``times``.
+"""
 
-from sqlalchemy import insert
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, or_, select
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit
 
-_RECORD = insert(audit)
-
-
-async def record(
-    tx: Transaction, *, project_id: str, user_id: str, action: str, target: str, request_id: str, operation_id: str = ""
-) -> None:
-    """Adds one row in the caller's transaction: it stands exactly when the deed stands."""
-    row = {
-        "project_id": project_id,
-        "user_id": user_id,
-        "action": action,
-        "target": target,
-        "request_id": request_id,
-        "operation_id": operation_id,
-    }
-    await tx.execute(_RECORD, row)
+Outcome = Literal["done", "denied", "failed"]
 
 
 class Actor(Protocol):
-    """Who did it, and for which project."""
+    """Who did it, from where, and for which project."""
 
     @property
     def user_id(self) -> str:
-        """The user."""
+        """The user; empty for a stranger."""
+        ...
+
+    @property
+    def user_name(self) -> str:
+        """Its name at that time."""
+        ...
+
+    @property
+    def domain_id(self) -> str:
+        """The account, whose administrators may see the row."""
         ...
 
     @property
@@ -38,14 +41,137 @@ class Actor(Protocol):
         """The project; empty if the deed concerns none."""
         ...
 
+    @property
+    def project_name(self) -> str:
+        """Its name at that time."""
+        ...
 
-async def record_by(tx: Transaction, actor: Actor, action: str, *, target: str, request_id: str) -> None:
-    """Adds one row for what the actor did."""
-    await record(
-        tx,
-        project_id=actor.project_id,
-        user_id=actor.user_id,
-        action=action,
-        target=target,
-        request_id=request_id,
-    )
+    @property
+    def source(self) -> str:
+        """The address that the request came from."""
+        ...
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """An actor who is no caller: a stranger, a user who logs in, or whoever holds the database."""
+
+    user_id: str = ""
+    user_name: str = ""
+    domain_id: str = ""
+    project_id: str = ""
+    project_name: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One row."""
+
+    id: int
+    at: datetime
+    domain_id: str
+    user_id: str
+    user_name: str
+    project_id: str
+    project_name: str
+    source: str
+    action: str
+    target: str
+    target_name: str
+    outcome: Outcome
+    detail: str
+    times: int
+    request_id: str
+    operation_id: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    user: str | None = None
+    project: str | None = None
+    action: str | None = None
+    target: str | None = None
+    outcome: str | None = None
+    source: str | None = None
+
+
+_COLUMNS = tuple(AuditRow.__dataclass_fields__)
+_RECORD = insert(audit)
+_GATHERED = insert(audit).values(at=func.clock_timestamp() - bindparam("age", type_=Interval))
+
+
+async def record(
+    tx: Transaction,
+    actor: Actor,
+    action: str,
+    *,
+    target: str,
+    request_id: str,
+    target_name: str = "",
+    detail: str = "",
+    operation_id: str = "",
+) -> None:
+    """Adds one row for what the actor did, in the caller's transaction: it stands exactly when the deed stands."""
+    row = {
+        **names_of(actor),
+        "action": action,
+        "target": target,
+        "target_name": target_name,
+        "detail": detail,
+        "request_id": request_id,
+        "operation_id": operation_id,
+    }
+    await tx.execute(_RECORD, row)
+
+
+async def add_gathered(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds rows of what happened ``age`` ago, each the values of its columns."""
+    await tx.execute(_GATHERED, list(rows))
+
+
+def names_of(actor: Actor) -> dict[str, str]:
+    """The columns that say who it was."""
+    return {name: getattr(actor, name) for name in Somebody.__dataclass_fields__}
+
+
+async def list_rows(
+    tx: Transaction, wanted: Wanted, *, domain_id: str, before: int | None, limit: int
+) -> list[AuditRow]:
+    """The account's rows that match, newest first, at most ``limit`` of those before that id."""
+    query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(wanted))
+    if before is not None:
+        query = query.where(audit.c.id < before)
+    found = await tx.execute(query.order_by(audit.c.id.desc()).limit(limit))
+    return [AuditRow(**row) for row in found.mappings()]
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if wanted.since is not None:
+        found.append(audit.c.at >= wanted.since)
+    if wanted.until is not None:
+        found.append(audit.c.at < wanted.until)
+    for text, columns in (
+        (wanted.user, (audit.c.user_id, audit.c.user_name)),
+        (wanted.project, (audit.c.project_id, audit.c.project_name)),
+        (wanted.target, (audit.c.target, audit.c.target_name)),
+        (wanted.outcome, (audit.c.outcome,)),
+        (wanted.source, (audit.c.source,)),
+    ):
+        if text is not None:
+            found.append(or_(*(column == text for column in columns)))
+    if wanted.action is not None and wanted.action.endswith("*"):
+        found.append(audit.c.action.startswith(wanted.action[:-1], autoescape=True))
+    elif wanted.action is not None:
+        found.append(audit.c.action == wanted.action)
+    return found
+
+
+def age(seconds: float) -> timedelta:
+    """How long ago, as ``add_gathered`` takes it."""
+    return timedelta(seconds=seconds)

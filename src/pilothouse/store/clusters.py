@@ -96,7 +96,8 @@ async def list_all_clusters(tx: Transaction) -> list[ClusterRow]:
     return [ClusterRow(**row) for row in (await tx.execute(select(clusters).order_by(clusters.c.name))).mappings()]
 
 
-async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> bool:
-    """Forgets a cluster; False when the project has none of that id."""
+async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> str | None:
+    """Forgets a cluster and gives its name; None when the project has none of that id."""
     statement = delete(clusters).where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
-    return (await tx.execute(statement)).rowcount == 1
+    name: str | None = (await tx.execute(statement.returning(clusters.c.name))).scalar_one_or_none()
+    return name

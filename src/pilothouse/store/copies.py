@@ -19,7 +19,7 @@ from pilothouse.errors import DatabaseUnavailable, InvalidBackup
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate_on
 from pilothouse.store.sealed import SUFFIX
-from pilothouse.store.tables import metadata
+from pilothouse.store.tables import audit, metadata
 
 SealedCheck = Callable[[str, bytes], None]
 
@@ -103,7 +103,9 @@ def replacement(database: Database, contents: Contents, *, replace: bool) -> Ite
             _empty(driver, [table.name for table in contents.tables], replace=replace)
             migrate_on(connection, contents.revision)
             for table in contents.tables:
-                driver.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table.name)))
+                # What a migration put in. The audit refuses to be emptied, and is: no migration writes to it.
+                if table.name != audit.name:
+                    driver.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.Identifier(table.name)))
             yield Replacement(driver, contents)
             migrate_on(connection, "head")
     except (OperationalError, psycopg.OperationalError) as error:

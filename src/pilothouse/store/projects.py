@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
@@ -33,10 +33,17 @@ _SHOWN = select(
 
 
 async def find_project(
-    tx: Transaction, *, domain_id: str, project_id: str | None = None, name: str | None = None
+    tx: Transaction,
+    *,
+    domain_id: str,
+    project_id: str | None = None,
+    name: str | None = None,
+    for_user: str | None = None,
 ) -> ProjectRow | None:
-    """The domain's project of that id, or of that name."""
+    """The domain's project of that id, or of that name; optionally only if a user has a role in it."""
     query = _SHOWN.where(projects.c.domain_id == domain_id)
+    if for_user is not None:
+        query = query.where(_has_role(for_user))
     query = query.where(projects.c.id == project_id) if project_id is not None else query.where(projects.c.name == name)
     row = (await tx.execute(query)).mappings().one_or_none()
     return ProjectRow(**row) if row else None
@@ -59,9 +66,13 @@ async def list_projects(
     if enabled is not None:
         query = query.where(projects.c.enabled == enabled)
     if for_user is not None:
-        counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
-        query = query.where(exists().where(role_assignments.c.user_id == for_user, counts))
+        query = query.where(_has_role(for_user))
     return [ProjectRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+def _has_role(user_id: str) -> ColumnElement[bool]:
+    counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
+    return exists().where(role_assignments.c.user_id == user_id, counts)
 
 
 async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name: str, description: str) -> bool:
@@ -94,6 +105,14 @@ async def remove_project(tx: Transaction, project_id: str) -> bool:
 async def any_domain(tx: Transaction) -> str | None:
     """The id of some domain, or None in a database that was never set up."""
     return (await tx.execute(select(domains.c.id).limit(1))).scalar_one_or_none()
+
+
+async def find_domain(tx: Transaction, *, domain_id: str | None, name: str | None) -> str | None:
+    """The id of the domain of that id or name, if there is one."""
+    if domain_id is None and name is None:
+        return None
+    query = select(domains.c.id).where(domains.c.id == domain_id if domain_id is not None else domains.c.name == name)
+    return (await tx.execute(query)).scalar_one_or_none()
 
 
 async def add_domain(tx: Transaction, *, domain_id: str, name: str) -> None:

@@ -51,9 +51,13 @@ async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_a
     return Piece(row.deleted, following)
 
 
-async def expire_audit(tx: Transaction, *, older_seconds: float, limit: int) -> int:
-    """Deletes audit rows of that age among the ``limit`` oldest; gives how many."""
-    return (await tx.execute(_EXPIRE_AUDIT, {"seconds": older_seconds, "most": limit})).rowcount
+async def expire_audit(tx: Transaction, *, older_seconds: float, failed_seconds: float, limit: int) -> int:
+    """Deletes audit rows of that age among the ``limit`` oldest, and those of failed proofs; gives how many.
+
+    By a function of the database: it is the only way, and keeps a day whatever it is told.
+    """
+    given = {"seconds": older_seconds, "failed_seconds": failed_seconds, "most": limit}
+    return int((await tx.execute(_EXPIRE_AUDIT, given)).scalar_one())
 
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('retention', 0))")
@@ -84,10 +88,4 @@ WITH old AS (
 SELECT (SELECT count(*) FROM deleted) AS deleted, (SELECT count(*) FROM old) AS seen, last.finished_at, last.id
 FROM (SELECT 1) one LEFT JOIN (SELECT * FROM old ORDER BY finished_at DESC, id DESC LIMIT 1) last ON true
 """)
-# Rows are numbered as they are written: the lowest numbers are the oldest, without an index on the time.
-_EXPIRE_AUDIT = text("""
-DELETE FROM audit WHERE id IN (
-  SELECT id FROM (SELECT id, at FROM audit ORDER BY id LIMIT :most) oldest
-  WHERE at < clock_timestamp() - make_interval(secs => :seconds)
-)
-""")
+_EXPIRE_AUDIT = text("SELECT expire_audit(:seconds, :failed_seconds, :most)")

@@ -113,6 +113,8 @@ access_keys = Table(
     _failures(),
     _locked_until(),
     _created(),
+    Column("expires_at", DateTime(timezone=True), nullable=True),
+    Column("last_used_at", DateTime(timezone=True), nullable=True, comment="to the minute"),
 )
 
 role_assignments = Table(
@@ -155,6 +157,7 @@ tokens = Table(
     Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
     Column("issued_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
+    Column("proven_at", DateTime(timezone=True), nullable=False, comment="when a password was given for it"),
 )
 
 clusters = Table(
@@ -482,4 +485,14 @@ audit = Table(
     Column("target", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("operation_id", Text, nullable=False, server_default=""),
+    Column("domain_id", Text, nullable=False, server_default="", comment="whose administrators may see the row"),
+    Column("user_name", Text, nullable=False, server_default=""),
+    Column("project_name", Text, nullable=False, server_default=""),
+    Column("target_name", Text, nullable=False, server_default=""),
+    Column("source", Text, nullable=False, server_default="", comment="the address that the request came from"),
+    Column("outcome", Text, nullable=False, server_default="done", comment="done, denied (role) or failed (proof)"),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("times", Integer, nullable=False, server_default="1", comment="how often, from the time of the row on"),
 )
+Index("ix_audit_of_domain", audit.c.domain_id, audit.c.id)
+Index("ix_audit_failed", audit.c.id, postgresql_where=text("outcome = 'failed'"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Double, and_, bindparam, delete, func, insert, or_, select
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.roles import held_roles
@@ -31,6 +31,8 @@ class TokenRow:
     domain_id: str
     domain_name: str
     generation: int
+    proven_at: datetime
+    proven_seconds_ago: float
     project_id: str | None
     project_name: str | None
     roles: list[str]
@@ -54,6 +56,8 @@ _FIND = (
         domains.c.id.label("domain_id"),
         domains.c.name.label("domain_name"),
         tokens.c.generation,
+        tokens.c.proven_at,
+        func.extract("epoch", func.clock_timestamp() - tokens.c.proven_at).cast(Double).label("proven_seconds_ago"),
         tokens.c.project_id,
         projects.c.name.label("project_name"),
         held_roles(here=True).label("roles"),
@@ -87,11 +91,15 @@ async def add_token(
     project_id: str | None,
     life_seconds: float,
     not_after: datetime | None = None,
+    proven_at: datetime | None = None,
 ) -> None:
-    """Insert a token that lives so long by the database's clock, and not longer than ``not_after``."""
+    """Insert a token that lives so long by the database's clock, and not longer than ``not_after``.
+
+    ``proven_at`` is when a password was given for it, if that is not now.
+    """
     now = select(func.clock_timestamp().label("now")).cte("clock")
     statement = insert(tokens).from_select(
-        ["digest", "user_id", "generation", "scope", "project_id", "issued_at", "expires_at"],
+        ["digest", "user_id", "generation", "scope", "project_id", "issued_at", "expires_at", "proven_at"],
         select(
             bindparam("new_digest", digest),
             bindparam("new_user", user_id),
@@ -104,6 +112,7 @@ async def add_token(
                 now.c.now + timedelta(seconds=life_seconds),
                 bindparam("not_after", not_after, type_=tokens.c.expires_at.type),
             ),
+            func.coalesce(bindparam("proven_at", proven_at, type_=tokens.c.proven_at.type), now.c.now),
         ),
     )
     await tx.execute(statement)

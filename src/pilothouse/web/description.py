@@ -11,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 _WHAT = """\
-The API of Pilothouse's own things: clusters, operations, users, access keys, projects. Charts and releases are
-handled by the compatible API, which `/api/v1/compatible-openapi.json` describes.
+The API of Pilothouse's own things: clusters, operations, users, access keys, projects, the audit. Charts and releases
+are handled by the compatible API, which `/api/v1/compatible-openapi.json` describes.
 
 A request is authenticated like one of the compatible API: by a token in `X-Auth-Token` (which `POST /v3/auth/tokens`
 gives for a password), or by a signature with an access key (`Authorization: SDK-HMAC-SHA256 …`, which the vendor's SDKs

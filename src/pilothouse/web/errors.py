@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from pilothouse import errors
 from pilothouse.redaction import redact
+from pilothouse.web.audit import note_denial
 
 log = structlog.get_logger(__name__)
 
@@ -64,8 +65,9 @@ def error_response(error: errors.PilothouseError) -> Response:
     return Response(error_body(code, text), status_code=status, media_type="application/json", headers=headers)
 
 
-async def handle(_: Request, error: Exception) -> Response:
+async def handle(request: Request, error: Exception) -> Response:
     """The exception handler for domain errors that leave a route."""
     if not isinstance(error, errors.PilothouseError):
         raise error
+    note_denial(request, error)
     return error_response(error)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import datetime
 
 import orjson
 from fastapi import Request, Response
@@ -74,6 +75,19 @@ async def idempotency_key(request: Request) -> Key | None:
         hashlib.sha256(await request.body()).hexdigest(),
     ]
     return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
+
+
+def parse_time(name: str, text: str | None) -> datetime | None:
+    """A time with its zone, None for none; InvalidRequest names the field."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"{name}: {text[:100]!r} is not a time with a zone, such as 2026-01-31T12:00:00Z")
+    return moment
 
 
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -66,7 +66,12 @@ async def _forget_rows(database: Database, settings: RetentionSettings, gone: Co
         async with _turn(database) as tx:
             deleted = {
                 "keys": await idempotency_keys.expire(tx, life_seconds=settings.key_seconds, limit=_AT_ONCE),
-                "audit": await retention.expire_audit(tx, older_seconds=settings.audit_seconds, limit=_AT_ONCE),
+                "audit": await retention.expire_audit(
+                    tx,
+                    older_seconds=settings.audit_seconds,
+                    failed_seconds=settings.audit_failed_seconds,
+                    limit=_AT_ONCE,
+                ),
                 "tokens": await tokens.sweep(tx, expired_seconds_ago=_TOKEN_SECONDS),
                 "password_failures": await password_failures.sweep(tx),
             }

@@ -1,0 +1,48 @@
+"""``pilothouse audit``: who did what in the account of a running server."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from pilothouse.cli.connection import connect
+from pilothouse.cli.output import As, Output, print_rows
+
+app = typer.Typer(
+    help="The audit: who did what, from where, and how it went; for administrators.", no_args_is_help=True
+)
+app.callback()(connect)
+
+_COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "detail", "times")
+
+
+@app.command("list")
+def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
+    context: typer.Context,
+    since: Annotated[str, typer.Option(help="Only from this time on, such as 2026-01-31T12:00:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Only before this time.")] = "",
+    user: Annotated[str, typer.Option(help="Only of this user (name or id).")] = "",
+    project: Annotated[str, typer.Option(help="Only in this project (name or id).")] = "",
+    action: Annotated[str, typer.Option(help="Only this action; 'iam:*' for all that begin so.")] = "",
+    target: Annotated[str, typer.Option(help="Only what was done to this name or id.")] = "",
+    outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied or failed.")] = "",
+    address: Annotated[str, typer.Option(help="Only from this address.")] = "",
+    marker: Annotated[str, typer.Option(help="Only rows older than the one of this id.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, newest first.")] = 50,
+    output: As = Output.TABLE,
+) -> None:
+    """List what was done, newest first."""
+    wanted = {
+        "since": since,
+        "until": until,
+        "user": user,
+        "project": project,
+        "action": action,
+        "target": target,
+        "outcome": outcome,
+        "address": address,
+        "marker": marker,
+        "limit": limit,
+    }
+    query = urlencode({name: value for name, value in wanted.items() if value})
+    print_rows(context.obj.call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output)

@@ -1,0 +1,212 @@
+"""Who did what, from where, and how it went, as administrators of an account read it."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.charts import config_map_chart
+from tests.support.people import PASSWORD, add_person
+from tests.support.servers import RunningServer, open_folder, run_server, wait_for
+from tests.support.tenants import add_tenant
+from tests.support.tokens import ask, login, send
+from tests.support.wire import assert_error
+
+FORBIDDEN = (403, "CCE.01403001")
+
+
+@pytest.fixture(scope="module")
+def watched(kubeconfig: str) -> Iterator[RunningServer]:
+    """A server that writes what it gathers at once."""
+    settings = {"PILOTHOUSE_AUDIT__GATHER_SECONDS": "0.1", "PILOTHOUSE_TRUSTED_PROXIES": "127.0.0.1"}
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=settings) as running:
+        yield running
+
+
+def rows(server: RunningServer, query: str = "") -> list[dict[str, Any]]:
+    answer = server.send("GET", f"/api/v1/audit{query}")
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def find(server: RunningServer, query: str, *, count: int = 1) -> list[dict[str, Any]]:
+    """The rows, once there are so many."""
+    return wait_for(lambda: (found := rows(server, query)) and len(found) >= count and found, seconds=10) or []
+
+
+def test_a_deed_names_everybody_and_everything(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    headers = {"X-Forwarded-For": "198.51.100.4"}
+    path = f"/api/v1/users/{person.id}"
+    for enabled in (False, True):
+        assert watched.send("PATCH", path, json_body={"enabled": enabled}, headers=headers).is_success
+
+    found = rows(watched, f"?target={person.id}&action=iam:users:updateUser")
+
+    assert [row["detail"] for row in found] == ["enable", "disable"]
+    row = found[0]
+    assert row == {
+        **row,
+        "user": "admin",
+        "project_id": watched.project_id,
+        "project": "cn-north-4",
+        "address": "198.51.100.4",
+        "target": person.id,
+        "target_name": person.name,
+        "outcome": "done",
+        "times": 1,
+        "operation_id": "",
+    }
+    granted = rows(watched, f"?target={person.name}&action=iam:permissions:*")[0]
+    assert granted["detail"] == "readonly in the whole account"
+
+
+def test_a_write_of_a_release_is_there_with_its_operation(watched: RunningServer, namespace: str):
+    chart = watched.upload(config_map_chart("audited", "1.0.0")).json()["id"]
+    body = {"chart_id": chart, "namespace": namespace, "name": "audited", "version": "1.0.0", "values": {}}
+    accepted = watched.create(**body)
+    assert accepted.status_code == 201, accepted.text
+
+    [row] = rows(watched, "?action=cce:release:create&target=audited&outcome=done")
+
+    assert (row["user"], row["project"], row["target_name"]) == ("admin", "cn-north-4", "audited")
+    assert row["address"] == "127.0.0.1"
+    assert row["operation_id"] == accepted.headers["x-operation-id"]
+    assert rows(watched, f"?target={chart}")[0]["target_name"] == "audited-1.0.0"
+    shown = watched.show(namespace, "audited")
+    assert shown.status_code == 200
+    watched.send("GET", f"/v2/charts/{chart}/archive")
+    read = find(watched, "?action=pilothouse:values:read&target=audited")[0]
+    assert (read["detail"], read["target"]) == ("show", f"{watched.cluster_id}/{namespace}/audited")
+    assert find(watched, f"?action=cce:chart:download&target={chart}")[0]["user"] == "admin"
+
+
+def test_dry_runs_are_there_whether_they_succeed_or_not(watched: RunningServer, namespace: str):
+    chart = watched.upload(config_map_chart("tried", "1.0.0")).json()["id"]
+    body = {"chart_id": chart, "namespace": namespace, "name": "tried", "version": "1.0.0"}
+    tried = watched.create(**body, values={}, parameters={"dry_run": True})
+    assert tried.status_code == 201, tried.text
+    missing = {**body, "namespace": "not-there-at-all"}
+    assert watched.create(**missing, values={}, parameters={"dry_run": True}).status_code >= 400
+
+    found = find(watched, "?action=cce:release:create&target=tried", count=2)
+
+    assert sorted(row["detail"] for row in found) == ["dry run", "dry run, which failed"]
+    assert {row["operation_id"] for row in found} == {""}
+
+
+def test_failed_log_ins_and_signatures_are_there_and_never_what_was_typed(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    for _ in range(3):
+        assert ask(watched, login("a wrong secret", name=person.name)).status_code == 401
+        assert person.server.send("GET", "/v2/charts", secret_key="w" * 40).status_code == 401
+    assert ask(watched, login("x", name="my.secret.password")).status_code == 401
+
+    passwords = find(watched, f"?user={person.name}&action=iam:tokens:create")
+    signatures = find(watched, f"?target={person.server.access_key}&outcome=failed")
+    strangers = find(watched, "?outcome=failed&action=iam:tokens:create&user=")
+
+    assert (passwords[0]["outcome"], passwords[0]["detail"]) == ("failed", "wrong password")
+    assert (signatures[0]["user"], signatures[0]["detail"]) == (person.name, "wrong signature")
+    assert "unknown user" in [row["detail"] for row in strangers]
+    assert "my.secret.password" not in json.dumps(rows(watched, "?limit=500"))
+
+
+def test_what_a_role_does_not_allow_is_there(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    assert person.server.upload(config_map_chart("refused", "1.0.0")).status_code == 403
+    assert (
+        person.server.send("POST", "/v3/projects", json_body={"project": {"name": "cn-north-4_x"}}).status_code == 403
+    )
+
+    found = find(watched, f"?user={person.id}&outcome=denied", count=2)
+
+    assert {(row["action"], row["detail"]) for row in found} == {
+        ("cce:chart:upload", "POST /v2/charts"),
+        ("iam:projects:createProject", "POST /v3/projects"),
+    }
+
+
+def test_pages_follow_each_other_and_times_narrow(watched: RunningServer):
+    person = add_person(watched)
+    for _ in range(5):
+        watched.send("PATCH", f"/api/v1/users/{person.id}", json_body={"enabled": True})
+    everything = [row["id"] for row in rows(watched, f"?target={person.id}&limit=500")]
+    seen: list[int] = []
+    marker = ""
+    while True:
+        answer = watched.send("GET", f"/api/v1/audit?target={person.id}&limit=2{marker}")
+        seen += [row["id"] for row in answer.json()]
+        if "x-pilothouse-marker" not in answer.headers:
+            break
+        marker = f"&marker={answer.headers['x-pilothouse-marker']}"
+    assert seen == everything == sorted(everything, reverse=True)
+    assert len(seen) >= 6
+    middle = rows(watched, f"?target={person.id}")[2]["at"].replace("+", "%2B")
+    assert len(rows(watched, f"?target={person.id}&since={middle}")) + len(
+        rows(watched, f"?target={person.id}&until={middle}")
+    ) == len(everything)
+
+
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "until=2026-01-01T00:00:00", "outcome=good", "limit=501", "marker=x"]
+)
+def test_a_wrong_parameter_is_refused_by_name(watched: RunningServer, query: str):
+    assert_error(watched.send("GET", f"/api/v1/audit?{query}"), 400, "CCE.01400001", query.split("=", maxsplit=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("role", "whole_account"),
+    [("te_admin", False), ("readonly", True), ("CCE Administrator", True), ("CCE FullAccess", True)],
+)
+def test_only_administrators_of_the_account_read_it(watched: RunningServer, role: str, *, whole_account: bool):
+    person = add_person(watched, role, project_id=None if whole_account else watched.project_id)
+    assert_error(person.server.send("GET", "/api/v1/audit"), *FORBIDDEN, "pilothouse:audit:read")
+
+
+def test_another_account_sees_its_own_rows_alone(watched: RunningServer):
+    other = add_tenant(watched)
+    other.send("POST", "/api/v1/users", json_body={"name": "theirs"})
+
+    found = rows(other, "?limit=500")
+
+    assert {row["action"] for row in found} == {"iam:users:createUser"}
+    assert "theirs" not in json.dumps(rows(watched, "?limit=500"))
+
+
+def test_the_command_lists_and_filters(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    done = watched.command("audit", "list", "--target", person.name, "--action", "iam:users:*", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert (row["action"], row["target"]) == ("iam:users:createUser", person.id)
+    table = watched.command("audit", "list", "--target", person.name)
+    assert "iam:credentials:createCredential" in table.stdout
+
+
+def test_a_token_that_has_ended_and_a_project_that_is_not_ones_own(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    token = person.token()
+    assert watched.send("PATCH", f"/api/v1/users/{person.id}", json_body={"enabled": True}).is_success
+    assert send(watched, "GET", "/v2/charts", token=token).status_code == 401
+    nowhere = "f" * 32
+    assert person.server.send("GET", "/v2/charts", headers={"X-Project-Id": nowhere}).status_code == 403
+    assert ask(watched, login(PASSWORD, name=person.name)).status_code == 201
+    found = find(watched, f"?user={person.id}&action=iam:tokens:use")
+    assert (found[0]["outcome"], found[0]["detail"]) == ("failed", "ended")
+    assert find(watched, f"?user={person.id}&action=iam:projects:use")[0]["target"] == nowhere
+
+
+def test_what_was_gathered_is_written_when_the_server_ends(kubeconfig: str):
+    del kubeconfig
+    slow = {"PILOTHOUSE_AUDIT__GATHER_SECONDS": "3600"}
+    with open_folder() as folder:
+        with run_server(folder, kubeconfig=None, environment=slow) as running:
+            assert ask(running, login("wrong")).status_code == 401
+            time.sleep(0.3)
+            assert rows(running, "?outcome=failed") == []
+        with run_server(folder, kubeconfig=None, environment=slow) as running:
+            assert [row["detail"] for row in rows(running, "?outcome=failed")] == ["wrong password"]
