@@ -18,8 +18,10 @@ help:  ## Show what can be made
 	@python3 -m venv .bootstrap
 	@.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/.made: pyproject.toml uv.lock | $(filter .bootstrap/bin/uv,$(UV))
-	@echo "setting up: Python packages"
+ENGINE := hatch_build.py $(wildcard engine/*.go) engine/go.mod engine/go.sum
+
+.venv/.made: pyproject.toml uv.lock $(ENGINE) | $(filter .bootstrap/bin/uv,$(UV))
+	@echo "setting up: Python packages and the Helm engine (the first time its compilation takes minutes)"
 	@$(UV) sync --frozen --quiet
 	@touch .venv/.made
 
@@ -36,6 +38,7 @@ demo-down: .venv/.made  ## Stop what the demo started, the local cluster include
 
 .PHONY: test
 test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
+	@$(RUN) python -m tools.engine test
 	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
 .PHONY: test-repeat
@@ -60,6 +63,11 @@ check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
+	$(RUN) python -m tools.engine check
+
+.PHONY: helm-upgrade
+helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge of the tests (V=v4.3.2)
+	@$(RUN) python -m tools.engine upgrade $(V)
 
 .PHONY: docs
 docs: .venv/.made  ## Write the descriptions of both APIs in docs/ anew

@@ -45,15 +45,17 @@ class ChartLimits(_Group):
 
 
 class EngineSettings(_Group):
-    """The processes that hold the Helm library."""
+    """The processes that run Helm."""
 
     children: int = Field(
         2, ge=1, description="warm children of each process that owns a pool; more than cores buy nothing"
     )
-    memory_bytes: int = Field(3072 * _MIB, description="RLIMIT_AS of a child; below 1 GiB the library does not start")
+    memory_bytes: int = Field(
+        3072 * _MIB, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"
+    )
     cpu_seconds: int = Field(120, description="CPU time one operation may use before the kernel ends the child")
     recycle_after: int = Field(
-        200, ge=1, description="operations after which a child is replaced (the library keeps memory)"
+        200, ge=1, description="operations after which a child is replaced (what hostile templates took is given back)"
     )
     answer_seconds: float = Field(30.0, description="deadline for what is answered at once: dry run, name template")
     name_seconds: float = Field(1.0, gt=0, description="deadline of a name template, which takes milliseconds")
@@ -61,8 +63,13 @@ class EngineSettings(_Group):
     waiting_per_project: int = Field(
         16, ge=1, description="calls of a project that wait for one; each can hold an archive in memory"
     )
-    qps: float = Field(200.0, description="requests per second to the cluster; the library's default of 5 starves")
+    qps: float = Field(200.0, description="requests per second to the cluster; Helm's default of 5 starves")
     burst: int = Field(400, description="burst over qps")
+    parallel_objects: int = Field(
+        16,
+        ge=1,
+        description="objects of one kind looked up, applied or deleted at a time, as far as qps allows",
+    )
 
 
 class WorkerSettings(_Group):

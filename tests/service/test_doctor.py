@@ -18,7 +18,7 @@ from sqlalchemy import text
 from pilothouse.auth.certificates import ensure_certificate
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.checks import Finding, State, examine
-from pilothouse.engine.accounts import closed_module_folder, obstacle
+from pilothouse.engine.accounts import obstacle
 from pilothouse.services.keys import begin_new_key
 from pilothouse.settings import ClusterSettings, EngineSettings, Settings, TlsSettings
 from pilothouse.store import clusters
@@ -45,10 +45,10 @@ async def look(wanted: Settings) -> dict[str, Finding]:
 async def test_a_machine_without_anything_yet_is_healthy_and_stays_as_it_is(tmp_path: Path):
     found = await look(settings(tmp_path / "data"))
     sandbox = found.pop("engine sandbox")
-    assert sandbox.state is (State.WARNING if os.geteuid() == 0 and closed_module_folder() else State.OK)
+    assert sandbox.state is State.OK
     assert {one.state for one in found.values()} == {State.OK, State.SKIPPED}
     assert "the first start makes it" in found["data folder"].found
-    assert found["engine"].found.startswith("the Helm library works")
+    assert found["engine"].found.startswith("the Helm engine works")
     assert found["http listener"].found.endswith("is free")
     assert found["schema"].state is State.SKIPPED
     assert os.listdir(tmp_path) == []  # noqa: PTH208 (pathlib's own would block, says the linter)
@@ -151,9 +151,8 @@ def _drop_setuid() -> None:
 
 @pytest.mark.skipif(bool(obstacle()), reason=f"children keep our account: {obstacle()}")
 def test_root_without_a_capability_is_told_that_children_have_no_accounts(folder: Path):
-    closed = closed_module_folder()
     for prepare, state, reason in (
-        (None, "warning" if closed else "ok", closed or "an account of its own"),
+        (None, "ok", "an account of its own"),
         (_drop_setuid, "warning", "root lacks CAP_SETUID"),
     ):
         done = subprocess.run(

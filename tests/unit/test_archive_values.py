@@ -1,10 +1,15 @@
-"""values.yaml as Helm reads it: the Helm library itself, in a process of its own, is the judge."""
+"""values.yaml as Helm reads it: Helm's own loader, in a process of its own, is the judge."""
 
+import atexit
 import base64
 import json
+import os
 import random
+import shutil
 import subprocess
-import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +19,11 @@ from hypothesis import strategies as st
 from pilothouse.archive.documents import go_text, read_document, read_values
 from pilothouse.errors import InvalidChart
 from tests.support.charts import build_chart
+from tools.localcluster import toolchains
+from tools.localcluster.programs import required_go
+from tools.localcluster.progress import on_stderr
 
-_JUDGE = """
-import base64, json, sys
-from helm_python.chart import Chart
-for line in sys.stdin:
-    try:
-        print(json.dumps(Chart.load_archive(base64.b64decode(line)).values))
-    except Exception:
-        print("null")
-"""
+_ENGINE = Path(__file__).parents[2] / "engine"
 
 _WORDS = (
     "y Y n N yes on off oN true TRUE tRUE ~ null Null nULL 1 -1 +1 0 -0 00 010 08 0o17 0O17 0b11 -0b11 0B1 0b2 0x1F "
@@ -66,8 +66,23 @@ TEXTS = (
 def judge(texts: tuple[str, ...] | list[str]) -> list[Any]:
     """What Helm reads from each text; None where it refuses."""
     lines = "".join(_encoded(text) + "\n" for text in texts)
-    program = subprocess.run([sys.executable, "-c", _JUDGE], input=lines, capture_output=True, text=True, check=True)
+    program = subprocess.run([_values_judge()], input=lines, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in program.stdout.splitlines()]
+
+
+@cache
+def _values_judge() -> Path:
+    """Helm's own loader in a program of its own, built once from the engine's module."""
+    folder = Path(tempfile.mkdtemp(prefix="pilothouse-judge-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    go = toolchains.find(at_least=required_go(_ENGINE), progress=on_stderr())
+    subprocess.run(
+        [go.command, "build", "-trimpath", "-o", folder / "values", "./judges/values"],
+        cwd=_ENGINE,
+        env=toolchains.environment(os.environ),
+        check=True,
+    )
+    return folder / "values"
 
 
 def _encoded(text: str) -> str:

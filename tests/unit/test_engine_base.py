@@ -1,6 +1,9 @@
-"""The frames between parent and child carry every plain value unchanged and refuse what the library would misread."""
+"""The frames between parent and engine carry every plain value, and both sides know the same requests and outcomes."""
 
+import dataclasses
 import io
+import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -8,16 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.engine.base import (
+    HEADER,
+    REQUESTS,
+    ChildOptions,
     InstallRequest,
+    LintFinding,
     LintRequest,
+    ProgressEvent,
+    ReleasePart,
+    RenderedObject,
     RenderNameRequest,
-    decode_request,
     encode_request,
-    pack_frame,
-    read_frame,
-    whole_seconds,
+    parse_head,
 )
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.engine.versions import read_versions
 from pilothouse.errors import HelmRefused
+from tools.engine import ENGINE
+from tools.localcluster.programs import HELM_COMMAND, required_version
 
 _JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -48,20 +59,59 @@ def test_a_request_arrives_as_it_was_sent_unless_it_holds_nul(values: dict[str, 
         return
     prefix, body = encode_request(request, progress=True)
     assert isinstance(body, bytes)
-    frame = read_frame(io.BytesIO(prefix + body))
-    assert frame is not None
-    assert frame[0]["progress"] is True
-    assert decode_request(*frame) == request
+    head_length, body_length = HEADER.unpack(prefix[: HEADER.size])
+    head = parse_head(prefix[HEADER.size :])
+    assert (head_length, body_length) == (len(prefix) - HEADER.size, len(body))
+    assert head["progress"] is True
+    assert InstallRequest(**head["request"], chart=body) == request
 
 
-def test_an_open_file_arrives_as_its_bytes():
+def test_an_open_file_is_sent_whole_from_its_beginning():
     file = io.BytesIO(b"the archive")
     file.seek(4)
     prefix, body = encode_request(LintRequest(chart=file))
     assert body is file
-    frame = read_frame(io.BytesIO(prefix + file.getvalue()))
-    assert frame is not None
-    assert decode_request(*frame) == LintRequest(chart=b"the archive")
+    assert HEADER.unpack(prefix[: HEADER.size])[1] == len(b"the archive")
+
+
+def test_the_engine_is_built_with_the_helm_that_the_judge_is():
+    required = {required_version(folder, "helm.sh/helm/v4") for folder in (ENGINE, HELM_COMMAND.folder)}
+    assert required == {read_versions()["helm"]}
+
+
+def _names(cls: type[Any]) -> list[str]:
+    return [each.name for each in dataclasses.fields(cls)]
+
+
+def test_the_go_side_knows_the_same_requests_outcomes_events_and_options():
+    """Field by field, in both directions: what one side forgot, or still has, is seen here."""
+    said = subprocess.run([PROGRAM, "protocol"], capture_output=True, text=True, check=True).stdout
+    for described in (theirs := json.loads(said)).values():
+        for fields in described.values() if isinstance(described, dict) else [described]:
+            if isinstance(fields, list):
+                fields.sort()
+    ours: dict[str, Any] = {
+        "options": sorted(_names(ChildOptions)),
+        "event": sorted(_names(ProgressEvent)),
+        "finding": sorted(_names(LintFinding)),
+        "object": sorted(_names(RenderedObject)),
+        "part": sorted(_names(ReleasePart)),
+    }
+    for name, request in REQUESTS.items():
+        outcome: Any = {type(None): None, str: "string"}.get(request.outcome_type, ...)
+        if outcome is ...:
+            outcome = sorted(_names(request.outcome_type))
+        ours[name] = {"request": sorted(_names(request)), "outcome": outcome}
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("annotation", "runs"),
+    [("pre-install", True), ("post-delete, post-install", True), ("test", False), ("post-upgrade", False)],
+)
+def test_a_hook_runs_at_the_events_of_its_annotation(annotation: str, runs: bool):  # noqa: FBT001  # a test's parameter
+    one = RenderedObject(api_version="v1", kind="Pod", namespace="n", name="p", hook=annotation)
+    assert one.runs_at("pre-install", "post-install") is runs
 
 
 def test_integers_beyond_64_bits_keep_every_digit():
@@ -113,16 +163,6 @@ def test_no_value_or_credential_stands_in_the_representation():
     assert "secret" not in shown
 
 
-@pytest.mark.parametrize("cut", [0, 3, 8, 12])
-def test_a_cut_frame_reads_as_the_end(cut: int):
-    assert read_frame(io.BytesIO((pack_frame({"a": 1}, len(b"body")) + b"body")[:cut])) is None
-
-
 def test_a_frame_whose_head_is_no_object_is_an_error():
     with pytest.raises(TypeError, match="not an object"):
-        read_frame(io.BytesIO(b"\0\0\0\2\0\0\0\0[]"))
-
-
-@pytest.mark.parametrize(("seconds", "whole"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (300.0, 300)])
-def test_the_library_never_gets_zero_seconds(seconds: float, whole: int):
-    assert whole_seconds(seconds) == whole
+        parse_head(b"[]")

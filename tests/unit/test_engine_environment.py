@@ -8,10 +8,11 @@ import pytest
 
 from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.environment import PoolFolder, child_environment, sandbox_of
+from pilothouse.engine.launcher import PROGRAM
 from tests.support.servers import open_folder
 
 _ALLOWED = {
-    *("PYTHONHOME", "PYTHONPATH", "HOME", "TMPDIR", "KUBECACHEDIR", "KUBERNETES_MASTER", "LANG"),
+    *("PYTHONHOME", "PYTHONPATH", "HOME", "TMPDIR", "LANG"),
     *("HELM_PLUGINS", "HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"),
     *("GOMEMLIMIT", "GOMAXPROCS", "GOGC"),
 }
@@ -27,7 +28,7 @@ def test_nothing_of_our_own_environment_is_in_a_childs(tmp_path: Path, monkeypat
 
 def test_every_folder_of_a_child_is_its_own(tmp_path: Path):
     made = child_environment(tmp_path, memory_bytes=2**30)
-    for name in ("HOME", "TMPDIR", "KUBECACHEDIR", "HELM_PLUGINS", "HELM_CACHE_HOME"):
+    for name in ("HOME", "TMPDIR", "HELM_PLUGINS", "HELM_CACHE_HOME"):
         assert Path(made[name]).is_relative_to(tmp_path)
 
 
@@ -86,4 +87,4 @@ def test_the_sandbox_of_an_ordinary_users_child_keeps_the_account(tmp_path: Path
     sandbox = sandbox_of(tmp_path)
     assert sandbox.user_id is None
     assert sandbox.folder == str(tmp_path)
-    assert sandbox.executable == ()
+    assert sandbox.executable == (str(PROGRAM),)

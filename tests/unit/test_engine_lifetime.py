@@ -120,7 +120,7 @@ def test_a_frozen_child_ends_itself_when_it_wakes_up_too_late(
 
 def test_a_child_started_for_another_parent_does_not_begin(tmp_path: Path):
     numbers: dict[str, Any] = {each.name: 1 for each in fields(ChildOptions)}
-    options = ChildOptions(**{**numbers, "kube_cache": "x", "qps": 1.0})
+    options = ChildOptions(**{**numbers, "qps": 1.0})
     done = subprocess.run(
         [sys.executable, *command_line(options, Sandbox(folder=str(tmp_path)))[1:]],
         env=child_environment(tmp_path, memory_bytes=2**30),

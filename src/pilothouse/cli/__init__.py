@@ -4,6 +4,7 @@ A command imports what it needs when it runs: ``--help`` and ``version`` must no
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -53,9 +54,17 @@ app.add_typer(audit.app, name="audit")
 
 
 @app.command("version")
-def version() -> None:
+def version(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Also those of Helm, Go and Python.")] = False,
+) -> None:
     """Print the version."""
     typer.echo(__version__)
+    if everything:
+        from pilothouse.engine.versions import read_versions
+
+        for name, number in read_versions().items():
+            typer.echo(f"{name} {number}")
 
 
 def main() -> None:

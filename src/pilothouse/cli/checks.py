@@ -24,8 +24,7 @@ from pilothouse.auth.certificates import CertificateFiles, authority_file, is_co
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cluster.client import ClusterClients
-from pilothouse.engine.accounts import closed_module_folder, obstacle
-from pilothouse.engine.confinement import can_confine
+from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
@@ -252,18 +251,12 @@ async def _engine(settings: Settings) -> Finding:
             versions = ", ".join(f"{name} {version}" for name, version in sorted(pool.versions.items()))
         finally:
             await pool.close()
-    return Finding("engine", State.OK, f"the Helm library works in a child process ({versions})")
+    return Finding("engine", State.OK, f"the Helm engine works in a child process ({versions})")
 
 
 def _engine_sandbox() -> Finding:
     name, account = "engine sandbox", obstacle()
-    if not account and (closed := closed_module_folder()):
-        account = f"{closed}, where Python finds modules, is closed to other accounts"
     missing = missing_protections()
-    if not can_confine():
-        missing.append(
-            "no Landlock for TCP (Linux 6.7): a hostile cluster can lead children to services of this machine"
-        )
     if os.geteuid() == 0 and account:
         missing.append(f"no accounts for children: {account}")
     if missing:
@@ -271,8 +264,8 @@ def _engine_sandbox() -> Finding:
             name,
             State.WARNING,
             f"engine children lack {'; '.join(missing)}",
-            "use Linux 6.12 or newer with Landlock, give root its usual capabilities, and install Pilothouse where "
-            "every account may read it; or register only clusters and let in only people that you trust",
+            "use Linux 6.12 or newer with Landlock, and give root its usual capabilities; or register only clusters "
+            "and let in only people that you trust",
         )
     own = f"the account of Pilothouse ({account})" if account else "an account of its own for each"
     return Finding(name, State.OK, f"files, sockets and signals are closed to engine children; {own}")

@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pilothouse.engine.sandbox import python_files
-
 _FIRST, _LAST = 61184, 65519
 _TRIES: Final = 50
 _CAPABILITIES: Final = {
@@ -34,17 +32,6 @@ def obstacle() -> str:
         return f"root lacks {', '.join(lacking)}"
     if not all(_is_mapped(Path(f"/proc/self/{name}_map")) for name in ("uid", "gid")):
         return f"this container has no user ids {_FIRST} to {_LAST}"
-    return ""
-
-
-def closed_module_folder() -> str:
-    """The first folder that Python loads modules from and other accounts may not enter; empty when there is none.
-
-    The child loads some of them late, when it has left root: an interpreter in a private home would fail there.
-    """
-    for path in python_files():
-        if Path(path).exists() and not is_open_to_others(Path(path).resolve()):
-            return path
     return ""
 
 

@@ -1,12 +1,12 @@
 """What parent and child of the engine say to each other: plain data, and the frames that carry it.
 
 A frame is one JSON object plus at most one run of raw bytes (the chart archive), both length-prefixed. Nothing is
-pickled: a child that a hostile chart has taken over can send wrong data, but no code. Adding an action is one
-request class here, listed in ``REQUESTS``, and one function with its row in ``helm.RUNNERS``.
+pickled: a child that a hostile chart has taken over can send wrong data, but no code. This module is the description of
+the protocol; the other side is ``engine/protocol.go``, and a test compares both. Adding an action is one request class
+here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function in ``engine/actions.go``.
 """
 
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping
@@ -68,7 +68,8 @@ class InstallRequest(Request[ReleaseOutcome]):
     ``hooks`` (and ``none``, which Helm treats alike) returns after the hooks, ``ready`` when every object is ready.
     ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old
     revision has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's.
-    ``show_hooks`` is for dry runs: hooks are in the manifest, and it does not matter who owns what is there.
+    ``show_hooks`` is for dry runs: hooks are in the manifest, and it does not matter who owns what is there. ``crds``:
+    what lies in ``crds/`` is left out, made where it is missing, or replaced; it is served when the action begins.
     """
 
     action = "install"
@@ -88,6 +89,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     create_namespace: bool = False
+    crds: Literal["skip", "create", "replace"] = "create"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     prune: bool = True
+    crds: Literal["skip", "create", "replace"] = "skip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +258,7 @@ class Inspection:
 class InspectRequest(Request[Inspection]):
     """Render a chart and say what comes of it; nothing is sent to any cluster.
 
-    ``lookup`` finds nothing, and ``.Capabilities`` are the library's own: a chart that asks the cluster may make other
+    ``lookup`` finds nothing, and ``.Capabilities`` are the engine's own: a chart that asks the cluster may make other
     objects there.
     """
 
@@ -284,10 +287,10 @@ REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in _CLASSE
 class ProgressEvent:
     """One step that Helm reported while it ran.
 
-    ``phase`` is ``render``, ``apply``, ``hook``, ``delete``, ``wait``, ``storage`` or ``warning``; ``hook`` from the
-    creation of a hook's objects to their end. The object fields are empty where the step is about no single object.
-    ``done`` of ``total`` objects of the running batch (a chart's CRDs, each hook and its objects are batches of their
-    own); None where Helm says no number. ``message`` is Helm's line without error text.
+    ``phase`` is ``render``, ``apply``, ``hook``, ``delete``, ``wait``, ``storage`` or ``left``; ``hook`` from the
+    creation of a hook's objects to their end, ``left`` for what was not removed, with the reason as its ``message``.
+    The object fields are empty where the step is about no single object. ``done`` of ``total`` objects of the running
+    batch (a chart's CRDs, each hook and its objects are batches of their own); None where there is no number.
     """
 
     phase: str
@@ -301,12 +304,15 @@ class ProgressEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ChildOptions:
-    """What a child is told when it starts; travels on its command line, so nothing secret is in it."""
+    """What a child is told when it starts; travels on its command line, so nothing secret is in it.
+
+    ``vetted``: it connects to the addresses that a call brings, and to no other.
+    """
 
     channel_fd: int
     deadline_fd: int
-    tunnel_fd: int | None
     parent_pid: int
+    vetted: bool
     memory_bytes: int
     file_bytes: int
     chart_unpacked_bytes: int
@@ -315,7 +321,7 @@ class ChildOptions:
     chart_depth: int
     qps: float
     burst: int
-    kube_cache: str
+    parallel_objects: int
 
 
 def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
@@ -327,18 +333,6 @@ def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
     return HEADER.pack(len(encoded), body_size) + encoded
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """The next frame of a blocking stream; None when the other side has gone."""
-    lengths = stream.read(HEADER.size)
-    if len(lengths) < HEADER.size:
-        return None
-    head_length, body_length = HEADER.unpack(lengths)
-    head, body = stream.read(head_length), stream.read(body_length)
-    if len(head) < head_length or len(body) < body_length:
-        return None
-    return parse_head(head), body
-
-
 def parse_head(head: bytes) -> dict[str, Any]:
     """The JSON object of a frame; raises ValueError or TypeError when it is none."""
     decoded = json.loads(head)
@@ -348,9 +342,9 @@ def parse_head(head: bytes) -> dict[str, Any]:
 
 
 def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
-    """Frame prefix and raw body of a request, both safe to pass to the library.
+    """Frame prefix and raw body of a request, both safe to pass on.
 
-    Raises HelmRefused for what the library would truncate or misread without a word: NUL in any string, numbers
+    Raises HelmRefused for what Helm would truncate or misread without a word: NUL in any string, numbers
     that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
     """
     plain: dict[str, Any] = {}
@@ -376,14 +370,6 @@ def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
     return prefix, body
 
 
-def decode_request(head: Mapping[str, Any], body: bytes) -> Request[Any]:
-    """The request that ``encode_request`` was given."""
-    cls = REQUESTS[head["action"]]
-    plain = dict(head["request"])
-    plain.update({each.name: body for each in fields(cls) if _is_body(each)})
-    return cls(**plain)
-
-
 def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
     """The child's answer as the request's outcome; raises TypeError when it has another shape."""
     cls: type[OutcomeT] = request.outcome_type
@@ -392,11 +378,6 @@ def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
     if not isinstance(answer, cls):
         raise TypeError(f"{request.action} answered {type(answer).__name__}")
     return answer
-
-
-def whole_seconds(seconds: float) -> int:
-    """Seconds as the library takes them: whole, and never 0, which would mean its own default."""
-    return max(1, math.ceil(seconds))
 
 
 def _is_body(each: Field[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Where a child lives and what it sees: private folders, an environment made from nothing, its command line.
 
-The Go side of the library reads its environment once, at start, so everything that must not leak into a chart's
-reach (our own variables, proxies, KUBECONFIG, a pod's service account) has to be absent before the process exists.
+Everything that must not leak into a chart's reach (our own variables, proxies, KUBECONFIG, a pod's service account) has
+to be absent before the process exists.
 Folders are private to one child and removed with it: after an abort they still hold the kubeconfig of the call.
 """
 
@@ -16,13 +16,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pilothouse.engine.accounts import closed_module_folder, free_user_id, is_open_to_others, obstacle
+from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
 from pilothouse.engine.base import ChildOptions
+from pilothouse.engine.launcher import FIELD_MANAGER, PROGRAM
 from pilothouse.engine.sandbox import Sandbox, python_files
-
-# Helm names itself to the API server by the basename of argv[0]; under this name its releases and those of the CLI
-# belong to the same field manager, and either may change what the other wrote.
-FIELD_MANAGER = "helm"
 
 #: For root, where the data folder is closed to other accounts.
 SYSTEM_DIR = Path("/run/pilothouse-engine")
@@ -34,29 +31,25 @@ def command_line(options: ChildOptions, sandbox: Sandbox) -> list[str]:
     ``-S`` and ``-P``: nothing but the module path of ``child_environment`` decides what is imported.
     """
     told = (json.dumps(asdict(options)), json.dumps(asdict(sandbox)))
-    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.child", *told]
+    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.launcher", *told]
 
 
-def child_environment(folder: Path, *, memory_bytes: int, proxy: str | None = None) -> dict[str, str]:
-    """The whole environment of a child that lives in ``folder``; ``proxy`` is the URL of its tunnel.
+def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
+    """Return the whole environment of a child that lives in ``folder``.
 
     PYTHONHOME and PYTHONPATH take the place of what Python would derive from argv[0], which is no path here; so it
     needs no link, and works alike for virtual environments, read-only or system-wide ones, and paths with spaces.
     """
-    proxies = {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy} if proxy is not None else {}
-    return proxies | {
+    return {
         "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(_module_path())),
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
-        "KUBECACHEDIR": str(folder / "kube"),
         "HELM_PLUGINS": str(folder / "helm" / "plugins"),
         "HELM_CONFIG_HOME": str(folder / "helm" / "config"),
         "HELM_CACHE_HOME": str(folder / "helm" / "cache"),
         "HELM_DATA_HOME": str(folder / "helm" / "data"),
         "LANG": "C.UTF-8",
-        # where the library turns when a kubeconfig names no server: nobody, instead of port 8080 of this host
-        "KUBERNETES_MASTER": "https://127.0.0.1:1",
         "GOMEMLIMIT": str(memory_bytes // 4 * 3),
         "GOMAXPROCS": "1",
         "GOGC": "400",
@@ -81,7 +74,12 @@ def _is_here(path: Path) -> bool:
 def sandbox_of(folder: Path) -> Sandbox:
     """The sandbox of the child that lives in ``folder``: it becomes the folder's owner, if that is somebody else."""
     owner = folder.stat().st_uid
-    return Sandbox(folder=str(folder), readable=python_files(), user_id=owner if owner != os.geteuid() else None)
+    return Sandbox(
+        folder=str(folder),
+        readable=python_files(),
+        executable=(str(PROGRAM),),
+        user_id=owner if owner != os.geteuid() else None,
+    )
 
 
 class PoolFolder:
@@ -94,7 +92,7 @@ class PoolFolder:
     def __init__(self, state_dir: Path, *, system_dir: Path = SYSTEM_DIR, accounts: bool | None = None) -> None:
         """``accounts``: whether children have their own; not given, where that is possible."""
         private = 0o700
-        self._accounts = not (obstacle() or closed_module_folder()) if accounts is None else accounts
+        self._accounts = not obstacle() if accounts is None else accounts
         if self._accounts:
             private = 0o711  # for passing through; every child's folder is its own
             if not is_open_to_others(next(one for one in state_dir.absolute().parents if one.exists())):
@@ -116,7 +114,7 @@ class PoolFolder:
         folder = self.path / f"child-{self._made}"
         folder.mkdir(mode=0o700)
         owner = free_user_id() if self._accounts else None
-        inner = [folder / name for name in ("home", "tmp", "kube", "helm")]
+        inner = [folder / name for name in ("home", "tmp", "helm")]
         for one in inner:
             one.mkdir(mode=0o700)
         if owner is not None:

@@ -27,6 +27,8 @@ _ALL_OF_THE_FIRST: Final = (1 << 13) - 1
 _LATER_RIGHTS: Final = {2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}
 _FIRST_WITH_NETWORK, _FIRST_WITH_SCOPES = 4, 6
 _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 1 | 2
+#: To listen is for nobody; where it connects to, a child's own dialler decides: the ports of clusters are any.
+_BIND_TCP: Final = 1
 
 _READ: Final = _READ_FILE | _READ_DIR
 _WRITE: Final = _READ | _WRITE_FILE | _TRUNCATE | _REFER | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
@@ -53,7 +55,7 @@ def confine_files(*, readable: Iterable[Path], executable: Iterable[Path], writa
         handled |= right if kernel >= first else 0
     rules = struct.pack("=Q", handled)
     if kernel >= _FIRST_WITH_NETWORK:
-        rules += struct.pack("=Q", 0)
+        rules += struct.pack("=Q", _BIND_TCP)
     if kernel >= _FIRST_WITH_SCOPES:
         rules += struct.pack("=Q", _ABSTRACT_SOCKETS_AND_SIGNALS)
     ruleset = checked(_libc.syscall(_CREATE_RULESET, rules, len(rules), 0))

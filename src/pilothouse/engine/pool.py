@@ -52,7 +52,7 @@ class EnginePool:
     ) -> None:
         """``state_dir`` may be shared by pools of several processes; each makes a private folder in it.
 
-        With ``route``, the library reaches the addresses that it names, and nothing else. Without, it resolves names
+        With ``route``, a child reaches the addresses that it names, and nothing else. Without, it resolves names
         by itself and follows redirects: only for clusters that are the caller's own.
         """
         self._settings = settings
@@ -63,6 +63,7 @@ class EnginePool:
             charts=charts or ChartLimits(),
             qps=settings.qps,
             burst=settings.burst,
+            parallel_objects=settings.parallel_objects,
         )
         self._state_dir = state_dir
         self._folder: PoolFolder | None = None
@@ -126,7 +127,7 @@ class EnginePool:
 
     @property
     def versions(self) -> dict[str, str]:
-        """What the library of a living child says it is; empty without one."""
+        """What a living child says it is; empty without one."""
         return next((dict(child.versions) for child in self._children), {})
 
     async def run(
@@ -235,7 +236,7 @@ class EnginePool:
         self._idle.append(child)
 
     async def _spawn(self, folder: PoolFolder) -> None:
-        child = await spawn_child(folder.make_child_folder(), self._limits, tunnelled=self._route is not None)
+        child = await spawn_child(folder.make_child_folder(), self._limits, vetted=self._route is not None)
         self._start_failure = None
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._lost(child))

@@ -1,6 +1,6 @@
 """One child seen from the parent: its birth, one call at a time, and its certain death.
 
-Children are spawned, never forked: a forked copy of a process with threads hangs inside the library. A call ends in
+Children are spawned, never forked: a forked copy of a process with threads hangs. A call ends in
 one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or the deadline
 (the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is finished and
 another has to take its place; what it did in the cluster up to then stands.
@@ -37,7 +37,9 @@ from pilothouse.engine.base import (
 )
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
 from pilothouse.engine.environment import child_environment, command_line, sandbox_of
-from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.engine.refusals import refusal
+from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable
 from pilothouse.settings import ChartLimits
 
 log = structlog.get_logger(__name__)
@@ -51,7 +53,10 @@ _STDERR_TAIL = 4 * 1024
 _STDERR_SEARCHED = 256 * 1024
 _FATAL = re.compile(rb"^(runtime: |fatal error: |panic: )", re.MULTILINE)
 _STACK_FULL = re.compile(r"goroutine stack exceeds (\d+)-byte limit")
+_NO_CPU = "SIGXCPU: cpu limit exceeded"
 _NO_MEMORY = re.compile(r"out of memory|cannot allocate memory|failed to (create|allocate)", re.IGNORECASE)
+#: How the Go runtime ends what it cannot go on with.
+_GO_ABORT = 2
 # The child's own deadline lies behind the parent's, so that the parent is the one who reports it.
 _WATCHDOG_GRACE_SECONDS = 1.0
 
@@ -65,12 +70,13 @@ class ChildLimits:
     charts: ChartLimits
     qps: float
     burst: int
+    parallel_objects: int
     start_seconds: float = 30.0
     file_bytes: int = 64 * 1024 * 1024
 
 
 class ChildProcess:
-    """A running child with the library loaded. Made by ``spawn_child``; calls must not overlap."""
+    """A running child. Made by ``spawn_child``; calls must not overlap."""
 
     def __init__(
         self,
@@ -113,7 +119,7 @@ class ChildProcess:
         return self._address_bytes - self._first_address_bytes > room // 2
 
     async def connect(self, channel: socket.socket) -> None:
-        """Wait until the child has loaded the library; raises EngineUnavailable, with the reason, if it cannot."""
+        """Wait until the child can be called; raises EngineUnavailable, with the reason, if it cannot."""
         self._reader, self._writer = await asyncio.open_connection(sock=channel)
         try:
             async with asyncio.timeout(self._limits.start_seconds):
@@ -140,7 +146,7 @@ class ChildProcess:
     ) -> OutcomeT:
         """The outcome of ``request``; the errors are those of ``EnginePool.run``.
 
-        With ``addresses``, the library reaches its cluster there and nothing else.
+        With ``addresses``, it reaches its cluster there and nothing else.
         """
         async with self._calling:
             prefix, body = encode_request(
@@ -267,11 +273,9 @@ class ChildProcess:
                 case "outcome":
                     return decode_outcome(request, answer["outcome"])
                 case "refused":
-                    raise HelmRefused(answer["message"], kind=answer["kind"])
+                    raise refusal(answer["message"], kind=answer["kind"])
                 case _:
                     message = f"{answer['message']} during {request.action}"
-                    if "MemoryError" in message:
-                        message += f": more than {self._limits.memory_bytes} bytes of memory are needed, the limit"
         except (KeyError, TypeError) as error:
             message = f"the Helm engine sent a malformed answer to {request.action} ({type(error).__name__})"
         self.kill()
@@ -294,7 +298,7 @@ class ChildProcess:
 
     def _exceeded(self, code: int, stderr: str) -> str:
         """Which limit a chart or its values went over."""
-        if code == -signal.SIGXCPU:
+        if code == -signal.SIGXCPU or _NO_CPU in stderr:
             return f"the templates needed more than {self._limits.cpu_seconds} s of CPU time, the limit"
         if (full := _STACK_FULL.search(stderr)) is not None:
             return f"templates or values contain themselves without end: the stack reached {full[1]} bytes, the limit"
@@ -316,23 +320,25 @@ class ChildProcess:
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)
 
 
-async def spawn_child(folder: Path, limits: ChildLimits, *, tunnelled: bool = False) -> ChildProcess:
+async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False) -> ChildProcess:
     """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
 
-    ``tunnelled``: it reaches nothing but the addresses that a call brings.
+    ``vetted``: it reaches nothing but the addresses that a call brings.
 
     Call it from a thread that lives as long as this process: the child dies with the thread that made it.
     """
+    if not PROGRAM.is_file():
+        raise EngineUnavailable(
+            f"the engine's program {PROGRAM} is missing; build it with 'make setup', or install Pilothouse from a wheel"
+        )
     ours, theirs = socket.socketpair()
     deadline_fd = SharedDeadline.create_fd()
-    # Bound here, because the library learns of its proxy by the environment that it is started with.
-    listener = socket.create_server(("127.0.0.1", 0)) if tunnelled else None
     try:
         options = ChildOptions(
             channel_fd=theirs.fileno(),
             deadline_fd=deadline_fd,
-            tunnel_fd=listener.fileno() if listener is not None else None,
             parent_pid=os.getpid(),
+            vetted=vetted,
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
             chart_unpacked_bytes=limits.charts.unpacked_bytes,
@@ -341,10 +347,9 @@ async def spawn_child(folder: Path, limits: ChildLimits, *, tunnelled: bool = Fa
             chart_depth=limits.charts.depth,
             qps=limits.qps,
             burst=limits.burst,
-            kube_cache=str(folder / "kube"),
+            parallel_objects=limits.parallel_objects,
         )
-        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}" if listener is not None else None
-        environment = child_environment(folder, memory_bytes=limits.memory_bytes, proxy=proxy)
+        environment = child_environment(folder, memory_bytes=limits.memory_bytes)
         process, output = _start(options, folder, environment)
         child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
     except BaseException:
@@ -353,8 +358,6 @@ async def spawn_child(folder: Path, limits: ChildLimits, *, tunnelled: bool = Fa
     finally:
         theirs.close()
         os.close(deadline_fd)
-        if listener is not None:
-            listener.close()
     try:
         await child.connect(ours)
     except BaseException:
@@ -365,6 +368,8 @@ async def spawn_child(folder: Path, limits: ChildLimits, *, tunnelled: bool = Fa
 
 def describe_exit(code: int) -> str:
     """How a process ended, in words that follow its name."""
+    if code == _GO_ABORT:
+        return "aborted"
     if code >= 0:
         return f"ended with exit code {code}"
     reasons = {
@@ -388,7 +393,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[fd for fd in (options.channel_fd, options.deadline_fd, options.tunnel_fd) if fd is not None],
+            pass_fds=[options.channel_fd, options.deadline_fd],
             start_new_session=True,
         )
     except BaseException:

@@ -1,6 +1,6 @@
 """What Helm's error texts mean: the only place that knows their wording, with a test per row on a real cluster.
 
-The library has a class of error for few failures; most that a caller can act on come as the same one.
+The engine tells by its types what it can (``engine/errors.go``); here is what Helm says in words only, or has stored.
 """
 
 import re
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from pilothouse.errors import HelmRefused
 
-#: The library's class for a cluster that cannot be reached; ours too for one that did not answer, or not now.
+#: The kind of what could not be judged: the cluster could not be reached, did not answer, or not now.
 _UNREACHABLE = "HelmKubeError"
+#: The engine's kind for what no type tells.
+_ANY = "HelmReleaseError"
 # The order matters: a chart may print any text, but only behind the name of its template.
 _TEXTS = (
     (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
@@ -46,21 +48,18 @@ _BLOCKING = re.compile(
     r"resource (?P<kind>\w+)/(?P<namespace>[^/\s]*)/(?P<name>\S+) (?:not ready|still exists)\. "
     r"status: (?P<status>\w*), message: (?P<message>[^\n]*)"
 )
-_KUBECONFIG_FILE = re.compile(r'"[^"]*/helm-c-kubeconfig-\d+"')
 
 
-def refusal(text: str, *, kind: str) -> HelmRefused:
-    """Helm's error as ours: its text, the library's class of it as ``kind``, or a finer one where the text tells more.
+def refusal(text: str, *, kind: str = _ANY) -> HelmRefused:
+    """Return the engine's refusal: ``kind`` as its types tell, or where they tell nothing, what the text does.
 
-    HelmTimeoutError is a wait that took too long, HelmCancelledError any other end from outside; the library has one
-    class for both, and none when a hook is waited for. HelmKubeError: the cluster did not answer, or not now.
+    HelmTimeoutError is a wait that took too long. HelmKubeError: the cluster did not answer, or not now.
     """
-    finer = next((finer for pattern, finer in _TEXTS if pattern.match(text)), None)
-    if finer is not None:
-        kind = finer
-    elif "context deadline exceeded" in text:
+    if kind == _ANY:
+        kind = next((finer for pattern, finer in _TEXTS if pattern.match(text)), kind)
+    if kind == _ANY and "context deadline exceeded" in text:
         kind = "HelmTimeoutError"
-    return HelmRefused(_KUBECONFIG_FILE.sub("the kubeconfig", text), kind=kind)
+    return HelmRefused(text, kind=kind)
 
 
 def is_unreachable(error: HelmRefused) -> bool:
@@ -70,7 +69,7 @@ def is_unreachable(error: HelmRefused) -> bool:
 
 def tells_of_unreachable(description: str) -> bool:
     """The same of what Helm wrote into a failed release's description."""
-    return is_unreachable(refusal(description, kind=""))
+    return is_unreachable(refusal(description))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What an engine child may do beside its work: nothing, as far as the kernel can see to it.
 
-A chart, or a cluster's answers, that took over the Helm library would find: its own folder, the library and what it
+A chart, or a cluster's answers, that took over the engine would find: its own folder, its program and what that
 needs to run; TCP and no other socket; no capabilities; an account that owns nothing else, when we are root; and nobody
 to signal or look into. For a launcher or a child to call on itself, while it has one thread:
 

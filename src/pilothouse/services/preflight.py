@@ -30,7 +30,7 @@ from pilothouse.engine.base import (
     UpgradeRequest,
 )
 from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest
-from pilothouse.services.explanations import SMALLER, STRANDED, belongs_to, describe_owner, explain
+from pilothouse.services.explanations import SMALLER, belongs_to, describe_owner, explain
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
@@ -153,17 +153,10 @@ class Preflight:
             return await _find_clash(client, request, findings)
         return None
 
-    async def find_rollback_problem(
-        self, client: ClusterClient, *, goal: str, newest: str, namespace: str
-    ) -> str | None:
-        """The same for a rollback from the manifest ``newest`` to the manifest ``goal``."""
+    async def find_rollback_problem(self, client: ClusterClient, *, goal: str, namespace: str) -> str | None:
+        """Say why a rollback to the manifest ``goal`` must not be carried out; None if nothing speaks against it."""
         findings = await self._examine(client, await _objects_of(goal, namespace=namespace), namespace=namespace)
-        if findings:
-            return _describe(findings)
-        findings = await self._examine(client, await _objects_of(newest, namespace=namespace), namespace=namespace)
-        if findings.unserved:
-            return f"the newest revision stands in the way: {_describe(replace(findings, missing=()))}; {STRANDED}"
-        return None
+        return _describe(findings) if findings else None
 
     async def _examine(
         self,

@@ -276,9 +276,7 @@ class Updates:
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
         client = self._clusters.client(target.cluster)
-        problem = await self._preflight.find_rollback_problem(
-            client, goal=goal.manifest, newest=newest.manifest, namespace=target.namespace
-        )
+        problem = await self._preflight.find_rollback_problem(client, goal=goal.manifest, namespace=target.namespace)
         if problem is not None:
             raise InvalidRequest(
                 f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"

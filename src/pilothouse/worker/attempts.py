@@ -46,6 +46,7 @@ OutcomeT = TypeVar("OutcomeT")
 #: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
 _GRACE_SECONDS = 2.0
 _LONGEST_WHY = 2000
+_MOST_LEFT = 50
 _JUST_NOW = timedelta(seconds=1)
 _REPAIR_LOOK_SECONDS = 0.1
 
@@ -272,10 +273,14 @@ class Attempt:
         return Pods(self.cluster.kubeconfig, self.settings.cluster)
 
     async def _call(self, request: ChangeRequest, hooks: HookPods) -> Said:
+        left: list[str] = []
         try:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
                 def notice(event: ProgressEvent) -> None:
+                    if event.phase == "left":
+                        left.append(event.message)
+                        return
                     if event.phase != "render" or isinstance(request, InstallRequest | UpgradeRequest):
                         progress(event)
                     hooks.notice(event)
@@ -285,6 +290,9 @@ class Attempt:
                 await self._ask(timed, on_progress=notice)
         except EngineError as error:
             return await self._said(error, request)
+        finally:
+            for text in left[:_MOST_LEFT]:
+                await self.record("object_left", text)
         return Said("done")
 
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:

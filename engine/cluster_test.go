@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+func kubeconfigOf(server string) string {
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"a",
+		"clusters":[{"name":"a","cluster":{"server":%q}}],"users":[{"name":"a","user":{"token":"t"}}],
+		"contexts":[{"name":"a","context":{"cluster":"a","user":"a"}}]}`, server)
+}
+
+// apiServer answers discovery with entity tags, as an API server does, and counts the whole answers.
+type apiServer struct {
+	*httptest.Server
+	whole atomic.Int32
+	kind  atomic.Value
+}
+
+func newAPIServer(t *testing.T) *apiServer {
+	t.Helper()
+	made := &apiServer{}
+	made.kind.Store("First")
+	made.Server = httptest.NewServer(http.HandlerFunc(made.serve))
+	t.Cleanup(made.Close)
+	return made
+}
+
+func (a *apiServer) serve(writer http.ResponseWriter, request *http.Request) {
+	kind, _ := a.kind.Load().(string)
+	switch request.URL.Path {
+	case "/version":
+		_, _ = writer.Write([]byte(`{"major":"1","minor":"36","gitVersion":"v1.36.0"}`))
+	case "/api", "/apis":
+		tag := `"` + kind + request.URL.Path + `"`
+		if request.Header.Get("If-None-Match") == tag {
+			writer.WriteHeader(http.StatusNotModified)
+			return
+		}
+		a.whole.Add(1)
+		writer.Header().Set("ETag", tag)
+		writer.Header().Set("Content-Type", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+		items := []any{}
+		if request.URL.Path == "/apis" {
+			items = append(items, map[string]any{
+				"metadata": map[string]any{"name": "example.com"},
+				"versions": []any{map[string]any{"version": "v1", "resources": []any{map[string]any{
+					"resource": "things", "scope": "Namespaced", "singularResource": "thing", "verbs": []string{"get"},
+					"responseKind": map[string]any{"group": "example.com", "version": "v1", "kind": kind},
+				}}}},
+			})
+		}
+		answer := map[string]any{"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "items": items}
+		_ = json.NewEncoder(writer).Encode(answer)
+	default:
+		http.NotFound(writer, request)
+	}
+}
+
+func open(t *testing.T, from *clusters, server string, addresses ...string) *cluster {
+	t.Helper()
+	opened, err := from.open(kubeconfigOf(server), addresses)
+	must(t, err)
+	return opened
+}
+
+func TestDiscoveryIsKeptWhileTheClusterSaysThatItIsTheSame(t *testing.T) {
+	server := newAPIServer(t)
+	kept := &clusters{limits: limits()}
+	for range 3 {
+		one := open(t, kept, server.URL)
+		must(t, one.reach(true))
+		if !one.capabilities.APIVersions.Has("example.com/v1/First") || one.capabilities.KubeVersion.Minor != "36" {
+			t.Fatalf("%+v", one.capabilities)
+		}
+		one.release()
+	}
+	if count := server.whole.Load(); count != 2 {
+		t.Fatalf("%d whole documents were read", count)
+	}
+	server.kind.Store("Second")
+	one := open(t, kept, server.URL)
+	defer one.release()
+	must(t, one.reach(true))
+	if !one.capabilities.APIVersions.Has("example.com/v1/Second") || one.capabilities.APIVersions.Has("example.com/v1/First") {
+		t.Fatalf("%+v", one.capabilities.APIVersions)
+	}
+}
+
+func TestAKindThatIsNotKnownIsLookedForAgain(t *testing.T) {
+	server := newAPIServer(t)
+	one := open(t, &clusters{limits: limits()}, server.URL)
+	defer one.release()
+	_, err := one.mapper.RESTMapping(schema.GroupKind{Group: "example.com", Kind: "First"}, "v1")
+	must(t, err)
+	server.kind.Store("Second")
+	one.discovery.begin()
+	_, err = one.mapper.RESTMapping(schema.GroupKind{Group: "example.com", Kind: "Second"}, "v1")
+	must(t, err)
+}
+
+func TestTheLastClustersAreKeptAndNoOthers(t *testing.T) {
+	kept := &clusters{limits: limits()}
+	first := open(t, kept, "https://192.0.2.1:1")
+	for number := range keptClusters - 1 {
+		open(t, kept, fmt.Sprintf("https://192.0.2.1:%d", number+2))
+	}
+	if open(t, kept, "https://192.0.2.1:1") != first {
+		t.Fatal("forgotten too early")
+	}
+	open(t, kept, "https://192.0.2.1:999")
+	if len(kept.kept) != keptClusters {
+		t.Fatal(len(kept.kept))
+	}
+	for _, one := range kept.kept {
+		if one.config.Host == "https://192.0.2.1:2" {
+			t.Fatal("the one that was not used for longest is still there")
+		}
+	}
+}
+
+func TestAKubeconfigThatIsNoneIsRefused(t *testing.T) {
+	kept := &clusters{limits: limits()}
+	for text, said := range map[string]string{
+		"": "the kubeconfig is empty", " \n": "the kubeconfig is empty", "a: [": "cannot be used", "a: b": "cannot be used",
+		strings.Replace(kubeconfigOf("https://a"), `"token":"t"`, `"exec":{"apiVersion":"client.authentication.k8s.io/v1","command":"id","interactiveMode":"Never"}`, 1): "runs a program",
+	} {
+		_, err := kept.open(text, nil)
+		refusedWith(t, err, unreachableError, said)
+	}
+}
+
+func vettedRoute(t *testing.T, target string, addresses ...string) *route {
+	t.Helper()
+	parsed, err := url.Parse(target)
+	must(t, err)
+	made := newRoute(parsed, true)
+	made.open(addresses)
+	return made
+}
+
+func listen(t *testing.T) (port string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	_, port, err = net.SplitHostPort(listener.Addr().String())
+	must(t, err)
+	return port
+}
+
+func TestTheDiallerLeadsToVettedAddressesOnly(t *testing.T) {
+	port := listen(t)
+	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
+	connection, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
+	must(t, err)
+	if got := connection.RemoteAddr().String(); got != "127.0.0.1:"+port {
+		t.Fatal(got)
+	}
+	for _, other := range []string{"127.0.0.1:" + port, "api.example.test:1", "elsewhere.example.test:" + port} {
+		if _, err := made.dial(context.Background(), "tcp", other); err == nil {
+			t.Error(other)
+		}
+	}
+}
+
+func TestADeadAddressIsFollowedByTheNext(t *testing.T) {
+	port := listen(t)
+	made := vettedRoute(t, "https://api.example.test:"+port, "127.255.255.254", "127.0.0.1")
+	_, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
+	must(t, err)
+}
+
+func TestNobodyThereIsSaidOfTheNameAndNotOfTheAddress(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	must(t, listener.Close())
+	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
+	_, err = made.dial(context.Background(), "tcp", "api.example.test:"+port)
+	if err == nil || err.Error() != "dial tcp api.example.test:"+port+": connect: connection refused" {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingConnectsBetweenOperations(t *testing.T) {
+	port := listen(t)
+	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
+	made.close()
+	if _, err := made.dial(context.Background(), "tcp", "api.example.test:"+port); err == nil {
+		t.Fatal("connected")
+	}
+}
+
+func TestConnectionsToAddressesThatAreNoLongerVettedEnd(t *testing.T) {
+	port := listen(t)
+	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
+	connection, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
+	must(t, err)
+	made.open([]string{"127.0.0.1"})
+	if _, err := connection.Write([]byte("a")); err != nil {
+		t.Fatal("it still leads to a vetted address:", err)
+	}
+	made.open([]string{"192.0.2.1"})
+	if _, err := connection.Write([]byte("a")); err == nil {
+		t.Fatal("still open")
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	var asked atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer elsewhere.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
+		one := open(t, &clusters{limits: limits()}, server.URL)
+		err := one.reach(true)
+		refusedWith(t, err, unreachableError, "sends us to another address, which is not followed")
+		one.release()
+		server.Close()
+	}
+	if asked.Load() != 0 {
+		t.Fatal("asked")
+	}
+}
+
+func TestALookUpMadeAheadIsGivenOnceAndNotAfterAWrite(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	one := open(t, &clusters{limits: limits()}, server.URL)
+	defer one.release()
+	at := server.URL + "/api/v1/namespaces/n/configmaps/a"
+	get := func(method string) {
+		request, err := http.NewRequest(method, at, http.NoBody)
+		must(t, err)
+		answer, err := one.http.Do(request)
+		must(t, err)
+		must(t, answer.Body.Close())
+	}
+	ahead := &answer{status: http.StatusNotFound, header: http.Header{}, body: []byte("{}")}
+	one.ahead.keep(at, ahead)
+	get(http.MethodGet)
+	get(http.MethodGet)
+	if asked.Load() != 1 {
+		t.Fatal("it was not given exactly once:", asked.Load())
+	}
+	one.ahead.keep(at, ahead)
+	get(http.MethodPatch)
+	get(http.MethodGet)
+	if asked.Load() != 3 {
+		t.Fatal("it was given after a write:", asked.Load())
+	}
+	one.ahead.keep(at, ahead)
+	one.ahead.forget()
+	get(http.MethodGet)
+	if asked.Load() != 4 {
+		t.Fatal("it was given in the next operation:", asked.Load())
+	}
+}

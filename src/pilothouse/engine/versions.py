@@ -1,0 +1,18 @@
+"""Which Helm, Go and Python do the work here."""
+
+import json
+import platform
+import subprocess
+
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.errors import EngineUnavailable
+
+
+def read_versions() -> dict[str, str]:
+    """Return versions by name, as the engine's program tells them; raise EngineUnavailable where it does not run."""
+    try:
+        done = subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EngineUnavailable(f"the engine's program {PROGRAM} does not run: {error}") from error
+    told: dict[str, str] = json.loads(done.stdout)
+    return {**told, "python": platform.python_version()}
