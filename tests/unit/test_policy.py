@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilothouse.auth.policy import ROLES, allows
+from pilothouse.auth.policy import READ_VALUES, ROLES, allows
 from pilothouse.errors import Forbidden
 from pilothouse.services.identity import Caller
 
@@ -43,6 +43,11 @@ def test_readers_read_downloads_and_quotas_included_and_write_nothing(role: str)
 @pytest.mark.parametrize("role", [name for name in ROLES if name.startswith("CCE")])
 def test_a_role_of_cce_says_nothing_about_users(role: str):
     assert not allows([role], "iam:users:listUsers")
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_only_roles_that_write_read_the_values_of_releases(role: str):
+    assert allows([role], READ_VALUES) == (role not in {"readonly", "CCE ReadOnlyAccess"})
 
 
 def test_roles_add_up_and_unknown_ones_add_nothing():

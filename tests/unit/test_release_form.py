@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pilothouse.cce.models import RELEASE_FIELDS, ReleaseForm
-from pilothouse.services.release_masking import mask_values
+from pilothouse.services.release_masking import hide_values, mask_values
 from pilothouse.services.release_view import Release
 from pilothouse.settings import ReleaseSettings
 
@@ -66,3 +66,18 @@ def test_values_can_be_masked():
 )
 def test_what_stands_under_a_name_that_says_secret_is_masked(plain: object, masked: object):
     assert json.loads(mask_values(json.dumps(plain))) == masked
+
+
+@pytest.mark.parametrize(
+    ("values", "hidden"),
+    [
+        ("", ""),
+        ("{}", "{}"),
+        (
+            '{"a":"x","b":{"c":1,"d":[true,null,1.5,{"e":""}]},"f":{},"g":[]}',
+            '{"a":"******","b":{"c":"******","d":["******","******","******",{"e":"******"}]},"f":{},"g":[]}',
+        ),
+    ],
+)
+def test_hidden_values_keep_their_names_and_their_shape(values: str, hidden: str):
+    assert hide_values(values) == hidden

@@ -12,13 +12,15 @@ from typing import Final
 
 #: What the vendor calls Tenant Administrator: everything, the account's users and projects included.
 ADMINISTRATOR: Final = "te_admin"
+#: To be shown what the values of releases hold; without it only the names are shown. Not one of the vendor's actions.
+READ_VALUES: Final = "pilothouse:values:read"
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     ADMINISTRATOR: ("*:*:*",),
     # IAM names what it reads in the verb: listUsers, getUser.
     "readonly": ("*:*:get*", "*:*:list*"),
-    "CCE Administrator": ("cce:*:*",),
-    "CCE FullAccess": ("cce:*:*",),
+    "CCE Administrator": ("cce:*:*", READ_VALUES),
+    "CCE FullAccess": ("cce:*:*", READ_VALUES),
     "CCE ReadOnlyAccess": ("cce:*:get", "cce:*:list"),
 }
 

@@ -3,14 +3,16 @@
 Source: CCE API reference, chart and release management; member types as the vendor's SDKs read them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
-from pilothouse.services.release_masking import mask_values
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.services.identity import Caller
+from pilothouse.services.release_masking import hide_values, mask_values
 from pilothouse.services.release_view import Release
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
@@ -132,6 +134,11 @@ class ReleaseForm:
 
     zone: ZoneInfo
     settings: ReleaseSettings
+    hides_values: bool = False
+
+    def seen_by(self, caller: Caller) -> "ReleaseForm":
+        """Return the form for what this caller is shown: without the right to read values, only their names."""
+        return replace(self, hides_values=not caller.may(READ_VALUES))
 
     def resp(self, release: Release) -> dict[str, object]:
         """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
@@ -153,9 +160,14 @@ class ReleaseForm:
             "status": status,
             "status_description": release.status_description,
             "update_at": _local(release.updated_at, self.zone),
-            "values": mask_values(release.values_json) if self.settings.mask_values else release.values_json,
+            "values": self._values(release.values_json),
             "version": release.revision,
         }
+
+    def _values(self, values_json: str) -> str:
+        if self.hides_values:
+            return hide_values(values_json)
+        return mask_values(values_json) if self.settings.mask_values else values_json
 
 
 def chart_resp(chart: ChartRow) -> dict[str, object]:

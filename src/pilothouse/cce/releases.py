@@ -5,11 +5,13 @@ from typing import TypedDict
 
 from fastapi import APIRouter, Request, Response
 
+from pilothouse.auth.policy import READ_VALUES
 from pilothouse.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
 from pilothouse.cce.release_lists import WantedList, age_header, list_response, wanted_list
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.announcements import Announcements
 from pilothouse.services.idempotency import Accepted, Idempotency
+from pilothouse.services.identity import Caller
 from pilothouse.services.orders import Wait, as_wait
 from pilothouse.services.release_deletions import Deletions
 from pilothouse.services.release_updates import UpdateRelease, Updates
@@ -20,8 +22,6 @@ from pilothouse.web.audit import dry_run_noted, note_read
 from pilothouse.web.json_bodies import RELEASE, read_json
 from pilothouse.web.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
 
-#: What the audit calls it when somebody is shown values.
-_VALUES = "pilothouse:values:read"
 #: The autopilot twins are the same operations under a path of their own.
 PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
 
@@ -47,12 +47,14 @@ def routes(
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
     longest = longest_timeout_seconds
 
-    async def answer(accepted: Accepted, *, status_code: int = 200, resources: bool = False) -> Response:
+    async def answer(
+        caller: Caller, accepted: Accepted, *, status_code: int = 200, resources: bool = False
+    ) -> Response:
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
         if accepted.repeated:
             headers["X-Pilothouse-Repeated"] = "true"
         release = await view.add_resources(accepted.release) if resources else accepted.release
-        return json_response(form.resp(release), status_code=status_code, headers=headers)
+        return json_response(form.seen_by(caller).resp(release), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
@@ -67,20 +69,20 @@ def routes(
                 key,
                 lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
             )
-        return await answer(accepted, status_code=201)
+        return await answer(caller, accepted, status_code=201)
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
-        wanted = wanted_list(request)
+        caller, wanted = caller_of(request), wanted_list(request)
         found = await view.list_releases(
-            caller_of(request),
+            caller,
             cluster_id,
             namespace=request.query_params.get("namespace") or None,
             chart_id=request.query_params.get("chart_id") or None,
             with_values="values" in wanted.fields,
         )
         _note_list(request, cluster_id, wanted)
-        return await list_response(found, wanted, form=form)
+        return await list_response(found, wanted, form=form.seen_by(caller))
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -95,9 +97,11 @@ def routes(
         )
         if _wants_resources(request):
             release = await view.add_resources(release)
-        note_read(request, _VALUES, **_where(cluster_id, namespace, name), detail="show")
+        _note_values(request, cluster_id, namespace, name, detail="show")
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-        return json_response(form.resp(release), headers=headers | age_header(release.age_seconds))
+        return json_response(
+            form.seen_by(caller_of(request)).resp(release), headers=headers | age_header(release.age_seconds)
+        )
 
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -120,7 +124,7 @@ def routes(
                     key=key,
                 ),
             )
-        return await answer(accepted, resources=_wants_resources(request))
+        return await answer(caller, accepted, resources=_wants_resources(request))
 
     @router.delete("/namespace/{namespace}/releases/{name}")
     async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -140,23 +144,29 @@ def routes(
                 key=key,
             ),
         )
-        return await answer(accepted, resources=_wants_resources(request))
+        return await answer(caller, accepted, resources=_wants_resources(request))
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
-        note_read(request, _VALUES, **_where(cluster_id, namespace, name), detail="history")
+        _note_values(request, cluster_id, namespace, name, detail="history")
+        shown = form.seen_by(caller_of(request))
         return json_response(
-            [form.resp(revision) for revision in revisions],
+            [shown.resp(revision) for revision in revisions],
             headers=age_header(revisions[0].age_seconds),
         )
 
     return router
 
 
+def _note_values(request: Request, cluster_id: str, namespace: str, name: str, *, detail: str) -> None:
+    if caller_of(request).may(READ_VALUES):  # who is shown masked ones has read none
+        note_read(request, READ_VALUES, **_where(cluster_id, namespace, name), detail=detail)
+
+
 def _note_list(request: Request, cluster_id: str, wanted: WantedList) -> None:
-    if "values" in wanted.fields:
-        note_read(request, _VALUES, target=cluster_id, target_name="", detail="list")
+    if "values" in wanted.fields and caller_of(request).may(READ_VALUES):
+        note_read(request, READ_VALUES, target=cluster_id, target_name="", detail="list")
 
 
 def _where(cluster_id: str, namespace: str, name: str) -> _Where:

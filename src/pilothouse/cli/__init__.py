@@ -24,6 +24,7 @@ from pilothouse.cli import (
     token,
     user,
 )
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
@@ -59,12 +60,12 @@ def version(
     everything: Annotated[bool, typer.Option("--all", help="Also those of Helm, Go and Python.")] = False,
 ) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    echo(__version__)
     if everything:
         from pilothouse.engine.versions import read_versions
 
         for name, number in read_versions().items():
-            typer.echo(f"{name} {number}")
+            echo(f"{name} {number}")
 
 
 def main() -> None:
@@ -72,5 +73,5 @@ def main() -> None:
     try:
         app()
     except PilothouseError as error:
-        typer.echo(f"pilothouse: {error}", err=True)
+        echo(f"pilothouse: {error}", err=True)
         sys.exit(1)

@@ -11,6 +11,7 @@ from pilothouse.cli import user as users
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.terminal import echo
 
 app = typer.Typer(help="Access keys: what programs sign their requests with.", no_args_is_help=True)
 app.callback()(connect)
@@ -51,7 +52,7 @@ def create(
     row = context.obj.call("POST", "/api/v1/accesskeys", body=body)
     print_rows([row], _COLUMNS[:3], output, one=True)
     if output is Output.TABLE:
-        typer.echo(f"secret key  {row['secret_key']}  (shown only now)")
+        echo(f"secret key  {row['secret_key']}  (shown only now)")
 
 
 @app.command("show")
@@ -76,7 +77,7 @@ def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) 
 def remove(context: typer.Context, access_key: Key) -> None:
     """Delete a key; the tokens of its user end too."""
     context.obj.call("DELETE", _path(access_key))
-    typer.echo(f"access key {access_key} is deleted")
+    echo(f"access key {access_key} is deleted")
 
 
 def _set(context: typer.Context, access_key: str, output: Output, *, enabled: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pilothouse.cli.output import As, Output, print_json
+from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
     from pilothouse.services.backups import Backup
@@ -41,11 +42,11 @@ def backup(
     if output is Output.JSON:
         print_json(asdict(made))
         return
-    typer.echo(f"{file}: {_described(made)}")
+    echo(f"{file}: {_described(made)}")
     if without_key:
-        typer.echo(f"Not in it: {settings.master_key}. Without that file nothing secret in the backup opens.")
+        echo(f"Not in it: {settings.master_key}. Without that file nothing secret in the backup opens.")
     else:
-        typer.echo("It holds the master keys: whoever can read it can read every secret in it.")
+        echo("It holds the master keys: whoever can read it can read every secret in it.")
 
 
 def restore(
@@ -78,10 +79,10 @@ def restore(
     if output is Output.JSON:
         print_json({**asdict(stored.facts), "set_aside": [str(path) for path in aside]})
         return
-    typer.echo(f"restored {file}: {_described(stored.facts)}")
+    echo(f"restored {file}: {_described(stored.facts)}")
     for path in aside:
-        typer.echo(f"the file that was there before is now {path}")
-    typer.echo("Operations that had not ended then go on when a server starts; what came later is not there.")
+        echo(f"the file that was there before is now {path}")
+    echo("Operations that had not ended then go on when a server starts; what came later is not there.")
 
 
 def _described(facts: "Backup") -> str:

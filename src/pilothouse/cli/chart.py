@@ -13,6 +13,7 @@ import yaml
 from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 app = typer.Typer(help="Charts that releases are made from.", no_args_is_help=True)
@@ -79,7 +80,7 @@ def delete(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE)
     if output is Output.JSON:
         print_json(row)
     else:
-        typer.echo(f"chart {row['name']} {row['version']} is deleted; releases made from it stay as they are")
+        echo(f"chart {row['name']} {row['version']} is deleted; releases made from it stay as they are")
 
 
 @app.command("download")
@@ -113,7 +114,7 @@ def values(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE)
     if output is Output.JSON:
         print_json(found)
     else:
-        typer.echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
+        echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
 
 
 @app.command("quota")

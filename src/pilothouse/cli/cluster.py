@@ -9,6 +9,7 @@ import typer
 
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
 app = typer.Typer(help="Clusters that releases are made in.", no_args_is_help=True)
@@ -70,14 +71,14 @@ def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABL
     if output is Output.JSON:
         print_json(answer)
     else:
-        typer.echo(f"reachable, Kubernetes {answer['version']}")
+        echo(f"reachable, Kubernetes {answer['version']}")
 
 
 @app.command("remove")
 def remove(context: typer.Context, cluster: ClusterName) -> None:
     """Forget a cluster; the releases in it stay as they are."""
     context.obj.call("DELETE", _path(context, cluster))
-    typer.echo(f"cluster {cluster} is forgotten; its releases stay as they are")
+    echo(f"cluster {cluster} is forgotten; its releases stay as they are")
 
 
 def id_of(context: typer.Context, cluster: str) -> str:

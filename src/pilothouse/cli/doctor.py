@@ -6,6 +6,7 @@ from dataclasses import asdict
 import typer
 
 from pilothouse.cli.output import As, Output, print_json
+from pilothouse.cli.terminal import echo
 
 
 def doctor(output: As = Output.TABLE) -> None:
@@ -28,7 +29,7 @@ def doctor(output: As = Output.TABLE) -> None:
     else:
         widest = max(len(finding.check) for finding in findings)
         for finding in findings:
-            typer.echo(f"{finding.state:8} {finding.check:{widest}}  {finding.found}")
+            echo(f"{finding.state:8} {finding.check:{widest}}  {finding.found}")
             if finding.advice:
-                typer.echo(f"{'':8} {'':{widest}}  → {finding.advice}")
+                echo(f"{'':8} {'':{widest}}  → {finding.advice}")
     raise typer.Exit(1 if failed else 0)

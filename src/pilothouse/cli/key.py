@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
     from pilothouse.settings import Settings
@@ -56,15 +57,15 @@ def rotate(
     with _installation() as (settings, database):
         if stage:
             key = stage_key(settings.master_key, now=datetime.now(UTC))
-            typer.echo(
+            echo(
                 f"key {key.id} is staged in {settings.master_key}: copy the file to every machine that runs "
                 "Pilothouse, then run 'pilothouse key rotate'"
             )
             return
         key = begin_new_key(settings.master_key, now=datetime.now(UTC))
-        typer.echo(f"key {key.id} seals from now on")
+        echo(f"key {key.id} seals from now on")
         _reseal(settings.master_key, database)
-        typer.echo("'pilothouse key drop' removes the old key in ten minutes; backups made before need it")
+        echo("'pilothouse key drop' removes the old key in ten minutes; backups made before need it")
 
 
 @app.command("reseal")
@@ -87,11 +88,11 @@ def drop(output: As = Output.TABLE) -> None:
         print_json({"dropped": dropped.ids, "kept": dropped.kept})
         return
     for key_id in dropped.ids:
-        typer.echo(f"key {key_id} is gone from {settings.master_key}")
+        echo(f"key {key_id} is gone from {settings.master_key}")
     for key_id, reason in dropped.kept.items():
-        typer.echo(f"key {key_id} stays: {reason}")
+        echo(f"key {key_id} stays: {reason}")
     if not dropped.ids and not dropped.kept:
-        typer.echo("there is no old key")
+        echo("there is no old key")
 
 
 def _reseal(path: Path, database: "Database") -> None:
@@ -101,7 +102,7 @@ def _reseal(path: Path, database: "Database") -> None:
 
     keys = MasterKeys.load_or_create(path)
     done = asyncio.run(_closing(database, reseal_all(database, keys)))
-    typer.echo(f"{done.values} values were taken over")
+    echo(f"{done.values} values were taken over")
     if done.broken:
         raise SealBroken("these values open with no key of the file:\n" + "\n".join(done.broken))
 

@@ -2,11 +2,13 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
+from pilothouse.cli.terminal import on_one_line, printable
 from pilothouse.redaction import redact_event, redact_log
 from pilothouse.settings import Settings
 
@@ -32,6 +34,7 @@ def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             lambda _logger, _method, event: redact_event(event),
+            *([] if settings.log_format == "json" else [_escape]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -44,10 +47,26 @@ def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
     sys.excepthook = _last_words
 
 
+def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape before the renderer, whose own colours are meant."""
+    return {key: _shown(value) if key == "exception" else _on_one_line(value) for key, value in event.items()}
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
+def _on_one_line(value: Any) -> Any:
+    if isinstance(value, str):
+        return on_one_line(value)
+    # the console writes others as repr does, which escapes
+    return value
+
+
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record, its traceback included, without secrets."""
-        return redact_log(super().format(record))
+        return printable(redact_log(super().format(record)))
 
 
 def _last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,9 +1,8 @@
 """``pilothouse migrate``."""
 
-import typer
-
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.databases import reachable_database
+from pilothouse.cli.terminal import echo
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
 
@@ -13,6 +12,6 @@ def migrate_database() -> None:
     with reachable_database(read_settings(), may_create=True) as url:
         before, after = migrate(Database(url))
     if before == after:
-        typer.echo(f"the database is at schema {after} already")
+        echo(f"the database is at schema {after} already")
     else:
-        typer.echo(f"the database went from schema {before or 'nothing'} to {after}")
+        echo(f"the database went from schema {before or 'nothing'} to {after}")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pilothouse.cli.terminal import echo, on_one_line, printable_json
+
 
 class Output(StrEnum):
     """How results are printed."""
@@ -26,7 +28,7 @@ As = Annotated[Output, typer.Option("--output", "-o", help="table or json")]
 
 def print_json(answer: object) -> None:
     """The answer as JSON, indented."""
-    typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    typer.echo(printable_json(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode()))
 
 
 def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Output, *, one: bool = False) -> None:
@@ -37,11 +39,11 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
     table = Table(box=None)
     for column in columns:
         # an id that is cut cannot be used for the next command
-        longest = max((len(str(row[column])) for row in rows), default=0) if column == "id" else None
+        longest = max((len(on_one_line(str(row[column]))) for row in rows), default=0) if column == "id" else None
         table.add_column(column, min_width=longest)
     for row in rows:
         # as text: in rich's own markup "[red]" would be a colour and not what the server said
-        table.add_row(*(Text(str(row[column])) for column in columns))
+        table.add_row(*(Text(on_one_line(str(row[column]))) for column in columns))
     # a file or a program gets whole lines; only a terminal has a width
     Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
 
@@ -49,6 +51,4 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
 def print_lines(lines: Iterable[str]) -> None:
     """Lines as they are, without what a terminal would take for a command: others' programs wrote them."""
     for line in lines:
-        typer.echo(
-            "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in line)
-        )
+        echo(line)

@@ -7,6 +7,7 @@ import typer
 
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
 app = typer.Typer(help="Projects: what clusters, charts and releases belong to.", no_args_is_help=True)
@@ -58,7 +59,7 @@ def disable(context: typer.Context, project: Project, output: As = Output.TABLE)
 def remove(context: typer.Context, project: Project) -> None:
     """Delete a project that is empty."""
     context.obj.call("DELETE", _path(context, project))
-    typer.echo(f"project {project} is deleted")
+    echo(f"project {project} is deleted")
 
 
 def id_of(context: typer.Context, project: str) -> str:

@@ -8,6 +8,7 @@ import typer
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
 app = typer.Typer(help="Tokens: a log-in that lasts a day. Every command uses PILOTHOUSE_TOKEN.", no_args_is_help=True)
@@ -46,7 +47,7 @@ def create(
     if output is Output.JSON:
         print_json({"token": token, **_summary(said)})
     else:
-        typer.echo(token)
+        echo(token)
 
 
 @app.command("show")
@@ -63,7 +64,7 @@ def revoke(context: typer.Context, *, token_stdin: Meant = False) -> None:
     """End a token now."""
     token = _meant(context, token_stdin=token_stdin)
     context.obj.call("DELETE", _PATH, headers={"X-Subject-Token": token})
-    typer.echo("the token has ended")
+    echo("the token has ended")
 
 
 def _meant(context: typer.Context, *, token_stdin: bool) -> str:

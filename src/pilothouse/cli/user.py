@@ -11,6 +11,7 @@ from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
 app = typer.Typer(help="Users, their passwords and roles.", no_args_is_help=True)
@@ -49,7 +50,7 @@ def add(
         row = {**row, **context.obj.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
     _print(row, output)
     if output is Output.TABLE and row["password"]:
-        typer.echo(f"password  {row['password']}  (shown only now)")
+        echo(f"password  {row['password']}  (shown only now)")
 
 
 @app.command("show")
@@ -85,7 +86,7 @@ def password(
     new = ask("New password", from_stdin=password_stdin, twice=True)
     body = {"password": new, "current_password": current, "end_keys": end_keys}
     context.obj.call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
-    typer.echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}have ended")
+    echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}have ended")
 
 
 @app.command("grant")
@@ -108,7 +109,7 @@ def withdraw(
 def remove(context: typer.Context, user: User) -> None:
     """Delete a user with its keys, tokens and roles; what it did stays on record."""
     context.obj.call("DELETE", _path(context, user))
-    typer.echo(f"user {user} is deleted")
+    echo(f"user {user} is deleted")
 
 
 @app.command("recover")
@@ -135,8 +136,8 @@ def recover(
     with reachable_database(read_settings()) as url:
         check_schema(url)
         password = asyncio.run(recovered(url))
-    typer.echo(f"password  {password}  (shown only now)")
-    typer.echo(
+    echo(f"password  {password}  (shown only now)")
+    echo(
         f"user {name} is enabled and te_admin of the account; 'pilothouse token create --user {name}' logs in, and "
         "'pilothouse accesskey create' makes a key"
     )

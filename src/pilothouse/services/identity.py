@@ -50,6 +50,10 @@ class Caller:
         if not policy.allows(self.roles, action):
             raise self._forbidden(action, self.roles, "in this project")
 
+    def may(self, action: str) -> bool:
+        """Return True if the caller's roles in its project allow the action."""
+        return bool(self.project_id) and policy.allows(self.roles, action)
+
     def require_in_account(self, action: str) -> None:
         """Like ``require`` for what concerns the whole account: a role in one project does not count."""
         if not policy.allows(self.account_roles, action):

@@ -1,7 +1,7 @@
-"""Hides what values hold under names that say secret, for installations that want it.
+"""Hides what values hold: all of it from those who may not read values, and what stands under secret names.
 
-A guess by name, as the vendor's own examples look (``"admin_password":"******"``); it protects from glances, not from
-those who may read the release's Secret.
+The second is for installations that want it: a guess by name, as the vendor's own examples look
+(``"admin_password":"******"``); it protects from glances, not from those who may read the release's Secret.
 """
 
 import re
@@ -22,6 +22,21 @@ def mask_values(values_json: str) -> str:
     if not values_json:
         return values_json
     return compact_json(_masked(orjson.loads(values_json), secret=False))
+
+
+def hide_values(values_json: str) -> str:
+    """Return the JSON text with its names and its shape, and every value in it masked."""
+    if not values_json:
+        return values_json
+    return compact_json(_hidden(orjson.loads(values_json)))
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hidden(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_hidden(below) for below in value]
+    return MASK
 
 
 def _masked(value: Any, *, secret: bool) -> Any:
