@@ -66,7 +66,7 @@ def test_the_quota_is_shown_for_the_keys_project(server: RunningServer):
         assert (quota["type"], quota["quota"]) == ("Charts", 200)
     foreign = server.command("chart", "quota", "--project", "someone-elses")
     assert (foreign.returncode, foreign.stdout) == (1, "")
-    assert "Forbidden" in foreign.stderr
+    assert "no project of this account is named 'someone-elses'" in foreign.stderr
 
 
 def test_tables_name_their_columns_and_show_what_the_server_said(server: RunningServer, tmp_path: Path):

@@ -144,13 +144,16 @@ def test_what_runs_code_reads_files_or_leads_away_is_refused_by_name(
         ("a: &x [1]\nb: *x\n", "aliases"),
         ("a: !!python/object/apply:os.system ['true']\n", "tags"),
         ("[" * 5000, "levels"),
-        ("x" * (1024 * 1024 + 1), "limit"),
         ("contexts:\n- name: \u0001\n", ""),
     ],
     ids=lambda value: repr(value)[:20],
 )
 def test_a_text_that_is_no_kubeconfig_is_refused(register: Callable[..., httpx2.Response], text: str, word: str):
     assert_error(register(text), *INVALID, word)
+
+
+def test_a_body_that_is_too_large_for_a_kubeconfig_is_refused(register: Callable[..., httpx2.Response]):
+    assert_error(register("x" * (1024 * 1024 + 1)), 413, "APIGW.0201", "1048576")
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,14 @@ def is_replaced(server: RunningServer, name: str, pid: int) -> bool:
 
 def test_what_hangs_is_back_by_itself(impatient_server: RunningServer):
     names = ("api", "worker", "observer")
+    log = impatient_server.data_dir.parent / "serve.log"
+    wait_for(lambda: all(f"{name}_started" in log.read_text() for name in ("worker", "observer")), seconds=60)
     time.sleep(3)  # each has answered
     before = {name: part(impatient_server, name) for name in names}
     for pid in before.values():
         os.kill(pid, signal.SIGSTOP)
     for name, pid in before.items():
-        wait_for(partial(is_replaced, impatient_server, name, pid), seconds=20)
+        wait_for(partial(is_replaced, impatient_server, name, pid), seconds=60)
     wait_for(lambda: impatient_server.send("GET", "/v2/charts").is_success)
     assert not any(alive(pid) for pid in before.values())
 

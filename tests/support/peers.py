@@ -76,7 +76,8 @@ async def peer(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in running:
+        await asyncio.sleep(0.01)  # a connection that was just taken gets its task, which closes it
+        for task in [*running]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         for writer in closing:
