@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
+
+from ahocorasick_rs import AhoCorasick, MatchKind
 
 MASK: Final = "***"
 
@@ -30,17 +32,34 @@ _SENSITIVE_FIELD: Final = re.compile(
 #: Values under these names become names of objects, which stand in every text about them.
 _PUBLIC: Final = re.compile(r"(?i)(?:full)?name(?:override)?")
 #: What a text must hold for a shape to be looked for, and the shape. The look costs next to nothing; logs are many.
+#: Each is linear: what it scans ends where the next one may begin, and nothing is scanned back.
 _SHAPES: Final = (
     ("pht-", re.compile(r"pht-[A-Za-z0-9_-]{43}")),  # our own tokens
     (
         "PRIVATE KEY-----",
-        re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"),
+        re.compile(
+            r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)"
+        ),
     ),
-    ("eyJ", re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")),  # JSON web tokens
-    ("earer ", re.compile(r"(?<=earer )[A-Za-z0-9._~+/=-]{8,}")),
-    ("ignature=", re.compile(r"(?<=ignature=)[0-9A-Za-z+/=]{16,}")),
-    ("://", re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")),  # user and password of a URL
+    (  # JSON web tokens
+        "eyJ",
+        re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"),
+    ),
+    ("earer ", re.compile(r"(?<=earer )[A-Za-z0-9._~+/=-]{8,}+")),
+    ("ignature=", re.compile(r"(?<=ignature=)[0-9A-Za-z+/=]{16,}+")),
+    ("://", re.compile(r"(?<=://)[^/\s:@]++:[^/\s@]++(?=@)")),  # user and password of a URL
+    # What Helm keeps in a release's Secret: gzip, in base64 once or twice, or what is left of its bytes in a text.
+    ("H4sI", re.compile(r"(?<![A-Za-z0-9+/])H4sI[A-Za-z0-9+/=]{16,}+")),
+    ("SDRzS", re.compile(r"(?<![A-Za-z0-9+/])SDRzS[A-Za-z0-9+/=]{16,}+")),
+    ("\x1f", re.compile(r"\x1f[\x8b\ufffd]+\x08(?s:.*)")),
 )
+#: Longer texts are cut: nobody reads them, and they must not cost others their turn.
+_LONGEST_TEXT: Final = 256 * 1024
+#: So much can be known of one release; a text about one with more is withheld whole.
+_MOST_FORMS: Final = 40_000
+_MOST_CHARACTERS: Final = 4 * 1024 * 1024
+WITHHELD: Final = "(withheld: there is more to be masked in it than can be looked for)"
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]++")
 #: 'password: x' and 'token=x'; for logs only, because a message for a person says 'password: missing'.
 _NAMED: Final = re.compile(
     r"""(?i)((?:passw(?:or)?d|secret(?:_key)?|token|client-key-data|authorization)["']?\s*[:=]\s*["']?)([^\s"',}\]]{3,})"""
@@ -51,24 +70,66 @@ _KUBECONFIG: Final = re.compile(
 
 
 class Masks:
-    """A set of known secrets, and the texts without them."""
+    """A set of known secrets, and the texts without them.
+
+    All are looked for in one pass each (Aho and Corasick's automaton, and a set of words), so that the time does not
+    depend on how many there are.
+    """
 
     def __init__(self, secrets: Iterable[str] = (), *, sensitive: Iterable[str] = ()) -> None:
         """``sensitive`` ones are masked from 4 characters on, the others from 8: shorter ones are everyday words."""
         wanted = {one for one in secrets if len(one) >= _SHORTEST}
         wanted |= {one for one in sensitive if len(one) >= _SHORTEST_SENSITIVE}
-        forms = {form for one in wanted for form in _forms(one)}
+        self._wanted = wanted
+        self._is_too_much = len(wanted) > _MOST_FORMS or sum(map(len, wanted)) > _MOST_CHARACTERS
+
+    @cached_property
+    def _matchers(self) -> tuple[AhoCorasick | None, frozenset[str]]:
+        """What is found anywhere, and what only as a word of its own; made when a text first has to be masked."""
+        forms = {form for one in self._wanted for form in _forms(one)}
+        words = frozenset(form for form in forms if len(form) < _LONG and _WORD.fullmatch(form))
+        rest = sorted(forms - words)
         # Longest first, so that a secret inside another one does not leave the other's rest.
-        ordered = sorted(forms, key=lambda form: (-len(form), form))
-        self._pattern = re.compile("|".join(_as_pattern(form) for form in ordered)) if ordered else None
+        return (AhoCorasick(rest, matchkind=MatchKind.LeftmostLongest) if rest else None), words
 
     def apply(self, text: str) -> str:
         """The text with every known secret, and whatever has a secret's shape, masked."""
-        return redact(self._pattern.sub(MASK, text) if self._pattern is not None else text)
+        if self._is_too_much:
+            return WITHHELD
+        text = _cut(text)
+        if self._wanted:
+            anywhere, words = self._matchers
+            if anywhere is not None:
+                text = _without(text, anywhere.find_matches_as_indexes(text))
+            if words:
+                text = _WORD.sub(lambda word: MASK if word[0] in words else word[0], text)
+        return _without_shapes(text)
+
+
+def _without(text: str, found: list[tuple[int, int, int]]) -> str:
+    """The text with what lies from start to end of each match, in order, masked."""
+    pieces, end = [], 0
+    for _, start, stop in found:
+        pieces += [text[end:start], MASK]
+        end = stop
+    return "".join([*pieces, text[end:]]) if found else text
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    kept = text[:_LONGEST_TEXT]
+    # Not in the middle of a word: half a secret is not found.
+    kept = kept[: max(kept.rfind(" "), kept.rfind("\n"), 0)]
+    return f"{kept}… ({len(text) - len(kept)} more characters are left out)"
 
 
 def redact(text: str) -> str:
-    """The text without what has the shape of a secret."""
+    """The text without what has the shape of a secret; one that is too long is cut."""
+    return _without_shapes(_cut(text))
+
+
+def _without_shapes(text: str) -> str:
     for mark, shape in _SHAPES:
         if mark in text:
             text = shape.sub(MASK, text)
@@ -163,11 +224,6 @@ def _forms(secret: str) -> Iterator[str]:
         yield stripped
     if "\n" in stripped:
         yield from (line.strip() for line in stripped.splitlines() if len(line.strip()) >= _SHORTEST)
-
-
-def _as_pattern(form: str) -> str:
-    escaped = re.escape(form)
-    return escaped if len(form) >= _LONG else rf"(?<![A-Za-z0-9_-]){escaped}(?![A-Za-z0-9_-])"
 
 
 def _redact_value(value: Any) -> Any:

@@ -1,0 +1,115 @@
+"""Masking takes the same time for each byte, whatever the text and however many secrets are known."""
+
+import gzip
+import time
+from base64 import b64encode
+from collections.abc import Callable
+
+import pytest
+
+from pilothouse import redaction
+from pilothouse.redaction import MASK, WITHHELD, Masks, redact, redact_log, redact_named
+
+SMALL, LARGE = 20_000, 1_000_000
+#: The same for each byte, with room for a machine that is busy with other things.
+FACTOR = 6.0
+LEAST_SECONDS = 0.002
+
+PIECES = (
+    "eyJ",
+    "eyJaaaaaaaa.",
+    "eyJaaaaaaaa.bbbbbbbb.",
+    "earer ",
+    "earer a",
+    "://",
+    "://a:",
+    "://a:b ",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN ",
+    "-----BEGIN A",
+    "password",
+    "password=",
+    "token : ",
+    "token\t",
+    "ignature=",
+    "pht-",
+    "H4sI",
+    "SDRzS",
+    "\x1f\x8b",
+    "a",
+    "a ",
+    "\\",
+    '"',
+    "\n",
+)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The processor time of the quickest of three tries."""
+    tries = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        tries.append(time.process_time() - began)
+    return min(tries)
+
+
+def assert_linear(work: Callable[[str], object], piece: str) -> None:
+    small, large = (piece * (size // len(piece)) for size in (SMALL, LARGE))
+    limit = max(LEAST_SECONDS, seconds(lambda: work(small))) * LARGE / SMALL * FACTOR
+    assert seconds(lambda: work(large)) < limit
+
+
+@pytest.fixture(autouse=True)
+def _uncut(monkeypatch: pytest.MonkeyPatch):
+    """The texts here are longer than those that are masked."""
+    monkeypatch.setattr(redaction, "_LONGEST_TEXT", 2 * LARGE)
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=repr)
+@pytest.mark.parametrize("mask", [redact, redact_named, redact_log], ids=lambda mask: mask.__name__)
+def test_the_time_of_a_byte_does_not_depend_on_the_text(mask: Callable[[str], str], piece: str):
+    assert_linear(mask, piece)
+
+
+@pytest.mark.parametrize("piece", ["a", "secret-value-", "value-1 ", "x" * 11 + " "], ids=repr)
+def test_nor_on_the_secrets(piece: str):
+    nested = ["a" * length for length in range(4, 2000, 7)]
+    masks = Masks([f"secret-value-{number}" for number in range(10_000)] + nested, sensitive=["abcd", "x" * 11])
+    masks.apply("")  # so that what is made once is made
+
+    assert_linear(masks.apply, piece)
+
+
+def test_ten_thousand_values_and_a_long_text_take_a_moment():
+    masks = Masks(f"value-{number}-of-many" for number in range(10_000))
+    text = " ".join(f"value-{number}-of-many" for number in range(10_000))
+
+    assert seconds(lambda: masks.apply(text)) < 0.5
+    assert masks.apply(text).replace(MASK, "").strip() == ""
+
+
+def test_what_is_too_much_to_look_for_is_withheld():
+    assert Masks(str(10**12 + number) for number in range(50_000)).apply("harmless") == WITHHELD
+    assert Masks(["x" * 5_000_000]).apply("harmless") == WITHHELD
+
+
+def test_a_text_that_is_too_long_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(redaction, "_LONGEST_TEXT", 10)
+
+    for cut in (redact("012 4567secret"), Masks(["4567secret"]).apply("012 4567secret")):
+        assert cut == "012… (11 more characters are left out)"
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_the_record_of_another_release_is_masked(times: int):
+    packed = gzip.compress(b'{"name": "theirs", "config": {"password": "hunter2"}}' * 20)
+    text = packed.decode("utf-8", "replace")
+    for _ in range(times):
+        packed = b64encode(packed)
+        text = packed.decode()
+
+    shown = redact(f"error calling fail: data.release: {text}")
+
+    assert text[8:40] not in shown
+    assert MASK in shown
