@@ -164,7 +164,7 @@ class TestBodies:
         def attack() -> None:
             path = "/cce/cam/v3/clusters/c/releases"
             answer = guarded.send("POST", path, body=body, headers={"Content-Type": "application/json"})
-            assert_error(answer, 400, "CCE.01400001", "more than 200000 values")
+            assert_error(answer, 400, "CCE.01400001", "more than 50000 values")
 
         assert longest_wait(guarded, attack) < PATIENCE_SECONDS
         assert api_memory(guarded) - before < 64 * MIB

@@ -20,9 +20,9 @@ Model = TypeVar("Model", bound=BaseModel)
 #: The page lists these three; the last one's body is read as JSON like the others.
 _JSON_TYPES: Final = frozenset({"application/json", "application/x-pem-file"})
 _BESIDE_THE_LOOP: Final = 32 * 1024
-#: A string, to its end or that of the text, or a mark that a further value follows.
-_STRING_OR_MARK: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{,]', re.DOTALL)
-_STRING: Final = b'"'[0]
+#: What ends or begins a string, or tells that a further value follows. One step is never long: others get their turn.
+_MARK: Final = re.compile(rb'\\.|["\[{,]', re.DOTALL)
+_QUOTE, _BACKSLASH = b'"\\'
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ LOGIN: Final = JsonLimits(size=16 * 1024, values=200, levels=10)
 FORM: Final = JsonLimits(size=64 * 1024, values=1_000, levels=10)
 #: A kubeconfig is one text, with certificates in it.
 KUBECONFIG: Final = JsonLimits(size=1024 * 1024, values=200, levels=10)
-#: Values; what is larger fits no release Secret. orjson writes 254 levels, and the interpreter recurses 1,000.
-RELEASE: Final = JsonLimits(size=4 * 1024 * 1024, values=200_000, levels=100)
+#: Values: the largest known have 5,000. orjson writes 254 levels, and the interpreter recurses 1,000.
+RELEASE: Final = JsonLimits(size=4 * 1024 * 1024, values=50_000, levels=100)
 
 
 async def read_json(
@@ -121,14 +121,21 @@ def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, lev
 
 
 def _holds_at_most(text: bytes, values: int) -> bool:
-    """Return False if there are more values in the text, which need not be JSON; none is built to find out."""
+    """Return False if there are more values in the text, which need not be JSON; none is built to find out.
+
+    Commas and opening brackets outside of strings are counted: an empty object or array counts as two.
+    """
     if sum(map(text.count, (b",", b"[", b"{"))) < values:  # those in strings included
         return True
-    marks = 0
-    for found in _STRING_OR_MARK.finditer(text):
-        marks += text[found.start()] != _STRING
-        if marks >= values:
-            return False
+    marks, in_string = 0, False
+    for found in _MARK.finditer(text):
+        kind = text[found.start()]
+        if kind == _QUOTE:
+            in_string = not in_string
+        elif kind != _BACKSLASH and not in_string:
+            marks += 1
+            if marks >= values:
+                return False
     return True
 
 
