@@ -26,6 +26,7 @@ from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
 from pilothouse.services.release_managers import ReleaseManagers
 from pilothouse.services.release_names import is_name, is_namespace
+from pilothouse.services.release_sizes import refuse_oversized
 from pilothouse.services.release_view import UPGRADE_UNDERWAY, Release
 from pilothouse.settings import Settings
 from pilothouse.store import archives, charts, operations, orders
@@ -119,6 +120,8 @@ class Updates:
         """
         caller.require(_UPDATE)
         rollback = _is_rollback(wanted)
+        if not rollback:
+            await refuse_oversized(wanted.values or {})
         async with self._database.statements() as tx:
             row, chart = await orders.find_cluster_and_chart(
                 tx,

@@ -31,6 +31,7 @@ from pilothouse.services.namespaces import Namespaces
 from pilothouse.services.orders import InstallOrder, Wait, as_wait
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_names import check_name, check_namespace
+from pilothouse.services.release_sizes import refuse_oversized
 from pilothouse.services.release_view import INSTALL_UNDERWAY, Release
 from pilothouse.settings import Settings
 from pilothouse.store import archives, charts, orders
@@ -93,6 +94,7 @@ class Releases:
         """
         caller.require(_CREATE)
         check_namespace(wanted.namespace)
+        await refuse_oversized(wanted.values or {})
         async with self._database.statements() as tx:
             row, found = await orders.find_cluster_and_chart(
                 tx, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
