@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -15,6 +15,18 @@ _LOGGED_SECONDS: Final = 0.25
 log = structlog.get_logger(__name__)
 
 
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what no task of ours was told of; a peer that broke its connection is no error and needs no traceback.
+
+    uvloop raises when it has to write the end of a TLS session to a peer that has closed the connection.
+    """
+    error = context.get("exception")
+    if isinstance(error, RuntimeError) and "handler is closed" in str(error):
+        log.info("connection_broke", cause="the peer closed it while it was written to")
+    else:
+        loop.default_exception_handler(context)
+
+
 class LoopWatch:
     """Ticks a hundred times a second; what lies between two ticks beyond that is how long the loop was held."""
 
@@ -23,7 +35,8 @@ class LoopWatch:
         self._longest: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
 
     def start(self) -> None:
-        """Begin to tick in the running loop."""
+        """Begin to tick in the running loop, and to log its errors."""
+        asyncio.get_running_loop().set_exception_handler(log_loop_error)
         self._task = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
