@@ -19,6 +19,8 @@ from pilothouse.settings import ClusterSettings
 
 #: A page that is larger is asked for with fewer objects; an object has at most 1.5 MiB (etcd's limit of a request).
 _LARGEST_ANSWER = 8 * 1024 * 1024
+#: The kinds of one group; real ones have some tens of KiB, and many groups may be asked about at a time.
+_LARGEST_DISCOVERY = 1024 * 1024
 _PAGE = 100
 #: A list goes on after a page without objects, but no real one does so often.
 _MOST_EMPTY_PAGES = 10
@@ -253,7 +255,7 @@ class ClusterClient:
         if not _GROUP_VERSION.fullmatch(group_version):
             return {}
         try:
-            answer = await self._ask("GET", _group_path(group_version))
+            answer = await self._ask("GET", _group_path(group_version), largest=_LARGEST_DISCOVERY)
         except ClusterUnavailable:
             # of a group that it does not have, an API server does not speak as one: a bare "404 page not found"
             if await self._serves(group_version):
@@ -283,7 +285,7 @@ class ClusterClient:
         return any(one.get("groupVersion") == group_version for one in versions)
 
     async def _groups(self) -> list[dict[str, Any]]:
-        return objects_in((await self._ask("GET", "/apis")).body.get("groups"))
+        return objects_in((await self._ask("GET", "/apis", largest=_LARGEST_DISCOVERY)).body.get("groups"))
 
     async def review_access(self, attributes: dict[str, str]) -> bool:
         """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""
