@@ -123,7 +123,7 @@ func (c *clusters) connect(kubeconfig string) (*cluster, error) {
 		APIPath:     config.APIPath,
 		Transport:   tags,
 		RateLimiter: flowcontrol.NewTokenBucketRateLimiter(c.limits.QPS, c.limits.Burst),
-		UserAgent:   "Helm/" + strings.TrimPrefix(common.DefaultCapabilities.HelmVersion.Version, "v"),
+		UserAgent:   "pilothouse Helm/" + strings.TrimPrefix(common.DefaultCapabilities.HelmVersion.Version, "v"),
 	}
 	if made.http, err = rest.HTTPClientFor(made.config); err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ HIDDEN = {"text": "******", "number": "******", "list": ["******", "******"], "e
 
 def test_readers_are_shown_masked_values_everywhere(server: RunningServer, namespace: str):
     values = {"text": "x", "number": 3, "list": [True, None], "empty": {}}
-    archive = build_chart(templates={"map.yaml": config_map_template()}, values=values)
+    archive = build_chart("hidden-values", templates={"map.yaml": config_map_template()}, values=values)
     chart = server.upload(archive).json()["id"]
     made = server.create(chart_id=chart, namespace=namespace, name="web", version="0.1.0", values={})
     assert made.status_code == 201, made.text

@@ -16,7 +16,7 @@ from tests.crash.releases import LABEL
 from tests.support.releases import HelmCommand
 
 _WRITES = frozenset({"create", "update", "patch", "delete"})
-_OURS = ("Helm/4.2", "pilothouse")
+_OURS = ("pilothouse",)
 _REFUSED = 400
 
 

@@ -56,7 +56,7 @@ def test_an_engine_child_of_a_command_does_not_either(trapped: Path):
             check=False,
             timeout=60,
         )
-    assert "the Helm library works" in done.stdout, done.stdout + done.stderr
+    assert "the Helm engine works" in done.stdout, done.stdout + done.stderr
     assert marks(trapped) == []
 
 
