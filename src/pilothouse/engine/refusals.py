@@ -40,7 +40,8 @@ _CONFLICTING = re.compile(
     re.DOTALL,
 )
 _MANAGER = re.compile(
-    r'conflicts? with "(?P<manager>(?:[^"\\]|\\.)*)"[^:\n]*(?:(?::\d\d){2}Z)?:'
+    # what lies between ends where the next conflict begins: a text full of beginnings is read once
+    r'conflicts? with "(?P<manager>(?:[^"\\]|\\.)*+)"(?:(?!conflicts? with ")[^:\n])*+(?:(?::\d\d){2}Z)?:'
     r"(?: (?P<field>\S[^\n]*)|(?P<fields>(?:\n- [^\n]*)+))"
 )
 _FIELD = re.compile(r"\n- ([^\n]*)")

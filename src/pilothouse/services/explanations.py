@@ -19,7 +19,8 @@ STRANDED = (
 
 _LARGEST_OBJECT = 4 * 1024 * 1024
 _CLASH = re.compile(
-    r'(?P<kind>[A-Za-z0-9]+) "(?P<name>[^"]+)" in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
+    r'(?<![A-Za-z0-9])(?P<kind>[A-Za-z0-9]++) "(?P<name>[^"]+)"'
+    r' in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
 )
 _RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: data: Too long')
 _OLD_MANIFEST = "unable to build kubernetes objects from current release manifest"
