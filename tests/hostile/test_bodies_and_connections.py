@@ -7,9 +7,8 @@ import json
 import socket
 import ssl
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from tests.support.bystanders import longest_wait
 from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import PATH as TOKENS
@@ -70,29 +70,6 @@ def api_memory(server: RunningServer) -> int:
     api = next(pid for pid in children if b"\0api\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
     resident = next(line for line in Path(f"/proc/{api}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(resident.split()[1]) * 1024
-
-
-def longest_wait(server: RunningServer, attack: Callable[[], object]) -> float:
-    """How long, at most, a stranger waited for the health page while the attack went on."""
-    longest, done = 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal longest
-        with httpx2.Client(base_url=server.url, trust_env=False, timeout=30) as http:
-            while not done.is_set():
-                began = time.monotonic()
-                assert http.get("/api/v1/health").status_code == 200
-                longest = max(longest, time.monotonic() - began)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        time.sleep(0.1)
-        attack()
-    finally:
-        done.set()
-        watcher.join()
-    return longest
 
 
 def login_with(**identity: Any) -> bytes:

@@ -200,7 +200,7 @@ def is_own(ip: Address) -> bool:
 
 def _can_bind(address: str, version: int) -> bool:
     try:
-        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004 - IP has two
             probe.bind((address, 0))
     except OSError:
         return False
@@ -209,7 +209,7 @@ def _can_bind(address: str, version: int) -> bool:
 
 def _sends_from(address: str, version: int) -> bool:
     try:
-        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:  # noqa: PLR2004 - IP has two
             probe.connect((address, 9))  # no packet is sent
             return bool(ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address))
     except OSError:
@@ -247,7 +247,7 @@ def _entry(text: str) -> Entry:
         raise problem
     host = found["host"].lower().rstrip(".")
     port = int(found["port"]) if found["port"] else None
-    if port is not None and not 0 < port < 65536:  # noqa: PLR2004
+    if port is not None and not 0 < port < 65536:  # noqa: PLR2004 - ports have 16 bits
         raise problem
     try:
         return Entry(ipaddress.ip_network(host, strict=False), "", port)
