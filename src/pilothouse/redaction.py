@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from ahocorasick_rs import AhoCorasick, MatchKind
@@ -57,7 +58,13 @@ _SHAPES: Final = (
 _LONGEST_TEXT: Final = 256 * 1024
 #: So much can be known of one release; a text about one with more is withheld whole.
 _MOST_FORMS: Final = 40_000
-_MOST_CHARACTERS: Final = 512 * 1024  # 95 ms of building for 5,000 values of 100 characters
+_MOST_CHARACTERS: Final = 512 * 1024
+#: So much of each is looked for, and the rest compared where that is found: a certificate costs as much as a password.
+_HEAD: Final = 64
+#: Characters of one automaton. One takes about 20 ms to build, in which no other thread runs.
+_SHARD: Final = 96 * 1024
+#: Among more with the same head nothing is compared: as much is masked as the longest has.
+_MOST_ALIKE: Final = 8
 WITHHELD: Final = "(withheld: there is more to be masked in it than can be looked for)"
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]++")
 #: 'password: x' and 'token=x'; for logs only, because a message for a person says 'password: missing'.
@@ -72,47 +79,98 @@ _KUBECONFIG: Final = re.compile(
 class Masks:
     """A set of known secrets, and the texts without them.
 
-    All are looked for in one pass each (Aho and Corasick's automaton, and a set of words), so that the time does not
+    All are looked for in a few passes (Aho and Corasick's automata, and a set of words), so that the time does not
     depend on how many there are.
     """
 
     def __init__(self, secrets: Iterable[str] = (), *, sensitive: Iterable[str] = ()) -> None:
         """``sensitive`` ones are masked from 4 characters on, the others from 8: shorter ones are everyday words."""
-        wanted = {one for one in secrets if len(one) >= _SHORTEST}
-        wanted |= {one for one in sensitive if len(one) >= _SHORTEST_SENSITIVE}
-        self._wanted = wanted
-        self._is_too_much = len(wanted) > _MOST_FORMS or sum(map(len, wanted)) > _MOST_CHARACTERS
+        self._wanted = {one for one in secrets if len(one) >= _SHORTEST}
+        self._wanted |= {one for one in sensitive if len(one) >= _SHORTEST_SENSITIVE}
 
     @cached_property
-    def _matchers(self) -> tuple[AhoCorasick | None, frozenset[str]]:
-        """What is found anywhere, and what only as a word of its own; made when a text first has to be masked."""
-        forms = {form for one in self._wanted for form in _forms(one)}
+    def _matchers(self) -> "tuple[list[_Shard], frozenset[str]] | None":
+        """What is found anywhere, and what only as a word of its own; None for too much; made for the first text."""
+        forms: set[str] = set()
+        for one in self._wanted:
+            forms.update(islice(_forms(one), _MOST_FORMS + 1))
+            if len(forms) > _MOST_FORMS:
+                return None
         words = frozenset(form for form in forms if len(form) < _LONG and _WORD.fullmatch(form))
-        rest = sorted(forms - words)
-        # Longest first, so that a secret inside another one does not leave the other's rest.
-        return (AhoCorasick(rest, matchkind=MatchKind.LeftmostLongest) if rest else None), words
+        alike: dict[str, list[str]] = {}
+        for form in sorted(forms - words):
+            alike.setdefault(form[:_HEAD], []).append(form)
+        if sum(map(len, alike)) > _MOST_CHARACTERS:
+            return None
+        return [_Shard(heads, alike) for heads in _portions(alike)], words
 
     def apply(self, text: str) -> str:
         """The text with every known secret, and whatever has a secret's shape, masked."""
-        if self._is_too_much:
-            return WITHHELD
         text = _cut(text)
         if self._wanted:
-            anywhere, words = self._matchers
-            if anywhere is not None:
-                text = _without(text, anywhere.find_matches_as_indexes(text))
+            if self._matchers is None:
+                return WITHHELD
+            shards, words = self._matchers
+            text = _without(text, sorted(span for shard in shards for span in shard.spans(text)))
             if words:
                 text = _WORD.sub(lambda word: MASK if word[0] in words else word[0], text)
         return _without_shapes(text)
 
 
-def _without(text: str, found: list[tuple[int, int, int]]) -> str:
-    """The text with what lies from start to end of each match, in order, masked."""
+class _Shard:
+    """An automaton of the first characters of secrets, and the secrets that begin with them."""
+
+    def __init__(self, heads: list[str], alike: Mapping[str, list[str]]) -> None:
+        self._secrets = [alike[head] for head in heads]
+        # Longest first, so that a secret inside another one does not leave the other's rest.
+        self._automaton = AhoCorasick(heads, matchkind=MatchKind.LeftmostLongest)
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield from where to where a secret, or more than the head of one, stands."""
+        end = 0
+        for which, start, stop in self._automaton.find_matches_as_indexes(text):
+            if stop > end:
+                secrets = self._secrets[which]
+                lengths = (
+                    map(len, secrets) if len(secrets) > _MOST_ALIKE else (_shared(text, start, s) for s in secrets)
+                )
+                end = max(stop, min(start + max(lengths), len(text)))
+                yield start, end
+
+
+def _portions(heads: Iterable[str]) -> Iterator[list[str]]:
+    portion: list[str] = []
+    size = 0
+    for head in heads:
+        if size + len(head) > _SHARD:
+            yield portion
+            portion, size = [], 0
+        portion.append(head)
+        size += len(head)
+    if portion:
+        yield portion
+
+
+def _shared(text: str, start: int, secret: str) -> int:
+    """Return how many characters of the secret stand in the text from ``start`` on."""
+    least, most = 0, min(len(secret), len(text) - start)
+    while least < most:
+        middle = (least + most + 1) // 2
+        if text.startswith(secret[least:middle], start + least):
+            least = middle
+        else:
+            most = middle - 1
+    return least
+
+
+def _without(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with what lies in the spans, which are in order and may overlap, masked."""
     pieces, end = [], 0
-    for _, start, stop in found:
-        pieces += [text[end:start], MASK]
-        end = stop
-    return "".join([*pieces, text[end:]]) if found else text
+    for start, stop in spans:
+        if start >= end:
+            pieces += [text[end:start], MASK]
+        end = max(end, stop)
+    return "".join([*pieces, text[end:]]) if spans else text
 
 
 def _cut(text: str) -> str:

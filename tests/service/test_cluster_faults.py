@@ -84,6 +84,8 @@ BREAKS: dict[str, dict[str, Any]] = {
     "too-many": {"action": "refuse", "status": HTTPStatus.TOO_MANY_REQUESTS.value},
     "unavailable": {"action": "refuse", "status": HTTPStatus.SERVICE_UNAVAILABLE.value},
 }
+#: How the engine names itself to the API server.
+ENGINE = "pilothouse Helm/*"
 DEPLOYING: dict[str, dict[str, Any]] = {
     "before": {"verb": "create", "resource": "secrets"},
     "middle": {"verb": "patch", "resource": "configmaps"},
@@ -94,7 +96,7 @@ POINTS = {
     "upgrade": DEPLOYING,
     "rollback": DEPLOYING,
     "uninstall": {
-        "before": {"verb": "list", "resource": "secrets", "agent": "pilothouse Helm/*"},
+        "before": {"verb": "list", "resource": "secrets", "agent": ENGINE},
         "middle": {"verb": "delete", "resource": "configmaps"},
     },
 }
@@ -222,7 +224,9 @@ def overtaken(release: OneRelease, proxy: FaultProxy, chart_id: str, tmp_path: P
     """Another program made revision 2, just before our upgrade, which was to write that, began to write revision 3."""
     chart = tmp_path / "chart.tgz"
     chart.write_bytes(config_map_chart("faulty", "1.0.0"))
-    proxy.arm(Rule(action="freeze", verb="list", resource="secrets", agent="pilothouse Helm/*", namespace=release.namespace))
+    proxy.arm(
+        Rule(action="freeze", verb="list", resource="secrets", agent="pilothouse Helm/*", namespace=release.namespace)
+    )
     assert release.update(chart_id=chart_id, values={"text": "new"}).status_code == HTTPStatus.OK
     (held,) = wait_for(lambda: proxy.wait_held(5))
     release.helm("upgrade", release.name, str(chart), "-n", release.namespace, "--set", "text=theirs")

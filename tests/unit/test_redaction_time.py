@@ -1,9 +1,11 @@
 """Masking takes the same time for each byte, whatever the text and however many secrets are known."""
 
 import gzip
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from os import urandom
 
 import pytest
 
@@ -91,7 +93,37 @@ def test_ten_thousand_values_and_a_long_text_take_a_moment():
 
 def test_what_is_too_much_to_look_for_is_withheld():
     assert Masks(str(10**12 + number) for number in range(50_000)).apply("harmless") == WITHHELD
-    assert Masks(["x" * 5_000_000]).apply("harmless") == WITHHELD
+    assert Masks(f"{number:064}" for number in range(9_000)).apply("harmless") == WITHHELD
+
+
+def test_a_value_of_megabytes_is_looked_for_by_its_beginning():
+    secret = b64encode(urandom(2_000_000)).decode()
+    masks = Masks([secret])
+
+    assert seconds(lambda: masks.apply("harmless")) < 0.5
+    assert masks.apply(f"error: {secret[:100_000]} is wrong") == f"error: {MASK} is wrong"
+    assert masks.apply(f"error: {secret[:64]}, {secret[:63]}") == f"error: {MASK}, {secret[:63]}"
+
+
+def test_no_other_thread_waits_longer_than_for_one_portion():
+    values = [f"{number:04x}" * 16 for number in range(4_000)]
+    longest, stop = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            time.sleep(0.001)
+            longest[-1] = max(longest[-1], time.monotonic() - began)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(5):  # the least of five, because the machine can be busy
+        Masks(values).apply("harmless")
+        longest.append(0.0)
+    stop.set()
+    watcher.join()
+
+    assert min(longest[:5]) < 0.05
 
 
 def test_a_text_that_is_too_long_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch):
