@@ -8,7 +8,20 @@ import pytest
 
 from pilothouse import __version__
 
-SERVER_ONLY = ["fastapi", "sqlalchemy", "alembic", "psycopg", "lightkube", "uvicorn", "httpx2", "pydantic", "structlog"]
+SERVER_ONLY = [
+    "fastapi",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "lightkube",
+    "uvicorn",
+    "httpx2",
+    "pydantic",
+    "structlog",
+    "asyncio",
+    "rich",
+    "yaml",
+]
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -45,3 +58,9 @@ def test_a_setting_that_cannot_be_read_is_named_without_its_value_and_without_a_
     assert "PILOTHOUSE_TLS__PORT: " in done.stderr
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("noun", ["", "cluster", "chart", "release", "operation", "key", "user", "accesskey", "token"])
+def test_no_line_of_the_help_is_cut(noun: str):
+    lines = run(*filter(None, [noun]), "--help").stdout.splitlines()
+    assert [line for line in lines[1:] if line.endswith("...")] == []

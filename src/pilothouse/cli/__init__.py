@@ -32,6 +32,7 @@ app = typer.Typer(
     help="A Helm release server that speaks Huawei Cloud CCE's chart and release API.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # what draws boxes takes 60 ms to load
     pretty_exceptions_enable=False,
 )
 app.command("serve")(server.serve)

@@ -9,11 +9,12 @@ import typer
 from pilothouse.cli import project as projects
 from pilothouse.cli import user as users
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 
-app = typer.Typer(help="Access keys: what programs sign their requests with.", no_args_is_help=True)
+app = command_group("Access keys: what programs sign their requests with.")
 app.callback()(connect)
 
 _COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
@@ -69,7 +70,7 @@ def enable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -
 
 @app.command("disable")
 def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
-    """Refuse requests that a key signed; the tokens of its user end too."""
+    """Refuse requests that a key signed. The tokens of its user end too."""
     _set(context, access_key, output, enabled=False)
 
 

@@ -6,11 +6,10 @@ from urllib.parse import urlencode
 import typer
 
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 
-app = typer.Typer(
-    help="The audit: who did what, from where, and how it went; for administrators.", no_args_is_help=True
-)
+app = command_group("Who did what, from where, and how it went. For administrators.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "detail", "times")

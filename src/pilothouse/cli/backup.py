@@ -22,7 +22,7 @@ def backup(
     ] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Write database, master keys and local authority into one file, while servers go on."""
+    """Back up database, keys and authority into one file. Servers go on meanwhile."""
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.backups import make_backup
@@ -61,7 +61,7 @@ def restore(
     ] = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Put a backup in place of an empty database, with its keys; servers must be stopped."""
+    """Put a backup in place of an empty database. Servers must be stopped; keys and authority come back too."""
     from pilothouse.auth.key_file import read_keys
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import reachable_database

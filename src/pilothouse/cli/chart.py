@@ -8,15 +8,15 @@ from urllib.parse import quote
 
 import orjson
 import typer
-import yaml
 
 from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
-app = typer.Typer(help="Charts that releases are made from.", no_args_is_help=True)
+app = command_group("Charts that releases are made from.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "version", "description", "update_at")
@@ -68,7 +68,7 @@ def update(
     source: Source = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a chart's content, and with it its version; releases made from it stay as they are."""
+    """Replace a chart's content, and with it its version. Releases made from it stay as they are."""
     parameters = {"skip_lint": skip_lint, "visible": visible, "source": source}
     _print(_send(context, "PUT", _path(chart_id), archive, parameters), output)
 
@@ -114,6 +114,8 @@ def values(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE)
     if output is Output.JSON:
         print_json(found)
     else:
+        import yaml
+
         echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
 
 

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import typer
 
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = typer.Typer(help="Clusters that releases are made in.", no_args_is_help=True)
+app = command_group("Clusters that releases are made in.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "server", "created_at")
@@ -31,7 +32,7 @@ def add(
     kube_context: KubeContext = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Register a cluster; its credentials are checked by using them, and kept sealed."""
+    """Register a cluster. Its credentials are checked by using them, and kept sealed."""
     body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context}
     print_rows([context.obj.call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
 
@@ -46,7 +47,7 @@ def update(
     force: Annotated[bool, typer.Option("--force", help="Also if it may be another cluster.")] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a cluster's credentials; they are checked by using them, and what acts next uses them."""
+    """Replace a cluster's credentials. They are checked by using them, and what acts next uses them."""
     body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
     path = f"{_path(context, cluster)}/kubeconfig{'?force=true' if force else ''}"
     print_rows([context.obj.call("PUT", path, body=body)], _COLUMNS, output, one=True)

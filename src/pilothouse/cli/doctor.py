@@ -1,6 +1,5 @@
 """``pilothouse doctor``: what is found, what is missing, and what to do about it."""
 
-import asyncio
 from dataclasses import asdict
 
 import typer
@@ -10,7 +9,9 @@ from pilothouse.cli.terminal import echo
 
 
 def doctor(output: As = Output.TABLE) -> None:
-    """Look at everything a server needs on this machine; exit status 1 if something fails. Changes nothing."""
+    """Look at everything a server needs on this machine. Changes nothing; exit status 1 if something fails."""
+    import asyncio
+
     from pilothouse.cli.checks import Finding, State, examine
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.logs import configure_quiet_logs

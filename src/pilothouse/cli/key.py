@@ -1,6 +1,5 @@
 """``pilothouse key …``: the master keys of this installation, on the machine that holds their file."""
 
-import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.terminal import echo
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Master keys, under which everything secret in the database is sealed.", no_args_is_help=True)
+app = command_group("Master keys, which seal what is secret in the database.")
 
 
 @app.command("list")
@@ -27,7 +27,7 @@ def list_all(output: As = Output.TABLE) -> None:
     from pilothouse.services.keys import list_keys
 
     with _installation() as (settings, database):
-        uses = asyncio.run(_closing(database, list_keys(database, settings.master_key)))
+        uses = _run(database, list_keys(database, settings.master_key))
     rows = [
         {
             "id": use.key.id,
@@ -51,7 +51,7 @@ def rotate(
         ),
     ] = False,
 ) -> None:
-    """Begin a new key, and take all values over to it; servers may run meanwhile, and notice by themselves."""
+    """Begin a new key, and take all values over to it. Servers may run meanwhile, and notice by themselves."""
     from pilothouse.services.keys import begin_new_key, stage_key
 
     with _installation() as (settings, database):
@@ -70,7 +70,7 @@ def rotate(
 
 @app.command("reseal")
 def reseal() -> None:
-    """Take all values over to the key that seals: what 'rotate' does, for when it was interrupted."""
+    """Finish a 'rotate' that was interrupted. All values are taken over to the key that seals."""
     with _installation() as (settings, database):
         _reseal(settings.master_key, database)
 
@@ -81,9 +81,7 @@ def drop(output: As = Output.TABLE) -> None:
     from pilothouse.services.keys import drop_unused_keys
 
     with _installation() as (settings, database):
-        dropped = asyncio.run(
-            _closing(database, drop_unused_keys(database, settings.master_key, now=datetime.now(UTC)))
-        )
+        dropped = _run(database, drop_unused_keys(database, settings.master_key, now=datetime.now(UTC)))
     if output is Output.JSON:
         print_json({"dropped": dropped.ids, "kept": dropped.kept})
         return
@@ -101,10 +99,16 @@ def _reseal(path: Path, database: "Database") -> None:
     from pilothouse.services.keys import reseal_all
 
     keys = MasterKeys.load_or_create(path)
-    done = asyncio.run(_closing(database, reseal_all(database, keys)))
+    done = _run(database, reseal_all(database, keys))
     echo(f"{done.values} values were taken over")
     if done.broken:
         raise SealBroken("these values open with no key of the file:\n" + "\n".join(done.broken))
+
+
+def _run(database: "Database", work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(_closing(database, work))
 
 
 async def _closing(database: "Database", work: Coroutine[Any, Any, T]) -> T:

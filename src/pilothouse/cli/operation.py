@@ -8,9 +8,10 @@ import typer
 
 from pilothouse.cli import cluster as clusters
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_lines, print_rows
 
-app = typer.Typer(help="Accepted work: installs, upgrades, rollbacks, uninstalls.", no_args_is_help=True)
+app = command_group("Accepted work: installs, upgrades, rollbacks, uninstalls.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "action", "state", "namespace", "release", "revision", "created_at", "text")
@@ -36,7 +37,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
 
 @app.command("show")
 def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
-    """Show one operation, and if it failed, why: logs, events and states that were kept."""
+    """Show one operation, and why it failed. Logs, events and states of the failure were kept."""
     shown = context.obj.call("GET", _path(operation_id))
     evidence = context.obj.call("GET", f"{_path(operation_id)}/evidence")
     print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
@@ -59,7 +60,7 @@ def cancel(
     keep: Annotated[bool, typer.Option("--keep", help="Leave what an install has made, as a failed release.")] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Cancel an operation: a queued one never begins, a running one is stopped and undone."""
+    """Cancel an operation. A queued one never begins, a running one is stopped and undone."""
     body = {"keep": keep}
     print_rows([context.obj.call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True)
 

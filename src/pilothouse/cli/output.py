@@ -7,9 +7,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pilothouse.cli.terminal import echo, on_one_line, printable_json
 
@@ -36,6 +33,10 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
     if output is Output.JSON:
         print_json(rows[0] if one else rows)
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None)
     for column in columns:
         # an id that is cut cannot be used for the next command

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = typer.Typer(help="Projects: what clusters, charts and releases belong to.", no_args_is_help=True)
+app = command_group("Projects: what clusters, charts and releases belong to.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "enabled", "description")
@@ -51,7 +52,7 @@ def enable(context: typer.Context, project: Project, output: As = Output.TABLE) 
 
 @app.command("disable")
 def disable(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
-    """Refuse every call in a project; its tokens are dead, accepted operations are carried out."""
+    """Refuse every call in a project. Its tokens are dead, accepted operations are carried out."""
     _set(context, project, output, enabled=False)
 
 

@@ -6,9 +6,10 @@ import typer
 
 from pilothouse.cli import cluster as clusters
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 
-app = typer.Typer(help="Releases in the clusters.", no_args_is_help=True)
+app = command_group("Releases in the clusters.")
 app.callback()(connect)
 
 
@@ -22,7 +23,7 @@ def unlock(
     reason: Annotated[str, typer.Option("--reason", help="Why its writer is known to be dead; it is kept.")],
     output: As = Output.TABLE,
 ) -> None:
-    """End the lock of a release whose writer died; its newest revision becomes a failed one, for good."""
+    """End the lock of a release whose writer died. Its newest revision becomes a failed one, for good."""
     body = {"namespace": namespace, "name": name, "reason": reason}
     done = context.obj.call("POST", f"/api/v1/clusters/{clusters.id_of(context, cluster)}/unlock", body=body)
     print_rows([done], ("namespace", "name", "revision", "was", "status"), output, one=True)

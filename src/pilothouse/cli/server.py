@@ -15,7 +15,7 @@ def serve(
         typer.Option(help="File (0600) for the access key that the first start makes, instead of the screen."),
     ] = None,
 ) -> None:
-    """Run everything on this machine: PostgreSQL, API, observer, worker. Ctrl-C or SIGTERM stops all of it cleanly."""
+    """Run the whole server on this machine. PostgreSQL, API, observer and worker; Ctrl-C or SIGTERM stops all of it."""
     from pilothouse.cli.serve import run_all
 
     run_all(first_credentials)
@@ -43,7 +43,7 @@ def observer(parent: Parent = 0) -> None:
 
 
 def migrate() -> None:
-    """Bring the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
+    """Bring the database to this version's schema. Without PILOTHOUSE_DATABASE_URL, the embedded one."""
     from pilothouse.cli.migrate import migrate_database
 
     migrate_database()

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = typer.Typer(help="Tokens: a log-in that lasts a day. Every command uses PILOTHOUSE_TOKEN.", no_args_is_help=True)
+app = command_group("Tokens: a log-in that lasts a day. Every command uses PILOTHOUSE_TOKEN.")
 app.callback()(connect)
 
 _PATH = "/v3/auth/tokens"
@@ -38,7 +39,7 @@ def create(
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Log in with a password; prints the token alone, for PILOTHOUSE_TOKEN=$(pilothouse token create …)."""
+    """Log in with a password. Prints the token alone, for PILOTHOUSE_TOKEN=$(pilothouse token create …)."""
     claim = {"name": user, "domain": {"name": domain}, "password": ask("Password", from_stdin=password_stdin)}
     auth: dict[str, Any] = {"identity": {"methods": ["password"], "password": {"user": claim}}}
     if project:

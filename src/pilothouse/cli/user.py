@@ -1,6 +1,5 @@
 """``pilothouse user …``: users of a running server, their passwords and roles."""
 
-import asyncio
 import re
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -9,12 +8,13 @@ import typer
 
 from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
+from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = typer.Typer(help="Users, their passwords and roles.", no_args_is_help=True)
+app = command_group("Users, their passwords and roles.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "enabled", "locked_until", "created_at")
@@ -41,7 +41,7 @@ def add(
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Make a user; without --password-stdin a password is chosen and shown once."""
+    """Make a user. Without --password-stdin a password is chosen and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
     row = context.obj.call("POST", "/api/v1/users", body={"name": name, "password": password})
@@ -67,7 +67,7 @@ def enable(context: typer.Context, user: User, output: As = Output.TABLE) -> Non
 
 @app.command("disable")
 def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
-    """Refuse a user: it cannot log in, and its keys and tokens do nothing."""
+    """Refuse a user. It cannot log in, and its keys and tokens do nothing."""
     _print(context.obj.call("PATCH", _path(context, user), body={"enabled": False}), output)
 
 
@@ -79,7 +79,7 @@ def password(
     end_keys: Annotated[bool, typer.Option("--end-keys", help="Disable the user's access keys too.")] = False,
     password_stdin: FromStdin = False,
 ) -> None:
-    """Replace a password, which ends the user's tokens; for your own, the current one is asked for first."""
+    """Replace a password, which ends the user's tokens. For your own, the current one is asked for first."""
     row = context.obj.call("GET", _path(context, user))
     own = row["id"] == context.obj.call("GET", "/api/v1/users/me")["id"]
     current = ask("Current password", from_stdin=password_stdin) if own else None
@@ -107,7 +107,7 @@ def withdraw(
 
 @app.command("remove")
 def remove(context: typer.Context, user: User) -> None:
-    """Delete a user with its keys, tokens and roles; what it did stays on record."""
+    """Delete a user with its keys, tokens and roles. What it did stays on record."""
     context.obj.call("DELETE", _path(context, user))
     echo(f"user {user} is deleted")
 
@@ -120,7 +120,9 @@ def recover(
         typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the account that the user belongs to."),
     ] = "pilothouse",
 ) -> None:
-    """On the server's machine: make a user an administrator with a new password, when no credentials are left."""
+    """Get in again, on the server's machine. The user becomes an administrator with a new password."""
+    import asyncio
+
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.identity import recover_administrator
