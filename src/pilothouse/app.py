@@ -32,6 +32,7 @@ from pilothouse.errors import DatabaseUnavailable, PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.connections import ConnectionLimits, most_connections
 from pilothouse.gateway.errors import internal_error, route_not_found
+from pilothouse.gateway.handshake import Handshake
 from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
 from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.liveness import answering
@@ -212,6 +213,7 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         **stack.server_options(settings),
     )
     GatewayProtocol.head_seconds = settings.http.head_seconds
+    Handshake.seconds = settings.http.handshake_seconds
     GatewayProtocol.limits = ConnectionLimits(
         most=most_connections(settings.http, open_files=raise_open_files()),
         most_per_address=settings.http.connections_per_address,

@@ -362,6 +362,7 @@ class HttpSettings(_Group):
     connections_per_address: int = Field(
         256, ge=1, description="open at a time from one IPv4 address or IPv6 /64; trusted proxies are not limited by it"
     )
+    handshake_seconds: float = Field(10.0, gt=0, description="how long a TLS handshake may take in all")
     head_seconds: float = Field(10.0, gt=0, description="how long the head of a request may take to arrive")
     idle_seconds: int = Field(
         75, ge=1, description="how long a connection may wait for its next request; clients poll every few seconds"

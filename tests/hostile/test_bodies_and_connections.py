@@ -211,8 +211,22 @@ class TestConnections:
                 connection.close()
         wait_for(lambda: httpx2.get(f"{guarded.url}/api/v1/health", trust_env=False).status_code == 200)
 
+    def test_connections_without_a_handshake_are_limited_too(self, guarded: RunningServer):
+        address = urlsplit(guarded.tls_url)
+        place = (address.hostname or "", address.port or 0)
+        held = [socket.create_connection(place, timeout=20) for _ in range(50)]
+        try:
+            with closing(socket.create_connection(place, timeout=20)) as refused:
+                refused.settimeout(0.7)  # a place would be held until the head is late
+                assert received(refused) == b""
+        finally:
+            for connection in held:
+                connection.close()
+        wait_for(lambda: httpx2.get(f"{guarded.url}/api/v1/health", trust_env=False).status_code == 200)
 
-def test_silent_connections_give_way_when_files_run_short():
+
+@pytest.mark.parametrize("attacked", ["plain", "tls"])
+def test_silent_connections_give_way_when_files_run_short(attacked: str):
     """380 of them ended the service for ever where a process may open 400 files."""
     settings = {"PILOTHOUSE_HTTP__CONNECTIONS_PER_ADDRESS": "5000"}
     limited = (
@@ -224,11 +238,15 @@ def test_silent_connections_give_way_when_files_run_short():
         open_folder() as folder,
         run_server(folder, kubeconfig=None, environment=settings, program=program) as server,
     ):
-        held = [connect(server) for _ in range(380)]
+        address = urlsplit(server.url if attacked == "plain" else server.tls_url)
+        held = [socket.create_connection((address.hostname or "", address.port or 0), timeout=20) for _ in range(420)]
         try:
             for _ in range(5):
                 with httpx2.Client(base_url=server.url, trust_env=False, timeout=10) as http:
                     assert http.get("/api/v1/health").status_code == 200
+            over_tls = {"PILOTHOUSE_URL": server.tls_url, "PILOTHOUSE_CA": str(server.ca)}
+            signed = server.command("chart", "list", variables=over_tls)
+            assert signed.returncode == 0, signed.stderr
         finally:
             for connection in held:
                 connection.close()

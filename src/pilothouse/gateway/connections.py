@@ -45,6 +45,11 @@ class ConnectionLimits:
         self._open: set[Connection] = set()
         self._per_network: Counter[str] = Counter()
 
+    @property
+    def open(self) -> int:
+        """How many connections are counted now."""
+        return len(self._open)
+
     def admit(self, connection: Connection) -> bool:
         """Count a new connection and return True, or return False for one that has to be closed."""
         network = self._network(connection.address)

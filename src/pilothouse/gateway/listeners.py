@@ -20,13 +20,13 @@ import uvicorn
 
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.errors import InvalidCertificate, InvalidSettings, PilothouseError
+from pilothouse.gateway.handshake import Handshake
+from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.settings import Settings
 
 _LOOPBACK: Final = "127.0.0.1"
 #: For TLS 1.2, as in Mozilla's "intermediate" list: forward secrecy and authenticated encryption; 1.3 has its own.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_HANDSHAKE_SECONDS: Final = 10.0
-_SHUTDOWN_SECONDS: Final = 2.0
 _LOOK_EVERY_TICKS: Final = 100  # uvicorn ticks ten times a second
 
 log = structlog.get_logger(__name__)
@@ -189,13 +189,10 @@ class GatewayServer(uvicorn.Server):
         tls = self._tls if listener.scheme == "https" else None
         try:
             return await asyncio.get_running_loop().create_server(
-                self._protocol,
+                (lambda: self._handshake(tls.context)) if tls else self._protocol,
                 listener.host,
                 listener.port,
-                ssl=tls.context if tls else None,
                 backlog=self.config.backlog,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
-                ssl_shutdown_timeout=_SHUTDOWN_SECONDS if tls else None,
                 start_serving=False,
             )
         except OSError as error:
@@ -205,11 +202,11 @@ class GatewayServer(uvicorn.Server):
                 f"End it, or set {variable} or PILOTHOUSE_HOST"
             ) from error
 
-    def _protocol(self) -> asyncio.Protocol:
-        protocol: type[asyncio.Protocol] = self.config.http_protocol_class
-        return protocol(  # type: ignore[call-arg]  # uvicorn's protocols take these, which asyncio does not know
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+    def _handshake(self, context: ssl.SSLContext) -> Handshake:
+        return Handshake(context, self._protocol, self.server_state.connections)
+
+    def _protocol(self) -> GatewayProtocol:
+        return GatewayProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def _cause(error: OSError) -> str:
