@@ -77,7 +77,7 @@ def test_an_install_is_done_again_in_place_of_its_first_attempt(place: Place, ki
     assert (shown["status"], shown["version"], shown["status_description"]) == ("DEPLOYED", 2, "Install complete")
     assert place.one.statuses() == ["failed", "deployed"]
     assert place.operation() == ("succeeded", 2, 1)
-    assert place.events() == ["action_resumed"]
+    assert place.events() == ["hooks_removed", "action_resumed"]
 
 
 @killed

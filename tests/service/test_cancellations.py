@@ -135,7 +135,11 @@ def test_a_running_upgrade_is_taken_back(place: Place, chart: str):
     assert place.one.values()["text"] == place.text() == "old"
     assert end_of(place.one.server, accepted) == ("cancelled", "cancelled; rolled back to revision 1, as revision 3")
     # what the undo leaves because it is kept is told by Helm's run, and again at the end
-    assert [one for one in place.events() if one != "object_left"] == ["cancel_requested", "left_behind"]
+    assert [one for one in place.events() if one != "object_left"] == [
+        "cancel_requested",
+        "hooks_removed",
+        "left_behind",
+    ]
     assert place.find(ConfigMap, "undone-kept")
     assert not place.find(ConfigMap, "undone-extra")
 

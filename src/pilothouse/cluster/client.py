@@ -300,15 +300,23 @@ class ClusterClient:
         return answer.body if answer.ok else None
 
     async def delete_object(
-        self, kind: ObjectKind, *, namespace: str, name: str, uid: str, resource_version: str = ""
+        self,
+        kind: ObjectKind,
+        *,
+        namespace: str,
+        name: str,
+        uid: str,
+        resource_version: str = "",
+        foreground: bool = False,
     ) -> bool:
         """The very object of that uid is on its way out, its dependents after it; False when it was gone before.
 
-        With ``resource_version`` False also says that the object has changed since, and stays.
+        With ``resource_version`` False also says that the object has changed since, and stays. With ``foreground`` it
+        goes when its dependents have gone.
         """
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
-        options["propagationPolicy"] = "Background"
+        options["propagationPolicy"] = "Foreground" if foreground else "Background"
         path = _object_path(kind, namespace, name)
         return (await self._ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok
 

@@ -40,7 +40,7 @@ _REVISION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 #: The statuses that a writer leaves while it acts; Helm refuses to write over a pending one.
 PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
 UNINSTALLING = "uninstalling"
-_LOCKED = PENDING | {UNINSTALLING}
+LOCKED = PENDING | {UNINSTALLING}
 _LAST_YEAR = 9999
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -59,8 +59,8 @@ class StoredRelease:
     """One revision as Helm stored it.
 
     ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
-    at which the Secret was made. ``hooks_json`` is for ``count_hooks``. ``unlocked``: its last writer died, and
-    ``unlock`` closed it for good.
+    at which the Secret was made, ``created_at``. ``acted_at``: when the last action on it began. ``hooks_json`` is for
+    ``count_hooks``. ``unlocked``: its last writer died, and ``unlock`` closed it for good.
     """
 
     namespace: str
@@ -79,6 +79,8 @@ class StoredRelease:
     labels: dict[str, str]
     uid: str
     resource_version: str
+    created_at: datetime
+    acted_at: datetime
     hooks_json: bytes = field(default=b"", repr=False)
     unlocked: bool = False
 
@@ -94,13 +96,24 @@ class StoredRelease:
 
     def hook_manifests(self, *, broken: bool = False) -> list[str]:
         """The hooks' manifests, or those of the ones that were begun and did not succeed; none if unreadable."""
+        runs = self._hook_runs()
+        return [one.manifest for one in runs if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
+
+    def begun_hooks(self) -> list[str]:
+        """The manifests of the hooks that the last action began, in the order of their beginnings; none if unreadable.
+
+        A rollback copies the runs of the revision that it goes back to, and an uninstall finds those of the install.
+        """
+        begun = [(_moment(one.last_run.started_at, {}), one.manifest) for one in self._hook_runs() if one.last_run]
+        return [manifest for moment, manifest in sorted(begun) if moment >= self.acted_at]
+
+    def _hook_runs(self) -> list["_HookRun"]:
         if len(self.hooks_json) > _LARGEST_HOOKS:
             return []
         try:
-            hooks = _hook_runs_decoder.decode(self.hooks_json or b"[]")
+            return _hook_runs_decoder.decode(self.hooks_json or b"[]") or []
         except _UNREADABLE:
             return []
-        return [one.manifest for one in hooks or () if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
 
 
 class _Info(msgspec.Struct):
@@ -108,6 +121,7 @@ class _Info(msgspec.Struct):
     description: str = ""
     first_deployed: str | None = None
     last_deployed: str | None = None
+    deleted: str | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -126,6 +140,7 @@ class _Hook(msgspec.Struct):
 
 class _LastRun(msgspec.Struct):
     phase: str = ""
+    started_at: str | None = None
 
 
 class _HookRun(msgspec.Struct):
@@ -197,6 +212,8 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         labels=dict(own["labels"]),
         uid=str(own.get("uid", "")),
         resource_version=str(own.get("resourceVersion", "")),
+        created_at=_moment(None, own),
+        acted_at=max(_moment(payload.info.last_deployed, own), _moment(payload.info.deleted, {})),
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
     )
@@ -260,9 +277,9 @@ async def unlock(
     release.
     """
     said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
-    unlocked = await asyncio.to_thread(_turned, secret, _LOCKED, "failed", said)
+    unlocked = await asyncio.to_thread(_turned, secret, LOCKED, "failed", said)
     if unlocked is not None and len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
-        unlocked = await asyncio.to_thread(_turned, secret, _LOCKED, "failed", {})
+        unlocked = await asyncio.to_thread(_turned, secret, LOCKED, "failed", {})
     return unlocked is not None and await client.replace_secret({**unlocked, "immutable": True})
 
 

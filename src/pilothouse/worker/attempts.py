@@ -353,11 +353,11 @@ class Attempt:
             secret = await self.read(stored.revision)
         return secret
 
-    async def record(self, kind: str, said: str) -> None:
+    async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
         """Adds an event to the operation, without secrets."""
         said = self.masks().apply(said)
         async with self._workshop.database.statements() as tx:
-            await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said)
+            await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data)
 
     async def keep_evidence(self, found: str) -> None:
         """Keeps with the operation what was found when the attempt failed; the JSON object of ``evidence.collect``."""

@@ -18,6 +18,7 @@ from pilothouse.cluster.storage import OPERATION_LABEL, PENDING, UNINSTALLING, S
 from pilothouse.services.orders import InstallOrder, Order, RollbackOrder, UninstallOrder
 from pilothouse.worker.attempts import Attempt, Seen, stored_in
 from pilothouse.worker.deployments import Deployment, Rollback
+from pilothouse.worker.hooks import end_interrupted
 from pilothouse.worker.leftovers import find_left_behind
 from pilothouse.worker.manifests import read_objects_of, stand_whole
 from pilothouse.worker.outcomes import Event, Outcome
@@ -233,7 +234,7 @@ class CancelledUpdate(_Restoration):
             text = f"{stored.description}; it had ended before the cancel took effect"
             return Outcome("succeeded", text, wrote_release=True, revision=stored.revision, secret=secret)
         if stored.status in PENDING:
-            secret = await self._attempt.unlock(stored, why=_WHY)
+            secret = await end_interrupted(self._attempt, stored, why=_WHY)
         text = (
             f"cancelled; revision {self._row.revision} was made by another program meanwhile, so nothing is rolled"
             f" back, and revision {stored.revision} stays failed"
@@ -251,7 +252,7 @@ class CancelledUpdate(_Restoration):
     async def _unlock_ours(self, seen: Seen) -> None:
         stored = stored_in(await self._attempt.read(self._row.revision or 0))
         if stored is not None and stored.status in PENDING and self._is_ours(stored, seen):
-            await self._attempt.unlock(stored, why=_WHY)
+            await end_interrupted(self._attempt, stored, why=_WHY)
 
     def _is_ours(self, stored: StoredRelease, seen: Seen) -> bool:
         if stored.revision == self._row.revision:
@@ -282,7 +283,7 @@ class CancelledUninstall(_Restoration):
         if seen.find(self._row.restore_revision) is not None and await stand_whole(
             self._attempt, await read_objects_of(found)
         ):
-            await self._attempt.unlock(found, why=_WHY)
+            await end_interrupted(self._attempt, found, why=_WHY)
             return await self._restore(await self._attempt.look())
         return await self._finish(seen, found)
 
@@ -294,7 +295,7 @@ class CancelledUninstall(_Restoration):
         found = await self._find_touched(seen)
         if isinstance(found, Outcome):
             return found
-        return Outcome("failed", text, secret=await self._attempt.unlock(found, why=f"{_WHY}, but {text}"))
+        return Outcome("failed", text, secret=await end_interrupted(self._attempt, found, why=f"{_WHY}, but {text}"))
 
     async def _find_touched(self, seen: Seen) -> StoredRelease | Outcome:
         """The revision that the uninstall worked on; an outcome if there is nothing of it to undo."""
@@ -327,7 +328,7 @@ class CancelledUninstall(_Restoration):
             return Outcome("retry", "the release changed while it was looked at")
         await self._attempt.remember_objects(await read_objects_of(stored))
         if stored.status == UNINSTALLING:
-            await self._attempt.unlock(stored, why=_WHY)
+            await end_interrupted(self._attempt, stored, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=self._disable_hooks, wait=self._order.wait)
         if outcome.state == "succeeded":
             text = f"{outcome.text}; parts of the release were deleted before the cancel took effect"

@@ -26,6 +26,7 @@ from pilothouse.services.orders import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import Attempt, Said, Seen, stored_in
 from pilothouse.worker.follow_ups import prune_history, remove_orphans, restart_workloads, supersede_older
+from pilothouse.worker.hooks import end_interrupted
 from pilothouse.worker.outcomes import Event, Outcome
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ class Deployment:
         if stored.status in _FINAL and not stored.unlocked:
             return self._recorded(stored, secret)
         if stored.status == self.pending:
-            secret = await self._attempt.unlock(stored, why=text)
+            secret = await end_interrupted(self._attempt, stored, why=text)
         return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
 
     def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
@@ -105,7 +106,7 @@ class Deployment:
             return None  # by an attempt that died before it could act again
         if stored.status in _FINAL and not _was_cut_off(stored):
             return await self._conclude(stored, secret, seen)
-        secret_after = await self._attempt.unlock(stored) if stored.status not in _FINAL else secret
+        secret_after = await end_interrupted(self._attempt, stored) if stored.status not in _FINAL else secret
         if seen.newest is not None and seen.newest.revision != stored.revision:
             text = f"interrupted; revision {seen.newest.revision} was made by another program since"
             return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret_after)
@@ -154,7 +155,7 @@ class Deployment:
         unfinished = _unfinished(said, stored)
         if unfinished is not None:
             return unfinished
-        secret = await self._attempt.unlock(stored, why=said.text)
+        secret = await end_interrupted(self._attempt, stored, why=said.text)
         return Outcome("failed", said.text, wrote_release=True, revision=stored.revision, secret=secret)
 
     async def _find_written(

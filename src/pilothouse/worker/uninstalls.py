@@ -12,6 +12,7 @@ from pilothouse.engine.base import UninstallRequest
 from pilothouse.services.orders import UninstallOrder
 from pilothouse.services.release_locks import describe_lock
 from pilothouse.worker.attempts import Attempt, Said, stored_in
+from pilothouse.worker.hooks import end_interrupted
 from pilothouse.worker.outcomes import Event, Outcome
 
 #: Helm's words.
@@ -96,18 +97,21 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, said: Said) -> Outcome
     if said.how in {"crashed", "unreachable"}:
         return Outcome("crashed" if said.how == "crashed" else "retry", said.text)
     if stored.status == UNINSTALLING:
-        secret = await attempt.unlock(stored, why=said.text)
+        secret = await end_interrupted(attempt, stored, why=said.text)
     return Outcome("failed", said.text, secret=secret)
 
 
 async def unlock_newest(
     attempt: Attempt, newest: ReleaseLabels, *, why: str = "The operation was interrupted"
 ) -> Secret | None:
-    """Turns that very revision into a failed one, if it is locked; its Secret after that, None if it is gone."""
+    """Turns that very revision into a failed one, if it is locked; its Secret after that, None if it is gone.
+
+    What the hooks of the interrupted attempt made goes before that.
+    """
     stored = stored_in(await attempt.read(newest.revision))
     if stored is None or stored.uid != newest.uid:
         return None
-    return await attempt.unlock(stored, why=why)
+    return await end_interrupted(attempt, stored, why=why)
 
 
 async def failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
