@@ -31,9 +31,10 @@ from pilothouse.cce.models import ReleaseForm
 from pilothouse.errors import DatabaseUnavailable, PilothouseError
 from pilothouse.gateway import stack
 from pilothouse.gateway.connections import ConnectionLimits, most_connections
+from pilothouse.gateway.endpoints import HEALTH_PATH, endpoints
 from pilothouse.gateway.errors import internal_error, route_not_found
 from pilothouse.gateway.handshake import Handshake
-from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files
 from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.liveness import answering
 from pilothouse.loop_watch import LoopWatch
@@ -67,7 +68,7 @@ from pilothouse.web.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
 from pilothouse.web.requests import refuse_nul
 
 OPENAPI_PATH = "/api/v1/openapi.json"
-_PUBLIC = frozenset({health.HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
+_PUBLIC = frozenset({HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
 
 
 def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:

@@ -16,7 +16,8 @@ import uvicorn
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.errors import InvalidCertificate, InvalidSettings
 from pilothouse.gateway import stack
-from pilothouse.gateway.listeners import Endpoint, GatewayServer, TlsContext, certificate_files, endpoints
+from pilothouse.gateway.endpoints import Endpoint, endpoints
+from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files
 from pilothouse.settings import Settings, TlsSettings
 from tests.support.servers import free_port
 

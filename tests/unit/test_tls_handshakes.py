@@ -17,8 +17,9 @@ import uvloop
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.gateway import stack
 from pilothouse.gateway.connections import ConnectionLimits
+from pilothouse.gateway.endpoints import Endpoint
 from pilothouse.gateway.handshake import Handshake
-from pilothouse.gateway.listeners import Endpoint, GatewayServer, TlsContext
+from pilothouse.gateway.listeners import GatewayServer, TlsContext
 from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.settings import Settings
 from tests.support.servers import free_port

@@ -4,12 +4,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from pilothouse import __version__
+from pilothouse.gateway.endpoints import HEALTH_PATH
 from pilothouse.loop_watch import LoopWatch
 from pilothouse.store import observations
 from pilothouse.store.database import Database
 from pilothouse.web.requests import caller_of, json_response
-
-HEALTH_PATH = "/api/v1/health"
 
 
 class HealthView(BaseModel):

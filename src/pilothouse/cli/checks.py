@@ -19,7 +19,6 @@ from typing import Final
 
 import httpx2
 
-from pilothouse.api.health import HEALTH_PATH
 from pilothouse.auth.certificates import CertificateFiles, authority_file, is_constrained, read_certificate
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
@@ -28,7 +27,7 @@ from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
-from pilothouse.gateway.listeners import Endpoint, endpoints
+from pilothouse.gateway.endpoints import HEALTH_PATH, Endpoint, endpoints
 from pilothouse.open_files import RESERVED, hard_limit
 from pilothouse.redaction import redact
 from pilothouse.services.clusters import Clusters

@@ -1,33 +1,29 @@
-"""``pilothouse serve``: database, API, observer and worker on this machine, under one supervisor."""
+"""``pilothouse serve``: database, API, observer and worker on this machine, under one supervisor.
+
+Little is imported here: this process does nothing but watch the others, and its memory is nobody's use.
+"""
 
 import asyncio
-import json
 import os
 import secrets
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-import httpx2
 import structlog
-from rich.console import Console
-from rich.panel import Panel
 
-from pilothouse.api.health import HEALTH_PATH
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.gateway.listeners import certificate_files, endpoints
+from pilothouse.gateway.endpoints import HEALTH_PATH, Endpoint, endpoints
 from pilothouse.keepers import Backoff, Part, PartEvent, WatchedService
 from pilothouse.liveness import Liveness
-from pilothouse.services.identity import FirstCredentials, Identity
 from pilothouse.settings import Settings
-from pilothouse.store.database import Database
-from pilothouse.store.database_grants import grant_to_application
-from pilothouse.store.migration import migrate
 from pilothouse.store.postgres import EmbeddedPostgres
 from pilothouse.supervisor import Supervisor
 
@@ -35,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 #: A worker that lived so long was no failed start, and the next one starts at once.
 _WORKER_LIVES_SECONDS = 5.0
+_COMMAND: Final = (sys.executable, "-P", "-m", "pilothouse")
 
 
 def run_all(first_credentials: Path | None) -> None:
@@ -43,8 +40,6 @@ def run_all(first_credentials: Path | None) -> None:
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     listening = endpoints(settings)
-    if settings.tls.port:
-        certificate_files(settings)  # refused now, not by the third death of the API
     # Until the supervisor listens, SIGTERM must end us as Ctrl-C does: with the database stopped behind us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     postgres = None
@@ -52,19 +47,12 @@ def run_all(first_credentials: Path | None) -> None:
         postgres = EmbeddedPostgres(settings.postgres, data_dir=settings.data_dir)
     try:
         url = postgres.start() if postgres is not None else _given_url(settings)
-        before, after = migrate(Database(url))
-        if before != after:
-            log.info("database_migrated", before=before, after=after)
-        if postgres is not None:
-            grant_to_application(Database(url))
-        first = asyncio.run(_create_first(settings, url))
-        if first is not None:
-            _hand_over(first, first_credentials)
+        _prepare(settings, url, first_credentials)
         _supervise(
             settings,
             postgres.application_url if postgres is not None else url,
             postgres,
-            [endpoint.url for endpoint in listening],
+            listening,
         )
     finally:
         if postgres is not None:
@@ -78,27 +66,32 @@ def _given_url(settings: Settings) -> str:
     return settings.database_url.get_secret_value()
 
 
-async def _create_first(settings: Settings, url: str) -> FirstCredentials | None:
-    database = Database(url)
-    try:
-        keys = MasterKeys.load_or_create(settings.master_key)
-        return await Identity(database, keys).create_first(
-            region=settings.region,
-            domain_name=settings.identity.first_domain,
-            user_name=settings.identity.first_user,
-        )
-    finally:
-        await database.close()
+def _prepare(settings: Settings, url: str, first_credentials: Path | None) -> None:
+    """Let a process of its own do what is done once: this one, which lives on, need not hold what that takes.
+
+    Raises SystemExit when it fails; it has said why.
+    """
+    argv = [*_COMMAND, "prepare", "--parent", str(os.getpid())]
+    if settings.database_url is None:
+        argv.append("--embedded")
+    if first_credentials is not None:
+        argv += ["--first-credentials", str(first_credentials)]
+    done = subprocess.run(argv, env=_environment(settings, url), check=False)  # noqa: S603 (our own program)
+    if done.returncode:
+        raise SystemExit(1)
 
 
-def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, addresses: list[str]) -> None:
-    environment = {
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    return {
         **os.environ,
         **module_path(),
         "PILOTHOUSE_DATABASE_URL": url,
         "PILOTHOUSE_DATA_DIR": str(settings.data_dir),
     }
-    command = [sys.executable, "-P", "-m", "pilothouse"]
+
+
+def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, listening: list[Endpoint]) -> None:
+    environment = _environment(settings, url)
     liveness = Liveness(
         silent_seconds=settings.supervisor.silent_seconds, start_seconds=settings.supervisor.start_seconds
     )
@@ -106,15 +99,15 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
     parts: list[Part | WatchedService] = [
         Part(
             name="api",
-            argv=[*command, "api", *parent],
+            argv=[*_COMMAND, "api", *parent],
             env=environment,
-            wait_until_ready=lambda: _answers(addresses[0] + HEALTH_PATH),
+            wait_until_ready=lambda: _answers(listening[0]),
             stop_seconds=15.0,
             liveness=liveness,
         ),
         Part(
             name="observer",
-            argv=[*command, "observer", *parent],
+            argv=[*_COMMAND, "observer", *parent],
             env=environment,
             stop_seconds=10.0,
             liveness=liveness,
@@ -122,7 +115,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         Part(
             name="worker",
             # Nobody else's worker has this name: what its last life held, the next may take without waiting.
-            argv=[*command, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
+            argv=[*_COMMAND, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
             env=environment,
             stop_seconds=settings.worker.drain_seconds + 10.0,
             # Operations wait for it, and one that kills it again and again is given up after a few times.
@@ -132,7 +125,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
     ]
     if postgres is not None:
         parts.insert(0, WatchedService(name="postgres", service=postgres))
-    Supervisor(parts, on_event=lambda event: _announce(event, addresses)).run()
+    Supervisor(parts, on_event=lambda event: _announce(event, listening)).run()
 
 
 def module_path() -> dict[str, str]:
@@ -143,34 +136,30 @@ def module_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(path for path in given.split(os.pathsep) if Path(path).is_absolute())}
 
 
-async def _answers(url: str) -> None:
-    # Nothing secret is asked or believed, and a given certificate need not be for the name that we call it by.
-    async with httpx2.AsyncClient(trust_env=False, timeout=2.0, verify=False) as http:
-        while True:
-            with suppress(httpx2.HTTPError):
-                if (await http.get(url)).is_success:
+async def _answers(endpoint: Endpoint) -> None:
+    """Return when the API says that it is well."""
+    while True:
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                if await _is_well(endpoint):
                     return
-            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)
 
 
-def _announce(event: PartEvent, addresses: list[str]) -> None:
+async def _is_well(endpoint: Endpoint) -> bool:
+    tls = None
+    if endpoint.scheme == "https":
+        # Nothing secret is asked or believed, and a given certificate need not be for the name that we call it by.
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection(endpoint.local_host, endpoint.port, ssl=tls)
+    try:
+        writer.write(f"GET {HEALTH_PATH} HTTP/1.1\r\nHost: {endpoint.local_host}\r\nConnection: close\r\n\r\n".encode())
+        return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    finally:
+        writer.close()
+
+
+def _announce(event: PartEvent, listening: list[Endpoint]) -> None:
     if event.part == "worker" and event.kind == "part_ready":
-        log.info("serving", urls=addresses, stop="Ctrl-C")
-
-
-def _hand_over(first: FirstCredentials, file: Path | None) -> None:
-    """Shows what the first start made, once: on the screen, or in a file that only we may read."""
-    if file is not None:
-        with suppress(FileNotFoundError):
-            file.unlink()
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            json.dump(vars(first), out)
-        return
-    text = (
-        f"account     {first.domain_name}\n"
-        f"project     {first.project_name}  {first.project_id}\n"
-        f"user        {first.user_name}\npassword    {first.password}\n"
-        f"access key  {first.access_key}\nsecret key  {first.secret_key}"
-    )
-    Console(stderr=True).print(Panel(text, title="Made at first start, shown only now: keep it", expand=False))
+        log.info("serving", urls=[endpoint.url for endpoint in listening], stop="Ctrl-C")

@@ -21,6 +21,18 @@ def serve(
     run_all(first_credentials)
 
 
+def prepare(
+    *,
+    parent: Parent = 0,
+    embedded: Annotated[bool, typer.Option("--embedded", hidden=True)] = False,
+    first_credentials: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Do what is done once before PILOTHOUSE_DATABASE_URL is served from: schema, certificate, first account."""
+    from pilothouse.cli.prepare import prepare_installation
+
+    prepare_installation(parent, is_embedded=embedded, first_credentials=first_credentials)
+
+
 def api(parent: Parent = 0) -> None:
     """Serve the HTTP API alone, against PILOTHOUSE_DATABASE_URL."""
     from pilothouse.cli.processes import run_api_process

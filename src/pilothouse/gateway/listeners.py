@@ -5,12 +5,10 @@ one application with one lifespan, one set of connections and one shutdown.
 """
 
 import asyncio
-import ipaddress
 import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,69 +18,16 @@ import uvicorn
 
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.errors import InvalidCertificate, InvalidSettings, PilothouseError
+from pilothouse.gateway.endpoints import Endpoint, is_loopback
 from pilothouse.gateway.handshake import Handshake
 from pilothouse.gateway.protocol import GatewayProtocol
 from pilothouse.settings import Settings
 
-_LOOPBACK: Final = "127.0.0.1"
 #: For TLS 1.2, as in Mozilla's "intermediate" list: forward secrecy and authenticated encryption; 1.3 has its own.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _LOOK_EVERY_TICKS: Final = 100  # uvicorn ticks ten times a second
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One address that is listened on."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """How a client on this machine calls it."""
-        host = _LOOPBACK if self.host == "0.0.0.0" else "::1" if self.host == "::" else self.host  # noqa: S104 (read)
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-
-def endpoints(settings: Settings) -> list[Endpoint]:
-    """What the settings ask for: plain HTTP first, if there is any; never neither.
-
-    Plain HTTP stays on loopback when ``host`` is another address, unless ``tls.plain_http`` allows it there.
-    Raises InvalidSettings if that leaves nothing where the settings want a listener.
-    """
-    tls = settings.tls
-    outside = not is_loopback(settings.host)
-    if not settings.port and not tls.port:
-        raise InvalidSettings("PILOTHOUSE_PORT and PILOTHOUSE_TLS__PORT are both 0, so nothing would listen; set one")
-    if outside and not tls.port and not tls.plain_http:
-        raise InvalidSettings(
-            f"PILOTHOUSE_HOST={settings.host} is no loopback address and PILOTHOUSE_TLS__PORT=0 turns TLS off, so "
-            "secrets would cross the network in the clear. Set PILOTHOUSE_TLS__PORT, or set "
-            "PILOTHOUSE_TLS__PLAIN_HTTP=true if something in front encrypts"
-        )
-    found = []
-    if settings.port:
-        host = settings.host if tls.plain_http or not outside else _LOOPBACK
-        found.append(Endpoint("http", host, settings.port))
-    if tls.port:
-        found.append(Endpoint("https", settings.host, tls.port))
-    return found
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address of this machine alone, or a name that means only such ones."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidSettings(f"PILOTHOUSE_HOST={host} is no address of this machine: {error.strerror}") from error
-    return all(ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found)
 
 
 def certificate_files(settings: Settings) -> CertificateFiles:

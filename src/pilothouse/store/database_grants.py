@@ -11,9 +11,8 @@ import psycopg
 from psycopg import sql
 
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.store.application_role import APPLICATION
 from pilothouse.store.database import Database
-
-APPLICATION: Final = "pilothouse_application"
 
 _STATEMENTS: Final = (
     "GRANT USAGE ON SCHEMA public TO {role}",

@@ -32,7 +32,7 @@ from pilothouse.settings import PostgresSettings
 from pilothouse.store import postgres_creation as creation
 from pilothouse.store import postgres_place as places
 from pilothouse.store import postgres_process as processes
-from pilothouse.store.database_grants import APPLICATION
+from pilothouse.store.application_role import APPLICATION
 from pilothouse.store.postgres_account import Account, find_account
 from pilothouse.store.postgres_binaries import Wheel, find_binaries, installed_folders, installed_wheel
 from pilothouse.store.postgres_creation import Passwords

@@ -20,7 +20,7 @@ import structlog
 from psycopg import sql
 
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.store.database_grants import APPLICATION
+from pilothouse.store.application_role import APPLICATION
 from pilothouse.store.postgres_account import Account
 from pilothouse.store.postgres_place import Place, read_or_make_password, sync_folder
 

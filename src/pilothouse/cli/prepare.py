@@ -1,0 +1,80 @@
+"""What ``pilothouse serve`` does once, before anything serves: schema, rights, certificate, the first account."""
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+from rich.panel import Panel
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cli.configuration import read_settings
+from pilothouse.cli.logs import configure_logs
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.gateway.listeners import certificate_files
+from pilothouse.liveness import die_with_parent
+from pilothouse.services.identity import FirstCredentials, Identity
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.database_grants import grant_to_application
+from pilothouse.store.migration import migrate
+
+log = structlog.get_logger(__name__)
+
+
+def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: Path | None) -> None:
+    """Bring database, certificate and first account to where a server can start; do nothing that is done already.
+
+    ``is_embedded``: the database is ours, so its application's role gets its rights. The first access key goes to the
+    file, or to the screen. Raises PilothouseError.
+    """
+    if parent:
+        die_with_parent(parent)
+    settings = read_settings()
+    configure_logs(settings)
+    if settings.database_url is None:
+        raise DatabaseUnavailable("PILOTHOUSE_DATABASE_URL is not set; run 'pilothouse serve'")
+    if settings.tls.port:
+        certificate_files(settings)  # refused now, not by the third death of the API
+    database = Database(settings.database_url.get_secret_value())
+    before, after = migrate(database)
+    if before != after:
+        log.info("database_migrated", before=before, after=after)
+    if is_embedded:
+        grant_to_application(database)
+    first = asyncio.run(_create_first(settings, database))
+    if first is not None:
+        _hand_over(first, first_credentials)
+
+
+async def _create_first(settings: Settings, database: Database) -> FirstCredentials | None:
+    try:
+        keys = MasterKeys.load_or_create(settings.master_key)
+        return await Identity(database, keys).create_first(
+            region=settings.region,
+            domain_name=settings.identity.first_domain,
+            user_name=settings.identity.first_user,
+        )
+    finally:
+        await database.close()
+
+
+def _hand_over(first: FirstCredentials, file: Path | None) -> None:
+    """Show what the first start made, once: on the screen, or in a file that only we may read."""
+    if file is not None:
+        with suppress(FileNotFoundError):
+            file.unlink()
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as out:
+            json.dump(vars(first), out)
+        return
+    text = (
+        f"account     {first.domain_name}\n"
+        f"project     {first.project_name}  {first.project_id}\n"
+        f"user        {first.user_name}\npassword    {first.password}\n"
+        f"access key  {first.access_key}\nsecret key  {first.secret_key}"
+    )
+    Console(stderr=True).print(Panel(text, title="Made at first start, shown only now: keep it", expand=False))

@@ -1,0 +1,70 @@
+"""The addresses that the settings name. Little is imported here: the supervisor asks, and must stay small."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from pilothouse.errors import InvalidSettings
+from pilothouse.settings import Settings
+
+HEALTH_PATH: Final = "/api/v1/health"
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address that is listened on."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def local_host(self) -> str:
+        """The host as a client on this machine names it."""
+        return _LOOPBACK if self.host == "0.0.0.0" else "::1" if self.host == "::" else self.host  # noqa: S104 (read)
+
+    @property
+    def url(self) -> str:
+        """How a client on this machine calls it."""
+        host = self.local_host
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """What the settings ask for: plain HTTP first, if there is any; never neither.
+
+    Plain HTTP stays on loopback when ``host`` is another address, unless ``tls.plain_http`` allows it there.
+    Raises InvalidSettings if that leaves nothing where the settings want a listener.
+    """
+    tls = settings.tls
+    outside = not is_loopback(settings.host)
+    if not settings.port and not tls.port:
+        raise InvalidSettings("PILOTHOUSE_PORT and PILOTHOUSE_TLS__PORT are both 0, so nothing would listen; set one")
+    if outside and not tls.port and not tls.plain_http:
+        raise InvalidSettings(
+            f"PILOTHOUSE_HOST={settings.host} is no loopback address and PILOTHOUSE_TLS__PORT=0 turns TLS off, so "
+            "secrets would cross the network in the clear. Set PILOTHOUSE_TLS__PORT, or set "
+            "PILOTHOUSE_TLS__PLAIN_HTTP=true if something in front encrypts"
+        )
+    found = []
+    if settings.port:
+        host = settings.host if tls.plain_http or not outside else _LOOPBACK
+        found.append(Endpoint("http", host, settings.port))
+    if tls.port:
+        found.append(Endpoint("https", settings.host, tls.port))
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address of this machine alone, or a name that means only such ones."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidSettings(f"PILOTHOUSE_HOST={host} is no address of this machine: {error.strerror}") from error
+    return all(ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found)

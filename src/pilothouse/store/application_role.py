@@ -1,0 +1,5 @@
+"""The database role of API, worker and observer; its rights: ``database_grants``."""
+
+from typing import Final
+
+APPLICATION: Final = "pilothouse_application"
