@@ -214,6 +214,7 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         **stack.server_options(settings),
     )
     GatewayProtocol.head_seconds = settings.http.head_seconds
+    GatewayProtocol.write_seconds = settings.http.write_seconds
     Handshake.seconds = settings.http.handshake_seconds
     GatewayProtocol.limits = ConnectionLimits(
         most=most_connections(settings.http, open_files=raise_open_files()),

@@ -367,6 +367,9 @@ class HttpSettings(_Group):
     idle_seconds: int = Field(
         75, ge=1, description="how long a connection may wait for its next request; clients poll every few seconds"
     )
+    write_seconds: float = Field(
+        30.0, gt=0, description="in which a caller must take 64 KiB of its answer, or all that is left of it"
+    )
     body_seconds: float = Field(60.0, gt=0, description="how long a body may take, and longer by its size, see below")
     body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="a body may take a second more for so many")
     unproven_bytes: int = Field(

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from tests.support.bystanders import longest_wait
+from tests.support.crowds import crowd
 from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import PATH as TOKENS
@@ -30,6 +31,7 @@ PATIENCE_SECONDS = 0.5
 SETTINGS = {
     "PILOTHOUSE_HTTP__HEAD_SECONDS": "1.5",
     "PILOTHOUSE_HTTP__BODY_SECONDS": "2",
+    "PILOTHOUSE_HTTP__WRITE_SECONDS": "2",
     "PILOTHOUSE_HTTP__CONNECTIONS": "60",
     "PILOTHOUSE_HTTP__CONNECTIONS_PER_ADDRESS": "50",
     "PILOTHOUSE_HTTP__UNPROVEN_BODIES": "2",
@@ -62,6 +64,12 @@ def received(connection: socket.socket) -> bytes:
     except (ConnectionResetError, ssl.SSLError):
         pass
     return b"".join(pieces)
+
+
+def left_open(held: list[socket.socket]) -> int:
+    """How many of the connections the server has not closed; what they received stays unread."""
+    states = [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] for one in held]
+    return states.count(1)  # TCP_ESTABLISHED
 
 
 def api_memory(server: RunningServer) -> int:
@@ -201,28 +209,33 @@ class TestConnections:
         assert b"HTTP/1.1 408 " in answer
         assert time.monotonic() - began < 8
 
-    def test_silent_connections_from_one_address_are_limited(self, guarded: RunningServer):
-        held = [connect(guarded) for _ in range(50)]
-        try:
-            with closing(connect(guarded)) as refused:
-                assert received(refused) == b""
-        finally:
-            for connection in held:
-                connection.close()
-        wait_for(lambda: httpx2.get(f"{guarded.url}/api/v1/health", trust_env=False).status_code == 200)
+    @pytest.mark.parametrize("door", ["plain", "tls"])
+    def test_an_address_with_all_its_places_keeps_nobody_behind_it_out(self, guarded: RunningServer, door: str):
+        url = guarded.url if door == "plain" else guarded.tls_url
+        with crowd(url, 50, of_an_address=50, first_address=1) as held:
+            assert guarded.send("GET", "/v2/charts").status_code == 200
+            assert left_open(held) < 50
 
-    def test_connections_without_a_handshake_are_limited_too(self, guarded: RunningServer):
-        address = urlsplit(guarded.tls_url)
-        place = (address.hostname or "", address.port or 0)
-        held = [socket.create_connection(place, timeout=20) for _ in range(50)]
-        try:
-            with closing(socket.create_connection(place, timeout=20)) as refused:
-                refused.settimeout(0.7)  # a place would be held until the head is late
-                assert received(refused) == b""
-        finally:
-            for connection in held:
-                connection.close()
-        wait_for(lambda: httpx2.get(f"{guarded.url}/api/v1/health", trust_env=False).status_code == 200)
+    @pytest.mark.parametrize("what", ["answers that are not read", "log-ins", "bodies of a claimed key"])
+    def test_who_makes_the_server_wait_keeps_nobody_out(self, guarded: RunningServer, what: str):
+        claim = "SDK-HMAC-SHA256 Access={}, SignedHeaders=x-sdk-date, Signature={}"
+        sent = {
+            "answers that are not read": b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60,
+            "log-ins": f"POST {TOKENS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{{".encode(),
+            "bodies of a claimed key": (
+                "POST /v2/charts HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
+                f"Authorization: {claim.format(guarded.access_key, '0' * 64)}\r\n"
+                f"X-Sdk-Date: {time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}\r\n\r\n--"
+            ).encode(),
+        }[what]
+        with crowd(guarded.url, 75, send=sent):
+            for _ in range(3):
+                time.sleep(0.2)
+                assert guarded.send("GET", "/v2/charts").status_code == 200
+
+    def test_an_answer_that_nobody_takes_ends(self, guarded: RunningServer):
+        with crowd(guarded.url, 1, send=b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60) as held:
+            wait_for(lambda: not left_open(held), seconds=15)
 
 
 @pytest.mark.parametrize("attacked", ["plain", "tls"])

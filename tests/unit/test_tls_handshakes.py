@@ -2,35 +2,28 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import uvloop
 
-from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
-from pilothouse.gateway import stack
+from pilothouse.auth.certificates import CertificateFiles
 from pilothouse.gateway.connections import ConnectionLimits
-from pilothouse.gateway.endpoints import Endpoint
 from pilothouse.gateway.handshake import Handshake
-from pilothouse.gateway.listeners import GatewayServer, TlsContext
 from pilothouse.gateway.protocol import GatewayProtocol
-from pilothouse.settings import Settings
-from tests.support.servers import free_port
+from tests.support.gateways import answer, certificate, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
-    folder = tmp_path_factory.mktemp("tls")
-    return ensure_certificate(folder, names=[], renew_days=30, clock=lambda: dt.datetime.now(dt.UTC))
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.SelectorEventLoop], ids=["uvloop", "asyncio"])
@@ -51,34 +44,9 @@ def limits() -> Iterator[ConnectionLimits]:
     GatewayProtocol.limits = None
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
+async def application(scope: Any, _receive: Any, send: Any) -> None:
     """Answer with what the server knows of the connection."""
-    if scope["type"] == "lifespan":
-        for event in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{event}.complete"})
-        return
-    body = f"{scope['scheme']} {scope['client'][0]}\n".encode()
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-@contextlib.asynccontextmanager
-async def serving(files: CertificateFiles) -> AsyncIterator[int]:
-    listener = Endpoint("https", "127.0.0.1", free_port())
-    config = uvicorn.Config(
-        application, log_config=None, timeout_graceful_shutdown=5, **stack.server_options(Settings())
-    )
-    server = GatewayServer(config, [listener], tls=TlsContext(lambda: files))
-    task = asyncio.create_task(server._serve())
-    try:
-        while not server.started or not server.servers:  # noqa: ASYNC110 (uvicorn has no event)
-            await asyncio.sleep(0.01)
-        yield listener.port
-    finally:
-        server.should_exit = True
-        await task
+    await answer(send, f"{scope['scheme']} {scope['client'][0]}\n".encode())
 
 
 class Client:
@@ -133,8 +101,8 @@ class Client:
 
 def test_what_comes_while_the_server_is_busy_is_not_lost(run: Any, files: CertificateFiles):
     async def work() -> None:
-        async with serving(files) as port:
-            clients = [Client(port, files.authority) for _ in range(8)]
+        async with serving(application, files) as ports:
+            clients = [Client(ports.tls, files.authority) for _ in range(8)]
             for client in clients:
                 client.raw.sendall(client.hello())
             time.sleep(0.1)  # noqa: ASYNC251 (the loop finds connections that have sent already)
@@ -151,8 +119,8 @@ def test_what_comes_while_the_server_is_busy_is_not_lost(run: Any, files: Certif
 
 def test_a_handshake_of_single_bytes_is_understood(run: Any, files: CertificateFiles):
     async def work() -> None:
-        async with serving(files) as port:
-            client = Client(port, files.authority)
+        async with serving(application, files) as ports:
+            client = Client(ports.tls, files.authority)
             client.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for byte in client.hello():
                 client.raw.sendall(bytes([byte]))
@@ -169,8 +137,8 @@ def test_a_handshake_that_trickles_ends_in_time(run: Any, files: CertificateFile
     monkeypatch.setattr(Handshake, "seconds", 0.5)
 
     async def work() -> None:
-        async with serving(files) as port:
-            client = Client(port, files.authority)
+        async with serving(application, files) as ports:
+            client = Client(ports.tls, files.authority)
             began = time.monotonic()
             with contextlib.suppress(ConnectionError):
                 for byte in client.hello():
@@ -186,9 +154,9 @@ def test_a_client_that_asks_and_leaves_gives_its_place_back(
     run: Any, files: CertificateFiles, limits: ConnectionLimits
 ):
     async def work() -> None:
-        async with serving(files) as port:
+        async with serving(application, files) as ports:
             for _ in range(30):  # three times as many as there are places
-                client = Client(port, files.authority)
+                client = Client(ports.tls, files.authority)
                 client.raw.sendall(client.hello())
                 await asyncio.to_thread(client.finish)
                 client.send(last=GET, close=True)
@@ -205,10 +173,10 @@ def test_who_begins_no_handshake_holds_a_counted_place(
     run: Any, files: CertificateFiles, limits: ConnectionLimits, sent: bytes
 ):
     async def work() -> None:
-        async with serving(files) as port:
+        async with serving(application, files) as ports:
             held = []
             for _ in range(30):
-                held.append(socket.create_connection(("127.0.0.1", port), timeout=10))
+                held.append(socket.create_connection(("127.0.0.1", ports.tls), timeout=10))
                 held[-1].sendall(sent)
             await asyncio.sleep(0.2)
             assert limits.open <= 10
@@ -220,8 +188,8 @@ def test_who_begins_no_handshake_holds_a_counted_place(
 
 def test_handshakes_under_way_do_not_hold_up_the_end_of_the_server(run: Any, files: CertificateFiles):
     async def work() -> None:
-        async with serving(files) as port:
-            silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(5)]
+        async with serving(application, files) as ports:
+            silent = [socket.create_connection(("127.0.0.1", ports.tls), timeout=10) for _ in range(5)]
             await asyncio.sleep(0.1)
             began = time.monotonic()
         assert time.monotonic() - began < 2

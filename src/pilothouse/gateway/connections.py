@@ -1,27 +1,28 @@
 """How many connections there may be, and which one gives way.
 
 Every connection holds a file descriptor, and a process that has none left accepts nobody, opens no file and reaches no
-cluster. So connections stay below the limit of open files with room to spare. When all places are taken, the connection
-that has been without a request for the longest gives way to the newcomer: silent ones do not keep others out.
+cluster. So connections stay below the limit of open files with room to spare. When all places are taken, the one that
+has waited for its peer the longest gives way to the newcomer: for a request, for a body that proves nothing yet, or for
+its answer to be taken. Those that are silent or do not read keep nobody out.
 """
 
 import ipaddress
-from collections import Counter
-from collections.abc import Collection
-from typing import Final, Protocol
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Protocol
 
 from pilothouse.auth.attempts import network_of
 from pilothouse.open_files import RESERVED
 from pilothouse.settings import HttpSettings, Network
 
 _LEAST: Final = 10
+_STATE: Final = "on_proof"
 
 
 class Connection(Protocol):
-    """One connection; ``idle_since`` is None while a request is under way, else the loop's time."""
+    """One connection."""
 
     address: str
-    idle_since: float | None
 
     def give_way(self) -> None:
         """Close at once."""
@@ -34,50 +35,85 @@ def most_connections(settings: HttpSettings, *, open_files: int) -> int:
     return max(_LEAST, min(settings.connections, open_files - RESERVED, open_files // 2))
 
 
+def on_proof(scope: Mapping[str, Any], act: Callable[[], None]) -> None:
+    """Have ``act`` called when the caller of this request is known before its body has come."""
+    scope["state"][_STATE] = act
+
+
+def proven(scope: Mapping[str, Any]) -> None:
+    """Tell that the caller of this request is known."""
+    if act := scope["state"].get(_STATE):
+        act()
+
+
 class ConnectionLimits:
-    """Counts the connections of a process, in all and per network."""
+    """Counts the connections of a process, in all and per network; takes the same time however many there are."""
 
     def __init__(self, *, most: int, most_per_address: int, trusted: Collection[Network] = ()) -> None:
         """``trusted`` are proxies, whose connections carry the requests of many."""
         self._most = most
         self._most_per_address = most_per_address
         self._trusted = trusted
-        self._open: set[Connection] = set()
+        self._networks: dict[Connection, str] = {}
         self._per_network: Counter[str] = Counter()
+        #: Those that may give way, the one that has waited the longest first.
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._waiting_of: dict[str, OrderedDict[Connection, None]] = {}
 
     @property
     def open(self) -> int:
         """How many connections are counted now."""
-        return len(self._open)
+        return len(self._networks)
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection and return True, or return False for one that has to be closed."""
+        """Count a new connection, which waits, and return True; or return False for one that has to be closed."""
         network = self._network(connection.address)
-        if network and self._per_network[network] >= self._most_per_address:
+        if (
+            network
+            and self._per_network[network] >= self._most_per_address
+            and not self._make_room(self._waiting_of.get(network))
+        ):
             return False
-        if len(self._open) >= self._most and not self._make_room():
+        if len(self._networks) >= self._most and not self._make_room(self._waiting):
             return False
-        self._open.add(connection)
-        if network:
-            self._per_network[network] += 1
+        self._networks[connection] = network
+        self._per_network[network] += 1
+        self.waits(connection)
         return True
+
+    def waits(self, connection: Connection) -> None:
+        """Let the connection give way, as the last of all that wait now."""
+        network = self._networks.get(connection)
+        if network is None:
+            return
+        for queue in (self._waiting, self._waiting_of.setdefault(network, OrderedDict())):
+            queue[connection] = None
+            queue.move_to_end(connection)
+
+    def works(self, connection: Connection) -> None:
+        """Keep the connection: its peer waits for us."""
+        network = self._networks.get(connection)
+        if network is None or connection not in self._waiting:
+            return
+        del self._waiting[connection]
+        del self._waiting_of[network][connection]
+        if not self._waiting_of[network]:
+            del self._waiting_of[network]
 
     def release(self, connection: Connection) -> None:
         """Forget a connection that is closed, or was never admitted."""
-        if connection not in self._open:
+        self.works(connection)
+        network = self._networks.pop(connection, None)
+        if network is None:
             return
-        self._open.remove(connection)
-        network = self._network(connection.address)
-        if network:
-            self._per_network[network] -= 1
-            if not self._per_network[network]:
-                del self._per_network[network]
+        self._per_network[network] -= 1
+        if not self._per_network[network]:
+            del self._per_network[network]
 
-    def _make_room(self) -> bool:
-        idle = [(one.idle_since, one) for one in self._open if one.idle_since is not None]
-        if not idle:
+    def _make_room(self, queue: OrderedDict[Connection, None] | None) -> bool:
+        if not queue:
             return False
-        _, longest = min(idle, key=lambda pair: pair[0])
+        longest = next(iter(queue))
         self.release(longest)
         longest.give_way()
         return True

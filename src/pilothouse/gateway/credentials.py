@@ -30,6 +30,7 @@ from pilothouse.gateway.body import (
     read_body,
     refuse_unread,
 )
+from pilothouse.gateway.connections import proven
 from pilothouse.gateway.disconnect import Disconnect, remember
 from pilothouse.gateway.errors import GatewayError, error_response
 from pilothouse.gateway.source import source_address
@@ -193,7 +194,9 @@ class Credentials(Generic[K]):
         with _refusals():
             token = _token(scope)
             if token is not None:
-                return _Proven(await self._authenticator.find_token(token, _project_id(scope), source), asked_at)
+                caller = await self._authenticator.find_token(token, _project_id(scope), source)
+                proven(scope)
+                return _Proven(caller, asked_at)
             signature = _signature(scope)
             check_headers(
                 scope["headers"],

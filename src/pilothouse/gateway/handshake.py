@@ -13,7 +13,8 @@ import structlog
 
 from pilothouse.gateway.protocol import GatewayProtocol
 
-_SHUTDOWN_SECONDS: Final = 2.0
+#: The protocol that takes over ends it sooner, but not while the peer takes what is left of its answer.
+_SHUTDOWN_SECONDS: Final = 24 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,6 @@ class Handshake(asyncio.Protocol):
     seconds: ClassVar[float] = 10.0
 
     address = ""
-    idle_since: float | None = None
     _next: GatewayProtocol | None = None
     _lost = False
     _ended = False
@@ -43,7 +43,6 @@ class Handshake(asyncio.Protocol):
         """Admits the connection and begins the handshake."""
         transport.pause_reading()  # the client's first bytes belong to the handshake; uvloop reads some all the same
         self._transport = transport
-        self.idle_since = self._loop.time()
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         limits = GatewayProtocol.limits
@@ -120,6 +119,7 @@ class Handshake(asyncio.Protocol):
 
     def _hand_over(self, secure: asyncio.Transport) -> None:
         self._next = self._speak()
+        self._next.wire = self._transport
         secure.set_protocol(self._next)
         self._next.connection_made(secure)
         if self._inner:

@@ -4,19 +4,24 @@
   middleware can shape its answer, and the vendor's SDKs fail with a decoding error of their own on plain text.
 - A head must arrive in time, and has a limited number of lines: h11 takes 8 microseconds for each, and nobody else is
   served meanwhile. The same holds for chunks, which must be of some size on average.
-- Connections are counted, see ``gateway.connections``.
+- Connections are counted, see ``gateway.connections``, and end when their peer does not take its answer. The next
+  request of a connection is begun when the answer to the last one is nearly taken: so one answer lies in memory.
 """
 
 import asyncio
+import socket
+import struct
 import sys
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pilothouse.gateway.connections import ConnectionLimits
+from pilothouse.gateway.connections import ConnectionLimits, on_proof
 from pilothouse.gateway.errors import BAD_REQUEST, BODY_STALLED, HEADERS_TOO_LARGE, GatewayCode, error_body
+from pilothouse.gateway.progress import Progress
 from pilothouse.gateway.request_id import new_request_id
 
 _LINGER_SECONDS: Final = 2.0
@@ -26,15 +31,26 @@ _HEAD_END: Final = b"\r\n\r\n"
 #: Chunks may be as small as they like up to here; after that they must hold so many bytes on average.
 _FREE_CHUNKS: Final = 256
 _BYTES_PER_CHUNK: Final = 1024
+#: What may be unsent, in this process and again in the kernel, while further answers are made.
+_UNSENT_BYTES: Final = 64 * 1024
+_LOOK_SECONDS: Final = 1.0
+_FORGET: Final = struct.pack("ii", 1, 0)  # struct linger
 
 log = structlog.get_logger(__name__)
 
 
 class _Connection(h11.Connection):
-    """Refuses a body in chunks that cost more than what they hold."""
+    """Refuses a body in chunks that cost more than what they hold, and counts what it is given to send."""
 
+    sent = 0
     _chunks = 0
     _chunk_bytes = 0
+
+    def send(self, event: Any) -> bytes | None:  # type: ignore[override]  # h11 tells more of its types
+        """Return h11's bytes for the event."""
+        data: bytes | None = super().send(event)
+        self.sent += len(data or b"")
+        return data
 
     def next_event(self) -> Any:
         """Return h11's next event; raises RemoteProtocolError for chunks that are too small."""
@@ -55,11 +71,18 @@ class GatewayProtocol(H11Protocol):
     #: Set by the server that makes these; without them nothing is limited.
     limits: ClassVar[ConnectionLimits | None] = None
     head_seconds: ClassVar[float] = 10.0
+    write_seconds: ClassVar[float] = 30.0
 
+    conn: _Connection
     address = ""
-    idle_since: float | None = None
+    #: What lies under the transport, if that encrypts.
+    wire: asyncio.Transport | None = None
     _refused = False
+    _proven = False
+    _held = False
+    _ended = False
     _head_timer: asyncio.TimerHandle | None = None
+    _looking: asyncio.TimerHandle | None = None
     _head_lines = 0
     _tail = b""
 
@@ -68,30 +91,38 @@ class GatewayProtocol(H11Protocol):
         super().connection_made(transport)
         self.conn = _Connection(h11.SERVER, self.config.h11_max_incomplete_event_size or 0)
         self.address = self.client[0] if self.client else ""
-        self.idle_since = self.loop.time()
+        self._progress = Progress(*filter(None, (transport, self.wire)), now=self.loop.time())
         if self.limits is not None and not self.limits.admit(self):
             log.info("connection_refused", address=self.address)
             self._refused = True
             transport.abort()
             return
+        transport.set_write_buffer_limits(_UNSENT_BYTES)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Without it the kernel keeps megabytes for a peer that reads nothing, and tells us that they are sent.
+            self._set(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        self._looking = self.loop.call_later(_LOOK_SECONDS, self._look)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives the place back."""
         self._cancel_head_timer()
+        if self._looking is not None:
+            self._looking.cancel()
         if self.limits is not None:
             self.limits.release(self)
         super().connection_lost(exc)
 
     def give_way(self) -> None:
-        """Closes the connection, which has no request under way, in favour of a new one."""
+        """Closes the connection, whose peer has to act, in favour of a new one."""
         self._refused = True
-        self.transport.abort()
+        self._drop()
 
     def data_received(self, data: bytes) -> None:
         """Takes what the peer sent; after a refusal it is thrown away."""
         if self._refused:
             return
+        self._go_on()
         if self.conn.their_state is h11.IDLE:
             if self._head_timer is None:
                 self._expect_head()
@@ -102,15 +133,40 @@ class GatewayProtocol(H11Protocol):
 
     def handle_events(self) -> None:
         """Handles what has come; a head that is complete needs no timer any more."""
+        before = self.cycle
         super().handle_events()
+        if self.cycle is not before:
+            self._proven = False
+            on_proof(self.scope, self._is_proven)
+            self._rank()
+        elif self._is_busy():
+            self._rank()
         if self.conn.their_state is not h11.IDLE:
             self._cancel_head_timer()
             self._head_lines, self._tail = 0, b""
-            self.idle_since = None
+
+    def pause_writing(self) -> None:
+        """Lets the application wait for the peer to read; the connection may give way meanwhile."""
+        super().pause_writing()
+        self._rank()
+
+    def resume_writing(self) -> None:
+        """Lets the application write, or go on with the next request."""
+        super().resume_writing()
+        self._rank()
+        self._go_on()
 
     def on_response_complete(self) -> None:
-        """Goes on with the next request, whose head may have come already."""
-        self.idle_since = self.loop.time()
+        """Goes on with the next request as soon as nearly all of this answer is taken."""
+        self._rank()
+        self._held = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin the next request, whose head may have come already."""
+        if not self._held or self._progress.unsent() > _UNSENT_BYTES:
+            return
+        self._held = False
         pending, _ = self.conn.trailing_data
         self._head_lines, self._tail = 0, b""
         if pending and self._count_lines(pending) > _HEAD_LINES:
@@ -127,6 +183,48 @@ class GatewayProtocol(H11Protocol):
             self._refuse(HEADERS_TOO_LARGE, "the request head is too large", cause=str(cause))
         else:
             self._refuse(BAD_REQUEST, "this is not valid HTTP/1.1", cause=str(cause or msg))
+
+    def _is_proven(self) -> None:
+        self._proven = True
+        self._rank()
+
+    def _is_busy(self) -> bool:
+        """Return whether the peer waits for us, and not we for it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self.flow.write_paused or self._refused:
+            return False
+        return self._proven or not cycle.more_body
+
+    def _rank(self) -> None:
+        if self.limits is not None:
+            (self.limits.works if self._is_busy() else self.limits.waits)(self)
+
+    def _look(self) -> None:
+        """Look whether the peer takes its answer, and end what does not."""
+        now = self.loop.time()
+        self._looking = self.loop.call_later(min(_LOOK_SECONDS, self.write_seconds / 4), self._look)
+        if self._progress.look(self.conn.sent, now) and not self._is_busy():
+            self._rank()
+        self._go_on()
+        ended = self.transport.is_closing() and not self._progress.unsent()
+        if self._progress.stalled_seconds(now) > self.write_seconds or (ended and self._ended):
+            if not ended:
+                log.info("connection_stalled", address=self.address, unsent=self._progress.unsent())
+            self._refused = True
+            self._drop()
+        self._ended = ended
+
+    def _drop(self) -> None:
+        if self._progress.unsent():
+            # The kernel would keep what it has of the answer for minutes, for a peer that does not take it.
+            self._set(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET)
+        self.transport.abort()
+
+    def _set(self, level: int, option: int, value: int | bytes) -> None:
+        own = self.transport.get_extra_info("socket")
+        if own is not None:  # unless it has gone
+            with suppress(OSError):
+                own.setsockopt(level, option, value)
 
     def _expect_head(self) -> None:
         self._cancel_head_timer()
@@ -165,6 +263,7 @@ class GatewayProtocol(H11Protocol):
             # The body of a running request broke off into nonsense: its reader must wake up and stop.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        self._rank()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self._write_last_response(code.status, error_body(code, request_id=request_id, detail=detail), request_id)
         self._close_gently()
