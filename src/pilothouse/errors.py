@@ -131,6 +131,10 @@ class EngineUnavailable(EngineError):
         self.stderr_tail = stderr_tail
 
 
+class UnreadableOrder(PilothouseError):
+    """What an operation was ordered to do cannot be read; the message says why."""
+
+
 class SealBroken(PilothouseError):
     """Sealed data does not open: the wrong master key, or damaged data."""
 

@@ -24,6 +24,7 @@ def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation
         "chart_name": "chart",
         "chart_version": "1.0.0",
         "request_sealed": b"sealed",
+        "shown_sealed": b"shown",
         "include_hooks": False,
         "revision": None,
         "base_revision": None,

@@ -15,15 +15,13 @@ from pilothouse.errors import DatabaseUnavailable
 from pilothouse.services.clusters import ReachableCluster
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
-from pilothouse.services.orders import Order, action_of, seal_order
+from pilothouse.services.orders import Order, action_of, seal_order, shown_of
 from pilothouse.services.release_view import from_operation
 from pilothouse.settings import Settings
 from pilothouse.store import acceptance, operation_events, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
-
-_NOT_IN_THE_ROW = frozenset({"order", "timeout_seconds", "warning"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +88,7 @@ class Acceptance:
         plain = {
             name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
         }
+        sealed = seal_order(request.order, keys=self._keys, operation_id=operation_id)
         new = operations.NewOperation(
             **plain,
             id=operation_id,
@@ -98,7 +97,8 @@ class Acceptance:
             cluster_id=cluster.id,
             api_server=api_server(cluster.server),
             action=action_of(request.order),
-            request_sealed=seal_order(request.order, keys=self._keys, operation_id=operation_id),
+            request_sealed=sealed.request,
+            shown_sealed=sealed.shown,
             deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
             request_id=request_id,
         )
@@ -120,7 +120,7 @@ class Acceptance:
                     await operation_events.add_event(
                         tx, operation_id, attempt=0, kind="other_manager_found", said=request.warning
                     )
-        return Accepted(from_operation(cluster, row, request.order), operation_id)
+        return Accepted(from_operation(cluster, row, shown_of(request.order)), operation_id)
 
 
 class _Base(TypedDict):

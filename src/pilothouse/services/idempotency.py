@@ -16,10 +16,10 @@ import structlog
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotPermitted, PilothouseError
 from pilothouse.services.identity import Caller
-from pilothouse.services.orders import open_order
+from pilothouse.services.orders import open_shown
 from pilothouse.services.release_view import Release, from_operation
 from pilothouse.settings import Settings
-from pilothouse.store import idempotency_keys
+from pilothouse.store import idempotency_keys, operations
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.idempotency_keys import FoundKey, NewKey
@@ -109,6 +109,13 @@ class Idempotency:
         )
         return self._seal(key, record, operation_id=new.id)
 
+    async def hold(self, tx: Transaction, key: Key | None, row: OperationRow) -> bool:
+        """Whether what the answer shows of the operation stays as long as the key: the first thing in its transaction.
+
+        Not if it is gone, because the operation has ended since it was read.
+        """
+        return key is None or await operations.keep_shown(tx, row.id, seconds=self._life_seconds)
+
     async def claim(
         self, tx: Transaction, caller: Caller, key: Key | None, row: OperationRow, *, cluster_name: str
     ) -> None:
@@ -151,8 +158,8 @@ class Idempotency:
             undo_revision=record.undo_revision,
             finished_at=record.finished_at,
         )
-        order = open_order(then.request_sealed, keys=self._keys, operation_id=then.id)
-        release = from_operation(ClusterName(then.cluster_id, record.cluster_name), then, order)
+        shown = open_shown(then, keys=self._keys)
+        release = from_operation(ClusterName(then.cluster_id, record.cluster_name), then, shown)
         return Accepted(release, then.id, repeated=True)
 
     def _seal(self, key: Key, record: _Record, *, operation_id: str) -> NewKey:

@@ -1,13 +1,23 @@
-"""What a caller ordered, as an operation carries it: sealed, because values are secrets."""
+"""What a caller ordered, as an operation carries it: sealed, because values are secrets.
+
+In two parts. What only an attempt needs is dropped when the operation has ended, and what is shown of it stays as long
+as there is somebody to show it to.
+"""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 
 import orjson
+import structlog
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidRequest, SealBroken, UnreadableOrder
+from pilothouse.store.operations import OperationRow
+
+log = structlog.get_logger(__name__)
 
 Wait = Literal["none", "hooks", "ready"]
 Action = Literal["install", "upgrade", "rollback", "uninstall"]
@@ -81,6 +91,24 @@ _ORDERS: dict[Action, type[Order]] = {
     "rollback": RollbackOrder,
     "uninstall": UninstallOrder,
 }
+#: What is shown of an order while, and after, it is carried out.
+_SHOWN = ("merged_values", "first_deployed")
+
+
+@dataclass(frozen=True)
+class SealedOrder:
+    """An order as the operation row holds it: what an attempt needs besides, and what is shown."""
+
+    request: bytes = field(repr=False)
+    shown: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of an order; ``first_deployed`` is the release's, None for one that is being installed."""
+
+    values: dict[str, Any] = field(repr=False)
+    first_deployed: datetime | None
 
 
 def action_of(order: Order) -> Action:
@@ -88,19 +116,86 @@ def action_of(order: Order) -> Action:
     return next(action for action, kind in _ORDERS.items() if isinstance(order, kind))
 
 
-def seal_order(order: Order, *, keys: MasterKeys, operation_id: str) -> bytes:
+def shown_of(order: Order) -> Shown:
+    """What is shown of the order."""
+    return Shown(order.merged_values, None if isinstance(order, InstallOrder) else order.first_deployed)
+
+
+def seal_order(order: Order, *, keys: MasterKeys, operation_id: str) -> SealedOrder:
     """The order as the operation row holds it; it opens for this operation only."""
-    return keys.seal(orjson.dumps({"action": action_of(order), **vars(order)}), context=_context(operation_id))
+    plain = {"action": action_of(order), **vars(order)}
+    shown = {name: plain.pop(name) for name in _SHOWN if name in plain}
+    context = _context(operation_id)
+    return SealedOrder(
+        request=keys.seal(orjson.dumps(plain), context=context), shown=keys.seal(orjson.dumps(shown), context=context)
+    )
 
 
-def open_order(sealed: bytes, *, keys: MasterKeys, operation_id: str) -> Order:
-    """The order of the operation; raises SealBroken for another operation's or a damaged one."""
+def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
+    """The order of the operation; UnreadableOrder for a damaged one, or one that another version or key wrote."""
+    if row.request_sealed is None:
+        raise UnreadableOrder("the order of the operation is gone: it had ended")
+    try:
+        plain = _open(row.request_sealed, keys, row.id)
+        if row.shown_sealed is not None:
+            plain |= _open(row.shown_sealed, keys, row.id)
+        # rows of the first release carry no action: they are installs
+        return _reader(plain.pop("action", "install")).validate_python(plain)
+    except SealBroken as error:
+        raise UnreadableOrder(f"the order of the operation cannot be read: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:  # a text of pydantic's holds what it does not like
+        fields = ""
+        if isinstance(error, ValidationError):
+            fields = f" ({', '.join(sorted({str(one['loc'][0]) for one in error.errors() if one['loc']}))})"
+        raise UnreadableOrder(
+            f"the order of the operation cannot be read: another version of Pilothouse wrote it{fields}"
+        ) from error
+
+
+def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
+    """What is shown of the operation's order; nothing where that is gone or cannot be read: the worker says why."""
+    # rows of earlier releases hold both in one
+    sealed = row.shown_sealed if row.shown_sealed is not None else row.request_sealed
+    if sealed is None:
+        return Shown({}, None)
+    try:
+        plain = _open(sealed, keys, row.id)
+        first_deployed = plain.get("first_deployed")
+        return Shown(
+            dict(plain["merged_values"]), datetime.fromisoformat(first_deployed) if first_deployed is not None else None
+        )
+    except (SealBroken, ValueError, TypeError, KeyError) as error:
+        log.warning("order_unreadable", operation_id=row.id, error=type(error).__name__)
+        return Shown({}, None)
+
+
+def stand_in(action: str) -> Order:
+    """An order of that action that does nothing, for what is done after the end, or in place of one nobody can read."""
+    nothing: dict[str, Any] = {"merged_values": {}, "disable_hooks": True, "wait": "none"}
+    released: dict[str, Any] = {"first_deployed": datetime.now(UTC), **nothing}
+    match action:
+        case "upgrade":
+            return UpgradeOrder(values={}, reset_values=False, reuse_values=False, recreate=False, **released)
+        case "rollback":
+            return RollbackOrder(to_revision=0, recreate=False, **released)
+        case "uninstall":
+            return UninstallOrder(hooks=0, **released)
+    return InstallOrder(values={}, replace=False, **nothing)
+
+
+@cache
+def _reader(action: Action) -> TypeAdapter[Order]:
+    """Reads the order of that action, and refuses a field that this version does not know."""
+    kind = _ORDERS[action]
+    kind.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]
+    return TypeAdapter(kind)
+
+
+def _open(sealed: bytes, keys: MasterKeys, operation_id: str) -> dict[str, Any]:
     plain = orjson.loads(keys.unseal(sealed, context=_context(operation_id)))
-    # rows of the first release carry no action: they are installs
-    kind = _ORDERS[plain.pop("action", "install")]
-    if "first_deployed" in plain:
-        plain["first_deployed"] = datetime.fromisoformat(plain["first_deployed"])
-    return kind(**plain)
+    if not isinstance(plain, dict):
+        raise TypeError("the order is no JSON object")
+    return plain
 
 
 def _context(operation_id: str) -> str:

@@ -12,7 +12,7 @@ from pilothouse.services.acceptance import Acceptance, Request, base_of
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.identity import Caller
-from pilothouse.services.orders import UninstallOrder, Wait, as_wait, open_order
+from pilothouse.services.orders import UninstallOrder, Wait, as_wait, open_shown
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.release_locks import refuse_changed, refuse_locked, refuse_while_running
 from pilothouse.services.release_managers import ReleaseManagers
@@ -117,25 +117,32 @@ class Deletions:
             (shown.action, cancelling) == ("install", True) and not shown.cancel_keeps
         ):
             if key is not None:
-                async with self._database.statements() as tx:
+                async with self._database.transaction() as tx:
+                    if not await self._idempotency.hold(tx, key, shown):
+                        return None
                     await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
             return self._answer(cluster, shown)
         if shown.action != "install" or cancelling:
             raise refuse_while_running(shown)
         async with self._database.transaction() as tx:
+            await self._idempotency.hold(tx, key, shown)
             row = await operations.cancel(
                 tx, shown.id, keep=False, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
             )
             if row is not None:
                 await self._record(tx, caller, row, request_id=request_id)
                 await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
-        return self._answer(cluster, row) if row is not None else None
+        if row is None:
+            return None
+        # one that never began has ended with that, and its row has lost what is shown of it
+        return self._answer(cluster, replace(row, request_sealed=shown.request_sealed, shown_sealed=shown.shown_sealed))
 
     async def _dismiss(
         self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted:
         gone = OperationRow(**{**vars(shown), **_DISMISSED})
         async with self._database.transaction() as tx:
+            await self._idempotency.hold(tx, key, shown)
             if await operations.dismiss(tx, shown.id):
                 await self._record(tx, caller, shown, request_id=request_id)
             await self._idempotency.claim(tx, caller, key, gone, cluster_name=cluster.name)
@@ -215,5 +222,4 @@ class Deletions:
         )
 
     def _answer(self, cluster: ReachableCluster, row: OperationRow) -> Accepted:
-        order = open_order(row.request_sealed, keys=self._keys, operation_id=row.id)
-        return Accepted(from_operation(cluster, row, order), row.id)
+        return Accepted(from_operation(cluster, row, open_shown(row, keys=self._keys)), row.id)

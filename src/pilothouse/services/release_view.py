@@ -16,7 +16,7 @@ from pilothouse.services.charts import compact_json
 from pilothouse.services.clusters import Clusters, unknown_cluster
 from pilothouse.services.identity import Caller
 from pilothouse.services.live_releases import LiveReleases
-from pilothouse.services.orders import InstallOrder, Order, open_order
+from pilothouse.services.orders import Shown, open_shown
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.services.release_resources import ReleaseResources
 from pilothouse.settings import ReleaseSettings
@@ -264,8 +264,7 @@ class ReleaseView:
             return None
         if operation.state not in operations.LIVING and (newest is not None or operation.action != "install"):
             return None
-        order = open_order(operation.request_sealed, keys=self._keys, operation_id=operation.id)
-        release = from_operation(cluster, operation, order)
+        release = from_operation(cluster, operation, open_shown(operation, keys=self._keys))
         if operation.revision is None and newest is not None:
             release = replace(release, revision=newest.revision + 1)
         return release
@@ -289,7 +288,7 @@ class ReleaseView:
         )
 
 
-def from_operation(cluster: ClusterName, row: OperationRow, order: Order) -> Release:
+def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Release:
     """The release as an operation that left no final revision shows it: pending, or failed with the reason.
 
     An install that is being cancelled, or was, is a release that is being deleted, unless it is to be kept. An upgrade
@@ -309,8 +308,8 @@ def from_operation(cluster: ClusterName, row: OperationRow, order: Order) -> Rel
         status_description=row.status_description,
         chart_name=row.chart_name,
         chart_version=row.chart_version,
-        values_json=compact_json(order.merged_values),
-        created_at=row.created_at if isinstance(order, InstallOrder) else order.first_deployed,
+        values_json=compact_json(shown.values),
+        created_at=shown.first_deployed or row.created_at,
         updated_at=row.finished_at or row.created_at,
     )
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
     text,
@@ -147,8 +148,8 @@ def _full(waiting: TextClause, of: ColumnElement[bool], last: str) -> ColumnElem
     return select(literal_column("1")).where(waiting, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
 
 
-_NEW = ("state", "turn", *(field.name for field in fields(NewOperation)))
-_GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[2:]}
+_NEW = ("state", "turn", "answers_until", *(field.name for field in fields(NewOperation)))
+_GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[3:]}
 # States are written out and not given as parameters, with which no plan that is kept could use the partial indexes.
 _LIVES = text("state IN ('queued', 'running', 'cancelling')")
 _LEFT_A_RELEASE = and_(
@@ -175,7 +176,8 @@ _IN_THE_WAY = select(literal_column("1")).where(OF_RELEASE, or_(_LIVES, _LEFT_A_
 
 
 def _accepted(*, with_key: bool) -> CTE:
-    row = select(literal_column("'queued'"), _TURN, *(_GIVEN[name] for name in _NEW[2:]))
+    answers = func.clock_timestamp() + as_interval(bindparam("key_seconds", type_=Double)) if with_key else null()
+    row = select(literal_column("'queued'"), _TURN, answers, *_GIVEN.values())
     may = (~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL)
     if with_key:
         claimed = claiming(*may).returning(literal_column("1").label("done")).cte("claimed")

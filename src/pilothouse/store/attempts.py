@@ -10,20 +10,25 @@ from typing import Any, Self
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     Double,
     Integer,
+    Text,
+    and_,
     bindparam,
     case,
     func,
+    not_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval
+from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval, order_after_end
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_SERVERS, operations
@@ -209,11 +214,13 @@ async def finish(
     revision: int | None,
     wrote_release: bool,
     cancelling: bool = False,
+    keep_order: bool = False,
     seen: tuple[str, NewRevision] | None = None,
 ) -> bool:
     """Writes the outcome; False when the attempt no longer holds the operation, and then it stays as it is.
 
     False also when the operation is being cancelled and ``cancelling`` does not say that this outcome is that end.
+    The order is dropped, unless ``keep_order`` says that a repair is still to read it.
     ``seen``, a revision and its cluster's id, goes into the release index in any case, and not later than the outcome:
     it is true whoever holds the operation, and nobody hears of the end before it.
     """
@@ -225,6 +232,7 @@ async def finish(
         "said": storable(status_description),
         "written_revision": revision,
         "wrote": wrote_release,
+        "keep_order": keep_order,
     }
     if seen is None:
         return (await tx.execute(_FINISH, given)).first() is not None
@@ -272,16 +280,22 @@ _BEGIN_UNDO = (
     .values(**_BASE, undo_revision=_NEXT_REVISION)
     .returning(being_repaired())
 )
+_TO_STATE: BindParameter[str] = bindparam("to_state", type_=Text)
+_WROTE: BindParameter[bool] = bindparam("wrote", type_=Boolean)
 _FINISH = (
     _HELD_BY_ATTEMPT.where(operations.c.state == bindparam("from_state"))
     .values(
-        state=bindparam("to_state"),
+        state=_TO_STATE,
         status_description=bindparam("said"),
         revision=func.coalesce(bindparam("written_revision", type_=Integer), operations.c.revision),
-        wrote_release=bindparam("wrote"),
+        wrote_release=_WROTE,
         lease_until=None,
         worker="",
         finished_at=func.clock_timestamp(),
+        **order_after_end(
+            ended=not_(bindparam("keep_order", type_=Boolean)),
+            shown_as_failed=and_(_TO_STATE == "failed", not_(_WROTE), operations.c.action == "install"),
+        ),
     )
     .returning(announce_end)
 )
@@ -335,6 +349,7 @@ _FAIL_OVERDUE = (
             func.coalesce(func.nullif(operations.c.last_error, ""), "it waited in the queue for a worker"),
         ),
         finished_at=func.clock_timestamp(),
+        **order_after_end(ended=true(), shown_as_failed=operations.c.action == "install"),
     )
     .returning(operations.c.id, announce_end)
 )

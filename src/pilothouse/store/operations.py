@@ -4,10 +4,26 @@ Times are the database's ``clock_timestamp()``, never a worker's clock. How one 
 at it writes: ``attempts``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    not_,
+    null,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import operations
@@ -36,7 +52,8 @@ class NewOperation:
     chart_id: str
     chart_name: str
     chart_version: str
-    request_sealed: bytes
+    request_sealed: bytes | None = field(repr=False)
+    shown_sealed: bytes | None = field(repr=False)
     include_hooks: bool
     revision: int | None
     base_revision: int | None
@@ -50,7 +67,7 @@ class NewOperation:
 
 @dataclass(frozen=True)
 class OperationRow(NewOperation):
-    """One operation as it stands; the request is sealed."""
+    """One operation as it stands; the order is sealed, and dropped after the end."""
 
     state: str
     turn: int
@@ -72,6 +89,7 @@ class OperationRow(NewOperation):
     undo_revision: int | None
     started_at: datetime | None
     finished_at: datetime | None
+    answers_until: datetime | None
 
 
 async def announce(tx: Transaction) -> None:
@@ -96,6 +114,11 @@ async def cancel(tx: Transaction, operation_id: str, *, keep: bool, underway: st
         return None
     await announce(tx)
     return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
+
+
+async def keep_shown(tx: Transaction, operation_id: str, *, seconds: float) -> bool:
+    """What is shown of the order stays that long, also after the end; False when it is gone already."""
+    return (await tx.execute(_KEEP_SHOWN, {"operation_id": operation_id, "for_seconds": seconds})).rowcount == 1
 
 
 async def dismiss(tx: Transaction, operation_id: str) -> bool:
@@ -157,9 +180,12 @@ async def list_operations(
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> list[OperationRow]:
-    """The project's operations that match, newest first; ``before``: only what follows that time and id."""
+    """The project's operations that match, newest first, without their orders.
+
+    ``before``: only what follows that time and id.
+    """
     wanted = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
-    query = select(operations).where(operations.c.project_id == project_id)
+    query = select(*_WITHOUT_ORDER).where(operations.c.project_id == project_id)
     for name, value in wanted.items():
         if value is not None:
             query = query.where(operations.c[name] == value)
@@ -186,6 +212,19 @@ def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelt
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
+def order_after_end(*, ended: ColumnElement[bool], shown_as_failed: ColumnElement[bool]) -> dict[str, Any]:
+    """What an update that ends operations leaves of their orders: nothing but what is shown to somebody after it.
+
+    That is the failed install that no revision stands for, and what is answered again to an Idempotency-Key.
+    """
+    # rows of earlier releases hold both in one
+    shown = func.coalesce(operations.c.shown_sealed, operations.c.request_sealed)
+    return {
+        "request_sealed": case((ended, None), else_=operations.c.request_sealed),
+        "shown_sealed": case((and_(ended, not_(or_(shown_as_failed, IS_ANSWERED))), None), else_=shown),
+    }
+
+
 # What every request and every attempt runs is built once: building a statement costs more than running it.
 OF_RELEASE = and_(
     operations.c.cluster_id == bindparam("of_cluster"),
@@ -209,6 +248,30 @@ _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 announce_end = func.pg_notify(
     NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
+_SEALED = ("request_sealed", "shown_sealed")
+_WITHOUT_ORDER = [
+    null().label(one.name) if one.name in _SEALED else operations.c[one.name] for one in fields(OperationRow)
+]
+IS_ANSWERED = func.coalesce(operations.c.answers_until > func.clock_timestamp(), false())
+_KEEP_SHOWN = (
+    update(operations)
+    .where(
+        operations.c.id == bindparam("operation_id"),
+        func.coalesce(operations.c.shown_sealed, operations.c.request_sealed).is_not(None),
+    )
+    .values(
+        answers_until=func.greatest(
+            operations.c.answers_until, func.clock_timestamp() + as_interval(bindparam("for_seconds", type_=Double))
+        )
+    )
+)
+#: A failed install without a revision, which lies over the release until something takes its place.
+FAILED_INSTALL = and_(
+    operations.c.state == "failed",
+    operations.c.action == "install",
+    ~operations.c.wrote_release,
+    operations.c.dismissed_at.is_(None),
+)
 _NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
 _CANCEL = (
     update(operations)
@@ -222,6 +285,7 @@ _CANCEL = (
         lapsed_attempt=None,
         not_before=None,
         status_description=case((_NOT_BEGUN, bindparam("ended")), else_=bindparam("underway")),
+        **order_after_end(ended=_NOT_BEGUN, shown_as_failed=false()),
     )
     .returning(operations, announce_end.label("announced"))
 )

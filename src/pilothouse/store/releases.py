@@ -183,6 +183,12 @@ def _columns(names: list[str], table: str, *, empty: str = "") -> str:
     )
 
 
+def _operation_columns() -> str:
+    """Of the order only what is shown; rows of earlier releases hold both in one."""
+    shown = "coalesce(o.shown_sealed, o.request_sealed) AS o_shown_sealed"
+    return _columns(_OPERATION, "o", empty="request_sealed").replace("o.shown_sealed AS o_shown_sealed", shown)
+
+
 # ruff: noqa: S608  # what is put into these statements are column names of our own
 _INDEX = """c.id AS cluster_id, c.name AS cluster_name, b.listed_at IS NOT NULL AS listed,
   CAST(extract(epoch FROM clock_timestamp() - b.seen_at) AS double precision) AS age, coalesce(b.error, '') AS error,
@@ -194,7 +200,7 @@ WHERE c.id = :cluster_id AND c.project_id = :project_id
 """)
 _FIND = text(f"""
 SELECT {_INDEX},
-  {_columns(_OPERATION, "o")}, {_columns(_REVISION, "r")}
+  {_operation_columns()}, {_columns(_REVISION, "r")}
 FROM clusters c
 LEFT JOIN observations b ON b.cluster_id = c.id
 LEFT JOIN LATERAL (
@@ -220,7 +226,7 @@ def _page(*, values: bool) -> str:
     no statistics yet of a table that was just filled it would join by the cluster alone, a thousand times slower.
     """
     revision = _columns(_REVISION, "r", empty="" if values else "values_sealed")
-    operation = _columns(_OPERATION, "o")
+    operation = _operation_columns()
     by_key = f"""
     SELECT * FROM release_revisions
     WHERE cluster_id = :cluster_id AND namespace = {{key}}.namespace AND name = {{key}}.name
@@ -237,7 +243,8 @@ WITH newest AS (
   GROUP BY namespace, name ORDER BY namespace, name LIMIT :limit + 1
 ), laid AS (
   SELECT DISTINCT ON (1, 2)
-    namespace COLLATE "C" AS namespace, release_name COLLATE "C" AS name, id, octet_length(request_sealed) AS size
+    namespace COLLATE "C" AS namespace, release_name COLLATE "C" AS name, id,
+    octet_length(coalesce(shown_sealed, request_sealed)) AS size
   FROM operations
   WHERE cluster_id = :cluster_id AND ({_LIVING} OR {_FAILED})
     AND (CAST(:namespace AS text) IS NULL OR namespace = :namespace)

@@ -8,11 +8,11 @@ looks only after its own row is committed. Times are the database's.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Double, and_, bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, Double, and_, bindparam, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import LIVING, as_interval
+from pilothouse.store.operations import FAILED_INSTALL, LIVING, as_interval, order_after_end
 from pilothouse.store.tables import operations, repairs
 
 
@@ -81,8 +81,9 @@ async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float
 
 
 async def end_repair(tx: Transaction, taken: TakenRepair) -> None:
-    """Nothing more is to be done."""
-    await tx.execute(repairs.delete().where(_is_still(taken)))
+    """Nothing more is to be done, and nobody needs the operation's order any more."""
+    if (await tx.execute(repairs.delete().where(_is_still(taken)))).rowcount:
+        await tx.execute(_DROP_ORDER, {"of_id": taken.operation_id})
 
 
 async def _upsert(tx: Transaction, operation_id: str, values: dict[str, object]) -> None:
@@ -110,6 +111,11 @@ def _is_free() -> ColumnElement[bool]:
     return func.coalesce(repairs.c.lease_until < func.clock_timestamp(), text("true"))
 
 
+_DROP_ORDER = (
+    update(operations)
+    .where(operations.c.id == bindparam("of_id"), operations.c.finished_at.is_not(None))
+    .values(**order_after_end(ended=true(), shown_as_failed=FAILED_INSTALL))
+)
 # Built once: every worker asks every second.
 _DUE = (
     select(repairs.c.operation_id)

@@ -8,9 +8,11 @@ and their number is bounded by that of the revisions.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import Integer, bindparam, not_, or_, select, text, true, update
 
 from pilothouse.store.database import Transaction
+from pilothouse.store.operations import FAILED_INSTALL, IS_ANSWERED, order_after_end
+from pilothouse.store.tables import operations, repairs
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_a
     return Piece(row.deleted, following)
 
 
+async def drop_orders(tx: Transaction, *, limit: int) -> int:
+    """Drops what is left of at most that many orders and is shown to nobody any more; gives how many.
+
+    It was shown when the operation ended: as a failure that was dismissed since, or by a key that is forgotten. Rows
+    that ended in an earlier release have their whole order still.
+    """
+    return (await tx.execute(_DROP_ORDERS, {"most": limit})).rowcount
+
+
 async def expire_audit(tx: Transaction, *, older_seconds: float, failed_seconds: float, limit: int) -> int:
     """Deletes audit rows of that age among the ``limit`` oldest, and those of failed proofs; gives how many.
 
@@ -88,4 +99,20 @@ WITH old AS (
 SELECT (SELECT count(*) FROM deleted) AS deleted, (SELECT count(*) FROM old) AS seen, last.finished_at, last.id
 FROM (SELECT 1) one LEFT JOIN (SELECT * FROM old ORDER BY finished_at DESC, id DESC LIMIT 1) last ON true
 """)
+_LEFT_OVER = (
+    select(operations.c.id)
+    .where(
+        text("finished_at IS NOT NULL AND (request_sealed IS NOT NULL OR shown_sealed IS NOT NULL)"),
+        or_(operations.c.request_sealed.is_not(None), not_(or_(FAILED_INSTALL, IS_ANSWERED))),
+        ~select(repairs.c.operation_id).where(repairs.c.operation_id == operations.c.id).exists(),
+    )
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True, of=operations)
+    .cte("left_over")  # which runs once, so the limit holds
+)
+_DROP_ORDERS = (
+    update(operations)
+    .where(operations.c.id.in_(select(_LEFT_OVER.c.id)))
+    .values(**order_after_end(ended=true(), shown_as_failed=FAILED_INSTALL))
+)
 _EXPIRE_AUDIT = text("SELECT expire_audit(:seconds, :failed_seconds, :most)")

@@ -252,7 +252,8 @@ operations = Table(
     Column("chart_id", Text, nullable=False),
     Column("chart_name", Text, nullable=False),
     Column("chart_version", Text, nullable=False),
-    Column("request_sealed", LargeBinary, nullable=False, comment="values, description and flags, see services"),
+    Column("request_sealed", LargeBinary, comment="values and flags; none after the end, see services"),
+    Column("shown_sealed", LargeBinary, comment="what is shown of the order; none when nobody is left to show it to"),
     Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
     Column("revision", Integer, comment="the revision that the attempt writes, once known"),
     Column("begun_attempt", Integer, comment="the last attempt that may have written to the cluster"),
@@ -288,6 +289,7 @@ operations = Table(
     ),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
+    Column("answers_until", DateTime(timezone=True), comment="the end of the last Idempotency-Key that stands for it"),
 )
 
 #: The second writer of a release is refused by this index, not by a look-up.
@@ -334,6 +336,12 @@ Index(
     operations.c.finished_at,
     operations.c.id,
     postgresql_where=operations.c.finished_at.is_not(None),
+)
+#: What has ended and still has an order, or something of it.
+Index(
+    "ix_operations_orders",
+    operations.c.finished_at,
+    postgresql_where=text("finished_at IS NOT NULL AND (request_sealed IS NOT NULL OR shown_sealed IS NOT NULL)"),
 )
 Index(
     "ix_operations_pinned_digest",

@@ -3,6 +3,8 @@
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+import structlog
+
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
@@ -21,6 +23,8 @@ from pilothouse.worker.deployments import Install, Rollback, Upgrade
 from pilothouse.worker.evidence import collect, of_silence
 from pilothouse.worker.outcomes import Outcome
 from pilothouse.worker.uninstalls import Uninstall
+
+log = structlog.get_logger(__name__)
 
 
 class Action(Protocol):
@@ -51,6 +55,8 @@ class Actions:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
+            if attempt.unreadable:
+                return await _end_unreadable(attempt, attempt.unreadable)
             hide_from_log(attempt.masks())
             return await _explained(attempt, _action(attempt).run())
         except NotFound:
@@ -62,6 +68,8 @@ class Actions:
         """The end after too many crashes, or after the deadline."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+            if attempt.unreadable:
+                return await _end_unreadable(attempt, text)
             return await _explained(attempt, _action(attempt).end(text), text=text)
         except (NotFound, ClusterDenied):
             return Outcome("failed", text)
@@ -75,6 +83,21 @@ class Actions:
         if row.state == "failed" and not row.wrote_release:
             await _action(attempt).end(row.status_description)
         return attempt
+
+
+async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
+    """The failure of an operation whose order nobody can read: what an earlier attempt left locked is unlocked.
+
+    Without evidence: what the order's values are, which no text may hold, is not known.
+    """
+    log.error("order_unreadable", operation_id=attempt.row.id, cause=attempt.unreadable)
+    if not attempt.begun:
+        return Outcome("failed", text)
+    try:
+        outcome = await _action(attempt).end(text)
+    except (ClusterUnavailable, ClusterDenied):
+        return Outcome("failed", text, unseen=True)  # the repair unlocks it
+    return outcome if outcome.state in {"succeeded", "failed", "cancelled"} else Outcome("failed", text, unseen=True)
 
 
 async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, text: str = "") -> Outcome:
@@ -99,7 +122,7 @@ def _action(attempt: Attempt) -> Action:
     """What was ordered; or its undoing, if it is being cancelled, or was."""
     if attempt.row.cancelling_at is not None:
         return _undo(attempt)
-    match attempt.open_order():
+    match attempt.order:
         case InstallOrder() as order:
             return Install(attempt, order)
         case UpgradeOrder() as order:
@@ -111,7 +134,7 @@ def _action(attempt: Attempt) -> Action:
 
 
 def _undo(attempt: Attempt) -> Action:
-    match attempt.open_order():
+    match attempt.order:
         case InstallOrder() as order:
             hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
             return CancelledInstall(attempt, order, include_hooks=hooks)

@@ -23,10 +23,18 @@ from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.process import ProgressCallback
 from pilothouse.engine.refusals import is_unreachable
-from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.errors import (
+    Busy,
+    EngineCrashed,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    HelmRefused,
+    UnreadableOrder,
+)
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
-from pilothouse.services.orders import Order, open_order
+from pilothouse.services.orders import Order, open_order, stand_in
 from pilothouse.services.preflight import Preflight
 from pilothouse.services.secret_data import without_secret_data
 from pilothouse.settings import Settings
@@ -127,12 +135,19 @@ class Attempt:
         row: OperationRow,
         cluster: ReachableCluster,
         archive: bytes | None,
+        order: Order,
         *,
+        unreadable: str = "",
         fence: Fence,
         seconds: float,
     ) -> None:
-        """``archive`` is the chart's; None when it is gone or none is needed."""
+        """``archive`` is the chart's; None when it is gone or none is needed.
+
+        ``unreadable``: why ``order`` only stands in for what was ordered; then nothing new may be begun.
+        """
         self.row = row
+        self.order = order
+        self.unreadable = unreadable
         self.cluster = cluster
         self.archive = archive
         self._masks: Masks | None = None
@@ -154,20 +169,15 @@ class Attempt:
         """Whether an earlier attempt may have written to the cluster."""
         return self.row.begun_attempt is not None
 
-    def open_order(self) -> Order:
-        """What was ordered."""
-        return open_order(self.row.request_sealed, keys=self._workshop.keys, operation_id=self.row.id)
-
     def masks(self) -> Masks:
         """Return what no text about this operation may hold: values that were ordered or come of them, and credentials.
 
         Made once: the automaton that finds many values takes tens of milliseconds to build.
         """
         if self._masks is None:
-            order = self.open_order()
             self._masks = masks_of(
-                values=getattr(order, "values", None),
-                merged_values=order.merged_values,
+                values=getattr(self.order, "values", None),
+                merged_values=self.order.merged_values,
                 kubeconfig=self.cluster.kubeconfig,
                 public=(self.row.namespace, self.row.release_name, self.row.chart_name, self.row.chart_version),
             )
@@ -246,7 +256,12 @@ class Attempt:
             revision=row.undo_revision,
             begun_attempt=row.attempt if begun else None,
         )
-        attempt = Attempt(self._workshop, row, self.cluster, None, fence=self._fence, seconds=self.seconds)
+        attempt = Attempt(
+            *(self._workshop, row, self.cluster, None, self.order),
+            unreadable=self.unreadable,
+            fence=self._fence,
+            seconds=self.seconds,
+        )
         attempt.followed = self.followed
         return attempt
 
@@ -254,7 +269,7 @@ class Attempt:
         """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
         if not isinstance(request, InstallRequest | UpgradeRequest):
             return None  # a rollback was checked when it was ordered
-        values = request.values if isinstance(request, InstallRequest) else self.open_order().merged_values
+        values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
         try:
             text = await self._workshop.preflight.find_problem(
                 self._ask, self.client, request, revision=revision, merged_values=values
@@ -381,7 +396,12 @@ async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, s
     cluster, archive = await asyncio.gather(
         workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
     )
-    return Attempt(workshop, row, cluster, archive, fence=fence, seconds=seconds)
+    unreadable = ""
+    try:
+        order = open_order(row, keys=workshop.keys)
+    except UnreadableOrder as error:
+        order, unreadable = stand_in(row.action), str(error)
+    return Attempt(workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds)
 
 
 async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:

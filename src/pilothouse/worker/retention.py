@@ -1,4 +1,4 @@
-"""Forgets what is over and old: operations with their events, audit rows, keys, tokens.
+"""Forgets what is over and old: operations with their events, their orders, audit rows, keys, tokens.
 
 Every worker does it now and then; the first one of a moment does it for all.
 """
@@ -66,6 +66,7 @@ async def _forget_rows(database: Database, settings: RetentionSettings, gone: Co
         async with _turn(database) as tx:
             deleted = {
                 "keys": await idempotency_keys.expire(tx, life_seconds=settings.key_seconds, limit=_AT_ONCE),
+                "orders": await retention.drop_orders(tx, limit=_AT_ONCE),
                 "audit": await retention.expire_audit(
                     tx,
                     older_seconds=settings.audit_seconds,

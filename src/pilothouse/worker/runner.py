@@ -244,6 +244,7 @@ class Runner:
                 revision=outcome.revision,
                 wrote_release=outcome.wrote_release,
                 cancelling=row.state == "cancelling",
+                keep_order=doubtful,
                 seen=self._records.read(row, seen),
             )
             if written and doubtful:
