@@ -2,11 +2,15 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
+from tests.contract.test_release_deletions import chart_with
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.repairs import look_again
@@ -22,6 +26,35 @@ def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> One
 def worker(server: RunningServer) -> int:
     """The pid of the worker, which is to be the same in the end."""
     return part(server, "worker")
+
+
+_ENDED = "SELECT state, status_description, attempt FROM operations WHERE id = %s AND finished_at IS NOT NULL"
+
+
+@contextmanager
+def frozen(worker: int) -> Iterator[None]:
+    """Nothing is taken meanwhile."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+def accepted(release: OneRelease, connection: psycopg.Connection, chart: str) -> tuple[Any, ...]:
+    """The id of an install that nobody has taken yet."""
+    assert release.create(chart).status_code == 201
+    (found,) = connection.execute("SELECT id FROM operations WHERE namespace = %s", [release.namespace]).fetchall()
+    return tuple(found)
+
+
+def assert_shown(release: OneRelease, status: str) -> None:
+    """It is shown and listed in that status."""
+    listed = release.server.send("GET", f"/cce/cam/v3/clusters/{release.server.cluster_id}/releases")
+    one = release.server.send("GET", release.path)
+    assert (one.status_code, listed.status_code) == (200, 200), (one.text, listed.text)
+    assert one.json()["status"] == status
+    assert status in [each["status"] for each in listed.json() if each["namespace"] == release.namespace]
 
 
 def upload(release: OneRelease, **templates: str) -> str:
@@ -52,22 +85,103 @@ def test_a_text_that_the_database_cannot_hold_is_told_without_what_it_cannot(
 def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRelease, worker: int):
     chart = upload(release, a=config_map_template("a"))
     keys = MasterKeys.load_or_create(release.server.data_dir / "master.key")
+    broken = keys.seal(b"\xff", context=f"kubeconfig:{release.server.cluster_id}")
     with psycopg.connect(release.server.database_url, autocommit=True) as connection:
-        os.kill(worker, signal.SIGSTOP)
+        whole = connection.execute("SELECT kubeconfig_sealed FROM clusters WHERE id = %s", [release.server.cluster_id])
+        (kubeconfig,) = whole.fetchall()[0]
+        with frozen(worker):
+            found = accepted(release, connection, chart)
+            write = "UPDATE clusters SET kubeconfig_sealed = %s WHERE id = %s"
+            connection.execute(write, [broken, release.server.cluster_id])
         try:
-            assert release.create(chart).status_code == 201
-            found = connection.execute("SELECT id FROM operations WHERE namespace = %s", [release.namespace]).fetchone()
-            assert found is not None
-            sealed = keys.seal(b'{"action": "install", "of_another_version": 1}', context=f"operation:{found[0]}")
-            connection.execute("UPDATE operations SET request_sealed = %s WHERE id = %s", [sealed, found[0]])
+            state, text, _ = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or ())
         finally:
-            os.kill(worker, signal.SIGCONT)
-        ended = "SELECT state, status_description FROM operations WHERE id = %s AND finished_at IS NOT NULL"
-        state, text = wait_for(lambda: connection.execute(ended, found).fetchone() or ())
-        connection.execute("DELETE FROM operations WHERE id = %s", found)  # its values cannot be shown
+            connection.execute(write, [kubeconfig, release.server.cluster_id])
     assert state == "failed"
     assert text.startswith("gave up after 3 attempts: an error inside Pilothouse")
     assert part(release.server, "worker") == worker
+
+
+@pytest.mark.parametrize("part_of_it", ["request_sealed", "shown_sealed"])
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("version", "of_another_version"),
+        ("list", "another version of Pilothouse wrote it"),
+        ("bytes", "it is damaged"),
+        ("short", "is damaged, or another version of Pilothouse sealed it"),
+        ("key", "needs master key 00000000, which the key file does not hold"),
+    ],
+)
+def test_an_order_that_cannot_be_read_fails_its_operation_with_the_reason(
+    release: OneRelease, worker: int, *, part_of_it: str, how: str, cause: str
+):
+    chart = upload(release, a=config_map_template("a"))
+    keys = MasterKeys.load_or_create(release.server.data_dir / "master.key")
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        with frozen(worker):
+            found = accepted(release, connection, chart)
+            read = f"SELECT {part_of_it} FROM operations WHERE id = %s"  # noqa: S608 - a column of ours
+            sealed = connection.execute(read.encode(), found).fetchall()[0][0]
+            written = {
+                "version": keys.seal(b'{"of_another_version": 1}', context=f"operation:{found[0]}"),
+                "list": keys.seal(b"[1]", context=f"operation:{found[0]}"),
+                "bytes": sealed[:-1] + bytes([sealed[-1] ^ 1]),
+                "short": b"",
+                "key": MasterKeys({b"\0" * 4: b"\0" * 32}).seal(b"{}", context=f"operation:{found[0]}"),
+            }[how]
+            write = f"UPDATE operations SET {part_of_it} = %s WHERE id = %s"  # noqa: S608
+            connection.execute(write.encode(), [written, found[0]])
+            assert_shown(release, "PENDING_INSTALL")
+        state, text, attempts = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or ())
+        assert_shown(release, "FAILED")
+        (left,) = connection.execute("SELECT request_sealed FROM operations WHERE id = %s", found).fetchall()
+    assert (state, attempts, left) == ("failed", 1, (None,))
+    assert text.startswith("the order of the operation cannot be read: ")
+    assert cause in text
+    assert release.delete().status_code == 200
+    assert part(release.server, "worker") == worker
+
+
+def test_an_order_that_is_damaged_after_it_began_leaves_no_lock(release: OneRelease, worker: int):
+    """Its worker dies in a hook; the next one finds the revision locked and cannot read what was to be done."""
+    stalling = release.server.upload(chart_with("post-install", stall=True), parameters='{"override": true}')
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        answer = release.create(str(stalling.json()["id"]), parameters={"include_hooks": True})
+        found = [answer.headers["x-operation-id"]]
+        wait_for(lambda: release.server.index() and "pending-install" in release.statuses())
+        connection.execute("UPDATE operations SET request_sealed = '' WHERE id = %s", found)
+        os.kill(worker, signal.SIGKILL)
+        state, text, _ = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or (), seconds=60)
+    assert state == "failed"
+    assert text.startswith("the order of the operation cannot be read: ")
+    assert release.statuses() == ["failed"]
+    assert release.settled()["status"] == "FAILED"
+
+
+def test_nothing_is_left_of_the_orders_of_what_has_ended(release: OneRelease):
+    chart = upload(release, a=config_map_template("a"))
+    release.create(chart, values={"text": "of an order"})
+    release.settled()
+    release.update(chart_id=chart)
+    release.settled()
+    release.rollback(1)
+    release.settled()
+    release.delete()
+    release.gone()
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        left = connection.execute(
+            "SELECT action, request_sealed, shown_sealed FROM operations WHERE namespace = %s ORDER BY created_at",
+            [release.namespace],
+        ).fetchall()
+    assert left == [(action, None, None) for action in ("install", "upgrade", "rollback", "uninstall")]
+
+
+def test_a_failed_install_is_shown_with_its_values_after_its_order_is_dropped(release: OneRelease):
+    chart = upload(release, a='{{ fail "no" }}')
+    release.create(chart, values={"text": "of a failure"})
+    shown = release.settled()
+    assert (shown["status"], shown["values"]) == ("FAILED", '{"text":"of a failure"}')
 
 
 def test_an_object_that_cannot_be_asked_for_keeps_no_repair_from_its_end(release: OneRelease, worker: int):

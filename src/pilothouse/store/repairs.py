@@ -69,7 +69,7 @@ async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float
         update(repairs)
         .where(
             _is_still(taken),
-            operations.c.id == taken.operation_id,
+            operations.c.id == repairs.c.operation_id,
             operations.c.finished_at > func.clock_timestamp() - as_interval(at_most_seconds),
         )
         .values(lease_until=None, due_at=func.clock_timestamp() + as_interval(seconds))
