@@ -14,7 +14,7 @@ from pilothouse.parts import Parts, build_parts, settle_memory
 from pilothouse.queue import Queue
 from pilothouse.services.release_index import ReleaseIndex
 from pilothouse.settings import Settings
-from pilothouse.store.attempts import Caps
+from pilothouse.store.takes import Caps
 from pilothouse.worker.actions import Actions
 from pilothouse.worker.records import Records
 from pilothouse.worker.runner import Runner
@@ -57,6 +57,7 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
                 reserved=settings.worker.reserved,
                 per_project=settings.queue.running_per_project,
                 per_cluster=settings.queue.running_per_cluster,
+                attempts=settings.worker.attempts,
             ),
         )
         actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)

@@ -2,7 +2,7 @@
 
 An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the due row whose turn is next
 (``store.acceptance`` gives the turns) with ``FOR UPDATE SKIP LOCKED``, past the projects and API servers that have as
-many at work as they may (``store.attempts.Caps``). There is one truth, the row, and nothing else to
+many at work as they may (``store.takes.Caps``). There is one truth, the row, and nothing else to
 reconcile with it.
 Why not a queue library: docs/decisions/0001-dispatch.md.
 """
@@ -13,7 +13,7 @@ from contextlib import suppress
 import structlog
 
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.store import attempts, operations
+from pilothouse.store import operations, takes
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 class Queue:
     """One worker's view of the queue: take work, and wait until there may be some."""
 
-    def __init__(self, database: Database, *, poll_seconds: float, caps: attempts.Caps = attempts.NO_CAPS) -> None:
+    def __init__(self, database: Database, *, poll_seconds: float, caps: takes.Caps = takes.NO_CAPS) -> None:
         self._database = database
         self._caps = caps
         self._poll_seconds = poll_seconds
@@ -33,7 +33,7 @@ class Queue:
         """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due."""
         # One after the other, so that a take sees what the one before it took: the caps hold exactly.
         async with self._taking, self._database.statements() as tx:
-            row = await attempts.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps)
+            row = await takes.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps)
         if row is not None:
             self._pass_on()
         return row

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pilothouse.settings import RetentionSettings
-from pilothouse.store import acceptance, attempts, idempotency_keys, operations, repairs, retention
+from pilothouse.store import acceptance, attempts, idempotency_keys, operations, repairs, retention, takes
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
@@ -59,7 +59,7 @@ async def stand(database: Database, *, key: str = "", **different: Any) -> Opera
 
 async def take(database: Database) -> OperationRow:
     async with database.transaction() as tx:
-        row = await attempts.take(tx, worker="one:0", lease_seconds=60)
+        row = await takes.take(tx, worker="one:0", lease_seconds=60)
     assert row is not None
     return row
 

@@ -10,10 +10,10 @@ from pilothouse.errors import AlreadyExists, Busy
 from pilothouse.queue import Queue
 from pilothouse.store import acceptance, attempts
 from pilothouse.store.acceptance import Room
-from pilothouse.store.attempts import NO_CAPS, Caps
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.takes import NO_CAPS, Caps
 from tests.support.operations import ROOM, accept, new_install
 
 USER = "user"

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from pilothouse.store import attempts, idempotency_keys, observations, repairs
+from pilothouse.store import idempotency_keys, observations, repairs, takes
 from pilothouse.store.database import Database
 from tests.support.operations import accept, new_install
 
@@ -47,9 +47,9 @@ async def test_one_repair_is_taken_at_a_time(filled: Database):
 
 @pytest.mark.parametrize("limit", [None, 10])
 async def test_one_operation_is_taken_at_a_time(filled: Database, limit: int | None):
-    caps = attempts.Caps(per_cluster=limit)
+    caps = takes.Caps(per_cluster=limit)
     async with filled.transaction() as tx:
-        taken = [await attempts.take(tx, worker="one", lease_seconds=60, caps=caps) for _ in range(ROWS + 1)]
+        taken = [await takes.take(tx, worker="one", lease_seconds=60, caps=caps) for _ in range(ROWS + 1)]
     assert len({one.id for one in taken if one}) == ROWS
     assert taken[-1] is None
 

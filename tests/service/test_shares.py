@@ -9,11 +9,11 @@ from psycopg.rows import scalar_row
 from sqlalchemy import event
 
 from pilothouse.queue import Queue
-from pilothouse.store import attempts
+from pilothouse.store import attempts, takes
 from pilothouse.store.acceptance import Room
-from pilothouse.store.attempts import Caps
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.takes import Caps
 from tests.support.operations import accept, new_install
 
 USER = "user"
@@ -89,6 +89,23 @@ async def test_each_worker_keeps_a_place_and_what_a_worker_ends_is_its_tenants_a
     assert await take_names(queue, 2) == ["b6", None]
 
 
+async def test_last_chances_are_not_beside_each_other_in_one_process(database: Database, projects: tuple[str, str]):
+    """What brings a whole worker down again and again is given up, and not whoever was beside it."""
+    caps = Caps(last_chance=2)
+    busy, quiet = projects
+    queue, elsewhere = (Queue(database, poll_seconds=1.0, caps=caps) for _ in range(2))
+    await add(database, busy, ["b0", "fresh"])
+    await add(database, quiet, ["q0", "q1"])
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        connection.execute("UPDATE operations SET crashes = 2 WHERE release_name <> 'fresh'")
+        assert await take_names(queue, 3) == ["b0", "fresh", None]
+        other = await elsewhere.take(worker="other:0", lease_seconds=60)
+        assert other is not None
+        assert other.release_name == "q0"
+        connection.execute("UPDATE operations SET taken_at = taken_at - interval '31 s'")
+        assert await take_names(queue, 2) == ["q1", None], "the first one has run for long"
+
+
 @pytest.mark.parametrize("caps", [Caps(per_project=2), Caps(per_cluster=2)], ids=["project", "cluster"])
 async def test_a_cap_over_all_workers_counts_what_every_worker_holds(
     database: Database, projects: tuple[str, str], caps: Caps
@@ -107,7 +124,7 @@ async def explain_take(database: Database, caps: Caps) -> dict[str, Any]:
         event.listen(
             tx.sync_connection, "before_cursor_execute", lambda _c, _u, sql, given, *_: said.append((sql, given))
         )
-        await attempts.take(tx, worker="host:7:0", lease_seconds=60, caps=caps)
+        await takes.take(tx, worker="host:7:0", lease_seconds=60, caps=caps)
         await tx.rollback()
     (statement, parameters) = said[0]
     with psycopg.connect(database.dsn(), row_factory=scalar_row) as connection:
@@ -159,7 +176,7 @@ async def test_a_take_costs_no_more_behind_thousands_that_wait_for_a_cap(
 
 async def test_a_project_does_not_use_up_what_its_api_server_may_have(database: Database, projects: tuple[str, str]):
     busy, quiet = projects
-    caps = Caps.of_worker(4, reserved=1, per_project=None, per_cluster=None)
+    caps = Caps.of_worker(4, reserved=1, per_project=None, per_cluster=None, attempts=3)
     queue = Queue(database, poll_seconds=1.0, caps=caps)
     await add(database, busy, [f"b{number}" for number in range(4)])
     assert await take_names(queue, 3) == ["b0", "b1", None]
@@ -174,5 +191,5 @@ async def test_a_project_does_not_use_up_what_its_api_server_may_have(database: 
     [(1, 1, 1, None), (2, 1, 1, None), (3, 1, 2, None), (4, 1, 2, 3), (8, 1, 6, 7), (8, 2, 4, 6), (4, 0, 4, 4)],
 )
 def test_what_a_worker_leaves_to_others(places: int, reserved: int, project: int, cluster: int | None):
-    caps = Caps.of_worker(places, reserved=reserved, per_project=None, per_cluster=None)
+    caps = Caps.of_worker(places, reserved=reserved, per_project=None, per_cluster=None, attempts=3)
     assert (caps.project_here, caps.cluster_here) == (project, cluster)

@@ -1,4 +1,4 @@
-"""Queries of attempts at operations: taking one, holding it, giving it back, ending it.
+"""Queries of attempts at operations: holding one, giving it back, ending it. How one is taken: ``takes``.
 
 Every write of an attempt says ``WHERE id = … AND attempt = … AND state`` is a held one: a worker whose operation was
 taken over changes nothing. Times are the database's, never a worker's clock.
@@ -6,7 +6,7 @@ taken over changes nothing. Times are the database's, never a worker's clock.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -21,79 +21,25 @@ from sqlalchemy import (
     func,
     not_,
     select,
-    text,
     true,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import OperationRow, announce, announce_end, as_interval, order_after_end
+from pilothouse.store.operations import announce, announce_end, as_interval, order_after_end
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
-from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_SERVERS, operations
+from pilothouse.store.tables import IN_ORDER, operations
 from pilothouse.store.texts import storable
 
 _HELD = ("running", "cancelling")
 
 
-@dataclass(frozen=True)
-class Caps:
-    """How many operations may run at a time of one project, and at one API server; None: as many as there are places.
-
-    The first two count what one worker process holds, the others what all hold.
-    """
-
-    project_here: int | None = None
-    cluster_here: int | None = None
-    per_project: int | None = None
-    per_cluster: int | None = None
-
-    @classmethod
-    def of_worker(cls, places: int, *, reserved: int, per_project: int | None, per_cluster: int | None) -> Self:
-        """Return the caps of a worker of so many places: a project leaves more of them to others than an API server.
-
-        Else one project could use up what its API server may have, which the other projects in it need too. With too
-        few places for both, only projects have a cap.
-        """
-        both = places > 2 * reserved + 1
-        return cls(
-            project_here=max(1, places - (2 if both else 1) * reserved),
-            cluster_here=places - reserved if both else None,
-            per_project=per_project,
-            per_cluster=per_cluster,
-        )
-
-
-#: Nobody is kept from anything.
-NO_CAPS = Caps()
-
-
-async def take(tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS) -> OperationRow | None:
-    """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
-
-    A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
-    process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
-    processes that take at the same moment, each may go one over a cap that counts over all workers; those of one
-    process hold exactly if it takes one at a time.
-    """
-    given = {
-        "by_worker": worker,
-        "of_process": worker.rsplit(":", 1)[0],
-        "for_seconds": lease_seconds,
-        "project_here": caps.project_here,
-        "cluster_here": caps.cluster_here,
-        "per_project": caps.per_project,
-        "per_cluster": caps.per_cluster,
-    }
-    row = (await tx.execute(_TAKE, given)).mappings().one_or_none()
-    return OperationRow(**row) if row else None
-
-
 async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
     """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids.
 
-    Nobody can tell a dead worker from one that was cut off: a worker that lives takes the count back (``excuse``).
+    Nobody can tell a dead worker from one that was cut off: one that was takes the count back (``excuse``).
     """
     ids = list((await tx.execute(_REQUEUE_LAPSED, {"seconds_ago": margin_seconds})).scalars())
     if ids:
@@ -127,13 +73,23 @@ async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
 
 
 async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
-    """The worker of an attempt whose lease lapsed lives: it was no crash. False when none was counted for it."""
+    """The lease of an attempt lapsed because of the database: it was no crash. False when none was counted for it."""
     statement = (
         update(operations)
         .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
         .values(lapsed_attempt=None, crashes=operations.c.crashes - 1)
     )
     return (await tx.execute(statement)).rowcount == 1
+
+
+async def blame(tx: Transaction, operation_id: str, *, attempt: int, last_error: str) -> None:
+    """Says why the lease of an attempt lapsed, if that was counted as a crash."""
+    statement = (
+        update(operations)
+        .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
+        .values(last_error=last_error)
+    )
+    await tx.execute(statement)
 
 
 async def give_back(
@@ -353,58 +309,3 @@ _FAIL_OVERDUE = (
     )
     .returning(operations.c.id, announce_end)
 )
-# ruff: noqa: S608  # what is put into this statement are conditions of our own
-_DUE_IN_QUEUE = (
-    f"{OF_SERVERS} AND project_id = queue.project_id AND api_server = queue.api_server"
-    " AND (not_before IS NULL OR not_before <= clock_timestamp())"
-)
-# The take walks the waiting projects and their API servers by jumps in one index, past those that are at a cap, and
-# looks at the head of each queue: that thousands wait behind a cap costs it nothing.
-_TAKE = text(f"""
-WITH RECURSIVE held AS MATERIALIZED (
-  SELECT project_id, api_server, regexp_replace(worker, ':[^:]*$', '') = :of_process AS here
-  FROM operations WHERE {IS_HELD}
-), full_projects AS MATERIALIZED (
-  SELECT project_id FROM held GROUP BY project_id
-  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:project_here AS bigint)
-), full_servers AS MATERIALIZED (
-  SELECT api_server FROM held GROUP BY api_server
-  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:cluster_here AS bigint)
-), waiting_projects AS (
-  (SELECT project_id FROM operations WHERE {OF_SERVERS} ORDER BY project_id LIMIT 1)
-  UNION ALL
-  SELECT following.project_id FROM waiting_projects before CROSS JOIN LATERAL (
-    SELECT project_id FROM operations WHERE {OF_SERVERS} AND project_id > before.project_id ORDER BY project_id LIMIT 1
-  ) following
-), queues AS (
-  SELECT project.project_id, first.api_server FROM waiting_projects project CROSS JOIN LATERAL (
-    SELECT api_server FROM operations WHERE {OF_SERVERS} AND project_id = project.project_id
-    ORDER BY api_server LIMIT 1
-  ) first
-  WHERE project.project_id NOT IN (SELECT project_id FROM full_projects)
-  UNION ALL
-  SELECT before.project_id, following.api_server FROM queues before CROSS JOIN LATERAL (
-    SELECT api_server FROM operations
-    WHERE {OF_SERVERS} AND project_id = before.project_id AND api_server > before.api_server
-    ORDER BY api_server LIMIT 1
-  ) following
-), heads AS MATERIALIZED (
-  SELECT queue.project_id, queue.api_server, head.turn, head.created_at FROM queues queue CROSS JOIN LATERAL (
-    SELECT turn, created_at FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1
-  ) head
-  WHERE queue.api_server NOT IN (SELECT api_server FROM full_servers)
-), next AS MATERIALIZED (
-  SELECT first.id FROM (SELECT * FROM heads ORDER BY turn, created_at) queue CROSS JOIN LATERAL (
-    SELECT id FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
-  ) first
-  LIMIT 1
-)
-UPDATE operations SET
-  state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
-  attempt = attempt + 1,
-  worker = :by_worker,
-  lease_until = clock_timestamp() + make_interval(secs => :for_seconds),
-  started_at = coalesce(started_at, clock_timestamp())
-WHERE id = (SELECT id FROM next) AND lease_until IS NULL
-RETURNING operations.*
-""")

@@ -81,6 +81,7 @@ class OperationRow(NewOperation):
     last_error: str
     worker: str
     lease_until: datetime | None
+    taken_at: datetime | None
     not_before: datetime | None
     created_at: datetime
     cancelling_at: datetime | None

@@ -277,6 +277,7 @@ operations = Table(
     Column("last_error", Text, nullable=False, server_default="", comment="why the last attempt did not end it"),
     Column("worker", Text, nullable=False, server_default="", comment="who holds the lease: host, pid, slot"),
     Column("lease_until", DateTime(timezone=True)),
+    Column("taken_at", DateTime(timezone=True), comment="when the last attempt began to hold it"),
     Column("not_before", DateTime(timezone=True), comment="a retry waits until then"),
     Column("deadline_seconds", Integer, nullable=False),
     Column("request_id", Text, nullable=False),

@@ -4,8 +4,13 @@ The thread has a connection of its own. Time without a confirmed renewal is coun
 last confirmed one was *sent*: the database can have extended the lease no later than that. A second thread counts it,
 for a renewal can wait without end: a database that stands still answers nothing, and its machine goes on saying that it
 is there.
+
+That second thread wakes often, and by how late it wakes it knows how long this whole process stood still: what holds
+the interpreter keeps every thread from running. So a lease that was lost to the database is told from one that was lost
+to somebody's work in this process.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +25,10 @@ from pilothouse.store.database import Database
 from pilothouse.store.leases import LeaseConnection
 
 log = structlog.get_logger(__name__)
+
+#: How often the second thread wakes, and how late it may without a reason.
+_LOOK_SECONDS = 0.25
+_LATE_SECONDS = 0.1
 
 
 class Lease:
@@ -51,6 +60,8 @@ class Lease:
         self._on_cancelling = on_cancelling
         self._ended = threading.Event()
         self._confirmed = time.monotonic() - held_for
+        self._stood_still = 0.0
+        self._due = math.inf
         self._losing = threading.Lock()
         self._threads = [
             threading.Thread(target=work, name=f"lease-{operation_id[:8]}", daemon=True)
@@ -58,6 +69,8 @@ class Lease:
         ]
         self.lost = False
         self.cancelling = False
+        #: Whether the lease was lost because this process stood still, and not because of the database.
+        self.by_standstill = False
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -86,7 +99,8 @@ class Lease:
                 if not held:
                     self._lose()
                     return
-                self._confirmed = sent
+                if sent > self._confirmed:
+                    self._confirmed, self._stood_still = sent, 0.0
                 self._on_renewed(max(0.0, self._left()))
                 if state == "cancelling" and not self.cancelling and not self._ended.is_set():
                     self.cancelling = True
@@ -96,9 +110,17 @@ class Lease:
 
     def _watch(self) -> None:
         while (left := self._left()) > 0:
-            if self._ended.wait(left):
+            seconds = min(left, _LOOK_SECONDS)
+            self._due = time.monotonic() + seconds
+            if self._ended.wait(seconds):
                 return
+            self._stood_still += self._late()
         self._lose()
+
+    def _late(self) -> float:
+        """By how much the second thread is late, or was."""
+        late = time.monotonic() - self._due
+        return late if late > _LATE_SECONDS else 0.0
 
     def _left(self) -> float:
         """For how many seconds the operation is still held for sure."""
@@ -108,6 +130,14 @@ class Lease:
         with self._losing:
             if self._ended.is_set() or self.lost:
                 return
-            log.error("lease_lost", operation_id=self._operation_id, attempt=self._attempt)
+            stood_still = max(self._stood_still, self._late())  # whichever thread was the first to wake
+            # a shorter one than this cannot have made all the difference
+            self.by_standstill = stood_still >= self._settings.fence_seconds / 2
+            log.error(
+                "lease_lost",
+                operation_id=self._operation_id,
+                attempt=self._attempt,
+                stood_still_seconds=round(stood_still, 1),
+            )
             self.lost = True
             self._on_lost()

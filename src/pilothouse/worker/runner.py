@@ -39,6 +39,7 @@ _OVERDUE_EVERY = 3
 _EXCUSE_TRIES = 120
 #: How often one that is given up is looked at, if it changes meanwhile.
 _LAST_LOOKS = 3
+_STOOD_STILL = "the worker stood still for longer than a lease lasts while it carried this out"
 _NOT_THE_END = frozenset({"retry", "crashed"})
 
 
@@ -154,7 +155,7 @@ class Runner:
         failure = None if attempts[-1].cancelled() else attempts[-1].exception()
         if lease.lost or fence.passed or isinstance(failure, DatabaseUnavailable):
             log.warning("attempt_abandoned", operation_id=row.id, attempt=row.attempt)
-            self._excuse(row)
+            self._account_for(row, lease)
         if failure is not None:
             raise failure
 
@@ -265,16 +266,24 @@ class Runner:
                 tx, row.id, attempt=row.attempt, last_error=why, crashed=crashed, retry_seconds=after
             )
 
-    def _excuse(self, row: OperationRow) -> None:
-        """Says, as soon as the database can be reached, that this worker lives: what it lost was no crash."""
+    def _account_for(self, row: OperationRow, lease: Lease) -> None:
+        """Says, as soon as the database can be reached, that this worker lives, and whether it was a crash.
+
+        It was none if the database was out of reach, however often. It was one if this process stood still, which
+        the attempt itself, or one beside it, may have done.
+        """
+        crashed = lease.by_standstill
+        why = _STOOD_STILL if crashed else "the worker was cut off from the database"
 
         async def say() -> None:
             for _ in range(_EXCUSE_TRIES):
                 try:
                     async with self._database.transaction() as tx:
-                        if not await attempts.give_back(
-                            tx, row.id, attempt=row.attempt, last_error="the worker was cut off from the database"
-                        ):
+                        if await attempts.give_back(tx, row.id, attempt=row.attempt, last_error=why, crashed=crashed):
+                            return
+                        if crashed:
+                            await attempts.blame(tx, row.id, attempt=row.attempt, last_error=why)
+                        else:
                             await attempts.excuse(tx, row.id, attempt=row.attempt)
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)

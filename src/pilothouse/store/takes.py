@@ -1,0 +1,136 @@
+"""Taking the operation whose turn is next, past the projects and API servers that have as many at work as they may."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import text
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.tables import IS_HELD, OF_SERVERS
+
+#: What has run for so long is not taken for what brings the worker down.
+_APART_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Caps:
+    """How many operations may run at a time of one project, and at one API server; None: as many as there are places.
+
+    The first two count what one worker process holds, the others what all hold. ``last_chance``: an operation with so
+    many crashes, which is given up after another one, is not begun beside another such one in the same process: what
+    brings a whole worker down does not take with it whoever was beside it each time.
+    """
+
+    project_here: int | None = None
+    cluster_here: int | None = None
+    per_project: int | None = None
+    per_cluster: int | None = None
+    last_chance: int | None = None
+
+    @classmethod
+    def of_worker(
+        cls, places: int, *, reserved: int, per_project: int | None, per_cluster: int | None, attempts: int
+    ) -> Self:
+        """Return the caps of a worker of so many places: a project leaves more of them to others than an API server.
+
+        Else one project could use up what its API server may have, which the other projects in it need too. With too
+        few places for both, only projects have a cap. ``attempts``: after so many crashes an operation is given up.
+        """
+        both = places > 2 * reserved + 1
+        return cls(
+            project_here=max(1, places - (2 if both else 1) * reserved),
+            cluster_here=places - reserved if both else None,
+            per_project=per_project,
+            per_cluster=per_cluster,
+            last_chance=max(1, attempts - 1),
+        )
+
+
+#: Nobody is kept from anything.
+NO_CAPS = Caps()
+
+
+async def take(tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS) -> OperationRow | None:
+    """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
+
+    A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
+    process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
+    processes that take at the same moment, each may go one over a cap that counts over all workers; those of one
+    process hold exactly if it takes one at a time.
+    """
+    given = {
+        "by_worker": worker,
+        "of_process": worker.rsplit(":", 1)[0],
+        "for_seconds": lease_seconds,
+        "project_here": caps.project_here,
+        "cluster_here": caps.cluster_here,
+        "per_project": caps.per_project,
+        "per_cluster": caps.per_cluster,
+        "last_chance": caps.last_chance,
+        "apart_seconds": _APART_SECONDS,
+    }
+    row = (await tx.execute(_TAKE, given)).mappings().one_or_none()
+    return OperationRow(**row) if row else None
+
+
+# ruff: noqa: S608  # what is put into this statement are conditions of our own
+_DUE_IN_QUEUE = (
+    f"{OF_SERVERS} AND project_id = queue.project_id AND api_server = queue.api_server"
+    " AND (not_before IS NULL OR not_before <= clock_timestamp())"
+    " AND (CAST(:last_chance AS integer) IS NULL OR crashes < :last_chance"
+    " OR NOT EXISTS (SELECT FROM held WHERE here AND apart))"
+)
+# The take walks the waiting projects and their API servers by jumps in one index, past those that are at a cap, and
+# looks at the head of each queue: that thousands wait behind a cap costs it nothing.
+_TAKE = text(f"""
+WITH RECURSIVE held AS MATERIALIZED (
+  SELECT project_id, api_server, regexp_replace(worker, ':[^:]*$', '') = :of_process AS here,
+    crashes >= CAST(:last_chance AS integer) AND taken_at > clock_timestamp() - make_interval(secs => :apart_seconds)
+      AS apart
+  FROM operations WHERE {IS_HELD}
+), full_projects AS MATERIALIZED (
+  SELECT project_id FROM held GROUP BY project_id
+  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:project_here AS bigint)
+), full_servers AS MATERIALIZED (
+  SELECT api_server FROM held GROUP BY api_server
+  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:cluster_here AS bigint)
+), waiting_projects AS (
+  (SELECT project_id FROM operations WHERE {OF_SERVERS} ORDER BY project_id LIMIT 1)
+  UNION ALL
+  SELECT following.project_id FROM waiting_projects before CROSS JOIN LATERAL (
+    SELECT project_id FROM operations WHERE {OF_SERVERS} AND project_id > before.project_id ORDER BY project_id LIMIT 1
+  ) following
+), queues AS (
+  SELECT project.project_id, first.api_server FROM waiting_projects project CROSS JOIN LATERAL (
+    SELECT api_server FROM operations WHERE {OF_SERVERS} AND project_id = project.project_id
+    ORDER BY api_server LIMIT 1
+  ) first
+  WHERE project.project_id NOT IN (SELECT project_id FROM full_projects)
+  UNION ALL
+  SELECT before.project_id, following.api_server FROM queues before CROSS JOIN LATERAL (
+    SELECT api_server FROM operations
+    WHERE {OF_SERVERS} AND project_id = before.project_id AND api_server > before.api_server
+    ORDER BY api_server LIMIT 1
+  ) following
+), heads AS MATERIALIZED (
+  SELECT queue.project_id, queue.api_server, head.turn, head.created_at FROM queues queue CROSS JOIN LATERAL (
+    SELECT turn, created_at FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1
+  ) head
+  WHERE queue.api_server NOT IN (SELECT api_server FROM full_servers)
+), next AS MATERIALIZED (
+  SELECT first.id FROM (SELECT * FROM heads ORDER BY turn, created_at) queue CROSS JOIN LATERAL (
+    SELECT id FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  ) first
+  LIMIT 1
+)
+UPDATE operations SET
+  state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
+  attempt = attempt + 1,
+  worker = :by_worker,
+  lease_until = clock_timestamp() + make_interval(secs => :for_seconds),
+  taken_at = clock_timestamp(),
+  started_at = coalesce(started_at, clock_timestamp())
+WHERE id = (SELECT id FROM next) AND lease_until IS NULL
+RETURNING operations.*
+""")
