@@ -115,7 +115,13 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     idempotency = Idempotency(parts.database, parts.keys, settings)
     view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
-    charts = Charts(parts.database, checks, quota=settings.chart_quota, quota_bytes=settings.chart_quota_bytes)
+    charts = Charts(
+        parts.database,
+        checks,
+        quota=settings.chart_quota,
+        quota_bytes=settings.chart_quota_bytes,
+        engine_settings=settings.engine,
+    )
     # The vendor's wire is described by a document of its own; our own API describes itself.
     for prefix in release_routes.PREFIXES:
         router = release_routes.routes(

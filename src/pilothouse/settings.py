@@ -376,6 +376,17 @@ class HttpSettings(_Group):
         256 * _MIB, ge=0, description="of the disk, for bodies whose signature is still to be verified, all together"
     )
     unproven_bodies: int = Field(64, ge=0, description="and so many such bodies that are over memory_body_bytes")
+    uploads_per_project: int = Field(
+        16,
+        ge=1,
+        description="forms, and other bodies over memory_body_bytes, that an API process takes from a project at a time"
+        " or works on; one more is answered 429. A client sends one after the other",
+    )
+    bytes_per_project: int = Field(
+        96 * _MIB,
+        ge=1,
+        description="the same for the bytes of all its bodies: so much of the disk, and twice as much for forms",
+    )
 
 
 class TlsSettings(_Group):
@@ -451,6 +462,16 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()
+
+    @model_validator(mode="after")
+    def _one_body_fits_in_its_project(self) -> Self:
+        """Refuse a limit of a project that its largest request alone would break."""
+        if self.http.bytes_per_project < self.body_bytes:
+            raise ValueError(
+                f"HTTP__BYTES_PER_PROJECT ({self.http.bytes_per_project}) is below BODY_BYTES ({self.body_bytes}), so"
+                " that the largest body would never be taken; raise the one or lower the other"
+            )
+        return self
 
     @field_validator("trusted_proxies")
     @classmethod

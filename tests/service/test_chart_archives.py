@@ -47,7 +47,7 @@ def make_charts(database: Database, folder: Path, *, quota: int, quota_bytes: in
     settings = EngineSettings.model_validate({})
     engine = EnginePool(settings, state_dir=folder)
     checks = ChartChecks(engine, limits=ChartLimits.model_validate({}), engine_settings=settings)
-    return Charts(database, checks, quota=quota, quota_bytes=quota_bytes)
+    return Charts(database, checks, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
 
 
 def upload_of(archive: bytes, *, override: bool = False, visible: bool | None = None) -> Upload:
@@ -360,3 +360,28 @@ async def test_uploads_at_the_same_moment_do_not_go_over_the_bytes_together(
     charts = make_charts(database, tmp_path, quota=100, quota_bytes=2 * max(map(len, made)))
     done = await asyncio.gather(*(put(charts, caller, one) for one in made), return_exceptions=True)
     assert sorted(type(one).__name__ for one in done) == ["ChartRow"] * 2 + ["QuotaExceeded"] * 4
+
+
+async def test_changes_that_wait_for_each_other_leave_the_connections_to_others(
+    database: Database, tmp_path: Path, charts: Charts
+):
+    """Three projects change as many charts at once as the process has connections, and somebody holds them up."""
+    keys = MasterKeys.load_or_create(tmp_path / "master.key")
+    callers = [(await add_project(database, keys))[0] for _ in range(3)]
+    with psycopg.connect(database.dsn()) as connection:
+        for caller in callers:
+            lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+            connection.execute(lock, [f"charts/{caller.project_id}"])
+        changes = [
+            asyncio.create_task(charts.delete(caller, str(uuid.uuid4()), request_id=REQUEST))
+            for caller in callers
+            for _ in range(16)
+        ]
+        await asyncio.sleep(0.5)
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        (found,) = connection.execute(waiting).fetchall()
+        async with asyncio.timeout(2):
+            await charts.list_charts(callers[0])
+    assert found[0] <= len(callers)
+    outcomes = await asyncio.gather(*changes, return_exceptions=True)
+    assert {type(one) for one in outcomes} == {NotFound}

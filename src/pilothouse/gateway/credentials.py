@@ -34,7 +34,7 @@ from pilothouse.gateway.connections import proven
 from pilothouse.gateway.disconnect import Disconnect, remember
 from pilothouse.gateway.errors import GatewayError, error_response
 from pilothouse.gateway.source import source_address
-from pilothouse.gateway.spools import SpoolBudget
+from pilothouse.gateway.spools import ProjectBodies, ProjectBody, SpoolBudget
 from pilothouse.settings import Settings
 
 _LONGEST_URI: Final = 32 * 1024
@@ -151,6 +151,9 @@ class Credentials(Generic[K]):
         self._monotonic = monotonic
         self._pace = Pace(settings.http.body_seconds, settings.http.body_bytes_per_second)
         self._spools = SpoolBudget(settings.http.unproven_bytes, settings.http.unproven_bodies)
+        self._bodies = ProjectBodies(
+            uploads=settings.http.uploads_per_project, most_bytes=settings.http.bytes_per_project
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; everything that is not HTTP (the process's lifespan) passes."""
@@ -161,20 +164,24 @@ class Credentials(Generic[K]):
         incoming = Incoming(scope, receive)
         disconnect = Disconnect(incoming)
         body: Body | None = None
+        owned = ProjectBody(self._bodies)
         try:
             check_head(scope)
             now = self._clock()
             claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope, now)
-            body = await self._read(scope, incoming, claim)
+            body = await self._read(scope, incoming, claim, owned)
             if claim is not None:
                 if self._monotonic() - claim.asked_at > _FRESH_SECONDS:
                     claim = await self._claim(scope, now)  # what was taken away while the body came is gone
-                scope["state"]["caller"] = await self._prove(scope, claim, body)
+                caller = await self._prove(scope, claim, body)
+                self._count(scope, caller, body, owned)
+                scope["state"]["caller"] = caller
             remember(scope, disconnect)
             await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
             return
         except GatewayError as refusal:
+            owned.release()  # what is still coming of it is thrown away
             request_id = errors.request_id(scope)
             answer = error_response(refusal.code, request_id=request_id, detail=refusal.detail, headers=refusal.headers)
             if incoming.pending:
@@ -183,6 +190,7 @@ class Credentials(Generic[K]):
                 await answer(scope, incoming, send)
         finally:
             disconnect.close()
+            owned.release()
             if body is not None:
                 body.close()
 
@@ -210,19 +218,39 @@ class Credentials(Generic[K]):
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now, asked_at)
 
-    async def _read(self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None) -> Body:
+    async def _read(
+        self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None, owned: ProjectBody
+    ) -> Body:
         settings = self._settings
         limit = min(settings.body_bytes, self._largest_body(scope["method"], scope["path"]))
         if claim is None:
             limit = min(limit, settings.memory_body_bytes)
         check_length(scope, limit=limit)
-        if not isinstance(claim, _Claim):
+        if claim is None:
             body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, pace=self._pace)
+        elif isinstance(claim, _Proven):
+            body = await self._read_proven(scope, receive, claim, owned, limit=limit)
         else:
             body = await self._read_unproven(receive, claim, limit=limit)
         scope["state"]["body_digest"] = body.digest
         scope["state"]["body_size"] = body.size
         return body
+
+    async def _read_proven(
+        self, scope: Scope, receive: Receive, claim: _Proven, owned: ProjectBody, *, limit: int
+    ) -> Body:
+        """A body that counts for its project from its first byte on."""
+        owned.belongs_to(claim.caller.project_id)
+        if _is_form(scope):
+            owned.count_upload()
+
+        def take(count: int) -> None:
+            owned.count_upload()
+            owned.take(count)
+
+        return await read_body(
+            receive, limit=limit, memory_bytes=self._settings.memory_body_bytes, pace=self._pace, on_spool=take
+        )
 
     async def _read_unproven(self, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
         """A body whose signature is still to be verified: what lies on disk of it is limited over all of them.
@@ -244,6 +272,16 @@ class Credentials(Generic[K]):
                     with _refusals():
                         await self._authenticator.reject_key(claim.known)
                 raise
+
+    def _count(self, scope: Scope, caller: Caller, body: Body, owned: ProjectBody) -> None:
+        """Counts the body for the caller's project, as far as that is not done yet, until it is answered.
+
+        Not before the caller is proven: whoever knows a key could use up what its project may have.
+        """
+        owned.belongs_to(caller.project_id)
+        if _is_form(scope) or body.size > self._settings.memory_body_bytes:
+            owned.count_upload()
+        owned.settle(body.size)
 
     async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
         """The other half: the signature over everything, then the project."""
@@ -316,6 +354,10 @@ def _signature(scope: Scope) -> Signature:
     if len(given) > 1:
         raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
     return parse_authorization(given[0])
+
+
+def _is_form(scope: Scope) -> bool:
+    return any(text.lower().startswith("multipart/") for text in _values(scope, b"content-type"))
 
 
 def _project_id(scope: Scope) -> str | None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,10 +12,15 @@ from pilothouse.archive.charts import ChartArchive
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.chart_checks import ChartChecks
 from pilothouse.services.identity import Caller
+from pilothouse.settings import EngineSettings
+from pilothouse.shares import FairPlaces
 from pilothouse.store import archives, audit
 from pilothouse.store import charts as store
 from pilothouse.store.charts import ChartContent, ChartRow
 from pilothouse.store.database import Database, Transaction
+
+#: Projects whose charts change at a time: that many connections, of the sixteen that a process may have.
+_CHANGES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +54,20 @@ class Quota:
 class Charts:
     """The charts of a project."""
 
-    def __init__(self, database: Database, checks: ChartChecks, *, quota: int, quota_bytes: int) -> None:
+    def __init__(
+        self, database: Database, checks: ChartChecks, *, quota: int, quota_bytes: int, engine_settings: EngineSettings
+    ) -> None:
+        """``engine_settings`` say how long a project's changes wait for each other, and how many of them."""
         self._database = database
         self._checks = checks
+        self._wait_seconds = engine_settings.queue_seconds
+        # A project's changes wait for each other in any case. Here they do so without a connection to the database.
+        self._changing = FairPlaces(
+            _CHANGES,
+            what="this server is storing as many charts as it can at once",
+            most=1,
+            most_waiting=engine_settings.waiting_per_project,
+        )
         self._quota = quota
         self._quota_bytes = quota_bytes
 
@@ -62,8 +79,7 @@ class Charts:
         caller.require("cce:chart:upload")
         chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
         content = _content(chart, upload)
-        async with self._database.transaction() as tx:
-            await store.lock_charts_of(tx, caller.project_id)
+        async with self._change(caller) as tx:
             taken = await _find_version(tx, caller, chart)
             if taken is not None and not upload.override:
                 raise AlreadyExists(
@@ -89,8 +105,7 @@ class Charts:
         caller.require("cce:chart:update")
         await self._find(caller, chart_id)
         chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
-        async with self._database.transaction() as tx:
-            await store.lock_charts_of(tx, caller.project_id)
+        async with self._change(caller) as tx:
             old = await _find(tx, caller, chart_id)
             if chart.name != old.name:
                 raise InvalidRequest(
@@ -111,8 +126,7 @@ class Charts:
     async def delete(self, caller: Caller, chart_id: str, *, request_id: str) -> ChartRow:
         """Removes the chart and gives what it was; releases and operations made from it are not touched."""
         caller.require("cce:chart:delete")
-        async with self._database.transaction() as tx:
-            await store.lock_charts_of(tx, caller.project_id)
+        async with self._change(caller) as tx:
             row = await _find(tx, caller, chart_id)
             await store.delete_chart(tx, row.id)
             await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
@@ -153,6 +167,16 @@ class Charts:
             )
         async with self._database.statements() as tx:
             return Quota(limit=self._quota, used=await store.count_charts(tx, caller.project_id))
+
+    @asynccontextmanager
+    async def _change(self, caller: Caller) -> AsyncIterator[Transaction]:
+        """A transaction in which nobody else changes the project's charts; Busy after waiting too long for one."""
+        async with (
+            self._changing.place(caller.project_id, seconds=self._wait_seconds),
+            self._database.transaction() as tx,
+        ):
+            await store.lock_charts_of(tx, caller.project_id)
+            yield tx
 
     async def _find(self, caller: Caller, chart_id: str) -> ChartRow:
         async with self._database.statements() as tx:
