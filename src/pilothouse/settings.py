@@ -383,7 +383,7 @@ class HttpSettings(_Group):
         " or works on; one more is answered 429. A client sends one after the other",
     )
     bytes_per_project: int = Field(
-        96 * _MIB,
+        128 * _MIB,
         ge=1,
         description="the same for the bytes of all its bodies: so much of the disk, and twice as much for forms",
     )
