@@ -21,6 +21,7 @@ from benchmarks.place import Place, place
 from benchmarks.reads import reads
 from benchmarks.recovery import recovery
 from benchmarks.strangers import strangers
+from benchmarks.tenants import tenants
 from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "uploads": uploads,
     "hostile": hostile,
     "strangers": strangers,
+    "tenants": tenants,
     "drain": drain,
     "reads": reads,
 }
