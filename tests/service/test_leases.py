@@ -1,19 +1,37 @@
 """Holding an operation: whatever the database does, the holder knows in time that it may hold it no longer."""
 
+import asyncio
 import ctypes
 import threading
+import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cluster.client import ClusterClients
+from pilothouse.engine.deadline import Fence
+from pilothouse.engine.pool import EnginePool
 from pilothouse.queue import Queue
-from pilothouse.settings import WorkerSettings
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.settings import Settings, WorkerSettings
+from pilothouse.store import operations
 from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.takes import Caps
+from pilothouse.worker.actions import Actions
 from pilothouse.worker.lease import Lease
+from pilothouse.worker.outcomes import Outcome
+from pilothouse.worker.records import Records
+from pilothouse.worker.runner import Runner
 from tests.support.operations import accept, new_install
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 from tools.localcluster.faults.rules import Rule
+
+SHORT = WorkerSettings(renew_seconds=0.1, fence_seconds=1.0, lease_seconds=1.5, lease_margin_seconds=0.3)
 
 
 @pytest.fixture
@@ -31,20 +49,84 @@ def test_a_renewal_that_is_never_answered_loses_the_lease(proxy: FaultProxy, dat
         (held,) = proxy.wait_held(20)
         assert lost.wait(20)
         assert lease.lost
-        assert not lease.by_standstill
+        assert not lease.held_up
     proxy.release(held, "cut")
 
 
-async def test_a_process_that_stands_still_knows_that_it_lost_its_lease_by_itself(
-    database: Database, projects: tuple[str, str]
-):
-    """As after a call into a library that holds the interpreter."""
+async def test_a_process_that_is_held_up_by_its_own_work_knows_it(database: Database, projects: tuple[str, str]):
     await accept(database, new_install(projects[0], "user"))
-    settings = WorkerSettings(renew_seconds=0.1, fence_seconds=1.0, lease_seconds=1.5)
-    row = await Queue(database, poll_seconds=1.0).take(worker="one:0", lease_seconds=1.5)
+    row = await Queue(database, poll_seconds=1.0).take(worker="one:0", lease_seconds=SHORT.lease_seconds)
     assert row is not None
     lost = threading.Event()
-    with Lease(database, settings, row.id, attempt=row.attempt, on_renewed=lambda _: None, on_lost=lost.set) as lease:
+    with Lease(database, SHORT, row.id, attempt=row.attempt, on_renewed=lambda _: None, on_lost=lost.set) as lease:
+        hold_interpreter(2.0)
+        assert lost.wait(20)
+        assert lease.held_up
+
+
+async def test_a_process_that_is_stopped_from_outside_is_not_held_up(database: Database, projects: tuple[str, str]):
+    """No thread of it runs, as with SIGSTOP, and it does nothing meanwhile."""
+    await accept(database, new_install(projects[0], "user"))
+    row = await Queue(database, poll_seconds=1.0).take(worker="one:0", lease_seconds=SHORT.lease_seconds)
+    assert row is not None
+    lost = threading.Event()
+    with Lease(database, SHORT, row.id, attempt=row.attempt, on_renewed=lambda _: None, on_lost=lost.set) as lease:
         ctypes.PyDLL(None).usleep(2_000_000)
         assert lost.wait(20)
-        assert lease.by_standstill
+        assert not lease.held_up
+
+
+class Holding(Actions):
+    """An attempt at the release "holding" holds the interpreter, as a library may that works on what a tenant sent."""
+
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
+        del fence, seconds
+        if row.release_name == "holding":
+            await asyncio.sleep(0.2)
+            hold_interpreter(2.0)
+        await asyncio.sleep(0.5)
+        return Outcome("cancelled", "as always")
+
+
+async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_beside_it(
+    database: Database, projects: tuple[str, str], tmp_path: Path
+):
+    settings = Settings(data_dir=tmp_path, worker=SHORT)
+    keys = MasterKeys.load_or_create(settings.master_key)
+    clusters = Clusters(database, keys, ClusterClients(settings.cluster), settings.cluster)
+    engine = EnginePool(settings.engine, state_dir=tmp_path)
+    caps = Caps.of_worker(4, reserved=0, per_project=None, per_cluster=None, attempts=SHORT.attempts)
+    queue = Queue(database, poll_seconds=0.1, caps=caps)
+    actions = Holding(database, keys, clusters, engine, settings)
+    runner = Runner(database, queue, actions, Records(clusters, ReleaseIndex(keys)), settings, name="")
+    rows = [await accept(database, new_install(projects[0], "user", release_name="holding"))]
+    rows += [await accept(database, new_install(projects[1], "user", release_name=f"beside-{n}")) for n in range(2)]
+    stop = asyncio.Event()
+    running = asyncio.create_task(runner.run(stop))
+    try:
+        async with asyncio.timeout(60):
+            holding, *beside = [await ended(database, row) for row in rows]
+    finally:
+        stop.set()
+        await running
+    assert holding.state == "failed"
+    assert holding.status_description.startswith("gave up after 3 attempts: the worker was held up by its own work")
+    assert [row.state for row in beside] == ["cancelled"] * 2
+    assert max(row.crashes for row in beside) >= 1, "they were beside it"
+
+
+async def ended(database: Database, row: OperationRow) -> OperationRow:
+    """The operation once it has ended."""
+    while row.finished_at is None:
+        await asyncio.sleep(0.1)
+        async with database.statements() as tx:
+            row = await operations.find_operation(tx, row.id) or row
+    return row
+
+
+def hold_interpreter(seconds: float) -> None:
+    """One call that uses so much of the processor, and in which no other thread of this process runs."""
+    began = time.process_time()
+    sum(range(count := 3_000_000))
+    each = (time.process_time() - began) / count
+    sum(range(int(seconds / each)))

@@ -124,37 +124,6 @@ def test_an_install_survives_the_kill_of_its_worker(own_server: RunningServer, n
     assert helm_cli("status", "steady", "-n", namespace).count("STATUS: deployed") == 1
 
 
-@pytest.fixture
-def hasty_server(folder: Path, kubeconfig: str):
-    """Its leases are short."""
-    short = {"LEASE_SECONDS": "3", "FENCE_SECONDS": "2", "RENEW_SECONDS": "0.5", "LEASE_MARGIN_SECONDS": "0.3"}
-    environment = {f"PILOTHOUSE_WORKER__{name}": value for name, value in short.items()}
-    with run_server(folder, kubeconfig=kubeconfig, environment=environment) as running:
-        yield running
-
-
-def test_what_its_worker_stands_still_with_each_time_is_given_up(hasty_server: RunningServer, namespace: str):
-    """As after work that holds the interpreter; the worker lives, and never gets as far as the end."""
-    chart_id = upload(hasty_server, hook=SLOW_HOOK, map=MAP)
-    worker = part(hasty_server, "worker")
-    assert hasty_server.create(chart_id=chart_id, name="freezing", namespace=namespace).status_code == 201
-    running = "SELECT attempt FROM operations WHERE state = 'running' AND attempt = %s AND begun_attempt = attempt"
-    with psycopg.connect(hasty_server.database_url, autocommit=True) as connection:
-        for attempt in (1, 2, 3):
-            wait_for(partial(_fetch, connection, running, attempt))
-            os.kill(worker, signal.SIGSTOP)
-            time.sleep(3.5)
-            os.kill(worker, signal.SIGCONT)
-    release = hasty_server.wait_until_final(namespace, "freezing")
-    assert release["status"] == "FAILED"
-    assert "gave up after 3 attempts: the worker stood still for longer than a lease" in release["status_description"]
-    assert part(hasty_server, "worker") == worker
-
-
-def _fetch(connection: psycopg.Connection, query: str, attempt: int) -> object:
-    return connection.execute(query.encode(), [attempt]).fetchone()
-
-
 def test_what_was_accepted_without_a_worker_is_done_when_one_is_back(own_server: RunningServer, namespace: str):
     chart_id = upload(own_server, map=MAP)
     worker = part(own_server, "worker")

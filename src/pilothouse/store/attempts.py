@@ -73,7 +73,7 @@ async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
 
 
 async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
-    """The lease of an attempt lapsed because of the database: it was no crash. False when none was counted for it."""
+    """It was not the attempt's fault that its lease lapsed: it was no crash. False when none was counted for it."""
     statement = (
         update(operations)
         .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)

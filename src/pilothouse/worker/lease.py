@@ -5,9 +5,9 @@ last confirmed one was *sent*: the database can have extended the lease no later
 for a renewal can wait without end: a database that stands still answers nothing, and its machine goes on saying that it
 is there.
 
-That second thread wakes often, and by how late it wakes it knows how long this whole process stood still: what holds
-the interpreter keeps every thread from running. So a lease that was lost to the database is told from one that was lost
-to somebody's work in this process.
+That second thread wakes often. Where it wakes late, and this process used the processor meanwhile, somebody's work held
+the interpreter and kept every thread from running. So a lease that was lost to work in this process is told from one
+that was lost to the database, or to whatever stopped the process from outside.
 """
 
 import math
@@ -26,9 +26,9 @@ from pilothouse.store.leases import LeaseConnection
 
 log = structlog.get_logger(__name__)
 
-#: How often the second thread wakes, and how late it may without a reason.
+#: How often the second thread wakes, and how late it may be on a busy machine.
 _LOOK_SECONDS = 0.25
-_LATE_SECONDS = 0.1
+_LATE_SECONDS = 0.5
 
 
 class Lease:
@@ -60,8 +60,9 @@ class Lease:
         self._on_cancelling = on_cancelling
         self._ended = threading.Event()
         self._confirmed = time.monotonic() - held_for
-        self._stood_still = 0.0
+        self._held_up = 0.0
         self._due = math.inf
+        self._used = 0.0
         self._losing = threading.Lock()
         self._threads = [
             threading.Thread(target=work, name=f"lease-{operation_id[:8]}", daemon=True)
@@ -69,8 +70,8 @@ class Lease:
         ]
         self.lost = False
         self.cancelling = False
-        #: Whether the lease was lost because this process stood still, and not because of the database.
-        self.by_standstill = False
+        #: Whether the lease was lost to work that held the interpreter of this process.
+        self.held_up = False
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -100,7 +101,7 @@ class Lease:
                     self._lose()
                     return
                 if sent > self._confirmed:
-                    self._confirmed, self._stood_still = sent, 0.0
+                    self._confirmed, self._held_up = sent, 0.0
                 self._on_renewed(max(0.0, self._left()))
                 if state == "cancelling" and not self.cancelling and not self._ended.is_set():
                     self.cancelling = True
@@ -111,16 +112,16 @@ class Lease:
     def _watch(self) -> None:
         while (left := self._left()) > 0:
             seconds = min(left, _LOOK_SECONDS)
-            self._due = time.monotonic() + seconds
+            self._due, self._used = time.monotonic() + seconds, time.process_time()
             if self._ended.wait(seconds):
                 return
-            self._stood_still += self._late()
+            self._held_up += self._late()
         self._lose()
 
     def _late(self) -> float:
-        """By how much the second thread is late, or was."""
+        """For how many seconds the second thread is late, or was, while this process was at work."""
         late = time.monotonic() - self._due
-        return late if late > _LATE_SECONDS else 0.0
+        return min(late, time.process_time() - self._used) if late > _LATE_SECONDS else 0.0
 
     def _left(self) -> float:
         """For how many seconds the operation is still held for sure."""
@@ -130,14 +131,14 @@ class Lease:
         with self._losing:
             if self._ended.is_set() or self.lost:
                 return
-            stood_still = max(self._stood_still, self._late())  # whichever thread was the first to wake
-            # a shorter one than this cannot have made all the difference
-            self.by_standstill = stood_still >= self._settings.fence_seconds / 2
+            held_up = max(self._held_up, self._late())  # whichever thread was the first to wake
+            # by less than this it cannot have been lost
+            self.held_up = held_up >= self._settings.fence_seconds / 2
             log.error(
                 "lease_lost",
                 operation_id=self._operation_id,
                 attempt=self._attempt,
-                stood_still_seconds=round(stood_still, 1),
+                held_up_seconds=round(held_up, 1),
             )
             self.lost = True
             self._on_lost()

@@ -39,7 +39,7 @@ _OVERDUE_EVERY = 3
 _EXCUSE_TRIES = 120
 #: How often one that is given up is looked at, if it changes meanwhile.
 _LAST_LOOKS = 3
-_STOOD_STILL = "the worker stood still for longer than a lease lasts while it carried this out"
+_HELD_UP = "the worker was held up by its own work for longer than a lease lasts while it carried this out"
 _NOT_THE_END = frozenset({"retry", "crashed"})
 
 
@@ -269,11 +269,11 @@ class Runner:
     def _account_for(self, row: OperationRow, lease: Lease) -> None:
         """Says, as soon as the database can be reached, that this worker lives, and whether it was a crash.
 
-        It was none if the database was out of reach, however often. It was one if this process stood still, which
-        the attempt itself, or one beside it, may have done.
+        It was none if the database was out of reach or this process was stopped, however often. It was one if work held
+        this process up: that of the attempt itself, or of one beside it.
         """
-        crashed = lease.by_standstill
-        why = _STOOD_STILL if crashed else "the worker was cut off from the database"
+        crashed = lease.held_up
+        why = _HELD_UP if crashed else "the worker was cut off from the database"
 
         async def say() -> None:
             for _ in range(_EXCUSE_TRIES):
