@@ -109,8 +109,11 @@ def test_a_key_stands_for_one_request(release: OneRelease, chart: str):
 
 def test_what_changes_the_order_beside_the_body_is_part_of_the_request(release: OneRelease, chart: str):
     key = new_key()
-    assert create(release, {**key, "X-Pilothouse-Timeout": "60"}, chart).status_code == 201
-    assert_error(create(release, {**key, "X-Pilothouse-Timeout": "61"}, chart), *USED)
+    ours = {**key, "X-Pilothouse-Timeout": "60", "X-Pilothouse-Of-Tomorrow": "1"}
+    assert create(release, ours, chart).status_code == 201
+    assert create(release, ours, chart).headers["x-pilothouse-repeated"] == "true"
+    for other in ({"X-Pilothouse-Timeout": "61"}, {"X-Pilothouse-Wait": "hooks"}, {"X-Pilothouse-Of-Tomorrow": "2"}):
+        assert_error(create(release, {**ours, **other}, chart), *USED)
     release.settled()
 
 

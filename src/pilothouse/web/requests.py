@@ -14,8 +14,9 @@ from pilothouse.services.identity import Caller
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(?P<seconds>[0-9]{1,9})"?\s*(?:[;,]|$)')
 _LONGEST_WAIT = 60
 _KEY = re.compile(r"[!-~]{1,255}")
-#: Headers that change what is ordered.
-_SAYS_WHAT = ("x-pilothouse-wait", "x-pilothouse-timeout")
+#: Every header of ours says what is ordered. These two stand in a request's digest also when they are not given.
+_OURS = "x-pilothouse-"
+_FIRST_OURS = ("x-pilothouse-wait", "x-pilothouse-timeout")
 
 
 def caller_of(request: Request) -> Caller:
@@ -71,10 +72,15 @@ async def idempotency_key(request: Request) -> Key | None:
         request.method,
         request.scope["path"],
         request.scope["query_string"].decode("latin-1"),
-        *(request.headers.get(name, "") for name in _SAYS_WHAT),
+        *(request.headers.get(name, "") for name in _FIRST_OURS),
         hashlib.sha256(await request.body()).hexdigest(),
+        *sorted(f"{name}: {value}" for name, value in request.headers.items() if _is_further(name)),
     ]
     return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
+
+
+def _is_further(name: str) -> bool:
+    return name.startswith(_OURS) and name not in _FIRST_OURS
 
 
 def parse_time(name: str, text: str | None) -> datetime | None:
