@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 _TICK_SECONDS: Final = 0.01
-_REMEMBERED: Final = 60
+REMEMBERED_SECONDS: Final = 60
 #: From here on a hold is logged: no request may do that.
 _LOGGED_SECONDS: Final = 0.25
 
@@ -32,7 +32,7 @@ class LoopWatch:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
-        self._longest: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+        self._longest: deque[tuple[int, float]] = deque(maxlen=REMEMBERED_SECONDS)
 
     def start(self) -> None:
         """Begin to tick in the running loop, and to log its errors."""
@@ -45,9 +45,9 @@ class LoopWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def longest_seconds(self) -> float:
-        """Return the longest hold of the last minute."""
-        since = int(time.monotonic()) - _REMEMBERED
+    def longest_seconds(self, last: int = REMEMBERED_SECONDS) -> float:
+        """Return the longest hold of the last minute, or of the last seconds: so many, and the one under way."""
+        since = int(time.monotonic()) - last
         return max((held for second, held in self._longest if second >= since), default=0.0)
 
     async def _tick(self) -> None:

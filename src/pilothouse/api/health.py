@@ -4,10 +4,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from pilothouse import __version__
+from pilothouse.errors import InvalidRequest
 from pilothouse.gateway.endpoints import HEALTH_PATH
-from pilothouse.loop_watch import LoopWatch
+from pilothouse.loop_watch import REMEMBERED_SECONDS, LoopWatch
 from pilothouse.store import observations
 from pilothouse.store.database import Database
+from pilothouse.web.description import asks
 from pilothouse.web.requests import caller_of, json_response
 
 
@@ -43,15 +45,20 @@ def routes(database: Database, watch: LoopWatch) -> APIRouter:
         await database.ping()
         return json_response({"status": "ok"})
 
-    @router.get("/api/v1/status", response_model=StatusView)
+    @router.get(
+        "/api/v1/status",
+        response_model=StatusView,
+        openapi_extra=asks(seconds=f"how far back loop_held_milliseconds looks, 1 to {REMEMBERED_SECONDS}, else 60"),
+    )
     async def show_status(request: Request) -> Response:
         """How the server does, for who may read `pilothouse:status:get` in the whole account.
 
         ``index`` tells how old what reads answer from is: of how many clusters, how many are not watched now, and the
-        age of the oldest in seconds. ``loop_held_milliseconds`` is the longest time in the last minute for which
-        this process answered nobody.
+        age of the oldest in seconds. ``loop_held_milliseconds`` is the longest time in the last minute, or in
+        so many `seconds`, for which this process answered nobody.
         """
         caller_of(request).require_in_account("pilothouse:status:get")
+        last = _seconds(request.query_params.get("seconds"))
         async with database.statements() as tx:
             watching = await observations.find_watching(tx)
         index = {
@@ -59,7 +66,17 @@ def routes(database: Database, watch: LoopWatch) -> APIRouter:
             "unwatched": watching.unwatched,
             "oldest_age_seconds": round(watching.oldest_age_seconds, 1),
         }
-        held = round(watch.longest_seconds() * 1000, 1)
+        held = round(watch.longest_seconds(last) * 1000, 1)
         return json_response({"version": __version__, "index": index, "loop_held_milliseconds": held})
 
     return router
+
+
+def _seconds(text: str | None) -> int:
+    if not text:
+        return REMEMBERED_SECONDS
+    if text.isascii() and text.isdigit() and len(text) <= len(str(REMEMBERED_SECONDS)):
+        number = int(text)
+        if 1 <= number <= REMEMBERED_SECONDS:
+            return number
+    raise InvalidRequest(f"seconds: {text[:20]!r} is no number from 1 to {REMEMBERED_SECONDS}")

@@ -2,8 +2,8 @@
 
 - What is no HTTP is refused in JSON too: a request that cannot be parsed never becomes an ASGI call, so that no
   middleware can shape its answer, and the vendor's SDKs fail with a decoding error of their own on plain text.
-- A head must arrive in time, and has a limited number of lines: h11 takes 8 microseconds for each, and nobody else is
-  served meanwhile. The same holds for chunks, which must be of some size on average.
+- A head must arrive in time, and has a limited number of lines, as the trailer of a body has: h11 takes 8 microseconds
+  for each, and nobody else is served meanwhile. The same holds for chunks, which must be of some size on average.
 - Connections are counted, see ``gateway.connections``, and end when their peer does not take its answer. The next
   request of a connection is begun when the answer to the last one is nearly taken: so one answer lies in memory.
 """
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 
 import h11
 import structlog
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pilothouse.gateway.connections import ConnectionLimits, on_proof
@@ -26,8 +27,7 @@ from pilothouse.gateway.request_id import new_request_id
 
 _LINGER_SECONDS: Final = 2.0
 _HEAD_TOO_LARGE: Final = 431  # h11's hint; the vendor's gateway says 494
-_HEAD_LINES: Final = 256
-_HEAD_END: Final = b"\r\n\r\n"
+_HEAD_LINES: Final = 257  # with that of the request
 #: Chunks may be as small as they like up to here; after that they must hold so many bytes on average.
 _FREE_CHUNKS: Final = 256
 _BYTES_PER_CHUNK: Final = 1024
@@ -39,12 +39,28 @@ _FORGET: Final = struct.pack("ii", 1, 0)  # struct linger
 log = structlog.get_logger(__name__)
 
 
+class _Buffer(ReceiveBuffer):
+    """Refuses heads and trailers of too many lines before h11 looks into each."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """Return the lines up to an empty one, if that has come; raises RemoteProtocolError for too many."""
+        lines: list[bytearray] | None = super().maybe_extract_lines()
+        if lines and len(lines) > _HEAD_LINES:
+            raise h11.RemoteProtocolError(f"more than {_HEAD_LINES} header lines", error_status_hint=_HEAD_TOO_LARGE)
+        return lines
+
+
 class _Connection(h11.Connection):
     """Refuses a body in chunks that cost more than what they hold, and counts what it is given to send."""
 
     sent = 0
     _chunks = 0
     _chunk_bytes = 0
+
+    def __init__(self, head_bytes: int) -> None:
+        """``head_bytes`` are the most that may come of a head."""
+        super().__init__(h11.SERVER, head_bytes)
+        self._receive_buffer = _Buffer()
 
     def send(self, event: Any) -> bytes | None:  # type: ignore[override]  # h11 tells more of its types
         """Return h11's bytes for the event."""
@@ -83,13 +99,11 @@ class GatewayProtocol(H11Protocol):
     _ended = False
     _head_timer: asyncio.TimerHandle | None = None
     _looking: asyncio.TimerHandle | None = None
-    _head_lines = 0
-    _tail = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Admits the connection, whose first head must come in time."""
         super().connection_made(transport)
-        self.conn = _Connection(h11.SERVER, self.config.h11_max_incomplete_event_size or 0)
+        self.conn = _Connection(self.config.h11_max_incomplete_event_size or 0)
         self.address = self.client[0] if self.client else ""
         self._progress = Progress(*filter(None, (transport, self.wire)), now=self.loop.time())
         if self.limits is not None and not self.limits.admit(self):
@@ -123,12 +137,8 @@ class GatewayProtocol(H11Protocol):
         if self._refused:
             return
         self._go_on()
-        if self.conn.their_state is h11.IDLE:
-            if self._head_timer is None:
-                self._expect_head()
-            if self._count_lines(data) > _HEAD_LINES:
-                self._refuse(HEADERS_TOO_LARGE, f"more than {_HEAD_LINES} header lines")
-                return
+        if self.conn.their_state is h11.IDLE and self._head_timer is None:
+            self._expect_head()
         super().data_received(data)
 
     def handle_events(self) -> None:
@@ -143,7 +153,6 @@ class GatewayProtocol(H11Protocol):
             self._rank()
         if self.conn.their_state is not h11.IDLE:
             self._cancel_head_timer()
-            self._head_lines, self._tail = 0, b""
 
     def pause_writing(self) -> None:
         """Lets the application wait for the peer to read; the connection may give way meanwhile."""
@@ -167,12 +176,8 @@ class GatewayProtocol(H11Protocol):
         if not self._held or self._progress.unsent() > _UNSENT_BYTES:
             return
         self._held = False
-        pending, _ = self.conn.trailing_data
-        self._head_lines, self._tail = 0, b""
-        if pending and self._count_lines(pending) > _HEAD_LINES:
-            self._refuse(HEADERS_TOO_LARGE, f"more than {_HEAD_LINES} header lines")
         super().on_response_complete()
-        if pending and self.conn.their_state is h11.IDLE and not self._refused:
+        if self.conn.trailing_data[0] and self.conn.their_state is h11.IDLE and not self._refused:
             self._expect_head()
 
     def send_400_response(self, msg: str) -> None:
@@ -180,7 +185,7 @@ class GatewayProtocol(H11Protocol):
         cause = sys.exception()
         too_large = isinstance(cause, h11.RemoteProtocolError) and cause.error_status_hint == _HEAD_TOO_LARGE
         if too_large:
-            self._refuse(HEADERS_TOO_LARGE, "the request head is too large", cause=str(cause))
+            self._refuse(HEADERS_TOO_LARGE, f"the request head is too large: {cause}", cause=str(cause))
         else:
             self._refuse(BAD_REQUEST, "this is not valid HTTP/1.1", cause=str(cause or msg))
 
@@ -239,20 +244,12 @@ class GatewayProtocol(H11Protocol):
         self._head_timer = None
         if self.transport.is_closing() or self._refused:
             return
-        if not self._tail and self.cycle is None:
+        if not self.conn.trailing_data[0] and self.cycle is None:
             # An answer to nothing would be taken for that to the first request, which may be on its way.
             self._refused = True
             self.transport.close()
         else:
             self._refuse(BODY_STALLED, f"no complete request head came in {self.head_seconds:g} s")
-
-    def _count_lines(self, data: bytes) -> int:
-        """Count the lines of the head so far; what follows the empty line at its end is no part of it."""
-        window = self._tail + data
-        head, _, _ = window.partition(_HEAD_END)
-        self._head_lines += head.count(b"\n") - self._tail.count(b"\n")
-        self._tail = window[-3:]
-        return self._head_lines
 
     def _refuse(self, code: GatewayCode, detail: str, *, cause: str = "") -> None:
         request_id = new_request_id()
