@@ -126,6 +126,9 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
 	helm.Description, helm.Labels = request.Description, request.Labels
 	helm.DisableOpenAPIValidation = true
+	if running != nil && request.DryRun != "none" && request.CRDs != crdsSkip {
+		running.objects.brings(loaded)
+	}
 	if request.DryRun == "none" && running.isFree(request) {
 		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {
 			return nil, err
@@ -164,6 +167,9 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	helm.MaxHistory = history(request.Prune)
 	helm.ServerSideApply = "true"
 	helm.DisableOpenAPIValidation = true
+	if request.DryRun != "none" && request.CRDs != crdsSkip {
+		running.objects.brings(loaded)
+	}
 	if request.DryRun == "none" {
 		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {
 			return nil, err

@@ -121,14 +121,17 @@ func (c *clusters) connect(kubeconfig string) (*cluster, error) {
 	made.config = &rest.Config{
 		Host:        config.Host,
 		APIPath:     config.APIPath,
-		Transport:   tags,
+		Transport:   made.ahead,
 		RateLimiter: flowcontrol.NewTokenBucketRateLimiter(c.limits.QPS, c.limits.Burst),
 		UserAgent:   "pilothouse Helm/" + strings.TrimPrefix(common.DefaultCapabilities.HelmVersion.Version, "v"),
 	}
 	if made.http, err = rest.HTTPClientFor(made.config); err != nil {
 		return nil, err
 	}
-	discoverer, err := discovery.NewDiscoveryClientForConfigAndClient(made.config, made.http)
+	// Only what is kept has its tags remembered: Helm's waiters discover for themselves.
+	discovering := rest.CopyConfig(made.config)
+	discovering.Transport = tags
+	discoverer, err := discovery.NewDiscoveryClientForConfig(discovering)
 	if err != nil {
 		return nil, err
 	}

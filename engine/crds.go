@@ -52,7 +52,7 @@ func (o *operation) applyCRDs(charts *charts, archive []byte, given values, poli
 		}
 		all = append(all, applied...)
 	}
-	if err := o.awaitCRDs(all, until); err != nil {
+	if err := o.objects.awaitCRDs(all, until); err != nil {
 		return err
 	}
 	return o.reach()
@@ -92,13 +92,59 @@ func (o *operation) applyCRD(crd chart.CRD, policy string) (kube.ResourceList, e
 	return list, err
 }
 
+// defines remembers what the operation made that defines kinds: what needs them waits until they are served.
+func (o *objects) defines(list kube.ResourceList) {
+	for _, info := range list {
+		if info.Mapping != nil && info.Mapping.GroupVersionKind.Kind == crdKind {
+			o.defined.Append(info)
+		}
+	}
+}
+
+// buildNew returns the objects of a manifest whose kinds the operation itself may have defined a moment ago, or is
+// going to define: those are left out in a dry run.
+func (o *objects) buildNew(text []byte) (kube.ResourceList, error) {
+	built, err := o.Client.Build(bytes.NewReader(text), false)
+	if err == nil {
+		return built, nil
+	}
+	if len(o.defined) > 0 {
+		if err := o.awaitCRDs(o.defined, time.Now().Add(crdTimeout)); err != nil {
+			return nil, err
+		}
+		o.defined = nil
+		return o.Client.Build(bytes.NewReader(text), false)
+	}
+	if len(o.brought) == 0 {
+		return built, err
+	}
+	var kept bytes.Buffer
+	for _, document := range documentsOf(string(text)) {
+		if found, broken := identify(document.text); broken == nil && o.brought[[2]string{found.APIVersion, found.Kind}] {
+			continue
+		}
+		kept.WriteString("\n---\n" + document.text)
+	}
+	return o.Client.Build(&kept, false)
+}
+
+// brings tells what a chart's crds/ would define.
+func (o *objects) brings(loaded *chart.Chart) {
+	o.brought = map[[2]string]bool{}
+	for _, crd := range loaded.CRDObjects() {
+		for _, kind := range kindsOf(crd.File.Data) {
+			o.brought[kind] = true
+		}
+	}
+}
+
 // awaitCRDs waits until every CRD is established and its kinds are served.
-func (o *operation) awaitCRDs(list kube.ResourceList, until time.Time) error {
+func (o *objects) awaitCRDs(list kube.ResourceList, until time.Time) error {
 	for _, info := range list {
 		if info.Mapping.GroupVersionKind.Kind != crdKind {
 			continue
 		}
-		o.objects.progress.send(about(phaseWait, info))
+		o.progress.send(about(phaseWait, info))
 		for {
 			problem, err := o.crdProblem(info)
 			if err != nil {
@@ -120,7 +166,7 @@ func (o *operation) awaitCRDs(list kube.ResourceList, until time.Time) error {
 }
 
 // crdProblem says what is still missing before objects of a CRD's kinds can be made.
-func (o *operation) crdProblem(info *resource.Info) (string, error) {
+func (o *objects) crdProblem(info *resource.Info) (string, error) {
 	live, err := resource.NewHelper(info.Client, info.Mapping).Get(info.Namespace, info.Name)
 	if apierrors.IsNotFound(err) {
 		return "it is not there", nil
@@ -151,7 +197,7 @@ func (o *operation) crdProblem(info *resource.Info) (string, error) {
 	return o.unserved(&crd)
 }
 
-func (o *operation) unserved(crd *apiextensions.CustomResourceDefinition) (string, error) {
+func (o *objects) unserved(crd *apiextensions.CustomResourceDefinition) (string, error) {
 	for _, version := range crd.Spec.Versions {
 		if !version.Served {
 			continue

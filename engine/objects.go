@@ -43,6 +43,9 @@ type objects struct {
 	looks      bool
 	stored     map[string]bool
 	deletedErr []error
+	// defined are the CRDs that the operation made; brought are the kinds that a dry run does not define.
+	defined kube.ResourceList
+	brought map[[2]string]bool
 }
 
 func newObjects(of *cluster, progress *progress, parallel int, release, namespace string) *objects {
@@ -69,7 +72,7 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 	if isPast {
 		built, err = o.buildPast(text)
 	} else {
-		built, err = o.Client.Build(bytes.NewReader(text), false)
+		built, err = o.buildNew(text)
 	}
 	switch {
 	case err != nil:
@@ -153,6 +156,7 @@ func (o *objects) Create(list kube.ResourceList, options ...kube.ClientCreateOpt
 	if err := errors.Join(failures...); err != nil {
 		return nil, err
 	}
+	o.defines(list)
 	return &kube.Result{Created: list}, nil
 }
 
@@ -194,6 +198,7 @@ func (o *objects) Update(
 	if err := joined(failures, " && "); err != nil {
 		return result, err
 	}
+	o.defines(targets)
 	failures = o.each(originals.Difference(targets), func(info *resource.Info) error {
 		deleted, err := o.drop(info)
 		if deleted {

@@ -120,6 +120,8 @@ type renderedObject struct {
 	Namespace  string `json:"namespace"`
 	Name       string `json:"name"`
 	Hook       string `json:"hook"`
+	// Defines are the kinds of a CRD.
+	Defines [][2]string `json:"defines"`
 }
 
 type releasePart struct {

@@ -139,7 +139,10 @@ func describeObject(plain map[string]any, namespace string) []renderedObject {
 	metadata, _ := plain["metadata"].(map[string]any)
 	annotations, _ := metadata["annotations"].(map[string]any)
 	made := renderedObject{APIVersion: version, Kind: kind, Namespace: textOf(metadata["namespace"]),
-		Name: textOf(metadata["name"]), Hook: textOf(annotations[hookAnnotation])}
+		Name: textOf(metadata["name"]), Hook: textOf(annotations[hookAnnotation]), Defines: [][2]string{}}
+	if kind == crdKind {
+		made.Defines = append(made.Defines, kindsOf(jsonOf(plain))...)
+	}
 	if made.Namespace == "" {
 		made.Namespace = namespace
 	}

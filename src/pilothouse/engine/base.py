@@ -210,6 +210,7 @@ class RenderedObject:
     """One object that a chart makes; ``name`` is empty where the server is to make one up.
 
     ``hook``: what its annotation says, the events with commas between them; empty for an object of the manifest.
+    ``defines``: the kinds of a CRD, each as ``group/version`` and kind.
     """
 
     api_version: str
@@ -217,6 +218,10 @@ class RenderedObject:
     namespace: str
     name: str
     hook: str = ""
+    defines: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defines", tuple((version, kind) for version, kind in self.defines))
 
     def runs_at(self, *events: str) -> bool:
         """Whether it is a hook of one of the events."""

@@ -56,6 +56,8 @@ _RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "cre
 
 _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
+#: What ``lookup`` says of such a kind, with the version first.
+_NOT_LOOKED_UP = re.compile(r"unable to get apiresource from unstructured: ([^\s,]+), Kind=(\w+)")
 
 
 class Ask(Protocol):
@@ -140,10 +142,14 @@ class Preflight:
             return None
         if too_large := _describe_size(inspection):
             return too_large
-        own = frozenset(inspection.crd_kinds) if isinstance(request, InstallRequest) else frozenset()
+        own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
         findings = await self._examine(
-            client, objects, namespace=request.namespace, own=own, waits=request.wait == "ready"
+            client,
+            objects,
+            namespace=request.namespace,
+            is_brought=_brought(objects, request, own=own),
+            waits=request.wait == "ready",
         )
         if findings and not (known and not await self._asks_cluster(request)):
             findings = await self._confirm(ask, request, findings, own=own)
@@ -164,7 +170,7 @@ class Preflight:
         objects: Sequence[RenderedObject],
         *,
         namespace: str,
-        own: frozenset[tuple[str, str]] = frozenset(),
+        is_brought: Callable[[RenderedObject], bool] = lambda _: False,
         waits: bool = False,
     ) -> _Findings:
         abilities = self.abilities(client)
@@ -178,7 +184,7 @@ class Preflight:
                 served.append((one, kind))
                 for access in _accesses(one, kind, waits=waits):
                     needs.setdefault(access, []).append(one)
-            elif (one.api_version, one.kind) not in own:
+            elif not is_brought(one):
                 unserved.append(one)
         missing = await abilities.find_missing(needs)
         left = await self._still_needed(client, missing, served)
@@ -273,6 +279,25 @@ def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool
     return not request.disable_hooks and one.runs_at(f"pre-{action}", f"post-{action}")
 
 
+def _brought(
+    objects: Sequence[RenderedObject], request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
+) -> Callable[[RenderedObject], bool]:
+    """Say of which objects the release itself defines the kind, before it makes them.
+
+    Helm looks the objects of the manifest up before it makes the first of them, so that only ``own``, what lies in
+    ``crds/``, is there for them. Hooks before the manifest find what such hooks define, those after it find all.
+    """
+    before = "pre-install" if isinstance(request, InstallRequest) else "pre-upgrade"
+    early = own.union(*(one.defines for one in objects if one.runs_at(before)))
+    every = own.union(*(one.defines for one in objects))
+
+    def is_brought(one: RenderedObject) -> bool:
+        kinds = every if one.hook else own
+        return (one.api_version, one.kind) in (early if one.runs_at(before) else kinds)
+
+    return is_brought
+
+
 def _trial(request: InstallRequest | UpgradeRequest) -> InstallRequest | UpgradeRequest:
     return replace(request, dry_run="server", wait="none")
 
@@ -285,7 +310,8 @@ async def _try(
         return await ask(_trial(request))
     except HelmRefused as error:
         lacking = {(version, kind) for kind, version in _NOT_SERVED.findall(str(error))}
-        if error.kind != "HelmManifestError" or not lacking or not lacking <= own:
+        lacking.update(_NOT_LOOKED_UP.findall(str(error)))
+        if not lacking or not lacking <= own:
             raise
         return None
 
