@@ -229,6 +229,7 @@ func (e *engine) uninstall(request *uninstallRequest, addresses []string, progre
 		}
 		return "", err
 	}
+	running.objects.tellKept()
 	return answer.Info, nil
 }
 

@@ -211,6 +211,26 @@ func (o *objects) Update(
 	return result, joined(failures, " && ")
 }
 
+// tellKept names what an uninstall left because the manifest says so, if it is there.
+func (o *objects) tellKept() {
+	for _, document := range documentsOf(o.past) {
+		found, err := identify(document.text)
+		policy := strings.ToLower(strings.TrimSpace(found.Metadata.Annotations[kube.ResourcePolicyAnno]))
+		if err != nil || policy != kube.KeepPolicy {
+			continue
+		}
+		list, err := o.Client.Build(strings.NewReader(document.text), false)
+		if err != nil {
+			continue // it cannot be there
+		}
+		for _, info := range list {
+			if live, err := find(info); err != nil || live != nil {
+				o.progress.left(info, "kept, as its annotation helm.sh/resource-policy says")
+			}
+		}
+	}
+}
+
 // drop deletes what the new revision no longer has, if it is still the release's and not to be kept.
 func (o *objects) drop(info *resource.Info) (bool, error) {
 	if err := info.Get(); err != nil {

@@ -50,9 +50,9 @@ metadata: {generateName: three-}
 `,
 	})
 	wanted := []renderedObject{
-		{"v1", "ConfigMap", "shop", "one", "post-delete, post-install"},
-		{"v1", "Secret", "other", "two", ""},
-		{"batch/v1", "Job", "shop", "", ""},
+		{"v1", "ConfigMap", "shop", "one", "post-delete, post-install", [][2]string{}},
+		{"v1", "Secret", "other", "two", "", [][2]string{}},
+		{"batch/v1", "Job", "shop", "", "", [][2]string{}},
 	}
 	if !reflect.DeepEqual(found.Objects, wanted) {
 		t.Fatalf("%+v", found.Objects)
@@ -64,6 +64,13 @@ func TestWhatIsNoObjectIsLeftToHelm(t *testing.T) {
 		if found := inspected(t, map[string]string{"templates/a.yaml": text}).Objects; len(found) > 0 {
 			t.Errorf("%q: %+v", text, found)
 		}
+	}
+}
+
+func TestACRDTellsWhichKindsItDefines(t *testing.T) {
+	found := inspected(t, map[string]string{"templates/a.yaml": ownCRD}).Objects
+	if len(found) != 1 || !reflect.DeepEqual(found[0].Defines, [][2]string{{"example.com/v1", "Widget"}}) {
+		t.Fatalf("%+v", found)
 	}
 }
 

@@ -1,8 +1,10 @@
 """Releases that Flux, Argo CD or an operator manage: a change that would be undone is refused, a mere mark is told."""
 
+import base64
+import gzip
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from lightkube import ApiError, Client
@@ -173,3 +175,67 @@ def test_an_object_in_the_way_is_named_with_its_owner_and_nothing_is_made(
     api.delete(ConfigMap, "web-second", namespace=release.namespace)
     assert release.create(chart_id).status_code == 201
     assert release.settled()["status"] == "DEPLOYED", release.settled()["status_description"]
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["flux", "unknown"])
+def test_a_release_whose_objects_are_in_another_namespace_is_shown_where_its_record_is(
+    release: OneRelease,
+    api: Client,
+    server: RunningServer,
+    make_namespace: Callable[[], str],
+    *,
+    marked: bool,
+):
+    """helm-dashboard#683: what Flux keeps with a targetNamespace; it is for Flux alone to change."""
+    target = make_namespace()
+    labels = f"\n  labels: {{{FLUX}/name: shop, {FLUX}/namespace: {release.namespace}}}\ndata:" if marked else "\ndata:"
+    template = config_map_template().replace("\ndata:", f"\n  namespace: {target}{labels}", 1)
+    chart_id = deployed(release, build_chart(new_name(), templates={"c.yaml": template}, values={"text": "x"}))
+    name = "sh.helm.release.v1.web.v1"
+    secret = api.get(Secret, name, namespace=release.namespace)
+    assert secret.data is not None
+    packed = base64.b64decode(base64.b64decode(secret.data["release"]))
+    text = gzip.decompress(packed).decode().replace(f'"namespace":"{release.namespace}"', f'"namespace":"{target}"')
+    assert json.loads(text)["namespace"] == target
+    repacked = base64.b64encode(base64.b64encode(gzip.compress(text.encode()))).decode()
+    api.patch(Secret, name, {"data": {"release": repacked}}, namespace=release.namespace, patch_type=PatchType.MERGE)
+
+    (listed,) = json.loads(release.helm("list", "-n", release.namespace, "-o", "json"))
+    assert listed["name"] == "web"
+    shown = release.show()
+    assert (shown.status_code, shown.json()["namespace"], shown.json()["status"]) == (
+        200,
+        release.namespace,
+        "DEPLOYED",
+    )
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
+    assert [one["name"] for one in server.send("GET", f"{path}?namespace={release.namespace}").json()] == ["web"]
+    assert server.send("GET", f"{path}?namespace={target}").json() == []
+    resources = server.send("GET", f"{release.path}?show_resources=true").json()["resources"]
+    assert json.loads(resources)["v1/ConfigMap"][0]["metadata"]["namespace"] == target
+    manager = f"Flux HelmRelease 'shop' in namespace '{release.namespace}'" if marked else "the program that made it"
+    for answer in (release.update(chart_id=chart_id), release.rollback(), release.delete()):
+        assert_error(answer, *FORBIDDEN, f"its objects in namespace '{target}'", manager)
+    assert release.create(chart_id).status_code == CONFLICT
+    assert release.statuses() == ["deployed"]
+
+
+def test_what_a_release_kept_is_told_and_can_be_taken_over(release: OneRelease, api: Client, server: RunningServer):
+    """helm/helm#13462."""
+    kept = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: kept\n  annotations: {helm.sh/resource-policy: keep}\n"
+    chart_id = deployed(
+        release, build_chart(new_name(), templates={"kept.yaml": kept, "own.yaml": config_map_template(data='"x"')})
+    )
+    gone = release.delete()
+    release.gone()
+    events = server.send("GET", f"/api/v1/operations/{gone.headers['x-operation-id']}/events").json()
+    assert [one["text"] for one in events if one["kind"] == "object_left"] == [
+        "ConfigMap kept: kept, as its annotation helm.sh/resource-policy says"
+    ]
+    other = OneRelease(server, release.namespace, "other", release.helm)
+    words = ("release 'web'", "is gone", "meta.helm.sh/release-name")
+    assert_error(other.create(chart_id, parameters={"dry_run": True}), *INVALID, *words)
+    marks = {"meta.helm.sh/release-name": "other", "meta.helm.sh/release-namespace": release.namespace}
+    api.patch(ConfigMap, "kept", {"metadata": {"annotations": marks}}, namespace=release.namespace)
+    assert other.create(chart_id).status_code == 201
+    assert other.settled()["status"] == "DEPLOYED", other.settled()

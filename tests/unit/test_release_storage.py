@@ -141,7 +141,6 @@ def test_the_key_comes_from_the_metadata():
     [
         (secret(payload(name="other")), "payload of another release"),
         (secret(payload(version=3)), "payload of another release"),
-        (secret(payload(namespace="kube-system")), "payload of another release"),
         (secret(payload(chart=...)), "not hold what Helm writes"),
         (secret(payload(chart=None)), "not hold what Helm writes"),
         (secret(payload(chart={"values": {}})), "not hold what Helm writes"),

@@ -1,9 +1,10 @@
 """Helm's release Secrets: type ``helm.sh/release.v1``, payload base64(base64(gzip(JSON))) under ``release``.
 
 Namespace, name and revision come from the Secret's own metadata, because that is what the API server vouches for; a
-payload that disagrees was not written by Helm. Whoever may write Secrets in one namespace of a cluster writes what is
-read here, so inflating is bounded (500 KB can claim to be 500 MB), and of the JSON only the fields named below are
-built: templates and files are passed over. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
+payload with another name or revision was not written by Helm. Another namespace is where the objects are: so Flux keeps
+a release with a ``targetNamespace``, and Helm lists it where its Secret is. Whoever may write Secrets in a namespace
+writes what is read here, so inflating is bounded (500 KB can claim to be 500 MB), and of the JSON only the fields named
+below are built. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
 """
 
 import asyncio
@@ -59,8 +60,8 @@ class StoredRelease:
     """One revision as Helm stored it.
 
     ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
-    at which the Secret was made, ``created_at``. ``acted_at``: when the last action on it began. ``hooks_json`` is for
-    ``count_hooks``. ``unlocked``: its last writer died, and ``unlock`` closed it for good.
+    at which the Secret was made, ``created_at``. ``target_namespace``: where its objects are. ``acted_at``: when the
+    last action on it began. ``unlocked``: its last writer died, and ``unlock`` closed it for good.
     """
 
     namespace: str
@@ -79,6 +80,7 @@ class StoredRelease:
     labels: dict[str, str]
     uid: str
     resource_version: str
+    target_namespace: str
     created_at: datetime
     acted_at: datetime
     hooks_json: bytes = field(default=b"", repr=False)
@@ -100,10 +102,7 @@ class StoredRelease:
         return [one.manifest for one in runs if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
 
     def begun_hooks(self) -> list[str]:
-        """The manifests of the hooks that the last action began, in the order of their beginnings; none if unreadable.
-
-        A rollback copies the runs of the revision that it goes back to, and an uninstall finds those of the install.
-        """
+        """The manifests of the hooks that the last action began, in their order; older runs are not meant."""
         begun = [(_moment(one.last_run.started_at, {}), one.manifest) for one in self._hook_runs() if one.last_run]
         return [manifest for moment, manifest in sorted(begun) if moment >= self.acted_at]
 
@@ -191,7 +190,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         payload = _payload_decoder.decode(_inflate(secret, max_bytes=max_bytes))
     except _UNREADABLE:
         raise _corrupt(secret, "does not hold what Helm writes") from None
-    if (payload.namespace or key.namespace, payload.name, payload.version) != (key.namespace, key.name, key.revision):
+    if (payload.name, payload.version) != (key.name, key.revision):
         raise _corrupt(secret, "holds the payload of another release")
     chart_values, config = _values(secret, payload.chart.values), _values(secret, payload.config)
     own = secret["metadata"]
@@ -212,6 +211,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         labels=dict(own["labels"]),
         uid=str(own.get("uid", "")),
         resource_version=str(own.get("resourceVersion", "")),
+        target_namespace=payload.namespace or key.namespace,
         created_at=_moment(None, own),
         acted_at=max(_moment(payload.info.last_deployed, own), _moment(payload.info.deleted, {})),
         hooks_json=bytes(payload.hooks),

@@ -7,6 +7,7 @@ from pilothouse.cluster.abilities import Abilities
 from pilothouse.cluster.client import ClusterClient
 from pilothouse.cluster.managers import find_manager
 from pilothouse.errors import HelmRefused, PilothouseError
+from pilothouse.services.release_names import is_name, is_namespace
 
 SMALLER = (
     "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
@@ -43,7 +44,7 @@ async def explain(error: HelmRefused, *, client: ClusterClient, abilities: Abili
         )
     except PilothouseError:
         return text
-    return f"{text}; {describe_owner(live)}" if live is not None else text
+    return f"{text}; {await describe_owner(live, client=client)}" if live is not None else text
 
 
 def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
@@ -57,8 +58,8 @@ def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
     )
 
 
-def describe_owner(live: dict[str, Any]) -> str:
-    """Whose an object is, by its own marks, and what can be done about it."""
+async def describe_owner(live: dict[str, Any], *, client: ClusterClient) -> str:
+    """Say whose an object is, by its own marks, and what can be done about it; it looks whether its release exists."""
     metadata = live.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     manager, release = find_manager(metadata), annotations.get("meta.helm.sh/release-name")
@@ -66,5 +67,21 @@ def describe_owner(live: dict[str, Any]) -> str:
         return f"it is managed by {manager}: remove it there, or use other names"
     if release:
         place = annotations.get("meta.helm.sh/release-namespace")
+        if await _is_gone(client, name=str(release), namespace=str(place)):
+            return (
+                f"it belongs to release {release!r} in namespace {place!r}, which is gone: to take it over, set its "
+                "annotations meta.helm.sh/release-name and meta.helm.sh/release-namespace to those of this release; or "
+                "delete it"
+            )
         return f"it belongs to release {release!r} in namespace {place!r}: uninstall that, or use other names"
     return "it belongs to no release: remove it, or give it Helm's label and annotations to have it adopted"
+
+
+async def _is_gone(client: ClusterClient, *, name: str, namespace: str) -> bool:
+    """Whether the release has no record any more; not if that cannot be told."""
+    if not (is_name(name) and is_namespace(namespace)):
+        return False
+    try:
+        return not await client.list_release_labels(namespace=namespace, name=name)
+    except PilothouseError:
+        return False

@@ -332,7 +332,8 @@ async def _find_clash(
             continue
         live = await _find(client, one, kind)
         if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
-            return f"{_named(one)} exists and does not belong to this release; {describe_owner(live)}"
+            owner = await describe_owner(live, client=client)
+            return f"{_named(one)} exists and does not belong to this release; {owner}"
     return None
 
 

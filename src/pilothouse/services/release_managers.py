@@ -34,10 +34,15 @@ class ReleaseManagers:
 
     async def check(self, client: ClusterClient, stored: StoredRelease, secret: Secret) -> str | None:
         """Raises Forbidden if another program manages the release; what else is to be said about that, or None."""
-        if self._policy == "ignore":
+        if self._policy == "ignore" and stored.target_namespace == stored.namespace:
             return None
         owner = find_manager(secret.get("metadata") or {})
         manager = owner or await self._find_mark(client, stored)
+        if stored.target_namespace != stored.namespace:
+            raise Forbidden(
+                f"release {stored.name!r} keeps its objects in namespace {stored.target_namespace!r} and its record in "
+                f"{stored.namespace!r}, which only its manager can change: {manager or 'the program that made it'}"
+            )
         if manager is None:
             return None
         proof = "managed" if owner is not None or not manager.group else await self._prove(client, manager)
@@ -57,7 +62,7 @@ class ReleaseManagers:
             objects = await asyncio.to_thread(read_objects, chosen.encode(), file="manifest", max_bytes=_LARGEST)
             for document in objects[:1]:
                 manager = find_manager(document.get("metadata") or {})
-                return manager or await self._find_live_mark(client, document, namespace=stored.namespace)
+                return manager or await self._find_live_mark(client, document, namespace=stored.target_namespace)
         except (InvalidChart, InvalidRequest, UnicodeEncodeError, ClusterDenied) as error:
             log.info("release_marks_unread", release=stored.name, cause=str(error))
         return None

@@ -36,10 +36,10 @@ class ReleaseResources:
                 secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
             if secret is None:
                 return "{}"
-            manifest = (await read_release(secret)).manifest
+            stored = await read_release(secret)
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return _text({"error": str(error)})
-        return await self.of_manifest(cluster, namespace=namespace, manifest=manifest)
+        return await self.of_manifest(cluster, namespace=stored.target_namespace, manifest=stored.manifest)
 
     async def of_manifest(self, cluster: ReachableCluster, *, namespace: str, manifest: str) -> str:
         """The objects of a manifest as JSON text: groups as Helm has them, with an ``error`` where one is missing.
