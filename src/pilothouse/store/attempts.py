@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Boolean,
     ColumnElement,
@@ -212,9 +213,9 @@ _HELD_BY_ATTEMPT = update(operations).where(
     # one that is being cancelled keeps its state and its attempt when it is put back
     operations.c.lease_until.is_not(None),
 )
-_NEXT_REVISION: BindParameter[int] = bindparam("next_revision", type_=Integer)
+_NEXT_REVISION: BindParameter[int] = bindparam("next_revision", type_=BigInteger)
 _BASE = {
-    "base_revision": bindparam("newest", type_=Integer),
+    "base_revision": bindparam("newest", type_=BigInteger),
     "base_uid": bindparam("newest_uid"),
     "base_version": bindparam("newest_version"),
 }
@@ -225,7 +226,7 @@ _BEGIN = (
         begun_attempt=operations.c.attempt,
         revision=_NEXT_REVISION,
         restore_revision=case(
-            (operations.c.begun_attempt.is_(None), bindparam("last_deployed", type_=Integer)),
+            (operations.c.begun_attempt.is_(None), bindparam("last_deployed", type_=BigInteger)),
             else_=operations.c.restore_revision,
         ),
     )
@@ -243,7 +244,7 @@ _FINISH = (
     .values(
         state=_TO_STATE,
         status_description=bindparam("said"),
-        revision=func.coalesce(bindparam("written_revision", type_=Integer), operations.c.revision),
+        revision=func.coalesce(bindparam("written_revision", type_=BigInteger), operations.c.revision),
         wrote_release=_WROTE,
         lease_until=None,
         worker="",

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     BindParameter,
     ColumnElement,
     Double,
@@ -136,7 +137,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
     """
     its = and_(
         operations.c.id == bindparam(operation_id, type_=operations.c.id.type),
-        bindparam(revision, type_=Integer) == _GIVEN["revision"],
+        bindparam(revision, type_=BigInteger) == _GIVEN["revision"],
     )
     known = release_revisions.c.secret
     # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.

@@ -255,9 +255,9 @@ operations = Table(
     Column("request_sealed", LargeBinary, comment="values and flags; none after the end, see services"),
     Column("shown_sealed", LargeBinary, comment="what is shown of the order; none when nobody is left to show it to"),
     Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
-    Column("revision", Integer, comment="the revision that the attempt writes, once known"),
+    Column("revision", BigInteger, comment="the revision that the attempt writes, once known"),
     Column("begun_attempt", Integer, comment="the last attempt that may have written to the cluster"),
-    Column("base_revision", Integer, comment="the newest revision when the attempt began to act; none: no release"),
+    Column("base_revision", BigInteger, comment="the newest revision when the attempt began to act; none: no release"),
     Column("base_uid", Text, nullable=False, server_default="", comment="uid of the base's Secret"),
     Column("base_version", Text, nullable=False, server_default="", comment="resourceVersion of the base's Secret"),
     Column("description", Text, nullable=False, server_default="", comment="the user's own text for the release"),
@@ -284,9 +284,9 @@ operations = Table(
     _created(),
     Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
     Column("cancel_keeps", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
-    Column("restore_revision", Integer, comment="the last deployed revision before it wrote: where an undo leads"),
+    Column("restore_revision", BigInteger, comment="the last deployed revision before it wrote: where an undo leads"),
     Column(
-        "undo_revision", Integer, comment="the revision that its undo writes, once known; base_* are the undo's then"
+        "undo_revision", BigInteger, comment="the revision that its undo writes, once known; base_* are the undo's then"
     ),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
