@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place
-from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest
 from pilothouse.settings import EngineSettings
 from tests.support.charts import web_chart
 

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.cluster.transport import Transport
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 from tests.support.servers import RunningServer, run_server
 from tools.localcluster.cluster import obtain

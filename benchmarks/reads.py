@@ -20,9 +20,9 @@ from typing import Any
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import connections
 from benchmarks.place import Place, child_of, rss
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.cluster.transport import Transport
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 from tests.support.charts import config_map_chart
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from benchmarks.figures import Figure
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place
-from pilothouse.engine.base import InstallRequest, Request, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, Request, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.settings import EngineSettings
 from tests.support.charts import web_chart
 

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The kinds of refusals that a type tells. src/pilothouse/engine/refusals.py knows those that only Helm's texts tell.
+// The kinds of refusals that a type tells. src/pilothouse/engine/helm_errors.py knows those that only Helm's texts tell.
 const (
 	chartLoadError     = "HelmChartLoadError"
 	chartInvalidError  = "HelmChartInvalidError"

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The requests and outcomes of src/pilothouse/engine/base.py, which describes them; a test there compares both sides.
+// The requests and outcomes of src/pilothouse/engine/protocol.py, which describes them; a test there compares both sides.
 
 type installRequest struct {
 	Kubeconfig      string            `json:"kubeconfig"`

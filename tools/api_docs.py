@@ -14,11 +14,11 @@ import httpx2
 from starlette.types import ASGIApp
 
 from pilothouse.app import OPENAPI_PATH, create_app
-from pilothouse.parts import build_parts
-from pilothouse.services.announcements import Announcements
+from pilothouse.http.errors import statuses
+from pilothouse.http.reference import Field, Operation, sections
+from pilothouse.services.operations.notifications import Announcements
 from pilothouse.settings import Settings
-from pilothouse.web.errors import statuses
-from pilothouse.web.reference import Field, Operation, sections
+from pilothouse.wiring import build_parts
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 

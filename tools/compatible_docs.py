@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pilothouse.cce.description import openapi
+from pilothouse.api.cce.description import openapi
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "docs" / "compatible-openapi.json"
 

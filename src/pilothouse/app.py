@@ -12,60 +12,60 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from pilothouse import __version__
-from pilothouse.api import access_keys as access_key_api
-from pilothouse.api import audit as audit_api
-from pilothouse.api import clusters as cluster_api
-from pilothouse.api import evidence as evidence_api
-from pilothouse.api import health, reference
-from pilothouse.api import operations as operation_api
-from pilothouse.api import projects as project_api
-from pilothouse.api import releases as release_api
-from pilothouse.api import users as user_api
-from pilothouse.cce import charts as chart_routes
-from pilothouse.cce import description as compatible_description
-from pilothouse.cce import projects as project_routes
-from pilothouse.cce import releases as release_routes
-from pilothouse.cce import tokens as token_routes
-from pilothouse.cce import versions as version_routes
-from pilothouse.cce.models import ReleaseForm
+from pilothouse.api.cce import charts as chart_routes
+from pilothouse.api.cce import description as compatible_description
+from pilothouse.api.cce import projects as project_routes
+from pilothouse.api.cce import releases as release_routes
+from pilothouse.api.cce import tokens as token_routes
+from pilothouse.api.cce import versions as version_routes
+from pilothouse.api.cce.models import ReleaseForm
+from pilothouse.api.v1 import access_keys as access_key_api
+from pilothouse.api.v1 import audit as audit_api
+from pilothouse.api.v1 import clusters as cluster_api
+from pilothouse.api.v1 import evidence as evidence_api
+from pilothouse.api.v1 import health, reference
+from pilothouse.api.v1 import operations as operation_api
+from pilothouse.api.v1 import projects as project_api
+from pilothouse.api.v1 import releases as release_api
+from pilothouse.api.v1 import users as user_api
 from pilothouse.errors import DatabaseUnavailable, PilothouseError
-from pilothouse.gateway import stack
-from pilothouse.gateway.connections import ConnectionLimits, most_connections
-from pilothouse.gateway.endpoints import HEALTH_PATH, endpoints
-from pilothouse.gateway.errors import internal_error, route_not_found
-from pilothouse.gateway.handshake import Handshake
-from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files
-from pilothouse.gateway.protocol import GatewayProtocol
+from pilothouse.http.cluster_reads import ClusterReads
+from pilothouse.http.connections import ConnectionLimits, most_connections
+from pilothouse.http.endpoints import HEALTH_PATH, endpoints
+from pilothouse.http.errors import handle
+from pilothouse.http.gateway_errors import internal_error, route_not_found
+from pilothouse.http.handshake import Handshake
+from pilothouse.http.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
+from pilothouse.http.middleware import stack
+from pilothouse.http.openapi import describe
+from pilothouse.http.protocol import GatewayProtocol
+from pilothouse.http.requests import refuse_nul
+from pilothouse.http.server import GatewayServer, TlsContext, certificate_files
 from pilothouse.liveness import answering
 from pilothouse.loop_watch import LoopWatch
 from pilothouse.open_files import raise_open_files
-from pilothouse.parts import Parts, build_parts, settle_memory
-from pilothouse.services.access_keys import AccessKeys
-from pilothouse.services.announcements import Announcements
-from pilothouse.services.audit import Audit
-from pilothouse.services.authentication import Authentication
-from pilothouse.services.cancellations import Cancellations
-from pilothouse.services.chart_checks import ChartChecks
-from pilothouse.services.charts import Charts
-from pilothouse.services.idempotency import Idempotency
-from pilothouse.services.operations import Operations
-from pilothouse.services.passwords import Passwords
-from pilothouse.services.preflight import Preflight
-from pilothouse.services.projects import Projects
-from pilothouse.services.release_deletions import Deletions
-from pilothouse.services.release_unlocks import Unlocks
-from pilothouse.services.release_updates import Updates
-from pilothouse.services.release_view import ReleaseView
-from pilothouse.services.releases import Releases
-from pilothouse.services.tokens import Tokens
-from pilothouse.services.users import Users
+from pilothouse.services.admin.audit import Audit
+from pilothouse.services.charts.archives import Charts
+from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.identity.access_keys import AccessKeys
+from pilothouse.services.identity.authentication import Authentication
+from pilothouse.services.identity.passwords import Passwords
+from pilothouse.services.identity.projects import Projects
+from pilothouse.services.identity.tokens import Tokens
+from pilothouse.services.identity.users import Users
+from pilothouse.services.operations.cancel import Cancellations
+from pilothouse.services.operations.idempotency import Idempotency
+from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.create import Releases
+from pilothouse.services.releases.delete import Deletions
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.read import ReleaseView
+from pilothouse.services.releases.unlock import Unlocks
+from pilothouse.services.releases.update import Updates
 from pilothouse.settings import Settings
 from pilothouse.shares import Counted
-from pilothouse.web.cluster_reads import ClusterReads
-from pilothouse.web.description import describe
-from pilothouse.web.errors import handle
-from pilothouse.web.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
-from pilothouse.web.requests import refuse_nul
+from pilothouse.wiring import Parts, build_parts, settle_memory
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 _PUBLIC = frozenset({HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})

@@ -1,7 +1,7 @@
 """How accepted operations reach a worker: the operations table itself is the queue.
 
 An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the due row whose turn is next
-(``store.acceptance`` gives the turns) with ``FOR UPDATE SKIP LOCKED``, past the projects and API servers that have as
+(``store.submit`` gives the turns) with ``FOR UPDATE SKIP LOCKED``, past the projects and API servers that have as
 many at work as they may (``store.takes.Caps``). There is one truth, the row, and nothing else to
 reconcile with it.
 Why not a queue library: docs/decisions/0001-dispatch.md.

@@ -17,12 +17,12 @@ from lightkube.models.rbac_v1 import PolicyRule, RoleRef, Subject
 from lightkube.resources.core_v1 import Namespace, Secret, ServiceAccount, ServiceAccountToken
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 
-from pilothouse.cluster import client as client_module
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.client import ClusterClient
-from pilothouse.cluster.kubeconfig import sanitise
 from pilothouse.errors import ClusterDenied, ClusterUnavailable
-from pilothouse.services.namespaces import Namespaces
+from pilothouse.kubernetes import client as client_module
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.settings import ClusterSettings
 from tests.unit.test_kubeconfig import certificate
 

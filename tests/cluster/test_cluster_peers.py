@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.cluster import client as client_module
-from pilothouse.cluster.client import ClusterClient, ClusterClients
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
+from pilothouse.kubernetes import client as client_module
+from pilothouse.kubernetes.client import ClusterClient, ClusterClients
 from pilothouse.settings import ClusterSettings
 from tests.support.peers import Handler, certificate, http, kubeconfig, peer, read_request, saying
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from pilothouse.archive.documents import read_values
-from pilothouse.cluster import storage
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.client import ClusterClient
-from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.cluster.storage import (
+from pilothouse.chart_archive.documents import read_values
+from pilothouse.kubernetes import helm_secrets as storage
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.helm_secrets import (
     StoredRelease,
     decode_release,
     encode_payload,
@@ -25,6 +24,7 @@ from pilothouse.cluster.storage import (
     release_key,
     unlock,
 )
+from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.settings import ClusterSettings
 from tests.support.charts import build_chart, config_map_template, web_chart
 

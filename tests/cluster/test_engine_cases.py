@@ -15,8 +15,8 @@ from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.resources.core_v1 import ConfigMap, Secret
 
-from pilothouse.engine.base import InstallRequest, ProgressEvent, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, ProgressEvent, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.errors import HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template

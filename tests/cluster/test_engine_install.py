@@ -16,8 +16,8 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Namespace, Secret
 
-from pilothouse.engine.base import InstallRequest, ProgressEvent
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, ProgressEvent
 from pilothouse.errors import HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import (

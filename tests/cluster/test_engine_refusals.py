@@ -11,8 +11,8 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import PatchType
 
-from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest
 from pilothouse.errors import HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pilothouse.cluster.addresses import Addresses, resolve_server
-from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.engine.base import InstallRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest
 from pilothouse.errors import ClusterUnavailable, HelmRefused
+from pilothouse.kubernetes.addresses import Addresses, resolve_server
+from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.settings import ClusterSettings, EngineSettings
 from tests.support.charts import config_map_chart
 from tests.support.peers import Handler, certificate, http, peer, read_request, saying

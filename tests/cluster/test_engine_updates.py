@@ -13,8 +13,8 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Secret
 
-from pilothouse.engine.base import InstallRequest, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, RollbackRequest, UninstallRequest, UpgradeRequest
 from pilothouse.errors import HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import (

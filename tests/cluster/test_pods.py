@@ -9,13 +9,13 @@ from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.core_v1 import Pod
 
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.kubeconfig import sanitise
-from pilothouse.cluster.pods import Pods
-from pilothouse.engine.base import ProgressEvent
+from pilothouse.engine.protocol import ProgressEvent
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.kubernetes.pods import Pods
 from pilothouse.settings import ClusterSettings
-from pilothouse.worker.hook_pods import Followed, HookPods
+from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from tests.support.peers import http, peer, read_request, saying
 from tests.support.peers import kubeconfig as kubeconfig_of_peer
 from tools.localcluster.cluster import RunningCluster

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from pilothouse.errors import AlreadyExists
-from pilothouse.store import acceptance, operations, tables
+from pilothouse.store import operations, tables
+from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
 from tests.support.charts import build_chart, config_map_template
 from tests.support.forwarder import Forwarder, forward

@@ -33,8 +33,8 @@ from starlette.routing import Route
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import NotAuthenticated
-from pilothouse.gateway.errors import internal_error, route_not_found
-from pilothouse.gateway.stack import server_options, wrap
+from pilothouse.http.gateway_errors import internal_error, route_not_found
+from pilothouse.http.middleware.stack import server_options, wrap
 from pilothouse.settings import Settings
 from tests.support.servers import close_sdk
 

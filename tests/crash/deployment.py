@@ -22,11 +22,11 @@ import httpx2
 import psycopg
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.services.identity import Identity
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
+from pilothouse.services.identity.bootstrap import Identity
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
-from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.servers import RunningServer, children, free_port, open_folder
 from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy

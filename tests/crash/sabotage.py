@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 
 from pilothouse.cli import main
-from pilothouse.cluster import storage
-from pilothouse.cluster.client import ClusterClient, Secret
 from pilothouse.engine import deadline
+from pilothouse.kubernetes import helm_secrets as storage
+from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.store import attempts as store_attempts
 from pilothouse.store.database import Transaction
-from pilothouse.worker import attempts
+from pilothouse.worker import attempt as attempts
 
 
 def without_fence() -> None:

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from pilothouse.engine.accounts import obstacle
-from pilothouse.engine.base import RenderNameRequest
 from pilothouse.engine.environment import PoolFolder, sandbox_of
 from pilothouse.engine.landlock import version
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import RenderNameRequest
 from pilothouse.engine.sandbox import Sandbox, missing_protections
 from pilothouse.settings import EngineSettings
 

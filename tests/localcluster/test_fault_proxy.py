@@ -16,8 +16,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.servers import open_folder
 from tools.localcluster.cluster import RunningCluster
 from tools.localcluster.errors import LocalClusterError

@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate
-from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.servers import open_folder
 from tests.support.supervised import Supervised
 

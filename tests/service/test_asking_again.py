@@ -6,9 +6,9 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotAuthenticated, NotFound
-from pilothouse.services.audit import Audit
-from pilothouse.services.authentication import Authentication
-from pilothouse.services.identity import Caller
+from pilothouse.services.admin.audit import Audit
+from pilothouse.services.identity.authentication import Authentication
+from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import AuditSettings, IdentitySettings
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database

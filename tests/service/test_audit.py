@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy.exc import ProgrammingError
 
-from pilothouse.services.audit import Audit
+from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import AuditSettings
 from pilothouse.store import audit as store
 from pilothouse.store.audit import AuditRow, Somebody, Wanted

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable, InvalidBackup, SealBroken
-from pilothouse.services.backups import Backup, make_backup, open_backup, restore_backup
+from pilothouse.services.admin.backups import Backup, make_backup, open_backup, restore_backup
 from pilothouse.store import audit
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_revision, migrate_on, newest_revision

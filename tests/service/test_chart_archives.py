@@ -13,16 +13,16 @@ import pytest
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, QuotaExceeded
-from pilothouse.services.chart_checks import ChartChecks
-from pilothouse.services.charts import Charts, Upload
-from pilothouse.services.identity import Caller
+from pilothouse.http.errors import error_response
+from pilothouse.services.charts.archives import Charts, Upload
+from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import ChartLimits, EngineSettings, WorkerSettings
 from pilothouse.store import archives, operations
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
-from pilothouse.web.errors import error_response
-from pilothouse.worker.archives import Archives, collect_archives
+from pilothouse.worker.maintenance.archives import Archives, collect_archives
 from tests.support.charts import build_chart, config_map_chart
 from tests.support.operations import accept as stand
 from tests.support.operations import new_install

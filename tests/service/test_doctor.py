@@ -19,7 +19,7 @@ from pilothouse.auth.certificates import ensure_certificate
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.checks import Finding, State, examine
 from pilothouse.engine.accounts import obstacle
-from pilothouse.services.keys import begin_new_key
+from pilothouse.services.admin.master_keys import begin_new_key
 from pilothouse.settings import ClusterSettings, EngineSettings, Settings, TlsSettings
 from pilothouse.store import clusters
 from pilothouse.store.database import Database

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 
 from pilothouse.settings import RetentionSettings
-from pilothouse.store import acceptance, attempts, idempotency_keys, operations, repairs, retention, takes
+from pilothouse.store import attempts, idempotency_keys, operations, repairs, retention, takes
+from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker.retention import forget
+from pilothouse.worker.maintenance.retention import forget
 from tests.support.operations import ROOM, accept, new_install
 
 DAY = 24 * 3600.0

@@ -8,11 +8,12 @@ from sqlalchemy import event
 
 from pilothouse.errors import AlreadyExists, Busy
 from pilothouse.queue import Queue
-from pilothouse.store import acceptance, attempts
-from pilothouse.store.acceptance import Room
+from pilothouse.store import attempts
+from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.submit import Room
 from pilothouse.store.takes import NO_CAPS, Caps
 from tests.support.operations import ROOM, accept, new_install
 

@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from pilothouse.store import idempotency_keys, observations, repairs, takes
+from pilothouse.store import cluster_watches as observations
+from pilothouse.store import idempotency_keys, repairs, takes
 from pilothouse.store.database import Database
 from tests.support.operations import accept, new_install
 

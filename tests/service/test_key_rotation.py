@@ -17,8 +17,8 @@ from sqlalchemy import LargeBinary, text
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys, key_id_of
 from pilothouse.errors import SealBroken
-from pilothouse.services.identity import open_secret, seal_secret
-from pilothouse.services.keys import SETTLE, begin_new_key, drop_unused_keys, list_keys, reseal_all
+from pilothouse.services.admin.master_keys import SETTLE, begin_new_key, drop_unused_keys, list_keys, reseal_all
+from pilothouse.services.identity.bootstrap import open_secret, seal_secret
 from pilothouse.store import access_keys, sealed
 from pilothouse.store.database import Database
 from pilothouse.store.tables import metadata

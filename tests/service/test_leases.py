@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import ClusterClients
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
+from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.queue import Queue
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import Settings, WorkerSettings
 from pilothouse.store import operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.takes import Caps
-from pilothouse.worker.actions import Actions
+from pilothouse.worker.actions.registry import Actions
+from pilothouse.worker.index_writer import Records
 from pilothouse.worker.lease import Lease
-from pilothouse.worker.outcomes import Outcome
-from pilothouse.worker.records import Records
+from pilothouse.worker.outcome import Outcome
 from pilothouse.worker.runner import Runner
 from tests.support.operations import accept, new_install
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy

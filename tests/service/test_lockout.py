@@ -11,9 +11,9 @@ from argon2 import PasswordHasher
 from pilothouse.auth.passwords import hash_password
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import Busy, NotAuthenticated
-from pilothouse.services.audit import Audit
-from pilothouse.services.authentication import Authentication, KeyHolder
-from pilothouse.services.passwords import Login, Passwords
+from pilothouse.services.admin.audit import Audit
+from pilothouse.services.identity.authentication import Authentication, KeyHolder
+from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.settings import AuditSettings, IdentitySettings
 from pilothouse.store import password_failures, users
 from pilothouse.store.database import Database

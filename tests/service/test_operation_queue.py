@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import AlreadyExists
 from pilothouse.queue import Queue
-from pilothouse.services.identity import Identity
+from pilothouse.services.identity.bootstrap import Identity
 from pilothouse.settings import WorkerSettings
 from pilothouse.store import archives, attempts, operations
 from pilothouse.store.database import Database

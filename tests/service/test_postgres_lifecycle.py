@@ -16,9 +16,9 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
 
 Make = Callable[..., EmbeddedPostgres]
 
@@ -26,7 +26,7 @@ _OWNER = """
 import sys, time
 from pathlib import Path
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 
 postgres = EmbeddedPostgres(PostgresSettings(), data_dir=Path(sys.argv[1]), system_dir=Path(sys.argv[2]))
 print("starting", flush=True)

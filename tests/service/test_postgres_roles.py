@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.database import Database
 from pilothouse.store.database_grants import grant_to_application
 from pilothouse.store.migration import migrate
-from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.servers import RunningServer, open_folder, run_server
 
 _SESSIONS = (

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.queue import Queue
-from pilothouse.store import attempts, clusters, observations, release_index, releases
+from pilothouse.store import attempts, clusters, release_index, releases
+from pilothouse.store import cluster_watches as observations
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import GoneSecret, NewRevision, SeenSecret
 from tests.support.operations import accept, new_install

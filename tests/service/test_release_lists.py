@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import ClusterClients
 from pilothouse.errors import NotFound
+from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.identity import Caller
-from pilothouse.services.release_view import Release, ReleaseView
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.read import Release, ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
-from pilothouse.store import clusters, observations, release_index
+from pilothouse.store import cluster_watches as observations
+from pilothouse.store import clusters, release_index
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
 from tests.support.tenants import add_project

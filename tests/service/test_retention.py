@@ -9,12 +9,13 @@ import pytest
 
 from pilothouse.errors import Busy, KeyUsed
 from pilothouse.settings import RetentionSettings
-from pilothouse.store import acceptance, idempotency_keys, operation_events, operations
+from pilothouse.store import idempotency_keys, operation_events, operations
+from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker import retention
-from pilothouse.worker.retention import forget
+from pilothouse.worker.maintenance import retention
+from pilothouse.worker.maintenance.retention import forget
 from tests.support.operations import ROOM, accept, new_install
 
 USER = "user"

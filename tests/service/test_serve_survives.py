@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
 from tests.support.charts import build_chart
 from tests.support.servers import RunningServer, children, free_port, open_folder, part, run_server, wait_for
 

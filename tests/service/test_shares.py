@@ -10,9 +10,9 @@ from sqlalchemy import event
 
 from pilothouse.queue import Queue
 from pilothouse.store import attempts, takes
-from pilothouse.store.acceptance import Room
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
+from pilothouse.store.submit import Room
 from pilothouse.store.takes import Caps
 from tests.support.operations import accept, new_install
 

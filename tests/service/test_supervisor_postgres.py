@@ -13,14 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
 
 _SERVE = """
 import json, os, sys
 from pathlib import Path
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.keepers import Part, WatchedService
 from pilothouse.supervisor import Supervisor
 

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import ClusterClients
+from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.observer.observer import Observer
 from pilothouse.services.clusters import Clusters, _sealing_context
-from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ClusterSettings, ObserverSettings
-from pilothouse.store import clusters, observations, releases
+from pilothouse.store import cluster_watches as observations
+from pilothouse.store import clusters, releases
 from pilothouse.store.database import Database
 from tests.support.peers import kubeconfig, peer
 from tests.support.secret_storage import Secret, SecretStorage

@@ -11,9 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
-from pilothouse.gateway import stack
-from pilothouse.gateway.endpoints import Endpoint
-from pilothouse.gateway.listeners import GatewayServer, TlsContext
+from pilothouse.http.endpoints import Endpoint
+from pilothouse.http.middleware import stack
+from pilothouse.http.server import GatewayServer, TlsContext
 from pilothouse.settings import Settings
 from tests.support.servers import free_port
 

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from pilothouse.store import acceptance
+from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
 from pilothouse.store.operations import NewOperation, OperationRow
 

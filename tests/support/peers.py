@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.kubeconfig import sanitise
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.kubeconfig import sanitise
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from pilothouse.api.cce.description import openapi
 from pilothouse.app import create_app
-from pilothouse.cce.description import openapi
-from pilothouse.parts import build_parts
-from pilothouse.services.announcements import Announcements
+from pilothouse.services.operations.notifications import Announcements
 from pilothouse.settings import Settings
+from pilothouse.wiring import build_parts
 
 #: Without credentials too.
 PUBLIC: Final = "public"

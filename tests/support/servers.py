@@ -21,8 +21,8 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials, Credentials
 from huaweicloudsdkcore.region.region import Region
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings
-from pilothouse.store.postgres import EmbeddedPostgres
 
 START_SECONDS = 60
 Value = TypeVar("Value")

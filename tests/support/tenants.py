@@ -7,7 +7,7 @@ import uuid
 from pilothouse.auth import passwords
 from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.services.identity import Caller, seal_secret
+from pilothouse.services.identity.bootstrap import Caller, seal_secret
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
 from tests.support.people import PASSWORD

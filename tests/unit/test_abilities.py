@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pilothouse.cluster.abilities import Abilities, Access
-from pilothouse.cluster.client import ClusterClient
+from pilothouse.kubernetes.capabilities import Abilities, Access
+from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.settings import ClusterSettings
 from tests.support.peers import http, kubeconfig, peer, read_request
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.archive.charts import ChartArchive, inspect_chart
+from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 from tests.support.charts import build_chart, pack_archive, web_chart

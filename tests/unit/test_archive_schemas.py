@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pilothouse.archive.schemas import refuse_remote_references
+from pilothouse.chart_archive.schemas import refuse_remote_references
 from pilothouse.errors import InvalidChart
 
 AT = "https://example.org/values.schema.json"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.archive.charts import ChartArchive, inspect_chart
+from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 from tests.support.archives import (

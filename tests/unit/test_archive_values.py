@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.archive.documents import go_text, read_document, read_values
+from pilothouse.chart_archive.documents import go_text, read_document, read_values
 from pilothouse.errors import InvalidChart
 from tests.support.charts import build_chart
 from tools.localcluster import toolchains

@@ -9,7 +9,7 @@ import pytest
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import Busy, InvalidChart
-from pilothouse.services.chart_checks import ChartChecks
+from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.settings import ChartLimits, EngineSettings
 from tests.support.charts import config_map_chart
 

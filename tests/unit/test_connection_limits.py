@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pilothouse.gateway.connections import ConnectionLimits, most_connections
+from pilothouse.http.connections import ConnectionLimits, most_connections
 from pilothouse.settings import HttpSettings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.cce.description import PATH, openapi
+from pilothouse.api.cce.description import PATH, openapi
 from tests.support.route_table import application
 
 METHODS = {"get", "put", "post", "delete", "head", "patch"}

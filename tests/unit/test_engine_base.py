@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.engine.base import (
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.engine.protocol import (
     HEADER,
     REQUESTS,
     ChildOptions,
@@ -24,7 +25,6 @@ from pilothouse.engine.base import (
     encode_request,
     parse_head,
 )
-from pilothouse.engine.launcher import PROGRAM
 from pilothouse.engine.versions import read_versions
 from pilothouse.errors import HelmRefused
 from tools.engine import ENGINE

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from pilothouse.engine.base import ChildOptions
 from pilothouse.engine.environment import child_environment, command_line
+from pilothouse.engine.protocol import ChildOptions
 from pilothouse.engine.sandbox import Sandbox
 
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
 from typing import Any
-from pilothouse.engine.base import RenderNameRequest
+from pilothouse.engine.protocol import RenderNameRequest
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
 from pilothouse.settings import EngineSettings

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pilothouse.engine.base import InstallRequest, RenderNameRequest
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
 from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.cluster.readiness import containers, is_well, progress, trouble
-from pilothouse.engine.refusals import Blocking, Conflict, blocking_in, conflicts_in
+from pilothouse.engine.helm_errors import Blocking, Conflict, blocking_in, conflicts_in
+from pilothouse.kubernetes.readiness import containers, is_well, progress, trouble
 from pilothouse.redaction import Masks
-from pilothouse.worker.evidence import Found
+from pilothouse.worker.diagnostics.evidence import Found
 
 SECRET = "correct-horse-battery"
 LARGEST = 256 * 1024

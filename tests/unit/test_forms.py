@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from pilothouse.errors import InvalidRequest, UnsupportedContentType
-from pilothouse.web.forms import read_form
+from pilothouse.http.multipart import read_form
 
 BOUNDARY = "0123456789abcdef"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"

@@ -10,8 +10,8 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from pilothouse.gateway.body import ClientGoneError, Incoming, Pace, check_length, read_body, refuse_unread
-from pilothouse.gateway.errors import GatewayError
+from pilothouse.http.gateway_errors import GatewayError
+from pilothouse.http.middleware.body import ClientGoneError, Incoming, Pace, check_length, read_body, refuse_unread
 
 
 def part(body: bytes, *, more: bool) -> Message:

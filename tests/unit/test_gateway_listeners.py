@@ -15,9 +15,9 @@ import uvicorn
 
 from pilothouse.auth.certificates import CertificateFiles, ensure_certificate
 from pilothouse.errors import InvalidCertificate, InvalidSettings
-from pilothouse.gateway import stack
-from pilothouse.gateway.endpoints import Endpoint, endpoints
-from pilothouse.gateway.listeners import GatewayServer, TlsContext, certificate_files
+from pilothouse.http.endpoints import Endpoint, endpoints
+from pilothouse.http.middleware import stack
+from pilothouse.http.server import GatewayServer, TlsContext, certificate_files
 from pilothouse.settings import Settings, TlsSettings
 from tests.support.servers import free_port
 

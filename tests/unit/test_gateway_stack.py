@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
-from pilothouse.gateway.errors import internal_error, route_not_found
-from pilothouse.gateway.request_id import RequestIds
-from pilothouse.gateway.stack import wrap
+from pilothouse.http.gateway_errors import internal_error, route_not_found
+from pilothouse.http.middleware.request_id import RequestIds
+from pilothouse.http.middleware.stack import wrap
 from pilothouse.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable, Forbidden, NotPermitted
-from pilothouse.services.idempotency import Accepted, Idempotency, Key
-from pilothouse.services.identity import Caller
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from pilothouse.errors import BodyTooLarge, InvalidRequest
-from pilothouse.web.json_bodies import JsonLimits, parse_json, parse_object
+from pilothouse.http.json_bodies import JsonLimits, parse_json, parse_object
 
 LIMITS = JsonLimits(size=1000, values=10, levels=3)
 

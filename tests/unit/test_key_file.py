@@ -11,7 +11,7 @@ import pytest
 from pilothouse.auth.key_file import KeyRing, change_keys, read_keys, write_keys
 from pilothouse.auth.sealing import MasterKeys, key_id_of
 from pilothouse.errors import SealBroken
-from pilothouse.services.keys import begin_new_key, stage_key
+from pilothouse.services.admin.master_keys import begin_new_key, stage_key
 
 NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
 CONTEXT = "access-key:A1B2C3D4E5F6G7H8I9J0"

@@ -17,10 +17,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.cluster.addresses import Addresses
-from pilothouse.cluster.kubeconfig import Kubeconfig, api_server, sanitise
-from pilothouse.cluster.transport import Transport
 from pilothouse.errors import InvalidKubeconfig
+from pilothouse.kubernetes.addresses import Addresses
+from pilothouse.kubernetes.kubeconfig import Kubeconfig, api_server, sanitise
+from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.cluster import addresses as rules
-from pilothouse.cluster.addresses import addresses_of
 from pilothouse.errors import ClusterUnavailable, InvalidSettings
+from pilothouse.kubernetes import addresses as rules
+from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.settings import ClusterSettings
 
 

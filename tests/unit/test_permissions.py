@@ -25,7 +25,7 @@ FOR_EVERYBODY = {
 def unguarded() -> set[str]:
     """Public service functions with a caller that name no permission."""
     found = set()
-    for file in Path(pilothouse.services.__file__).parent.glob("*.py"):
+    for file in Path(pilothouse.services.__file__).parent.rglob("*.py"):
         for owner in ast.parse(file.read_text()).body:
             for function in owner.body if isinstance(owner, ast.ClassDef) else [owner]:
                 if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name.startswith("_"):

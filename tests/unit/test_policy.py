@@ -4,7 +4,7 @@ import pytest
 
 from pilothouse.auth.policy import READ_VALUES, ROLES, allows
 from pilothouse.errors import Forbidden
-from pilothouse.services.identity import Caller
+from pilothouse.services.identity.bootstrap import Caller
 
 #: Every action of the chart and release API, as the vendor's permission tables name them.
 READS = [

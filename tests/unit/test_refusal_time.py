@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pilothouse.engine.refusals import blocking_in, conflicts_in, refusal
-from pilothouse.services import explanations
+from pilothouse.engine.helm_errors import blocking_in, conflicts_in, refusal
+from pilothouse.services.releases import helm_error_hints as explanations
 
 SMALL, LARGE = 3_000, 48_000
 FACTOR = 6.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilothouse.engine.refusals import is_unreachable, refusal, tells_of_unreachable
+from pilothouse.engine.helm_errors import is_unreachable, refusal, tells_of_unreachable
 
 PATCH = 'Patch "https://h:6443/api/v1/namespaces/n/configmaps/c?fieldManager=helm"'
 

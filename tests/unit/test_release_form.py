@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pilothouse.cce.models import RELEASE_FIELDS, ReleaseForm
-from pilothouse.services.release_masking import hide_values, mask_values
-from pilothouse.services.release_view import Release
+from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
+from pilothouse.services.releases.masking import hide_values, mask_values
+from pilothouse.services.releases.read import Release
 from pilothouse.settings import ReleaseSettings
 
 RELEASE = Release(

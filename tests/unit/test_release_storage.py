@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.cluster.client import ClusterClient, Secret
-from pilothouse.cluster.storage import (
+from pilothouse.errors import CorruptRelease
+from pilothouse.kubernetes.client import ClusterClient, Secret
+from pilothouse.kubernetes.helm_secrets import (
     ReleaseKey,
     decode_release,
     encode_payload,
@@ -23,7 +24,6 @@ from pilothouse.cluster.storage import (
     release_key,
     unlock,
 )
-from pilothouse.errors import CorruptRelease
 
 MIB = 1024 * 1024
 

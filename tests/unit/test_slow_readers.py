@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from pilothouse.auth.certificates import CertificateFiles
-from pilothouse.gateway.connections import ConnectionLimits
-from pilothouse.gateway.protocol import GatewayProtocol
+from pilothouse.http.connections import ConnectionLimits
+from pilothouse.http.protocol import GatewayProtocol
 from tests.support.gateways import Ports, answer, certificate, serving
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pilothouse.gateway.source import source_address
+from pilothouse.http.middleware.source import source_address
 from pilothouse.settings import Settings, networks
 
 PROXIES = networks("10.0.0.0/8, 2001:db8::/32,192.0.2.1")

@@ -13,9 +13,9 @@ import pytest
 import uvloop
 
 from pilothouse.auth.certificates import CertificateFiles
-from pilothouse.gateway.connections import ConnectionLimits
-from pilothouse.gateway.handshake import Handshake
-from pilothouse.gateway.protocol import GatewayProtocol
+from pilothouse.http.connections import ConnectionLimits
+from pilothouse.http.handshake import Handshake
+from pilothouse.http.protocol import GatewayProtocol
 from tests.support.gateways import answer, certificate, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

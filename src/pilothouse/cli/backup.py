@@ -11,7 +11,7 @@ from pilothouse.cli.output import As, Output, print_json
 from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
-    from pilothouse.services.backups import Backup
+    from pilothouse.services.admin.backups import Backup
 
 
 def backup(
@@ -25,7 +25,7 @@ def backup(
     """Back up database, keys and authority into one file. Servers go on meanwhile."""
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
-    from pilothouse.services.backups import make_backup
+    from pilothouse.services.admin.backups import make_backup
     from pilothouse.store.database import Database
 
     settings = read_settings()
@@ -65,7 +65,7 @@ def restore(
     from pilothouse.auth.key_file import read_keys
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import reachable_database
-    from pilothouse.services.backups import install_files, open_backup, refuse_other_keys, restore_backup
+    from pilothouse.services.admin.backups import install_files, open_backup, refuse_other_keys, restore_backup
     from pilothouse.store.database import Database
 
     settings = read_settings()

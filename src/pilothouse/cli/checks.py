@@ -22,21 +22,21 @@ import httpx2
 from pilothouse.auth.certificates import CertificateFiles, authority_file, is_constrained, read_certificate
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.client import ClusterClients
+from pilothouse.embedded_postgres.report import PostgresReport, report
 from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
-from pilothouse.gateway.endpoints import HEALTH_PATH, Endpoint, endpoints
+from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints
+from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.open_files import RESERVED, hard_limit
 from pilothouse.redaction import redact
+from pilothouse.services.admin.master_keys import list_keys
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.keys import list_keys
 from pilothouse.settings import Settings
 from pilothouse.store import clusters as cluster_store
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_revision, newest_revision
-from pilothouse.store.postgres_report import PostgresReport, report
 
 _LITTLE_SPACE: Final = 1024**3
 _SOON: Final = timedelta(days=14)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pilothouse.cli.logs import configure_quiet_logs
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_revision, newest_revision
-from pilothouse.store.postgres import EmbeddedPostgres
 
 
 @contextmanager

@@ -24,7 +24,7 @@ app = command_group("Master keys, which seal what is secret in the database.")
 @app.command("list")
 def list_all(output: As = Output.TABLE) -> None:
     """List the keys of the file, and how many values need each of them."""
-    from pilothouse.services.keys import list_keys
+    from pilothouse.services.admin.master_keys import list_keys
 
     with _installation() as (settings, database):
         uses = _run(database, list_keys(database, settings.master_key))
@@ -52,7 +52,7 @@ def rotate(
     ] = False,
 ) -> None:
     """Begin a new key, and take all values over to it. Servers may run meanwhile, and notice by themselves."""
-    from pilothouse.services.keys import begin_new_key, stage_key
+    from pilothouse.services.admin.master_keys import begin_new_key, stage_key
 
     with _installation() as (settings, database):
         if stage:
@@ -78,7 +78,7 @@ def reseal() -> None:
 @app.command("drop")
 def drop(output: As = Output.TABLE) -> None:
     """Remove old keys that nothing needs any more from the file."""
-    from pilothouse.services.keys import drop_unused_keys
+    from pilothouse.services.admin.master_keys import drop_unused_keys
 
     with _installation() as (settings, database):
         dropped = _run(database, drop_unused_keys(database, settings.master_key, now=datetime.now(UTC)))
@@ -96,7 +96,7 @@ def drop(output: As = Output.TABLE) -> None:
 def _reseal(path: Path, database: "Database") -> None:
     from pilothouse.auth.sealing import MasterKeys
     from pilothouse.errors import SealBroken
-    from pilothouse.services.keys import reseal_all
+    from pilothouse.services.admin.master_keys import reseal_all
 
     keys = MasterKeys.load_or_create(path)
     done = _run(database, reseal_all(database, keys))

@@ -14,9 +14,9 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.gateway.listeners import certificate_files
+from pilothouse.http.server import certificate_files
 from pilothouse.liveness import die_with_parent
-from pilothouse.services.identity import FirstCredentials, Identity
+from pilothouse.services.identity.bootstrap import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.database_grants import grant_to_application

@@ -23,7 +23,7 @@ def run_worker_process(parent: int, *, name: str) -> None:
 
     ``name``: what a supervisor calls it, so that it goes on with what it held in its life before; or empty.
     """
-    from pilothouse.background import run_worker
+    from pilothouse.daemons import run_worker
 
     settings = _prepare(parent)
     run_worker(settings, database_url=_database_url(settings), name=name)
@@ -31,7 +31,7 @@ def run_worker_process(parent: int, *, name: str) -> None:
 
 def run_observer_process(parent: int) -> None:
     """Keeps the release index until it is told to stop, and ends with the process ``parent`` unless that is 0."""
-    from pilothouse.background import run_observer
+    from pilothouse.daemons import run_observer
 
     settings = _prepare(parent)
     run_observer(settings, database_url=_database_url(settings))

@@ -19,12 +19,12 @@ import structlog
 
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
-from pilothouse.gateway.endpoints import HEALTH_PATH, Endpoint, endpoints
+from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints
 from pilothouse.keepers import Backoff, Part, PartEvent, WatchedService
 from pilothouse.liveness import Liveness
 from pilothouse.settings import Settings
-from pilothouse.store.postgres import EmbeddedPostgres
 from pilothouse.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)

@@ -125,7 +125,7 @@ def recover(
 
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
-    from pilothouse.services.identity import recover_administrator
+    from pilothouse.services.identity.bootstrap import recover_administrator
     from pilothouse.store.database import Database
 
     async def recovered(url: str) -> str:

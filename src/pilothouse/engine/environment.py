@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
-from pilothouse.engine.base import ChildOptions
 from pilothouse.engine.launcher import FIELD_MANAGER, PROGRAM
+from pilothouse.engine.protocol import ChildOptions
 from pilothouse.engine.sandbox import Sandbox, python_files
 
 #: For root, where the data folder is closed to other accounts.

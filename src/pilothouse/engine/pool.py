@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from pilothouse.engine.base import Request
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
+from pilothouse.engine.protocol import Request
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
 from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings

@@ -23,7 +23,11 @@ from typing import Any, BinaryIO, TypeVar
 
 import structlog
 
-from pilothouse.engine.base import (
+from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
+from pilothouse.engine.environment import child_environment, command_line, sandbox_of
+from pilothouse.engine.helm_errors import refusal
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.engine.protocol import (
     BODY_LIMIT,
     HEAD_LIMIT,
     HEADER,
@@ -35,10 +39,6 @@ from pilothouse.engine.base import (
     encode_request,
     parse_head,
 )
-from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
-from pilothouse.engine.environment import child_environment, command_line, sandbox_of
-from pilothouse.engine.launcher import PROGRAM
-from pilothouse.engine.refusals import refusal
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable
 from pilothouse.settings import ChartLimits
 

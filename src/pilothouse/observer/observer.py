@@ -15,9 +15,10 @@ import structlog
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.observer.watcher import Watcher
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.release_index import ReleaseIndex
+from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ObserverSettings
-from pilothouse.store import observations, release_index
+from pilothouse.store import cluster_watches as observations
+from pilothouse.store import release_index
 from pilothouse.store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)

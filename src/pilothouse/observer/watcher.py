@@ -15,18 +15,18 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from pilothouse.cluster.client import ClusterClient, ListExpired, Secret
-from pilothouse.cluster.watch import News, watch_releases
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound, PilothouseError
+from pilothouse.kubernetes.client import ClusterClient, ListExpired, Secret
+from pilothouse.kubernetes.watch import News, watch_releases
 from pilothouse.observer.admission import Admission
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.release_index import ReleaseIndex, gone, see
+from pilothouse.services.releases.index import ReleaseIndex, gone, see
 from pilothouse.settings import ObserverSettings
-from pilothouse.store import observations
+from pilothouse.store import cluster_watches as observations
 from pilothouse.store import release_index as store
+from pilothouse.store.cluster_watches import ObservationRow
 from pilothouse.store.database import Database
-from pilothouse.store.observations import ObservationRow
 from pilothouse.store.release_index import NewRevision
 from pilothouse.store.texts import storable
 

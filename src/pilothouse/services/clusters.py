@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cluster.addresses import addresses_of
-from pilothouse.cluster.client import ClusterClient, ClusterClients, ClusterVersion
-from pilothouse.cluster.kubeconfig import Kubeconfig, sanitise
 from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidRequest, NotFound
-from pilothouse.services.identity import Caller
+from pilothouse.kubernetes.addresses import addresses_of
+from pilothouse.kubernetes.client import ClusterClient, ClusterClients, ClusterVersion
+from pilothouse.kubernetes.kubeconfig import Kubeconfig, sanitise
+from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import ClusterSettings
-from pilothouse.store import audit, observations, releases
+from pilothouse.store import audit, releases
+from pilothouse.store import cluster_watches as observations
 from pilothouse.store import clusters as store
+from pilothouse.store.cluster_watches import Freshness
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction
-from pilothouse.store.observations import Freshness
 from pilothouse.store.releases import UnreadableSecrets
 
 _NAMED_SECRETS = 20

@@ -1,6 +1,6 @@
 """Queries about operations: the row is the truth about accepted work.
 
-Times are the database's ``clock_timestamp()``, never a worker's clock. How one begins: ``acceptance``; what an attempt
+Times are the database's ``clock_timestamp()``, never a worker's clock. How one begins: ``submit``; what an attempt
 at it writes: ``attempts``.
 """
 

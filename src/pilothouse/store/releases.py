@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
+from pilothouse.store.cluster_watches import Freshness
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Transaction
-from pilothouse.store.observations import Freshness
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.release_index import Revision
 

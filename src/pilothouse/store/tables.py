@@ -480,7 +480,7 @@ operation_evidence = Table(
     Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-    Column("found", Text, nullable=False, comment="JSON without secrets, see worker/evidence.py"),
+    Column("found", Text, nullable=False, comment="JSON without secrets, see worker/diagnostics/evidence.py"),
 )
 
 audit = Table(

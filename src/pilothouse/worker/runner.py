@@ -20,14 +20,14 @@ from pilothouse.settings import Settings
 from pilothouse.store import attempts, operation_events, operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker.actions import Actions
-from pilothouse.worker.archives import collect_archives
-from pilothouse.worker.chores import keep_doing
+from pilothouse.worker.actions.registry import Actions
+from pilothouse.worker.index_writer import Records
 from pilothouse.worker.lease import Lease
-from pilothouse.worker.outcomes import NotHeld, Outcome
-from pilothouse.worker.records import Records
-from pilothouse.worker.repairs import Repairs
-from pilothouse.worker.retention import keep_forgetting
+from pilothouse.worker.maintenance.archives import collect_archives
+from pilothouse.worker.maintenance.repairs import Repairs
+from pilothouse.worker.maintenance.retention import keep_forgetting
+from pilothouse.worker.outcome import NotHeld, Outcome
+from pilothouse.worker.periodic import keep_doing
 
 log = structlog.get_logger(__name__)
 

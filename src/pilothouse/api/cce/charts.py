@@ -1,0 +1,96 @@
+"""Chart management of the CCE API.
+
+The upload form differs by client: parts in any order, a path as file name, with or without part types.
+Name and version come from Chart.yaml, never from the file name. The Autopilot twins are the same routes under
+another prefix.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from starlette.responses import StreamingResponse
+
+from pilothouse.api.cce.models import ChartParameters, chart_file_name, chart_resp
+from pilothouse.http.audit import note_read
+from pilothouse.http.json_bodies import parse_json
+from pilothouse.http.multipart import read_form
+from pilothouse.http.requests import caller_of, json_response, request_id_of
+from pilothouse.services.charts.archives import Charts, Upload
+
+PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
+
+_PARAMETERS_BYTES = 64 * 1024
+
+
+def routes(charts: Charts, *, prefix: str) -> APIRouter:
+    """The eight chart routes under one of the PREFIXES."""
+    router = APIRouter(prefix=prefix)
+
+    @router.post("")
+    async def upload_chart(request: Request) -> Response:
+        caller_of(request).require("cce:chart:upload")  # before a large form is looked into
+        async with _read_upload(request) as upload:
+            row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
+        return json_response(chart_resp(row), status_code=201)
+
+    @router.get("")
+    async def list_charts(request: Request) -> Response:
+        return json_response([chart_resp(row) for row in await charts.list_charts(caller_of(request))])
+
+    @router.get("/{chart_id}")
+    async def show_chart(request: Request, chart_id: str) -> Response:
+        return json_response(chart_resp(await charts.show(caller_of(request), chart_id)))
+
+    @router.put("/{chart_id}")
+    async def update_chart(request: Request, chart_id: str) -> Response:
+        caller_of(request).require("cce:chart:update")  # before a large form is looked into
+        async with _read_upload(request) as upload:
+            row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
+        return json_response(chart_resp(row))
+
+    @router.delete("/{chart_id}")
+    async def delete_chart(request: Request, chart_id: str) -> Response:
+        row = await charts.delete(caller_of(request), chart_id, request_id=request_id_of(request))
+        return json_response(chart_resp(row))
+
+    @router.get("/{chart_id}/archive")
+    async def download_chart(request: Request, chart_id: str) -> Response:
+        download = await charts.download(caller_of(request), chart_id)
+        note_read(request, "cce:chart:download", target=chart_id, target_name=chart_file_name(download.chart))
+        return StreamingResponse(
+            download.pieces,
+            media_type="application/octet-stream",
+            headers={
+                "Content-Length": str(download.size),
+                "Content-Disposition": f'attachment; filename="{chart_file_name(download.chart)}"',
+            },
+        )
+
+    @router.get("/{chart_id}/values")
+    async def show_chart_values(request: Request, chart_id: str) -> Response:
+        row = await charts.show(caller_of(request), chart_id)
+        return json_response({"values": orjson.Fragment(row.values_json)})
+
+    @router.get("/{project_id}/quotas")
+    async def show_user_charts_quotas(request: Request, project_id: str) -> Response:
+        quota = await charts.quota(caller_of(request), project_id)
+        return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
+
+    return router
+
+
+@asynccontextmanager
+async def _read_upload(request: Request) -> AsyncIterator[Upload]:
+    """The form of an upload or update; its archive is gone when the block ends."""
+    async with read_form(request, file="content", texts={"parameters": _PARAMETERS_BYTES}) as form:
+        text = form.texts.get("parameters", "")
+        wanted = parse_json(text, ChartParameters, where="parameters") if text.strip() else ChartParameters()
+        yield Upload(
+            archive=form.file,
+            override=wanted.override,
+            skip_lint=wanted.skip_lint,
+            visible=wanted.visible,
+            source=wanted.source,
+        )

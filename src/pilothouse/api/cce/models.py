@@ -1,0 +1,202 @@
+"""The wire's names and forms: what clients send, and what they get.
+
+Source: CCE API reference, chart and release management; member types as the vendor's SDKs read them.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.http.json_bodies import parse_object
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.masking import hide_values, mask_values
+from pilothouse.services.releases.read import Release
+from pilothouse.settings import ReleaseSettings
+from pilothouse.store.charts import ChartRow
+
+
+def _null_is_absent(default: Any) -> BeforeValidator:
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+Text = Annotated[StrictStr, _null_is_absent("")]
+OptionalText = StrictStr | None
+Flag = Annotated[StrictBool, _null_is_absent(False)]
+Number = Annotated[StrictInt, _null_is_absent(0)]
+
+
+def _read_values(value: Any) -> Any:
+    """Return the object in a text of JSON, the form in which the API shows values; anything else as it is."""
+    if value is None:
+        return {}
+    if not isinstance(value, str):
+        return value
+    return parse_object(value, where="values")
+
+
+Values = Annotated[dict[str, Any], BeforeValidator(_read_values)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class ReleaseReqBodyParams(_Body):
+    """The eight flags; what an operation does not use is accepted and ignored."""
+
+    dry_run: Flag = False
+    name_template: Text = ""
+    no_hooks: Flag = False
+    replace: Flag = False
+    recreate: Flag = False
+    reset_values: Flag = False
+    release_version: Number = 0
+    include_hooks: Flag = False
+
+
+class CreateReleaseReqBody(_Body):
+    """The body of Create Release. ``name`` may be empty when ``parameters.name_template`` makes one."""
+
+    chart_id: Annotated[StrictStr, Field(min_length=1)]
+    namespace: Annotated[StrictStr, Field(min_length=1)]
+    name: Text = ""
+    version: Text = ""
+    description: Text = ""
+    values: Values = {}
+    parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
+
+
+class UpdateReleaseReqBody(_Body):
+    """The body of Update Release. Terraform sends an empty ``action``, and all flags with zero values or none.
+
+    The page calls every field mandatory; what the action does not use may be missing all the same.
+    """
+
+    chart_id: Text = ""
+    action: Text = ""
+    values: Values = {}
+    parameters: Annotated[ReleaseReqBodyParams, _null_is_absent({})] = ReleaseReqBodyParams()
+
+
+class ChartParameters(_Body):
+    """The JSON text in the upload form's part ``parameters``."""
+
+    override: Flag = False
+    skip_lint: Flag = False
+    visible: StrictBool | None = None
+    source: Text = ""
+
+
+#: Helm's status words on the wire: Helm 2's names, which the vendor kept.
+_STATUS = {
+    "unknown": "UNKNOWN",
+    "deployed": "DEPLOYED",
+    "uninstalled": "DELETED",
+    "superseded": "SUPERSEDED",
+    "failed": "FAILED",
+    "uninstalling": "DELETING",
+    "pending-install": "PENDING_INSTALL",
+    "pending-upgrade": "PENDING_UPGRADE",
+    "pending-rollback": "PENDING_ROLLBACK",
+}
+
+
+#: The members of ReleaseResp.
+RELEASE_FIELDS = frozenset(
+    {
+        "chart_name",
+        "chart_public",
+        "chart_version",
+        "cluster_id",
+        "cluster_name",
+        "create_at",
+        "description",
+        "name",
+        "namespace",
+        "parameters",
+        "resources",
+        "status",
+        "status_description",
+        "update_at",
+        "values",
+        "version",
+    }
+)
+
+
+@dataclass(frozen=True)
+class ReleaseForm:
+    """How this installation writes releases: ``zone`` gives the offset that times carry; for the rest see settings."""
+
+    zone: ZoneInfo
+    settings: ReleaseSettings
+    hides_values: bool = False
+
+    def seen_by(self, caller: Caller) -> "ReleaseForm":
+        """Return the form for what this caller is shown: without the right to read values, only their names."""
+        return replace(self, hides_values=not caller.may(READ_VALUES))
+
+    def resp(self, release: Release) -> dict[str, object]:
+        """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
+        status = _STATUS.get(release.status, "UNKNOWN")
+        if status == "SUPERSEDED" and self.settings.superseded_as_unknown:
+            status = "UNKNOWN"
+        return {
+            "chart_name": release.chart_name,
+            "chart_public": False,
+            "chart_version": release.chart_version,
+            "cluster_id": release.cluster_id,
+            "cluster_name": release.cluster_name,
+            "create_at": _local(release.created_at, self.zone),
+            "description": release.description,
+            "name": release.name,
+            "namespace": release.namespace,
+            "parameters": "",
+            "resources": release.resources_json,
+            "status": status,
+            "status_description": release.status_description,
+            "update_at": _local(release.updated_at, self.zone),
+            "values": self._values(release.values_json),
+            "version": release.revision,
+        }
+
+    def _values(self, values_json: str) -> str:
+        if self.hides_values:
+            return hide_values(values_json)
+        return mask_values(values_json) if self.settings.mask_values else values_json
+
+
+def chart_resp(chart: ChartRow) -> dict[str, object]:
+    """The 13 fields of a chart; ``chart_url`` is a file name, and times are UTC."""
+    return {
+        "id": chart.id,
+        "name": chart.name,
+        "values": chart.values_json,
+        "translate": "",
+        "instruction": chart.instruction,
+        "version": chart.version,
+        "description": chart.description,
+        "source": chart.source,
+        "icon_url": chart.icon_url,
+        "public": False,
+        "chart_url": chart_file_name(chart),
+        "create_at": _utc(chart.created_at),
+        "update_at": _utc(chart.updated_at),
+    }
+
+
+def chart_file_name(chart: ChartRow) -> str:
+    """What a chart's archive is called on this wire: plain ASCII without quotes, as name and version are."""
+    return f"{chart.name}-{chart.version}.tgz"
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).isoformat(timespec="seconds")
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(ZoneInfo("UTC")).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,239 @@
+"""Release management of the CCE API: create, update, delete, show, list, history."""
+
+import re
+from typing import TypedDict
+
+from fastapi import APIRouter, Request, Response
+
+from pilothouse.api.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
+from pilothouse.api.cce.release_lists import WantedList, age_header, list_response, wanted_list
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.errors import InvalidRequest
+from pilothouse.http.audit import dry_run_noted, note_read
+from pilothouse.http.json_bodies import RELEASE, read_json
+from pilothouse.http.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Idempotency
+from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.releases.commands import Wait, as_wait
+from pilothouse.services.releases.create import CreateRelease, Releases
+from pilothouse.services.releases.delete import Deletions
+from pilothouse.services.releases.read import UNSETTLED, ReleaseView
+from pilothouse.services.releases.update import UpdateRelease, Updates
+from pilothouse.store.operations import release_key
+
+#: The autopilot twins are the same operations under a path of their own.
+PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
+
+
+class _Where(TypedDict):
+    target: str
+    target_name: str
+
+
+def routes(
+    releases: Releases,
+    updates: Updates,
+    deletions: Deletions,
+    view: ReleaseView,
+    announcements: Announcements,
+    *,
+    idempotency: Idempotency,
+    form: ReleaseForm,
+    longest_timeout_seconds: int,
+    prefix: str,
+) -> APIRouter:
+    """The release routes under one of ``PREFIXES``; ``form`` writes releases."""
+    router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
+    longest = longest_timeout_seconds
+
+    async def answer(
+        caller: Caller, accepted: Accepted, *, status_code: int = 200, resources: bool = False
+    ) -> Response:
+        headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
+        if accepted.repeated:
+            headers["X-Pilothouse-Repeated"] = "true"
+        release = await view.add_resources(accepted.release) if resources else accepted.release
+        return json_response(form.seen_by(caller).resp(release), status_code=status_code, headers=headers)
+
+    @router.post("/releases")
+    async def create_release(request: Request, cluster_id: str) -> Response:
+        caller = caller_of(request)
+        caller.require("cce:release:create")  # before a large body is looked into
+        body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
+        key, wanted = await idempotency_key(request), _wanted(body, request, longest=longest)
+        where = _where(cluster_id, body.namespace, body.name)
+        with dry_run_noted(request, "cce:release:create", **where, wanted=wanted.dry_run):
+            accepted = await idempotency.once(
+                caller,
+                key,
+                lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
+            )
+        return await answer(caller, accepted, status_code=201)
+
+    @router.get("/releases")
+    async def list_releases(request: Request, cluster_id: str) -> Response:
+        caller, wanted = caller_of(request), wanted_list(request)
+        found = await view.list_releases(
+            caller,
+            cluster_id,
+            namespace=request.query_params.get("namespace") or None,
+            chart_id=request.query_params.get("chart_id") or None,
+            with_values="values" in wanted.fields,
+        )
+        _note_list(request, cluster_id, wanted)
+        return await list_response(found, wanted, form=form.seen_by(caller))
+
+    @router.get("/namespace/{namespace}/releases/{name}")
+    async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        seconds = wanted_wait(request)
+        release = await announcements.settled(
+            lambda: view.show(caller_of(request), cluster_id, namespace=namespace, name=name),
+            is_settled=lambda found: found.status not in UNSETTLED,
+            cluster_id=cluster_id,
+            namespace=namespace,
+            name=name,
+            seconds=seconds,
+        )
+        if _wants_resources(request):
+            release = await view.add_resources(release)
+        _note_values(request, cluster_id, namespace, name, detail="show")
+        headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
+        return json_response(
+            form.seen_by(caller_of(request)).resp(release), headers=headers | age_header(release.age_seconds)
+        )
+
+    @router.put("/namespace/{namespace}/releases/{name}")
+    async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        caller = caller_of(request)
+        caller.require("cce:release:update")  # before a large body is looked into
+        body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
+        key, wanted = await idempotency_key(request), _wanted_update(body, request, longest=longest)
+        where = _where(cluster_id, namespace, name)
+        with dry_run_noted(request, "cce:release:update", **where, wanted=wanted.dry_run):
+            accepted = await idempotency.once(
+                caller,
+                key,
+                lambda: updates.update(
+                    caller,
+                    cluster_id,
+                    namespace=namespace,
+                    name=name,
+                    wanted=wanted,
+                    request_id=request_id_of(request),
+                    key=key,
+                ),
+            )
+        return await answer(caller, accepted, resources=_wants_resources(request))
+
+    @router.delete("/namespace/{namespace}/releases/{name}")
+    async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        caller, key = caller_of(request), await idempotency_key(request)
+        wait, timeout_seconds = _wait(request), _timeout(request, longest=longest)
+        accepted = await idempotency.once(
+            caller,
+            key,
+            lambda: deletions.delete(
+                caller,
+                cluster_id,
+                namespace=namespace,
+                name=name,
+                wait=wait,
+                timeout_seconds=timeout_seconds,
+                request_id=request_id_of(request),
+                key=key,
+            ),
+        )
+        return await answer(caller, accepted, resources=_wants_resources(request))
+
+    @router.get("/namespace/{namespace}/releases/{name}/history")
+    async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
+        _note_values(request, cluster_id, namespace, name, detail="history")
+        shown = form.seen_by(caller_of(request))
+        return json_response(
+            [shown.resp(revision) for revision in revisions],
+            headers=age_header(revisions[0].age_seconds),
+        )
+
+    return router
+
+
+def _note_values(request: Request, cluster_id: str, namespace: str, name: str, *, detail: str) -> None:
+    if caller_of(request).may(READ_VALUES):  # who is shown masked ones has read none
+        note_read(request, READ_VALUES, **_where(cluster_id, namespace, name), detail=detail)
+
+
+def _note_list(request: Request, cluster_id: str, wanted: WantedList) -> None:
+    if "values" in wanted.fields and caller_of(request).may(READ_VALUES):
+        note_read(request, READ_VALUES, target=cluster_id, target_name="", detail="list")
+
+
+def _where(cluster_id: str, namespace: str, name: str) -> _Where:
+    """The release as the audit names it, here and for what is accepted."""
+    return {"target": release_key(cluster_id, namespace, name), "target_name": name}
+
+
+def _wants_resources(request: Request) -> bool:
+    """Only ``true`` in any spelling asks for the live objects; the vendor's parameter is a string."""
+    return request.query_params.get("show_resources", "").lower() == "true"
+
+
+def _wanted(body: CreateReleaseReqBody, request: Request, *, longest: int) -> CreateRelease:
+    """The request as the rules see it; flags that exist for updates only have no effect here."""
+    return CreateRelease(
+        chart_id=body.chart_id,
+        namespace=body.namespace,
+        name=body.name,
+        version=body.version,
+        values=body.values,
+        description=body.description,
+        dry_run=body.parameters.dry_run,
+        name_template=body.parameters.name_template,
+        no_hooks=body.parameters.no_hooks,
+        replace=body.parameters.replace,
+        include_hooks=body.parameters.include_hooks,
+        wait=_wait(request),
+        timeout_seconds=_timeout(request, longest=longest),
+    )
+
+
+def _wanted_update(body: UpdateReleaseReqBody, request: Request, *, longest: int) -> UpdateRelease:
+    """The request as the rules see it; a name template, which an old example sends, has no effect here."""
+    flags = body.parameters
+    return UpdateRelease(
+        chart_id=body.chart_id,
+        action=body.action,
+        values=body.values,
+        dry_run=flags.dry_run,
+        no_hooks=flags.no_hooks,
+        include_hooks=flags.include_hooks,
+        replace=flags.replace,
+        reset_values=flags.reset_values,
+        recreate=flags.recreate,
+        release_version=flags.release_version,
+        wait=_wait(request),
+        timeout_seconds=_timeout(request, longest=longest),
+    )
+
+
+def _wait(request: Request) -> Wait | None:
+    text = request.headers.get("x-pilothouse-wait", "").strip().lower()
+    if not text:
+        return None
+    try:
+        return as_wait(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"X-Pilothouse-Wait: {error}") from error
+
+
+def _timeout(request: Request, *, longest: int) -> int | None:
+    text = request.headers.get("x-pilothouse-timeout", "").strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= longest:
+        raise InvalidRequest(
+            f"X-Pilothouse-Timeout: {text!r} is not a number of seconds from 1 to {longest}, the most that this server "
+            "takes (PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS)"
+        )
+    return int(text)

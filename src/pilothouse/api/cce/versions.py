@@ -1,0 +1,41 @@
+"""Which version of the identity API is served: strangers may ask, as the vendor's IAM lets them.
+
+OpenStack's clients do before they log in, and keystoneauth's generic plugins wait for ever on a 401 here.
+
+Source: IAM API reference, "Querying the Version Information of Keystone APIs".
+"""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from pilothouse.http.requests import json_response
+
+PATHS: Final = frozenset({"/", "/v3", "/v3/"})
+
+
+def routes() -> APIRouter:
+    """The routes about versions; they need no credentials."""
+    router = APIRouter()
+
+    @router.get("/")
+    async def list_versions(request: Request) -> Response:
+        return json_response({"versions": {"values": [_version(request)]}}, status_code=300)
+
+    @router.get("/v3")
+    @router.get("/v3/")
+    async def show_version(request: Request) -> Response:
+        return json_response({"version": _version(request)})
+
+    return router
+
+
+def _version(request: Request) -> dict[str, Any]:
+    """The newest version that the vendor's IAM names too, at the address that the client used."""
+    return {
+        "id": "v3.6",
+        "status": "stable",
+        "updated": "2016-04-04T00:00:00Z",
+        "links": [{"rel": "self", "href": f"{str(request.base_url).rstrip('/')}/v3/"}],
+        "media-types": [{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}],
+    }

@@ -1,0 +1,227 @@
+"""What a chart archive says of itself, checked before it is stored and before Helm loads it.
+
+The rules are Helm's own (``pkg/chart/v2/metadata.go``) where they protect the meaning of a field, and narrower
+where a name travels into file names, URLs and database columns.
+"""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import orjson
+
+from pilothouse.chart_archive.budget import ArchiveLimits, Budget
+from pilothouse.chart_archive.documents import go_text, read_document, read_values
+from pilothouse.chart_archive.tarball import unpack
+from pilothouse.errors import InvalidChart
+from pilothouse.settings import ChartLimits
+
+#: The vendor's response page states 64 for both.
+_TEXT_LIMIT = 64
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+#: SemVer 2, with what Helm also reads as one: a leading "v" (cert-manager's charts), a missing minor or patch, and
+#: numbers with leading zeros (calendar versions).
+_VERSION = re.compile(
+    r"v?[0-9]{1,19}(\.[0-9]{1,19}){0,2}"
+    r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
+)
+_READMES = frozenset({"readme.md", "readme.txt", "readme"})
+_CRDS = re.compile(r"(?:charts/[^/]+/)*crds/.+\.(?:ya?ml|json)")
+_KEPT = frozenset({"Chart.yaml", "values.yaml", "requirements.yaml"})
+#: The fields that Helm fills from Chart.yaml; Go's JSON reader finds them in any case of letters.
+_FIELDS = (
+    *("name", "home", "sources", "version", "description", "keywords", "maintainers", "icon", "apiVersion"),
+    *("condition", "tags", "appVersion", "deprecated", "annotations", "kubeVersion", "dependencies", "type"),
+)
+_FOLDED_FIELDS = {name.casefold(): name for name in _FIELDS}
+
+
+@dataclass(frozen=True)
+class ChartArchive:
+    """A chart archive that may be stored; ``values`` is what Helm reads from values.yaml, {} without one.
+
+    ``version`` is as written. ``readme_name`` is the readme's name as in the archive, or ''. ``type`` is
+    ``application`` or ``library`` (which cannot be installed). ``digest`` is the SHA-256 of the archive in hex
+    and ``size`` its bytes.
+    """
+
+    name: str
+    version: str
+    description: str
+    icon_url: str
+    readme_name: str
+    values: dict[str, Any]
+    app_version: str
+    type: str
+    api_version: str
+    digest: str
+    size: int
+
+
+def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArchive:
+    """The chart in the archive, if opening it is safe and within the limits; InvalidChart names the file or limit.
+
+    Holds at most one file of ``limits.file_bytes`` per level of nested archives, and takes at most about a
+    second at the default limits. It blocks: call it in a thread.
+    """
+    source = _Measured(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
+    budget = Budget(limits_of(limits))
+    found = unpack(cast("BinaryIO", source), budget=budget, keep=lambda path, depth: depth == 0 and path in _KEPT)
+    metadata = _read_metadata(found.files, limits=limits)
+    values = read_values(found.files.get("values.yaml", b""), file="values.yaml", max_bytes=limits.values_bytes)
+    if (size := len(orjson.dumps(values))) > limits.values_bytes:
+        raise InvalidChart(f"values.yaml: {size} bytes as JSON; the limit is {limits.values_bytes}")
+    return ChartArchive(
+        name=metadata["name"],
+        version=metadata["version"],
+        description=metadata["description"],
+        icon_url=metadata["icon"],
+        readme_name=next((path for path in found.paths if path.casefold() in _READMES), ""),
+        values=values,
+        app_version=metadata["appVersion"],
+        type=metadata["type"] or "application",
+        api_version=metadata["apiVersion"],
+        digest=source.digest.hexdigest(),
+        size=source.size,
+    )
+
+
+def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
+    """Whether a template of the chart, or of one inside it, may read objects of the cluster. It blocks."""
+    return _templates_mention((b"lookup",), archive, limits=limits)
+
+
+def asks_cluster(archive: bytes, *, limits: ChartLimits) -> bool:
+    """Whether what the chart makes may depend on the cluster: its objects, its version, its kinds. It blocks."""
+    return _templates_mention((b"lookup", b"Capabilities"), archive, limits=limits)
+
+
+def _templates_mention(words: tuple[bytes, ...], archive: bytes, *, limits: ChartLimits) -> bool:
+    try:
+        found = unpack(
+            io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=lambda path, _depth: "templates/" in path
+        )
+    except InvalidChart:
+        return True  # limits may be tighter than they were when it was uploaded: in doubt it does
+    waiting = [found]
+    while waiting:
+        one = waiting.pop()
+        if any(word in content for content in one.files.values() for word in words):
+            return True
+        waiting += one.nested.values()
+    return False
+
+
+def read_crds(archive: bytes, *, limits: ChartLimits) -> list[bytes]:
+    """What Helm installs from ``crds/`` of the chart and of those inside it; InvalidChart if it cannot be opened.
+
+    It blocks.
+    """
+    found = unpack(
+        io.BytesIO(archive),
+        budget=Budget(limits_of(limits)),
+        keep=lambda path, _depth: _CRDS.fullmatch(path) is not None,
+    )
+    texts: list[bytes] = []
+    waiting = [found]
+    while waiting:
+        one = waiting.pop()
+        texts += one.files.values()
+        waiting += one.nested.values()
+    return texts
+
+
+def limits_of(limits: ChartLimits) -> ArchiveLimits:
+    """The part of the settings that is about the archive itself."""
+    return ArchiveLimits(
+        unpacked_bytes=limits.unpacked_bytes, file_bytes=limits.file_bytes, files=limits.files, depth=limits.depth
+    )
+
+
+class _Measured:
+    """Takes the digest and the size of what passes through."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self.digest.update(data)
+        self.size += len(data)
+        return data
+
+
+def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[str, str]:
+    """The text fields of Chart.yaml that we use, all of them present and the required ones checked.
+
+    Helm lays all of requirements.yaml over Chart.yaml, not only the dependencies in it.
+    """
+    fields: dict[str, Any] = {}
+    for file in ("Chart.yaml", "requirements.yaml"):
+        document = read_document(files.get(file, b""), file=file, max_bytes=limits.values_bytes)
+        if document is not None or file == "Chart.yaml":
+            fields |= _fields(document, file=file)
+    metadata = {
+        key: _text(fields.get(key), key=key)
+        for key in ("name", "version", "description", "icon", "appVersion", "type", "apiVersion")
+    }
+    _check_metadata(metadata)
+    for key in ("description", "icon", "appVersion"):
+        metadata[key] = _printable(metadata[key])
+    return metadata
+
+
+def _fields(document: Any, *, file: str) -> dict[str, Any]:
+    """Return what Helm fills its fields with: keys of any case, in byte order, of which null changes nothing."""
+    if not isinstance(document, dict):
+        wanted = "apiVersion, name and version" if file == "Chart.yaml" else "the key 'dependencies'"
+        raise InvalidChart(f"{file}: must be a mapping with {wanted}")
+    return {
+        _FOLDED_FIELDS.get(key.casefold(), key): document[key] for key in sorted(document) if document[key] is not None
+    }
+
+
+def _check_metadata(metadata: dict[str, str]) -> None:
+    for key in ("apiVersion", "name", "version"):
+        if not metadata[key]:
+            raise InvalidChart(f"Chart.yaml: {key} is missing")
+    if metadata["apiVersion"] not in ("v1", "v2"):
+        raise InvalidChart(f"Chart.yaml: apiVersion {_shown(metadata['apiVersion'])} is not known; it is v1 or v2")
+    name, version = metadata["name"], metadata["version"]
+    if len(name) > _TEXT_LIMIT or not _NAME.fullmatch(name):
+        raise InvalidChart(
+            f"Chart.yaml: name {_shown(name)} must be letters, digits, '-', '_' and '.', begin and end with a letter "
+            f"or digit, and have at most {_TEXT_LIMIT} characters"
+        )
+    if len(version) > _TEXT_LIMIT or not _VERSION.fullmatch(version):
+        raise InvalidChart(
+            f"Chart.yaml: version {_shown(version)} must be a semantic version such as 1.2.3 or 1.2.3-rc.1, "
+            f"of at most {_TEXT_LIMIT} characters"
+        )
+    if metadata["type"] not in ("", "application", "library"):
+        raise InvalidChart(f"Chart.yaml: type {_shown(metadata['type'])} is not known; it is application or library")
+
+
+def _text(value: Any, *, key: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return go_text(value)
+    raise InvalidChart(f"Chart.yaml: {key} must be text")
+
+
+def _printable(text: str) -> str:
+    """White space as single blanks and nothing unprintable, as Helm stores such texts."""
+    return "".join(" " if char.isspace() else char for char in text if char.isspace() or char.isprintable())
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…")

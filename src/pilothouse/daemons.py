@@ -1,0 +1,97 @@
+"""The composition root of what works behind the API: worker and observer."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+
+import structlog
+import uvloop
+
+from pilothouse.liveness import answering
+from pilothouse.observer.observer import Observer
+from pilothouse.open_files import raise_open_files
+from pilothouse.queue import Queue
+from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.settings import Settings
+from pilothouse.store.takes import Caps
+from pilothouse.wiring import Parts, build_parts, settle_memory
+from pilothouse.worker.actions.registry import Actions
+from pilothouse.worker.index_writer import Records
+from pilothouse.worker.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
+    """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
+    raise_open_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_answering(_work(settings, database_url, name)))
+
+
+def run_observer(settings: Settings, *, database_url: str) -> None:
+    """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
+    raise_open_files()
+    asyncio.run(_answering(_observe(settings, database_url)))
+
+
+async def _answering(work: Coroutine[None, None, None]) -> None:
+    with answering():
+        await work
+
+
+async def _work(settings: Settings, database_url: str, name: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = build_parts(settings, database_url=database_url, engine_children=settings.worker.operations)
+    # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
+    warming = asyncio.create_task(_warm(parts, stop))
+    try:
+        queue = Queue(
+            parts.database,
+            poll_seconds=settings.worker.poll_seconds,
+            caps=Caps.of_worker(
+                settings.worker.operations,
+                reserved=settings.worker.reserved,
+                per_project=settings.queue.running_per_project,
+                per_cluster=settings.queue.running_per_cluster,
+                attempts=settings.worker.attempts,
+            ),
+        )
+        actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
+        records = Records(parts.clusters, ReleaseIndex(parts.keys))
+        await asyncio.sleep(0)  # the engine is being started: operations wait for it
+        await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)
+        if warming.done():
+            warming.result()
+    finally:
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        await parts.close()
+
+
+async def _warm(parts: Parts, stop: asyncio.Event) -> None:
+    """Starts the engine; without one the worker ends."""
+    try:
+        await parts.engine.start()
+    except BaseException:
+        stop.set()
+        raise
+    log.info("engine_ready", **parts.engine.versions)
+    settle_memory()
+
+
+async def _observe(settings: Settings, database_url: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = build_parts(settings, database_url=database_url, engine_children=1)
+    settle_memory()
+    try:
+        index = ReleaseIndex(parts.keys)
+        await Observer(parts.database, parts.clusters, index, settings.observer).run(stop)
+    finally:
+        await parts.close()

@@ -1,0 +1,1 @@
+"""The PostgreSQL server that ``pilothouse serve`` brings along."""

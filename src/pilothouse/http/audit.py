@@ -1,0 +1,65 @@
+"""What routes tell the audit of what changes nothing: refusals, dry runs, reads of values, downloads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import Request
+
+from pilothouse.errors import NotPermitted, PilothouseError
+from pilothouse.http.requests import caller_of, request_id_of
+from pilothouse.services.admin.audit import Audit
+
+
+def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
+    """The caller has read what is worth a row."""
+    _audit(request).note(
+        caller_of(request),
+        action,
+        target=target,
+        target_name=target_name,
+        detail=detail,
+        request_id=request_id_of(request),
+        often=True,
+    )
+
+
+def note_denial(request: Request, error: Exception) -> None:
+    """The caller's roles did not allow it, if that is what the error says."""
+    if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
+        return
+    _audit(request).note(
+        caller_of(request),
+        error.action,
+        outcome="denied",
+        detail=f"{request.method} {request.scope['path']}"[:200],
+        request_id=request_id_of(request),
+    )
+
+
+@contextmanager
+def dry_run_noted(request: Request, action: str, *, target: str, target_name: str, wanted: bool) -> Iterator[None]:
+    """The block is a dry run, if that is ``wanted``: it is noted whether it succeeds or not, unless it is refused."""
+    detail = "dry run"
+    try:
+        yield
+    except NotPermitted:
+        wanted = False
+        raise
+    except PilothouseError:
+        detail = "dry run, which failed"
+        raise
+    finally:
+        if wanted:
+            _audit(request).note(
+                caller_of(request),
+                action,
+                target=target,
+                target_name=target_name,
+                detail=detail,
+                request_id=request_id_of(request),
+            )
+
+
+def _audit(request: Request) -> Audit:
+    audit: Audit = request.app.state.audit
+    return audit

@@ -1,0 +1,37 @@
+"""Every request that reads clusters has a budget for it, and reads no further when its caller is gone."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pilothouse.http.middleware.disconnect import disconnect_of
+from pilothouse.kubernetes.budget import Budget, budgeted
+from pilothouse.settings import ClusterSettings
+
+
+class ClusterReads:
+    """Gives each HTTP request its budget.
+
+    The handler itself is not ended with its caller: what it has begun to write is finished or rolled back in its own
+    order. Only its reads of clusters are, and they are what can go on for long.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ClusterSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; everything that is not HTTP passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        def watch_caller() -> None:
+            if (disconnect := disconnect_of(scope)) is not None:
+                disconnect.then(budget.abandon)
+
+        budget = Budget(
+            seconds=self._settings.request_seconds,
+            most_bytes=self._settings.request_bytes,
+            on_first_read=watch_caller,
+        )
+        with budgeted(budget):
+            await self._app(scope, receive, send)

@@ -1,0 +1,73 @@
+"""One table: a domain error, its status and its code on the vendor's wire.
+
+Every body is a JSON object with code and message in both spellings: the Python and Go clients read
+``errorCode``/``errorMessage``, the Java and Node ones ``error_code``/``error_msg``.
+"""
+
+import math
+from http import HTTPStatus
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pilothouse import errors
+from pilothouse.http.audit import note_denial
+from pilothouse.redaction import redact
+
+log = structlog.get_logger(__name__)
+
+#: Looked up along the error's classes, so the nearest class wins.
+_TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
+    errors.UnsupportedContentType: (400, "CCE.01400006"),
+    errors.InvalidRequest: (400, "CCE.01400001"),
+    errors.QuotaExceeded: (400, "CCE.01400001"),
+    errors.NotAuthenticated: (401, "APIGW.0301"),
+    errors.Forbidden: (403, "CCE.01403001"),
+    errors.NotFound: (404, "CCE.01404001"),
+    errors.AlreadyExists: (409, "CCE.01409001"),
+    errors.AlreadyEnded: (409, "CCE.01409002"),
+    errors.BodyTooLarge: (413, "APIGW.0201"),
+    errors.KeyUsed: (422, "CCE.01422001"),
+    errors.Busy: (429, "APIGW.0308"),
+    # 502 and 503 would be nearer, but clients hide the bodies of those.
+    errors.PilothouseError: (500, "CCE.01500001"),
+}
+
+
+_OTHER = "The server, its database or a cluster failed; the message says which, and the log has the request's id."
+
+
+def statuses() -> list[tuple[int, str, str]]:
+    """Each status with its code and when it is answered, for people; what is nearest to the caller first."""
+    return sorted(
+        (status, code, (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER)
+        for kind, (status, code) in _TABLE.items()
+    )
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The JSON object that every client of this wire understands."""
+    return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})
+
+
+def error_response(error: errors.PilothouseError) -> Response:
+    """The vendor's answer for a domain error."""
+    status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+    headers = {}
+    if isinstance(error, errors.Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    text = redact(str(error))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.CallerGone):
+        detail = redact(error.detail) if isinstance(error, errors.ClusterUnavailable) else ""
+        log.error("request_failed", error=type(error).__name__, cause=text, **({"detail": detail} if detail else {}))
+    return Response(error_body(code, text), status_code=status, media_type="application/json", headers=headers)
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """The exception handler for domain errors that leave a route."""
+    if not isinstance(error, errors.PilothouseError):
+        raise error
+    note_denial(request, error)
+    return error_response(error)

@@ -1,0 +1,1 @@
+"""What every request passes before a route, outermost first: see ``stack``."""

@@ -1,0 +1,376 @@
+"""Who is calling: nothing behind this layer runs for a request that does not prove it.
+
+The proof is made in two steps, because a signature covers the body: what the headers alone give away (no
+credentials, an unknown access key, a stale date) is refused before a byte of the body is read; then the body is
+read, and the signature is verified over all of it.
+
+Source: CCE API reference, "Calling APIs: Authentication"; API Request Signing Guide.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeVar
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pilothouse.auth.schemes import SCHEMES
+from pilothouse.auth.signing import Signature, SignedRequest, check_headers, parse_authorization, verify
+from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
+from pilothouse.http import gateway_errors as errors
+from pilothouse.http.connections import proven
+from pilothouse.http.gateway_errors import GatewayError, error_response
+from pilothouse.http.middleware.body import (
+    Body,
+    ClientGoneError,
+    Incoming,
+    Pace,
+    check_length,
+    read_body,
+    refuse_unread,
+)
+from pilothouse.http.middleware.disconnect import Disconnect, remember
+from pilothouse.http.middleware.source import source_address
+from pilothouse.http.spools import ProjectBodies, ProjectBody, SpoolBudget
+from pilothouse.settings import Settings
+
+_LONGEST_URI: Final = 32 * 1024
+_LONGEST_HEADER: Final = 32 * 1024
+_ALL_HEADERS: Final = 128 * 1024
+#: Credentials that are older than this when the body has come are asked for again.
+_FRESH_SECONDS: Final = 1.0
+
+
+class KnownKey(Protocol):
+    """An enabled access key; what else it carries is the authenticator's business."""
+
+    @property
+    def secret_key(self) -> str:
+        """The secret in the clear."""
+        ...
+
+
+class Caller(Protocol):
+    """Who calls, in which project."""
+
+    @property
+    def project_id(self) -> str:
+        """The project that the request acts in."""
+        ...
+
+
+K = TypeVar("K", bound=KnownKey)
+
+
+class Authenticator(Protocol[K]):
+    """Knows access keys and projects."""
+
+    async def find_key(self, access_key: str, project_id: str | None, source: str, /) -> K | None:
+        """The holder of an enabled access key, else None; with what it may do in that project, or in its own one.
+
+        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found. ``source`` is
+        the address that the request comes from. Raises NotAuthenticated for a key that is not to be tried now, and
+        Busy for one that is not to be tried from there now.
+        """
+        ...
+
+    async def select_project(self, known: K, project_id: str | None, /) -> Caller:
+        """The caller in the project that the key was found with.
+
+        Raises NotFound or Forbidden if the key may not use the project. It is asked only about proven keys.
+        """
+        ...
+
+    async def reject_key(self, known: K, /) -> None:
+        """Learns that a request came whose signature is not this key's; may raise Busy, which is answered then."""
+        ...
+
+    async def find_token(self, token: str, project_id: str | None, source: str, /) -> Caller:
+        """The caller that a living token stands for, which must agree with the project that the request names.
+
+        Raises NotAuthenticated, or NotFound or Forbidden if it may not use that project.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim(Generic[K]):
+    """What the headers claim, with the key that must prove it."""
+
+    signature: Signature
+    known: K
+    made_at: datetime
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A token proves itself: nothing about the body is left to verify."""
+
+    caller: Caller
+    asked_at: float
+
+
+class Credentials(Generic[K]):
+    """Lets through what is public, what carries a token and what is signed; the rest is answered here.
+
+    A token counts before a signature: the vendor's SDKs, made to send one, sign the request too or leave any text
+    in ``Authorization``. A token that is no good is refused even beside a good signature.
+
+    For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
+    hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the address that it comes
+    from), and ``receive`` gives the body again. A public request may be as large as ``memory_body_bytes``: strangers do
+    not get to fill the disk, and those whose signature is still to be verified share a small part of it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        authenticator: Authenticator[K],
+        is_public: Callable[[str, str], bool],
+        clock: Callable[[], datetime],
+        largest_body: Callable[[str, str], int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``is_public`` and ``largest_body`` take method and decoded path; ``clock`` gives the time with its zone.
+
+        ``largest_body`` tells how many bytes a route reads, if that is less than the setting ``body_bytes``.
+        """
+        self._app = app
+        self._settings = settings
+        self._trusted = settings.trusted_networks
+        self._authenticator = authenticator
+        self._is_public = is_public
+        self._clock = clock
+        self._largest_body = largest_body or (lambda _method, _path: settings.body_bytes)
+        self._monotonic = monotonic
+        self._pace = Pace(settings.http.body_seconds, settings.http.body_bytes_per_second)
+        self._spools = SpoolBudget(settings.http.unproven_bytes, settings.http.unproven_bodies)
+        self._bodies = ProjectBodies(
+            uploads=settings.http.uploads_per_project, most_bytes=settings.http.bytes_per_project
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; everything that is not HTTP (the process's lifespan) passes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["source"] = source_address(scope, self._trusted)
+        incoming = Incoming(scope, receive)
+        disconnect = Disconnect(incoming)
+        body: Body | None = None
+        owned = ProjectBody(self._bodies)
+        try:
+            check_head(scope)
+            now = self._clock()
+            claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope, now)
+            body = await self._read(scope, incoming, claim, owned)
+            if claim is not None:
+                if self._monotonic() - claim.asked_at > _FRESH_SECONDS:
+                    claim = await self._claim(scope, now)  # what was taken away while the body came is gone
+                caller = await self._prove(scope, claim, body)
+                self._count(scope, caller, body, owned)
+                scope["state"]["caller"] = caller
+            remember(scope, disconnect)
+            await self._app(scope, body.replay(disconnect.receive), send)
+        except ClientGoneError:
+            return
+        except GatewayError as refusal:
+            owned.release()  # what is still coming of it is thrown away
+            request_id = errors.request_id(scope)
+            answer = error_response(refusal.code, request_id=request_id, detail=refusal.detail, headers=refusal.headers)
+            if incoming.pending:
+                await refuse_unread(answer, scope, incoming, send)
+            else:
+                await answer(scope, incoming, send)
+        finally:
+            disconnect.close()
+            owned.release()
+            if body is not None:
+                body.close()
+
+    async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven:
+        """The header-only half of the check; ``now`` is when the headers came."""
+        asked_at = self._monotonic()
+        settings = self._settings
+        source = scope["state"]["source"]
+        with _refusals():
+            token = _token(scope)
+            if token is not None:
+                caller = await self._authenticator.find_token(token, _project_id(scope), source)
+                proven(scope)
+                return _Proven(caller, asked_at)
+            signature = _signature(scope)
+            check_headers(
+                scope["headers"],
+                signature,
+                now=now,
+                skew_seconds=settings.clock_skew_seconds,
+                ahead_seconds=settings.clock_ahead_seconds,
+            )
+            known = await self._authenticator.find_key(signature.access_key, _project_id(scope), source)
+        if known is None:
+            raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
+        return _Claim(signature, known, now, asked_at)
+
+    async def _read(
+        self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None, owned: ProjectBody
+    ) -> Body:
+        settings = self._settings
+        limit = min(settings.body_bytes, self._largest_body(scope["method"], scope["path"]))
+        if claim is None:
+            limit = min(limit, settings.memory_body_bytes)
+        check_length(scope, limit=limit)
+        if claim is None:
+            body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, pace=self._pace)
+        elif isinstance(claim, _Proven):
+            body = await self._read_proven(scope, receive, claim, owned, limit=limit)
+        else:
+            body = await self._read_unproven(receive, claim, limit=limit)
+        scope["state"]["body_digest"] = body.digest
+        scope["state"]["body_size"] = body.size
+        return body
+
+    async def _read_proven(
+        self, scope: Scope, receive: Receive, claim: _Proven, owned: ProjectBody, *, limit: int
+    ) -> Body:
+        """A body that counts for its project from its first byte on."""
+        owned.belongs_to(claim.caller.project_id)
+        if _is_form(scope):
+            owned.count_upload()
+
+        def take(count: int) -> None:
+            owned.count_upload()
+            owned.take(count)
+
+        return await read_body(
+            receive, limit=limit, memory_bytes=self._settings.memory_body_bytes, pace=self._pace, on_spool=take
+        )
+
+    async def _read_unproven(self, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
+        """A body whose signature is still to be verified: what lies on disk of it is limited over all of them.
+
+        One that breaks off, or is refused half-way, counts as a wrong signature of its key; else nothing ever would.
+        """
+        with self._spools.body() as spooled:
+            try:
+                return await read_body(
+                    receive,
+                    limit=limit,
+                    memory_bytes=self._settings.memory_body_bytes,
+                    pace=self._pace,
+                    new_digest=SCHEMES[claim.signature.scheme].new_digest,
+                    on_spool=spooled.take,
+                )
+            except (ClientGoneError, GatewayError):
+                if spooled.taken:
+                    with _refusals():
+                        await self._authenticator.reject_key(claim.known)
+                raise
+
+    def _count(self, scope: Scope, caller: Caller, body: Body, owned: ProjectBody) -> None:
+        """Counts the body for the caller's project, as far as that is not done yet, until it is answered.
+
+        Not before the caller is proven: whoever knows a key could use up what its project may have.
+        """
+        owned.belongs_to(caller.project_id)
+        if _is_form(scope) or body.size > self._settings.memory_body_bytes:
+            owned.count_upload()
+        owned.settle(body.size)
+
+    async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
+        """The other half: the signature over everything, then the project."""
+        if isinstance(claim, _Proven):
+            return claim.caller
+        request = SignedRequest(
+            method=scope["method"],
+            raw_path=_raw_path(scope),
+            query_string=scope["query_string"],
+            headers=scope["headers"],
+            body_digest=body.digest,
+            body_empty=body.size == 0,
+        )
+        with _refusals():
+            try:
+                verify(
+                    request,
+                    claim.signature,
+                    secret_key=claim.known.secret_key,
+                    # The time at which the headers came: a slow upload does not make its own signature stale.
+                    now=claim.made_at,
+                    skew_seconds=self._settings.clock_skew_seconds,
+                )
+            except NotAuthenticated:
+                await self._authenticator.reject_key(claim.known)
+                raise
+            return await self._authenticator.select_project(claim.known, _project_id(scope))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Gives what the authenticator and the signature's rules raise the gateway's form."""
+    try:
+        yield
+    except NotAuthenticated as error:
+        raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
+    except (Forbidden, NotFound) as error:
+        raise GatewayError(errors.PROJECT_UNAVAILABLE, str(error)) from None
+    except Busy as error:
+        retry = {"Retry-After": str(error.retry_after_seconds)}
+        raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None
+
+
+def check_head(scope: Scope) -> None:
+    """Refuses a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
+    if len(_raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
+        raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
+    total = 0
+    for name, value in scope["headers"]:
+        length = len(name) + len(value)
+        total += length
+        if length > _LONGEST_HEADER:
+            shown = name[:100].decode("latin-1")
+            raise GatewayError(errors.HEADERS_TOO_LARGE, f"{shown} is over {_LONGEST_HEADER} bytes")
+    if total > _ALL_HEADERS:
+        raise GatewayError(errors.HEADERS_TOO_LARGE, f"all together are over {_ALL_HEADERS} bytes")
+
+
+def _token(scope: Scope) -> str | None:
+    given = _values(scope, b"x-auth-token")
+    if len(given) > 1:
+        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token is given {len(given)} times; send it once")
+    return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
+
+
+def _signature(scope: Scope) -> Signature:
+    given = _values(scope, b"authorization")
+    if not given:
+        raise NotAuthenticated("x-auth-token not found")
+    if len(given) > 1:
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
+    return parse_authorization(given[0])
+
+
+def _is_form(scope: Scope) -> bool:
+    return any(text.lower().startswith("multipart/") for text in _values(scope, b"content-type"))
+
+
+def _project_id(scope: Scope) -> str | None:
+    given = _values(scope, b"x-project-id")
+    if len(given) > 1:
+        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id is given {len(given)} times; send it once")
+    return given[0] or None if given else None
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.strip().decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _raw_path(scope: Scope) -> bytes:
+    raw: bytes | None = scope.get("raw_path")
+    return raw if raw is not None else quote(scope["path"]).encode("ascii")

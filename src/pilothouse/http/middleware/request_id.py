@@ -1,0 +1,99 @@
+"""The outermost layer: every request gets an id, one log line, and an answer in JSON whatever happens inside.
+
+The id is always ours: a caller's own ``X-Request-Id`` would let it choose what the log says.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pilothouse.http.gateway_errors import INTERNAL, error_response, see_the_log
+
+_HEADER: Final = b"x-request-id"
+_IAM_HEADER: Final = b"x-iam-trace-id"
+_CLIENT_GONE: Final = 499  # no answer was sent; nginx's number, in the log only
+_LONGEST_PATH: Final = 512
+
+log = structlog.get_logger(__name__)
+
+
+def new_request_id() -> str:
+    """32 hex digits from the system's randomness."""
+    return secrets.token_hex(16)
+
+
+class RequestIds:
+    """Sets ``X-Request-Id`` on every response, ``scope['state']['request_id']``, and the log context.
+
+    An exception that gets here is logged with its traceback and answered with 500 CCE.01500001, unless a response
+    has started already; then the server cuts the connection, so that nobody takes half an answer for a whole one.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        new_id: Callable[[], str] = new_request_id,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._app = app
+        self._new_id = new_id
+        self._monotonic = monotonic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request; only HTTP and the lifespan of the process pass."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] != "http":
+            # Nothing here speaks WebSocket, and one that passed would pass the credentials too.
+            await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not served here"})
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = self._monotonic()
+        request_id = self._new_id()
+        # IAM's clients print its own header in their messages.
+        names = (_HEADER, _IAM_HEADER) if scope["path"].startswith("/v3") else (_HEADER,)
+        id_headers = [(name, request_id.encode("ascii")) for name in names]
+        scope.setdefault("state", {})["request_id"] = request_id
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                others = (header for header in message.get("headers", ()) if header[0].lower() != _HEADER)
+                message["headers"] = [*others, *id_headers]
+            await send(message)
+
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                log.exception("request_failed", request_id=request_id, method=scope["method"], path=_path(scope))
+                if status is None:
+                    answer = error_response(INTERNAL, request_id=request_id, detail=see_the_log(request_id))
+                    await answer(scope, receive, send_with_id)
+        finally:
+            log.info(
+                "request_served",
+                request_id=request_id,
+                method=scope["method"],
+                path=_path(scope),
+                status=_CLIENT_GONE if status is None else status,
+                duration_ms=round((self._monotonic() - started) * 1000, 1),
+                project_id=getattr(scope["state"].get("caller"), "project_id", None),
+            )
+            structlog.contextvars.reset_contextvars(**tokens)
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came off the wire: still percent-encoded, so that it cannot forge a log line; never the query."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("unicode_escape")
+    return raw[:_LONGEST_PATH].decode("ascii", "backslashreplace")

@@ -1,0 +1,52 @@
+"""Puts the layers in their order, and says how the HTTP server in front of them must be set.
+
+Order, outside in: request id and log line, limits of the head, header-only credential check, body, signature.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from starlette.types import ASGIApp
+
+from pilothouse.http.middleware.authentication import Authenticator, Credentials, K
+from pilothouse.http.middleware.request_id import RequestIds, new_request_id
+from pilothouse.http.protocol import GatewayProtocol
+from pilothouse.settings import Settings
+
+_HEAD_BYTES: Final = 192 * 1024  # above the limits that check_head states, so that it and not h11 refuses
+
+
+def wrap(
+    app: ASGIApp,
+    *,
+    settings: Settings,
+    authenticator: Authenticator[K],
+    is_public: Callable[[str, str], bool],
+    clock: Callable[[], datetime],
+    largest_body: Callable[[str, str], int] | None = None,
+    new_id: Callable[[], str] = new_request_id,
+) -> ASGIApp:
+    """The application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
+    guarded = Credentials(
+        app,
+        settings=settings,
+        authenticator=authenticator,
+        is_public=is_public,
+        clock=clock,
+        largest_body=largest_body,
+    )
+    return RequestIds(guarded, new_id=new_id)
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for ``uvicorn.Config`` without which plain-text errors and query strings in logs come back."""
+    return {
+        "loop": "uvloop",
+        "http": GatewayProtocol,
+        "ws": "none",
+        "h11_max_incomplete_event_size": _HEAD_BYTES,
+        "timeout_keep_alive": settings.http.idle_seconds,
+        "access_log": False,
+        "server_header": False,
+    }

@@ -1,0 +1,101 @@
+"""What every route of either dialect needs of its request: the caller, our headers, and a way to answer JSON."""
+
+import hashlib
+import re
+from datetime import datetime
+
+import orjson
+from fastapi import Request, Response
+
+from pilothouse.errors import InvalidRequest
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Key
+
+_WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(?P<seconds>[0-9]{1,9})"?\s*(?:[;,]|$)')
+_LONGEST_WAIT = 60
+_KEY = re.compile(r"[!-~]{1,255}")
+#: Every header of ours says what is ordered. These two stand in a request's digest also when they are not given.
+_OURS = "x-pilothouse-"
+_FIRST_OURS = ("x-pilothouse-wait", "x-pilothouse-timeout")
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller whom the gateway verified."""
+    caller: Caller = request.scope["state"]["caller"]
+    return caller
+
+
+def request_id_of(request: Request) -> str:
+    """The id that this request's answer carries in X-Request-Id."""
+    request_id: str = request.scope["state"]["request_id"]
+    return request_id
+
+
+def source_of(request: Request) -> str:
+    """The address that the request comes from, as the gateway found it."""
+    source: str = request.scope["state"]["source"]
+    return source
+
+
+async def refuse_nul(request: Request) -> None:
+    """Raises InvalidRequest for a NUL in the path or the query, which no id or name has and PostgreSQL cannot take."""
+    for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
+        if "\x00" in str(value):
+            raise InvalidRequest(f"{name}: contains a NUL character")
+
+
+def wanted_wait(request: Request) -> int:
+    """The seconds of ``Prefer: wait=N`` (RFC 7240, section 4.3), at most 60; 0 without one, or for what is no number.
+
+    A preference that is not understood is ignored, as the RFC has it.
+    """
+    found = _WAIT.search(",".join(request.headers.getlist("prefer")).lower())
+    return min(int(found["seconds"]), _LONGEST_WAIT) if found else 0
+
+
+async def idempotency_key(request: Request) -> Key | None:
+    """The header Idempotency-Key, with what tells this request from others: method, target, body, and our headers.
+
+    Raises InvalidRequest for a key of other than 1 to 255 visible ASCII characters, or for more than one.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1:
+        raise InvalidRequest(f"Idempotency-Key: is there {len(given)} times; send it once")
+    if not _KEY.fullmatch(given[0]):
+        raise InvalidRequest(
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters without spaces, such as a UUID, and is "
+            f"{len(given[0])} characters: {given[0][:40]!r}"
+        )
+    parts = [
+        request.method,
+        request.scope["path"],
+        request.scope["query_string"].decode("latin-1"),
+        *(request.headers.get(name, "") for name in _FIRST_OURS),
+        hashlib.sha256(await request.body()).hexdigest(),
+        *sorted(f"{name}: {value}" for name, value in request.headers.items() if _is_further(name)),
+    ]
+    return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
+
+
+def _is_further(name: str) -> bool:
+    return name.startswith(_OURS) and name not in _FIRST_OURS
+
+
+def parse_time(name: str, text: str | None) -> datetime | None:
+    """A time with its zone, None for none; InvalidRequest names the field."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"{name}: {text[:100]!r} is not a time with a zone, such as 2026-01-31T12:00:00Z")
+    return moment
+
+
+def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer, exactly as given."""
+    return Response(orjson.dumps(content), status_code=status_code, media_type="application/json", headers=headers)

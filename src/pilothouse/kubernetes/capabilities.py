@@ -1,0 +1,101 @@
+"""Which kinds a cluster serves and what an account may do there, asked once and remembered for some minutes.
+
+Only what is good news is remembered: a kind that was not served, and a right that was missing, is asked for again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from pilothouse.errors import ClusterDenied
+from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+
+_AT_ONCE = 8
+_MOST_REMEMBERED = 20_000
+_ANY = "*"
+
+
+@dataclass(frozen=True)
+class Access:
+    """One thing that an account may be allowed to do; empty ``namespace``: to objects that have none, or in all."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
+        return f"{what} in namespace {self.namespace!r}" if self.namespace else f"{what} in the whole cluster"
+
+
+class Abilities:
+    """What one account finds in one cluster. Both questions raise ClusterUnavailable or ClusterDenied."""
+
+    def __init__(self, client: ClusterClient, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """What is learned counts for ``seconds``."""
+        self._client = client
+        self._seconds = seconds
+        self._clock = clock
+        self._kinds: dict[str, tuple[float, dict[str, ObjectKind]]] = {}
+        self._allowed: dict[Access, float] = {}
+        self._limited_until = 0.0
+
+    async def find_kind(self, group_version: str, kind: str) -> ObjectKind | None:
+        """How the server keeps objects of that kind; None if it does not serve it now."""
+        until, kinds = self._kinds.get(group_version, (0.0, {}))
+        if until < self._clock() or kind not in kinds:
+            kinds = await self._client.list_kinds(group_version)
+            self._kinds[group_version] = (self._clock() + self._seconds, kinds)
+        return kinds.get(kind)
+
+    def find_known_kind(self, kind: str) -> ObjectKind | None:
+        """The same without asking, by the kind's name alone; None if no group with such a kind was asked for."""
+        return next((kinds[kind] for _, kinds in self._kinds.values() if kind in kinds), None)
+
+    async def find_missing(self, wanted: Iterable[Access]) -> list[Access]:
+        """Those of the rights that the account does not have now, in order."""
+        unknown = [one for one in dict.fromkeys(wanted) if not self._knows(replace(one, name=""))]
+        if not unknown or await self._may_do_everything():
+            return []
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def may(one: Access) -> bool:
+            async with places:
+                return await self._may(one)
+
+        general = list(dict.fromkeys(replace(one, name="") for one in unknown))
+        refused = {one for one, yes in zip(general, await asyncio.gather(*map(may, general)), strict=True) if not yes}
+        # a role may name the very objects that it is for
+        rest = [one for one in unknown if replace(one, name="") in refused]
+        answers = await asyncio.gather(*(may(one) for one in rest if one.name))
+        named = {one for one, yes in zip((one for one in rest if one.name), answers, strict=True) if yes}
+        return [one for one in rest if one not in named]
+
+    async def _may_do_everything(self) -> bool:
+        """Asked first: of most accounts it is true, and nothing else has to be asked."""
+        everything = Access(_ANY, _ANY, _ANY, "")
+        if self._knows(everything):
+            return True
+        if self._clock() < self._limited_until:
+            return False
+        if await self._may(everything):
+            return True
+        self._limited_until = self._clock() + self._seconds
+        return False
+
+    def _knows(self, access: Access) -> bool:
+        return self._allowed.get(access, 0.0) > self._clock()
+
+    async def _may(self, access: Access) -> bool:
+        try:
+            allowed = await self._client.review_access({key: value for key, value in vars(access).items() if value})
+        except ClusterDenied:
+            return True  # an account that may not even ask: what it may do is found out by doing it
+        if allowed and not access.name:
+            if len(self._allowed) >= _MOST_REMEMBERED:
+                self._allowed.clear()
+            self._allowed[access] = self._clock() + self._seconds
+        return allowed

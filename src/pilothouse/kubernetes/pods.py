@@ -1,0 +1,116 @@
+"""What pods and their events tell: states, the last lines of their logs, and what Kubernetes says happened to them.
+
+Asked over connections of its own: what is followed for long takes none away from the questions of others.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from pilothouse.errors import ClusterUnavailable, InvalidRequest
+from pilothouse.kubernetes.client import objects_in
+from pilothouse.kubernetes.transport import Transport, parse_line
+from pilothouse.settings import ClusterSettings
+
+Object = dict[str, Any]
+
+_LARGEST_POD = 2 * 1024 * 1024
+#: Of one watch, and of one container's log while it is followed; what comes after it is not looked at.
+_LARGEST_STREAM = 64 * 1024 * 1024
+_LARGEST_LIST = 8 * 1024 * 1024
+_LONGEST_LINE = 16 * 1024
+_MOST_EVENTS = 200
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+
+class Pods:
+    """Asks one cluster with one account.
+
+    Every method raises ClusterUnavailable or ClusterDenied, and InvalidRequest for what is no Kubernetes name.
+    """
+
+    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
+        self._transport = Transport(kubeconfig, settings)
+
+    async def watch(
+        self, *, namespace: str, selector: str = "", name: str = "", seconds: float
+    ) -> AsyncGenerator[Object, None]:
+        """The pods that the label selector fits, or the one of that name, as they are and whenever they change.
+
+        A pod that is deleted comes once more as it was. Ends after ``seconds``.
+        """
+        params = {"watch": "true", "timeoutSeconds": str(max(1, int(seconds)))}
+        params |= {"labelSelector": selector} if selector else {"fieldSelector": f"metadata.name={_checked(name)}"}
+        lines = self._transport.stream(
+            f"/api/v1/namespaces/{_checked(namespace)}/pods",
+            params=params,
+            idle_seconds=seconds + 1,
+            seconds=seconds + 1,
+            largest_line=_LARGEST_POD,
+            largest=_LARGEST_STREAM,
+        )
+        async with aclosing(lines):
+            async for some in lines:
+                for line in some:
+                    pod = _pod_in(line)
+                    if pod is not None:
+                        yield pod
+
+    async def read_log(
+        self,
+        *,
+        namespace: str,
+        pod: str,
+        container: str,
+        most_lines: int,
+        follow: bool = False,
+        seconds: float,
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The last lines of a container's log; with ``follow`` the ones that come until it ends, too.
+
+        Of a container that waits to be started again the kubelet gives the run before (``pkg/kubelet/kubelet_pods.go``,
+        ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable when there is no log, as
+        from a container that never ran, or when nothing comes for ``seconds``. Ends after ``seconds``.
+        """
+        params = {"container": container, "tailLines": str(most_lines)}
+        params |= {"follow": "true"} if follow else {}
+        path = f"/api/v1/namespaces/{_checked(namespace)}/pods/{_checked(pod)}/log"
+        lines = self._transport.stream(
+            path,
+            params=params,
+            idle_seconds=seconds,
+            seconds=seconds,
+            largest_line=_LONGEST_LINE,
+            largest=_LARGEST_STREAM if follow else most_lines * 4 * _LONGEST_LINE,
+        )
+        async with aclosing(lines):
+            async for some in lines:
+                yield some
+
+    async def list_events(self, *, namespace: str, kind: str, name: str) -> list[Object]:
+        """What the cluster's parts said about one object, in no order; the object may be gone."""
+        about = f"involvedObject.kind={kind},involvedObject.name={_checked(name)}"
+        path = f"/api/v1/namespaces/{_checked(namespace)}/events"
+        params = {"fieldSelector": about, "limit": str(_MOST_EVENTS)}
+        answer = await self._transport.ask("GET", path, params=params, largest=_LARGEST_LIST)
+        if not answer.ok:
+            raise ClusterUnavailable(f"{self._transport.server} answered {answer.status}: {answer.message}")
+        return objects_in(answer.body.get("items"))
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._transport.close()
+
+
+def _pod_in(line: bytes) -> Object | None:
+    event = parse_line(line)
+    pod = event.get("object") if isinstance(event, dict) else None
+    return pod if isinstance(pod, dict) and pod.get("kind") == "Pod" else None
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
+    return name

@@ -1,0 +1,230 @@
+"""The live objects of a release, grouped as ``helm status`` groups them (3.11 to 3.x: with ``--show-resources``).
+
+Groups are ``version/Kind`` with the version as the manifest has it, and ``v1/Pod(related)``, which holds a PodList for
+each selector of the manifest's workloads. An object that cannot be shown stands in its group with its name and an
+``error``. What is secret about Secrets is masked, and ``managedFields`` are left out. Source: Helm
+``pkg/kube/client.go``, ``Get``.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, InvalidRequest
+from pilothouse.kubernetes.budget import keep
+from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.transport import AnswerTooLarge
+
+RELATED_PODS = "v1/Pod(related)"
+
+_AT_ONCE = 4
+_MOST_OBJECTS = 500
+_MOST_PODS = 200
+_LARGEST_OBJECT = 2 * 1024 * 1024
+_LARGEST_TOTAL = 4 * 1024 * 1024
+_LARGEST_PODS = 8 * 1024 * 1024
+#: How often it is in memory until the answer is sent: alone, in the whole, as a string in the answer, and in its bytes.
+_COPIES = 4
+_SELECTING = frozenset({"ReplicaSet", "Deployment", "StatefulSet", "DaemonSet", "Job"})
+_LONGEST_NAME = 253
+_MASK = "******"
+_TOO_LATE = "the cluster did not answer in time"
+_FAILURES = (ClusterDenied, ClusterUnavailable, InvalidRequest, Busy)
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ManifestObject:
+    """One object as a manifest names it; ``selector``: labels of the pods that belong to it, empty for none."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    selector: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The group that it is shown in."""
+        return f"{self.api_version.rpartition('/')[2]}/{self.kind}"
+
+
+def manifest_objects(documents: Sequence[Object], *, namespace: str) -> list[ManifestObject]:
+    """The objects of a manifest's documents, lists taken apart; ``namespace`` is that of those which name none."""
+    return [one for one, _ in manifest_parts(documents, namespace=namespace)]
+
+
+def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple[ManifestObject, Object]]:
+    """The same, each with its document."""
+    found: list[tuple[ManifestObject, Object]] = []
+    for document in documents:
+        metadata = document.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        kind, items = str(document.get("kind", "")), document.get("items")
+        if kind.endswith("List") and isinstance(items, list):
+            found += manifest_parts([item for item in items if isinstance(item, dict)], namespace=namespace)
+        elif kind and isinstance(metadata.get("name"), str):
+            one = ManifestObject(
+                api_version=str(document.get("apiVersion", "")),
+                kind=kind,
+                namespace=str(metadata.get("namespace") or namespace),
+                name=metadata["name"],
+                selector=_selector(document),
+            )
+            found.append((one, document))
+    return found
+
+
+class LiveObjects:
+    """Looks objects up in one cluster, in at most ``seconds`` for all of them together.
+
+    What is found is kept as JSON text, at most ``_LARGEST_TOTAL`` bytes of it: as Python's objects it would be several
+    times that.
+    """
+
+    def __init__(self, client: ClusterClient, *, seconds: float) -> None:
+        self._client = client
+        self._seconds = seconds
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._kinds: dict[str, asyncio.Task[dict[str, ObjectKind]]] = {}
+        self._room = _LARGEST_TOTAL
+
+    async def read(self, objects: Sequence[ManifestObject]) -> bytes:
+        """Return every object by group as JSON text, in the manifest's order, with its pods.
+
+        Those over the limits say so.
+        """
+        wanted = objects[:_MOST_OBJECTS]
+        selectors = {(one.namespace, one.selector): None for one in wanted if one.selector}
+        served: dict[str, set[str]] = {}
+        for one in wanted:
+            served.setdefault(one.api_version, set()).add(one.kind)
+        found = await self._all(
+            [self._find(one, served[one.api_version]) for one in wanted],
+            [self._pods(*selector) for selector in selectors],
+        )
+        groups: dict[str, list[orjson.Fragment]] = {}
+        for one, text in zip(wanted, found[: len(wanted)], strict=True):
+            groups.setdefault(one.group, []).append(orjson.Fragment(text or _stub(one, _TOO_LATE)))
+        for one in objects[_MOST_OBJECTS:]:
+            text = _stub(one, f"left out: more than {_MOST_OBJECTS} objects")
+            groups.setdefault(one.group, []).append(orjson.Fragment(text))
+        if selectors:
+            groups[RELATED_PODS] = [
+                orjson.Fragment(text or _pod_list([], error=_TOO_LATE)) for text in found[len(wanted) :]
+            ]
+        return orjson.dumps(groups, option=orjson.OPT_SORT_KEYS)
+
+    async def _all(self, *work: Sequence[Coroutine[Any, Any, bytes]]) -> list[bytes]:
+        """What each gives; nothing for what is not done in time."""
+        tasks = [asyncio.create_task(one) for some in work for one in some]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._seconds)
+        finally:
+            left = [task for task in [*tasks, *self._kinds.values()] if not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*tasks, *self._kinds.values(), return_exceptions=True)
+        return [b"" if task.cancelled() else task.result() for task in tasks]
+
+    async def _find(self, one: ManifestObject, served: set[str]) -> bytes:
+        try:
+            if one.api_version not in self._kinds:
+                self._kinds[one.api_version] = asyncio.create_task(self._list_kinds(one.api_version, served))
+            kind = (await asyncio.shield(self._kinds[one.api_version])).get(one.kind)
+            if kind is None:
+                return _stub(one, f"the cluster does not serve {one.api_version} {one.kind}")
+            async with self._places:
+                live = await self._client.find_object(
+                    kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
+                )
+            return self._kept(_masked(live)) if live is not None else _stub(one, "not found")
+        except _FAILURES as error:
+            return _stub(one, _cause(error))
+
+    async def _list_kinds(self, api_version: str, wanted: set[str]) -> dict[str, ObjectKind]:
+        async with self._places:
+            kinds = await self._client.list_kinds(api_version)
+        return {name: kind for name, kind in kinds.items() if name in wanted}
+
+    async def _pods(self, namespace: str, selector: tuple[tuple[str, str], ...]) -> bytes:
+        try:
+            async with self._places:
+                pods = await self._client.list_pods(
+                    namespace=namespace, labels=dict(selector), limit=_MOST_PODS, largest=_LARGEST_PODS
+                )
+            return _pod_list([orjson.Fragment(self._kept(_masked(pod))) for pod in pods])
+        except _FAILURES as error:
+            return _pod_list([], error=_cause(error))
+
+    def _kept(self, member: Object) -> bytes:
+        """Return the member as JSON text; what is over the total size keeps its name only."""
+        try:
+            text = orjson.dumps(member)
+        except orjson.JSONEncodeError:  # nested deeper than it is written
+            return _named(member, "left out: nested too deep")
+        if len(text) > self._room:
+            return _named(member, f"left out: the answer would be over {_LARGEST_TOTAL} bytes")
+        try:
+            keep(_COPIES * len(text))
+        except Busy as error:
+            return _named(member, f"left out: {error}")
+        self._room -= len(text)
+        return text
+
+
+def _selector(document: Object) -> tuple[tuple[str, str], ...]:
+    spec = document.get("spec")
+    selector = spec.get("selector") if isinstance(spec, dict) else None
+    if document.get("kind") in _SELECTING:
+        selector = selector.get("matchLabels") if isinstance(selector, dict) else None
+    elif document.get("kind") != "ReplicationController":
+        return ()
+    if not isinstance(selector, dict) or not all(isinstance(value, str) for value in selector.values()):
+        return ()
+    return tuple(sorted(selector.items()))
+
+
+def _pod_list(pods: Sequence[orjson.Fragment], *, error: str = "") -> bytes:
+    listed = {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}
+    return orjson.dumps(listed | ({"error": error} if error else {}))
+
+
+def _cause(failure: Exception) -> str:
+    return "left out: too large" if isinstance(failure, AnswerTooLarge) else str(failure)
+
+
+def _stub(one: ManifestObject, error: str) -> bytes:
+    metadata = {"name": one.name} | ({"namespace": one.namespace} if one.namespace else {})
+    return orjson.dumps({"apiVersion": one.api_version, "kind": one.kind, "metadata": metadata, "error": error})
+
+
+def _masked(live: Object) -> Object:
+    metadata = live.get("metadata")
+    if isinstance(metadata, dict):
+        metadata = {key: value for key, value in metadata.items() if key != "managedFields"}
+        live = live | {"metadata": metadata}
+    if live.get("kind") != "Secret":
+        return live
+    annotations = (metadata or {}).get("annotations")
+    if isinstance(annotations, dict):
+        applied = "kubectl.kubernetes.io/last-applied-configuration"
+        kept = {key: _MASK if key == applied else value for key, value in annotations.items()}
+        live = live | {"metadata": (metadata or {}) | {"annotations": kept}}
+    for field in ("data", "stringData"):
+        if isinstance(live.get(field), dict):
+            live = live | {field: dict.fromkeys(live[field], _MASK)}
+    return live
+
+
+def _named(member: Object, error: str) -> bytes:
+    metadata = member.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    named = {key: str(metadata[key])[:_LONGEST_NAME] for key in ("name", "namespace") if key in metadata}
+    kind = {key: str(member.get(key))[:_LONGEST_NAME] for key in ("apiVersion", "kind")}
+    return orjson.dumps({**kind, "metadata": named, "error": error})

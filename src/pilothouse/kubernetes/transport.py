@@ -1,0 +1,489 @@
+"""One request to one API server: where it may go, how long it may take, how much may come back.
+
+The peer is a stranger until it has answered as a Kubernetes API server. The name is resolved here and the connection
+goes to an address that was judged, so that a name cannot point elsewhere between check and use; redirects are not
+followed; neither proxies nor the environment have a say; what a peer sent is never repeated, except the message of a
+Kubernetes Status. Answers come uncompressed: on a near network inflating costs more than reading, and an inflated
+answer has no size limit.
+
+lightkube is not used, for watches either: it knows neither ``tls-server-name`` nor impersonation, resolves names by
+itself, and meets an answer that is no Kubernetes object with exceptions of five libraries.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+import orjson
+import yarl
+from aiohttp.client_proto import ResponseHandler
+
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
+from pilothouse.kubernetes.addresses import addresses_of, resolve
+from pilothouse.kubernetes.budget import Reading, Room, limited
+from pilothouse.settings import ClusterSettings
+
+_MOST_CONNECTIONS = 32
+_KEPT_SECONDS = 60.0
+#: How long a resolved name is believed.
+_RESOLVED_SECONDS = 30.0
+_LONGEST_MESSAGE = 500
+_RECEIVED_AT_ONCE = 64 * 1024
+_MOST_WAITING_ANSWERS = 8
+_TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105  # RFC 9110's, without '%', which escapes the others
+_FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
+#: A value of two bytes takes a hundred as an object, and parsing holds the interpreter: no real answer has as many.
+MOST_VALUES = 250_000
+_MOST_VALUES_IN_LINE = 20_000
+_CONTAINERS_AND_SEPARATORS = (b",", b"[", b"{")
+
+
+_is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
+
+
+class AnswerTooLarge(ClusterUnavailable):
+    """The answer passed the size limit; a list may be asked for in smaller pages."""
+
+
+class StreamRefused(ClusterUnavailable):
+    """The server answered a request for a stream with an error of this status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an API server said: a success, or an error that the caller may know how to take."""
+
+    status: int
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a success."""
+        return self.status < _FIRST_REDIRECT
+
+    @property
+    def message(self) -> str:
+        """The message of a Kubernetes Status on one line; '' for anything else."""
+        said = self.body.get("message") if self.body.get("kind") == "Status" else None
+        if not isinstance(said, str):
+            return ""
+        line = "".join(char if char.isprintable() else " " for char in said[: _LONGEST_MESSAGE + 1])
+        return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"
+
+
+class Transport:
+    """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
+
+    def __init__(
+        self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None, known: bool = True
+    ) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
+
+        ``room`` is what answers may take of the process's memory; without one, it is this transport's own. ``known``:
+        the server has answered as a Kubernetes API server before, to whoever registered it.
+        """
+        document = json.loads(kubeconfig)
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        self.server = str(cluster["server"])
+        self._settings = settings
+        self._room = room or new_room(settings)
+        url = urlsplit(self.server)
+        self._host, self._authority, self._path = url.hostname or "", url.netloc, url.path
+        self._port = url.port or 443
+        self._tls_name = cluster.get("tls-server-name") or self._host
+        self._tls = _tls(cluster, user)
+        self._headers = _account_headers(user)
+        self._http: aiohttp.ClientSession | None = None
+        self._allowed = addresses_of(settings)
+        self._known = known
+        self._addresses: list[str] = []
+        #: Where this process has met a Kubernetes API server under this name.
+        self._confirmed: set[str] = set()
+        self._resolved_at = 0.0
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        accept: str = "application/json",
+        body: Any = None,
+        content_type: str = "application/json",
+        largest: int,
+    ) -> Answer:
+        """The answer to one request, within ``answer_seconds``.
+
+        Anything of 2xx, and any 4xx with a Kubernetes Status but 401, 403 and 429, is an answer. Raises
+        ClusterDenied, or ClusterUnavailable (AnswerTooLarge for more than ``largest`` bytes).
+        """
+        headers = [("host", self._authority), ("accept", accept), *self._headers]
+        content = None
+        if body is not None:
+            headers.append(("content-type", content_type))
+            content = orjson.dumps(body)
+        async with self.within_limit():
+            response = await self._send(method, path, params=params, headers=headers, content=content)
+            try:
+                text = await self._read(response, largest=largest)
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._unreachable(error) from error
+            finally:
+                response.close()  # what was read to its end has given its connection back already
+            return self._judge(response, text)
+
+    async def stream(
+        self,
+        path: str,
+        *,
+        params: dict[str, str],
+        idle_seconds: float,
+        seconds: float,
+        largest_line: int,
+        largest: int,
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The lines of an answer that goes on, as they arrive; the first list, which may be empty, when it is accepted.
+
+        A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer, or after
+        ``seconds``. Raises what ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, or more
+        than ``largest`` bytes, too. Close it to end it early.
+        """
+        headers = [("host", self._authority), ("accept", "application/json"), *self._headers]
+        async with self.within_limit():
+            response = await self._send(
+                "GET", path, params=params, headers=headers, content=None, idle_seconds=idle_seconds
+            )
+        try:
+            if response.status >= _FIRST_REDIRECT:
+                async with self.within_limit():
+                    answer = self._judge(response, await self._read(response, largest=largest_line))
+                raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
+            yield []
+            lines = _Lines(largest_line)
+            until, size = time.monotonic() + seconds, 0
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > largest:
+                    raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
+                if complete := lines.feed(piece):
+                    yield complete
+                if time.monotonic() > until:
+                    return
+            if rest := lines.feed(b"\n"):
+                yield [line for line in rest if line]
+        except TimeoutError as error:
+            raise ClusterUnavailable(f"{self.server} went silent: nothing came for {idle_seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            response.close()
+
+    @asynccontextmanager
+    async def within_limit(self) -> AsyncIterator[None]:
+        """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable.
+
+        Where the cause of a failure would map a network for strangers, it is kept for the log, and every failure takes
+        as long as silence does.
+        """
+        seconds, outermost = self._settings.answer_seconds, not _is_limited.get()
+        failure: ClusterUnavailable | ClusterDenied
+        began, token = time.monotonic(), _is_limited.set(True)
+        try:
+            async with limited(seconds):
+                yield
+        except TimeoutError as error:
+            failure = ClusterUnavailable(f"{self.server} did not answer within {seconds:g} s")
+            failure.__cause__ = error
+        except (ClusterUnavailable, ClusterDenied) as error:
+            failure = error
+        else:
+            return
+        finally:
+            _is_limited.reset(token)
+        if outermost and not self._tells() and not isinstance(failure, AnswerTooLarge):
+            async with limited(seconds + 1):
+                await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
+            raise ClusterUnavailable(
+                f"{self.server} cannot be reached as a Kubernetes API server; the log of Pilothouse has the cause",
+                detail=str(failure),
+            ) from failure
+        raise failure
+
+    def _tells(self) -> bool:
+        """Whether callers may learn why the server cannot be reached: not if a name leads to places never met before.
+
+        Whoever registered it may have made the name lead elsewhere since.
+        """
+        if self._addresses and self._confirmed.issuperset(self._addresses):
+            return True
+        return self._known and (self._addresses == [self._host] or not self._addresses)
+
+    async def close(self) -> None:
+        """Closes the connections; a later request opens new ones."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None,
+        headers: list[tuple[str, str]],
+        content: bytes | None,
+        idle_seconds: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        """The response with its body unread, from the first address that takes the connection."""
+        http = self._http = self._http or _session(self._tls)
+        # Less than the limit around it: only its own time-out makes the library close a half-open connection.
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._settings.answer_seconds * 0.9, sock_read=idle_seconds
+        )
+        query = f"?{urlencode(params, quote_via=quote)}" if params else ""
+        failure: Exception | None = None
+        for address in await self._resolve():
+            host = f"[{address}]" if ":" in address else address
+            try:
+                return await http.request(
+                    method,
+                    yarl.URL(f"https://{host}:{self._port}{self._path}{path}{query}", encoded=True),
+                    headers=headers,
+                    data=content,
+                    server_hostname=self._tls_name,
+                    timeout=timeout,
+                    allow_redirects=False,
+                )
+            except aiohttp.ClientConnectorError as error:
+                failure = error
+            except TimeoutError:
+                raise
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise self._unreachable(error) from error
+        self._resolved_at = 0.0
+        raise self._unreachable(failure or OSError("no address")) from failure
+
+    async def _resolve(self) -> list[str]:
+        now = time.monotonic()
+        if not self._resolved_at or now - self._resolved_at > _RESOLVED_SECONDS:
+            self._addresses = []
+            self._addresses = await resolve(self._host, port=self._port, addresses=self._allowed)
+            self._resolved_at = now
+        return self._addresses
+
+    async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytearray:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ClusterUnavailable(f"{self.server} compresses answers though it was asked not to")
+        text, values = bytearray(), 0
+        reading = Reading(self._room, self.server)
+        try:
+            async for piece in response.content.iter_any():
+                reading.spend(len(piece))
+                values += count_values(piece)
+                self._check(len(text) + len(piece), values, largest=largest)
+                text += piece
+        except BaseException:
+            text.clear()  # the traceback keeps this frame for as long as somebody keeps the error
+            raise
+        finally:
+            reading.close()
+        return text
+
+    def _check(self, size: int, values: int, *, largest: int) -> None:
+        if size > largest:
+            raise AnswerTooLarge(f"{self.server} sent more than {largest} bytes in one answer, the limit")
+        if values > MOST_VALUES:
+            raise AnswerTooLarge(f"{self.server} sent more than {MOST_VALUES} values in one answer, the limit")
+
+    def _judge(self, response: aiohttp.ClientResponse, text: bytearray) -> Answer:
+        status = response.status
+        try:
+            body = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            body = None
+        answer = Answer(status, body if isinstance(body, dict) else {})
+        if "gitVersion" in answer.body or isinstance(answer.body.get("kind"), str):
+            self._confirmed.add(str(response.url.host))
+        said = f": {answer.message}" if answer.message else ""
+        if answer.ok:
+            if isinstance(body, dict):
+                return answer
+        elif status < _FIRST_ERROR:
+            raise ClusterUnavailable(f"{self.server} answers with a redirect ({status}), which is not followed")
+        elif status in (401, 403):
+            raise ClusterDenied(f"{self.server} refuses the registered account ({status}){said}")
+        elif body is not None and answer.body.get("kind") == "Status":
+            if status < _FIRST_SERVER_ERROR and status != 429:  # noqa: PLR2004  # too many requests
+                return answer
+            raise ClusterUnavailable(f"{self.server} answered {status}{said}")
+        raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
+
+    def _unreachable(self, error: Exception) -> ClusterUnavailable:
+        return ClusterUnavailable(f"{self.server} cannot be reached: {_cause(error)}")
+
+
+def parse_line(line: bytes) -> object:
+    """Return the JSON value of a stream's line; None if it is not JSON, or unfolds into too many values."""
+    if count_values(line) > _MOST_VALUES_IN_LINE:
+        return None
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def new_room(settings: ClusterSettings) -> Room:
+    """Return the room that one process has for answers."""
+    return Room(each=settings.held_bytes, total=3 * settings.held_bytes)
+
+
+def count_values(text: bytes) -> int:
+    """Return at least the number of values that JSON text unfolds into: what separates them, in strings too."""
+    return sum(text.count(mark) for mark in _CONTAINERS_AND_SEPARATORS)
+
+
+class _Lines:
+    """Cuts what arrives into lines, and keeps no more than the longest one allowed."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._rest = bytearray()
+        self._too_long = False
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that the piece completes; one that is too long is b''."""
+        *ends, rest = piece.split(b"\n")
+        lines = []
+        for end in ends:
+            self._add(end)
+            lines.append(b"" if self._too_long else bytes(self._rest))
+            self._rest.clear()
+            self._too_long = False
+        self._add(rest)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        if self._too_long or len(self._rest) + len(part) > self._largest:
+            self._too_long = True
+            self._rest.clear()
+        else:
+            self._rest += part
+
+
+class _Answers(ResponseHandler):
+    """Receives the answers of one connection, and ends it when many come that nobody waits for.
+
+    A peer may send answers that are no last ones (1xx), or that were not asked for, without an end. The library keeps
+    them all: 160 MiB for each second, and it reads nothing else meanwhile.
+    """
+
+    _is_cut = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came in pieces, and look after each how much of it waits."""
+        if self._is_cut:
+            return
+        for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
+            super().data_received(data[start : start + _RECEIVED_AT_ONCE])
+            if len(self) > _MOST_WAITING_ANSWERS:
+                self.set_exception(aiohttp.ClientPayloadError("answers that nobody asked for"))
+                self._buffer.clear()
+                self._is_cut = True
+                if self.transport is not None:  # not now: TLS is still at work on what came
+                    asyncio.get_running_loop().call_soon(self.transport.abort)
+                return
+
+
+def _receive(*, loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Answers(loop)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections whose answers are counted; the library has no public way to choose what receives them."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        super().__init__(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
+        self._factory = partial(_receive, loop=asyncio.get_running_loop())
+
+
+def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Connections that are kept, and nothing that a browser would do: no cookies, proxies, redirects or inflating."""
+    return aiohttp.ClientSession(
+        connector=_Connector(tls), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+    )
+
+
+def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As Go does: the server's own certificate, or one between, may be what is trusted.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        if authority := cluster.get("certificate-authority-data"):
+            context.load_verify_locations(cadata=base64.b64decode(authority).decode("ascii"))
+        else:
+            context.load_default_certs()
+        if "client-certificate-data" in user:
+            # The ssl module takes a client's certificate from a file only; this one lives for the call, mode 0600.
+            with tempfile.NamedTemporaryFile(prefix="pilothouse-", suffix=".pem") as file:
+                for key in ("client-certificate-data", "client-key-data"):
+                    file.write(base64.b64decode(user[key]) + b"\n")
+                file.flush()
+                context.load_cert_chain(file.name)
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "they are damaged"
+        raise InvalidKubeconfig(f"kubeconfig: TLS cannot use its certificates or key: {reason}") from error
+    return context
+
+
+def _account_headers(user: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who we are and as whom we act (Kubernetes: user impersonation headers)."""
+    headers = [("accept-encoding", "identity"), ("user-agent", "pilothouse")]
+    if "token" in user:
+        headers.append(("authorization", f"Bearer {user['token']}"))
+    if "as" in user:
+        headers.append(("impersonate-user", user["as"]))
+    if "as-uid" in user:
+        headers.append(("impersonate-uid", user["as-uid"]))
+    headers += [("impersonate-group", group) for group in user.get("as-groups", ())]
+    for key, values in user.get("as-user-extra", {}).items():
+        headers += [(f"impersonate-extra-{quote(key, safe=_TOKEN_CHARACTERS)}", value) for value in values]
+    return headers
+
+
+def _cause(error: BaseException) -> str:
+    """The reason in the words of the system or the TLS library; never in the peer's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
+            seen = seen.certificate_error
+        elif isinstance(seen, aiohttp.ClientConnectorError):
+            seen = seen.os_error
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({seen.verify_message})"
+        if isinstance(seen, ssl.SSLError):
+            return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
+        if isinstance(seen, OSError) and seen.errno:
+            return os.strerror(seen.errno)
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
+        return "it broke the connection, or does not speak HTTP"
+    if isinstance(error, aiohttp.ClientConnectionError):
+        return "the connection broke"
+    return type(error).__name__

@@ -1,0 +1,100 @@
+"""What a watch over Helm's Secrets says: one JSON object on each line.
+
+Source: Kubernetes API concepts, "Efficient detection of changes". A line that is no event is skipped and counted: it
+must not end the watch, because after a reconnection it would come again.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from pilothouse.errors import ClusterUnavailable
+from pilothouse.kubernetes.client import ClusterClient, ListExpired, Secret, resource_version
+from pilothouse.kubernetes.transport import Answer, StreamRefused, parse_line
+
+
+@dataclass(frozen=True)
+class SecretChange:
+    """A Secret that was made or changed, or, with ``gone``, deleted at its resourceVersion."""
+
+    secret: Secret = field(repr=False)
+    gone: bool
+
+
+@dataclass(frozen=True)
+class News:
+    """What arrived together, ``size`` bytes of it. After it everything up to ``resource_version`` is known."""
+
+    changes: list[SecretChange]
+    resource_version: int
+    unreadable: int
+    size: int = 0
+
+    def followed_by(self, later: "News") -> "News":
+        """Both as one."""
+        return News(
+            [*self.changes, *later.changes],
+            later.resource_version,
+            self.unreadable + later.unreadable,
+            self.size + later.size,
+        )
+
+
+async def watch_releases(
+    client: ClusterClient, *, since: int, window_seconds: int, idle_seconds: float
+) -> AsyncGenerator[News, None]:
+    """What happens to Helm's Secrets after ``since``, for ``window_seconds``; first, empty news when it is accepted.
+
+    Raises ListExpired when the server no longer knows what happened since, and ClusterUnavailable or ClusterDenied.
+    """
+    known = since
+    lines = client.watch_release_secrets(since=since, window_seconds=window_seconds, idle_seconds=idle_seconds)
+    try:
+        async with aclosing(lines):
+            async for some in lines:
+                news = _read(some, known)
+                known = news.resource_version
+                yield news
+    except StreamRefused as error:
+        if error.status == HTTPStatus.GONE:
+            raise ListExpired(str(error)) from error
+        raise
+
+
+def _read(lines: list[bytes], known: int) -> News:
+    changes, unreadable = [], 0
+    for line in lines:
+        kind, item = _event(line)
+        if item is None:
+            unreadable += bool(line.strip()) or not line
+            continue
+        if kind == "ERROR":
+            _give_up(item)
+        try:
+            known = resource_version(item.get("metadata"))
+        except ClusterUnavailable:
+            unreadable += 1
+            continue
+        if kind != "BOOKMARK":
+            changes.append(SecretChange(item, gone=kind == "DELETED"))
+    return News(changes, known, unreadable, sum(map(len, lines)))
+
+
+def _event(line: bytes) -> tuple[str, dict[str, Any] | None]:
+    event = parse_line(line)
+    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+        return "", None
+    kind = event.get("type")
+    if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"}:
+        return "", None
+    return kind, event["object"]
+
+
+def _give_up(status: dict[str, Any]) -> None:
+    code = status.get("code")
+    said = Answer(code if isinstance(code, int) else 0, status).message
+    if code == HTTPStatus.GONE:
+        raise ListExpired(f"the watch has expired: {said}")
+    raise ClusterUnavailable(f"the watch ended with {code}: {said}")

@@ -1,0 +1,181 @@
+"""The audit: what changes nothing is gathered here and written beside the requests; administrators read it all.
+
+Strangers decide how often they fail, and clients how often they ask: the same thing again within a minute (reads: ten)
+is one row with a number of times, and only so many different ones a minute are told apart. What one process has
+gathered and not yet written is lost when it is killed: some seconds of it, or the number of repetitions.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.settings import AuditSettings
+from pilothouse.store import access_keys
+from pilothouse.store import audit as store
+from pilothouse.store.audit import Actor, AuditRow, Outcome, Somebody, Wanted
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_MINUTE: Final = 60.0
+_MOST_TOLD_APART: Final = 20_000
+_OTHERS: Final = "more than are told apart"
+#: What was asked for may be of any length.
+_LONGEST: Final = 300
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What makes two happenings the same."""
+
+    who: Somebody
+    action: str
+    outcome: Outcome
+    target: str
+    target_name: str
+    detail: str
+
+
+@dataclass
+class _Gathered:
+    """How often it happened since it was written last."""
+
+    first: float
+    request_id: str
+    repeat_seconds: float
+    times: int = 0
+    written: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """Rows, newest first; ``next`` is the id before which more may follow, None at the end."""
+
+    rows: list[AuditRow]
+    next: int | None
+
+
+class Audit:
+    """Gathers what happens, writes it now and then, and shows the account's rows."""
+
+    def __init__(
+        self, database: Database, settings: AuditSettings, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._monotonic = monotonic
+        self._gathered: dict[_Kind, _Gathered] = {}
+        self._new: Counter[str] = Counter()
+        self._minute = monotonic()
+        self._used: dict[str, float] = {}
+
+    def note(
+        self,
+        actor: Actor,
+        action: str,
+        *,
+        outcome: Outcome = "done",
+        target: str = "",
+        target_name: str = "",
+        detail: str = "",
+        request_id: str = "",
+        often: bool = False,
+    ) -> None:
+        """Something happened that changed nothing; ``often``: clients do it all the time, so it is told less often."""
+        texts = (one[:_LONGEST] for one in (target, target_name, detail))
+        kind = _Kind(Somebody(**store.names_of(actor)), action, outcome, *texts)
+        now = self._monotonic()
+        if kind not in self._gathered and not self._may_tell_apart(kind, now):
+            nobody = Somebody(domain_id=actor.domain_id) if outcome == "failed" else replace(kind.who, source="")
+            kind = _Kind(nobody, action, outcome, "", "", _OTHERS)
+        repeat = self._settings.read_seconds if often else self._settings.repeat_seconds
+        one = self._gathered.setdefault(kind, _Gathered(now, request_id, repeat))
+        if not one.times:
+            one.first, one.request_id = now, request_id
+        one.times += 1
+
+    def note_use(self, access_key: str) -> None:
+        """The key was proven just now."""
+        self._used[access_key] = self._monotonic()
+
+    async def keep_writing(self) -> None:
+        """Writes what is due again and again, until cancelled; the database may be away for a while."""
+        while True:
+            await asyncio.sleep(self._settings.gather_seconds)
+            try:
+                await self.write()
+            except DatabaseUnavailable as error:
+                log.warning("audit_waits", cause=str(error))
+            except Exception:  # what one row makes impossible must not end the audit of this process
+                log.exception("audit_not_written")
+
+    async def write(self, *, all_of_it: bool = False) -> None:
+        """Writes what is due, or ``all_of_it`` at the end; what could not be written stays."""
+        now = self._monotonic()
+        due = {
+            kind: one
+            for kind, one in self._gathered.items()
+            if one.times and (all_of_it or one.written is None or now - one.written >= one.repeat_seconds)
+        }
+        used, self._used = self._used, {}
+        if due or used:
+            rows = [_row(kind, one, now) for kind, one in due.items()]
+            counted = {kind: one.times for kind, one in due.items()}
+            try:
+                async with self._database.transaction() as tx:
+                    if rows:
+                        await store.add_gathered(tx, rows)
+                    if used:
+                        await access_keys.set_used(tx, {key: store.age(now - at) for key, at in used.items()})
+            except DatabaseUnavailable:
+                self._used = used | self._used
+                raise
+            for kind, one in due.items():
+                one.times -= counted[kind]
+                one.written = now
+        self._gathered = {
+            kind: one
+            for kind, one in self._gathered.items()
+            if one.times or (one.written is not None and now - one.written < one.repeat_seconds)
+        }
+
+    async def list_rows(self, caller: Caller, wanted: Wanted, *, before: int | None, limit: int) -> AuditPage:
+        """The rows of the caller's account, for its administrators alone."""
+        # A verb that no role for reading has: who did what is not for everybody who may look at things.
+        caller.require_in_account("pilothouse:audit:read")
+        async with self._database.statements() as tx:
+            rows = await store.list_rows(tx, wanted, domain_id=caller.domain_id, before=before, limit=limit + 1)
+        return AuditPage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+
+    def _may_tell_apart(self, kind: _Kind, now: float) -> bool:
+        if now - self._minute >= _MINUTE:
+            self._minute = now
+            self._new.clear()
+        whose = "" if kind.outcome == "failed" else kind.who.user_id
+        most = self._settings.user_kinds if whose else self._settings.stranger_kinds
+        if self._new[whose] >= most or len(self._gathered) >= _MOST_TOLD_APART:
+            return False
+        self._new[whose] += 1
+        return True
+
+
+def _row(kind: _Kind, one: _Gathered, now: float) -> dict[str, Any]:
+    return {
+        **vars(kind.who),
+        "action": kind.action,
+        "target": kind.target,
+        "target_name": kind.target_name,
+        "outcome": kind.outcome,
+        "detail": kind.detail,
+        "times": one.times,
+        "request_id": one.request_id,
+        "operation_id": "",
+        "age": store.age(now - one.first),
+    }

@@ -1,0 +1,1 @@
+"""Charts: checked, stored, listed."""

@@ -1,0 +1,245 @@
+"""Charts: uploaded archives, checked before they are stored, stored once per digest, counted per version."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import orjson
+
+from pilothouse.chart_archive.charts import ChartArchive
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.settings import EngineSettings
+from pilothouse.shares import FairPlaces
+from pilothouse.store import archives, audit
+from pilothouse.store import charts as store
+from pilothouse.store.charts import ChartContent, ChartRow
+from pilothouse.store.database import Database, Transaction
+
+#: Projects whose charts change at a time: that many connections, of the sixteen that a process may have.
+_CHANGES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not said."""
+
+    archive: BinaryIO
+    override: bool = False
+    skip_lint: bool = False
+    visible: bool | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A chart's archive on its way out: exactly ``size`` bytes in ``pieces``."""
+
+    chart: ChartRow
+    size: int
+    pieces: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many chart versions a project may have, and has."""
+
+    limit: int
+    used: int
+
+
+class Charts:
+    """The charts of a project."""
+
+    def __init__(
+        self, database: Database, checks: ChartChecks, *, quota: int, quota_bytes: int, engine_settings: EngineSettings
+    ) -> None:
+        """``engine_settings`` say how long a project's changes wait for each other, and how many of them."""
+        self._database = database
+        self._checks = checks
+        self._wait_seconds = engine_settings.queue_seconds
+        # A project's changes wait for each other in any case. Here they do so without a connection to the database.
+        self._changing = FairPlaces(
+            _CHANGES,
+            what="this server is storing as many charts as it can at once",
+            most=1,
+            most_waiting=engine_settings.waiting_per_project,
+        )
+        self._quota = quota
+        self._quota_bytes = quota_bytes
+
+    async def upload(self, caller: Caller, upload: Upload, *, request_id: str) -> ChartRow:
+        """Stores the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
+
+        Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
+        """
+        caller.require("cce:chart:upload")
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
+        content = _content(chart, upload)
+        async with self._change(caller) as tx:
+            taken = await _find_version(tx, caller, chart)
+            if taken is not None and not upload.override:
+                raise AlreadyExists(
+                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); upload it with "
+                    'parameters {"override": true} to replace it, or raise the version in Chart.yaml'
+                )
+            if taken is None:
+                await self._check_quota(tx, caller)
+            await self._add_archive(tx, caller, chart, upload)
+            if taken is None:
+                row = await store.add_chart(tx, content, chart_id=str(uuid.uuid4()), project_id=caller.project_id)
+            else:
+                row = await store.replace_chart(tx, content, chart_id=taken.id)
+            await _record(tx, caller, "cce:chart:upload", row, request_id=request_id)
+        return row
+
+    async def update(self, caller: Caller, chart_id: str, upload: Upload, *, request_id: str) -> ChartRow:
+        """Replaces the chart's content, and with it perhaps its version; the id stays. Operations keep what they have.
+
+        Raises InvalidChart, InvalidRequest (the archive is of another name), NotFound, AlreadyExists (another chart
+        has that version) or Busy.
+        """
+        caller.require("cce:chart:update")
+        await self._find(caller, chart_id)
+        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
+        async with self._change(caller) as tx:
+            old = await _find(tx, caller, chart_id)
+            if chart.name != old.name:
+                raise InvalidRequest(
+                    f"Chart.yaml: name is {chart.name!r}, and this is chart {old.name!r}; an update keeps the name: "
+                    "upload the other chart as a new one"
+                )
+            taken = await _find_version(tx, caller, chart)
+            if taken is not None and taken.id != old.id:
+                raise AlreadyExists(
+                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); update or delete that one, "
+                    "or raise the version in Chart.yaml"
+                )
+            await self._add_archive(tx, caller, chart, upload)
+            row = await store.replace_chart(tx, _content(chart, upload), chart_id=old.id)
+            await _record(tx, caller, "cce:chart:update", row, request_id=request_id)
+        return row
+
+    async def delete(self, caller: Caller, chart_id: str, *, request_id: str) -> ChartRow:
+        """Removes the chart and gives what it was; releases and operations made from it are not touched."""
+        caller.require("cce:chart:delete")
+        async with self._change(caller) as tx:
+            row = await _find(tx, caller, chart_id)
+            await store.delete_chart(tx, row.id)
+            await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
+        return row
+
+    async def list_charts(self, caller: Caller) -> list[ChartRow]:
+        """The project's charts, newest first."""
+        caller.require("cce:chart:list")
+        async with self._database.statements() as tx:
+            return await store.list_charts(tx, project_id=caller.project_id)
+
+    async def show(self, caller: Caller, chart_id: str) -> ChartRow:
+        """One chart of the project with its values, else NotFound."""
+        caller.require("cce:chart:get")
+        return await self._find(caller, chart_id)
+
+    async def download(self, caller: Caller, chart_id: str) -> Download:
+        """The chart's archive, byte for byte as it was uploaded; NotFound if the project has no such chart.
+
+        It is read while it is sent. A chart that is deleted meanwhile is still sent whole, because unused archives
+        stay for a while.
+        """
+        caller.require("cce:chart:download")
+        async with self._database.statements() as tx:
+            chart = await _find(tx, caller, chart_id)
+            size = await archives.find_size(tx, chart.digest)
+        if size is None:
+            raise NotFound(f"chart {chart_id!r} was deleted just now")
+        return Download(chart, size, self._read(chart.digest, size))
+
+    async def quota(self, caller: Caller, project_id: str) -> Quota:
+        """The quota of the caller's own project; Forbidden for any other."""
+        caller.require("cce:chart:getQuota")
+        if project_id != caller.project_id:
+            raise Forbidden(
+                "Forbidden: the project in the path is not the one of these credentials; "
+                f"ask for the quotas of {caller.project_id}"
+            )
+        async with self._database.statements() as tx:
+            return Quota(limit=self._quota, used=await store.count_charts(tx, caller.project_id))
+
+    @asynccontextmanager
+    async def _change(self, caller: Caller) -> AsyncIterator[Transaction]:
+        """A transaction in which nobody else changes the project's charts; Busy after waiting too long for one."""
+        async with (
+            self._changing.place(caller.project_id, seconds=self._wait_seconds),
+            self._database.transaction() as tx,
+        ):
+            await store.lock_charts_of(tx, caller.project_id)
+            yield tx
+
+    async def _find(self, caller: Caller, chart_id: str) -> ChartRow:
+        async with self._database.statements() as tx:
+            return await _find(tx, caller, chart_id)
+
+    async def _read(self, digest: str, size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, archives.PIECE_BYTES):
+            async with self._database.statements() as tx:
+                piece = await archives.read_piece(tx, digest, start=start)
+            if piece is None:
+                raise NotFound("the chart was deleted while it was sent")
+            yield piece
+
+    async def _add_archive(self, tx: Transaction, caller: Caller, chart: ChartArchive, upload: Upload) -> None:
+        """Store the archive if the project's bytes allow it; nobody else counts meanwhile (``lock_charts_of``)."""
+        used = await archives.count_bytes(tx, project_id=caller.project_id, besides=chart.digest)
+        if used + chart.size > self._quota_bytes:
+            raise QuotaExceeded(
+                f"Insufficient chart quota: the archives of this project have {used} bytes, with this one "
+                f"{used + chart.size}, and may have {self._quota_bytes}; delete charts, or wait some minutes until "
+                "archives that were replaced or deleted are collected"
+            )
+        await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
+        await archives.note_project(tx, project_id=caller.project_id, digest=chart.digest)
+
+    async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
+        if await store.count_charts(tx, caller.project_id) >= self._quota:
+            raise QuotaExceeded(
+                f"Insufficient chart quota: this project has {self._quota} chart versions, the most it may have; "
+                "delete one first"
+            )
+
+
+def compact_json(values: object) -> str:
+    """JSON as the wire's strings have it: compact, keys sorted, non-ASCII as it is."""
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _content(chart: ChartArchive, upload: Upload) -> ChartContent:
+    return ChartContent(
+        name=chart.name,
+        version=chart.version,
+        digest=chart.digest,
+        description=chart.description,
+        icon_url=chart.icon_url,
+        instruction=chart.readme_name,
+        values_json=compact_json(chart.values),
+        source=upload.source,
+        visible=upload.visible,
+    )
+
+
+async def _find(tx: Transaction, caller: Caller, chart_id: str) -> ChartRow:
+    row = await store.find_chart(tx, chart_id, project_id=caller.project_id)
+    if row is None:
+        raise NotFound(f"chart {chart_id!r} does not exist in this project")
+    return row
+
+
+async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) -> ChartRow | None:
+    return await store.find_chart_version(tx, project_id=caller.project_id, name=chart.name, version=chart.version)
+
+
+async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
+    name = f"{row.name}-{row.version}"
+    await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)

@@ -1,0 +1,78 @@
+"""What a chart has to pass before it is stored: our own look at the archive, then Helm's lint in an engine child.
+
+Only so many archives are looked at at once: each holds a processor for up to a second.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
+from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import LintFinding, LintRequest
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidChart
+from pilothouse.settings import ChartLimits, EngineSettings
+from pilothouse.shares import FairPlaces
+
+_SHOWN_FINDINGS = 20
+_SHOWN_CHARACTERS = 400
+_NO_LINT = 'parameters {"skip_lint": true} stores the chart without Helm\'s lint'
+
+
+class ChartChecks:
+    """Checks archives for one process."""
+
+    def __init__(self, engine: EnginePool, *, limits: ChartLimits, engine_settings: EngineSettings) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._settings = engine_settings
+        self._places = FairPlaces(
+            engine_settings.children,
+            what="this server is checking as many charts as it can at once",
+            most_waiting=engine_settings.waiting_per_project,
+        )
+
+    async def check(self, archive: BinaryIO, *, lint: bool, project_id: str) -> ChartArchive:
+        """The chart, if it may be stored; raises InvalidChart with the file, the limit or Helm's findings, or Busy.
+
+        Helm's warnings do not refuse a chart, its errors do. Projects take turns.
+        """
+        async with self._places.place(project_id, seconds=self._settings.queue_seconds):
+            chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
+            if lint:
+                await self._lint(archive, project_id)
+        return chart
+
+    async def _lint(self, archive: BinaryIO, project_id: str) -> None:
+        seconds = self._settings.answer_seconds
+        try:
+            outcome = await self._engine.run(
+                LintRequest(chart=archive),
+                deadline_seconds=seconds,
+                queue_seconds=self._settings.queue_seconds,
+                share=project_id,
+            )
+        except HelmRefused as error:
+            raise InvalidChart(f"helm lint: {error}") from error
+        except EngineTimeout as error:
+            raise InvalidChart(f"helm lint: stopped after {seconds:g} s, the limit; {_NO_LINT}") from error
+        except EngineCrashed as error:
+            raise InvalidChart(f"helm lint: {error}") from error
+        if any(one.severity == "error" for one in outcome.findings):
+            raise InvalidChart(_explain(outcome.findings))
+
+
+def _explain(findings: Sequence[LintFinding]) -> str:
+    """Errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
+    told = sorted(
+        (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
+    )
+    lines = [
+        f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}" for one in told[:_SHOWN_FINDINGS]
+    ]
+    more = [f"and {len(told) - _SHOWN_FINDINGS} more"] if len(told) > _SHOWN_FINDINGS else []
+    return f"helm lint found errors: {'; '.join([*lines, *more])} ({_NO_LINT})"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -1,0 +1,192 @@
+"""Access keys: everybody manages its own, administrators of the account everybody's; a secret is shown once."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pilothouse.auth.passwords import generate_access_key, generate_secret_key
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
+from pilothouse.services.identity.bootstrap import Caller, seal_secret
+from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import access_keys as store
+from pilothouse.store import audit, projects, roles, users
+from pilothouse.store.access_keys import AccessKeyRow
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.projects import ProjectRow
+from pilothouse.store.users import UserRow
+
+
+@dataclass(frozen=True)
+class WantedKey:
+    """A key to be made: the caller's, in the caller's project, for ever, if nothing else is said."""
+
+    user_id: str | None = None
+    project_id: str | None = None
+    expires_at: datetime | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class NewAccessKey:
+    """A key that was made, and its secret, which is shown only now."""
+
+    row: AccessKeyRow
+    secret_key: str = field(repr=False)
+
+
+class AccessKeys:
+    """Makes, shows, disables and deletes access keys."""
+
+    def __init__(self, database: Database, keys: MasterKeys, passwords: Passwords, settings: IdentitySettings) -> None:
+        self._database = database
+        self._keys = keys
+        self._passwords = passwords
+        self._settings = settings
+
+    async def list_keys(self, caller: Caller, *, user_id: str | None) -> list[AccessKeyRow]:
+        """The keys of the caller, or of another user of the account, oldest first."""
+        owner = user_id or caller.user_id
+        if owner != caller.user_id:
+            caller.require_in_account("iam:credentials:listCredentials")
+        async with self._database.statements() as tx:
+            if await users.find_user(tx, owner, domain_id=caller.domain_id) is None:
+                raise NotFound(f"user {owner!r} does not exist in this account")
+            return await store.list_access_keys(tx, owner)
+
+    async def show(self, caller: Caller, access_key: str) -> AccessKeyRow:
+        """One key, without its secret; NotFound for another account's."""
+        return await self._find(caller, access_key, action="iam:credentials:getCredential")
+
+    async def create(self, caller: Caller, wanted: WantedKey, *, request_id: str) -> NewAccessKey:
+        """A key for the caller or another user, that acts in a project of the account where none is named.
+
+        The caller proves itself: by its password, or by a token that a password gave a few minutes ago. Raises
+        NotFound, InvalidRequest, Forbidden (no proof, or the owner has no role in the project), QuotaExceeded or Busy.
+        """
+        owner_id = wanted.user_id or caller.user_id
+        if owner_id != caller.user_id:
+            caller.require_in_account("iam:credentials:createCredential")
+        project_id = wanted.project_id or caller.project_id
+        if not project_id:
+            raise InvalidRequest("project_id: missing; name the project that the key acts in")
+        async with self._database.statements() as tx:
+            owner, project = await _find_owner(tx, caller, owner_id, project_id)
+        _check_expiry(wanted.expires_at)
+        await self._prove(caller, wanted.password)
+        access_key, secret_key = generate_access_key(), generate_secret_key()
+        async with self._database.transaction() as tx:
+            most = self._settings.keys_per_project
+            if await store.count_of_user(tx, owner.id, project_id=project.id) >= most:
+                raise QuotaExceeded(
+                    f"user {owner.name!r} has {most} access keys in project {project.name!r}, the most it may have; "
+                    "delete one first"
+                )
+            await _find_owner(tx, caller, owner_id, project_id)
+            row = await store.add_access_key(
+                tx,
+                access_key=access_key,
+                user_id=owner.id,
+                project_id=project.id,
+                secret_sealed=seal_secret(secret_key, keys=self._keys, access_key=access_key),
+                expires_at=wanted.expires_at,
+            )
+            await audit.record(
+                tx,
+                caller,
+                "iam:credentials:createCredential",
+                target=access_key,
+                target_name=owner.name,
+                detail=f"in project {project.name}",
+                request_id=request_id,
+            )
+        return NewAccessKey(row, secret_key)
+
+    async def set_enabled(self, caller: Caller, access_key: str, *, enabled: bool, request_id: str) -> AccessKeyRow:
+        """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
+        action = "iam:credentials:updateCredential"
+        found = await self._find(caller, access_key, action=action)
+        async with self._database.transaction() as tx:
+            row = await store.set_enabled(tx, access_key, enabled=enabled)
+            if row is None:
+                raise _unknown(access_key)
+            if not enabled:
+                await users.end_tokens(tx, found.user_id)
+            detail = "enable" if enabled else "disable"
+            await self._record(tx, caller, action, found, detail=detail, request_id=request_id)
+        return row
+
+    async def remove(self, caller: Caller, access_key: str, *, request_id: str) -> None:
+        """Deletes a key, which ends the tokens of its user."""
+        action = "iam:credentials:deleteCredential"
+        found = await self._find(caller, access_key, action=action)
+        async with self._database.transaction() as tx:
+            if not await store.remove_access_key(tx, access_key):
+                raise _unknown(access_key)
+            await users.end_tokens(tx, found.user_id)
+            await self._record(tx, caller, action, found, request_id=request_id)
+
+    async def _prove(self, caller: Caller, password: str | None) -> None:
+        fresh = self._settings.key_proof_seconds
+        age = caller.proof.age_seconds if caller.proof is not None else None
+        if not fresh or (age is not None and age <= fresh):
+            return
+        if password is None:
+            raise InvalidRequest(
+                "password: missing; to make an access key, give your own password, or use a token that a password gave "
+                f"less than {fresh / 60:g} min ago"
+            )
+        try:
+            await self._passwords.prove(Login(password=password, user_id=caller.user_id, source=caller.source))
+        except NotAuthenticated as error:
+            # The request itself was authenticated: 401 would make clients look for other credentials.
+            raise Forbidden(f"password: {error}") from error
+
+    @staticmethod
+    async def _record(
+        tx: Transaction, caller: Caller, action: str, row: AccessKeyRow, *, detail: str = "", request_id: str
+    ) -> None:
+        owner = await users.find_user(tx, row.user_id, domain_id=caller.domain_id)
+        await audit.record(
+            tx,
+            caller,
+            action,
+            target=row.id,
+            target_name=owner.name if owner is not None else "",
+            detail=detail,
+            request_id=request_id,
+        )
+
+    async def _find(self, caller: Caller, access_key: str, *, action: str) -> AccessKeyRow:
+        async with self._database.statements() as tx:
+            row = await store.find_access_key(tx, access_key, domain_id=caller.domain_id)
+        if row is None:
+            raise _unknown(access_key)
+        if row.user_id != caller.user_id:
+            caller.require_in_account(action)
+        return row
+
+
+async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id: str) -> tuple[UserRow, ProjectRow]:
+    """Who gets a key, and where it acts; Forbidden where the user could do nothing with it."""
+    owner = await users.find_user(tx, user_id, domain_id=caller.domain_id)
+    if owner is None:
+        raise NotFound(f"user {user_id!r} does not exist in this account")
+    project = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+    if project is None:
+        raise NotFound(f"project {project_id!r} does not exist in this account")
+    if not await roles.has_role(tx, owner.id, project_id=project.id):
+        raise Forbidden(
+            f"user {owner.name!r} has no role in project {project.name!r}; an administrator of the account can give it "
+            "one, and then a key"
+        )
+    return owner, project
+
+
+def _check_expiry(moment: datetime | None) -> None:
+    if moment is not None and moment <= datetime.now(UTC):
+        raise InvalidRequest(f"expires_at: {moment.isoformat()} is over; give a time to come, or none")
+
+
+def _unknown(access_key: str) -> NotFound:
+    return NotFound(f"access key {access_key!r} does not exist in this account")

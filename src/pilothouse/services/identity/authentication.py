@@ -1,0 +1,215 @@
+"""What the gateway asks about a request's credentials: one look-up each, and no write while all is well.
+
+Wrong signatures are counted by address and key in this process (``auth.attempts``): they are answered ever later, and
+nobody else is. Locking a key for everybody, as the vendor does, is a setting.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from datetime import UTC
+
+import structlog
+
+from pilothouse.auth.attempts import Attempts
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.auth.tokens import token_digest
+from pilothouse.errors import Busy, NotAuthenticated, NotFound
+from pilothouse.services.admin.audit import Audit
+from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import access_keys, lockout, tokens
+from pilothouse.store.access_keys import ProvingKeyRow
+from pilothouse.store.audit import Somebody, names_of
+from pilothouse.store.database import Database
+from pilothouse.store.tokens import TokenRow
+
+log = structlog.get_logger(__name__)
+
+#: The tails of "Incorrect IAM authentication information: " (API Request Signing Guide, FAQs).
+_LOCKED = "AK access failed to reach the limit,forbidden."
+#: What a failed proof was to do, as the audit names it.
+_SIGN, _TOKEN = "iam:credentials:use", "iam:tokens:use"
+_UNKNOWN_TOKEN = "decrypt token fail"  # noqa: S105 - the vendor's words
+
+
+@dataclass(frozen=True)
+class KeyHolder:
+    """An enabled access key with its secret in the clear, and whom it stands for; keep it for one request."""
+
+    secret_key: str = field(repr=False)
+    access_key: str
+    failures: int
+    used_long_ago: bool
+    caller: Caller
+
+
+class Authentication:
+    """Knows access keys and tokens."""
+
+    def __init__(self, database: Database, keys: MasterKeys, settings: IdentitySettings, audit: Audit) -> None:
+        self._database = database
+        self._keys = keys
+        self._settings = settings
+        self._audit = audit
+        self._attempts = Attempts(free=settings.slow_signatures_after, longest_seconds=settings.slow_signatures_seconds)
+
+    async def find_key(self, access_key: str, project_id: str | None, source: str) -> KeyHolder | None:
+        """The holder of an enabled access key, else None; in the project that the request names, or the key's own.
+
+        Raises NotAuthenticated for a key that is locked, and Busy for one that was wrong too often from the address
+        ``source`` and was not proven from there lately.
+        """
+        wait = self._attempts.wait_seconds(source, access_key)
+        if wait:
+            raise _too_often(wait)
+        async with self._database.statements() as tx:
+            row = await access_keys.find_proving(tx, access_key, project_id=project_id)
+        if row is None:
+            self._attempts.fail(source, access_key)
+            self._audit.note(Somebody(source=source), _SIGN, outcome="failed", detail="unknown access key")
+            return None
+        who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
+        if row.locked:
+            self._audit.note(who, _SIGN, outcome="failed", target=row.id, target_name=row.user_name, detail="locked")
+            raise NotAuthenticated(_LOCKED)
+        return KeyHolder(
+            secret_key=open_secret(row.secret_sealed, keys=self._keys, access_key=row.id),
+            access_key=row.id,
+            failures=row.failures,
+            used_long_ago=row.used_long_ago,
+            caller=_holder_of(row, source),
+        )
+
+    async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
+        """The caller in the project that the key was found with; NotFound if the account has no such project."""
+        self._attempts.succeed(holder.caller.source, holder.access_key)
+        if holder.used_long_ago:
+            self._audit.note_use(holder.access_key)
+        if holder.failures:
+            async with self._database.statements() as tx:
+                await lockout.forget_failures(tx, holder.access_key)
+        if holder.caller.project_id:
+            return holder.caller
+        self._audit.note(
+            holder.caller, "iam:projects:use", outcome="denied", target=project_id or "", detail="unknown or disabled"
+        )
+        if project_id is None:
+            raise NotFound(f"the project of access key {holder.access_key} is disabled; name another in X-Project-Id")
+        raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project of this account")
+
+    async def reject_key(self, holder: KeyHolder) -> None:
+        """Counts a wrong signature; raises Busy if the next one from that address has to wait."""
+        if self._settings.lock_keys_after:
+            async with self._database.statements() as tx:
+                locked = await lockout.count_failure(
+                    tx, holder.access_key, most=self._settings.lock_keys_after, lock_seconds=self._settings.lock_seconds
+                )
+            if locked:
+                log.warning("access_key_locked", access_key=holder.access_key, seconds=self._settings.lock_seconds)
+        who = replace(Somebody(**names_of(holder.caller)), project_id="", project_name="")
+        self._audit.note(
+            who,
+            _SIGN,
+            outcome="failed",
+            target=holder.access_key,
+            target_name=holder.caller.user_name,
+            detail="wrong signature",
+        )
+        wait = self._attempts.fail(holder.caller.source, holder.access_key)
+        if wait:
+            raise _too_often(wait)
+
+    async def find_token(self, token: str, project_id: str | None, source: str) -> Caller:
+        """The caller that a living token stands for; NotAuthenticated tells why there is none.
+
+        A request that names another project than the token's raises NotFound: it would act where nobody meant it to.
+        """
+        digest = token_digest(token)
+        row = None
+        if digest is not None:
+            async with self._database.statements() as tx:
+                row = await tokens.find_token(tx, digest)
+        if row is None:
+            self._audit.note(Somebody(source=source), _TOKEN, outcome="failed", detail="unknown token")
+            raise NotAuthenticated(_UNKNOWN_TOKEN)
+        try:
+            check_alive(row)
+        except NotAuthenticated:
+            who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
+            self._audit.note(
+                who, _TOKEN, outcome="failed", target=row.user_id, target_name=row.user_name, detail="ended"
+            )
+            raise
+        if project_id is not None and row.project_id is not None and project_id != row.project_id:
+            raise NotFound(f"X-Project-Id {project_id!r} is not the project of the token; leave the header out")
+        return caller_of(row, source)
+
+    async def ask_again(self, caller: Caller) -> Caller:
+        """The caller as it is now: with the roles of this moment, if what it proved itself by still counts.
+
+        Raises NotAuthenticated if that has ended, or its user is disabled or gone, and NotFound for its project. Locks
+        are about guesses, and end nothing that was proven.
+        """
+        proof = caller.proof
+        async with self._database.statements() as tx:
+            if proof is not None and proof.kind == "key":
+                key = await access_keys.find_proving(tx, proof.id, project_id=caller.project_id)
+                if key is None:
+                    raise NotAuthenticated("the access key, or its user, was disabled or deleted, or has expired")
+                if key.project_id is None:
+                    raise NotFound(f"project {caller.project_id!r} was disabled or deleted")
+                return _holder_of(key, caller.source)
+            token = await tokens.find_token(tx, proof.id) if proof is not None else None
+        if token is None:
+            raise NotAuthenticated("the token was revoked")
+        check_alive(token)
+        return caller_of(token, caller.source)
+
+
+def _holder_of(row: ProvingKeyRow, source: str) -> Caller:
+    return Caller(
+        user_id=row.user_id,
+        user_name=row.user_name,
+        domain_id=row.domain_id,
+        domain_name=row.domain_name,
+        project_id=row.project_id or "",
+        roles=frozenset(row.roles),
+        account_roles=frozenset(row.account_roles),
+        project_name=row.project_name or "",
+        source=source,
+        proof=Proof("key", row.id),
+    )
+
+
+def _too_often(wait: float) -> Busy:
+    return Busy(
+        "too many wrong signatures of this access key came from this address; check the secret key and the clock",
+        retry_after_seconds=max(1, math.ceil(wait)),
+    )
+
+
+def check_alive(row: TokenRow) -> None:
+    """Raises NotAuthenticated for a token that has expired or died early."""
+    if row.expired:
+        raise NotAuthenticated(f"token expires, expires_at: {row.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+    if not row.alive:
+        raise NotAuthenticated(
+            f"{_UNKNOWN_TOKEN}, the token ended early: its user's password, keys, roles or state changed, or its "
+            "project was disabled; ask for a new one"
+        )
+
+
+def caller_of(row: TokenRow, source: str) -> Caller:
+    """The caller that the token stands for: its scope decides which of the user's roles count."""
+    return Caller(
+        user_id=row.user_id,
+        user_name=row.user_name,
+        domain_id=row.domain_id,
+        domain_name=row.domain_name,
+        project_id=row.project_id or "",
+        roles=frozenset(row.roles) if row.scope == "project" else frozenset(),
+        account_roles=frozenset(row.account_roles) if row.scope != "none" else frozenset(),
+        project_name=row.project_name or "",
+        source=source,
+        proof=Proof("token", row.digest, row.proven_seconds_ago),
+    )

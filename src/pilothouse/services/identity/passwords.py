@@ -1,0 +1,159 @@
+"""Where passwords are hashed: few at a time, beside the event loop, and in turn.
+
+A hash costs 12 MiB and tens of milliseconds, and strangers may ask for one. Each address has one place in the queue, so
+that a flood from one makes others wait for one hash and not for all of them. The user is looked up when its turn has
+come, so that guesses sent all at once do not pass the lock between them. A lock holds for the address alone that
+guessed: strangers lock nobody out elsewhere.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from pilothouse.auth import passwords
+from pilothouse.auth.attempts import network_of
+from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
+from pilothouse.services.admin.audit import Audit
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import password_failures, projects, users
+from pilothouse.store.audit import Somebody
+from pilothouse.store.database import Database
+from pilothouse.store.users import LoginRow
+
+log = structlog.get_logger(__name__)
+
+_SHORTEST = 8
+_LOG_IN = "iam:tokens:create"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A claim to be a user: of that id, or of that name in the domain of that id or name; ``source`` is the address."""
+
+    password: str = field(repr=False)
+    user_id: str | None = None
+    name: str | None = None
+    domain_id: str | None = None
+    domain_name: str | None = None
+    source: str = ""
+
+
+class Passwords:
+    """Makes and proves passwords."""
+
+    def __init__(self, database: Database, settings: IdentitySettings, audit: Audit) -> None:
+        self._database = database
+        self._audit = audit
+        self._settings = settings
+        self._turns = asyncio.Semaphore(settings.password_checks)
+        self._lanes: dict[str, asyncio.Lock] = {}
+        self._in_lane: Counter[str] = Counter()
+        # Whoever names no user costs what a wrong password costs, so that names cannot be told by the clock.
+        self._nobodys_hash = passwords.hash_password(passwords.generate_password())
+
+    async def prove(self, login: Login) -> LoginRow:
+        """The enabled user whose password this is; raises NotAuthenticated, in one form of words, or Busy."""
+        address = network_of(login.source)
+        async with self._turn(address):
+            async with self._database.statements() as tx:
+                user = await users.find_login(
+                    tx,
+                    address=address,
+                    user_id=login.user_id,
+                    name=login.name,
+                    domain_id=login.domain_id,
+                    domain_name=login.domain_name,
+                )
+            known = user.password_hash if user is not None else self._nobodys_hash
+            right = await asyncio.to_thread(passwords.verify_password, login.password, known)
+            if user is None or not user.enabled or user.locked or not right:
+                if user is not None and user.enabled and not user.locked:
+                    await self._count(user, address)
+                await self._note(login, user)
+                # No name: people type their password where the name belongs.
+                log.info("login_refused", user_id=user.id if user is not None else None)
+                raise self._refusal()
+            await self._settle(user, login.password, address)
+        return user
+
+    async def hash(self, password: str, *, user_name: str, source: str) -> str:
+        """The hash of a new password; raises InvalidRequest if it is too weak, or Busy."""
+        if len(password) < _SHORTEST or password.lower() == user_name.lower():
+            raise InvalidRequest(f"password: at least {_SHORTEST} characters, and not the user's name")
+        async with self._turn(network_of(source)):
+            return await asyncio.to_thread(passwords.hash_password, password)
+
+    @asynccontextmanager
+    async def _turn(self, address: str) -> AsyncIterator[None]:
+        """The right to hash: one of an address waits for it at a time, a few more of it wait behind that one."""
+        if self._in_lane[address] >= self._settings.password_queue:
+            raise _too_many()
+        lane = self._lanes.setdefault(address, asyncio.Lock())
+        self._in_lane[address] += 1
+        try:
+            async with AsyncExitStack() as held:
+                try:
+                    async with asyncio.timeout(self._settings.password_queue_seconds):
+                        await held.enter_async_context(lane)
+                        await held.enter_async_context(self._turns)
+                except TimeoutError:
+                    raise _too_many() from None
+                yield
+        finally:
+            self._in_lane[address] -= 1
+            if not self._in_lane[address]:
+                del self._in_lane[address], self._lanes[address]
+
+    async def _count(self, user: LoginRow, address: str) -> None:
+        if not self._settings.lock_passwords_after:
+            return
+        async with self._database.statements() as tx:
+            locked = await password_failures.count(
+                tx,
+                user.id,
+                address=address,
+                most=self._settings.lock_passwords_after,
+                lock_seconds=self._settings.lock_seconds,
+            )
+        if locked:
+            log.warning("user_locked", user_id=user.id, address=address, seconds=self._settings.lock_seconds)
+
+    async def _note(self, login: Login, user: LoginRow | None) -> None:
+        """Tells the audit; of a name that is nobody's only the account that it was to be in, if there is one."""
+        if user is not None:
+            who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=login.source)
+            detail = "locked" if user.locked else "disabled" if not user.enabled else "wrong password"
+            self._audit.note(who, _LOG_IN, outcome="failed", target=user.id, target_name=user.name, detail=detail)
+            return
+        async with self._database.statements() as tx:
+            domain_id = await projects.find_domain(tx, domain_id=login.domain_id, name=login.domain_name)
+        nobody = Somebody(domain_id=domain_id or "", source=login.source)
+        self._audit.note(nobody, _LOG_IN, outcome="failed", detail="unknown user")
+
+    async def _settle(self, user: LoginRow, password: str, address: str) -> None:
+        """What a right password leaves behind: no failures, and a hash of today's strength."""
+        if user.failures:
+            async with self._database.statements() as tx:
+                await password_failures.forget(tx, user.id, address=address)
+        if passwords.needs_rehash(user.password_hash):
+            anew = await asyncio.to_thread(passwords.hash_password, password)
+            async with self._database.statements() as tx:
+                await users.replace_hash(tx, user.id, old=user.password_hash, new=anew)
+
+    def _refusal(self) -> NotAuthenticated:
+        text = "The username or password is wrong."
+        if self._settings.lock_passwords_after:
+            # The same for everybody: whether there is such a user, and whether it is locked, is nobody's business.
+            text += (
+                f" More than {self._settings.lock_passwords_after} wrong passwords in a row from one address lock a "
+                f"user for {self._settings.lock_seconds:.0f} s, for that address."
+            )
+        return NotAuthenticated(text)
+
+
+def _too_many() -> Busy:
+    return Busy("too many log-ins at once; try again in a moment")

@@ -1,0 +1,137 @@
+"""Projects: what clusters, charts and releases belong to, and the account that they are in."""
+
+import re
+import uuid
+from dataclasses import dataclass
+
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.store import audit
+from pilothouse.store import projects as store
+from pilothouse.store.database import Database
+from pilothouse.store.projects import ProjectRow
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LONGEST_DESCRIPTION = 255
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a list, and whether more comes after it."""
+
+    rows: list[ProjectRow]
+    more: bool
+
+
+class Projects:
+    """Lists, makes, disables and deletes the projects of an account."""
+
+    def __init__(self, database: Database, *, region: str) -> None:
+        self._database = database
+        self.region = region
+
+    async def list_page(
+        self, caller: Caller, *, name: str | None = None, enabled: bool | None = None, page: int, per_page: int
+    ) -> Page:
+        """One page, by name, of the account's projects in which the caller has a role."""
+        async with self._database.statements() as tx:
+            rows = await store.list_projects(
+                tx,
+                domain_id=caller.domain_id,
+                name=name,
+                enabled=enabled,
+                for_user=caller.user_id,
+                offset=(page - 1) * per_page,
+                limit=per_page + 1,
+            )
+        return Page(rows[:per_page], more=len(rows) > per_page)
+
+    async def list_all(self, caller: Caller) -> list[ProjectRow]:
+        """The account's projects in which the caller has a role, by name; who has one in the account sees all."""
+        async with self._database.statements() as tx:
+            return await store.list_projects(tx, domain_id=caller.domain_id, for_user=caller.user_id)
+
+    async def list_usable(self, caller: Caller) -> list[ProjectRow]:
+        """The enabled projects in which the caller has a role."""
+        async with self._database.statements() as tx:
+            return await store.list_projects(tx, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id)
+
+    async def show(self, caller: Caller, project_id: str) -> ProjectRow:
+        """One project of the account in which the caller has a role, else NotFound."""
+        async with self._database.statements() as tx:
+            row = await store.find_project(
+                tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+            )
+        if row is None:
+            raise NotFound(f"project {project_id!r} does not exist in this account")
+        return row
+
+    async def create_in_region(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
+        """Like ``create`` under the vendor's rule for names: the region, '_', and more.
+
+        The rule keeps a client with the wrong region from making a project of that region's name: the Node SDK
+        tries to, when its look-up finds none.
+        """
+        if not name.startswith(f"{self.region}_"):
+            raise Forbidden(
+                f"project {name!r} is not made: this server is region {self.region!r}, and names of new projects start "
+                f"with '{self.region}_'; if a client asked for its region's project, set its region to {self.region}"
+            )
+        return await self.create(caller, name=name, description=description, request_id=request_id)
+
+    async def create(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
+        """A new project of the account; raises InvalidRequest for its name, or AlreadyExists."""
+        caller.require_in_account("iam:projects:createProject")
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"name: {name!r} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"
+            )
+        if len(description) > _LONGEST_DESCRIPTION:
+            raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} characters")
+        project_id = uuid.uuid4().hex
+        async with self._database.transaction() as tx:
+            added = await store.add_project(
+                tx, project_id=project_id, domain_id=caller.domain_id, name=name, description=description
+            )
+            if not added:
+                raise AlreadyExists(f"name: this account has a project named {name!r} already")
+            await audit.record(
+                tx, caller, "iam:projects:createProject", target=project_id, target_name=name, request_id=request_id
+            )
+        return await self.show(caller, project_id)
+
+    async def set_enabled(self, caller: Caller, project_id: str, *, enabled: bool, request_id: str) -> ProjectRow:
+        """Enables or disables a project; nobody acts in a disabled one, and its tokens are dead for good.
+
+        Operations that were accepted before are carried out.
+        """
+        caller.require_in_account("iam:projects:updateProject")
+        row = await self.show(caller, project_id)
+        if not enabled and project_id == caller.project_id:
+            raise InvalidRequest("enabled: these credentials act in this project; disable it with others")
+        async with self._database.transaction() as tx:
+            await store.set_enabled(tx, project_id, enabled=enabled)
+            await audit.record(
+                tx,
+                caller,
+                "iam:projects:updateProject",
+                target=project_id,
+                target_name=row.name,
+                detail="enable" if enabled else "disable",
+                request_id=request_id,
+            )
+        return await self.show(caller, project_id)
+
+    async def remove(self, caller: Caller, project_id: str, *, request_id: str) -> None:
+        """Deletes a project that is empty; raises InvalidRequest if it is not."""
+        caller.require_in_account("iam:projects:deleteProject")
+        row = await self.show(caller, project_id)
+        async with self._database.transaction() as tx:
+            if not await store.remove_project(tx, project_id):
+                raise InvalidRequest(
+                    f"project {project_id} has clusters, charts, access keys or a record of operations; "
+                    "disable it instead"
+                )
+            await audit.record(
+                tx, caller, "iam:projects:deleteProject", target=project_id, target_name=row.name, request_id=request_id
+            )

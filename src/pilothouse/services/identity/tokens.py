@@ -1,0 +1,171 @@
+"""Tokens: issued for a password or a token, shown to their owners, revoked, dead when what they rest on changes."""
+
+from dataclasses import dataclass, field
+
+from pilothouse.auth.tokens import new_token, token_digest
+from pilothouse.errors import Forbidden, NotAuthenticated, NotFound
+from pilothouse.services.identity.authentication import caller_of, check_alive
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.settings import IdentitySettings
+from pilothouse.store import audit, projects, roles, tokens
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.tokens import TokenRow
+from pilothouse.store.users import LoginRow
+
+#: So long an expired token is still told apart from one that never was.
+_REMEMBERED_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a token is wanted for: a project by id or name, else the domain, else nothing in particular."""
+
+    project_id: str | None = None
+    project_name: str | None = None
+    domain_id: str | None = None
+    domain_name: str | None = None
+    domain: bool = False
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A new token; its text exists only here."""
+
+    text: str = field(repr=False)
+    row: TokenRow
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Whom a token stands for, as a log-in would tell it."""
+
+    id: str
+    name: str
+    domain_id: str
+    domain_name: str
+    generation: int
+
+
+class Tokens:
+    """Issues, shows and revokes tokens."""
+
+    def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._settings = settings
+
+    async def issue(self, login: Login, scope: Scope, *, request_id: str) -> IssuedToken:
+        """A token for the user whose password this is; what has expired long ago is swept out on the way.
+
+        Raises NotAuthenticated, Busy, NotFound (project or domain) or Forbidden (no role in the project).
+        """
+        user = await self._passwords.prove(login)
+        return await self._add(user, scope, request_id=request_id, source=login.source)
+
+    async def exchange(self, token: str, scope: Scope, *, request_id: str, source: str) -> IssuedToken:
+        """Return a token of another scope for the holder of a living one; it expires no later than that.
+
+        Raises NotAuthenticated, NotFound (project or domain) or Forbidden (no role in the project).
+        Source: Keystone identity API v3, "Token authentication with scoped authorization".
+        """
+        digest = token_digest(token)
+        async with self._database.statements() as tx:
+            row = await tokens.find_token(tx, digest) if digest is not None else None
+        if row is None:
+            raise NotAuthenticated("The token is unknown or was revoked.")
+        check_alive(row)
+        # With the generation of the old token: what ends that one until the new one is stored ends both.
+        user = _Holder(row.user_id, row.user_name, row.domain_id, row.domain_name, row.generation)
+        return await self._add(user, scope, request_id=request_id, source=source, exchanged=row)
+
+    async def _add(
+        self,
+        user: "LoginRow | _Holder",
+        scope: Scope,
+        *,
+        request_id: str,
+        source: str,
+        exchanged: TokenRow | None = None,
+    ) -> IssuedToken:
+        text = new_token()
+        digest = token_digest(text) or ""
+        async with self._database.transaction() as tx:
+            kind, project_id = await _resolve(tx, user, scope)
+            await tokens.sweep(tx, expired_seconds_ago=_REMEMBERED_SECONDS)
+            await tokens.add_token(
+                tx,
+                digest=digest,
+                user_id=user.id,
+                generation=user.generation,
+                scope=kind,
+                project_id=project_id,
+                life_seconds=self._settings.token_seconds,
+                not_after=exchanged.expires_at if exchanged is not None else None,
+                proven_at=exchanged.proven_at if exchanged is not None else None,
+            )
+            row = await tokens.read_token(tx, digest)
+            await audit.record(
+                tx,
+                caller_of(row, source),
+                "iam:tokens:create",
+                target=user.id,
+                target_name=user.name,
+                detail="password" if exchanged is None else "token",
+                request_id=request_id,
+            )
+        return IssuedToken(text, row)
+
+    async def show(self, caller: Caller, token: str) -> TokenRow:
+        """A living token of the caller's own, or of its account for an administrator; NotFound or Forbidden."""
+        digest = token_digest(token)
+        async with self._database.statements() as tx:
+            row = await tokens.find_token(tx, digest) if digest is not None else None
+        if row is None or row.domain_id != caller.domain_id:
+            raise NotFound("Could not find token: it is unknown, revoked, or of another account")
+        try:
+            check_alive(row)
+        except NotAuthenticated as error:
+            raise NotFound(f"Could not find token: {error}") from error
+        if row.user_id != caller.user_id:
+            caller.require_in_account("iam:tokens:get")
+        return row
+
+    async def revoke(self, caller: Caller, token: str, *, request_id: str) -> None:
+        """End a token of the caller's own, or of its account for who may end those; NotFound or Forbidden.
+
+        To see another user's token is a right to read, and ends nothing.
+        """
+        row = await self.show(caller, token)
+        if row.user_id != caller.user_id:
+            caller.require_in_account("iam:tokens:delete")
+        async with self._database.transaction() as tx:
+            await tokens.remove_token(tx, row.digest)
+            await audit.record(
+                tx,
+                caller,
+                "iam:tokens:delete",
+                target=row.user_id,
+                target_name=row.user_name,
+                request_id=request_id,
+            )
+
+
+async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) -> tuple[str, str | None]:
+    """The kind of scope, and the project's id."""
+    if scope.domain_id not in {None, user.domain_id} or scope.domain_name not in {None, user.domain_name}:
+        raise NotFound(f"scope: the domain {scope.domain_name or scope.domain_id!r} is not the user's")
+    if scope.project_id is None and scope.project_name is None:
+        return ("domain" if scope.domain else "none"), None
+    project = await projects.find_project(
+        tx, domain_id=user.domain_id, project_id=scope.project_id, name=scope.project_name
+    )
+    if project is None or not project.enabled:
+        named = scope.project_name if scope.project_id is None else scope.project_id
+        raise NotFound(f"scope.project: {named!r} is not an enabled project of the user's account")
+    if not await roles.has_role(tx, user.id, project_id=project.id):
+        raise Forbidden(
+            f"scope.project: user {user.name!r} has no role in project {project.name!r}; an administrator of the "
+            "account can give it one"
+        )
+    return "project", project.id

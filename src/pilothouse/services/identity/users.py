@@ -1,0 +1,230 @@
+"""Users of an account: made, enabled, given roles and passwords by its administrators.
+
+Nobody disables, deletes or demotes itself, so that an account keeps at least the administrator who is at work.
+"""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+
+from pilothouse.auth import policy
+from pilothouse.auth.passwords import generate_password
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.store import access_keys, audit, projects, roles
+from pilothouse.store import users as store
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.roles import RoleRow
+from pilothouse.store.users import UserRow
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class User:
+    """A user with its roles."""
+
+    row: UserRow
+    roles: list[RoleRow]
+
+
+@dataclass(frozen=True)
+class NewUser:
+    """A user that was made; ``password`` is there if Pilothouse chose it, and shown only now."""
+
+    user: User
+    password: str | None = field(repr=False)
+
+
+class Users:
+    """Makes, shows and changes the users of an account."""
+
+    def __init__(self, database: Database, passwords: Passwords) -> None:
+        self._database = database
+        self._passwords = passwords
+
+    async def list_users(self, caller: Caller) -> list[UserRow]:
+        """The account's users by name."""
+        caller.require_in_account("iam:users:listUsers")
+        async with self._database.statements() as tx:
+            return await store.list_users(tx, domain_id=caller.domain_id)
+
+    async def show(self, caller: Caller, user_id: str) -> User:
+        """One user with its roles: everybody may look at itself; NotFound for another account's."""
+        if user_id != caller.user_id:
+            caller.require_in_account("iam:users:getUser")
+        async with self._database.statements() as tx:
+            return User(await _find(tx, caller, user_id), await roles.list_roles(tx, user_id))
+
+    async def create(self, caller: Caller, *, name: str, password: str | None, request_id: str) -> NewUser:
+        """A user without any role; without a password one is chosen. Raises InvalidRequest or AlreadyExists."""
+        caller.require_in_account("iam:users:createUser")
+        if not _NAME.fullmatch(name):
+            raise InvalidRequest(
+                f"name: {name!r} is not a user name: 1 to 64 letters, digits, '_', '.', '@' and '-', "
+                "a letter or '_' first"
+            )
+        chosen = None if password is not None else generate_password()
+        password_hash = await self._passwords.hash(password or chosen or "", user_name=name, source=caller.source)
+        async with self._database.transaction() as tx:
+            row = await store.add_user(
+                tx, user_id=uuid.uuid4().hex, domain_id=caller.domain_id, name=name, password_hash=password_hash
+            )
+            if row is None:
+                raise AlreadyExists(f"name: this account has a user named {name!r} already")
+            await audit.record(
+                tx, caller, "iam:users:createUser", target=row.id, target_name=name, request_id=request_id
+            )
+        return NewUser(User(row, []), chosen)
+
+    async def set_enabled(self, caller: Caller, user_id: str, *, enabled: bool, request_id: str) -> User:
+        """Enables or disables a user, lifts a lock and ends its tokens; a disabled one's keys do nothing either."""
+        caller.require_in_account("iam:users:updateUser")
+        _refuse_self(caller, user_id, "disable")
+        async with self._database.transaction() as tx:
+            row = await _find(tx, caller, user_id)
+            await store.set_enabled(tx, user_id, enabled=enabled)
+            await audit.record(
+                tx,
+                caller,
+                "iam:users:updateUser",
+                target=user_id,
+                target_name=row.name,
+                detail="enable" if enabled else "disable",
+                request_id=request_id,
+            )
+        return await self.show(caller, user_id)
+
+    async def set_password(
+        self,
+        caller: Caller,
+        user_id: str,
+        *,
+        password: str,
+        current: str | None,
+        end_keys: bool = False,
+        request_id: str,
+    ) -> None:
+        """Replaces a password, which ends the user's tokens; for one's own the current one has to be given.
+
+        ``end_keys``: the user's access keys are disabled too.
+
+        Raises InvalidRequest, Forbidden (also for a wrong current password) or Busy.
+        """
+        if user_id != caller.user_id:
+            caller.require_in_account("iam:users:updateUser")
+        async with self._database.statements() as tx:
+            row = await _find(tx, caller, user_id)
+        if user_id == caller.user_id:
+            await self._prove_own(caller, current)
+        password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
+        async with self._database.transaction() as tx:
+            await store.set_password(tx, user_id, password_hash=password_hash)
+            ended = await access_keys.disable_all(tx, user_id) if end_keys else 0
+            await audit.record(
+                tx,
+                caller,
+                "iam:users:updateUserPassword",
+                target=user_id,
+                target_name=row.name,
+                detail=f"{ended} keys ended" if end_keys else "",
+                request_id=request_id,
+            )
+
+    async def remove(self, caller: Caller, user_id: str, *, request_id: str) -> None:
+        """Deletes a user with its keys, tokens and roles; what it did stays on record."""
+        caller.require_in_account("iam:users:deleteUser")
+        _refuse_self(caller, user_id, "delete")
+        async with self._database.transaction() as tx:
+            row = await _find(tx, caller, user_id)
+            await store.remove_user(tx, user_id)
+            await audit.record(
+                tx, caller, "iam:users:deleteUser", target=user_id, target_name=row.name, request_id=request_id
+            )
+
+    async def grant(self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str) -> User:
+        """Gives a role in a project, or (None) in the whole account; it ends the user's tokens if it is new."""
+        caller.require_in_account("iam:permissions:grantRoleToUser")
+        _check_role(role)
+        async with self._database.transaction() as tx:
+            user = await _find(tx, caller, user_id)
+            where = await _find_project(tx, caller, project_id)
+            if await roles.add_role(tx, user_id=user_id, project_id=project_id, role=role):
+                await store.end_tokens(tx, user_id)
+                await audit.record(
+                    tx,
+                    caller,
+                    "iam:permissions:grantRoleToUser",
+                    target=_target(user_id, role, project_id),
+                    target_name=user.name,
+                    detail=f"{role} in {where}",
+                    request_id=request_id,
+                )
+        return await self.show(caller, user_id)
+
+    async def withdraw(
+        self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str
+    ) -> User:
+        """Takes a role away, which ends the user's tokens; NotFound if the user does not have it there."""
+        caller.require_in_account("iam:permissions:revokeRoleFromUser")
+        _check_role(role)
+        if project_id is None:
+            _refuse_self(caller, user_id, "take account roles from")
+        async with self._database.transaction() as tx:
+            user = await _find(tx, caller, user_id)
+            if not await roles.remove_role(tx, user_id=user_id, project_id=project_id, role=role):
+                where = f"in project {project_id!r}" if project_id is not None else "in the whole account"
+                raise NotFound(f"user {user_id} does not have the role {role!r} {where}")
+            await store.end_tokens(tx, user_id)
+            where = await _find_project(tx, caller, project_id)
+            await audit.record(
+                tx,
+                caller,
+                "iam:permissions:revokeRoleFromUser",
+                target=_target(user_id, role, project_id),
+                target_name=user.name,
+                detail=f"{role} in {where}",
+                request_id=request_id,
+            )
+        return await self.show(caller, user_id)
+
+    async def _prove_own(self, caller: Caller, current: str | None) -> None:
+        if current is None:
+            raise InvalidRequest("current_password: missing; to change your own password, give the current one")
+        try:
+            await self._passwords.prove(Login(password=current, user_id=caller.user_id, source=caller.source))
+        except NotAuthenticated as error:
+            # The request itself was authenticated: 401 would make clients look for other credentials.
+            raise Forbidden(f"current_password: {error}") from error
+
+
+async def _find(tx: Transaction, caller: Caller, user_id: str) -> UserRow:
+    row = await store.find_user(tx, user_id, domain_id=caller.domain_id)
+    if row is None:
+        raise NotFound(f"user {user_id!r} does not exist in this account")
+    return row
+
+
+async def _find_project(tx: Transaction, caller: Caller, project_id: str | None) -> str:
+    """How the project is called, for people; None is the account."""
+    if project_id is None:
+        return "the whole account"
+    row = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+    if row is None:
+        raise NotFound(f"project {project_id!r} does not exist in this account")
+    return f"project {row.name}"
+
+
+def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:
+    if user_id == caller.user_id:
+        raise InvalidRequest(f"you cannot {deed} yourself; another administrator of the account can")
+
+
+def _check_role(role: str) -> None:
+    if role not in policy.ROLES:
+        raise InvalidRequest(f"role: {role!r} is none of {', '.join(policy.ROLES)}")
+
+
+def _target(user_id: str, role: str, project_id: str | None) -> str:
+    return f"{user_id} {role} {project_id or '*'}"

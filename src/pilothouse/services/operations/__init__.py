@@ -1,0 +1,1 @@
+"""Accepted operations: read, cancelled, announced."""

@@ -1,0 +1,96 @@
+"""Cancel: what is not begun never begins, and what is begun is stopped and undone.
+
+The promise for each action: an install is uninstalled, or kept as a failed release; an upgrade and a rollback lead back
+to the revision that was deployed before; an uninstall too, as long as everything of the release still stands.
+"""
+
+import structlog
+
+from pilothouse.errors import AlreadyEnded, InvalidRequest, NotFound
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.read import UNINSTALL_UNDERWAY
+from pilothouse.store import audit, operation_events, operations
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.operations import OperationRow
+
+log = structlog.get_logger(__name__)
+
+#: Who may order it may cancel it.
+_PERMISSIONS = {
+    "install": "cce:release:create",
+    "upgrade": "cce:release:update",
+    "rollback": "cce:release:update",
+    "uninstall": "cce:release:delete",
+}
+_UNDERWAY = {
+    "install": UNINSTALL_UNDERWAY,
+    "upgrade": "Cancelling; the release goes back to the revision that was deployed before",
+    "rollback": "Cancelling; the release goes back to the revision that was deployed before",
+    "uninstall": "Cancelling; the release is restored if nothing of it is deleted yet, else it is removed",
+}
+_KEEPING = "Cancelling; what is installed is kept as a failed release"
+_NEVER_BEGUN = "cancelled before anything was done"
+
+
+class Cancellations:
+    """Cancels the operations of a project."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def cancel(self, caller: Caller, operation_id: str, *, keep: bool, request_id: str) -> OperationRow:
+        """The operation, cancelled or being cancelled; asked again while it is, the same.
+
+        ``keep``: what an install has made so far stays, as a failed release. Raises NotFound; Forbidden for who may not
+        order what is cancelled; AlreadyEnded; InvalidRequest for ``keep`` of what is no install.
+        """
+        caller.require("cce:operation:get")
+        async with self._database.transaction() as tx:
+            row = await operations.find_operation(tx, operation_id)
+            if row is None or row.project_id != caller.project_id:
+                raise NotFound(f"operation {operation_id!r} does not exist in this project")
+            caller.require(_PERMISSIONS[row.action])
+            if keep and row.action != "install":
+                raise InvalidRequest(
+                    f"keep: only an install can be kept, and operation {operation_id} is of action {row.action}"
+                )
+            cancelled = await operations.cancel(
+                tx,
+                operation_id,
+                keep=keep,
+                underway=_KEEPING if keep else _UNDERWAY[row.action],
+                ended=_NEVER_BEGUN,
+            )
+            if cancelled is None:
+                return await self._explain(tx, operation_id, keep=keep)
+            await self._record(tx, caller, cancelled, request_id=request_id)
+        log.info("operation_cancelled", operation_id=operation_id, state=cancelled.state)
+        return cancelled
+
+    async def _explain(self, tx: Transaction, operation_id: str, *, keep: bool) -> OperationRow:
+        """Why there is nothing to cancel: it is being cancelled already, which is the answer, or has ended."""
+        row = await operations.find_operation(tx, operation_id)
+        if row is None:
+            raise NotFound(f"operation {operation_id!r} does not exist in this project")
+        if row.state != "cancelling":
+            raise AlreadyEnded(
+                f"operation {operation_id} is {row.state} since {row.finished_at}: {row.status_description}"
+            )
+        if row.cancel_keeps != keep:
+            way = "with keep" if row.cancel_keeps else "without keep"
+            raise AlreadyEnded(f"operation {operation_id} is being cancelled already, {way}; that cannot be changed")
+        return row
+
+    async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
+        await operation_events.add_event(
+            tx, row.id, attempt=row.attempt, kind="cancel_requested", said=f"cancel requested by {caller.user_name}"
+        )
+        await audit.record(
+            tx,
+            caller,
+            "cce:operation:cancel",
+            target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
+            target_name=row.release_name,
+            request_id=request_id,
+            operation_id=row.id,
+        )

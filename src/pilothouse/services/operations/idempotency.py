@@ -1,0 +1,174 @@
+"""Writes that a client may send again without knowing whether the first one arrived.
+
+The key that comes with a write is claimed in the transaction in which the write takes effect, together with what is
+needed to give the same answer again. So nothing is asked before the write is tried: a second one is refused somewhere
+on its way, at the claim at the latest, and then the key tells whether that was only its own first attempt.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Self
+
+import orjson
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import NotPermitted, PilothouseError
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.commands import open_shown
+from pilothouse.services.releases.read import Release, from_operation
+from pilothouse.settings import Settings
+from pilothouse.store import idempotency_keys, operations
+from pilothouse.store.clusters import ClusterName
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.idempotency_keys import FoundKey, NewKey
+from pilothouse.store.operations import NewOperation, OperationRow
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The release as it now is, and the operation that changes it; None when there is none, as after a dry run.
+
+    ``repeated``: it is the answer that an earlier request with the same key was given.
+    """
+
+    release: Release
+    operation_id: str | None
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of one request; ``fingerprint`` is the same for the same request and no other."""
+
+    text: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """What was answered, and for which request: what the answer shows of the operation and changes later."""
+
+    fingerprint: str
+    cluster_name: str
+    state: str
+    revision: int | None
+    status_description: str
+    cancel_keeps: bool = False
+    undo_revision: int | None = None
+    finished_at: datetime | None = None
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        plain = orjson.loads(text)
+        if plain["finished_at"] is not None:
+            plain["finished_at"] = datetime.fromisoformat(plain["finished_at"])
+        return cls(**plain)
+
+
+class Idempotency:
+    """Remembers what was answered to whom under which key."""
+
+    def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
+        self._database = database
+        self._keys = keys
+        self._life_seconds = settings.retention.key_seconds
+
+    async def once(self, caller: Caller, key: Key | None, write: Callable[[], Awaitable[Accepted]]) -> Accepted:
+        """What ``write`` gives, or what it gave when the same caller's same request came with this key before.
+
+        Raises KeyUsed when the key came with another request, and what ``write`` raises; then the key is still free.
+        """
+        if key is None:
+            return await write()
+        try:
+            accepted = await write()
+        except NotPermitted:  # who may no longer do it is not told what came of it
+            raise
+        except PilothouseError as error:
+            found = await self._find(caller, key)
+            if found is None:
+                raise
+            log.info("request_repeated", key=key.text, operation_id=found.operation_id, refused=type(error).__name__)
+            return found
+        if accepted.operation_id is None:  # a dry run claims no key, and must not come with another's
+            await self._find(caller, key)
+        return accepted
+
+    def of_new(self, key: Key, new: NewOperation, *, cluster_name: str) -> NewKey:
+        """The key as it is claimed with an operation that is about to be accepted."""
+        record = _Record(
+            fingerprint=key.fingerprint,
+            cluster_name=cluster_name,
+            state="queued",
+            revision=new.revision,
+            status_description=new.status_description,
+        )
+        return self._seal(key, record, operation_id=new.id)
+
+    async def hold(self, tx: Transaction, key: Key | None, row: OperationRow) -> bool:
+        """Whether what the answer shows of the operation stays as long as the key: the first thing in its transaction.
+
+        Not if it is gone, because the operation has ended since it was read.
+        """
+        return key is None or await operations.keep_shown(tx, row.id, seconds=self._life_seconds)
+
+    async def claim(
+        self, tx: Transaction, caller: Caller, key: Key | None, row: OperationRow, *, cluster_name: str
+    ) -> None:
+        """In the transaction that does what was asked: the key, if there is one, stands for the row as it is given."""
+        if key is None:
+            return
+        record = _Record(
+            fingerprint=key.fingerprint,
+            cluster_name=cluster_name,
+            state=row.state,
+            revision=row.revision,
+            status_description=row.status_description,
+            cancel_keeps=row.cancel_keeps,
+            undo_revision=row.undo_revision,
+            finished_at=row.finished_at,
+        )
+        new = self._seal(key, record, operation_id=row.id)
+        await idempotency_keys.claim(tx, new, project_id=caller.project_id, user_id=caller.user_id, operation_id=row.id)
+
+    async def _find(self, caller: Caller, key: Key) -> Accepted | None:
+        async with self._database.statements() as tx:
+            found = await idempotency_keys.find_key(
+                tx,
+                project_id=caller.project_id,
+                user_id=caller.user_id,
+                key=key.text,
+                life_seconds=self._life_seconds,
+            )
+        if found is None:
+            return None
+        record = self._open(found)
+        if record.fingerprint != key.fingerprint:
+            raise idempotency_keys.refuse_used(key.text)
+        then = replace(
+            found.operation,
+            state=record.state,
+            revision=record.revision,
+            status_description=record.status_description,
+            cancel_keeps=record.cancel_keeps,
+            undo_revision=record.undo_revision,
+            finished_at=record.finished_at,
+        )
+        shown = open_shown(then, keys=self._keys)
+        release = from_operation(ClusterName(then.cluster_id, record.cluster_name), then, shown)
+        return Accepted(release, then.id, repeated=True)
+
+    def _seal(self, key: Key, record: _Record, *, operation_id: str) -> NewKey:
+        sealed = self._keys.seal(orjson.dumps(asdict(record)), context=_context(operation_id))
+        return NewKey(key.text, sealed, self._life_seconds)
+
+    def _open(self, found: FoundKey) -> _Record:
+        return _Record.from_json(self._keys.unseal(found.record_sealed, context=_context(found.operation.id)))
+
+
+def _context(operation_id: str) -> str:
+    return f"idempotency-key:{operation_id}"

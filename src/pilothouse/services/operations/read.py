@@ -1,0 +1,126 @@
+"""Operations: what was accepted, how far it is, and what happened on the way."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pilothouse.errors import NotFound
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.notifications import Announcements
+from pilothouse.store import evidence
+from pilothouse.store import operation_events as events
+from pilothouse.store import operations as store
+from pilothouse.store.database import Database
+from pilothouse.store.evidence import EvidenceRow
+from pilothouse.store.operation_events import EventRow
+from pilothouse.store.operations import OperationRow
+
+_PAGE = 500
+#: How long a follower hears nothing before it is shown that the connection lives.
+_QUIET_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class OperationPage:
+    """A part of a list, newest first; ``next`` is where the next part begins, None at the end."""
+
+    operations: list[OperationRow]
+    next: tuple[datetime, str] | None
+
+
+class Operations:
+    """Shows the operations of a project."""
+
+    def __init__(
+        self,
+        database: Database,
+        announcements: Announcements,
+        ask_again: Callable[[Caller], Awaitable[Caller]],
+        *,
+        again_seconds: float,
+    ) -> None:
+        """``ask_again`` gives a caller as it is after a while; it raises if the caller may do nothing any more."""
+        self._database = database
+        self._ask_again = ask_again
+        self._again_seconds = again_seconds
+        self._announcements = announcements
+
+    async def list_operations(
+        self,
+        caller: Caller,
+        *,
+        cluster_id: str | None,
+        namespace: str | None,
+        release_name: str | None,
+        state: str | None,
+        before: tuple[datetime, str] | None,
+        limit: int,
+    ) -> OperationPage:
+        """The project's operations that match, newest first."""
+        caller.require("cce:operation:list")
+        async with self._database.statements() as tx:
+            rows = await store.list_operations(
+                tx,
+                project_id=caller.project_id,
+                cluster_id=cluster_id,
+                namespace=namespace,
+                release_name=release_name,
+                state=state,
+                before=before,
+                limit=limit + 1,
+            )
+        last = rows[limit - 1] if len(rows) > limit else None
+        return OperationPage(rows[:limit], (last.created_at, last.id) if last is not None else None)
+
+    async def show(self, caller: Caller, operation_id: str) -> OperationRow:
+        """One operation of the project, else NotFound."""
+        caller.require("cce:operation:get")
+        async with self._database.statements() as tx:
+            row = await store.find_operation(tx, operation_id)
+        if row is None or row.project_id != caller.project_id:
+            raise NotFound(f"operation {operation_id!r} does not exist in this project")
+        return row
+
+    async def list_events(self, caller: Caller, operation_id: str, *, after: int = 0) -> list[EventRow]:
+        """What happened after the event of that id, oldest first, at most 500 at a time."""
+        caller.require("cce:operation:get")
+        await self.show(caller, operation_id)
+        async with self._database.statements() as tx:
+            return await events.list_events(tx, operation_id, after=after, limit=_PAGE)
+
+    async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
+        """What was found in the cluster when attempts at the operation failed, oldest first."""
+        await self.show(caller, operation_id)
+        async with self._database.statements() as tx:
+            return await evidence.list_evidence(tx, operation_id)
+
+    async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
+        """Every event after that id as it happens, until the operation is final and all is told.
+
+        None now and then says that nothing has happened. Whoever comes back with the last id misses nothing, on
+        whatever replica. Whether the caller still may is asked again every few seconds: NotAuthenticated, Forbidden or
+        NotFound ends it.
+        """
+        caller.require("cce:operation:get")
+        told = asked = time.monotonic()
+        with self._announcements.expecting(events.event_key(operation_id)) as news:
+            while True:
+                news.clear()  # before the look: what comes after it was begun wakes us up
+                if time.monotonic() - asked >= self._again_seconds:
+                    caller, asked = await self._ask_again(caller), time.monotonic()
+                    caller.require("cce:operation:get")
+                # The state is read before the events: what ended the operation is then among them.
+                row = await self.show(caller, operation_id)
+                found = await self.list_events(caller, operation_id, after=after)
+                for event in found:
+                    after, told = event.id, time.monotonic()
+                    yield event
+                if len(found) == _PAGE:
+                    continue
+                if row.state not in store.LIVING or self._announcements.closed:
+                    return
+                if time.monotonic() - told >= _QUIET_SECONDS:
+                    told = time.monotonic()
+                    yield None
+                await self._announcements.wait(news)

@@ -1,0 +1,239 @@
+"""Releases: what may be ordered. What is to be seen of them: ``read``."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
+from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmRefused, InvalidRequest, NotFound
+from pilothouse.kubernetes.helm_secrets import merge_values
+from pilothouse.services.charts.archives import compact_json
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Key
+from pilothouse.services.releases.commands import InstallOrder, Wait, as_wait
+from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.releases.names import check_name, check_namespace
+from pilothouse.services.releases.namespaces import Namespaces
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.read import INSTALL_UNDERWAY, Release
+from pilothouse.services.releases.sizes import refuse_oversized
+from pilothouse.services.releases.submit import Acceptance, Request
+from pilothouse.settings import Settings
+from pilothouse.store import archives, charts
+from pilothouse.store import commands as orders
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_CREATE = "cce:release:create"
+_REPLACEABLE = frozenset({"uninstalled", "failed"})
+
+
+@dataclass(frozen=True)
+class CreateRelease:
+    """A checked-for-type request to create a release; the rules are applied by ``Releases.create``."""
+
+    chart_id: str
+    namespace: str
+    name: str = ""
+    version: str = ""
+    values: dict[str, Any] | None = None
+    description: str = ""
+    dry_run: bool = False
+    name_template: str = ""
+    no_hooks: bool = False
+    replace: bool = False
+    include_hooks: bool = False
+    wait: Wait | None = None
+    timeout_seconds: int | None = None
+
+
+class Releases:
+    """Creates releases in a project's clusters."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        engine: EnginePool,
+        settings: Settings,
+        *,
+        preflight: Preflight,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clusters = clusters
+        self._engine = engine
+        self._settings = settings
+        self._preflight = preflight
+        self._namespaces = Namespaces()
+        self._acceptance = Acceptance(database, keys, settings)
+
+    async def create(
+        self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None
+    ) -> Accepted:
+        """Accepts an install, or answers a dry run; what can be refused at once is refused here.
+
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
+        AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
+        """
+        caller.require(_CREATE)
+        check_namespace(wanted.namespace)
+        await refuse_oversized(wanted.values or {})
+        async with self._database.statements() as tx:
+            row, found = await orders.find_cluster_and_chart(
+                tx, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
+            )
+        cluster = self._clusters.open(cluster_id, row)
+        chart = _check_chart(found, wanted)
+        name = await self._choose_name(wanted, project_id=caller.project_id)
+        looked_at = time.monotonic()
+        with naming(cluster):
+            base_revision = await self._check_live(cluster, name, wanted)
+        order = InstallOrder(
+            values=wanted.values or {},
+            merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
+            disable_hooks=wanted.no_hooks,
+            replace=wanted.replace,
+            wait=wanted.wait or as_wait(cluster.wait),
+        )
+        if wanted.dry_run:
+            return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
+        request = Request(
+            namespace=wanted.namespace,
+            release_name=name,
+            order=order,
+            chart_digest=chart.digest,
+            chart_id=chart.id,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            include_hooks=wanted.include_hooks,
+            revision=(base_revision or 0) + 1,
+            base_revision=base_revision,
+            description=wanted.description,
+            status_description=INSTALL_UNDERWAY,
+            timeout_seconds=wanted.timeout_seconds,
+        )
+        return await self._acceptance.accept(
+            caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id, key=key
+        )
+
+    async def _choose_name(self, wanted: CreateRelease, *, project_id: str) -> str:
+        if wanted.name:
+            if wanted.name_template:
+                log.info("name_template_ignored", name=wanted.name)
+            check_name(wanted.name, field="name")
+            return wanted.name
+        if not wanted.name_template:
+            raise InvalidRequest("name: missing; give a name, or parameters.name_template to make one")
+        try:
+            name = await self._engine.run(
+                RenderNameRequest(template=wanted.name_template),
+                deadline_seconds=self._settings.engine.name_seconds,
+                queue_seconds=self._settings.engine.queue_seconds,
+                share=project_id,
+            )
+        except EngineTimeout as error:
+            seconds = self._settings.engine.name_seconds
+            raise InvalidRequest(f"parameters.name_template: stopped after {seconds:g} s, the limit") from error
+        except (HelmRefused, EngineCrashed) as error:
+            raise InvalidRequest(f"parameters.name_template: {error}") from error
+        check_name(name, field="parameters.name_template")
+        return name
+
+    async def _check_live(self, cluster: ReachableCluster, name: str, wanted: CreateRelease) -> int | None:
+        """Asks the cluster now what would fail later: the namespace, and whether the name is free.
+
+        Gives the revision whose place is taken; None on a free name.
+        """
+        client = self._clusters.client(cluster)
+        exists, revisions = await asyncio.gather(
+            self._namespaces.exists(client, wanted.namespace),
+            client.list_release_labels(namespace=wanted.namespace, name=name),
+        )
+        if not exists and not self._settings.cluster.create_namespaces:
+            raise NotFound(
+                f"namespace {wanted.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
+            )
+        if not revisions:
+            return None
+        newest = max(revisions, key=lambda one: one.revision)
+        if not wanted.replace:
+            raise AlreadyExists(
+                f"name: release {name!r} exists in namespace {wanted.namespace!r} "
+                f"(revision {newest.revision}, {newest.status}); choose another name, or update the release"
+            )
+        if newest.status not in _REPLACEABLE:
+            raise AlreadyExists(
+                f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
+                f"{newest.status}; parameters.replace takes the place of failed and uninstalled ones only"
+            )
+        return newest.revision
+
+    async def _dry_run(
+        self,
+        cluster: ReachableCluster,
+        chart: charts.ChartRow,
+        name: str,
+        wanted: CreateRelease,
+        order: InstallOrder,
+    ) -> Release:
+        async with self._database.statements() as tx:
+            archive = await archives.read_archive(tx, chart.digest)
+        request = InstallRequest(
+            kubeconfig=cluster.kubeconfig,
+            namespace=wanted.namespace,
+            release_name=name,
+            chart=archive or b"",
+            values=order.values,
+            dry_run="server",
+            disable_hooks=order.disable_hooks,
+            replace=order.replace,
+            wait="none",
+            timeout_seconds=self._settings.engine.answer_seconds,
+        )
+        outcome = await dry_run(
+            self._engine,
+            request,
+            client=self._clusters.client(cluster),
+            preflight=self._preflight,
+            settings=self._settings,
+            project_id=cluster.project_id,
+            what=f"rendering chart {chart.name} {chart.version}",
+        )
+        now = datetime.now().astimezone()
+        return Release(
+            cluster_id=cluster.id,
+            cluster_name=cluster.name,
+            namespace=wanted.namespace,
+            name=name,
+            revision=outcome.revision,
+            status="pending-install",
+            description=wanted.description or DRY_RUN_COMPLETE,
+            status_description=DRY_RUN_COMPLETE,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            values_json=compact_json(order.merged_values),
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts.ChartRow:
+    if chart is None:
+        raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+    if wanted.version and wanted.version != chart.version:
+        raise InvalidRequest(
+            f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
+            "send that, or leave version out"
+        )
+    return chart

@@ -1,0 +1,225 @@
+"""Delete Release: an uninstall, or the end of an install that has not ended."""
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import AlreadyExists, NotFound
+from pilothouse.kubernetes.client import Secret
+from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
+from pilothouse.services.releases.commands import UninstallOrder, Wait, as_wait, open_shown
+from pilothouse.services.releases.external_managers import ReleaseManagers
+from pilothouse.services.releases.locks import refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
+from pilothouse.services.releases.submit import Acceptance, Request, base_of
+from pilothouse.settings import Settings
+from pilothouse.store import audit, operations
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.operations import OperationRow, OriginRow
+
+_DELETE = "cce:release:delete"
+#: Each round can meet an operation that began or ended since the last one.
+_ROUNDS = 5
+
+#: What a failure that is dismissed is answered as: a release that is being deleted.
+_DISMISSED = {"state": "cancelled", "cancel_keeps": False, "status_description": UNINSTALL_UNDERWAY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What there is of a release: an operation at work; else a failed install, the newest revision, or neither."""
+
+    living: OperationRow | None = None
+    failed_install: OperationRow | None = None
+    origin: OriginRow | None = None
+    stored: StoredRelease | None = None
+    secret: Secret | None = None
+
+
+class Deletions:
+    """Deletes releases in a project's clusters."""
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings, *, preflight: Preflight
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._clusters = clusters
+        self._settings = settings
+        self._managers = ReleaseManagers(preflight, settings.releases)
+        self._acceptance = Acceptance(database, keys, settings)
+        self._idempotency = Idempotency(database, keys, settings)
+
+    async def delete(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        wait: Wait | None,
+        timeout_seconds: int | None,
+        request_id: str,
+        key: Key | None = None,
+    ) -> Accepted:
+        """Accepts an uninstall; the release is shown as being deleted until it is gone.
+
+        A release that is being deleted already gives the same answer. An install that is queued is cancelled; one
+        that runs is cancelled and then uninstalled. A failed install that left no revision is dismissed. Raises
+        NotFound, Forbidden (an upgrade or rollback runs, or Helm's lock is somebody else's), ClusterUnavailable or
+        ClusterDenied.
+        """
+        caller.require(_DELETE)
+        for round_ in range(_ROUNDS):
+            async with self._database.statements() as tx:
+                cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            looked_at = time.monotonic()
+            found = await self._look(cluster, namespace, name)
+            if found.living is not None:
+                ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
+                if ended is not None:
+                    return ended
+                continue
+            if found.stored is None or found.secret is None:
+                if found.failed_install is None:
+                    raise NotFound(
+                        f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
+                    )
+                return await self._dismiss(caller, cluster, found.failed_install, request_id=request_id, key=key)
+            if found.stored.status in PENDING:
+                if round_ == 0:
+                    continue  # it may be of an operation that ended while both were looked at
+                raise refuse_locked(found.stored, found.secret, cluster_id=cluster.id)
+            request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
+            with naming(cluster):
+                warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
+            request = replace(request, warning=warning)
+            try:
+                return await self._acceptance.accept(
+                    caller, cluster, request, permission=_DELETE, looked_at=looked_at, request_id=request_id, key=key
+                )
+            except AlreadyExists:
+                continue
+        raise refuse_changed(name)
+
+    async def _end_install(
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
+    ) -> Accepted | None:
+        """The answer while an operation lives; None when it has just ended."""
+        cancelling = shown.state == "cancelling"
+        if (shown.action, cancelling) == ("uninstall", False) or (
+            (shown.action, cancelling) == ("install", True) and not shown.cancel_keeps
+        ):
+            if key is not None:
+                async with self._database.transaction() as tx:
+                    if not await self._idempotency.hold(tx, key, shown):
+                        return None
+                    await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
+            return self._answer(cluster, shown)
+        if shown.action != "install" or cancelling:
+            raise refuse_while_running(shown)
+        async with self._database.transaction() as tx:
+            await self._idempotency.hold(tx, key, shown)
+            row = await operations.cancel(
+                tx, shown.id, keep=False, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
+            )
+            if row is not None:
+                await self._record(tx, caller, row, request_id=request_id)
+                await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
+        if row is None:
+            return None
+        # one that never began has ended with that, and its row has lost what is shown of it
+        return self._answer(cluster, replace(row, request_sealed=shown.request_sealed, shown_sealed=shown.shown_sealed))
+
+    async def _dismiss(
+        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
+    ) -> Accepted:
+        gone = OperationRow(**{**vars(shown), **_DISMISSED})
+        async with self._database.transaction() as tx:
+            await self._idempotency.hold(tx, key, shown)
+            if await operations.dismiss(tx, shown.id):
+                await self._record(tx, caller, shown, request_id=request_id)
+            await self._idempotency.claim(tx, caller, key, gone, cluster_name=cluster.name)
+        return self._answer(cluster, gone)
+
+    async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
+        await audit.record(
+            tx,
+            caller,
+            _DELETE,
+            target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
+            target_name=row.release_name,
+            request_id=request_id,
+            operation_id=row.id,
+        )
+
+    async def _look(self, cluster: ReachableCluster, namespace: str, name: str) -> _Found:
+        """The operations and the cluster's storage, both at once; the cluster need not answer if an operation lives."""
+        where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
+        looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
+        try:
+            async with self._database.statements() as tx:
+                shown = await operations.find_shown(tx, **where)
+                origin = await operations.find_origin(tx, **where)
+            if shown is not None and shown.state in operations.LIVING:
+                return _Found(living=shown)
+            failed_install = shown if shown is not None and shown.action == "install" else None
+            with naming(cluster):
+                stored, secret = await looking or (None, None)
+            return _Found(origin=origin, failed_install=failed_install, stored=stored, secret=secret)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _find_newest(
+        self, cluster: ReachableCluster, namespace: str, name: str
+    ) -> tuple[StoredRelease, Secret] | None:
+        if not (is_namespace(namespace) and is_name(name)):
+            return None
+        client = self._clusters.client(cluster)
+        async with client.within_limit():
+            found = [
+                (await read_release(secret), secret)
+                async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+            ]
+        return max(found, key=lambda one: one[0].revision, default=None)
+
+    def _request(
+        self,
+        cluster: ReachableCluster,
+        stored: StoredRelease,
+        origin: OriginRow | None,
+        *,
+        wait: Wait | None,
+        timeout_seconds: int | None,
+    ) -> Request:
+        include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
+        order = UninstallOrder(
+            merged_values=stored.values,
+            first_deployed=stored.first_deployed,
+            disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
+            hooks=stored.count_hooks("pre-delete", "post-delete"),
+            wait=wait or as_wait(cluster.wait),
+        )
+        return Request(
+            namespace=stored.namespace,
+            release_name=stored.name,
+            order=order,
+            chart_id=origin.chart_id if origin is not None and origin.revision == stored.revision else "",
+            chart_name=stored.chart_name,
+            chart_version=stored.chart_version,
+            include_hooks=include_hooks,
+            revision=stored.revision,
+            **base_of(stored),
+            status_description=UNINSTALL_UNDERWAY,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def _answer(self, cluster: ReachableCluster, row: OperationRow) -> Accepted:
+        return Accepted(from_operation(cluster, row, open_shown(row, keys=self._keys)), row.id)

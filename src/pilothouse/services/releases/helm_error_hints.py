@@ -1,0 +1,87 @@
+"""Helm's refusals as people need them: with what is to be done, or whose the object is that stands in the way."""
+
+import re
+from typing import Any
+
+from pilothouse.errors import HelmRefused, PilothouseError
+from pilothouse.kubernetes.capabilities import Abilities
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.external_managers import find_manager
+from pilothouse.services.releases.names import is_name, is_namespace
+
+SMALLER = (
+    "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
+    "images, or split the chart"
+)
+STRANDED = (
+    "Helm cannot compare with it: have its record rewritten (helm's plugin mapkubeapis does that), or delete the "
+    "release and create it anew"
+)
+
+_LARGEST_OBJECT = 4 * 1024 * 1024
+_CLASH = re.compile(
+    r'(?<![A-Za-z0-9])(?P<kind>[A-Za-z0-9]++) "(?P<name>[^"]+)"'
+    r' in namespace "(?P<namespace>[^"]*)" exists and cannot be imported'
+)
+_RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: data: Too long')
+_OLD_MANIFEST = "unable to build kubernetes objects from current release manifest"
+
+
+async def explain(error: HelmRefused, *, client: ClusterClient, abilities: Abilities) -> str:
+    """Helm's text, and what is known besides; it may ask the cluster for one object."""
+    text = str(error)
+    if _RECORD_TOO_LARGE.search(text):
+        return f"the release does not fit into the Secret that Helm keeps of it; {SMALLER}; Helm says: {text}"
+    if _OLD_MANIFEST in text:
+        return f"the release as it stands has kinds that are no longer served; {STRANDED}; Helm says: {text}"
+    found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
+    kind = abilities.find_known_kind(found["kind"]) if found is not None else None
+    if found is None or kind is None:
+        return text
+    try:
+        live = await client.find_object(
+            kind, namespace=found["namespace"] or "", name=found["name"], largest=_LARGEST_OBJECT
+        )
+    except PilothouseError:
+        return text
+    return f"{text}; {await describe_owner(live, client=client)}" if live is not None else text
+
+
+def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
+    """Whether Helm would take the object for the release's own (``pkg/action/validate.go``, ``checkOwnership``)."""
+    metadata = live.get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return (
+        labels.get("app.kubernetes.io/managed-by") == "Helm"
+        and annotations.get("meta.helm.sh/release-name") == name
+        and annotations.get("meta.helm.sh/release-namespace") == namespace
+    )
+
+
+async def describe_owner(live: dict[str, Any], *, client: ClusterClient) -> str:
+    """Say whose an object is, by its own marks, and what can be done about it; it looks whether its release exists."""
+    metadata = live.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    manager, release = find_manager(metadata), annotations.get("meta.helm.sh/release-name")
+    if manager is not None:
+        return f"it is managed by {manager}: remove it there, or use other names"
+    if release:
+        place = annotations.get("meta.helm.sh/release-namespace")
+        if await _is_gone(client, name=str(release), namespace=str(place)):
+            return (
+                f"it belongs to release {release!r} in namespace {place!r}, which is gone: to take it over, set its "
+                "annotations meta.helm.sh/release-name and meta.helm.sh/release-namespace to those of this release; or "
+                "delete it"
+            )
+        return f"it belongs to release {release!r} in namespace {place!r}: uninstall that, or use other names"
+    return "it belongs to no release: remove it, or give it Helm's label and annotations to have it adopted"
+
+
+async def _is_gone(client: ClusterClient, *, name: str, namespace: str) -> bool:
+    """Whether the release has no record any more; not if that cannot be told."""
+    if not (is_name(name) and is_namespace(namespace)):
+        return False
+    try:
+        return not await client.list_release_labels(namespace=namespace, name=name)
+    except PilothouseError:
+        return False

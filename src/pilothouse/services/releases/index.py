@@ -1,0 +1,143 @@
+"""What the release index holds of a Secret, and how it is opened again.
+
+A row holds the values as the wire's text, packed and sealed: a list hands them on without reading them. Whoever may
+write Secrets in one namespace of a cluster decides what stands in them, so texts are cut and cleaned of what
+PostgreSQL does not take, and a Secret that cannot be read becomes a row that names it and is not shown.
+"""
+
+import zlib
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import ClusterUnavailable, CorruptRelease
+from pilothouse.kubernetes.client import Secret, resource_version
+from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
+from pilothouse.services.charts.archives import compact_json
+from pilothouse.store import release_index as store
+from pilothouse.store.database import Transaction
+from pilothouse.store.release_index import GoneSecret, NewRevision, Revision, SeenSecret
+from pilothouse.store.texts import storable
+
+_LONGEST_NAME = 253
+_LONGEST_TEXT = 8192
+_PACKED, _PLAIN = b"\x01", b"\x00"
+_WORTH_PACKING = 256
+
+
+class ReleaseIndex:
+    """Seals what is read from Secrets for the index, and opens what the index holds."""
+
+    def __init__(self, keys: MasterKeys) -> None:
+        self._keys = keys
+
+    def read(self, cluster_id: str, secret: Secret) -> NewRevision | None:
+        """The Secret's row, with its problem if it cannot be read; None for what has not even an own name."""
+        seen = see(secret)
+        if seen is None:
+            return None
+        key = release_key(secret)
+        if key is None:
+            return _unreadable(seen, secret, f"Secret {seen.namespace}/{seen.secret} is not a Helm release")
+        try:
+            stored = decode_release(secret)
+        except CorruptRelease as error:
+            return _unreadable(seen, secret, str(error))
+        return NewRevision(
+            namespace=seen.namespace,
+            secret=seen.secret,
+            name=stored.name,
+            revision=stored.revision,
+            resource_version=seen.resource_version,
+            problem="",
+            uid=_clean(stored.uid, _LONGEST_NAME),
+            status=_clean(stored.status, _LONGEST_NAME),
+            description=_clean(stored.description, _LONGEST_TEXT),
+            chart_name=_clean(stored.chart_name, _LONGEST_NAME),
+            chart_version=_clean(stored.chart_version, _LONGEST_NAME),
+            first_deployed=stored.first_deployed,
+            last_deployed=stored.last_deployed,
+            values_sealed=self._seal(cluster_id, stored),
+            operation_id=_clean(str(stored.labels.get(OPERATION_LABEL, "")), _LONGEST_NAME),
+        )
+
+    def open_values(self, cluster_id: str, row: Revision) -> str:
+        """The values of the row as the wire's JSON text; SealBroken if they do not open."""
+        if row.values_sealed is None:
+            return ""
+        plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
+        return (zlib.decompress(plain[1:]) if plain[:1] == _PACKED else plain[1:]).decode()
+
+    async def record(self, tx: Transaction, cluster_id: str, secret: Secret) -> None:
+        """Puts a Secret that was just read after an action into the index, before the outcome is written.
+
+        What Helm does to the revisions before a deployed one is known, and stands at once too.
+        """
+        row = self.read(cluster_id, secret)
+        if row is None:
+            return
+        await store.apply_revisions(tx, cluster_id, [row])
+        if row.status == "deployed" and row.revision > 1:
+            await store.supersede(tx, cluster_id, namespace=row.namespace, name=row.name, revision=row.revision)
+
+    async def record_gone(
+        self, tx: Transaction, cluster_id: str, *, namespace: str, name: str, resource_version: int
+    ) -> None:
+        """The release had no Secret at this resourceVersion: before the outcome of an uninstall is written."""
+        await store.bury_missing(
+            tx, cluster_id, resource_version=resource_version, kept=[], namespace=namespace, name=name
+        )
+
+    def _seal(self, cluster_id: str, stored: StoredRelease) -> bytes:
+        text = compact_json(stored.values).encode()
+        packed = _PACKED + zlib.compress(text, 1) if len(text) >= _WORTH_PACKING else _PLAIN + text
+        secret = f"sh.helm.release.v1.{stored.name}.v{stored.revision}"
+        return self._keys.seal(packed, context=_context(cluster_id, stored.namespace, secret))
+
+
+def see(secret: Secret) -> SeenSecret | None:
+    """What a list or an event says about which Secret it is; None for what has no name or no resourceVersion."""
+    metadata = secret.get("metadata")
+    if not isinstance(metadata, dict):
+        return None
+    namespace, name = metadata.get("namespace"), metadata.get("name")
+    if not isinstance(namespace, str) or not isinstance(name, str) or not namespace or not name:
+        return None
+    try:
+        version = resource_version(metadata)
+    except ClusterUnavailable:
+        return None
+    return SeenSecret(_clean(namespace, _LONGEST_NAME), _clean(name, _LONGEST_NAME), version)
+
+
+def gone(secret: Secret) -> GoneSecret | None:
+    """The Secret of a deletion's event."""
+    seen = see(secret)
+    return GoneSecret(seen.namespace, seen.secret, seen.resource_version) if seen is not None else None
+
+
+def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
+    return NewRevision(
+        namespace=seen.namespace,
+        secret=seen.secret,
+        name="",
+        revision=0,
+        resource_version=seen.resource_version,
+        problem=_clean(problem, _LONGEST_TEXT) or "is not a Helm release",
+        uid=_clean(str(secret["metadata"].get("uid", "")), _LONGEST_NAME),
+        status="",
+        description="",
+        chart_name="",
+        chart_version="",
+        first_deployed=None,
+        last_deployed=None,
+        values_sealed=None,
+        operation_id="",
+    )
+
+
+def _clean(text: str, longest: int) -> str:
+    """Without what PostgreSQL cannot hold, and cut."""
+    return storable(text[:longest])
+
+
+def _context(cluster_id: str, namespace: str, secret: str) -> str:
+    return f"release:{cluster_id}/{namespace}/{secret}"

@@ -1,0 +1,59 @@
+"""Who may change a release now: one operation at a time, and nobody while Helm's own lock is somebody else's."""
+
+from datetime import UTC
+
+from pilothouse.errors import Forbidden
+from pilothouse.kubernetes.client import Secret
+from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING, StoredRelease
+from pilothouse.store.operations import OperationRow
+
+#: The words that the vendor's Terraform provider waits on; they must be among the first 200 characters of the text.
+_REFUSED = "Update release is forbidden"
+
+
+def refuse_while_running(row: OperationRow) -> Forbidden:
+    """The answer to a write while an operation on the release has not ended."""
+    return Forbidden(
+        f"{_REFUSED}: {_NOUNS[row.action]} of release {row.release_name!r} is {row.state} (operation {row.id}); "
+        "ask again when the release is no longer pending"
+    )
+
+
+def refuse_changed(name: str) -> Forbidden:
+    """The answer when another request was accepted, or ended, between our look and our own acceptance."""
+    return Forbidden(f"{_REFUSED}: release {name!r} was changed by another request in this moment; ask again")
+
+
+def is_locked(stored: StoredRelease) -> bool:
+    """Whether Helm refuses to upgrade it or roll it back."""
+    return stored.status in PENDING or stored.status == UNINSTALLING
+
+
+def refuse_locked(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> Forbidden:
+    """The answer when a ``pending-*`` revision is not of an operation of ours: whose, since when, and the way out."""
+    return Forbidden(f"{_REFUSED}: {describe_lock(stored, secret, cluster_id=cluster_id)}")
+
+
+def describe_lock(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> str:
+    """Whose lock it is, since when, and the call that ends it, in this order and short."""
+    since = stored.last_deployed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        f"revision {stored.revision} is {stored.status} by {_writer(secret)!r} since {since}; "
+        f"unlock: POST /api/v1/clusters/{cluster_id}/unlock if its writer is dead"
+    )
+
+
+def _writer(secret: Secret) -> str:
+    """The program that wrote the Secret last, as Kubernetes recorded it."""
+    entries = (secret.get("metadata") or {}).get("managedFields") or []
+    written = [entry for entry in entries if isinstance(entry, dict) and entry.get("manager")]
+    last = max(written, key=lambda entry: str(entry.get("time", "")), default=None)
+    return str(last["manager"])[:16] if last else "unknown"
+
+
+_NOUNS = {
+    "install": "the installation",
+    "upgrade": "an upgrade",
+    "rollback": "a rollback",
+    "uninstall": "the deletion",
+}

@@ -1,0 +1,33 @@
+"""Whether a namespace is there, for requests that want to put something into it."""
+
+import time
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+from pilothouse.kubernetes.client import ClusterClient
+
+#: One that goes away within this time is found out by Helm: the operation fails, and its text names the namespace.
+_REMEMBER_SECONDS = 5.0
+_MOST_PER_CLUSTER = 1000
+
+
+class Namespaces:
+    """Asks a cluster, and for a moment takes its yes for a yes: many releases go into few namespaces."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: WeakKeyDictionary[ClusterClient, dict[str, float]] = WeakKeyDictionary()
+
+    async def exists(self, client: ClusterClient, name: str) -> bool:
+        """Whether the namespace is there, or was a few seconds ago; raises what the client raises."""
+        seen = self._seen.setdefault(client, {})
+        now = self._monotonic()
+        if seen.get(name, 0.0) > now:
+            return True
+        if not await client.namespace_exists(name):
+            seen.pop(name, None)
+            return False
+        if len(seen) >= _MOST_PER_CLUSTER:
+            seen.clear()
+        seen[name] = now + _REMEMBER_SECONDS
+        return True

@@ -1,0 +1,389 @@
+"""What would fail in the middle of a release is found before the first write.
+
+Helm itself checks some of it first (``pkg/action/install.go``, ``upgrade.go``): that the objects' kinds are served,
+and that no object belongs to somebody else. It does not check the kinds of hooks, the account's rights and the size of
+its own record; it installs what lies in ``crds/`` before it checks anything, and a rollback checks nothing. Those are
+checked here. What is found is found by rendering without the cluster, which costs next to nothing; where the chart
+asks the cluster what to make, Helm's own dry run confirms it before anybody is refused.
+"""
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from pilothouse.chart_archive.charts import asks_cluster
+from pilothouse.chart_archive.documents import read_objects
+from pilothouse.engine.protocol import (
+    Inspection,
+    InspectRequest,
+    InstallRequest,
+    ReleaseOutcome,
+    RenderedObject,
+    Request,
+    UpgradeRequest,
+)
+from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest
+from pilothouse.kubernetes.capabilities import Abilities, Access
+from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
+from pilothouse.kubernetes.resources import manifest_objects
+from pilothouse.services.releases.helm_error_hints import SMALLER, belongs_to, describe_owner, explain
+from pilothouse.settings import Settings
+
+OutcomeT = TypeVar("OutcomeT")
+
+#: What Kubernetes allows for the data of a Secret, and how far our packing may differ from Helm's.
+_LARGEST_SECRET = 1024 * 1024
+_PACKING_DIFFERS = 1.01
+_LARGEST_MANIFEST = 32 * 1024 * 1024
+_LARGEST_OBJECT = 4 * 1024 * 1024
+_NAMED = 5
+_REMEMBER_SECONDS = 300.0
+_REMEMBERED_CLIENTS = 64
+
+#: Helm looks whether an object is there, and applies it; an apply that makes the object needs both of the last.
+_OBJECT_VERBS = ("get", "create", "patch")
+_WAIT_VERBS = ("list", "watch")
+#: Of a hook, what an earlier run left is deleted first, and every one is watched.
+_HOOK_VERBS = (*_OBJECT_VERBS, *_WAIT_VERBS, "delete")
+#: A role that names the objects that it is for can allow these; a new object has no name yet, a list has many.
+_NAMED_VERBS = frozenset({"get", "patch", "delete"})
+#: Helm's record of the release.
+_RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
+
+_NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
+_NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
+#: What ``lookup`` says of such a kind, with the version first.
+_NOT_LOOKED_UP = re.compile(r"unable to get apiresource from unstructured: ([^\s,]+), Kind=(\w+)")
+
+
+class Ask(Protocol):
+    """Has an engine answer a request; raises what ``EnginePool.run`` raises."""
+
+    async def __call__(self, request: Request[OutcomeT], /) -> OutcomeT:
+        """The outcome."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Findings:
+    unserved: tuple[RenderedObject, ...]
+    missing: tuple[tuple[Access, tuple[RenderedObject, ...]], ...]
+    served: tuple[tuple[RenderedObject, ObjectKind], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.unserved or self.missing)
+
+    @property
+    def objects(self) -> tuple[RenderedObject, ...]:
+        """The ones that something is found about."""
+        return (*self.unserved, *(one for _, objects in self.missing for one in objects))
+
+    def about(self, is_meant: Callable[[RenderedObject], bool]) -> "_Findings":
+        """Only what concerns one of these objects, or none in particular."""
+        return replace(
+            self,
+            unserved=tuple(one for one in self.unserved if is_meant(one)),
+            missing=tuple(one for one in self.missing if not one[1] or any(map(is_meant, one[1]))),
+        )
+
+
+class Preflight:
+    """Checks what is about to be written to a cluster; remembers for minutes what clusters serve and allow."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._abilities: OrderedDict[ClusterClient, Abilities] = OrderedDict()
+
+    def abilities(self, client: ClusterClient) -> Abilities:
+        """What is known of the client's cluster and account."""
+        known = self._abilities.setdefault(client, Abilities(client, seconds=_REMEMBER_SECONDS))
+        self._abilities.move_to_end(client)
+        if len(self._abilities) > _REMEMBERED_CLIENTS:
+            self._abilities.popitem(last=False)
+        return known
+
+    async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
+        """Helm's text with what is known besides."""
+        return await explain(error, client=client, abilities=self.abilities(client))
+
+    async def find_problem(
+        self,
+        ask: Ask,
+        client: ClusterClient,
+        request: InstallRequest | UpgradeRequest,
+        *,
+        revision: int,
+        merged_values: dict[str, Any],
+    ) -> str | None:
+        """Why the request must not be carried out, for people; None if nothing speaks against it.
+
+        ``merged_values`` are what an upgrade's values come to. Raises what ``ask`` raises, HelmRefused with Helm's
+        words for what its dry run refuses among it, and ClusterUnavailable or ClusterDenied.
+        """
+        known = isinstance(request, InstallRequest) or _values_are_known(request)
+        look = InspectRequest(
+            namespace=request.namespace,
+            release_name=request.release_name,
+            chart=request.chart,
+            values=request.values if known else merged_values,
+            revision=revision,
+            is_upgrade=isinstance(request, UpgradeRequest),
+        )
+        try:
+            inspection = await ask(look)
+        except HelmRefused:
+            # An upgrade renders before it writes anything. An install has installed what lies in crds/ by then.
+            if isinstance(request, InstallRequest):
+                await ask(_trial(request))
+            return None
+        if too_large := _describe_size(inspection):
+            return too_large
+        own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
+        objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
+        findings = await self._examine(
+            client,
+            objects,
+            namespace=request.namespace,
+            is_brought=_brought(objects, request, own=own),
+            waits=request.wait == "ready",
+        )
+        if findings and not (known and not await self._asks_cluster(request)):
+            findings = await self._confirm(ask, request, findings, own=own)
+        if findings:
+            return _describe(findings, later=frozenset(inspection.crd_kinds) - own)
+        if own and await _try(ask, request, own=own) is None:
+            return await _find_clash(client, request, findings)
+        return None
+
+    async def find_rollback_problem(self, client: ClusterClient, *, goal: str, namespace: str) -> str | None:
+        """Say why a rollback to the manifest ``goal`` must not be carried out; None if nothing speaks against it."""
+        findings = await self._examine(client, await _objects_of(goal, namespace=namespace), namespace=namespace)
+        return _describe(findings) if findings else None
+
+    async def _examine(
+        self,
+        client: ClusterClient,
+        objects: Sequence[RenderedObject],
+        *,
+        namespace: str,
+        is_brought: Callable[[RenderedObject], bool] = lambda _: False,
+        waits: bool = False,
+    ) -> _Findings:
+        abilities = self.abilities(client)
+        unserved, served = [], []
+        needs: dict[Access, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
+        wanted = dict.fromkeys((one.api_version, one.kind) for one in objects)
+        kinds = {(version, kind): await abilities.find_kind(version, kind) for version, kind in wanted}
+        for one in objects:
+            kind = kinds[one.api_version, one.kind]
+            if kind is not None:
+                served.append((one, kind))
+                for access in _accesses(one, kind, waits=waits):
+                    needs.setdefault(access, []).append(one)
+            elif not is_brought(one):
+                unserved.append(one)
+        missing = await abilities.find_missing(needs)
+        left = await self._still_needed(client, missing, served)
+        return _Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
+
+    async def _still_needed(
+        self, client: ClusterClient, missing: list[Access], served: list[tuple[RenderedObject, ObjectKind]]
+    ) -> list[Access]:
+        """Without the right to create what is there already."""
+        left = []
+        for access in missing:
+            of_kind = [(one, kind) for one, kind in served if access in _accesses(one, kind, waits=False)]
+            if access.verb == "create" and of_kind and await self._all_exist(client, of_kind):
+                continue
+            left.append(access)
+        return left
+
+    async def _all_exist(self, client: ClusterClient, objects: list[tuple[RenderedObject, ObjectKind]]) -> bool:
+        for one, kind in objects:
+            try:
+                if not one.name or await _find(client, one, kind) is None:
+                    return False
+            except ClusterDenied:
+                return False
+        return True
+
+    async def _asks_cluster(self, request: InstallRequest | UpgradeRequest) -> bool:
+        return await asyncio.to_thread(asks_cluster, request.chart, limits=self._settings.charts)
+
+    async def _confirm(
+        self,
+        ask: Ask,
+        request: InstallRequest | UpgradeRequest,
+        findings: _Findings,
+        *,
+        own: frozenset[tuple[str, str]],
+    ) -> _Findings:
+        """What is left of the findings when Helm renders with the cluster."""
+        if any(one.hook for one in findings.objects):
+            try:
+                outcome = await ask(replace(_trial(request), show_hooks=True))
+            except HelmRefused as error:
+                named = _named_by(error)
+                if named is None:
+                    raise
+                # Hooks that would not run are among what it looked at: only what was found before counts.
+                if left := findings.about(named):
+                    return left
+            else:
+                return findings.about(await _is_in(outcome.manifest, namespace=request.namespace))
+        tried = await _try(ask, request, own=own)
+        return findings.about(await _is_in(tried.manifest if tried is not None else "", namespace=request.namespace))
+
+
+async def _objects_of(manifest: str, *, namespace: str) -> list[RenderedObject]:
+    """The objects of a manifest; none if it cannot be read, which Helm will say."""
+    try:
+        documents = await asyncio.to_thread(
+            read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
+        )
+    except (InvalidChart, UnicodeEncodeError):
+        return []
+    return [
+        RenderedObject(api_version=one.api_version, kind=one.kind, namespace=one.namespace, name=one.name)
+        for one in manifest_objects(documents, namespace=namespace)
+    ]
+
+
+async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject], bool]:
+    objects = {(one.api_version, one.kind, one.name) for one in await _objects_of(manifest, namespace=namespace)}
+    return lambda one: (one.api_version, one.kind, one.name) in objects
+
+
+def _named_by(error: HelmRefused) -> Callable[[RenderedObject], bool] | None:
+    """What Helm's error is about, if it is about kinds that are not served or an object that may not be looked at."""
+    if error.kind == "HelmManifestError":
+        kinds = set(_NOT_SERVED.findall(str(error)))
+        return lambda one: (one.kind, one.api_version) in kinds
+    if error.kind == "HelmForbiddenError":
+        objects = set(_NOT_SEEN.findall(str(error)))
+        return lambda one: (one.kind, one.name) in objects
+    return None
+
+
+def _values_are_known(request: UpgradeRequest) -> bool:
+    """Whether the request alone says what the values are; else they lie over those that the release has."""
+    return request.reset_values or (bool(request.values) and not request.reuse_values)
+
+
+def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool:
+    action = "install" if isinstance(request, InstallRequest) else "upgrade"
+    return not request.disable_hooks and one.runs_at(f"pre-{action}", f"post-{action}")
+
+
+def _brought(
+    objects: Sequence[RenderedObject], request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
+) -> Callable[[RenderedObject], bool]:
+    """Say of which objects the release itself defines the kind, before it makes them.
+
+    Helm looks the objects of the manifest up before it makes the first of them, so that only ``own``, what lies in
+    ``crds/``, is there for them. Hooks before the manifest find what such hooks define, those after it find all.
+    """
+    before = "pre-install" if isinstance(request, InstallRequest) else "pre-upgrade"
+    early = own.union(*(one.defines for one in objects if one.runs_at(before)))
+    every = own.union(*(one.defines for one in objects))
+
+    def is_brought(one: RenderedObject) -> bool:
+        kinds = every if one.hook else own
+        return (one.api_version, one.kind) in (early if one.runs_at(before) else kinds)
+
+    return is_brought
+
+
+def _trial(request: InstallRequest | UpgradeRequest) -> InstallRequest | UpgradeRequest:
+    return replace(request, dry_run="server", wait="none")
+
+
+async def _try(
+    ask: Ask, request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
+) -> ReleaseOutcome | None:
+    """What Helm's dry run gives, with Helm's own checks; None if nothing but the chart's own CRDs stops it."""
+    try:
+        return await ask(_trial(request))
+    except HelmRefused as error:
+        lacking = {(version, kind) for kind, version in _NOT_SERVED.findall(str(error))}
+        lacking.update(_NOT_LOOKED_UP.findall(str(error)))
+        if not lacking or not lacking <= own:
+            raise
+        return None
+
+
+async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) -> dict[str, Any] | None:
+    try:
+        return await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+    except InvalidRequest:
+        return None  # there is no object with such a name
+
+
+async def _find_clash(
+    client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: _Findings
+) -> str | None:
+    """The first object that is there and is not the release's, where Helm cannot look before it installs CRDs."""
+    for one, kind in findings.served:
+        if one.hook or not one.name:
+            continue
+        live = await _find(client, one, kind)
+        if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
+            owner = await describe_owner(live, client=client)
+            return f"{_named(one)} exists and does not belong to this release; {owner}"
+    return None
+
+
+def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Access]:
+    group = one.api_version.rpartition("/")[0]
+    namespace = one.namespace if kind.namespaced else ""
+    verbs = _HOOK_VERBS if one.hook else (*_OBJECT_VERBS, *(_WAIT_VERBS if waits else ()))
+    return [Access(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs]
+
+
+def _describe_size(inspection: Inspection) -> str:
+    """Why the release cannot be stored, or not be read back; empty if it can."""
+    if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
+        largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
+        return (
+            f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and "
+            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
+        )
+    if inspection.unpacked_bytes > LARGEST_PAYLOAD / _PACKING_DIFFERS:
+        return (
+            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in the Secret that Helm keeps of it, and "
+            f"at most {_kib(LARGEST_PAYLOAD)} are read of one; {SMALLER}"
+        )
+    return ""
+
+
+def _kib(size: int) -> str:
+    return f"{(size + 1023) // 1024} KiB"
+
+
+def _describe(findings: _Findings, *, later: frozenset[tuple[str, str]] = frozenset()) -> str:
+    """``later``: kinds that the chart would bring along, if it were installed anew."""
+    texts = []
+    if findings.unserved:
+        names = _some(f"{one.api_version} {_named(one)}" for one in findings.unserved)
+        why = "use a chart for this version of Kubernetes, or install what defines them first"
+        if any((one.api_version, one.kind) in later for one in findings.unserved):
+            why = "the chart's crds/ defines some of them, which Helm installs with new releases only: apply it first"
+        texts.append(f"the cluster does not serve {names}; {why}")
+    if findings.missing:
+        names = _some(dict.fromkeys(str(access) for access, _ in findings.missing))
+        texts.append(f"the cluster's account may not {names}; grant it that, or register another account")
+    return "; ".join(texts)
+
+
+def _named(one: RenderedObject) -> str:
+    return f"{one.kind} {one.name!r}" + (" (a hook)" if one.hook else "")
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 2 * _NAMED} more" if len(every) > 2 * _NAMED else ""
+    return ", ".join(every[: 2 * _NAMED]) + more

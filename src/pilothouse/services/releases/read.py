@@ -1,0 +1,348 @@
+"""What is to be seen of releases.
+
+The cluster's Helm storage is the truth about releases, and the index is what is known of it: reads ask the index only,
+and the cluster itself until the index has its first complete list. An operation that is not final lies over the
+revisions, and so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
+"""
+
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import NotFound
+from pilothouse.services.charts.archives import compact_json
+from pilothouse.services.clusters import Clusters, unknown_cluster
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.commands import Shown, open_shown
+from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.live import LiveReleases
+from pilothouse.services.releases.resources import ReleaseResources
+from pilothouse.settings import ReleaseSettings
+from pilothouse.store import charts, operations, releases
+from pilothouse.store.clusters import ClusterName
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.releases import FoundRelease, ListedRelease, Page, RevisionRow
+
+#: Helm's status for the revision that an action is making, and Helm's own words for it.
+_UNDERWAY = {
+    "install": "pending-install",
+    "upgrade": "pending-upgrade",
+    "rollback": "pending-rollback",
+    "uninstall": "uninstalling",
+}
+#: The same for what is being cancelled, by the action and whether what was installed is kept.
+_BEING_CANCELLED = {
+    ("install", False): "uninstalling",
+    ("install", True): "pending-install",
+    ("upgrade", False): "pending-rollback",
+    ("rollback", False): "pending-rollback",
+    ("uninstall", False): "uninstalling",
+}
+INSTALL_UNDERWAY = "Initial install underway"
+UPGRADE_UNDERWAY = "Preparing upgrade"
+UNINSTALL_UNDERWAY = "Deletion in progress (or silently failed)"
+#: The states in which a release is on its way to another one.
+UNSETTLED = frozenset(_UNDERWAY.values())
+
+#: What ``helm history`` shows at most.
+_MOST_REVISIONS = 256
+_PAGE_RELEASES = 100
+_PAGE_BYTES = 4 * 1024 * 1024
+_START = ("", "")
+#: The vendor's add-ons are releases of this name.
+_ADDON = "cceaddon-"
+_NEVER = datetime.fromtimestamp(0, UTC)
+_ReadPage = Callable[[tuple[str, str], int], Awaitable[Page]]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number.
+
+    ``values_json`` and ``resources_json`` are JSON text; the latter is '' unless it was asked for. ``age_seconds``:
+    how long ago the cluster last confirmed what is shown; None where that says nothing.
+    """
+
+    cluster_id: str
+    cluster_name: str
+    namespace: str
+    name: str
+    revision: int
+    status: str
+    description: str
+    status_description: str
+    chart_name: str
+    chart_version: str
+    values_json: str = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    resources_json: str = field(default="", repr=False)
+    age_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ReleasePage:
+    """A part of a list; ``last`` is namespace and name to go on after, None at the end."""
+
+    releases: list[Release]
+    last: tuple[str, str] | None
+
+
+class ReleaseList:
+    """The releases of a cluster by namespace and name, each once, read page by page as they are asked for."""
+
+    def __init__(
+        self,
+        read: _ReadPage,
+        show: Callable[[ListedRelease], Release | None],
+        *,
+        age_seconds: float | None,
+    ) -> None:
+        self._read = read
+        self._show = show
+        self.age_seconds = age_seconds
+
+    async def read_page(self, after: tuple[str, str] = _START, *, limit: int = _PAGE_RELEASES) -> ReleasePage:
+        """At most ``limit`` of those that follow ``after``: fewer, or none, does not mean the end."""
+        page = await self._read(after, limit)
+        last = page.releases[-1] if page.more else None
+        return ReleasePage(
+            [release for one in page.releases if (release := self._show(one)) is not None],
+            (last.namespace, last.name) if last is not None else None,
+        )
+
+
+class ReleaseView:
+    """Shows and lists the releases of a project's clusters."""
+
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters, settings: ReleaseSettings) -> None:
+        self._database = database
+        self._keys = keys
+        self._settings = settings
+        self._index = ReleaseIndex(keys)
+        self._live = LiveReleases(database, keys, clusters)
+        self._resources = ReleaseResources(clusters)
+
+    async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
+        """The newest revision, or what an operation is making of it; NotFound if there is neither."""
+        caller.require("cce:release:get")
+        found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=1)
+        newest = found.revisions[0] if found.revisions else None
+        release = self._newest(found.cluster, newest, found.operation)
+        if release is None:
+            raise _unknown_release(found.cluster, namespace, name)
+        return replace(release, age_seconds=found.freshness.age_seconds)
+
+    async def add_resources(self, release: Release) -> Release:
+        """The release with its live objects, read from the cluster, or with the reason why they are not known.
+
+        While a revision is being made, they are those of the newest one that is stored.
+        """
+        resources = await self._resources.of_release(release.cluster_id, namespace=release.namespace, name=release.name)
+        return replace(release, resources_json=resources)
+
+    async def show_history(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> list[Release]:
+        """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
+
+        NotFound if there is neither a revision nor an operation.
+        """
+        caller.require("cce:release:get")
+        found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=_MOST_REVISIONS)
+        revisions = {row.revision: self._from_row(found.cluster, row) for row in found.revisions}
+        newest = found.revisions[0] if found.revisions else None
+        underway = self._laid_over(found.cluster, newest, found.operation)
+        if underway is not None:
+            revisions[underway.revision] = underway
+        if not revisions:
+            raise _unknown_release(found.cluster, namespace, name)
+        age = found.freshness.age_seconds
+        return [replace(revisions[number], age_seconds=age) for number in sorted(revisions, reverse=True)]
+
+    async def list_releases(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str | None,
+        chart_id: str | None,
+        with_values: bool = True,
+    ) -> ReleaseList:
+        """Every release of the cluster; optionally of one namespace or one chart, or without their values."""
+        caller.require("cce:release:list")
+        async with self._database.statements() as tx:
+            found = await releases.find_index(tx, cluster_id, project_id=caller.project_id)
+            if found is None:
+                raise unknown_cluster(cluster_id)
+            chart = None
+            if chart_id is not None:
+                chart = await charts.find_chart(tx, chart_id, project_id=caller.project_id)
+
+        async def read(after: tuple[str, str], limit: int) -> Page:
+            async with self._database.statements() as tx:
+                return await releases.read_page(
+                    tx,
+                    cluster_id,
+                    namespace=namespace,
+                    after=after,
+                    limit=limit,
+                    budget_bytes=_PAGE_BYTES,
+                    with_values=with_values,
+                )
+
+        def show(one: ListedRelease) -> Release | None:
+            if self._settings.hide_addons and one.name.startswith(_ADDON):
+                return None
+            release = self._newest(found.cluster, one.revision, one.operation)
+            if chart_id is None or release is None:
+                return release
+            return release if _is_of_chart(release, one, chart_id, chart) else None
+
+        if found.freshness.listed:
+            return ReleaseList(read, show, age_seconds=found.freshness.age_seconds)
+        live = await self._read_live(cluster_id, namespace, read)
+        return ReleaseList(live, show, age_seconds=None)
+
+    async def _find(
+        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, revisions: int
+    ) -> FoundRelease:
+        async with self._database.statements() as tx:
+            found = await releases.find_release(
+                tx, cluster_id, project_id=caller.project_id, namespace=namespace, name=name, revisions=revisions
+            )
+        if found is None:
+            raise unknown_cluster(cluster_id)
+        if found.freshness.listed and not found.freshness.truncated:
+            return found
+        # The operation was read before the cluster: one that ends in between is then found as a revision.
+        rows = await self._live.read_revisions(cluster_id, namespace=namespace, name=name)
+        return replace(found, revisions=rows[:revisions])
+
+    async def _read_live(self, cluster_id: str, namespace: str | None, read: _ReadPage) -> _ReadPage:
+        """A list from the cluster, in memory; of the index, which is not complete, only the operations count."""
+        listed: dict[tuple[str, str], ListedRelease] = {}
+        after, more = _START, True
+        while more:
+            page = await read(after, _PAGE_RELEASES)
+            listed |= {(one.namespace, one.name): replace(one, revision=None) for one in page.releases}
+            more = page.more
+            after = (page.releases[-1].namespace, page.releases[-1].name) if page.releases else after
+        for row in await self._live.read_newest(cluster_id, namespace=namespace):
+            key = (row.namespace, row.name)
+            operation = listed[key].operation if key in listed else None
+            listed[key] = ListedRelease(*key, revision=row, operation=operation)
+        keys = sorted(listed)
+
+        async def read_from_memory(after: tuple[str, str], limit: int) -> Page:
+            start = bisect_right(keys, after)
+            return Page([listed[key] for key in keys[start : start + limit]], more=start + limit < len(keys))
+
+        return read_from_memory
+
+    def _newest(
+        self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
+    ) -> Release | None:
+        """What show and list say of a release."""
+        underway = self._laid_over(cluster, newest, operation)
+        if underway is not None:
+            return underway
+        if newest is None:
+            return None
+        release = self._from_row(cluster, newest)
+        if operation is not None and is_shown_as_failed(operation, newest=newest.revision):
+            return failed_before_helm_wrote(release, operation)
+        # Helm never leaves the newest revision superseded: somebody deleted the one after it.
+        return replace(release, status="unknown") if release.status == "superseded" else release
+
+    def _laid_over(
+        self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
+    ) -> Release | None:
+        """The release as an operation shows it, if one lies over the newest revision."""
+        if operation is None:
+            return None
+        if operation.state not in operations.LIVING and (newest is not None or operation.action != "install"):
+            return None
+        release = from_operation(cluster, operation, open_shown(operation, keys=self._keys))
+        if operation.revision is None and newest is not None:
+            release = replace(release, revision=newest.revision + 1)
+        return release
+
+    def _from_row(self, cluster: ClusterName, row: RevisionRow) -> Release:
+        said = row.description or row.status  # a client may rely on a text
+        return Release(
+            cluster_id=cluster.id,
+            cluster_name=cluster.name,
+            namespace=row.namespace,
+            name=row.name,
+            revision=row.revision,
+            status=row.status,
+            description=row.origin_description or said,
+            status_description=said,
+            chart_name=row.chart_name,
+            chart_version=row.chart_version,
+            values_json=self._index.open_values(cluster.id, row),
+            created_at=row.first_deployed or _NEVER,
+            updated_at=row.last_deployed or _NEVER,
+        )
+
+
+def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Release:
+    """The release as an operation that left no final revision shows it: pending, or failed with the reason.
+
+    An install that is being cancelled, or was, is a release that is being deleted, unless it is to be kept. An upgrade
+    that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
+    """
+    status = _UNDERWAY[row.action] if row.state in operations.LIVING else "failed"
+    if row.state in {"cancelling", "cancelled"}:
+        status = _BEING_CANCELLED[row.action, row.cancel_keeps]
+    return Release(
+        cluster_id=cluster.id,
+        cluster_name=cluster.name,
+        namespace=row.namespace,
+        name=row.release_name,
+        revision=row.undo_revision or row.revision or 1,
+        status=status,
+        description=row.description or row.status_description,
+        status_description=row.status_description,
+        chart_name=row.chart_name,
+        chart_version=row.chart_version,
+        values_json=compact_json(shown.values),
+        created_at=shown.first_deployed or row.created_at,
+        updated_at=row.finished_at or row.created_at,
+    )
+
+
+def is_shown_as_failed(shown: OperationRow, *, newest: int) -> bool:
+    """Whether an operation that failed before Helm wrote anything is what there is to say of the release.
+
+    So it is until a revision is made after the one that it found: the release stands as it was, and a client that
+    waits for an end must not take that for success.
+    """
+    return shown.state == "failed" and not shown.wrote_release and shown.base_revision == newest
+
+
+def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
+    """The release as it stands, with the failure of the operation laid over it."""
+    return replace(
+        release,
+        status="failed",
+        description=shown.status_description,
+        status_description=shown.status_description,
+        updated_at=shown.finished_at or release.updated_at,
+    )
+
+
+def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
+    """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
+    recorded = one.revision.origin_chart_id if one.revision is not None else ""
+    if one.operation is not None and (one.operation.state in operations.LIVING or one.revision is None):
+        recorded = one.operation.chart_id
+    if recorded:
+        return recorded == chart_id
+    return chart is not None and (release.chart_name, release.chart_version) == (chart.name, chart.version)
+
+
+def _unknown_release(cluster: ClusterName, namespace: str, name: str) -> NotFound:
+    return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")

@@ -1,0 +1,141 @@
+"""How an order becomes an accepted operation: one statement, and from then on it is carried out whatever dies."""
+
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypedDict
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import DatabaseUnavailable
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.kubeconfig import api_server
+from pilothouse.services.clusters import ReachableCluster
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
+from pilothouse.services.releases.commands import Order, action_of, seal_order, shown_of
+from pilothouse.services.releases.read import from_operation
+from pilothouse.settings import Settings
+from pilothouse.store import operation_events, operations
+from pilothouse.store import submit as acceptance
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An order with what the operation row says of it in the clear.
+
+    ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
+    is. If that one is deployed, its Secret's uid and resourceVersion spare a worker that begins at once a second look.
+    ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning`` becomes
+    the operation's first event.
+    """
+
+    namespace: str
+    release_name: str
+    order: Order
+    chart_digest: str | None = None
+    chart_id: str = ""
+    chart_name: str
+    chart_version: str
+    include_hooks: bool = False
+    revision: int | None = None
+    base_revision: int | None = None
+    base_uid: str = ""
+    base_version: str = ""
+    description: str = ""
+    status_description: str
+    timeout_seconds: int | None = None
+    warning: str | None = None
+
+
+class Acceptance:
+    """Accepts orders."""
+
+    def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
+        self._database = database
+        self._keys = keys
+        self._settings = settings
+        self._idempotency = Idempotency(database, keys, settings)
+        self._room = acceptance.Room(
+            per_cluster=settings.queue.waiting_per_cluster,
+            per_project=settings.queue.waiting_per_project,
+            retry_seconds=settings.queue.retry_seconds,
+        )
+
+    async def accept(
+        self,
+        caller: Caller,
+        cluster: ReachableCluster,
+        request: Request,
+        *,
+        permission: str,
+        looked_at: float | None,
+        request_id: str,
+        key: Key | None,
+    ) -> Accepted:
+        """The operation stands, with its audit row and the request's key, and a worker hears of it.
+
+        ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
+        operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
+        Busy when too many operations wait for the cluster or the project; KeyUsed when the key stands for something.
+        """
+        caller.require(permission)
+        operation_id = str(uuid.uuid4())
+        plain = {
+            name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
+        }
+        sealed = seal_order(request.order, keys=self._keys, operation_id=operation_id)
+        new = operations.NewOperation(
+            **plain,
+            id=operation_id,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            cluster_id=cluster.id,
+            api_server=api_server(cluster.server),
+            action=action_of(request.order),
+            request_sealed=sealed.request,
+            shown_sealed=sealed.shown,
+            deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
+            request_id=request_id,
+        )
+        async with self._database.statements() as tx:
+            row = await acceptance.accept(
+                tx,
+                new,
+                audit_action=permission,
+                by=caller,
+                looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
+                room=self._room,
+                key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
+            )
+        log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
+        if request.warning is not None:
+            # the operation stands: that people are not warned must not look as if it did not
+            with suppress(DatabaseUnavailable):
+                async with self._database.statements() as tx:
+                    await operation_events.add_event(
+                        tx, operation_id, attempt=0, kind="other_manager_found", said=request.warning
+                    )
+        return Accepted(from_operation(cluster, row, shown_of(request.order)), operation_id)
+
+
+class _Base(TypedDict):
+    base_revision: int
+    base_uid: str
+    base_version: str
+
+
+def base_of(newest: StoredRelease) -> _Base:
+    """What a request says of the newest revision on which it is based."""
+    if newest.status != "deployed":
+        return {"base_revision": newest.revision, "base_uid": "", "base_version": ""}
+    return {
+        "base_revision": newest.revision,
+        "base_uid": newest.uid,
+        "base_version": newest.resource_version,
+    }

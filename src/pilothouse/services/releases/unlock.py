@@ -1,0 +1,96 @@
+"""Unlocking a release whose writer died and was none of ours: on request only, with the reason on record.
+
+A ``pending-*`` or ``uninstalling`` revision of somebody else's is never touched by itself: its writer may be at work.
+Whoever knows that it is dead says so here. The revision becomes a failed one that its writer can no longer change,
+even if it was only frozen.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import InvalidRequest, NotFound
+from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
+from pilothouse.services.clusters import Clusters, naming
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_while_running
+from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.store import audit, operations
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_UPDATE = "cce:release:update"
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Unlocked:
+    """A revision that was locked, as it is now; ``was`` is the status that it had."""
+
+    stored: StoredRelease
+    was: str
+
+
+class Unlocks:
+    """Unlocks releases in a project's clusters."""
+
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._index = ReleaseIndex(keys)
+
+    async def unlock(
+        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, reason: str, request_id: str
+    ) -> Unlocked:
+        """The newest revision is failed for good, and the release can be changed again.
+
+        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is at work, or the
+        revision changed in this moment), ClusterUnavailable or ClusterDenied.
+        """
+        caller.require(_UPDATE)
+        reason = " ".join(reason.split())
+        if not 1 <= len(reason) <= _LONGEST_REASON:
+            raise InvalidRequest(f"reason: say in 1 to {_LONGEST_REASON} characters why the writer is known to be dead")
+        async with self._database.statements() as tx:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        if shown is not None and shown.state in operations.LIVING:
+            raise refuse_while_running(shown)
+        client = self._clusters.client(cluster)
+        with naming(cluster):
+            found = []
+            if is_namespace(namespace) and is_name(name):
+                found = await client.list_release_labels(namespace=namespace, name=name)
+            newest = max(found, key=lambda one: one.revision, default=None)
+            if newest is None:
+                raise NotFound(
+                    f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
+                )
+            secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
+            if secret is None:
+                raise refuse_changed(name)
+            before = await read_release(secret)
+            if not is_locked(before):
+                raise InvalidRequest(
+                    f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
+                )
+            if not await unlock(client, secret, reason=f"by {caller.user_name}: {reason}"):
+                raise refuse_changed(name)
+            secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
+        async with self._database.transaction() as tx:
+            if secret is not None:
+                await self._index.record(tx, cluster.id, secret)
+            await audit.record(
+                tx,
+                caller,
+                _UPDATE,
+                target=f"{operations.release_key(cluster.id, namespace, name)}/unlock",
+                target_name=name,
+                detail="unlock",
+                request_id=request_id,
+            )
+        log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
+        return Unlocked(await read_release(secret) if secret is not None else before, before.status)

@@ -1,0 +1,404 @@
+"""Update Release: an upgrade or a rollback, by one request."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.protocol import RollbackRequest, UpgradeRequest
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
+from pilothouse.kubernetes.client import Secret
+from pilothouse.kubernetes.helm_secrets import StoredRelease, merge_values, read_release
+from pilothouse.services.charts.archives import compact_json
+from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.idempotency import Accepted, Key
+from pilothouse.services.releases.commands import RollbackOrder, UpgradeOrder, Wait, as_wait
+from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.releases.external_managers import ReleaseManagers
+from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.read import UPGRADE_UNDERWAY, Release
+from pilothouse.services.releases.sizes import refuse_oversized
+from pilothouse.services.releases.submit import Acceptance, Request, base_of
+from pilothouse.settings import Settings
+from pilothouse.store import archives, charts, operations
+from pilothouse.store import commands as orders
+from pilothouse.store.database import Database
+
+log = structlog.get_logger(__name__)
+
+_UPDATE = "cce:release:update"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRelease:
+    """A checked-for-type request to update a release; the rules are applied by ``Updates.update``.
+
+    ``action``: ``upgrade`` or ``rollback``; empty, as Terraform sends it, is an upgrade. ``replace`` keeps the
+    release's own values under the new ones, ``reset_values`` forgets them and wins over it.
+    """
+
+    chart_id: str = ""
+    action: str = ""
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    dry_run: bool = False
+    no_hooks: bool = False
+    include_hooks: bool = False
+    replace: bool = False
+    reset_values: bool = False
+    recreate: bool = False
+    release_version: int = 0
+    wait: Wait | None = None
+    timeout_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The release to be updated, as it was found."""
+
+    cluster: ReachableCluster
+    namespace: str
+    name: str
+    stored: list[StoredRelease]
+    looked_at: float
+    warning: str | None
+
+    @property
+    def newest(self) -> StoredRelease:
+        return self.stored[-1]
+
+    @property
+    def current(self) -> StoredRelease:
+        """The revision whose values Helm keeps: the deployed one, or the newest when none is."""
+        return next((one for one in reversed(self.stored) if one.status == "deployed"), self.newest)
+
+
+class Updates:
+    """Updates releases in a project's clusters."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        engine: EnginePool,
+        settings: Settings,
+        *,
+        preflight: Preflight,
+    ) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._engine = engine
+        self._settings = settings
+        self._preflight = preflight
+        self._managers = ReleaseManagers(preflight, settings.releases)
+        self._acceptance = Acceptance(database, keys, settings)
+
+    async def update(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        wanted: UpdateRelease,
+        request_id: str,
+        key: Key | None = None,
+    ) -> Accepted:
+        """Accepts an upgrade or a rollback, or answers a dry run; what can be refused at once is refused here.
+
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, release, revision),
+        Forbidden (an operation runs, or Helm's lock is somebody else's), ClusterUnavailable, ClusterDenied or Busy.
+        After an error nothing is stored.
+        """
+        caller.require(_UPDATE)
+        rollback = _is_rollback(wanted)
+        if not rollback:
+            await refuse_oversized(wanted.values or {})
+        async with self._database.statements() as tx:
+            row, chart = await orders.find_cluster_and_chart(
+                tx,
+                cluster_id=cluster_id,
+                chart_id="" if rollback else wanted.chart_id,
+                project_id=caller.project_id,
+            )
+            cluster = self._clusters.open(cluster_id, row)
+            if chart is None and not rollback:
+                raise _no_chart(wanted)
+        with naming(cluster):
+            async with self._clusters.client(cluster).within_limit():
+                target = await self._find_target(cluster, namespace, name)
+            try:
+                if chart is None:
+                    return await self._roll_back(caller, target, wanted, request_id=request_id, key=key)
+                return await self._upgrade(caller, target, chart, wanted, request_id=request_id, key=key)
+            except AlreadyExists as error:
+                await self._refuse_while_running(cluster, namespace, name)
+                raise refuse_changed(name) from error
+
+    async def _find_target(self, cluster: ReachableCluster, namespace: str, name: str) -> _Target:
+        looked_at = time.monotonic()
+        found = await self._read(cluster, namespace, name)
+        if not found or is_locked(found[-1][0]):
+            await self._refuse_while_running(cluster, namespace, name)
+            # none runs: what was seen may be of one that ended in between
+            looked_at = time.monotonic()
+            found = await self._read(cluster, namespace, name)
+        if not found:
+            raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
+        newest, secret = found[-1]
+        if is_locked(newest):
+            raise refuse_locked(newest, secret, cluster_id=cluster.id)
+        warning = await self._managers.check(self._clusters.client(cluster), newest, secret)
+        return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at, warning)
+
+    async def _read(self, cluster: ReachableCluster, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
+        """The newest revision, last, and before it those that are not superseded: the deployed one is among them."""
+        if not (is_namespace(namespace) and is_name(name)):
+            return []
+        client = self._clusters.client(cluster)
+        found = [
+            (await read_release(secret), secret)
+            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+        ]
+        return sorted(found, key=lambda one: one[0].revision)
+
+    async def _refuse_while_running(self, cluster: ReachableCluster, namespace: str, name: str) -> None:
+        """Raises Forbidden if an operation of ours is what stands in the way.
+
+        Asked only then: what refuses a second writer is the acceptance, and most requests are the only one.
+        """
+        async with self._database.statements() as tx:
+            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        if shown is not None and shown.state in operations.LIVING:
+            raise refuse_while_running(shown)
+
+    async def _upgrade(
+        self,
+        caller: Caller,
+        target: _Target,
+        chart: charts.ChartRow,
+        wanted: UpdateRelease,
+        *,
+        request_id: str,
+        key: Key | None,
+    ) -> Accepted:
+        newest = target.newest
+        if newest.status == "uninstalled":
+            raise InvalidRequest(
+                f"release {target.name!r} is uninstalled and only its history is left; "
+                "create it anew with parameters.replace, or roll it back"
+            )
+        if newest.chart_name != chart.name:
+            log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
+        order = UpgradeOrder(
+            values=wanted.values,
+            merged_values=_merged(target.current, chart, wanted),
+            first_deployed=newest.first_deployed,
+            disable_hooks=self._disable_hooks(wanted),
+            reset_values=wanted.reset_values,
+            reuse_values=wanted.replace and not wanted.reset_values,
+            recreate=wanted.recreate,
+            wait=wanted.wait or as_wait(target.cluster.wait),
+        )
+        if wanted.dry_run:
+            await self._try_upgrade(target, chart, order)
+            return _dry(target, chart.name, chart.version, order, status="pending-upgrade")
+        request = Request(
+            namespace=target.namespace,
+            release_name=target.name,
+            order=order,
+            chart_digest=chart.digest,
+            chart_id=chart.id,
+            chart_name=chart.name,
+            chart_version=chart.version,
+            include_hooks=wanted.include_hooks,
+            revision=newest.revision + 1,
+            **base_of(newest),
+            status_description=UPGRADE_UNDERWAY,
+            timeout_seconds=wanted.timeout_seconds,
+            warning=target.warning,
+        )
+        return await self._accept(caller, target, request, request_id=request_id, key=key)
+
+    async def _accept(
+        self, caller: Caller, target: _Target, request: Request, *, request_id: str, key: Key | None
+    ) -> Accepted:
+        return await self._acceptance.accept(
+            caller,
+            target.cluster,
+            request,
+            permission=_UPDATE,
+            looked_at=target.looked_at,
+            request_id=request_id,
+            key=key,
+        )
+
+    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> None:
+        async with self._database.statements() as tx:
+            archive = await archives.read_archive(tx, chart.digest)
+        request = UpgradeRequest(
+            kubeconfig=target.cluster.kubeconfig,
+            namespace=target.namespace,
+            release_name=target.name,
+            chart=archive or b"",
+            values=order.values,
+            dry_run="server",
+            disable_hooks=order.disable_hooks,
+            reset_values=order.reset_values,
+            reuse_values=order.reuse_values,
+            timeout_seconds=self._settings.engine.answer_seconds,
+        )
+        what = f"rendering chart {chart.name} {chart.version}"
+        client = self._clusters.client(target.cluster)
+        await dry_run(
+            self._engine,
+            request,
+            client=client,
+            preflight=self._preflight,
+            settings=self._settings,
+            project_id=target.cluster.project_id,
+            what=what,
+            revision=target.newest.revision + 1,
+            merged_values=order.merged_values,
+        )
+
+    async def _roll_back(
+        self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
+    ) -> Accepted:
+        newest = target.newest
+        to_revision = wanted.release_version or newest.revision - 1
+        goal, chart_id = await asyncio.gather(
+            self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
+        )
+        client = self._clusters.client(target.cluster)
+        problem = await self._preflight.find_rollback_problem(client, goal=goal.manifest, namespace=target.namespace)
+        if problem is not None:
+            raise InvalidRequest(
+                f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
+            )
+        order = RollbackOrder(
+            to_revision=to_revision,
+            merged_values=goal.values,
+            first_deployed=newest.first_deployed,
+            disable_hooks=self._disable_hooks(wanted),
+            recreate=wanted.recreate,
+            wait=wanted.wait or as_wait(target.cluster.wait),
+        )
+        if wanted.dry_run:
+            trial = RollbackRequest(
+                kubeconfig=target.cluster.kubeconfig,
+                namespace=target.namespace,
+                release_name=target.name,
+                to_revision=to_revision,
+                dry_run="server",
+                timeout_seconds=self._settings.engine.answer_seconds,
+            )
+            await dry_run(
+                self._engine,
+                trial,
+                client=client,
+                preflight=self._preflight,
+                settings=self._settings,
+                project_id=target.cluster.project_id,
+                what="the rollback",
+            )
+            return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")
+        request = Request(
+            namespace=target.namespace,
+            release_name=target.name,
+            order=order,
+            chart_id=chart_id,
+            chart_name=goal.chart_name,
+            chart_version=goal.chart_version,
+            include_hooks=wanted.include_hooks,
+            revision=newest.revision + 1,
+            **base_of(newest),
+            status_description=f"Rollback to {to_revision}",
+            timeout_seconds=wanted.timeout_seconds,
+            warning=target.warning,
+        )
+        return await self._accept(caller, target, request, request_id=request_id, key=key)
+
+    async def _find_chart_id(self, target: _Target, revision: int) -> str:
+        """The chart that the revision was ordered from; empty if that was not here."""
+        async with self._database.statements() as tx:
+            origins = await operations.list_release_origins(
+                tx, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
+            )
+        return next((one.chart_id for one in origins if one.revision == revision), "")
+
+    async def _find_revision(self, target: _Target, revision: int) -> StoredRelease:
+        secret = None
+        if revision > 0:
+            client = self._clusters.client(target.cluster)
+            secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
+        if secret is None:
+            which = f"revision {revision}" if revision > 0 else f"revision before {target.newest.revision}"
+            raise NotFound(
+                f"parameters.release_version: release {target.name!r} has no {which}; "
+                "its history lists the revisions that there are"
+            )
+        return await read_release(secret)
+
+    def _disable_hooks(self, wanted: UpdateRelease) -> bool:
+        """The vendor's literal reading: no hooks unless they are asked for, and never with ``no_hooks``."""
+        return wanted.no_hooks or not (wanted.include_hooks or self._settings.hooks.on_update)
+
+
+def _is_rollback(wanted: UpdateRelease) -> bool:
+    if wanted.action not in {"upgrade", "rollback", ""}:
+        raise InvalidRequest(f"action: {wanted.action!r} is not one of upgrade, rollback; empty means upgrade")
+    if wanted.action != "rollback":
+        if not wanted.chart_id:
+            raise InvalidRequest("chart_id: missing; an upgrade needs the chart to upgrade to")
+        return False
+    if wanted.release_version < 0:
+        raise InvalidRequest(
+            f"parameters.release_version: {wanted.release_version} is not a revision; "
+            "0 or absent means the one before the newest"
+        )
+    return True
+
+
+def _no_chart(wanted: UpdateRelease) -> NotFound:
+    return NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+
+
+def _merged(current: StoredRelease, chart: charts.ChartRow, wanted: UpdateRelease) -> dict[str, Any]:
+    """What Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
+    defaults: dict[str, Any] = orjson.loads(chart.values_json)
+    if wanted.reset_values:
+        return merge_values(defaults, wanted.values)
+    if wanted.replace:
+        return merge_values(current.values, wanted.values)
+    return merge_values(defaults, wanted.values or current.config)
+
+
+def _dry(
+    target: _Target, chart_name: str, chart_version: str, order: UpgradeOrder | RollbackOrder, *, status: str
+) -> Accepted:
+    release = Release(
+        cluster_id=target.cluster.id,
+        cluster_name=target.cluster.name,
+        namespace=target.namespace,
+        name=target.name,
+        revision=target.newest.revision + 1,
+        status=status,
+        description=DRY_RUN_COMPLETE,
+        status_description=DRY_RUN_COMPLETE,
+        chart_name=chart_name,
+        chart_version=chart_version,
+        values_json=compact_json(order.merged_values),
+        created_at=order.first_deployed,
+        updated_at=datetime.now().astimezone(),
+    )
+    return Accepted(release, None)

@@ -1,0 +1,160 @@
+"""What the hooks of an interrupted attempt made: stopped and removed before anything else is done.
+
+Helm stores that a hook is begun before it makes the hook's objects, so the revision tells which those are. A hook's
+objects bear none of the release's marks: what was there before the attempt, has an owner's marks, is to be kept, or is
+a CRD (which Helm never deletes for a hook, either) stays, and is named.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from pilothouse.chart_archive.documents import read_objects
+from pilothouse.engine.deadline import boottime
+from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
+from pilothouse.kubernetes.client import ObjectKind, Secret
+from pilothouse.kubernetes.helm_secrets import LOCKED, UNINSTALLING, StoredRelease
+from pilothouse.kubernetes.resources import ManifestObject, manifest_objects
+from pilothouse.worker.actions.manifests import Kinds, find_live, is_kept
+from pilothouse.worker.attempt import Attempt
+
+log = structlog.get_logger(__name__)
+
+_LARGEST_HOOK = 1024 * 1024
+#: A request that a killed child had sent can still take effect that long.
+_SETTLE_SECONDS = 1.0
+#: Longer than pods have to end, if nothing else is said of them.
+_LONGEST_SECONDS = 40.0
+_LOOK_SECONDS = 0.2
+#: The cluster's clock need not be the worker's.
+_CLOCKS = timedelta(seconds=60)
+
+
+async def end_interrupted(
+    attempt: Attempt, stored: StoredRelease, *, why: str = "The operation was interrupted"
+) -> Secret | None:
+    """Remove what the hooks of a locked revision made, then unlock it; return its Secret after that.
+
+    In this order: whoever takes over in between finds it locked, and does both.
+    """
+    if stored.status in LOCKED:
+        await remove_hooks(attempt, stored)
+    return await attempt.unlock(stored, why=why)
+
+
+@dataclass
+class _Removal:
+    """What is on its way out, by kind and name, and what stays, with the reason."""
+
+    ending: list[tuple[ManifestObject, ObjectKind, str]] = field(default_factory=list)
+    left: list[tuple[ManifestObject, str]] = field(default_factory=list)
+    absent: bool = False
+
+
+async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
+    """Remove what the begun hooks of the revision made, and wait until their pods have ended; events tell of it."""
+    objects = [one for text in reversed(stored.begun_hooks()) for one in await _objects_of(stored, text)]
+    if not objects:
+        return
+    kinds = Kinds(attempt.client)
+    removal = await _order(attempt, stored, objects, kinds)
+    if removal.absent:
+        await asyncio.sleep(_SETTLE_SECONDS)
+        again = await _order(attempt, stored, objects, kinds)
+        removal.ending += again.ending
+        removal.left = again.left
+    stuck = await _await_end(attempt, removal.ending)
+    removal.left += [(one, "still being deleted") for one in stuck]
+    removed = [f"{one.kind}/{one.name}" for one, _, _ in removal.ending if one not in stuck]
+    if removed:
+        names = ", ".join(dict.fromkeys(removed))
+        log.info("hooks_removed", operation_id=attempt.row.id, objects=names)
+        await attempt.record("hooks_removed", f"removed, as the attempt that ran these hooks was interrupted: {names}")
+    if removal.left:
+        names = ", ".join(f"{one.kind}/{one.name} ({why})" for one, why in removal.left)
+        found = [
+            {"api_version": one.api_version, "kind": one.kind, "namespace": one.namespace, "name": one.name, "why": why}
+            for one, why in removal.left
+        ]
+        await attempt.record("left_behind", f"left behind by hooks: {names}", {"objects": found})
+
+
+async def _objects_of(stored: StoredRelease, text: str) -> Sequence[ManifestObject]:
+    try:
+        documents = await asyncio.to_thread(read_objects, text.encode(), file="hook", max_bytes=_LARGEST_HOOK)
+    except (InvalidChart, UnicodeEncodeError) as error:
+        log.warning("hook_unreadable", release=stored.name, revision=stored.revision, cause=str(error))
+        return []
+    return manifest_objects(documents, namespace=stored.namespace)
+
+
+async def _order(attempt: Attempt, stored: StoredRelease, objects: Sequence[ManifestObject], kinds: Kinds) -> _Removal:
+    """Order the deletion of each object that the attempt made."""
+    removal = _Removal()
+    for one in objects:
+        try:
+            kind = await kinds.find(one)
+            live = await find_live(attempt, one, kind) if kind is not None else None
+            if kind is None or live is None:
+                removal.absent = True
+                continue
+            metadata = live["metadata"]
+            why = _why_left(live, stored)
+            if not why:
+                attempt.check_held()
+                await attempt.client.delete_object(
+                    kind, namespace=one.namespace, name=one.name, uid=str(metadata["uid"]), foreground=True
+                )
+                removal.ending.append((one, kind, str(metadata["uid"])))
+        except (ClusterDenied, InvalidRequest) as error:
+            why = str(error)
+        if why:
+            removal.left.append((one, why))
+    return removal
+
+
+def _why_left(live: dict[str, Any], stored: StoredRelease) -> str:
+    """Return why the object of a hook is not to be removed; empty if it is."""
+    metadata = live["metadata"]
+    annotations = metadata.get("annotations")
+    owner = annotations.get("meta.helm.sh/release-name") if isinstance(annotations, dict) else None
+    if live.get("kind") == "CustomResourceDefinition":
+        return "a CRD: all objects of its kind would go with it"
+    if is_kept(live):
+        return "helm.sh/resource-policy: keep"
+    if owner:
+        return f"it belongs to release {owner!r}"
+    if _created(metadata) < _began(stored):
+        return "it was there before"
+    return ""
+
+
+def _created(metadata: dict[str, Any]) -> datetime:
+    made = datetime.fromisoformat(str(metadata.get("creationTimestamp")))
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
+
+
+def _began(stored: StoredRelease) -> datetime:
+    """Return when the action on the revision began: by the cluster's clock where that action made the revision."""
+    return stored.acted_at - _CLOCKS if stored.status == UNINSTALLING else stored.created_at
+
+
+async def _await_end(attempt: Attempt, ending: list[tuple[ManifestObject, ObjectKind, str]]) -> list[ManifestObject]:
+    """Return what is still there after a while, or after half of the attempt's time."""
+    until = boottime() + min(_LONGEST_SECONDS, attempt.seconds / 2)
+    left = list(ending)
+    while left:
+        there = []
+        for one, kind, uid in left:
+            live = await find_live(attempt, one, kind)
+            if live is not None and live["metadata"].get("uid") == uid:
+                there.append((one, kind, uid))
+        left = there
+        if not left or boottime() > until:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return [one for one, _, _ in left]

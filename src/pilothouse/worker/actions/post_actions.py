@@ -1,0 +1,154 @@
+"""What belongs to an action and Helm does not do: orphans removed, history kept short, workloads restarted.
+
+Each may be done again by a later attempt. What the account may not do, or a kind that is no longer served, is told
+as an event and does not fail the operation: the revision is deployed.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import structlog
+
+from pilothouse.engine.protocol import MAX_HISTORY
+from pilothouse.errors import ClusterDenied, InvalidRequest
+from pilothouse.kubernetes.client import SECRETS, ReleaseLabels
+from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
+from pilothouse.kubernetes.resources import ManifestObject
+from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
+from pilothouse.worker.attempt import Attempt, Seen, stored_in
+from pilothouse.worker.outcome import Event
+
+log = structlog.get_logger(__name__)
+
+_RESTARTED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
+#: What ``kubectl rollout restart`` writes.
+_RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+#: How often an object is looked at that a controller changes before it can be removed.
+_REMOVALS = 5
+
+
+async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+    """Nothing is left of the revisions that this one took the place of, but what it has too.
+
+    Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
+    still say that they belong to this release go, and none that is to be kept. An upgrade would have removed them; an
+    install with ``replace``, and a rollback over a failed revision, do not.
+    """
+    replaced = _replaced(seen, before=stored.revision)
+    if not replaced:
+        return ()
+    newest = (await attempt.look()).newest
+    if newest is None or newest.uid != stored.uid:
+        return ()
+    kept = {identity(one) for one in await read_objects_of(stored)}
+    orphans: dict[tuple[str, ...], ManifestObject] = {}
+    for revision in replaced:
+        old = stored_in(await attempt.read(revision.revision))
+        if old is not None:
+            orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in kept}
+    return await remove_objects(attempt, orphans.values(), Kinds(attempt.client), newest=newest)
+
+
+async def remove_objects(
+    attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds, *, newest: ReleaseLabels | None
+) -> tuple[Event, ...]:
+    """None of the objects is left that belongs to the release and is not to be kept, if ``newest`` is its newest.
+
+    Helm stores a revision before it touches an object. So what was seen before the release was found unchanged is not
+    made by another program's next revision, and it is removed only while it is as it was seen.
+    """
+    removed, failed, left = [], [], list(objects)
+    for _ in range(_REMOVALS):
+        found = []
+        for one in left:
+            try:
+                found.append(await find_removable(attempt, one, kinds))
+            except (ClusterDenied, InvalidRequest) as error:
+                failed.append(f"{one.kind}/{one.name} ({error})")
+        there = [one for one in found if one is not None]
+        if not there or (await attempt.look()).newest != newest:
+            break
+        left = []
+        for each in there:
+            name = f"{each.one.kind}/{each.one.name}"
+            try:
+                if await remove_object(attempt, each):
+                    removed.append(name)
+                else:  # changed by a controller, or gone
+                    left.append(each.one)
+            except (ClusterDenied, InvalidRequest) as error:
+                failed.append(f"{name} ({error})")
+    else:
+        failed += [f"{one.kind}/{one.name} (it changed each time when it was to be removed)" for one in left]
+    return (
+        *told("orphans_removed", "removed, as the release lacks it: ", removed),
+        *told("orphans_left", "left behind: ", failed),
+    )
+
+
+async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -> None:
+    """No revision before this one is deployed any more.
+
+    An install over a failed upgrade leaves one; so does an upgrade or a rollback whose write about it was lost: Helm
+    only logs that, and goes on.
+    """
+    for one in seen.revisions:
+        if one.status == "deployed" and one.revision < stored.revision:
+            lately = await attempt.read(one.revision, lately=True)
+            if lately is not None and lately["metadata"].get("labels", {}).get("status") == "superseded":
+                continue
+            secret = await attempt.read(one.revision)
+            if secret is not None and await supersede(attempt.client, secret):
+                log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)
+
+
+async def prune_history(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+    """At most ``MAX_HISTORY`` revisions are left, the one just made included; the oldest go first.
+
+    Helm does this itself on upgrade and rollback, and never on an install.
+    """
+    others = [one for one in seen.revisions if one.revision != stored.revision]
+    old = [one for one in others if one.status != "deployed"][: max(0, len(others) + 1 - MAX_HISTORY)]
+    for one in old:
+        name = f"sh.helm.release.v1.{attempt.row.release_name}.v{one.revision}"
+        await attempt.client.delete_object(SECRETS, namespace=attempt.row.namespace, name=name, uid=one.uid)
+    return ()
+
+
+async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Event, ...]:
+    """The pods of the release's Deployments, StatefulSets and DaemonSets are replaced, as by a rollout restart."""
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: moment}}}}}
+    restarted, failed, kinds = [], [], Kinds(attempt.client)
+    for one in await read_objects_of(stored):
+        if one.kind not in _RESTARTED or not one.api_version.startswith("apps/"):
+            continue
+        try:
+            kind = await kinds.find(one)
+            if kind and await attempt.client.merge_object(kind, namespace=one.namespace, name=one.name, patch=patch):
+                restarted.append(f"{one.kind}/{one.name}")
+        except (ClusterDenied, InvalidRequest) as error:
+            failed.append(f"{one.kind}/{one.name} ({error})")
+    return (
+        *told("workloads_restarted", "restarted: ", restarted),
+        *told("workloads_not_restarted", "not restarted: ", failed),
+    )
+
+
+def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
+    """The failed revisions right before that one, and the deployed one before them, or that was it until now."""
+    replaced: list[ReleaseLabels] = []
+    for one in reversed(seen.revisions):
+        if one.revision >= before:
+            continue
+        if one.status not in {"failed", "deployed", "superseded"}:
+            break
+        replaced.append(one)
+        if one.status != "failed":
+            break
+    return replaced
+
+
+def told(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
+    """An event about these objects; none if there are none."""
+    return (Event(kind, words + ", ".join(names)),) if names else ()

@@ -1,0 +1,146 @@
+"""Which attempt carries out which operation."""
+
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.deadline import Fence
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
+from pilothouse.redaction import hide_from_log
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.settings import Settings
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.worker.actions.cancel import CancelledInstall, CancelledUninstall, CancelledUpdate
+from pilothouse.worker.actions.deploy import Install, Rollback, Upgrade
+from pilothouse.worker.actions.uninstall import Uninstall
+from pilothouse.worker.attempt import Attempt, Workshop, open_attempt
+from pilothouse.worker.diagnostics.evidence import collect, of_silence
+from pilothouse.worker.maintenance.archives import Archives
+from pilothouse.worker.outcome import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+class Action(Protocol):
+    """One attempt at one operation."""
+
+    async def run(self) -> Outcome:
+        """Does what was ordered, or finds it done."""
+        ...
+
+    async def end(self, text: str) -> Outcome:
+        """Gives up: the operation has failed, and leaves no lock behind."""
+        ...
+
+
+class Actions:
+    """Carries out operations for the runner.
+
+    Both methods raise ClusterUnavailable when the cluster cannot be looked at, and NotHeld when the attempt lost the
+    operation, or the operation is to be cancelled instead.
+    """
+
+    def __init__(
+        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
+    ) -> None:
+        self._workshop = Workshop(database, Archives(database), keys, clusters, engine, Preflight(settings), settings)
+
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
+        """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
+        try:
+            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
+            if attempt.unreadable:
+                return await _end_unreadable(attempt, attempt.unreadable)
+            hide_from_log(attempt.masks())
+            return await _explained(attempt, _action(attempt).run())
+        except NotFound:
+            return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
+        except ClusterDenied as error:
+            return Outcome("failed", str(error))
+
+    async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
+        """The end after too many crashes, or after the deadline."""
+        try:
+            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+            if attempt.unreadable:
+                return await _end_unreadable(attempt, text)
+            return await _explained(attempt, _action(attempt).end(text), text=text)
+        except (NotFound, ClusterDenied):
+            return Outcome("failed", text)
+
+    async def look_again(self, row: OperationRow, *, fence: Fence) -> Attempt:
+        """For a repair after the end: no lock of this operation's is left, if its end came while nobody could see it.
+
+        Raises NotFound, too, when the cluster was removed.
+        """
+        attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+        if row.state == "failed" and not row.wrote_release:
+            await _action(attempt).end(row.status_description)
+        return attempt
+
+
+async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
+    """The failure of an operation whose order nobody can read: what an earlier attempt left locked is unlocked.
+
+    Without evidence: what the order's values are, which no text may hold, is not known.
+    """
+    log.error("order_unreadable", operation_id=attempt.row.id, cause=attempt.unreadable)
+    if not attempt.begun:
+        return Outcome("failed", text)
+    try:
+        outcome = await _action(attempt).end(text)
+    except (ClusterUnavailable, ClusterDenied):
+        return Outcome("failed", text, unseen=True)  # the repair unlocks it
+    return outcome if outcome.state in {"succeeded", "failed", "cancelled"} else Outcome("failed", text, unseen=True)
+
+
+async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, text: str = "") -> Outcome:
+    """The outcome of the work; if it is a failure, what the cluster tells about it is kept before it is written.
+
+    What was seen of hooks is kept of an attempt that is going to be followed by another, too.
+    """
+    try:
+        outcome = await work
+    except ClusterUnavailable as error:
+        if text or attempt.followed.pods:
+            await attempt.keep_evidence(of_silence(attempt, text or str(error), cause=str(error)))
+        raise
+    if outcome.state == "failed":
+        await attempt.keep_evidence(await collect(attempt, outcome))
+    elif attempt.followed.pods and outcome.state in {"retry", "crashed"}:
+        await attempt.keep_evidence(of_silence(attempt, outcome.text, cause="the cluster was not asked"))
+    return outcome
+
+
+def _action(attempt: Attempt) -> Action:
+    """What was ordered; or its undoing, if it is being cancelled, or was."""
+    if attempt.row.cancelling_at is not None:
+        return _undo(attempt)
+    match attempt.order:
+        case InstallOrder() as order:
+            return Install(attempt, order)
+        case UpgradeOrder() as order:
+            return Upgrade(attempt, order)
+        case RollbackOrder() as order:
+            return Rollback(attempt, order)
+        case UninstallOrder() as order:
+            return Uninstall(attempt, order)
+
+
+def _undo(attempt: Attempt) -> Action:
+    match attempt.order:
+        case InstallOrder() as order:
+            hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
+            return CancelledInstall(attempt, order, include_hooks=hooks)
+        case UpgradeOrder() as order:
+            return CancelledUpdate(attempt, order, Upgrade(attempt, order))
+        case RollbackOrder() as order:
+            return CancelledUpdate(attempt, order, Rollback(attempt, order))
+        case UninstallOrder() as order:
+            return CancelledUninstall(attempt, order)

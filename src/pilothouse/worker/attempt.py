@@ -1,0 +1,413 @@
+"""One attempt at an operation: what it works on, what it sees, and the few things that it may do.
+
+What Helm's engine answers is a hint. What counts is what the release's Secrets say, before and after. Nothing is
+written to a cluster by an attempt that no longer holds its operation, as far as it can know that.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import structlog
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.engine.helm_errors import is_unreachable
+from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.process import ProgressCallback
+from pilothouse.engine.protocol import ChangeRequest, InstallRequest, ProgressEvent, Request, UpgradeRequest
+from pilothouse.errors import (
+    Busy,
+    EngineCrashed,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    HelmRefused,
+    UnreadableOrder,
+)
+from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
+from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, unlock
+from pilothouse.kubernetes.pods import Pods
+from pilothouse.kubernetes.resources import ManifestObject
+from pilothouse.redaction import Masks, masks_of
+from pilothouse.services.clusters import Clusters, ReachableCluster
+from pilothouse.services.releases.commands import Order, open_order, stand_in
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.secret_data import without_secret_data
+from pilothouse.settings import Settings
+from pilothouse.store import attempts, charts, evidence, operation_events, repairs
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.worker.maintenance.archives import Archives
+from pilothouse.worker.outcome import NotHeld
+from pilothouse.worker.progress.events import Progress
+from pilothouse.worker.progress.hook_pods import Followed, HookPods
+from pilothouse.worker.progress.wait_status import Waits
+
+log = structlog.get_logger(__name__)
+
+OutcomeT = TypeVar("OutcomeT")
+
+#: Helm ends its own waits at the deadline and stores how far it came; the child is killed only when it does not.
+_GRACE_SECONDS = 2.0
+_LONGEST_WHY = 2000
+_MOST_LEFT = 50
+_JUST_NOW = timedelta(seconds=1)
+_REPAIR_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The revisions of a release at one moment, oldest first."""
+
+    revisions: tuple[ReleaseLabels, ...]
+
+    @property
+    def newest(self) -> ReleaseLabels | None:
+        """The one that Helm acts on."""
+        return self.revisions[-1] if self.revisions else None
+
+    @property
+    def last_deployed(self) -> int | None:
+        """The number of the deployed one; where none is, of the newest that was."""
+        for status in ("deployed", "superseded"):
+            found = [one.revision for one in self.revisions if one.status == status]
+            if found:
+                return max(found)
+        return None
+
+    def find(self, revision: int | None) -> ReleaseLabels | None:
+        """The one of that number."""
+        return next((one for one in self.revisions if one.revision == revision), None)
+
+    def find_labelled(self, operation_id: str, *, after: int) -> ReleaseLabels | None:
+        """The first revision after that one with the operation's label: those behind it can have inherited that.
+
+        Where another program took the number that the operation was going to write, Helm has counted on by itself.
+        """
+        labelled = (one for one in self.revisions if one.labels.get(OPERATION_LABEL) == operation_id)
+        return next((one for one in labelled if one.revision > after), None)
+
+    def has_base_of(self, row: OperationRow) -> bool:
+        """Whether the very revision is still there that an earlier attempt saw as the newest before it acted."""
+        base = self.find(row.base_revision)
+        return base is not None and base.uid == row.base_uid
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a call of the engine ended, and in which words.
+
+    ``refused``: Helm's own answer. ``unreachable``: the cluster could not be reached at some point. ``unavailable``:
+    there was no engine, nothing was done. ``stopped``: killed at the deadline. ``crashed``: the child died.
+    """
+
+    how: Literal["done", "refused", "unreachable", "unavailable", "stopped", "crashed"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every attempt of a worker shares."""
+
+    database: Database
+    archives: Archives
+    keys: MasterKeys
+    clusters: Clusters
+    engine: EnginePool
+    preflight: Preflight
+    settings: Settings
+
+
+class Attempt:
+    """One attempt that holds its operation under ``fence``, with at most ``seconds`` left.
+
+    Made by ``open_attempt``. Whatever asks the cluster raises ClusterUnavailable or ClusterDenied; whatever needs the
+    operation to be held raises NotHeld when it is not.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        row: OperationRow,
+        cluster: ReachableCluster,
+        archive: bytes | None,
+        order: Order,
+        *,
+        unreadable: str = "",
+        fence: Fence,
+        seconds: float,
+    ) -> None:
+        """``archive`` is the chart's; None when it is gone or none is needed.
+
+        ``unreadable``: why ``order`` only stands in for what was ordered; then nothing new may be begun.
+        """
+        self.row = row
+        self.order = order
+        self.unreadable = unreadable
+        self.cluster = cluster
+        self.archive = archive
+        self._masks: Masks | None = None
+        self._until = boottime() + seconds
+        self.settings = workshop.settings
+        self.client: ClusterClient = workshop.clusters.client(cluster)
+        #: What was seen of the hooks that the engine ran.
+        self.followed = Followed()
+        self._workshop = workshop
+        self._fence = fence
+
+    @property
+    def seconds(self) -> float:
+        """What is left of its time; at least the second that an ordered end takes, for 0 would be no limit to Helm."""
+        return max(1.0, self._until - boottime())
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier attempt may have written to the cluster."""
+        return self.row.begun_attempt is not None
+
+    def masks(self) -> Masks:
+        """Return what no text about this operation may hold: values that were ordered or come of them, and credentials.
+
+        Made once: the automaton that finds many values takes tens of milliseconds to build.
+        """
+        if self._masks is None:
+            self._masks = masks_of(
+                values=getattr(self.order, "values", None),
+                merged_values=self.order.merged_values,
+                kubeconfig=self.cluster.kubeconfig,
+                public=(self.row.namespace, self.row.release_name, self.row.chart_name, self.row.chart_version),
+            )
+        return self._masks
+
+    async def look(self) -> Seen:
+        """The release's revisions now; one request."""
+        found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
+        return Seen(tuple(sorted(found, key=lambda one: one.revision)))
+
+    def is_fresh(self) -> bool:
+        """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
+        row = self.row
+        if row.attempt > 1 or row.state != "running" or row.started_at is None:
+            return False
+        return row.started_at - row.created_at < _JUST_NOW
+
+    async def look_at_base(self) -> Seen:
+        """The deployed revision on which the operation is based, as the acceptance saw it just now; else a look."""
+        row = self.row
+        if row.base_revision is None or not row.base_uid or not self.is_fresh():
+            return await self.look()
+        return Seen((ReleaseLabels(row.base_revision, "deployed", {}, row.base_uid, row.base_version),))
+
+    async def read(self, revision: int, *, lately: bool = False) -> Secret | None:
+        """The Secret of one revision; ``lately``: or as it was a moment ago."""
+        return await self.client.find_release_secret(
+            namespace=self.row.namespace, name=self.row.release_name, revision=revision, lately=lately
+        )
+
+    async def find_absence(self) -> int | None:
+        """The resourceVersion at which the release has no Secret; None if it has one."""
+        return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
+
+    async def read_chart(self) -> bytes | None:
+        """The archive of the chart that the release was last made from here; None if it is not known, or gone."""
+        if self.archive is not None or not self.row.chart_id:
+            return self.archive
+        async with self._workshop.database.statements() as tx:
+            chart = await charts.find_chart(tx, self.row.chart_id, project_id=self.row.project_id)
+        return await self._workshop.archives.read(chart.digest) if chart is not None else None
+
+    async def begin(self, seen: Seen, *, revision: int) -> None:
+        """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
+
+        Returns when no repair is at work on the release.
+        """
+        self.check_held()
+        newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
+        base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
+        async with self._workshop.database.statements() as tx:
+            if self.row.state != "cancelling":
+                begun = await attempts.begin(tx, self.row.id, base=base, deployed=seen.last_deployed, **which)
+            else:
+                begun = await attempts.begin_undo(tx, self.row.id, base=base, **which) if base is not None else None
+        if begun is None:
+            raise NotHeld
+        while begun.during_repair:
+            await asyncio.sleep(_REPAIR_LOOK_SECONDS)
+            self.check_held()
+            async with self._workshop.database.statements() as tx:
+                begun = attempts.Begun(during_repair=await repairs.is_being_repaired(tx, self.row.id))
+
+    async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
+        """Commits what is about to be uninstalled, for the repair: no Secret will tell it any more."""
+        texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
+        async with self._workshop.database.transaction() as tx:
+            await repairs.remember_objects(tx, self.row.id, objects=texts)
+
+    def undoing(self) -> "Attempt":
+        """The attempt as the rollback sees it that undoes its operation: begun is what the undo has begun."""
+        row, begun = self.row, self.row.undo_revision is not None
+        row = replace(
+            row,
+            action="rollback",
+            revision=row.undo_revision,
+            begun_attempt=row.attempt if begun else None,
+        )
+        attempt = Attempt(
+            *(self._workshop, row, self.cluster, None, self.order),
+            unreadable=self.unreadable,
+            fence=self._fence,
+            seconds=self.seconds,
+        )
+        attempt.followed = self.followed
+        return attempt
+
+    async def find_problem(self, request: Request[Any], *, revision: int) -> Said | None:
+        """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
+        if not isinstance(request, InstallRequest | UpgradeRequest):
+            return None  # a rollback was checked when it was ordered
+        values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
+        try:
+            text = await self._workshop.preflight.find_problem(
+                self._ask, self.client, request, revision=revision, merged_values=values
+            )
+        except EngineError as error:
+            return await self._said(error, request)
+        return Said("refused", self.masks().apply(text)) if text is not None else None
+
+    async def run(self, request: ChangeRequest) -> Said:
+        """One call of the engine, and how it ended; the hooks that it runs are followed."""
+        hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
+        failed = False
+        try:
+            said = await self._call(request, hooks)
+            failed = said.how != "done"
+            return said
+        finally:
+            await hooks.close(failed=failed)
+
+    def connect_pods(self) -> Pods:
+        """Further connections to the cluster, which the caller closes."""
+        return Pods(self.cluster.kubeconfig, self.settings.cluster)
+
+    async def _call(self, request: ChangeRequest, hooks: HookPods) -> Said:
+        left: list[str] = []
+        try:
+            async with Progress(self.record, Waits(self.client).look) as progress:
+
+                def notice(event: ProgressEvent) -> None:
+                    if event.phase == "left":
+                        left.append(event.message)
+                        return
+                    if event.phase != "render" or isinstance(request, InstallRequest | UpgradeRequest):
+                        progress(event)
+                    hooks.notice(event)
+
+                # Helm's own limit counts from now: it ends by itself, and says how far it came, before it is stopped
+                timed: Request[Any] = replace(request, timeout_seconds=self.seconds)
+                await self._ask(timed, on_progress=notice)
+        except EngineError as error:
+            return await self._said(error, request)
+        finally:
+            for text in left[:_MOST_LEFT]:
+                await self.record("object_left", text)
+        return Said("done")
+
+    async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
+        """With the time that is left for the call, and no longer for a child of the engine to become free."""
+        try:
+            return await self._workshop.engine.run(
+                request,
+                deadline_seconds=self.seconds + _GRACE_SECONDS,
+                queue_seconds=self.seconds,
+                fence=self._fence,
+                on_progress=on_progress,
+            )
+        except Busy as error:
+            raise EngineUnavailable(str(error)) from error
+
+    async def _said(self, error: EngineError, request: Request[Any]) -> Said:
+        match error:
+            case HelmRefused() if is_unreachable(error):
+                return Said("unreachable", str(error))
+            case HelmRefused():
+                text = await self._workshop.preflight.explain(self.client, error)
+                return Said("refused", await self._without_secrets(text, request))
+            case EngineUnavailable():
+                return Said("unavailable", str(error))
+            case EngineTimeout():
+                self.check_held()
+                limit = self.row.deadline_seconds
+                if self.row.state == "cancelling":
+                    limit = int(self.settings.worker.undo_timeout_seconds)
+                return Said("stopped", f"timed out after {limit} s; the engine was stopped")
+            case EngineCrashed():
+                self.check_held()
+                log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
+                return Said("crashed", str(error))
+        raise error
+
+    async def unlock(self, stored: StoredRelease, *, why: str = "The operation was interrupted") -> Secret | None:
+        """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that.
+
+        ``why`` is what the release's status says from then on.
+        """
+        secret = await self.read(stored.revision)
+        self.check_held()
+        if secret is not None and secret["metadata"].get("uid") == stored.uid:
+            by = f"operation {self.row.id}, attempt {self.row.attempt}"
+            if not await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY]):
+                # a last write of the dead writer came in between, or it is not locked at all
+                secret = await self.read(stored.revision)
+                if secret is not None and secret["metadata"].get("uid") == stored.uid:
+                    await unlock(self.client, secret, reason=by, why=why[:_LONGEST_WHY])
+            log.info("release_unlocked", operation_id=self.row.id, revision=stored.revision)
+            secret = await self.read(stored.revision)
+        return secret
+
+    async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
+        """Adds an event to the operation, without secrets."""
+        said = self.masks().apply(said)
+        async with self._workshop.database.statements() as tx:
+            await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data)
+
+    async def keep_evidence(self, found: str) -> None:
+        """Keeps with the operation what was found when the attempt failed; the JSON object of ``evidence.collect``."""
+        async with self._workshop.database.statements() as tx:
+            await evidence.add_evidence(tx, self.row.id, attempt=self.row.attempt, found=found)
+
+    async def _without_secrets(self, text: str, request: Request[Any]) -> str:
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            limits = self.settings.charts
+            text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
+        return self.masks().apply(text)
+
+    def check_held(self) -> None:
+        """NotHeld when the time has passed in which the attempt may write."""
+        if self._fence.passed:
+            raise NotHeld
+
+
+async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float) -> Attempt:
+    """The attempt at this operation; NotFound when its cluster was removed."""
+    cluster, archive = await asyncio.gather(
+        workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
+    )
+    unreadable = ""
+    try:
+        order = open_order(row, keys=workshop.keys)
+    except UnreadableOrder as error:
+        order, unreadable = stand_in(row.action), str(error)
+    return Attempt(workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds)
+
+
+async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:
+    return await workshop.archives.read(row.chart_digest) if row.chart_digest is not None else None
+
+
+def stored_in(secret: Secret | None) -> StoredRelease | None:
+    """The release in the Secret; None without one."""
+    return decode_release(secret) if secret is not None else None

@@ -1,0 +1,365 @@
+"""What a failure leaves behind is read before it is gone: states, last log lines, Kubernetes' events, conflicts.
+
+Only looked at, never changed, within a limit of its own. What could not be had is named in ``missing``; nothing that
+goes wrong here changes the outcome. Every text is without the operation's values, the data of the release's own
+Secrets, and whatever has the shape or the name of a secret; a program that logs a secret in a form of its own is
+beyond that.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from pilothouse.chart_archive.documents import read_objects
+from pilothouse.engine.helm_errors import Blocking, blocking_in, conflicts_in
+from pilothouse.errors import InvalidChart, PilothouseError
+from pilothouse.kubernetes.budget import Budget, budgeted
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.pods import Pods
+from pilothouse.kubernetes.readiness import containers, is_well, mapping, progress, replicas, trouble
+from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
+from pilothouse.redaction import Masks, masks_of_data, redact_named
+from pilothouse.worker.actions.manifests import Kinds, find_live, read_parts
+from pilothouse.worker.attempt import Attempt, stored_in
+from pilothouse.worker.outcome import Outcome
+from pilothouse.worker.progress.hook_pods import MOST_LINES
+
+log = structlog.get_logger(__name__)
+
+SECONDS: Final = 5.0
+_AT_ONCE: Final = 6
+_MOST_OBJECTS: Final = 40
+_MOST_PODS_EACH: Final = 3
+_MOST_PODS: Final = 12
+_MOST_CONTAINERS: Final = 10
+_MOST_EVENTS_EACH: Final = 20
+_MOST_MISSING: Final = 20
+_MOST_CONFLICTS: Final = 50
+_LONGEST_LINE: Final = 1000
+_LONGEST_LOG: Final = 8 * 1024
+_LONGEST_WORD: Final = 300
+_LONGEST_ERROR: Final = 8 * 1024
+_LARGEST: Final = 256 * 1024
+_LARGEST_LIST: Final = 8 * 1024 * 1024
+#: What may be read of the cluster for it, besides logs, which have limits of their own.
+_MOST_BYTES: Final = 32 * 1024 * 1024
+#: The cluster's clock need not be the database's.
+_CLOCKS: Final = timedelta(seconds=60)
+_WORKLOADS: Final = frozenset(
+    {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "Pod"}
+)
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Found:
+    """What is put together, each text without secrets from the beginning: a secret that is cut is no longer known."""
+
+    masks: list[Masks]
+    objects: list[Object] = field(default_factory=list)
+    pods: dict[tuple[str, str], Object] = field(default_factory=dict)
+    events: list[Object] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def clean(self, text: str, *, longest: int = _LONGEST_LINE) -> str:
+        """The text without secrets, and not longer than that."""
+        for masks in self.masks:
+            text = masks.apply(text)
+        return text if len(text) <= longest else text[:longest] + "…"
+
+    def clean_lines(self, lines: Iterable[bytes]) -> list[str]:
+        """The last lines of a log, oldest first, as many as have room."""
+        text = b"\n".join(lines).decode(errors="replace")
+        for masks in self.masks:
+            text = masks.apply(text)
+        kept: list[str] = []
+        room = _LONGEST_LOG
+        for line in reversed(redact_named(text).split("\n")):
+            plain = "".join(char if char.isprintable() or char == "\t" else " " for char in line[: _LONGEST_LINE + 1])
+            plain = plain if len(plain) <= _LONGEST_LINE else plain[:_LONGEST_LINE] + "…"
+            room -= len(plain) + 1
+            if room < 0:
+                break
+            kept.append(plain)
+        return kept[::-1] if any(kept) else []
+
+    def add_pod(
+        self, owner: str, pod: Object, *, hook: bool, logs: Mapping[str, Iterable[bytes]] | None = None
+    ) -> None:
+        """Adds a pod as it is, with the logs that are known of its containers."""
+        metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
+        key = str(metadata.get("namespace")), str(metadata.get("name"))
+        if key in self.pods or len(self.pods) >= _MOST_PODS:
+            return
+        known = logs or {}
+        self.pods[key] = {
+            "namespace": key[0],
+            "name": key[1],
+            "owner": owner,
+            "hook": hook,
+            "phase": str(status.get("phase") or ""),
+            "trouble": "" if is_well(pod) else self.clean(trouble(pod)),
+            "containers": [
+                {
+                    "name": one.name,
+                    "state": self.clean(one.state, longest=_LONGEST_WORD),
+                    "started": one.started,
+                    "followed": one.name in known,
+                    "log": self.clean_lines(known.get(one.name, ())),
+                }
+                for one in islice(containers(pod), _MOST_CONTAINERS)
+            ],
+        }
+
+    def add_followed(self, attempt: Attempt) -> None:
+        """Adds what was seen of the hooks while they ran."""
+        followed = attempt.followed
+        for (namespace, name), (owner, pod) in followed.pods.items():
+            logs = {key[2]: lines for key, lines in followed.logs.items() if key[:2] == (namespace, name)}
+            self.add_pod(owner, pod, hook=True, logs=logs)
+
+    def put_together(self, text: str) -> str:
+        """All of it as JSON, cut to size: the oldest events go first, then logs from the last pod on."""
+        shown = ("name", "state", "log")
+        pods = [
+            {**pod, "containers": [{key: one[key] for key in shown} for one in pod["containers"]]}
+            for pod in self.pods.values()
+        ]
+        document = {
+            "error": self.clean(text, longest=_LONGEST_ERROR),
+            "blocking": [_cleaned(self, vars(one)) for one in blocking_in(text)[:_MOST_OBJECTS]],
+            "conflicts": [_cleaned(self, vars(one)) for one in conflicts_in(text)[:_MOST_CONFLICTS]],
+            "objects": self.objects,
+            "pods": pods,
+            "events": sorted(self.events, key=lambda one: one["at"]),
+            "missing": [self.clean(one) for one in self.missing[:_MOST_MISSING]],
+        }
+        return _cut(document)
+
+
+async def collect(attempt: Attempt, outcome: Outcome) -> str:
+    """What can be found out about the failure now, as a JSON object of at most 256 KiB.
+
+    The cluster is asked when there is a revision, or were hooks, that could have to do with it.
+    """
+    found = Found([attempt.masks()])
+    try:
+        stored = stored_in(outcome.secret)
+        parts = await read_parts(stored) if stored is not None else ()
+        hooks = await _hooks(stored) if stored is not None else []
+        found.masks += _masks_of_secrets(document for _, document in (*parts, *hooks))
+        found.add_followed(attempt)
+        if stored is not None or found.pods:
+            async with asyncio.timeout(SECONDS), _pods(attempt) as pods:
+                broken = [one for one, _ in (await _hooks(stored, broken=True) if stored is not None else ())]
+                blocking = {_key(one) for one in blocking_in(outcome.text)}
+                workloads = [one for one, _ in parts if one.kind in _WORKLOADS or _key(one) in blocking]
+                await _Collection(attempt, pods, found).run([*_followed_hooks(attempt), *broken], workloads)
+    except TimeoutError:
+        found.missing.append(f"the cluster took more than {SECONDS:g} s; what is here came before that")
+    except PilothouseError as error:
+        found.missing.append(str(error))
+    except Exception:
+        # the outcome must not depend on this; what is wrong is a bug of ours
+        log.exception("evidence_failed", operation_id=attempt.row.id)
+        found.missing.append("an error inside Pilothouse; the server's log has it under this operation's id")
+    return found.put_together(outcome.text)
+
+
+def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
+    """What is known without asking the cluster, which ``cause`` is the reason for; as from ``collect``."""
+    found = Found([attempt.masks()], missing=[cause])
+    found.add_followed(attempt)
+    return found.put_together(text)
+
+
+@asynccontextmanager
+async def _pods(attempt: Attempt) -> AsyncIterator[Pods]:
+    """Connect, and give what is read meanwhile its budget."""
+    pods = attempt.connect_pods()
+    with budgeted(Budget(seconds=SECONDS, most_bytes=_MOST_BYTES)):
+        try:
+            yield pods
+        finally:
+            await pods.close()
+
+
+class _Collection:
+    """Asks the cluster; what has an answer stays found when the time is over."""
+
+    def __init__(self, attempt: Attempt, pods: Pods, found: Found) -> None:
+        self._attempt = attempt
+        self._pods = pods
+        self._found = found
+        self._kinds = Kinds(attempt.client)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._since = attempt.row.created_at - _CLOCKS
+
+    async def run(self, hooks: Iterable[ManifestObject], others: Iterable[ManifestObject]) -> None:
+        """Looks at hooks that did not succeed, and at what may not be ready; then at the logs of their pods."""
+        known = {_key(one): one for one in hooks}
+        objects = [(one, True) for one in known.values()] + [(one, False) for one in others if _key(one) not in known]
+        await self._all(self._look(one, hook=hook) for one, hook in objects[:_MOST_OBJECTS])
+        if len(objects) > _MOST_OBJECTS:
+            self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not looked at")
+        await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()))
+
+    async def _all(self, work: Iterable[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(self._one(one))
+
+    async def _one(self, work: Any) -> None:
+        async with self._places:
+            try:
+                await work
+            except PilothouseError as error:
+                if str(error) not in self._found.missing:
+                    self._found.missing.append(str(error))
+
+    async def _look(self, one: ManifestObject, *, hook: bool) -> None:
+        """The object, its pods that are not well, and the events about all of them; nothing about what is ready."""
+        kind = await self._kinds.find(one)
+        live = await find_live(self._attempt, one, kind) if kind is not None else None
+        pods = await self._pods_of(one, live)
+        ready = replicas(live) if live is not None else None
+        ailing = [pod for pod in pods if not is_well(pod)]
+        if not hook and live is not None and not ailing and (one.kind == "Pod" or (ready and ready[0] >= ready[1])):
+            return
+        state = "gone" if live is None else progress(live)
+        self._found.objects.append(
+            {"kind": one.kind, "namespace": one.namespace, "name": one.name, "hook": hook, "state": state}
+        )
+        for pod in ailing[:_MOST_PODS_EACH]:
+            self._found.add_pod(f"{one.kind}/{one.name}", pod, hook=hook)
+        await self._events_about(one, pods)
+
+    async def _pods_of(self, one: ManifestObject, live: Object | None) -> list[Object]:
+        if one.kind == "Pod":
+            return [live] if live is not None else []
+        labels = {"job-name": one.name} if one.kind == "Job" else dict(one.selector)
+        if not labels:
+            return []
+        return await self._attempt.client.list_pods(
+            namespace=one.namespace, labels=labels, limit=50, largest=_LARGEST_LIST
+        )
+
+    async def _events_about(self, one: ManifestObject, pods: list[Object]) -> None:
+        """About the object, its pods that are not well, and what made those; of a Job's pods that are gone, too."""
+        own = await self._events(one.namespace, one.kind, one.name)
+        others = {("Pod", name) for (namespace, name), pod in self._found.pods.items()
+                  if namespace == one.namespace and pod["owner"] == f"{one.kind}/{one.name}"}  # fmt: skip
+        for pod in pods:
+            for owner in mapping(pod.get("metadata")).get("ownerReferences") or ():
+                if mapping(owner).get("kind") == "ReplicaSet":
+                    others.add(("ReplicaSet", str(owner.get("name"))))
+        for event in own:
+            if event["reason"] == "SuccessfulCreate" and event["text"].startswith("Created pod: "):
+                others.add(("Pod", event["text"].removeprefix("Created pod: ")))
+        for kind, name in sorted(others)[: _MOST_PODS_EACH * 2]:
+            if kind == "Pod" or kind != one.kind:
+                await self._events(one.namespace, kind, name)
+
+    async def _events(self, namespace: str, kind: str, name: str) -> list[Object]:
+        found = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
+        told = [self._event(one) for one in found]
+        told = sorted((one for one in told if _moment(one["at"]) >= self._since), key=lambda one: one["at"])
+        self._found.events += told[-_MOST_EVENTS_EACH:]
+        return told
+
+    def _event(self, event: Object) -> Object:
+        about = mapping(event.get("involvedObject"))
+        at = next((str(event[key]) for key in ("lastTimestamp", "eventTime", "firstTimestamp") if event.get(key)), "")
+        at = at or str(mapping(event.get("metadata")).get("creationTimestamp") or "")
+        return {
+            "at": at,
+            "type": str(event.get("type") or ""),
+            "object": f"{about.get('kind')}/{about.get('name')}",
+            "reason": str(event.get("reason") or ""),
+            "text": self._found.clean(" ".join(str(event.get("message") or "").split())),
+            "count": event.get("count") if isinstance(event.get("count"), int) else 1,
+        }
+
+    async def _read_logs(self, pod: Object) -> None:
+        for one in pod["containers"]:
+            if not one["started"]:
+                continue
+            lines: deque[bytes] = deque(maxlen=MOST_LINES)
+            try:
+                async for some in self._pods.read_log(
+                    namespace=pod["namespace"],
+                    pod=pod["name"],
+                    container=one["name"],
+                    most_lines=MOST_LINES,
+                    seconds=SECONDS,
+                ):
+                    lines.extend(some)
+            except PilothouseError as error:
+                if not one["followed"]:  # else what was seen while it ran has to do
+                    self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
+            one["log"] = self._found.clean_lines(lines) or one["log"]
+
+
+def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
+    for (namespace, _), (owner, _) in attempt.followed.pods.items():
+        kind, _, name = owner.partition("/")
+        yield ManifestObject("batch/v1" if kind == "Job" else "v1", kind, namespace, name)
+
+
+async def _hooks(stored: StoredRelease, *, broken: bool = False) -> list[tuple[ManifestObject, Object]]:
+    found = []
+    for manifest in stored.hook_manifests(broken=broken):
+        try:
+            documents = await asyncio.to_thread(read_objects, manifest.encode(), file="hook", max_bytes=_LARGEST_LIST)
+        except (InvalidChart, UnicodeEncodeError):
+            continue
+        found += manifest_parts(documents, namespace=stored.namespace)
+    return found
+
+
+def _masks_of_secrets(documents: Iterable[Object]) -> list[Masks]:
+    """What the release's own Secrets hold, which a program of the release reads and may print."""
+    masks = []
+    for document in documents:
+        if document.get("kind") == "Secret":
+            masks.append(masks_of_data(mapping(document.get("data"))))
+            masks.append(Masks(sensitive=[str(one) for one in mapping(document.get("stringData")).values()]))
+    return masks
+
+
+def _key(one: ManifestObject | Blocking) -> tuple[str, str, str]:
+    return one.kind, one.namespace, one.name
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)  # of an unknown time: it is not left out for that
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _cleaned(found: Found, words: dict[str, str]) -> dict[str, str]:
+    return {key: found.clean(word, longest=_LONGEST_WORD) for key, word in words.items()}
+
+
+def _cut(document: Object) -> str:
+    whole = orjson.dumps(document)
+    while len(whole) > _LARGEST and document["events"]:
+        document["events"] = document["events"][len(document["events"]) // 4 + 1 :]
+        whole = orjson.dumps(document)
+    for pod in reversed(document["pods"]):
+        for one in pod["containers"]:
+            if len(whole) > _LARGEST and one["log"]:
+                one["log"], one["state"] = [], f"{one['state']}; its log is left out, there was no more room"
+                whole = orjson.dumps(document)
+    return whole.decode()

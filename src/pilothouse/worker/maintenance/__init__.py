@@ -1,0 +1,1 @@
+"""What is mended and cleared away beside the operations."""

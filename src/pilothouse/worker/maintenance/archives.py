@@ -1,0 +1,50 @@
+"""Chart archives in a worker: the ones used last are kept at hand, and what nothing uses any more is deleted."""
+
+from collections import OrderedDict
+from typing import Final
+
+import structlog
+
+from pilothouse.settings import WorkerSettings
+from pilothouse.store import archives
+from pilothouse.store.database import Database
+from pilothouse.worker.periodic import keep_doing
+
+log = structlog.get_logger(__name__)
+
+_KEPT_BYTES: Final = 8 * 1024 * 1024
+
+
+class Archives:
+    """Reads archives; an archive never changes under its digest, so the ones used last need not be read again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def read(self, digest: str) -> bytes | None:
+        """The archive's bytes; None when it is gone."""
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+            return self._kept[digest]
+        async with self._database.statements() as tx:
+            archive = await archives.read_archive(tx, digest)
+        if archive is not None and digest not in self._kept and len(archive) <= _KEPT_BYTES // 4:
+            self._kept[digest] = archive
+            self._kept_bytes += len(archive)
+            while self._kept_bytes > _KEPT_BYTES:
+                self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+        return archive
+
+
+async def collect_archives(database: Database, settings: WorkerSettings) -> None:
+    """Looks every ``collect_seconds`` until cancelled; an archive goes when it was unused for a while."""
+
+    async def collect() -> None:
+        async with database.transaction() as tx:
+            deleted = await archives.collect_archives(tx, after_seconds=settings.unused_archive_seconds)
+        if deleted:
+            log.info("archives_collected", count=deleted)
+
+    await keep_doing(collect, every_seconds=settings.collect_seconds, failure="archive_collection_failed")

@@ -1,0 +1,200 @@
+"""The second look at a release, one lease after the end of an operation that was taken over or cancelled.
+
+The database keeps a worker that lost its lease from writing there, and the immutable Secret keeps it from turning its
+revision to ``deployed``; but a request about an object that it had sent, or sends before it notices, reaches the
+cluster. So the release is looked at once more when no such request can be under way: what its deployed revision has is
+applied again, as Helm applies it, and what only an interrupted revision had is removed.
+
+Applying changes nothing where nothing differs, never takes a field from another manager, and never meets a newer
+object: the release is found unchanged after its objects were read, and each request names the resourceVersion that was
+read. Operations and repairs keep out of each other's way, see ``store.repairs``. A release whose newest revision is not
+the deployed one is left as Helm left it.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.errors import (
+    ClusterDenied,
+    ClusterUnavailable,
+    CorruptRelease,
+    DatabaseUnavailable,
+    InvalidRequest,
+    NotFound,
+)
+from pilothouse.kubernetes.client import ObjectKind
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.resources import ManifestObject, Object
+from pilothouse.store import operations, repairs
+from pilothouse.store.database import Database
+from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
+from pilothouse.worker.actions.post_actions import remove_objects, told
+from pilothouse.worker.actions.registry import Actions
+from pilothouse.worker.attempt import Attempt, Seen, stored_in
+from pilothouse.worker.outcome import Event, NotHeld
+from pilothouse.worker.periodic import keep_doing
+
+log = structlog.get_logger(__name__)
+
+#: How long writers may have to wait for a repair; what is not done by then is done the next time.
+_LONGEST_SECONDS = 8.0
+_LEASE_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 15.0
+#: A cluster that cannot be reached for so long is not waited for any more.
+_GIVE_UP_SECONDS = 3600.0
+
+
+class Repairs:
+    """Carries out what is due; every worker does it."""
+
+    def __init__(self, database: Database, actions: Actions) -> None:
+        self._database = database
+        self._actions = actions
+
+    async def run(self) -> None:
+        """Looks every second until cancelled."""
+
+        async def repair_all() -> None:
+            while await self._repair_next():
+                pass
+
+        await keep_doing(repair_all, every_seconds=_LOOK_SECONDS, failure="repair_round_failed")
+
+    async def _repair_next(self) -> bool:
+        until = boottime() + _LONGEST_SECONDS  # before it is asked for: the answer may be long on its way
+        async with self._database.transaction() as tx:
+            taken = await repairs.take_repair(tx, lease_seconds=_LEASE_SECONDS)
+        if taken is None:
+            return False
+        done = await self._try(taken, until)
+        async with self._database.transaction() as tx:
+            if done:
+                await repairs.end_repair(tx, taken)
+            else:
+                await repairs.postpone_repair(tx, taken, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS)
+        return True
+
+    async def _try(self, taken: repairs.TakenRepair, until: float) -> bool:
+        """Whether nothing more is to be done for it."""
+        operation_id = taken.operation_id
+        try:
+            async with asyncio.timeout(until - boottime()):
+                return await self._repair(operation_id, taken.objects, Fence(until))
+        except (ClusterUnavailable, TimeoutError, NotHeld) as error:
+            log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
+            return False
+        except (ClusterDenied, CorruptRelease, NotFound, InvalidRequest) as error:
+            log.warning("repair_given_up", operation_id=operation_id, cause=str(error))
+            return True
+        except DatabaseUnavailable:
+            raise
+        except Exception:  # the cluster decides what is found there: it may not end the worker, and the next one
+            log.exception("repair_failed", operation_id=operation_id)
+            return False
+
+    async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
+        """Whether it was done; not while an operation lives on the release."""
+        async with self._database.statements() as tx:
+            row = await operations.find_operation(tx, operation_id)
+            busy = await repairs.has_company(tx, operation_id)
+        if row is None or busy:
+            return False
+        attempt = await self._actions.look_again(row, fence=fence)
+        remembered = [ManifestObject(*one) for one in json.loads(objects)]
+        events, settled = await repair(attempt, remembered=remembered)
+        for event in events:
+            await attempt.record(event.kind, event.text)
+        return settled
+
+
+async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[tuple[Event, ...], bool]:
+    """The objects are those of the deployed revision, or none if the release is gone; see above for what is left alone.
+
+    ``remembered``: what a revision had that was uninstalled. Gives what was done, and whether no other look is needed:
+    one is if another program's revision came just when something was removed, which it may have found and kept as its.
+    """
+    seen, kinds = await attempt.look(), Kinds(attempt.client)
+    newest = seen.newest
+    if newest is not None and newest.status != "deployed":
+        return (), True
+    stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
+    parts = await read_parts(stored) if stored is not None else []
+    if stored is not None and not parts and stored.manifest.strip():
+        return (), True  # it cannot be read: nothing can be said of the objects
+    stale = {identity(one): one for one in (*remembered, *await _interrupted(attempt, seen))}
+    for one, _ in parts:
+        stale.pop(identity(one), None)
+    removed = await remove_objects(attempt, stale.values(), kinds, newest=newest)
+    due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
+    if (await attempt.look()).newest != newest:
+        return removed, not removed  # by another program: its objects are its own, and were perhaps looked at already
+    return (*removed, *await _apply_again(attempt, due)), True
+
+
+@dataclass(frozen=True)
+class _Due:
+    """An object that is to be as the document says; ``version``: its resourceVersion as it was seen, or empty."""
+
+    one: ManifestObject
+    document: Object
+    kind: ObjectKind
+    version: str
+
+
+async def _interrupted(attempt: Attempt, seen: Seen) -> list[ManifestObject]:
+    """What the revisions have whose writers died, and that a writer which woke up may have made again."""
+    found: list[ManifestObject] = []
+    for one in seen.revisions:
+        if one.status == "failed":
+            old: StoredRelease | None = stored_in(await attempt.read(one.revision))
+            if old is not None and old.unlocked:
+                found += [part for part, _ in await read_parts(old)]
+    return found
+
+
+async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: Kinds) -> _Due | None:
+    """None for what is not the release's any more, and for Jobs that are gone: they may remove themselves.
+
+    Also for what cannot be asked for.
+    """
+    try:
+        kind = await kinds.find(one)
+        live = await find_live(attempt, one, kind) if kind is not None else None
+    except InvalidRequest as error:
+        log.info("object_not_looked_at", operation_id=attempt.row.id, kind=one.kind, cause=str(error))
+        return None
+    if kind is None:
+        return None
+    if live is None:
+        return None if one.kind == "Job" else _Due(one, document, kind, "")
+    return _Due(one, document, kind, str(live["metadata"]["resourceVersion"])) if belongs(live, attempt) else None
+
+
+async def _apply_again(attempt: Attempt, due: Sequence[_Due]) -> tuple[Event, ...]:
+    repaired, failed = [], []
+    for each in due:
+        name = f"{each.one.kind}/{each.one.name}"
+        body = as_applied(each.document, attempt, resource_version=each.version)
+        attempt.check_held()
+        try:
+            after = await attempt.client.apply_object(
+                each.kind, namespace=each.one.namespace, name=each.one.name, body=body
+            )
+        except (ClusterDenied, InvalidRequest) as error:
+            after = ""
+            log.info("object_not_repaired", operation_id=attempt.row.id, object=name, cause=str(error))
+        if not after:
+            failed.append(name)
+        elif after != each.version:
+            repaired.append(name)
+            log.warning("object_repaired", operation_id=attempt.row.id, object=name)
+    return (
+        *told("objects_repaired", "made again what the deployed revision says: ", repaired),
+        *told("objects_not_repaired", "left as they are, as the server does not take them: ", failed),
+    )

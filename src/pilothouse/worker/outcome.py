@@ -1,0 +1,40 @@
+"""How an attempt at an operation ended."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pilothouse.kubernetes.client import Secret
+
+
+class NotHeld(Exception):
+    """The attempt may no longer act: its lease is lost, or the operation is being cancelled."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened on the way and that a person may want to know; ``data`` is the same for programs."""
+
+    kind: str
+    text: str
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Final (``succeeded``, ``failed``, ``cancelled``), or not: ``retry``, or ``crashed``, which counts.
+
+    ``wrote_release``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
+    ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
+    that the release has no Secret any more, and ``absent_at`` at which resourceVersion that was seen, if it is known.
+    ``unseen``: the cluster could not be looked at, and something of the operation may be left there.
+    """
+
+    state: Literal["succeeded", "failed", "cancelled", "retry", "crashed"]
+    text: str
+    wrote_release: bool = False
+    revision: int | None = None
+    secret: Secret | None = field(default=None, repr=False)
+    gone: bool = False
+    absent_at: int | None = None
+    events: tuple[Event, ...] = ()
+    unseen: bool = False

@@ -1,0 +1,1 @@
+"""What a running operation tells while it works."""

@@ -1,0 +1,135 @@
+"""Follows the pods of hooks while Helm runs them: Helm may delete a hook with its pods the moment it fails.
+
+A hook that is over before its first wait lasts (see ``progress``) is not followed, and costs nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from pilothouse.engine.protocol import ProgressEvent
+from pilothouse.errors import ClusterUnavailable, PilothouseError
+from pilothouse.kubernetes.pods import Pods
+from pilothouse.kubernetes.readiness import containers, mapping
+from pilothouse.kubernetes.transport import AnswerTooLarge
+
+log = structlog.get_logger(__name__)
+
+Object = dict[str, Any]
+Container = tuple[str, str, str]  # namespace, pod, container
+
+MOST_LINES: Final = 100
+_MOST_PODS: Final = 10
+_MOST_LOGS: Final = 10
+_WINDOW_SECONDS: Final = 60.0
+_AGAIN_SECONDS: Final = 1.0
+#: After the end of the call: how long lines may still be on their way.
+_LAST_LINES_SECONDS: Final = 1.0
+
+
+@dataclass
+class Followed:
+    """What was seen: each pod as it last was, with the hook it belongs to, and its containers' last lines."""
+
+    pods: dict[tuple[str, str], tuple[str, Object]] = field(default_factory=dict)
+    logs: dict[Container, deque[bytes]] = field(default_factory=dict)
+
+
+class HookPods:
+    """Follows the hooks of one call of the engine, at most for ``seconds``.
+
+    It only ever looks, and nothing that goes wrong here matters to the call: what could not be seen is not there.
+    """
+
+    def __init__(self, connect: Callable[[], Pods], followed: Followed, *, seconds: float) -> None:
+        """``connect`` is called when the first hook is met; what is seen of it goes into ``followed``."""
+        self._connect = connect
+        self._seconds = seconds
+        self._cluster: Pods | None = None
+        self._hooks: set[tuple[str, str, str]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reading: dict[Container, int] = {}
+        self._followed = followed
+
+    def notice(self, event: ProgressEvent) -> None:
+        """Takes a report of the engine's: a hook that is waited for is followed from now on."""
+        hook = (event.object_namespace, event.object_kind, event.object_name)
+        if event.phase == "hook" and event.object_kind in {"Job", "Pod"} and hook not in self._hooks:
+            self._hooks.add(hook)
+            self._begin(self._follow(*hook))
+
+    async def close(self, *, failed: bool) -> None:
+        """Follows no longer; after a failure the last lines are waited for."""
+        try:
+            if failed and self._tasks:
+                # a watch goes on as long as it may, a log ends with its container
+                logs = [task for task in self._tasks if task.get_name() == "log"]
+                await asyncio.wait(logs or self._tasks, timeout=_LAST_LINES_SECONDS)
+        finally:  # also when the attempt is cancelled in that second
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._cluster is not None:
+                await self._cluster.close()
+
+    def _begin(self, work: Coroutine[Any, Any, None], *, name: str = "watch") -> None:
+        task = asyncio.create_task(_quietly(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self, namespace: str, kind: str, name: str) -> None:
+        """Watches again and again: a connection may die in silence, and a hook may run for long."""
+        cluster = self._cluster = self._cluster or self._connect()
+        which = {"selector": f"job-name={name}"} if kind == "Job" else {"name": name}
+        while True:
+            try:
+                async for pod in cluster.watch(namespace=namespace, seconds=_WINDOW_SECONDS, **which):
+                    self._take(cluster, namespace, f"{kind}/{name}", pod)
+            except ClusterUnavailable as error:
+                log.info("hook_watch_broken", cause=str(error))
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _take(self, cluster: Pods, namespace: str, owner: str, pod: Object) -> None:
+        key = (namespace, str(mapping(pod.get("metadata")).get("name")))
+        if key not in self._followed.pods and len(self._followed.pods) >= _MOST_PODS:
+            return
+        self._followed.pods[key] = (owner, pod)
+        for one in containers(pod):
+            place = (*key, one.name)
+            # each run of a container has a log of its own
+            if one.started and self._reading.get(place, -1) < one.restarts and len(self._reading) < _MOST_LOGS:
+                self._reading[place] = one.restarts
+                self._begin(self._read(cluster, place), name="log")
+
+    async def _read(self, cluster: Pods, place: Container) -> None:
+        namespace, pod, container = place
+        kept: deque[bytes] = deque(maxlen=MOST_LINES)
+        log_of = cluster.read_log(
+            namespace=namespace,
+            pod=pod,
+            container=container,
+            most_lines=MOST_LINES,
+            follow=True,
+            seconds=self._seconds,
+        )
+        try:
+            async for lines in log_of:
+                kept.extend(lines)
+                if kept:  # in place of an earlier run's, or of what came before the connection broke
+                    self._followed.logs[place] = kept
+        except AnswerTooLarge:
+            log.info("hook_log_too_long", pod=pod, container=container)
+        except ClusterUnavailable:
+            self._reading.pop(place, None)  # the next look at the pod begins again
+            raise
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except PilothouseError as error:
+        log.info("hook_not_followed", cause=str(error))

@@ -1,0 +1,60 @@
+"""What an object that Helm waits for lacks, as the cluster tells it: how much of it is ready, and which pod is not."""
+
+from typing import Final
+
+from pilothouse.engine.protocol import ProgressEvent
+from pilothouse.errors import PilothouseError
+from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.readiness import is_well, progress, trouble
+from pilothouse.kubernetes.resources import manifest_objects
+
+_LARGEST: Final = 4 * 1024 * 1024
+_MOST_PODS: Final = 50
+_KINDS: Final = {
+    "Deployment": ObjectKind("apps/v1", "deployments", namespaced=True),
+    "StatefulSet": ObjectKind("apps/v1", "statefulsets", namespaced=True),
+    "DaemonSet": ObjectKind("apps/v1", "daemonsets", namespaced=True),
+    "ReplicaSet": ObjectKind("apps/v1", "replicasets", namespaced=True),
+    "Job": ObjectKind("batch/v1", "jobs", namespaced=True),
+    "Pod": ObjectKind("v1", "pods", namespaced=True),
+}
+
+
+class Waits:
+    """Looks at one cluster; what cannot be seen is left out."""
+
+    def __init__(self, client: ClusterClient) -> None:
+        self._client = client
+
+    async def look(self, event: ProgressEvent) -> str:
+        """What the event's object lacks, for example ``1 of 3 ready, pod web-x: Unschedulable: …``; '' for nothing."""
+        kind = _KINDS.get(event.object_kind)
+        if kind is None:
+            return ""
+        namespace, name = event.object_namespace, event.object_name
+        try:
+            live = await self._client.find_object(kind, namespace=namespace, name=name, largest=_LARGEST)
+            if live is None:
+                return ""
+            if event.object_kind == "Pod":
+                return "" if is_well(live) else trouble(live)
+            (one,) = manifest_objects([live], namespace=namespace)
+            pods = (
+                await self._client.list_pods(
+                    namespace=namespace, labels=dict(one.selector), limit=_MOST_PODS, largest=_LARGEST
+                )
+                if one.selector
+                else []
+            )
+        except (PilothouseError, ValueError):
+            return ""
+        said = [words] if (words := progress(live)) else []
+        ailing = min((pod for pod in pods if not is_well(pod)), key=_name, default=None)
+        if ailing is not None:
+            said.append(f"pod {_name(ailing)}: {trouble(ailing)}")
+        return ", ".join(said)
+
+
+def _name(pod: dict[str, object]) -> str:
+    metadata = pod.get("metadata")
+    return str(metadata.get("name")) if isinstance(metadata, dict) else ""
