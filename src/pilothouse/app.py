@@ -225,6 +225,7 @@ def run_api(settings: Settings, *, database_url: str) -> None:
     GatewayProtocol.limits = ConnectionLimits(
         most=most_connections(settings.http, open_files=raise_open_files()),
         most_per_address=settings.http.connections_per_address,
+        most_bytes=settings.http.waiting_bytes,
         trusted=settings.trusted_networks,
     )
     GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()

@@ -372,6 +372,11 @@ class HttpSettings(_Group):
     )
     body_seconds: float = Field(60.0, gt=0, description="how long a body may take, and longer by its size, see below")
     body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="a body may take a second more for so many")
+    waiting_bytes: int = Field(
+        64 * _MIB,
+        ge=_MIB,
+        description="of memory, for heads, bodies and answers while their peer is waited for, of all connections",
+    )
     unproven_bytes: int = Field(
         256 * _MIB, ge=0, description="of the disk, for bodies whose signature is still to be verified, all together"
     )

@@ -32,6 +32,7 @@ SETTINGS = {
     "PILOTHOUSE_HTTP__HEAD_SECONDS": "1.5",
     "PILOTHOUSE_HTTP__BODY_SECONDS": "2",
     "PILOTHOUSE_HTTP__WRITE_SECONDS": "2",
+    "PILOTHOUSE_HTTP__WAITING_BYTES": str(8 * MIB),
     "PILOTHOUSE_HTTP__CONNECTIONS": "60",
     "PILOTHOUSE_HTTP__CONNECTIONS_PER_ADDRESS": "50",
     "PILOTHOUSE_HTTP__UNPROVEN_BODIES": "2",
@@ -232,6 +233,19 @@ class TestConnections:
             for _ in range(3):
                 time.sleep(0.2)
                 assert guarded.send("GET", "/v2/charts").status_code == 200
+
+    def test_bodies_that_prove_nothing_share_a_small_part_of_the_memory(self, guarded: RunningServer):
+        claim = "SDK-HMAC-SHA256 Access={}, SignedHeaders=x-sdk-date, Signature={}"
+        head = (
+            f"POST /v2/charts HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n"
+            f"Authorization: {claim.format(guarded.access_key, '0' * 64)}\r\n"
+            f"X-Sdk-Date: {time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}\r\n\r\n"
+        ).encode()
+        before = api_memory(guarded)
+        with crowd(guarded.url, 40, send=head + bytes(MIB - 1)) as held:
+            assert guarded.send("GET", "/v2/charts").status_code == 200
+            assert left_open(held) <= 8
+            assert api_memory(guarded) - before < 24 * MIB
 
     def test_an_answer_that_nobody_takes_ends(self, guarded: RunningServer):
         with crowd(guarded.url, 1, send=b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60) as held:

@@ -84,6 +84,25 @@ def test_what_is_released_or_was_refused_is_forgotten():
     assert limits.admit(One())
 
 
+def test_those_that_hold_much_and_wait_give_way_when_memory_is_short():
+    limits = ConnectionLimits(most=10, most_per_address=10, most_bytes=300_000)
+    light, worker, first, second = admitted(limits, 4)
+    limits.weighs(light, 1000)
+    for one in (worker, first, second):
+        limits.weighs(one, 100_000)
+    limits.works(worker)
+    assert not any(one.closed for one in (light, worker, first, second))
+
+    limits.weighs(second, 150_000)
+    assert [one.closed for one in (light, worker, first, second)] == [False, False, True, False]
+
+    limits.release(worker)
+    limits.weighs(second, 300_000)
+    assert not second.closed
+    limits.weighs(second, 300_001)
+    assert second.closed
+
+
 @pytest.mark.parametrize("number", [10, 20_000])
 def test_a_newcomer_costs_the_same_however_many_are_open(number: int):
     limits = ConnectionLimits(most=number, most_per_address=number)

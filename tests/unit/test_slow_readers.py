@@ -180,6 +180,29 @@ def test_answers_that_nobody_reads_do_not_pile_up(
     run(work())
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [get("/300000"), b"GET / HTTP/1.1\r\nX: " + b"x" * 150_000, get("/0") + get("/300000") + b"x" * 150_000],
+    ids=["answers", "heads", "further requests"],
+)
+def test_what_is_kept_for_callers_that_are_waited_for_has_a_limit(
+    files: CertificateFiles, sent: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    limits = ConnectionLimits(most=20, most_per_address=20, most_bytes=1_000_000)
+    monkeypatch.setattr(GatewayProtocol, "limits", limits)
+    monkeypatch.setattr(GatewayProtocol, "write_seconds", 30.0)
+
+    async def work() -> None:
+        async with serving(Application(), files) as ports, contextlib.AsyncExitStack() as stack:
+            for _ in range(20):
+                connection = await stack.enter_async_context(connected(ports, "plain"))
+                await asyncio.to_thread(connection.sendall, sent)
+            await until(lambda: limits.open <= 8)
+            assert limits.open > 2
+
+    run(work())
+
+
 @pytest.mark.parametrize("door", ["plain", "tls"])
 @pytest.mark.parametrize("sent", [get("/1000000"), get("/300000") * 50])
 def test_callers_that_read_nothing_give_way(

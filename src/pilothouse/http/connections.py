@@ -3,12 +3,13 @@
 Every connection holds a file descriptor, and a process that has none left accepts nobody, opens no file and reaches no
 cluster. So connections stay below the limit of open files with room to spare. When all places are taken, the one that
 has waited for its peer the longest gives way to the newcomer: for a request, for a body that proves nothing yet, or for
-its answer to be taken. Those that are silent or do not read keep nobody out.
+its answer to be taken. Those that are silent or do not read keep nobody out. The same holds for the memory that heads,
+bodies and answers take while their peer is waited for.
 """
 
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
 from pilothouse.auth.attempts import network_of
@@ -16,7 +17,9 @@ from pilothouse.open_files import RESERVED
 from pilothouse.settings import HttpSettings, Network
 
 _LEAST: Final = 10
-_STATE: Final = "on_proof"
+#: What a connection may hold without being looked at when memory runs short.
+_LIGHT_BYTES: Final = 16 * 1024
+_STATE: Final = "place"
 
 
 class Connection(Protocol):
@@ -35,23 +38,41 @@ def most_connections(settings: HttpSettings, *, open_files: int) -> int:
     return max(_LEAST, min(settings.connections, open_files - RESERVED, open_files // 2))
 
 
-def on_proof(scope: Mapping[str, Any], act: Callable[[], None]) -> None:
-    """Have ``act`` called when the caller of this request is known before its body has come."""
-    scope["state"][_STATE] = act
+class Place:
+    """Hears from the layers behind the protocol about a request that is still coming; this one does nothing."""
+
+    def prove(self) -> None:
+        """Tell that the caller is known before its body has come."""
+
+    def hold(self, count: int) -> None:
+        """Tell how many bytes of the body are kept in memory now."""
 
 
-def proven(scope: Mapping[str, Any]) -> None:
-    """Tell that the caller of this request is known."""
-    if act := scope["state"].get(_STATE):
-        act()
+def remember_place(scope: Mapping[str, Any], place: Place) -> None:
+    """Keep it for the layers behind."""
+    scope["state"][_STATE] = place
+
+
+def place_of(scope: Mapping[str, Any]) -> Place:
+    """Return the place of this request."""
+    found = scope["state"].get(_STATE)
+    return found if isinstance(found, Place) else Place()
 
 
 class ConnectionLimits:
     """Counts the connections of a process, in all and per network; takes the same time however many there are."""
 
-    def __init__(self, *, most: int, most_per_address: int, trusted: Collection[Network] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        most: int,
+        most_per_address: int,
+        most_bytes: int = 64 * 1024 * 1024,
+        trusted: Collection[Network] = (),
+    ) -> None:
         """``trusted`` are proxies, whose connections carry the requests of many."""
         self._most = most
+        self._most_bytes = most_bytes
         self._most_per_address = most_per_address
         self._trusted = trusted
         self._networks: dict[Connection, str] = {}
@@ -59,6 +80,9 @@ class ConnectionLimits:
         #: Those that may give way, the one that has waited the longest first.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._waiting_of: dict[str, OrderedDict[Connection, None]] = {}
+        #: What those hold that hold much, the one that has done so for the longest first.
+        self._bytes: dict[Connection, int] = {}
+        self._all_bytes = 0
 
     @property
     def open(self) -> int:
@@ -100,9 +124,26 @@ class ConnectionLimits:
         if not self._waiting_of[network]:
             del self._waiting_of[network]
 
+    def weighs(self, connection: Connection, count: int) -> None:
+        """Note how many bytes are kept for the connection; when it is too much, those that wait give way."""
+        if connection not in self._networks:
+            return
+        self._all_bytes -= self._bytes.get(connection, 0)
+        if count < _LIGHT_BYTES:
+            self._bytes.pop(connection, None)
+            return
+        self._bytes[connection] = count
+        self._all_bytes += count
+        while self._all_bytes > self._most_bytes:
+            heavy = next((one for one in self._bytes if one in self._waiting), None)
+            if heavy is None:
+                return
+            self._end(heavy)
+
     def release(self, connection: Connection) -> None:
         """Forget a connection that is closed, or was never admitted."""
         self.works(connection)
+        self._all_bytes -= self._bytes.pop(connection, 0)
         network = self._networks.pop(connection, None)
         if network is None:
             return
@@ -113,10 +154,12 @@ class ConnectionLimits:
     def _make_room(self, queue: OrderedDict[Connection, None] | None) -> bool:
         if not queue:
             return False
-        longest = next(iter(queue))
-        self.release(longest)
-        longest.give_way()
+        self._end(next(iter(queue)))
         return True
+
+    def _end(self, connection: Connection) -> None:
+        self.release(connection)
+        connection.give_way()
 
     def _network(self, address: str) -> str:
         """Return what the limit per address counts by; empty for a trusted proxy and for no address."""

@@ -20,7 +20,7 @@ import structlog
 from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pilothouse.http.connections import ConnectionLimits, on_proof
+from pilothouse.http.connections import ConnectionLimits, Place, remember_place
 from pilothouse.http.gateway_errors import BAD_REQUEST, BODY_STALLED, HEADERS_TOO_LARGE, GatewayCode, error_body
 from pilothouse.http.middleware.request_id import new_request_id
 from pilothouse.http.progress import Progress
@@ -62,6 +62,11 @@ class _Connection(h11.Connection):
         super().__init__(h11.SERVER, head_bytes)
         self._receive_buffer = _Buffer()
 
+    @property
+    def pending(self) -> int:
+        """How many bytes have come that are still to be looked into."""
+        return len(self._receive_buffer)
+
     def send(self, event: Any) -> bytes | None:  # type: ignore[override]  # h11 tells more of its types
         """Return h11's bytes for the event."""
         data: bytes | None = super().send(event)
@@ -81,6 +86,23 @@ class _Connection(h11.Connection):
         return event
 
 
+class _Place(Place):
+    """The place of one request, of which its connection may have seen the end."""
+
+    def __init__(self, protocol: "GatewayProtocol") -> None:
+        self._protocol = protocol
+        self.proven = False
+        self.held = 0
+
+    def prove(self) -> None:
+        self.proven = True
+        self._protocol.rank()
+
+    def hold(self, count: int) -> None:
+        self.held = count
+        self._protocol.rank()
+
+
 class GatewayProtocol(H11Protocol):
     """One connection; its first unparsable byte gets one JSON error, and the connection then closes."""
 
@@ -94,7 +116,6 @@ class GatewayProtocol(H11Protocol):
     #: What lies under the transport, if that encrypts.
     wire: asyncio.Transport | None = None
     _refused = False
-    _proven = False
     _held = False
     _ended = False
     _head_timer: asyncio.TimerHandle | None = None
@@ -105,6 +126,7 @@ class GatewayProtocol(H11Protocol):
         super().connection_made(transport)
         self.conn = _Connection(self.config.h11_max_incomplete_event_size or 0)
         self.address = self.client[0] if self.client else ""
+        self._place = _Place(self)
         self._progress = Progress(*filter(None, (transport, self.wire)), now=self.loop.time())
         if self.limits is not None and not self.limits.admit(self):
             log.info("connection_refused", address=self.address)
@@ -146,28 +168,32 @@ class GatewayProtocol(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
-            self._proven = False
-            on_proof(self.scope, self._is_proven)
-            self._rank()
-        elif self._is_busy():
-            self._rank()
+            self._place = _Place(self)
+            remember_place(self.scope, self._place)
+            self.rank(renew=True)
+        else:
+            self.rank()
         if self.conn.their_state is not h11.IDLE:
             self._cancel_head_timer()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: an upgrade is an offer, and its log lines would be for strangers to write."""
 
     def pause_writing(self) -> None:
         """Lets the application wait for the peer to read; the connection may give way meanwhile."""
         super().pause_writing()
-        self._rank()
+        self.rank(renew=True)
 
     def resume_writing(self) -> None:
         """Lets the application write, or go on with the next request."""
         super().resume_writing()
-        self._rank()
+        self.rank(renew=True)
         self._go_on()
 
     def on_response_complete(self) -> None:
         """Goes on with the next request as soon as nearly all of this answer is taken."""
-        self._rank()
+        self._place = _Place(self)
+        self.rank(renew=True)
         self._held = True
         self._go_on()
 
@@ -177,7 +203,7 @@ class GatewayProtocol(H11Protocol):
             return
         self._held = False
         super().on_response_complete()
-        if self.conn.trailing_data[0] and self.conn.their_state is h11.IDLE and not self._refused:
+        if self.conn.pending and self.conn.their_state is h11.IDLE and not self._refused:
             self._expect_head()
 
     def send_400_response(self, msg: str) -> None:
@@ -189,27 +215,29 @@ class GatewayProtocol(H11Protocol):
         else:
             self._refuse(BAD_REQUEST, "this is not valid HTTP/1.1", cause=str(cause or msg))
 
-    def _is_proven(self) -> None:
-        self._proven = True
-        self._rank()
-
     def _is_busy(self) -> bool:
         """Return whether the peer waits for us, and not we for it."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self.flow.write_paused or self._refused:
             return False
-        return self._proven or not cycle.more_body
+        return self._place.proven or not cycle.more_body
 
-    def _rank(self) -> None:
-        if self.limits is not None:
-            (self.limits.works if self._is_busy() else self.limits.waits)(self)
+    def rank(self, *, renew: bool = False) -> None:
+        """Tells what the connection holds and whether it may give way; with ``renew``, as the last one of all."""
+        if self.limits is None:
+            return
+        if self._is_busy():
+            self.limits.works(self)
+        elif renew:
+            self.limits.waits(self)
+        pending = self.conn.pending + (len(self.cycle.body) if self.cycle else 0)
+        self.limits.weighs(self, pending + self._place.held + self._progress.unsent())
 
     def _look(self) -> None:
         """Look whether the peer takes its answer, and end what does not."""
         now = self.loop.time()
         self._looking = self.loop.call_later(min(_LOOK_SECONDS, self.write_seconds / 4), self._look)
-        if self._progress.look(self.conn.sent, now) and not self._is_busy():
-            self._rank()
+        self.rank(renew=self._progress.look(self.conn.sent, now))
         self._go_on()
         ended = self.transport.is_closing() and not self._progress.unsent()
         if self._progress.stalled_seconds(now) > self.write_seconds or (ended and self._ended):
@@ -244,7 +272,7 @@ class GatewayProtocol(H11Protocol):
         self._head_timer = None
         if self.transport.is_closing() or self._refused:
             return
-        if not self.conn.trailing_data[0] and self.cycle is None:
+        if not self.conn.pending and self.cycle is None:
             # An answer to nothing would be taken for that to the first request, which may be on its way.
             self._refused = True
             self.transport.close()
@@ -260,7 +288,7 @@ class GatewayProtocol(H11Protocol):
             # The body of a running request broke off into nonsense: its reader must wake up and stop.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self._rank()
+        self.rank(renew=True)
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self._write_last_response(code.status, error_body(code, request_id=request_id, detail=detail), request_id)
         self._close_gently()

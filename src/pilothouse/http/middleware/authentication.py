@@ -21,7 +21,7 @@ from pilothouse.auth.schemes import SCHEMES
 from pilothouse.auth.signing import Signature, SignedRequest, check_headers, parse_authorization, verify
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.http import gateway_errors as errors
-from pilothouse.http.connections import proven
+from pilothouse.http.connections import place_of
 from pilothouse.http.gateway_errors import GatewayError, error_response
 from pilothouse.http.middleware.body import (
     Body,
@@ -203,7 +203,7 @@ class Credentials(Generic[K]):
             token = _token(scope)
             if token is not None:
                 caller = await self._authenticator.find_token(token, _project_id(scope), source)
-                proven(scope)
+                place_of(scope).prove()
                 return _Proven(caller, asked_at)
             signature = _signature(scope)
             check_headers(
@@ -231,7 +231,7 @@ class Credentials(Generic[K]):
         elif isinstance(claim, _Proven):
             body = await self._read_proven(scope, receive, claim, owned, limit=limit)
         else:
-            body = await self._read_unproven(receive, claim, limit=limit)
+            body = await self._read_unproven(receive, claim, limit=limit, on_memory=place_of(scope).hold)
         scope["state"]["body_digest"] = body.digest
         scope["state"]["body_size"] = body.size
         return body
@@ -252,7 +252,9 @@ class Credentials(Generic[K]):
             receive, limit=limit, memory_bytes=self._settings.memory_body_bytes, pace=self._pace, on_spool=take
         )
 
-    async def _read_unproven(self, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
+    async def _read_unproven(
+        self, receive: Receive, claim: _Claim[K], *, limit: int, on_memory: Callable[[int], None]
+    ) -> Body:
         """A body whose signature is still to be verified: what lies on disk of it is limited over all of them.
 
         One that breaks off, or is refused half-way, counts as a wrong signature of its key; else nothing ever would.
@@ -266,6 +268,7 @@ class Credentials(Generic[K]):
                     pace=self._pace,
                     new_digest=SCHEMES[claim.signature.scheme].new_digest,
                     on_spool=spooled.take,
+                    on_memory=on_memory,
                 )
             except (ClientGoneError, GatewayError):
                 if spooled.taken:

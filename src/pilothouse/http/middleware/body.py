@@ -115,12 +115,13 @@ async def read_body(
     pace: Pace = USUAL_PACE,
     new_digest: Callable[[], Digest] = hashlib.sha256,
     on_spool: Callable[[int], None] = lambda _: None,
+    on_memory: Callable[[int], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Body:
     """The complete body, at most ``limit`` bytes of it; close it when the response is finished.
 
-    ``on_spool`` hears of each piece that lies on disk, and may refuse it. Raises GatewayError (too large, or slower
-    than ``pace``) and ClientGoneError.
+    ``on_spool`` hears of each piece that lies on disk, and may refuse it; ``on_memory`` of how much lies in memory.
+    Raises GatewayError (too large, or slower than ``pace``) and ClientGoneError.
     """
     began = monotonic()
     spool: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - Body closes it
@@ -136,6 +137,7 @@ async def read_body(
             size += len(piece)
             digest.update(piece)
             spool.write(piece)
+            on_memory(size if size <= memory_bytes else 0)
     except BaseException:
         spool.close()
         raise
