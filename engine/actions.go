@@ -95,7 +95,7 @@ func (o *operation) reach() error {
 }
 
 func (e *engine) install(request *installRequest, addresses []string, progress *progress) (*releaseOutcome, error) {
-	loaded, err := e.charts.load(request.Chart, !request.ShowHooks)
+	loaded, err := e.charts.load(request.Chart, !request.ShowHooks, !request.SkipSchemaValidation)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 	helm.Replace, helm.SkipCRDs = request.Replace, request.DryRun == "none"
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
 	helm.Description, helm.Labels = request.Description, request.Labels
-	helm.DisableOpenAPIValidation = true
+	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if running != nil && request.DryRun != "none" && request.CRDs != crdsSkip {
 		running.objects.brings(loaded)
 	}
@@ -143,7 +143,7 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 }
 
 func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *progress) (*releaseOutcome, error) {
-	loaded, err := e.charts.load(request.Chart, !request.ShowHooks)
+	loaded, err := e.charts.load(request.Chart, !request.ShowHooks, !request.SkipSchemaValidation)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	if err := running.reach(); err != nil {
 		return nil, err
 	}
-	running.objects.looks = true
+	running.objects.looks, running.objects.removesNamespace = true, request.RemoveNamespace
 	running.records.before = func(made *releasev1.Release) error { return checkObjects(made.Manifest, made.Hooks) }
 	helm := action.NewUpgrade(running.configuration)
 	helm.Namespace = request.Namespace
@@ -166,7 +166,7 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	helm.Description, helm.Labels = request.Description, request.Labels
 	helm.MaxHistory = history(request.Prune)
 	helm.ServerSideApply = "true"
-	helm.DisableOpenAPIValidation = true
+	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if request.DryRun != "none" && request.CRDs != crdsSkip {
 		running.objects.brings(loaded)
 	}
@@ -192,6 +192,7 @@ func (e *engine) rollback(request *rollbackRequest, addresses []string, progress
 	if err := running.cluster.reach(true); err != nil {
 		return err
 	}
+	running.objects.removesNamespace = request.RemoveNamespace
 	running.records.before = func(made *releasev1.Release) error {
 		if made.Manifest == running.objects.past {
 			running.objects.past = "" // what is to be made has to be served

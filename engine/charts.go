@@ -34,13 +34,18 @@ var nestedArchive = regexp.MustCompile(`^(?:charts/[^/]+/)*charts/[^/_.][^/]*\.t
 type charts struct {
 	limits  options
 	checked [sha256.Size]byte
+	// outside says which of its schemas leads out of the last one.
+	outside error
 }
 
 // load returns a chart for one operation, which changes it; it may be installed. Without hooks, what the templates call
-// a hook is an object like any other.
-func (c *charts) load(data []byte, hooks bool) (*chart.Chart, error) {
-	if err := c.check(data); err != nil {
+// a hook is an object like any other. Without validation, a schema is never looked at, and may lead anywhere.
+func (c *charts) load(data []byte, hooks, validated bool) (*chart.Chart, error) {
+	if err := c.measure(data); err != nil {
 		return nil, err
+	}
+	if validated && c.outside != nil {
+		return nil, c.outside
 	}
 	loaded, err := loader.LoadArchive(bytes.NewReader(data))
 	if err != nil {
@@ -58,8 +63,16 @@ func (c *charts) load(data []byte, hooks bool) (*chart.Chart, error) {
 	return loaded, nil
 }
 
-// check refuses an archive that costs more than the limits, or whose schemas lead out of it; the last one is remembered.
+// check refuses an archive that costs more than the limits, or whose schemas lead out of it.
 func (c *charts) check(data []byte) error {
+	if err := c.measure(data); err != nil {
+		return err
+	}
+	return c.outside
+}
+
+// measure refuses an archive that costs more than the limits; what is found of the last one is remembered.
+func (c *charts) measure(data []byte) error {
 	digest := sha256.Sum256(data)
 	if digest == c.checked {
 		return nil
@@ -68,7 +81,10 @@ func (c *charts) check(data []byte) error {
 	if err := left.checkArchive(data, "the chart", 0); err != nil {
 		return refusal{kind: chartLoadError, message: err.Error()}
 	}
-	c.checked = digest
+	c.checked, c.outside = digest, nil
+	if left.outside != nil {
+		c.outside = refusal{kind: chartLoadError, message: left.outside.Error()}
+	}
 	return nil
 }
 
@@ -86,6 +102,8 @@ type budget struct {
 	bytes  int64
 	files  int
 	limits options
+	// outside is the first schema that leads out of its file.
+	outside error
 }
 
 func (b *budget) checkArchive(data []byte, name string, depth int) error {
@@ -138,7 +156,9 @@ func (b *budget) checkEntry(header *tar.Header, content io.Reader, name string, 
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		return checkSchema(bytes.TrimPrefix(schema, []byte("\xef\xbb\xbf")), name+": "+inside)
+		if b.outside == nil {
+			b.outside = checkSchema(bytes.TrimPrefix(schema, []byte("\xef\xbb\xbf")), name+": "+inside)
+		}
 	case nestedArchive.MatchString(inside):
 		nested, err := io.ReadAll(content)
 		if err != nil {

@@ -9,10 +9,10 @@ import (
 func TestAChartIsLoadedAnewEachTime(t *testing.T) {
 	reading := &charts{limits: limits()}
 	archive := packChart(t, map[string]string{"values.yaml": "a: 1\n"})
-	first, err := reading.load(archive, true)
+	first, err := reading.load(archive, true, true)
 	must(t, err)
 	first.Values["a"] = "changed"
-	second, err := reading.load(archive, true)
+	second, err := reading.load(archive, true, true)
 	must(t, err)
 	if second.Values["a"] != 1.0 {
 		t.Fatal(second.Values)
@@ -31,7 +31,7 @@ func TestLimitsCountArchivesInArchivesTogether(t *testing.T) {
 	}
 	small := limits()
 	small.ChartUnpackedBytes = 12 << 20
-	_, err := (&charts{limits: small}).load(archive, true)
+	_, err := (&charts{limits: small}).load(archive, true, true)
 	refusedWith(t, err, chartLoadError, "unpacks to more than 12582912 bytes")
 }
 
@@ -54,7 +54,7 @@ func TestWhatIsOverALimitIsRefused(t *testing.T) {
 	} {
 		own := limits()
 		one.change(&own)
-		_, err := (&charts{limits: own}).load(one.archive, true)
+		_, err := (&charts{limits: own}).load(one.archive, true, true)
 		refusedWith(t, err, chartLoadError, one.text)
 	}
 }
@@ -63,7 +63,7 @@ func TestWhatHelmTakesForNoSubchartIsNoArchive(t *testing.T) {
 	archive := packChart(t, map[string]string{
 		"charts/_off.tgz": "no archive", "charts/.off.tgz": "neither", "docs/x.tgz": "nor this", "docs/charts/x.tgz": "nor this",
 	})
-	_, err := (&charts{limits: limits()}).load(archive, true)
+	_, err := (&charts{limits: limits()}).load(archive, true, true)
 	must(t, err)
 }
 
@@ -89,6 +89,15 @@ func TestASchemaThatLeadsElsewhereIsRefusedWhereverItLies(t *testing.T) {
 	}
 }
 
+func TestASchemaThatIsNotLookedAtMayLeadAnywhere(t *testing.T) {
+	archive := packChart(t, map[string]string{schemaFile: `{"$ref":"` + remote + `"}`})
+	reading := &charts{limits: limits()}
+	_, err := reading.load(archive, true, false)
+	must(t, err)
+	_, err = reading.load(archive, true, true)
+	refusedWith(t, err, chartLoadError, "only references within the file")
+}
+
 func TestASchemaThatHoldsAllThatItRefersToIsTaken(t *testing.T) {
 	for _, schema := range []string{
 		`{"$schema":"http://json-schema.org/draft-07/schema#","$ref":"#/definitions/a","definitions":{"a":{}}}`,
@@ -104,13 +113,13 @@ func TestASchemaThatHoldsAllThatItRefersToIsTaken(t *testing.T) {
 
 func TestALibraryChartIsRefused(t *testing.T) {
 	archive := packChart(t, map[string]string{"Chart.yaml": "apiVersion: v2\nname: d\nversion: 0.1.0\ntype: library\n"})
-	_, err := (&charts{limits: limits()}).load(archive, true)
+	_, err := (&charts{limits: limits()}).load(archive, true, true)
 	refusedWith(t, err, chartInvalidError, "library chart")
 }
 
 func TestHooksCanBeShownAsObjects(t *testing.T) {
 	archive := packChart(t, map[string]string{"templates/a.yaml": "metadata: {annotations: {helm.sh/hook: x}}"})
-	loaded, err := (&charts{limits: limits()}).load(archive, false)
+	loaded, err := (&charts{limits: limits()}).load(archive, false, true)
 	must(t, err)
 	if strings.Contains(string(loaded.Templates[0].Data), hookAnnotation) {
 		t.Fatal(string(loaded.Templates[0].Data))

@@ -36,7 +36,7 @@ func (o *operation) applyCRDs(charts *charts, archive []byte, given values, poli
 	if policy == crdsSkip {
 		return nil
 	}
-	loaded, err := charts.load(archive, true) // one of its own: what is asked of it here changes it
+	loaded, err := charts.load(archive, true, false) // one of its own: what is asked of it here changes it
 	if err != nil || len(loaded.CRDObjects()) == 0 {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 )
 
@@ -22,6 +23,8 @@ const (
 	releaseAnnotation   = "meta.helm.sh/release-name"
 	namespaceAnnotation = "meta.helm.sh/release-namespace"
 )
+
+var namespaceKind = schema.GroupKind{Kind: "Namespace"}
 
 // objects is Helm's client of a cluster, for one operation on one release: it tells what it does, does what can be done
 // at once side by side (kinds still in Helm's order), and deletes nothing that another release owns by now.
@@ -46,6 +49,8 @@ type objects struct {
 	// defined are the CRDs that the operation made; brought are the kinds that a dry run does not define.
 	defined kube.ResourceList
 	brought map[[2]string]bool
+	// removesNamespace: an update may delete the namespace that the release is in.
+	removesNamespace bool
 }
 
 func newObjects(of *cluster, progress *progress, parallel int, release, namespace string) *objects {
@@ -246,6 +251,10 @@ func (o *objects) drop(info *resource.Info) (bool, error) {
 	}
 	if owner := o.otherOwner(accessor); owner != "" {
 		o.progress.left(info, "left alone, "+owner)
+		return false, nil
+	}
+	if info.Mapping.GroupVersionKind.GroupKind() == namespaceKind && info.Name == o.namespace && !o.removesNamespace {
+		o.progress.left(info, "left alone, because the release's own record is in it")
 		return false, nil
 	}
 	o.progress.send(about(phaseDelete, info))

@@ -27,6 +27,8 @@ type installRequest struct {
 	Labels          map[string]string `json:"labels"`
 	CreateNamespace bool              `json:"create_namespace"`
 	CRDs            string            `json:"crds"`
+
+	SkipSchemaValidation bool `json:"skip_schema_validation"`
 }
 
 type upgradeRequest struct {
@@ -46,6 +48,9 @@ type upgradeRequest struct {
 	Labels         map[string]string `json:"labels"`
 	Prune          bool              `json:"prune"`
 	CRDs           string            `json:"crds"`
+
+	SkipSchemaValidation bool `json:"skip_schema_validation"`
+	RemoveNamespace      bool `json:"remove_namespace"`
 }
 
 type rollbackRequest struct {
@@ -58,6 +63,8 @@ type rollbackRequest struct {
 	Wait           string  `json:"wait"`
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 	Prune          bool    `json:"prune"`
+
+	RemoveNamespace bool `json:"remove_namespace"`
 }
 
 type uninstallRequest struct {
@@ -85,6 +92,8 @@ type inspectRequest struct {
 	Values      values `json:"values"`
 	Revision    int    `json:"revision"`
 	IsUpgrade   bool   `json:"is_upgrade"`
+
+	SkipSchemaValidation bool `json:"skip_schema_validation"`
 }
 
 type releaseOutcome struct {

@@ -42,18 +42,19 @@ func renderName(request *renderNameRequest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	rendered, err := render(made, nil, common.ReleaseOptions{Name: "release", Namespace: "default", IsInstall: true})
+	rendered, err := render(made, nil, false, common.ReleaseOptions{Name: "release", Namespace: "default", IsInstall: true})
 	if err != nil {
 		return "", refusal{kind: renderError, message: strings.ReplaceAll(err.Error(), "name/templates/", "")}
 	}
 	return rendered["name/templates/name_template"], nil
 }
 
-func render(loaded *chart.Chart, given values, about common.ReleaseOptions) (map[string]string, error) {
+func render(loaded *chart.Chart, given values, unvalidated bool, about common.ReleaseOptions) (map[string]string, error) {
 	if err := chartutil.ProcessDependencies(loaded, map[string]any(given)); err != nil {
 		return nil, err
 	}
-	merged, err := util.ToRenderValues(loaded, given, about, common.DefaultCapabilities.Copy())
+	capabilities := common.DefaultCapabilities.Copy()
+	merged, err := util.ToRenderValuesWithSchemaValidation(loaded, given, about, capabilities, unvalidated)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +63,11 @@ func render(loaded *chart.Chart, given values, about common.ReleaseOptions) (map
 
 // inspect returns what a chart makes of the values, as far as that can be told without a cluster.
 func (e *engine) inspect(request *inspectRequest) (*inspection, error) {
-	loaded, err := e.charts.load(request.Chart, true)
+	loaded, err := e.charts.load(request.Chart, true, !request.SkipSchemaValidation)
 	if err != nil {
 		return nil, err
 	}
-	rendered, err := render(loaded, request.Values, common.ReleaseOptions{
+	rendered, err := render(loaded, request.Values, request.SkipSchemaValidation, common.ReleaseOptions{
 		Name: request.ReleaseName, Namespace: request.Namespace, Revision: request.Revision,
 		IsInstall: !request.IsUpgrade, IsUpgrade: request.IsUpgrade,
 	})

@@ -7,11 +7,12 @@ Whatever a file leaves open or running is an error of that file: ``support.lefto
 import random
 import uuid
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from lightkube import Client
+from lightkube import ApiError, Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
@@ -113,7 +114,11 @@ def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], st
 
     yield make
     for name in made:
-        api.delete(Namespace, name)
+        try:
+            api.delete(Namespace, name)
+        except ApiError as error:  # a test may have deleted it
+            if error.status.code != HTTPStatus.NOT_FOUND:
+                raise
     api.close()
 
 

@@ -58,6 +58,10 @@ QUERIES = [
     "namespace", "chart_id", "show_resources", "limit", "marker", "fields", "name", "page", "per_page", "enabled",
     "after", "state", "nocatalog", "domain_id", "",
 ]  # fmt: skip
+HEADERS = (
+    *("X-Project-Id", "X-Auth-Token", "Prefer", "Accept", "X-Pilothouse-Wait", "X-Pilothouse-Timeout"),
+    *("X-Pilothouse-CRDs", "X-Pilothouse-Skip-Schema-Validation", "X-Pilothouse-Remove-Namespace"),
+)
 TYPES = [
     "application/json", "application/json;charset=utf-8", "text/plain", "multipart/form-data; boundary=x", "",
     "multipart/form-data", "application/x-pem-file", "image/png", "multipart/form-data; boundary=" + "b" * 300,
@@ -176,7 +180,7 @@ class Fuzz:
         found = {}
         if content_type := self.random.choice(TYPES):
             found["Content-Type"] = content_type
-        for name in ("X-Project-Id", "X-Auth-Token", "X-Pilothouse-Wait", "X-Pilothouse-Timeout", "Prefer", "Accept"):
+        for name in HEADERS:
             if self.random.random() < 0.06:
                 found[name] = "".join(char for char in self.word()[:200] if " " <= char <= "~")
         return found

@@ -125,38 +125,3 @@ def test_values_are_limited_as_json():
 def test_values_must_be_a_mapping(values: str):
     with pytest.raises(InvalidChart, match=r"^values\.yaml: line 1: must be a mapping"):
         inspect(build_chart(values=values))
-
-
-REMOTE = '{"properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}'
-INNER = build_chart("inner", schema=REMOTE)
-
-
-@pytest.mark.parametrize(
-    ("archive", "file"),
-    [
-        (build_chart(schema=REMOTE), "values.schema.json"),
-        (build_chart(schema='{"$ref": "file:///etc/passwd"}'), "values.schema.json"),
-        (build_chart(unpacked_subcharts=[INNER]), "charts/inner/values.schema.json"),
-        (build_chart(subcharts={"inner.tgz": INNER}), "archive: charts/inner.tgz: values.schema.json"),
-        (build_chart(schema="{'no': 'JSON'}"), "values.schema.json"),
-    ],
-    ids=["http", "file", "unpacked-subchart", "packed-subchart", "no-json"],
-)
-def test_a_schema_that_leads_elsewhere_is_refused_with_its_file(archive: bytes, file: str):
-    with pytest.raises(InvalidChart, match=r"only references within the file|not a JSON document") as refused:
-        inspect(archive)
-    assert str(refused.value).startswith(f"{file}: ")
-
-
-def test_a_schema_that_refers_to_itself_is_fine():
-    assert inspect(build_chart(schema='{"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}}')).name == "demo"
-
-
-def test_schemas_are_limited_together():
-    limits = LIMITS.model_copy(update={"file_bytes": 3000})
-    inner = build_chart("inner", schema='{"title": "' + "x" * 1000 + '"}')
-    two = build_chart(unpacked_subcharts=[inner], schema='{"title": "' + "x" * 1000 + '"}')
-    assert inspect_chart(two, limits=limits).name == "demo"
-    three = build_chart(unpacked_subcharts=[inner], schema='{"title": "' + "x" * 2000 + '"}')
-    with pytest.raises(InvalidChart, match="more than 3000 bytes together, the limit"):
-        inspect_chart(three, limits=limits)

@@ -22,7 +22,6 @@ class Budget:
     limits: ArchiveLimits
     unpacked: int = 0
     entries: int = 0
-    schemas: int = 0
 
     def charge_bytes(self, count: int, *, archive: str) -> None:
         """Counts inflated bytes, the nested archives' own and what they inflate to."""
@@ -40,15 +39,6 @@ class Budget:
             raise InvalidChart(
                 f"{archive}: holds more than {self.limits.files} files and folders, "
                 "the limit for a chart with all archives in its charts/ folders"
-            )
-
-    def charge_schema(self, count: int, *, file: str) -> None:
-        """Counts a schema's bytes, which are read whole."""
-        self.schemas += count
-        if self.schemas > self.limits.file_bytes:
-            raise InvalidChart(
-                f"{file}: the values schemas of the chart and its subcharts have more than {self.limits.file_bytes} "
-                "bytes together, the limit"
             )
 
     def check_file(self, size: int, *, name: str, archive: str) -> None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pilothouse.chart_archive.budget import Budget
-from pilothouse.chart_archive.schemas import is_schema, refuse_remote_references
 from pilothouse.errors import InvalidChart
 
 _BLOCK = 512
@@ -63,8 +62,8 @@ Keep = Callable[[str, int], bool]
 def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "archive", depth: int = 0) -> Unpacked:
     """The paths and the kept files of a gzipped tar that is safe to give to Helm, or InvalidChart.
 
-    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget, and every
-    values schema for references that lead elsewhere; ``archive`` names this one in error texts.
+    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget; ``archive``
+    names this one in error texts.
     """
     found = Unpacked()
     seen: set[str] = set()
@@ -83,18 +82,11 @@ def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "arch
             unpacked = unpack(content, budget=budget, keep=keep, archive=inner, depth=depth + 1)
             found.nested.setdefault(path, unpacked)
             continue
-        if is_schema(path):
-            _check_schema(entry, budget=budget, file=path if depth == 0 else f"{archive}: {path}")
         if keep(path, depth):
             found.files[path] = entry.read()
     if "Chart.yaml" not in seen:
         raise InvalidChart(f"{archive}: no Chart.yaml in its top folder; pack the chart with 'helm package'")
     return found
-
-
-def _check_schema(entry: "_Entry", *, budget: Budget, file: str) -> None:
-    budget.charge_schema(entry.size, file=file)
-    refuse_remote_references(entry.read(), file=file)
 
 
 def _path(name: str, *, archive: str) -> str:

@@ -70,6 +70,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     revision has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's.
     ``show_hooks`` is for dry runs: hooks are in the manifest, and it does not matter who owns what is there. ``crds``:
     what lies in ``crds/`` is left out, made where it is missing, or replaced; it is served when the action begins.
+    ``skip_schema_validation``: no ``values.schema.json`` is looked at, and it may refer to anything.
     """
 
     action = "install"
@@ -90,6 +91,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     labels: dict[str, str] = field(default_factory=dict)
     create_namespace: bool = False
     crds: Literal["skip", "create", "replace"] = "create"
+    skip_schema_validation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ class UpgradeRequest(Request[ReleaseOutcome]):
 
     ``reset_values`` starts from the chart's values alone; ``reuse_values`` lays ``values`` over everything that the
     release has now; with neither, empty ``values`` keep the release's own and others replace them. With ``prune``,
-    revisions beyond the last ``MAX_HISTORY`` are removed, for which Helm reads them all once more.
+    revisions beyond the last ``MAX_HISTORY`` are removed, for which Helm reads them all once more. Without
+    ``remove_namespace``, the Namespace that the release is in stays, though the new revision lacks it.
     """
 
     action = "upgrade"
@@ -120,13 +123,15 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     labels: dict[str, str] = field(default_factory=dict)
     prune: bool = True
     crds: Literal["skip", "create", "replace"] = "skip"
+    skip_schema_validation: bool = False
+    remove_namespace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRequest(Request[None]):
     """Make the next revision of a release from an earlier one; the release's Secret alone tells what came of it.
 
-    ``to_revision`` must exist. A dry run checks that it does, and little else. ``prune`` as in UpgradeRequest.
+    ``to_revision`` must exist. A dry run checks that it does, and little else. The rest as in UpgradeRequest.
     """
 
     action = "rollback"
@@ -141,6 +146,7 @@ class RollbackRequest(Request[None]):
     wait: Literal["none", "hooks", "ready"] = "none"
     timeout_seconds: float = 300.0
     prune: bool = True
+    remove_namespace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +282,7 @@ class InspectRequest(Request[Inspection]):
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     revision: int
     is_upgrade: bool
+    skip_schema_validation: bool = False
 
 
 #: What changes a release in the cluster.

@@ -34,7 +34,7 @@ from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
-from pilothouse.services.releases.commands import Order, open_order, stand_in
+from pilothouse.services.releases.commands import Order, UpgradeOrder, open_order, stand_in
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.settings import Settings
@@ -270,9 +270,10 @@ class Attempt:
         if not isinstance(request, InstallRequest | UpgradeRequest):
             return None  # a rollback was checked when it was ordered
         values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
+        owns = isinstance(self.order, UpgradeOrder) and self.order.owns_namespace
         try:
             text = await self._workshop.preflight.find_problem(
-                self._ask, self.client, request, revision=revision, merged_values=values
+                self._ask, self.client, request, revision=revision, merged_values=values, owns_namespace=owns
             )
         except EngineError as error:
             return await self._said(error, request)

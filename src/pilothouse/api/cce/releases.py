@@ -15,7 +15,7 @@ from pilothouse.http.requests import caller_of, idempotency_key, json_response, 
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Accepted, Idempotency
 from pilothouse.services.operations.notifications import Announcements
-from pilothouse.services.releases.commands import Wait, as_wait
+from pilothouse.services.releases.commands import Crds, Wait, as_crds, as_wait
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.read import UNSETTLED, ReleaseView
@@ -195,6 +195,8 @@ def _wanted(body: CreateReleaseReqBody, request: Request, *, longest: int) -> Cr
         include_hooks=body.parameters.include_hooks,
         wait=_wait(request),
         timeout_seconds=_timeout(request, longest=longest),
+        crds=_crds(request),
+        skip_schema_validation=_flag(request, "X-Pilothouse-Skip-Schema-Validation"),
     )
 
 
@@ -214,7 +216,27 @@ def _wanted_update(body: UpdateReleaseReqBody, request: Request, *, longest: int
         release_version=flags.release_version,
         wait=_wait(request),
         timeout_seconds=_timeout(request, longest=longest),
+        crds=_crds(request),
+        skip_schema_validation=_flag(request, "X-Pilothouse-Skip-Schema-Validation"),
+        remove_namespace=_flag(request, "X-Pilothouse-Remove-Namespace"),
     )
+
+
+def _crds(request: Request) -> Crds | None:
+    text = request.headers.get("x-pilothouse-crds", "").strip().lower()
+    if not text:
+        return None
+    try:
+        return as_crds(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"X-Pilothouse-CRDs: {error}") from error
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.headers.get(name, "").strip().lower()
+    if text not in {"", "true", "false"}:
+        raise InvalidRequest(f"{name}: {text!r} is not one of true, false")
+    return text == "true"
 
 
 def _wait(request: Request) -> Wait | None:

@@ -20,6 +20,7 @@ from pilothouse.store.operations import OperationRow
 log = structlog.get_logger(__name__)
 
 Wait = Literal["none", "hooks", "ready"]
+Crds = Literal["skip", "create", "replace"]
 Action = Literal["install", "upgrade", "rollback", "uninstall"]
 
 
@@ -32,6 +33,15 @@ def as_wait(text: str) -> Wait:
     raise InvalidRequest(f"{text!r} is not one of none, hooks, ready")
 
 
+def as_crds(text: str) -> Crds:
+    """The text as what is done with a chart's ``crds/``; raises InvalidRequest for any other word."""
+    crds: Crds
+    for crds in ("skip", "create", "replace"):
+        if text == crds:
+            return crds
+    raise InvalidRequest(f"{text!r} is not one of skip, create, replace")
+
+
 @dataclass(frozen=True, kw_only=True)
 class InstallOrder:
     """An accepted install. ``values`` are the caller's own; ``merged_values`` lie over the chart's, for display."""
@@ -41,6 +51,8 @@ class InstallOrder:
     disable_hooks: bool
     replace: bool
     wait: Wait
+    crds: Crds = "create"
+    skip_schema_validation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,7 @@ class UpgradeOrder:
     """An accepted upgrade; ``values`` go to Helm with the two flags, ``merged_values`` are what comes of them.
 
     ``first_deployed`` is the release's, for display while the upgrade runs. ``recreate``: restart its workloads after.
+    ``owns_namespace``: the release has the Namespace that it is in among its objects.
     """
 
     values: dict[str, Any] = field(repr=False)
@@ -58,6 +71,10 @@ class UpgradeOrder:
     reuse_values: bool
     recreate: bool
     wait: Wait
+    crds: Crds = "skip"
+    skip_schema_validation: bool = False
+    owns_namespace: bool = False
+    remove_namespace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +87,7 @@ class RollbackOrder:
     disable_hooks: bool
     recreate: bool
     wait: Wait
+    remove_namespace: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Accepted, Key
-from pilothouse.services.releases.commands import InstallOrder, Wait, as_wait
+from pilothouse.services.releases.commands import Crds, InstallOrder, Wait, as_wait
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
@@ -54,6 +54,8 @@ class CreateRelease:
     include_hooks: bool = False
     wait: Wait | None = None
     timeout_seconds: int | None = None
+    crds: Crds | None = None
+    skip_schema_validation: bool = False
 
 
 class Releases:
@@ -105,6 +107,8 @@ class Releases:
             disable_hooks=wanted.no_hooks,
             replace=wanted.replace,
             wait=wanted.wait or as_wait(cluster.wait),
+            crds=wanted.crds or "create",
+            skip_schema_validation=wanted.skip_schema_validation,
         )
         if wanted.dry_run:
             return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
@@ -200,6 +204,8 @@ class Releases:
             replace=order.replace,
             wait="none",
             timeout_seconds=self._settings.engine.answer_seconds,
+            crds=order.crds,
+            skip_schema_validation=order.skip_schema_validation,
         )
         outcome = await dry_run(
             self._engine,

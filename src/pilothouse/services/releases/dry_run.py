@@ -28,6 +28,7 @@ async def dry_run(
     what: str,
     revision: int = 1,
     merged_values: dict[str, Any] | None = None,
+    owns_namespace: bool = False,
 ) -> OutcomeT:
     """What Helm would make of the request; InvalidRequest with the reason why it would not, or with the limit passed.
 
@@ -49,7 +50,12 @@ async def dry_run(
     try:
         if isinstance(request, InstallRequest | UpgradeRequest):
             problem = await preflight.find_problem(
-                ask, client, request, revision=revision, merged_values=merged_values or {}
+                ask,
+                client,
+                request,
+                revision=revision,
+                merged_values=merged_values or {},
+                owns_namespace=owns_namespace,
             )
         if problem is None:
             return await ask(request)

@@ -30,6 +30,7 @@ from pilothouse.kubernetes.capabilities import Abilities, Access
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
 from pilothouse.kubernetes.resources import manifest_objects
+from pilothouse.services.own_namespaces import describe_dropped, holds_namespace
 from pilothouse.services.releases.helm_error_hints import SMALLER, belongs_to, describe_owner, explain
 from pilothouse.settings import Settings
 
@@ -118,11 +119,13 @@ class Preflight:
         *,
         revision: int,
         merged_values: dict[str, Any],
+        owns_namespace: bool = False,
     ) -> str | None:
         """Why the request must not be carried out, for people; None if nothing speaks against it.
 
-        ``merged_values`` are what an upgrade's values come to. Raises what ``ask`` raises, HelmRefused with Helm's
-        words for what its dry run refuses among it, and ClusterUnavailable or ClusterDenied.
+        ``merged_values`` are what an upgrade's values come to; with ``owns_namespace`` the release has the Namespace
+        that it is in. Raises what ``ask`` raises, HelmRefused with Helm's words for what its dry run refuses among it,
+        and ClusterUnavailable or ClusterDenied.
         """
         known = isinstance(request, InstallRequest) or _values_are_known(request)
         look = InspectRequest(
@@ -132,6 +135,7 @@ class Preflight:
             values=request.values if known else merged_values,
             revision=revision,
             is_upgrade=isinstance(request, UpgradeRequest),
+            skip_schema_validation=request.skip_schema_validation,
         )
         try:
             inspection = await ask(look)
@@ -144,6 +148,9 @@ class Preflight:
             return too_large
         own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
+        drops = owns_namespace and isinstance(request, UpgradeRequest) and not request.remove_namespace
+        if drops and not holds_namespace(objects, request.namespace):
+            return describe_dropped(request.namespace)
         findings = await self._examine(
             client,
             objects,
@@ -159,9 +166,14 @@ class Preflight:
             return await _find_clash(client, request, findings)
         return None
 
-    async def find_rollback_problem(self, client: ClusterClient, *, goal: str, namespace: str) -> str | None:
+    async def find_rollback_problem(
+        self, client: ClusterClient, *, goal: str, namespace: str, owns_namespace: bool = False
+    ) -> str | None:
         """Say why a rollback to the manifest ``goal`` must not be carried out; None if nothing speaks against it."""
-        findings = await self._examine(client, await _objects_of(goal, namespace=namespace), namespace=namespace)
+        objects = await _objects_of(goal, namespace=namespace)
+        if owns_namespace and not holds_namespace(objects, namespace):
+            return describe_dropped(namespace)
+        findings = await self._examine(client, objects, namespace=namespace)
         return _describe(findings) if findings else None
 
     async def _examine(

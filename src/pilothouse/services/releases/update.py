@@ -19,7 +19,8 @@ from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Accepted, Key
-from pilothouse.services.releases.commands import RollbackOrder, UpgradeOrder, Wait, as_wait
+from pilothouse.services.own_namespaces import own_namespace
+from pilothouse.services.releases.commands import Crds, RollbackOrder, UpgradeOrder, Wait, as_wait
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
@@ -58,6 +59,9 @@ class UpdateRelease:
     release_version: int = 0
     wait: Wait | None = None
     timeout_seconds: int | None = None
+    crds: Crds | None = None
+    skip_schema_validation: bool = False
+    remove_namespace: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,10 @@ class Updates:
             reuse_values=wanted.replace and not wanted.reset_values,
             recreate=wanted.recreate,
             wait=wanted.wait or as_wait(target.cluster.wait),
+            crds=wanted.crds or "skip",
+            skip_schema_validation=wanted.skip_schema_validation,
+            owns_namespace=await own_namespace(target.stored),
+            remove_namespace=wanted.remove_namespace,
         )
         if wanted.dry_run:
             await self._try_upgrade(target, chart, order)
@@ -256,6 +264,9 @@ class Updates:
             reset_values=order.reset_values,
             reuse_values=order.reuse_values,
             timeout_seconds=self._settings.engine.answer_seconds,
+            crds=order.crds,
+            skip_schema_validation=order.skip_schema_validation,
+            remove_namespace=order.remove_namespace,
         )
         what = f"rendering chart {chart.name} {chart.version}"
         client = self._clusters.client(target.cluster)
@@ -269,6 +280,7 @@ class Updates:
             what=what,
             revision=target.newest.revision + 1,
             merged_values=order.merged_values,
+            owns_namespace=order.owns_namespace,
         )
 
     async def _roll_back(
@@ -280,7 +292,12 @@ class Updates:
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
         client = self._clusters.client(target.cluster)
-        problem = await self._preflight.find_rollback_problem(client, goal=goal.manifest, namespace=target.namespace)
+        problem = await self._preflight.find_rollback_problem(
+            client,
+            goal=goal.manifest,
+            namespace=target.namespace,
+            owns_namespace=not wanted.remove_namespace and await own_namespace(target.stored),
+        )
         if problem is not None:
             raise InvalidRequest(
                 f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
@@ -292,6 +309,7 @@ class Updates:
             disable_hooks=self._disable_hooks(wanted),
             recreate=wanted.recreate,
             wait=wanted.wait or as_wait(target.cluster.wait),
+            remove_namespace=wanted.remove_namespace,
         )
         if wanted.dry_run:
             trial = RollbackRequest(

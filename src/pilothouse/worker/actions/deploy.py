@@ -261,6 +261,8 @@ class Install(Deployment):
             timeout_seconds=self._attempt.seconds,
             labels={OPERATION_LABEL: self._row.id},
             create_namespace=self._attempt.settings.cluster.create_namespaces,
+            crds=self._order.crds,
+            skip_schema_validation=self._order.skip_schema_validation,
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
@@ -305,6 +307,9 @@ class Upgrade(Deployment):
             timeout_seconds=self._attempt.seconds,
             labels={OPERATION_LABEL: self._row.id},
             prune=newest.revision >= MAX_HISTORY,
+            crds=self._order.crds,
+            skip_schema_validation=self._order.skip_schema_validation,
+            remove_namespace=self._order.remove_namespace,
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
@@ -338,6 +343,7 @@ class Rollback(Deployment):
             wait=self._order.wait,
             timeout_seconds=self._attempt.seconds,
             prune=newest.revision >= MAX_HISTORY,
+            remove_namespace=self._order.remove_namespace,
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:

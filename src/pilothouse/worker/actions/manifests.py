@@ -89,7 +89,12 @@ class Removable:
 
 
 async def find_removable(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> Removable | None:
-    """The object as it is, if it is there, belongs to the release and is not to be kept."""
+    """The object as it is, if it is there, belongs to the release and may be removed: not what is to be kept.
+
+    Nor the Namespace that the release is in.
+    """
+    if (one.kind, one.name) == ("Namespace", attempt.row.namespace):
+        return None
     kind = await kinds.find(one)
     live = await find_live(attempt, one, kind) if kind is not None else None
     if kind is None or live is None or not belongs(live, attempt) or is_kept(live):
