@@ -41,6 +41,10 @@ test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes
 	@$(RUN) python -m tools.engine test
 	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
+.PHONY: test-unit
+test-unit: .venv/.made  ## Run the unit tests: no cluster, no database (ARGS="-k name")
+	@$(RUN) pytest tests/unit -n 2 --dist loadfile $(ARGS)
+
 .PHONY: test-repeat
 test-repeat: .venv/.made  ## Run all tests N times in two orders (N=10 LOAD=0: busy processes beside them)
 	@$(RUN) python -m tools.repeat_tests $(if $(N),--count $(N)) $(if $(LOAD),--load $(LOAD)) $(if $(ARGS),-- $(ARGS))
@@ -56,6 +60,10 @@ fuzz: .venv/.made  ## Send N requests that no client would send: none may be ans
 .PHONY: archives
 archives: .venv/.made  ## Upload N hostile archives: each is stored or refused by name, within its budget (N=2000)
 	@PILOTHOUSE_TEST_ARCHIVES=$(or $(N),2000) $(RUN) pytest -q -s tests/hostile/test_hostile_archives.py
+
+.PHONY: parity
+parity: .venv/.made  ## Compare the API with helm on N generated charts (N=30)
+	@PILOTHOUSE_TEST_CHARTS=$(or $(N),30) $(RUN) pytest -q -s tests/parity
 
 .PHONY: check
 check: .venv/.made  ## Format, lint, types and import layers
