@@ -82,6 +82,10 @@ docs: .venv/.made  ## Write the descriptions of both APIs in docs/ anew
 	@$(RUN) python -m tools.api_docs
 	@$(RUN) python -m tools.compatible_docs
 
+.PHONY: changelog
+changelog: .venv/.made  ## Show what the next release says: the files of changes/
+	@$(RUN) towncrier build --draft
+
 .PHONY: format
 format: .venv/.made  ## Format the code and mend what the linter can
 	$(RUN) ruff format .
