@@ -199,6 +199,7 @@ func (e *engine) rollback(request *rollbackRequest, addresses []string, progress
 		}
 		return nil
 	}
+	running.objects.looksTwice = true
 	helm := action.NewRollback(running.configuration)
 	helm.Version = request.ToRevision
 	helm.DryRunStrategy = action.DryRunStrategy(request.DryRun)
@@ -219,6 +220,7 @@ func (e *engine) uninstall(request *uninstallRequest, addresses []string, progre
 		return "", err
 	}
 	running.objects.allPast, running.objects.looks = true, true
+	running.records.purges = true
 	helm := action.NewUninstall(running.configuration)
 	helm.DisableHooks = request.DisableHooks
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)

@@ -115,14 +115,17 @@ func (c *clusters) connect(kubeconfig string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	made.ahead = &readAhead{next: &straightTransport{next: transport}}
+	made.ahead = &readAhead{next: &pacedTransport{
+		next:  &straightTransport{next: transport},
+		paces: flowcontrol.NewTokenBucketRateLimiter(c.limits.QPS, c.limits.Burst),
+	}}
 	tags := &taggedTransport{next: made.ahead, prefix: strings.TrimSuffix(target.Path, "/")}
 	// One transport for every client, with credentials and TLS in it: each of Helm's clients would make its own.
 	made.config = &rest.Config{
 		Host:        config.Host,
 		APIPath:     config.APIPath,
 		Transport:   made.ahead,
-		RateLimiter: flowcontrol.NewTokenBucketRateLimiter(c.limits.QPS, c.limits.Burst),
+		RateLimiter: flowcontrol.NewFakeAlwaysRateLimiter(), // pacedTransport has it
 		UserAgent:   "pilothouse Helm/" + strings.TrimPrefix(common.DefaultCapabilities.HelmVersion.Version, "v"),
 	}
 	if made.http, err = rest.HTTPClientFor(made.config); err != nil {
@@ -314,6 +317,19 @@ type name string
 func (n name) Network() string { return "tcp" }
 
 func (n name) String() string { return string(n) }
+
+// pacedTransport sends no more requests than the settings allow; what was looked up ahead is no request.
+type pacedTransport struct {
+	next  http.RoundTripper
+	paces flowcontrol.RateLimiter
+}
+
+func (p *pacedTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if err := p.paces.Wait(request.Context()); err != nil {
+		return nil, err
+	}
+	return p.next.RoundTrip(request)
+}
 
 // straightTransport follows no redirect.
 type straightTransport struct {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -235,7 +236,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestALookUpMadeAheadIsGivenOnceAndNotAfterAWrite(t *testing.T) {
+func TestALookUpMadeAheadIsGivenAsOftenAsAskedForAndNotAfterAWrite(t *testing.T) {
 	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer server.Close()
@@ -249,23 +250,54 @@ func TestALookUpMadeAheadIsGivenOnceAndNotAfterAWrite(t *testing.T) {
 		must(t, err)
 		must(t, answer.Body.Close())
 	}
-	ahead := &answer{status: http.StatusNotFound, header: http.Header{}, body: []byte("{}")}
-	one.ahead.keep(at, ahead)
+	keep := func(uses int) {
+		one.ahead.keep(at, &answer{status: http.StatusNotFound, header: http.Header{}, body: []byte("{}"), uses: uses})
+	}
+	keep(2)
+	get(http.MethodGet)
 	get(http.MethodGet)
 	get(http.MethodGet)
 	if asked.Load() != 1 {
-		t.Fatal("it was not given exactly once:", asked.Load())
+		t.Fatal("it was not given exactly twice:", asked.Load())
 	}
-	one.ahead.keep(at, ahead)
+	keep(2)
 	get(http.MethodPatch)
 	get(http.MethodGet)
 	if asked.Load() != 3 {
 		t.Fatal("it was given after a write:", asked.Load())
 	}
-	one.ahead.keep(at, ahead)
+	keep(2)
 	one.ahead.forget()
 	get(http.MethodGet)
 	if asked.Load() != 4 {
 		t.Fatal("it was given in the next operation:", asked.Load())
+	}
+}
+
+func TestWhatIsGivenAheadIsNoRequestForThePace(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	slow := limits()
+	slow.QPS, slow.Burst = 0.001, 1
+	one := open(t, &clusters{limits: slow}, server.URL)
+	defer one.release()
+	at := server.URL + "/api/v1/namespaces/n/configmaps/a"
+	one.ahead.keep(at, &answer{status: http.StatusOK, header: http.Header{}, body: []byte("{}"), uses: 3})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	get := func() error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, http.NoBody)
+		must(t, err)
+		answer, err := one.http.Do(request)
+		if err == nil {
+			must(t, answer.Body.Close())
+		}
+		return err
+	}
+	for range 4 {
+		must(t, get())
+	}
+	if err := get(); err == nil {
+		t.Fatal("a request more than the pace allows")
 	}
 }

@@ -43,7 +43,9 @@ type objects struct {
 	allPast bool
 	current kube.ResourceList
 	// looks: Helm looks up, one by one, what was built; but not of hooks, whose stored manifests these are.
-	looks      bool
+	looks bool
+	// looksTwice: of each object that it updates, Helm looks up whether it is there and who manages its fields.
+	looksTwice bool
 	stored     map[string]bool
 	deletedErr []error
 	// defined are the CRDs that the operation made; brought are the kinds that a dry run does not define.
@@ -98,14 +100,14 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 // upgrade, and all of an uninstall, of which it is told what stays.
 func (o *objects) lookAhead(built kube.ResourceList) {
 	if o.allPast {
-		o.look(built, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
+		o.look(built, 1, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
 			if owner := o.otherOwner(live); owner != "" {
 				o.progress.left(info, "left alone, "+owner)
 			}
 		})
 		return
 	}
-	o.look(built.Difference(o.current), nil)
+	o.look(built.Difference(o.current), 1, nil)
 }
 
 // buildPast returns the objects of a stored manifest, without those that can not be in the cluster: of kinds that it
@@ -172,6 +174,9 @@ func (o *objects) Update(
 	result := &kube.Result{}
 	var lock sync.Mutex
 	var ended error
+	if o.looksTwice {
+		o.look(targets, 2, nil)
+	}
 	counter := o.count(phaseApply, len(targets))
 	failures := o.each(targets, func(target *resource.Info) error {
 		lock.Lock()

@@ -13,7 +13,7 @@ import (
 )
 
 // readAhead answers look-ups of single objects that were made side by side, just before Helm makes them one by one.
-// Each answer is given once; a write to the object makes it void.
+// Each answer is given as often as was asked for; a write to the object makes it void.
 type readAhead struct {
 	next http.RoundTripper
 	lock sync.Mutex
@@ -24,20 +24,27 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	uses   int
 }
 
 func (r *readAhead) RoundTrip(request *http.Request) (*http.Response, error) {
 	at := request.URL.Scheme + "://" + request.URL.Host + request.URL.Path
 	r.lock.Lock()
 	known := r.kept[at]
-	delete(r.kept, at)
+	isLook := request.Method == http.MethodGet && request.URL.RawQuery == ""
+	if known != nil {
+		known.uses--
+	}
+	if known == nil || known.uses <= 0 || !isLook {
+		delete(r.kept, at)
+	}
 	r.lock.Unlock()
-	if known == nil || request.Method != http.MethodGet || request.URL.RawQuery != "" {
+	if known == nil || !isLook {
 		return r.next.RoundTrip(request)
 	}
 	return &http.Response{
 		Status: http.StatusText(known.status), StatusCode: known.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: known.header, Body: io.NopCloser(bytes.NewReader(known.body)), ContentLength: int64(len(known.body)),
+		Header: known.header.Clone(), Body: io.NopCloser(bytes.NewReader(known.body)), ContentLength: int64(len(known.body)),
 		Request: request,
 	}, nil
 }
@@ -58,8 +65,8 @@ func (r *readAhead) keep(at string, known *answer) {
 	r.kept[at] = known
 }
 
-// look reads all objects at once; see gets what is there.
-func (o *objects) look(list kube.ResourceList, see func(*resource.Info, *metav1.PartialObjectMetadata)) {
+// look reads all objects at once, for so many look-ups of each; see gets what is there.
+func (o *objects) look(list kube.ResourceList, uses int, see func(*resource.Info, *metav1.PartialObjectMetadata)) {
 	places := make(chan struct{}, o.parallel)
 	var running sync.WaitGroup
 	for _, info := range list {
@@ -73,6 +80,7 @@ func (o *objects) look(list kube.ResourceList, see func(*resource.Info, *metav1.
 			if known == nil {
 				return
 			}
+			known.uses = uses
 			o.cluster.ahead.keep(at, known)
 			var found metav1.PartialObjectMetadata
 			if see != nil && known.status == http.StatusOK && json.Unmarshal(known.body, &found) == nil {

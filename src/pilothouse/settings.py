@@ -66,7 +66,7 @@ class EngineSettings(_Group):
     qps: float = Field(200.0, description="requests per second to the cluster; Helm's default of 5 starves")
     burst: int = Field(400, description="burst over qps")
     parallel_objects: int = Field(
-        16,
+        48,
         ge=1,
         description="objects of one kind looked up, applied or deleted at a time, as far as qps allows",
     )
