@@ -45,7 +45,12 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    parts = build_parts(settings, database_url=database_url, engine_children=settings.worker.operations)
+    parts = build_parts(
+        settings,
+        database_url=database_url,
+        engine_children=settings.worker.operations,
+        engine_waiting=settings.worker.waiting,
+    )
     # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
     warming = asyncio.create_task(_warm(parts, stop))
     try:

@@ -8,6 +8,7 @@ Why not a queue library: docs/decisions/0001-dispatch.md.
 """
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 
 import structlog
@@ -29,11 +30,16 @@ class Queue:
         self._taking = asyncio.Lock()
         self._news: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
 
-    async def take(self, *, worker: str, lease_seconds: float) -> operations.OperationRow | None:
-        """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due."""
+    async def take(
+        self, *, worker: str, lease_seconds: float, besides: Collection[str] = ()
+    ) -> operations.OperationRow | None:
+        """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due.
+
+        The operations ``besides`` need no place of this worker.
+        """
         # One after the other, so that a take sees what the one before it took: the caps hold exactly.
         async with self._taking, self._database.statements() as tx:
-            row = await takes.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps)
+            row = await takes.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps, besides=besides)
         if row is not None:
             self._pass_on()
         return row

@@ -78,8 +78,14 @@ class WorkerSettings(_Group):
     operations: int = Field(
         4,
         ge=1,
-        description="operations one worker process runs at a time, one engine child each; two more than cores, because"
-        " a child rests while its operation asks the cluster and the database, and one place is reserved",
+        description="operations that work at a time in a worker process, one engine child each; two more than cores,"
+        " because a child rests while its operation asks the cluster and the database, and one place is reserved",
+    )
+    waiting: int = Field(
+        16,
+        ge=0,
+        description="operations that may wait for their cluster beside those places, half of them of one project: each"
+        " needs no processor, but an engine child (30 MB); what waits beyond it holds its place",
     )
     reserved: int = Field(
         1,

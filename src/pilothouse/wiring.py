@@ -34,8 +34,8 @@ class Parts:
         await self.database.close()
 
 
-def build_parts(settings: Settings, *, database_url: str, engine_children: int) -> Parts:
-    """Builds the parts; nothing is started or connected yet."""
+def build_parts(settings: Settings, *, database_url: str, engine_children: int, engine_waiting: int = 0) -> Parts:
+    """Builds the parts; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
     database = Database(database_url)
     keys = MasterKeys.load_or_create(settings.master_key)
     clients = ClusterClients(settings.cluster)
@@ -50,6 +50,7 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int) 
             engine_settings,
             state_dir=settings.data_dir / "engine",
             charts=settings.charts,
+            most_waiting=engine_waiting,
             route=lambda kubeconfig: resolve_server(kubeconfig, settings.cluster),
         ),
     )

@@ -120,7 +120,7 @@ def test_deleting_a_queued_install_means_that_it_never_begins(
     kubeconfig: str, make_namespace: Callable[[], str], helm_cli: HelmCommand
 ):
     namespace = make_namespace()
-    settings = {"PILOTHOUSE_WORKER__OPERATIONS": "1"}
+    settings = {"PILOTHOUSE_WORKER__OPERATIONS": "1", "PILOTHOUSE_WORKER__WAITING": "0"}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=settings) as server:
         stalling = upload(server, chart_with("post-install", stall=True))
         first = OneRelease(server, namespace, "first", helm_cli)

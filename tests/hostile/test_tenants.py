@@ -16,7 +16,7 @@ from tests.support.servers import RunningServer, open_folder, run_server, wait_f
 from tests.support.tenants import add_tenant
 from tests.support.tokens import token_of
 from tests.support.wire import assert_error
-from tests.support.workloads import deployment_template
+from tests.support.workloads import deployment_template, hook_template
 
 ENDLESS = "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}"
 #: Four places: a project gets two, an API server three.
@@ -76,6 +76,7 @@ def test_charts_that_are_never_ready_do_not_stop_the_others(
     stuck = chart(shared, build_chart("stuck", templates={"d.yaml": deployment_template(fate="never-ready")}))
     ready = chart(other, config_map_chart("ready"))
     names = [f"stuck-{number}" for number in range(5)]
+    assert len(names) >= int(LIMITS["PILOTHOUSE_WORKER__OPERATIONS"])
     path = f"/cce/cam/v3/clusters/{shared.cluster_id}/releases"
     headers = {"X-Pilothouse-Wait": "ready", "X-Pilothouse-Timeout": "3600"}
     operations = []
@@ -89,10 +90,40 @@ def test_charts_that_are_never_ready_do_not_stop_the_others(
         assert other.create(chart_id=ready, namespace=namespace, name="ready").status_code == 201
         assert other.wait_until_final(namespace, "ready", seconds=30)["status"] == "DEPLOYED"
         found = shared.send("GET", "/api/v1/operations?state=running").json()
-        assert len(found) == 2
+        assert len(found) == len(names), "what only waits has a place of its own"
     finally:
         for operation in operations:
             shared.send("POST", f"/api/v1/operations/{operation}/cancel")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [deployment_template(fate="never-ready"), hook_template("pre-install", fate="never-ready")],
+    ids=["readiness", "hook"],
+)
+def test_what_only_waits_at_an_api_server_holds_nobody_who_uses_it(
+    shared: RunningServer, other: RunningServer, namespace: str, template: str
+):
+    """Two projects at one API server hold all three places that it has at a time, and more."""
+    ready = chart(other, config_map_chart("ready"))
+    headers = {"X-Pilothouse-Wait": "ready", "X-Pilothouse-Timeout": "3600"}
+    ordered = []
+    try:
+        for number, server in enumerate([shared, other] * 3):
+            body = {"chart_id": chart(server, build_chart("stuck", templates={"d.yaml": template}))}
+            body |= {"namespace": namespace, "name": f"stuck-{number}"}
+            path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
+            answer = server.send("POST", path, json_body=body, headers=headers)
+            assert answer.status_code == 201, answer.text
+            ordered.append((server, answer.headers["x-operation-id"]))
+        time.sleep(5)
+        assert other.create(chart_id=ready, namespace=namespace, name="ready").status_code == 201
+        assert other.wait_until_final(namespace, "ready", seconds=30)["status"] == "DEPLOYED"
+        for server, operation in ordered:
+            assert server.send("GET", f"/api/v1/operations/{operation}").json()["state"] == "running"
+    finally:
+        for server, operation in ordered:
+            server.send("POST", f"/api/v1/operations/{operation}/cancel")
 
 
 def test_endless_name_templates_leave_the_others_theirs(shared: RunningServer, other: RunningServer, namespace: str):

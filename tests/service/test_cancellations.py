@@ -60,7 +60,7 @@ spec:
 @pytest.fixture(scope="module")
 def server(kubeconfig: str) -> Iterator[RunningServer]:
     """A server of this module's own, that does one operation at a time."""
-    variables = SHORT_LEASES | {"PILOTHOUSE_WORKER__OPERATIONS": "1"}
+    variables = SHORT_LEASES | {"PILOTHOUSE_WORKER__OPERATIONS": "1", "PILOTHOUSE_WORKER__WAITING": "0"}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=variables) as running:
         yield running
 

@@ -26,6 +26,7 @@ from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.index_writer import Records
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcome import Outcome
+from pilothouse.worker.places import Place
 from pilothouse.worker.runner import Runner
 from tests.support.operations import accept, new_install
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
@@ -79,8 +80,8 @@ async def test_a_process_that_is_stopped_from_outside_is_not_held_up(database: D
 class Holding(Actions):
     """An attempt at the release "holding" holds the interpreter, as a library may that works on what a tenant sent."""
 
-    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
-        del fence, seconds
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
+        del fence, seconds, place
         if row.release_name == "holding":
             await asyncio.sleep(0.2)
             hold_interpreter(2.0)

@@ -106,6 +106,25 @@ async def test_last_chances_are_not_beside_each_other_in_one_process(database: D
         assert await take_names(queue, 2) == ["q1", None], "the first one has run for long"
 
 
+async def test_what_only_waits_counts_for_no_place_of_its_worker(database: Database, projects: tuple[str, str]):
+    busy, quiet = projects
+    await add(database, busy, [f"b{number}" for number in range(8)])
+    queue = Queue(database, poll_seconds=1.0, caps=Caps(project_here=1, cluster_here=2))
+    first = await take(queue)
+    assert first is not None
+    assert await take(queue, 1) is None
+    second = await queue.take(worker="host:7:1", lease_seconds=60.0, besides=[first.id])
+    assert second is not None
+    assert await queue.take(worker="host:7:2", lease_seconds=60.0, besides=[first.id]) is None
+    await add(database, quiet, ["q0"])
+    other = await queue.take(worker="host:7:2", lease_seconds=60.0, besides=[first.id])
+    assert other is not None
+    assert other.release_name == "q0"
+    queue = Queue(database, poll_seconds=1.0, caps=Caps(per_project=2))
+    third = await queue.take(worker="host:7:3", lease_seconds=60.0, besides=[first.id])
+    assert third is None, "over all workers it counts"
+
+
 @pytest.mark.parametrize("caps", [Caps(per_project=2), Caps(per_cluster=2)], ids=["project", "cluster"])
 async def test_a_cap_over_all_workers_counts_what_every_worker_holds(
     database: Database, projects: tuple[str, str], caps: Caps

@@ -52,7 +52,7 @@ _OPTIONS = {
     "synchronous_commit": "on",
     "full_page_writes": "on",
     # Small beside the Helm engine, and enough for an API, workers and an observer on one machine.
-    "max_connections": "60",
+    "max_connections": "80",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "jit": "off",

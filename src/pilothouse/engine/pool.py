@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import structlog
 
+from pilothouse.engine import phases
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
-from pilothouse.engine.protocol import Request
+from pilothouse.engine.protocol import ProgressEvent, Request
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
 from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings
@@ -34,6 +35,8 @@ Route = Callable[[str], Awaitable[Sequence[str]]]
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
+#: How long a child is kept that stands beside the others only because some of them waited.
+_LINGER_SECONDS = 60.0
 
 
 class EnginePool:
@@ -49,11 +52,13 @@ class EnginePool:
         state_dir: Path,
         charts: ChartLimits | None = None,
         route: Route | None = None,
+        most_waiting: int = 0,
     ) -> None:
         """``state_dir`` may be shared by pools of several processes; each makes a private folder in it.
 
         With ``route``, a child reaches the addresses that it names, and nothing else. Without, it resolves names
-        by itself and follows redirects: only for clusters that are the caller's own.
+        by itself and follows redirects: only for clusters that are the caller's own. Beside the children whose calls
+        only wait for their cluster, at most ``most_waiting``, others are started when they are needed.
         """
         self._settings = settings
         self._route = route
@@ -71,6 +76,9 @@ class EnginePool:
         # children whose successor is being made, and those of them whose successor is there
         self._succeeded: set[ChildProcess] = set()
         self._retired: set[ChildProcess] = set()
+        self._most_waiting = most_waiting
+        self._resting: set[ChildProcess] = set()
+        self._adding = 0
         self._idle: deque[ChildProcess] = deque()
         self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
         self._starts: set[asyncio.Task[None]] = set()
@@ -104,7 +112,7 @@ class EnginePool:
                 for error in await _gather(*others):
                     if error is not None:
                         log.warning("engine_child_start_failed", reason=str(error))
-                        self._in_background(self._spawn_until_it_works(), self._starts)
+                        self._in_background(self._add(), self._starts)
         except BaseException:
             await self.close()
             raise
@@ -158,7 +166,7 @@ class EnginePool:
                     addresses=addresses,
                     deadline_seconds=deadline_seconds,
                     fence=fence,
-                    on_progress=on_progress,
+                    on_progress=on_progress and self._watching(child, on_progress),
                 )
             except EngineError as error:
                 # A thread of its own: many values take a tenth of a second to prepare, in portions of 20 ms.
@@ -176,6 +184,7 @@ class EnginePool:
             try:
                 yield child
             finally:
+                self._resting.discard(child)
                 self._put_back(child)
                 broken = not child.usable
         finally:
@@ -199,6 +208,7 @@ class EnginePool:
                 return child
         waiter: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
+        self._grow()
         try:
             async with asyncio.timeout(queue_seconds):
                 return await waiter
@@ -235,6 +245,49 @@ class EnginePool:
                 waiter.set_result(child)
                 return
         self._idle.append(child)
+        if self._surplus > 0:
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._shrink)
+
+    def _watching(self, child: ChildProcess, on_progress: ProgressCallback) -> ProgressCallback:
+        """Return what passes reports on, and notes whether the child only waits."""
+
+        def watch(event: ProgressEvent) -> None:
+            if event.phase in phases.WAITING:
+                self._resting.add(child)
+                self._grow()
+            elif event.phase in phases.WORKING:
+                self._resting.discard(child)
+            on_progress(event)
+
+        return watch
+
+    @property
+    def _surplus(self) -> int:
+        """How many children more there are, or will be, than those that wait and those that are always there."""
+        standing = len(self._children) - len(self._retired) + self._adding
+        return standing - min(len(self._resting), self._most_waiting) - self._settings.children
+
+    def _grow(self) -> None:
+        """Start a child for each call that has none, as far as others only wait for their cluster."""
+        without = sum(not waiter.done() for waiter in self._waiters) - self._adding
+        for _ in range(min(without, -self._surplus)):
+            self._adding += 1
+            self._in_background(self._add_one(), self._starts)
+
+    async def _add_one(self) -> None:
+        try:
+            if self._folder is not None:
+                await self._spawn(self._folder)
+        except (EngineUnavailable, OSError) as error:
+            log.warning("engine_child_start_failed", reason=str(error))
+        finally:
+            self._adding -= 1
+
+    def _shrink(self) -> None:
+        while self._idle and self._surplus > 0:
+            child = self._idle.popleft()
+            self._retired.add(child)
+            child.kill()
 
     async def _spawn(self, folder: PoolFolder) -> None:
         child = await spawn_child(folder.make_child_folder(), self._limits, vetted=self._route is not None)
@@ -243,6 +296,13 @@ class EnginePool:
         child.exited.add_done_callback(lambda _: self._lost(child))
         self._put_back(child)
         self._release_owed(1)
+
+    async def _add(self) -> None:
+        self._adding += 1
+        try:
+            await self._spawn_until_it_works()
+        finally:
+            self._adding -= 1
 
     async def _spawn_until_it_works(self) -> None:
         delay = _FIRST_RETRY_SECONDS
@@ -277,10 +337,13 @@ class EnginePool:
         if child in self._idle:
             self._idle.remove(child)
         self._in_background(child.end(), self._ends)
-        if child not in self._succeeded:
-            self._in_background(self._spawn_until_it_works(), self._starts)
+        needless = child in self._succeeded or child in self._retired
         self._succeeded.discard(child)
         self._retired.discard(child)
+        if not needless and len(self._children) - len(self._retired) + self._adding < self._settings.children:
+            self._in_background(self._add(), self._starts)
+        else:
+            self._grow()
 
     def _fail_waiters(self, error: EngineUnavailable) -> None:
         while self._waiters:

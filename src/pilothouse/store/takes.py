@@ -1,5 +1,6 @@
 """Taking the operation whose turn is next, past the projects and API servers that have as many at work as they may."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -51,18 +52,21 @@ class Caps:
 NO_CAPS = Caps()
 
 
-async def take(tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS) -> OperationRow | None:
+async def take(
+    tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS, besides: Collection[str] = ()
+) -> OperationRow | None:
     """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
 
     A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
     process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
     processes that take at the same moment, each may go one over a cap that counts over all workers; those of one
-    process hold exactly if it takes one at a time.
+    process hold exactly if it takes one at a time. What the process holds ``besides`` needs none of its places.
     """
     given = {
         "by_worker": worker,
         "of_process": worker.rsplit(":", 1)[0],
         "for_seconds": lease_seconds,
+        "besides": list(besides),
         "project_here": caps.project_here,
         "cluster_here": caps.cluster_here,
         "per_project": caps.per_project,
@@ -86,15 +90,18 @@ _DUE_IN_QUEUE = (
 _TAKE = text(f"""
 WITH RECURSIVE held AS MATERIALIZED (
   SELECT project_id, api_server, regexp_replace(worker, ':[^:]*$', '') = :of_process AS here,
+    id = ANY(CAST(:besides AS text[])) AS rests,
     crashes >= CAST(:last_chance AS integer) AND taken_at > clock_timestamp() - make_interval(secs => :apart_seconds)
       AS apart
   FROM operations WHERE {IS_HELD}
 ), full_projects AS MATERIALIZED (
   SELECT project_id FROM held GROUP BY project_id
-  HAVING count(*) >= CAST(:per_project AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:project_here AS bigint)
+  HAVING count(*) >= CAST(:per_project AS bigint)
+    OR count(*) FILTER (WHERE here AND NOT rests) >= CAST(:project_here AS bigint)
 ), full_servers AS MATERIALIZED (
   SELECT api_server FROM held GROUP BY api_server
-  HAVING count(*) >= CAST(:per_cluster AS bigint) OR count(*) FILTER (WHERE here) >= CAST(:cluster_here AS bigint)
+  HAVING count(*) >= CAST(:per_cluster AS bigint)
+    OR count(*) FILTER (WHERE here AND NOT rests) >= CAST(:cluster_here AS bigint)
 ), waiting_projects AS (
   (SELECT project_id FROM operations WHERE {OF_SERVERS} ORDER BY project_id LIMIT 1)
   UNION ALL

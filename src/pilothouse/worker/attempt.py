@@ -43,6 +43,7 @@ from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import NotHeld
+from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
@@ -140,10 +141,12 @@ class Attempt:
         unreadable: str = "",
         fence: Fence,
         seconds: float,
+        place: Place = OF_NOBODY,
     ) -> None:
         """``archive`` is the chart's; None when it is gone or none is needed.
 
-        ``unreadable``: why ``order`` only stands in for what was ordered; then nothing new may be begun.
+        ``unreadable``: why ``order`` only stands in for what was ordered; then nothing new may be begun. ``place`` is
+        told when it only waits.
         """
         self.row = row
         self.order = order
@@ -158,6 +161,7 @@ class Attempt:
         self.followed = Followed()
         self._workshop = workshop
         self._fence = fence
+        self._place = place
 
     @property
     def seconds(self) -> float:
@@ -300,6 +304,7 @@ class Attempt:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
                 def notice(event: ProgressEvent) -> None:
+                    self._place.notice(event.phase)
                     if event.phase == "left":
                         left.append(event.message)
                         return
@@ -313,6 +318,7 @@ class Attempt:
         except EngineError as error:
             return await self._said(error, request)
         finally:
+            self._place.work()
             for text in left[:_MOST_LEFT]:
                 await self.record("object_left", text)
         return Said("done")
@@ -392,7 +398,9 @@ class Attempt:
             raise NotHeld
 
 
-async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float) -> Attempt:
+async def open_attempt(
+    workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
+) -> Attempt:
     """The attempt at this operation; NotFound when its cluster was removed."""
     cluster, archive = await asyncio.gather(
         workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
@@ -402,7 +410,9 @@ async def open_attempt(workshop: Workshop, row: OperationRow, *, fence: Fence, s
         order = open_order(row, keys=workshop.keys)
     except UnreadableOrder as error:
         order, unreadable = stand_in(row.action), str(error)
-    return Attempt(workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds)
+    return Attempt(
+        workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
+    )
 
 
 async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:

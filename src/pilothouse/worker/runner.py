@@ -28,6 +28,7 @@ from pilothouse.worker.maintenance.repairs import Repairs
 from pilothouse.worker.maintenance.retention import keep_forgetting
 from pilothouse.worker.outcome import NotHeld, Outcome
 from pilothouse.worker.periodic import keep_doing
+from pilothouse.worker.places import Place, Places
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ _NOT_THE_END = frozenset({"retry", "crashed"})
 
 
 class Runner:
-    """One worker process: as many slots as engine children, one sweep, one listener."""
+    """One worker process: a slot for each operation that works or waits at a time, one sweep, one listener."""
 
     def __init__(
         self, database: Database, queue: Queue, actions: Actions, records: Records, settings: Settings, *, name: str
@@ -57,6 +58,7 @@ class Runner:
         self._excuses: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._retention = settings.retention
+        self._places = Places(self._settings.operations, waiting=self._settings.waiting)
         self._place = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
 
@@ -70,11 +72,13 @@ class Runner:
             asyncio.create_task(Repairs(self._database, self._actions).run()),
             asyncio.create_task(keep_forgetting(self._database, self._retention)),
         ]
-        slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(self._settings.operations)]
+        most = self._settings.operations + self._settings.waiting
+        slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(most)]
         log.info("worker_started", worker=self._name, slots=len(slots))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *slots, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            self._places.close()
             if not stop.is_set():
                 raise RuntimeError("a part of the worker ended by itself") from _first_error([*slots, *helpers])
             _, late = await asyncio.wait(slots, timeout=self._settings.drain_seconds)
@@ -103,21 +107,31 @@ class Runner:
 
     async def _work(self, slot: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            place = await self._places.enter()
+            if place is None:
+                return
             try:
                 asked = boottime()
-                row = await self._queue.take(worker=f"{self._name}:{slot}", lease_seconds=self._settings.lease_seconds)
+                row = await self._queue.take(
+                    worker=f"{self._name}:{slot}",
+                    lease_seconds=self._settings.lease_seconds,
+                    besides=self._places.at_rest,
+                )
                 if row is None:
                     await self._queue.wait()
                 else:
-                    await self._carry_out(row, asked)
+                    place.hold(row.id, row.project_id)
+                    await self._carry_out(row, asked, place)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
                 await asyncio.sleep(self._settings.poll_seconds)
             except Exception:  # the lease of what was held ends by itself
                 log.exception("slot_failed", slot=slot)
                 await asyncio.sleep(self._settings.poll_seconds)
+            finally:
+                place.leave()
 
-    async def _carry_out(self, row: OperationRow, asked: float) -> None:
+    async def _carry_out(self, row: OperationRow, asked: float, place: Place) -> None:
         """``asked``: when the operation was taken at the earliest; its answer may have been long on its way."""
         loop = asyncio.get_running_loop()
         fence = Fence(asked + self._settings.fence_seconds)
@@ -142,11 +156,11 @@ class Runner:
             on_cancelling=stop_what_was_ordered,
         ) as lease:
             try:
-                attempts.append(asyncio.create_task(self._carry_through(row, fence)))
+                attempts.append(asyncio.create_task(self._carry_through(row, fence, place)))
                 await asyncio.wait(attempts)
                 if not lease.lost and not _has_ended(attempts[0]):
                     # no longer what was ordered: the operation is to be cancelled, if it is still ours
-                    attempts.append(asyncio.create_task(self._cancel(row, fence)))
+                    attempts.append(asyncio.create_task(self._cancel(row, fence, place)))
                     await asyncio.wait(attempts)
             except asyncio.CancelledError:
                 await _kill(attempts)
@@ -159,12 +173,12 @@ class Runner:
         if failure is not None:
             raise failure
 
-    async def _carry_through(self, row: OperationRow, fence: Fence) -> bool:
+    async def _carry_through(self, row: OperationRow, fence: Fence, place: Place) -> bool:
         """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
         left = self._left(row)
         hopeless = self._why_hopeless(row, left)
         try:
-            outcome = await self._attempt(row, fence, left, hopeless=hopeless)
+            outcome = await self._attempt(row, fence, place, left, hopeless=hopeless)
             return await self._conclude(row, outcome)
         except NotHeld:
             return False
@@ -184,13 +198,13 @@ class Runner:
         seconds, since = self._deadline(row)
         return seconds - (datetime.now(UTC) - since).total_seconds()
 
-    async def _cancel(self, row: OperationRow, fence: Fence) -> bool:
+    async def _cancel(self, row: OperationRow, fence: Fence, place: Place) -> bool:
         async with self._database.statements() as tx:
             now = await operations.find_operation(tx, row.id)
         if now is None or now.attempt != row.attempt or now.state != "cancelling":
             log.info("outcome_not_ours", operation_id=row.id, attempt=row.attempt)
             return False
-        return await self._carry_through(now, fence)
+        return await self._carry_through(now, fence, place)
 
     def _why_hopeless(self, row: OperationRow, left: float) -> str:
         """Why no further attempt is made; empty while one is."""
@@ -201,12 +215,12 @@ class Runner:
         why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
         return f"timed out after {self._deadline(row)[0]:.0f} s" + (f": {why}" if why else "")
 
-    async def _attempt(self, row: OperationRow, fence: Fence, left: float, *, hopeless: str) -> Outcome:
+    async def _attempt(self, row: OperationRow, fence: Fence, place: Place, left: float, *, hopeless: str) -> Outcome:
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
             if hopeless:
                 return await self._give_up(row, fence, hopeless)
-            return await self._actions.attempt(row, fence=fence, seconds=left)
+            return await self._actions.attempt(row, fence=fence, seconds=left, place=place)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
             return Outcome("failed" if final else "retry", hopeless or str(error), unseen=True)

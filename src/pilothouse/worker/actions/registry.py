@@ -23,6 +23,7 @@ from pilothouse.worker.attempt import Attempt, Workshop, open_attempt
 from pilothouse.worker.diagnostics.evidence import collect, of_silence
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import Outcome
+from pilothouse.worker.places import Place
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +52,10 @@ class Actions:
     ) -> None:
         self._workshop = Workshop(database, Archives(database), keys, clusters, engine, Preflight(settings), settings)
 
-    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float) -> Outcome:
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
         try:
-            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds)
+            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds, place=place)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, attempt.unreadable)
             hide_from_log(attempt.masks())

@@ -1,0 +1,130 @@
+"""The places of a worker: how many operations work at a time, and how many more only wait for their cluster.
+
+An operation that waits until objects are ready or a hook has ended needs no processor, only the memory of its engine
+child. It gives its place to the next one, while there is room for those who wait; when it goes on, it is counted
+again, over the number of places if need be, and nothing new begins until there is one.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Collection
+
+from pilothouse.engine import phases
+
+
+class Places:
+    """All places of one worker process; belongs to one event loop."""
+
+    def __init__(self, working: int, *, waiting: int) -> None:
+        """At most ``working`` operations begin beside each other; ``waiting`` more wait, half of one project."""
+        self._free = working
+        self._most_waiting = waiting
+        self._most_of_project = max(1, waiting // 2)
+        self._at_rest: dict[str, Place] = {}
+        self._would_rest: dict[str, Place] = {}
+        self._entering: deque[asyncio.Future[bool]] = deque()
+        self._closed = False
+
+    @property
+    def at_rest(self) -> Collection[str]:
+        """The ids of the operations that wait and have given their places away."""
+        return tuple(self._at_rest)
+
+    async def enter(self) -> "Place | None":
+        """Return with a place, to be given back by ``Place.leave``; None when there will be none any more."""
+        if self._closed:
+            return None
+        if self._free > 0 and not self._entering:
+            self._free -= 1
+            return Place(self)
+        entering: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._entering.append(entering)
+        try:
+            return Place(self) if await entering else None
+        except asyncio.CancelledError:
+            if entering in self._entering:
+                self._entering.remove(entering)
+            elif entering.done() and not entering.cancelled() and entering.result():
+                self._give()
+            raise
+
+    def close(self) -> None:
+        """Let nobody enter any more."""
+        self._closed = True
+        while self._entering:
+            entering = self._entering.popleft()
+            if not entering.done():
+                entering.set_result(False)
+
+    def rest(self, place: "Place") -> None:
+        """Let others have the place as soon as there is room for one more that waits."""
+        self._would_rest[place.operation_id] = place
+        self._lay_down()
+
+    def rise(self, place: "Place") -> None:
+        """Count the place's operation as one that works."""
+        self._would_rest.pop(place.operation_id, None)
+        if self._at_rest.pop(place.operation_id, None) is not None:
+            self._free -= 1
+            self._lay_down()
+
+    def leave(self, place: "Place") -> None:
+        """Give the place back, whatever its operation did last."""
+        self._would_rest.pop(place.operation_id, None)
+        if self._at_rest.pop(place.operation_id, None) is None:
+            self._give()
+        self._lay_down()
+
+    def _lay_down(self) -> None:
+        held = Counter(place.project_id for place in self._at_rest.values())
+        for operation_id, place in list(self._would_rest.items()):
+            if len(self._at_rest) < self._most_waiting and held[place.project_id] < self._most_of_project:
+                del self._would_rest[operation_id]
+                self._at_rest[operation_id] = place
+                held[place.project_id] += 1
+                self._give()
+
+    def _give(self) -> None:
+        self._free += 1
+        while self._free > 0 and self._entering:
+            entering = self._entering.popleft()
+            if not entering.done():
+                self._free -= 1
+                entering.set_result(True)
+
+
+class Place:
+    """One operation's place, from before it is taken to its end."""
+
+    def __init__(self, places: Places) -> None:
+        """Made by ``Places.enter``."""
+        self._places = places
+        self._waits = False
+        self.operation_id = ""
+        self.project_id = ""
+
+    def hold(self, operation_id: str, project_id: str) -> None:
+        """Say whose place it is."""
+        self.operation_id, self.project_id = operation_id, project_id
+
+    def notice(self, phase: str) -> None:
+        """Take what phase the operation is in now; one that is neither work nor waiting changes nothing."""
+        if phase in phases.WAITING and not self._waits:
+            self._waits = True
+            self._places.rest(self)
+        elif phase in phases.WORKING and self._waits:
+            self.work()
+
+    def work(self) -> None:
+        """Count the operation as one that works again."""
+        if self._waits:
+            self._waits = False
+            self._places.rise(self)
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._places.leave(self)
+
+
+#: Where an attempt is made outside the places of a worker: it has nothing to give away.
+OF_NOBODY = Place(Places(1, waiting=0))
