@@ -13,7 +13,7 @@ from pilothouse.http.json_bodies import JsonLimits, parse_json, parse_object
 LIMITS = JsonLimits(size=1000, values=10, levels=3)
 
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(alphabet='ab",[]{}\\\n'),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(alphabet='ab",[]{}\\\n'),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a",[\\'), inner, max_size=4),
     max_leaves=20,
 )
@@ -62,3 +62,9 @@ def test_only_the_first_error_is_told():
         parse_json(json.dumps({f"key{number}": number for number in range(9)}), Strict, where="body")
 
     assert str(refused.value).count("key") == 1
+
+
+@pytest.mark.parametrize("number", [-(2**63) - 1, 2**64, 10**300])
+def test_an_integer_that_would_be_rounded_is_refused_and_named(number: int):
+    with pytest.raises(InvalidRequest, match=r"^a\[1\].b: .* does not fit in 64 bits"):
+        parse_object(json.dumps({"a": [1e30, {"b": number}]}), where="body", limits=LIMITS)

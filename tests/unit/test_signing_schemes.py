@@ -322,6 +322,14 @@ class TestUploadOfTheJavaSdk:
         with pytest.raises(NotAuthenticated):
             accept(request, self.claim(request, "host", "x-sdk-content-sha256", "x-sdk-date"))
 
+    @pytest.mark.parametrize("types", [[], [b"application/json"], [b"multipart/form-data", b"application/json"]])
+    def test_only_for_a_form(self, types):
+        request = self.upload()
+        request = replace(request, headers=(*request.headers[:-1], *((b"content-type", one) for one in types)))
+
+        with pytest.raises(NotAuthenticated):
+            accept(request, self.claim(request, "host", "x-sdk-content-sha256", "x-sdk-date"))
+
     def test_not_beside_the_schemes_own_header(self):
         request = self.upload()
         request = replace(request, headers=(*request.headers, (b"x-sdk-content-sm3", self.BODY.encode())))

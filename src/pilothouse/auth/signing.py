@@ -218,12 +218,14 @@ def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signa
         scheme.content_header != other
         and values.get(other) == [UNSIGNED_PAYLOAD.encode()]
         and other.decode("ascii") in signature.signed_headers
+        and _is_form(values)
     )
 
 
 def _is_form(values: Mapping[bytes, Sequence[bytes]]) -> bool:
     """Return True for the media type that the vendor's SDKs leave unsigned: all others must be signed as they are."""
-    return any(value.lower().startswith(b"multipart/form-data") for value in values.get(b"content-type", ()))
+    given = values.get(b"content-type", ())
+    return len(given) == 1 and given[0].lower().startswith(b"multipart/form-data")
 
 
 def _signed_date(

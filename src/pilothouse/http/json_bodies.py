@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import msgspec
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,8 @@ _JSON_TYPES: Final = frozenset({"application/json", "application/x-pem-file"})
 _BESIDE_THE_LOOP: Final = 32 * 1024
 #: What ends or begins a string, or tells that a further value follows. One step is never long: others get their turn.
 _MARK: Final = re.compile(rb'\\.|["\[{,]', re.DOTALL)
+#: An integer that 64 bits may not hold.
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
 _QUOTE, _BACKSLASH = b'"\\'
 
 
@@ -93,7 +96,26 @@ def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE)
     path = find_nul(value, levels=limits.levels)
     if path is not None:
         raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
+    if _LONG_NUMBER.search(data):
+        _refuse_changed_integers(value, msgspec.json.decode(data))
     return value
+
+
+def _refuse_changed_integers(value: object, exact: object, path: str = "") -> None:
+    """Raise InvalidRequest for an integer that orjson made a float of: 64 bits do not hold it, and Helm rounds it too.
+
+    ``exact`` is the same text, read with integers of any size.
+    """
+    if isinstance(exact, dict) and isinstance(value, dict):
+        for key, inner in exact.items():
+            _refuse_changed_integers(value[key], inner, f"{path}.{key}" if path else key)
+    elif isinstance(exact, list) and isinstance(value, list):
+        for index, inner in enumerate(exact):
+            _refuse_changed_integers(value[index], inner, f"{path}[{index}]")
+    elif isinstance(exact, int) and isinstance(value, float):
+        raise InvalidRequest(
+            f"{path}: {str(exact)[:40]} does not fit in 64 bits, and would be rounded; send it as a text"
+        )
 
 
 def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, level: int = 0) -> str | None:

@@ -40,8 +40,8 @@ from pilothouse.settings import Settings
 _LONGEST_URI: Final = 32 * 1024
 _LONGEST_HEADER: Final = 32 * 1024
 _ALL_HEADERS: Final = 128 * 1024
-#: Credentials that are older than this when the body has come are asked for again.
-_FRESH_SECONDS: Final = 1.0
+#: Credentials that are older than this when the body has come are asked for again: it did not come with its head.
+_FRESH_SECONDS: Final = 0.1
 
 
 class KnownKey(Protocol):
