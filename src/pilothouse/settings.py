@@ -384,7 +384,9 @@ class HttpSettings(_Group):
         description="of memory, for heads, bodies and answers while their peer is waited for, of all connections",
     )
     unproven_bytes: int = Field(
-        256 * _MIB, ge=0, description="of the disk, for bodies whose signature is still to be verified, all together"
+        256 * _MIB,
+        ge=0,
+        description="of the disk, for bodies with an unverified signature; an address has a quarter",
     )
     unproven_bodies: int = Field(64, ge=0, description="and so many such bodies that are over memory_body_bytes")
     uploads_per_project: int = Field(

@@ -4,12 +4,13 @@ Every attack here stopped the version before it for seconds, or for ever.
 """
 
 import json
+import os
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ import httpx2
 import pytest
 
 from tests.support.bystanders import longest_wait
+from tests.support.charts import build_chart
 from tests.support.crowds import crowd
 from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
@@ -35,7 +37,7 @@ SETTINGS = {
     "PILOTHOUSE_HTTP__WAITING_BYTES": str(8 * MIB),
     "PILOTHOUSE_HTTP__CONNECTIONS": "60",
     "PILOTHOUSE_HTTP__CONNECTIONS_PER_ADDRESS": "50",
-    "PILOTHOUSE_HTTP__UNPROVEN_BODIES": "2",
+    "PILOTHOUSE_HTTP__UNPROVEN_BODIES": "8",
 }
 
 
@@ -46,9 +48,9 @@ def guarded() -> Iterator[RunningServer]:
         yield running
 
 
-def connect(server: RunningServer, *, tls: bool = False) -> socket.socket:
+def connect(server: RunningServer, *, tls: bool = False, source: str = "") -> socket.socket:
     address = urlsplit(server.tls_url if tls else server.url)
-    raw = socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+    raw = socket.create_connection((address.hostname or "", address.port or 0), timeout=20, source_address=(source, 0))
     if not tls:
         return raw
     context = ssl.create_default_context()
@@ -279,26 +281,25 @@ def test_silent_connections_give_way_when_files_run_short(attacked: str):
                 connection.close()
 
 
-def test_uploads_that_prove_nothing_share_a_small_part_of_the_disk(guarded: RunningServer):
-    """Whoever knows an access key could fill the disk with bodies whose signature is never verified."""
+def test_uploads_that_prove_nothing_are_few_from_one_address(guarded: RunningServer):
+    """Whoever knows an access key could keep everybody's uploads out with bodies whose signature is never verified."""
     claim = "SDK-HMAC-SHA256 Access={}, SignedHeaders=x-sdk-date, Signature={}"
     head = (
         "POST /v2/charts HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
         "Authorization: " + claim.format(guarded.access_key, "0" * 64) + "\r\n"
         f"X-Sdk-Date: {time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}\r\nContent-Length: {8 * MIB}\r\n\r\n"
     ).encode()
-    held = []
-    try:
-        for _ in range(2):
-            held.append(connect(guarded))
-            held[-1].sendall(head + bytes(2 * MIB))
+    large = build_chart("large", templates={}, files={"noise": os.urandom(2 * MIB)})
+    with ExitStack() as held:
+        for _ in range(2):  # a quarter of UNPROVEN_BODIES
+            attacker = held.enter_context(closing(connect(guarded, source="127.0.0.2")))
+            attacker.sendall(head + bytes(2 * MIB))
         time.sleep(0.3)
-        with closing(connect(guarded)) as further:
-            further.sendall(head + bytes(2 * MIB))
-            assert further.recv(65536).startswith(b"HTTP/1.1 429 ")
-    finally:
-        for connection in held:
-            connection.close()
+        further = held.enter_context(closing(connect(guarded, source="127.0.0.2")))
+        further.sendall(head + bytes(2 * MIB))
+        assert further.recv(65536).startswith(b"HTTP/1.1 429 ")
+        answer = guarded.upload(large, parameters='{"skip_lint": true}')
+        assert answer.status_code == 201, answer.text
     wait_for(lambda: guarded.send("GET", "/v2/charts").status_code == 200)
 
 

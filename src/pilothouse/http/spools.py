@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from pilothouse.errors import Busy
 from pilothouse.http.gateway_errors import THROTTLED, GatewayError
@@ -11,24 +12,31 @@ from pilothouse.shares import Counted
 _RETRY = {"Retry-After": "5"}
 
 
-@dataclass
-class SpoolBudget:
-    """Counts the bytes on disk of requests whose signature is still to be verified, over all of them."""
+#: So much of the room for unproven bodies is one address's: the part that one over this is.
+_ADDRESSES: Final = 4
 
-    most_bytes: int
-    most_bodies: int
-    taken_bytes: int = 0
-    bodies: int = 0
+
+class SpoolBudget:
+    """Counts the bytes on disk of requests whose signature is still to be verified: of an address, and of all."""
+
+    def __init__(self, most_bytes: int, most_bodies: int) -> None:
+        """``most_bytes`` and ``most_bodies`` may be there at a time; a quarter of them from one address."""
+        self.bytes = self._counted("bytes", most_bytes)
+        self.bodies = self._counted("large uploads", most_bodies)
+
+    @staticmethod
+    def _counted(what: str, most: int) -> Counted:
+        what = f"{what} under way whose signatures are still to be verified"
+        return Counted(what=what, per_key=-(-most // _ADDRESSES), whose="your address", in_all=most)
 
     @contextmanager
-    def body(self) -> Iterator["SpooledBody"]:
-        """Count one body until the block ends; what it took is free again then."""
-        spooled = SpooledBody(self)
+    def body(self, source: str) -> Iterator["SpooledBody"]:
+        """Count one body from that address until the block ends; what it took is free again then."""
+        spooled = SpooledBody(self, source)
         try:
             yield spooled
         finally:
-            self.taken_bytes -= spooled.taken
-            self.bodies -= spooled.taken > 0
+            spooled.release()
 
 
 @dataclass
@@ -36,22 +44,25 @@ class SpooledBody:
     """One body that may grow over what is kept in memory."""
 
     budget: SpoolBudget
-    taken: int = field(default=0)
+    source: str
+    taken: int = 0
+    _is_counted: bool = False
 
     def take(self, count: int) -> None:
         """Count bytes that are going to lie on disk; raises GatewayError 429 if there is no room for them."""
-        budget = self.budget
-        is_new = self.taken == 0
-        if budget.bodies + is_new > budget.most_bodies or budget.taken_bytes + count > budget.most_bytes:
-            raise GatewayError(
-                THROTTLED,
-                "too many large uploads are under way whose signatures are still to be verified; send it again later, "
-                "or with a token",
-                headers=_RETRY,
-            )
-        budget.bodies += is_new
-        budget.taken_bytes += count
+        with _throttled("; a token needs no signature"):
+            if not self._is_counted:
+                self.budget.bodies.add(self.source, 1)
+                self._is_counted = True
+            self.budget.bytes.add(self.source, count)
         self.taken += count
+
+    def release(self) -> None:
+        """Count nothing of it any more."""
+        if self._is_counted:
+            self.budget.bodies.remove(self.source, 1)
+        if self.taken:
+            self.budget.bytes.remove(self.source, self.taken)
 
 
 class ProjectBodies:
@@ -103,8 +114,8 @@ class ProjectBody:
 
 
 @contextmanager
-def _throttled() -> Iterator[None]:
+def _throttled(advice: str = "") -> Iterator[None]:
     try:
         yield
     except Busy as error:
-        raise GatewayError(THROTTLED, str(error), headers=_RETRY) from None
+        raise GatewayError(THROTTLED, f"{error}{advice}", headers=_RETRY) from None

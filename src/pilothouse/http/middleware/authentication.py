@@ -231,7 +231,7 @@ class Credentials(Generic[K]):
         elif isinstance(claim, _Proven):
             body = await self._read_proven(scope, receive, claim, owned, limit=limit)
         else:
-            body = await self._read_unproven(receive, claim, limit=limit, on_memory=place_of(scope).hold)
+            body = await self._read_unproven(scope, receive, claim, limit=limit)
         scope["state"]["body_digest"] = body.digest
         scope["state"]["body_size"] = body.size
         return body
@@ -252,14 +252,12 @@ class Credentials(Generic[K]):
             receive, limit=limit, memory_bytes=self._settings.memory_body_bytes, pace=self._pace, on_spool=take
         )
 
-    async def _read_unproven(
-        self, receive: Receive, claim: _Claim[K], *, limit: int, on_memory: Callable[[int], None]
-    ) -> Body:
-        """A body whose signature is still to be verified: what lies on disk of it is limited over all of them.
+    async def _read_unproven(self, scope: Scope, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
+        """A body whose signature is still to be verified: what lies on disk of it is limited by address and in all.
 
         One that breaks off, or is refused half-way, counts as a wrong signature of its key; else nothing ever would.
         """
-        with self._spools.body() as spooled:
+        with self._spools.body(scope["state"]["source"]) as spooled:
             try:
                 return await read_body(
                     receive,
@@ -268,7 +266,7 @@ class Credentials(Generic[K]):
                     pace=self._pace,
                     new_digest=SCHEMES[claim.signature.scheme].new_digest,
                     on_spool=spooled.take,
-                    on_memory=on_memory,
+                    on_memory=place_of(scope).hold,
                 )
             except (ClientGoneError, GatewayError):
                 if spooled.taken:
