@@ -6,16 +6,22 @@ import itertools
 import json
 import os
 import socket
+import ssl
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place, child_of, rss
 from tests.support.charts import config_map_chart
+from tests.support.servers import RunningServer
 
 SECONDS = float(os.environ.get("BENCH_ATTACK_SECONDS") or 20)
+ROUNDS = 3
+CLIENTS = 2
 RATE = 20
 _LOGIN = "/v3/auth/tokens"
 _MILLISECONDS = 100.0
@@ -46,19 +52,37 @@ def _lines() -> bytes:
     return b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 47_000 + b"\r\n"
 
 
+def _trailer() -> bytes:
+    return _head("POST", _LOGIN, "Transfer-Encoding: chunked") + b"0\r\n" + b"a:\r\n" * 47_000 + b"\r\n"
+
+
 def _unknown_key() -> bytes:
     claim = "SDK-HMAC-SHA256 Access=AAAAAAAAAAAAAAAAAAAA, SignedHeaders=x-sdk-date, Signature=00"
     date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return _head("GET", "/v2/charts", f"Authorization: {claim}", f"X-Sdk-Date: {date}", "Connection: close")
 
 
-ATTACKS: dict[str, Callable[[], bytes]] = {
-    "log-in with 500,000 wrong methods": _errors_of_a_login,
-    "log-in with 5,000 values": _values_of_a_login,
-    "150,000 chunks of one byte": _chunks_of_one_byte,
-    "head of 47,000 lines": _lines,
-    "signature of an unknown key": _unknown_key,
-    "connections that say nothing": lambda: b"",
+@dataclass(frozen=True)
+class Attack:
+    """What one connection does: send something, and wait for the answer or hold the connection without reading."""
+
+    content: Callable[[], bytes] = bytes
+    hold: bool = False
+    tls_port: bool = False
+    handshake: bool = False
+
+
+ATTACKS: dict[str, Attack] = {
+    "log-in with 500,000 wrong methods": Attack(_errors_of_a_login),
+    "log-in with 5,000 values": Attack(_values_of_a_login),
+    "150,000 chunks of one byte": Attack(_chunks_of_one_byte),
+    "head of 47,000 lines": Attack(_lines),
+    "trailer of 47,000 lines": Attack(_trailer),
+    "signature of an unknown key": Attack(_unknown_key),
+    "connections that say nothing": Attack(hold=True),
+    "the same to the TLS port": Attack(hold=True, tls_port=True),
+    "TLS handshakes": Attack(tls_port=True, handshake=True),
+    "requests whose answers are not read": Attack(lambda: _head("GET", "/api/v1/openapi.json") * 60, hold=True),
 }
 
 
@@ -69,36 +93,46 @@ async def strangers(place: Place) -> list[Figure]:
     figures = []
     async with connections(place.server) as http:
         await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(2)))
-        quiet = percentile(await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(SECONDS))), 0.99)
-        for name, make in ATTACKS.items():
-            before = rss(api)
-            content = make()
-            attack = asyncio.gather(*(asyncio.to_thread(_attack, place.server.url, content) for _ in range(2)))
-            during = percentile(await _requests(http, chart, until=asyncio.ensure_future(attack)), 0.99)
-            await attack
+        quiet = [
+            percentile(await _requests(http, chart, until=asyncio.create_task(asyncio.sleep(SECONDS / ROUNDS))), 0.99)
+            for _ in range(ROUNDS)
+        ]
+        undisturbed = statistics.median(quiet)
+        for name, attack in ATTACKS.items():
+            before, content, during = rss(api), attack.content(), []
+            for _ in range(ROUNDS):
+                clients = asyncio.gather(
+                    *(asyncio.to_thread(_attack, place.server, attack, content) for _ in range(CLIENTS))
+                )
+                during.append(percentile(await _requests(http, chart, until=asyncio.ensure_future(clients)), 0.99))
+                await clients
+            more = tuple(one - undisturbed for one in during)
             figures += [
-                Figure(f"{name}: p99 of a signed GET more than without", (during - quiet,), target=_MILLISECONDS),
+                Figure(f"{name}: p99 of a signed GET more than without", more, target=_MILLISECONDS),
                 Figure(f"{name}: growth of the API", (rss(api) - before,), "MiB", target=_MEMORY),
             ]
-    return [Figure(f"signed GET at {RATE}/s, nobody attacks: p99", (quiet,)), *figures]
+    return [Figure(f"signed GET at {RATE}/s, nobody attacks: p99", tuple(quiet)), *figures]
 
 
-def _attack(url: str, content: bytes) -> None:
-    address = urlsplit(url)
-    until = time.monotonic() + SECONDS
-    held: list[socket.socket] = []
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError):
-            connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
-            if not content:
-                held.append(connection)
-                time.sleep(0.01)
-                continue
-            with contextlib.closing(connection):
-                connection.sendall(content)
-                connection.recv(65536)
-    for connection in held:
-        connection.close()
+def _attack(server: RunningServer, attack: Attack, content: bytes) -> None:
+    address = urlsplit(server.tls_url if attack.tls_port else server.url)
+    context = ssl.create_default_context(cafile=server.ca)
+    until = time.monotonic() + SECONDS / ROUNDS
+    with contextlib.ExitStack() as held:
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
+                if attack.hold:
+                    held.callback(connection.close)
+                    connection.sendall(content)
+                    time.sleep(0.01)
+                    continue
+                with contextlib.closing(connection):
+                    if attack.handshake:
+                        context.wrap_socket(connection, server_hostname=address.hostname).close()
+                        continue
+                    connection.sendall(content)
+                    connection.recv(65536)
 
 
 async def _requests(http: Connections, chart: str, *, until: "asyncio.Future[object]") -> list[float]:

@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 from starlette.types import ASGIApp
 
-from pilothouse.app import OPENAPI_PATH, create_app
+from pilothouse.api.v1.reference import OPENAPI_PATH
+from pilothouse.app import create_app
 from pilothouse.http.errors import statuses
 from pilothouse.http.reference import Field, Operation, sections
 from pilothouse.services.operations.notifications import Announcements

@@ -67,8 +67,7 @@ from pilothouse.settings import Settings
 from pilothouse.shares import Counted
 from pilothouse.wiring import Parts, build_parts, settle_memory
 
-OPENAPI_PATH = "/api/v1/openapi.json"
-_PUBLIC = frozenset({HEALTH_PATH, OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
+_PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
 
 
 def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
@@ -100,7 +99,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         title="Pilothouse",
         version=__version__,
         lifespan=lifespan,
-        openapi_url=OPENAPI_PATH,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -134,6 +134,18 @@ class TestBodies:
 
         assert longest_wait(guarded, attack) < PATIENCE_SECONDS
 
+    @pytest.mark.parametrize("parts", [1, 7])
+    @pytest.mark.parametrize(("lines", "status"), [(256, b"HTTP/1.1 200 "), (257, b"HTTP/1.1 494 ")])
+    def test_a_head_may_have_256_lines(self, guarded: RunningServer, lines: int, status: bytes, parts: int):
+        sent = b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + b"a: b\r\n" * (lines - 2) + b"\r\n"
+        size = len(sent) // parts + 1
+        with closing(connect(guarded)) as connection:
+            with suppress(OSError):
+                for start in range(0, len(sent), size):
+                    connection.sendall(sent[start : start + size])
+                    time.sleep(0.01)
+            assert received(connection).startswith(status)
+
     def test_who_may_not_create_is_told_before_the_body_is_looked_into(self, guarded: RunningServer):
         nobody = add_person(guarded).server
         body = b'{"values": [' + b"[]," * 1_300_000 + b"[]]}"

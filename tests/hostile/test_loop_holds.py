@@ -82,6 +82,10 @@ OF_STRANGERS: dict[str, tuple[bytes, bytes]] = {
     "a trailer of 47,000 lines": (CHUNKED + b"0\r\n" + LINES, b"HTTP/1.1 494 "),
     "a path of 190 kB": (head("GET", "/" + "%2e/" * 47_000, "Connection: close"), b"HTTP/1.1 414 "),
     "a header of 190 kB": (head("GET", "/v2/charts", "X: " + "a \t" * 60_000, "Connection: close"), b"HTTP/1.1 494 "),
+    "the reference 100 times": (
+        head("GET", "/api/v1/docs") * 99 + head("GET", "/", "Connection: close"),
+        b"HTTP/1.1 200 ",
+    ),
     "1,000 requests at once": (HEALTH * 999 + head("GET", "/api/v1/health", "Connection: close"), b"HTTP/1.1 200 "),
 }
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 import h11
 import structlog
-from h11._receivebuffer import ReceiveBuffer
+from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pilothouse.http.connections import ConnectionLimits, Place, remember_place
@@ -44,9 +44,12 @@ class _Buffer(ReceiveBuffer):
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Return the lines up to an empty one, if that has come; raises RemoteProtocolError for too many."""
+        if self._data.count(b"\n") > _HEAD_LINES and not self._data.startswith((b"\n", b"\r\n")):
+            end = blank_line_regex.search(self._data)
+            if self._data.count(b"\n", 0, end.start() if end else None) >= _HEAD_LINES:
+                reason = f"more than {_HEAD_LINES - 1} header lines"
+                raise h11.RemoteProtocolError(reason, error_status_hint=_HEAD_TOO_LARGE)
         lines: list[bytearray] | None = super().maybe_extract_lines()
-        if lines and len(lines) > _HEAD_LINES:
-            raise h11.RemoteProtocolError(f"more than {_HEAD_LINES} header lines", error_status_hint=_HEAD_TOO_LARGE)
         return lines
 
 

@@ -9,11 +9,12 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+import orjson
 import yaml
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from pilothouse import __version__
-from pilothouse.http.requests import json_response
+from pilothouse.http.pages import Page
 
 PATH: Final = "/api/v1/compatible-openapi.json"
 
@@ -40,11 +41,12 @@ def openapi() -> dict[str, Any]:
 def routes() -> APIRouter:
     """The route of the document; it needs no credentials."""
     router = APIRouter()
+    page = Page(lambda: orjson.dumps(openapi()))
 
     @router.get(PATH)
-    async def show_compatible_api(_: Request) -> Response:
+    async def show_compatible_api() -> Response:
         """The OpenAPI document of the API that the vendor's clients speak."""
-        return json_response(openapi())
+        return await page.answer()
 
     return router
 

@@ -1,13 +1,16 @@
-"""The description of this API as a page, without anything from elsewhere."""
+"""The description of this API, and the same as a page without anything from elsewhere."""
 
 import html
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Response
 
+from pilothouse.http.pages import Page
 from pilothouse.http.reference import Field, Operation, sections
 
+OPENAPI_PATH = "/api/v1/openapi.json"
 REFERENCE_PATH = "/api/v1/docs"
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733;background:#fff}
@@ -26,13 +29,20 @@ _HEADERS = {
 
 
 def routes(describe: Callable[[], dict[str, Any]]) -> APIRouter:
-    """The page; ``describe`` gives the OpenAPI description."""
+    """The page and the description; ``describe`` gives the OpenAPI description."""
     router = APIRouter()
+    description = Page(lambda: orjson.dumps(describe()))
+    page = Page(lambda: "".join(_page(describe())).encode(), media_type="text/html; charset=utf-8", headers=_HEADERS)
+
+    @router.api_route(OPENAPI_PATH, methods=["GET", "HEAD"], include_in_schema=False)
+    async def show_description() -> Response:
+        """The OpenAPI description."""
+        return await description.answer()
 
     @router.get(REFERENCE_PATH, include_in_schema=False)
     async def show_reference() -> Response:
         """The API reference."""
-        return Response("".join(_page(describe())), media_type="text/html; charset=utf-8", headers=_HEADERS)
+        return await page.answer()
 
     return router
 
