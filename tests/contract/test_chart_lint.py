@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.charts import build_chart, config_map_chart, pack_archive
+from tests.support.charts import build_chart, config_map_chart, config_map_template, pack_archive
 from tests.support.servers import RunningServer
 from tests.support.wire import assert_error
 
@@ -62,6 +62,21 @@ def test_what_lint_calls_an_error_is_refused_with_file_severity_and_message(
 )
 def test_a_chart_that_is_only_warned_about_is_stored(server: RunningServer, chart: dict[str, Any]):
     assert server.upload(build_chart(fresh_name(), **chart)).status_code == 201
+
+
+def test_warnings_of_lint_come_back_with_the_upload(server: RunningServer):
+    name = fresh_name()
+    archive = build_chart(name, "v1", templates={"x.yaml": config_map_template()}, values={"text": "\u00e9"})
+    answer = server.upload(archive)
+    assert answer.status_code == 201, answer.text
+    (warning,) = json.loads(answer.headers["x-pilothouse-lint"])
+    assert warning == "[WARNING] Chart.yaml: version 'v1' is not a valid SemVerV2"
+    assert "x-pilothouse-lint" not in server.upload(archive, parameters='{"skip_lint": true, "override": true}').headers
+    odd = "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata:\n  name: A_b\n"
+    many = {f"{number}.yaml": odd for number in range(50)}
+    told = server.upload(build_chart(fresh_name(), templates=many)).headers["x-pilothouse-lint"]
+    assert len(told) <= 4096
+    assert json.loads(told)
 
 
 def test_a_library_chart_is_stored_and_not_installed(server: RunningServer, namespace: str):

@@ -1,6 +1,7 @@
 """Update Release: upgrades and rollbacks over the wire, each judged by helm."""
 
 import json
+import uuid
 from typing import Any
 
 import pytest
@@ -236,6 +237,85 @@ def test_a_release_whose_only_revision_failed_is_upgraded(
     assert one.settled()["status"] == "DEPLOYED"
     assert one.statuses() == ["superseded", "deployed"]  # as helm itself leaves it
     assert names_of(kubernetes, ConfigMap, namespace) == ["reborn-config"]
+
+
+def half_refused(server: RunningServer) -> str:
+    """A chart whose ConfigMap is named by ``one``, and which is refused after that while it is ``bad``."""
+    templates = {
+        "a.yaml": config_map_template("{{ .Values.one }}"),
+        "z.yaml": "{{ if .Values.bad }}apiVersion: v1\nkind: Service\nmetadata: {name: Not_A_Name}\n{{ end }}",
+    }
+    archive = build_chart(f"half-{uuid.uuid4().hex[:8]}", templates=templates, values={"text": "x", "bad": False})
+    return upload(server, archive)
+
+
+@pytest.mark.parametrize("then", ["upgrade", "delete"])
+def test_what_a_failed_upgrade_left_goes_with_the_next_success_or_the_delete(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernetes: RunningCluster, then: str
+):
+    chart, one = half_refused(server), OneRelease(server, namespace, "half", helm_cli)
+    one.create(chart, values={"one": "first"})
+    assert one.settled()["status"] == "DEPLOYED"
+    one.update(chart_id=chart, values={"one": "second", "bad": True})
+    assert one.settled()["status"] == "FAILED"
+    assert names_of(kubernetes, ConfigMap, one.namespace) == ["half-first", "half-second"]
+    if then == "upgrade":
+        one.update(chart_id=chart, values={"one": "third"})
+        assert one.settled()["status"] == "DEPLOYED"
+        assert names_of(kubernetes, ConfigMap, one.namespace) == ["half-third"]
+    else:
+        one.delete()
+        one.gone()
+        assert names_of(kubernetes, ConfigMap, one.namespace) == []
+
+
+def test_a_rollback_without_a_number_passes_over_failed_revisions(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand
+):
+    chart, one = half_refused(server), OneRelease(server, namespace, "half", helm_cli)
+    one.create(chart, values={"one": "first"})
+    one.settled()
+    one.update(chart_id=chart, values={"one": "second", "bad": True})
+    assert one.settled()["status"] == "FAILED"
+    one.update(chart_id=chart, values={"one": "third"})
+    assert one.settled()["status"] == "DEPLOYED"
+    assert one.rollback().is_success
+    assert one.settled()["status_description"] == "Rollback to 1"
+    assert one.values()["one"] == "first"
+
+
+def test_a_dry_run_shows_the_values_of_subcharts_and_imported_ones(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand
+):
+    inner = build_chart("inner", values={"exports": {"data": {"from": "inner"}}, "own": {"a": 1}})
+    archive = build_chart(
+        f"outer-{uuid.uuid4().hex[:8]}",
+        templates={"a.yaml": config_map_template()},
+        values={"text": "x", "inner": {"own": {"b": 2}}},
+        unpacked_subcharts=[inner],
+        metadata={"dependencies": [{"name": "inner", "version": "0.1.0", "repository": "", "import-values": ["data"]}]},
+    )
+    chart, one = upload(server, archive), OneRelease(server, namespace, "outer", helm_cli)
+    dry = one.create(chart, values={"text": "y"}, parameters={"dry_run": True})
+    one.create(chart, values={"text": "y"})
+    settled = one.settled()
+    assert settled["status"] == "DEPLOYED"
+    assert json.loads(dry.json()["values"]) == json.loads(settled["values"]) == one.values()
+    assert one.values()["from"] == "inner"
+    again = one.update(chart_id=chart, values={"text": "z"}, parameters={"dry_run": True})
+    assert json.loads(again.json()["values"]) == one.values() | {"text": "z"}
+
+
+def test_an_install_that_never_began_is_told_in_one_voice(server: RunningServer, namespace: str, helm_cli: HelmCommand):
+    template = "apiVersion: no.such/v1\nkind: Thing\nmetadata: {name: x}\n"
+    chart = upload(server, build_chart(f"never-{uuid.uuid4().hex[:8]}", templates={"a.yaml": template}))
+    never = OneRelease(server, namespace, "never", helm_cli)
+    never.create(chart)
+    assert never.settled()["status"] == "FAILED"
+    assert_error(never.update(chart_id=chart), *MISSING, "never installed", "create it again, or delete it")
+    assert_error(never.rollback(), *MISSING, "never installed")
+    assert never.delete().is_success
+    never.gone()
 
 
 def test_create_with_replace_removes_what_the_failed_revision_left_behind(

@@ -18,7 +18,7 @@ from lightkube.models.rbac_v1 import PolicyRule, RoleRef, Subject
 from lightkube.resources.core_v1 import ConfigMap, ServiceAccount
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 
-from tests.support.charts import build_chart
+from tests.support.charts import build_chart, config_map_template
 from tests.support.forwarder import forward
 from tests.support.servers import RunningServer
 from tools.localcluster.cluster import RunningCluster
@@ -181,3 +181,14 @@ def test_what_the_account_may_not_read_is_said_so_and_the_rest_is_shown(
         assert not limited.index()["listed"]
     finally:
         server.send("DELETE", f"/api/v1/clusters/{limited.cluster_id}")
+
+
+def test_an_object_with_binary_text_is_shown_like_the_others(server: RunningServer, namespace: str):
+    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: binary}\ndata: {text: !!binary aGVsbG8=}\n"
+    chart = build_chart(f"bin-{namespace[5:]}", templates={"a.yaml": text, "b.yaml": config_map_template(data='"x"')})
+    chart_id = server.upload(chart).json()["id"]
+    assert server.create(name="bin", namespace=namespace, chart_id=chart_id).status_code == 201
+    assert server.wait_until_final(namespace, "bin")["status"] == "DEPLOYED"
+    path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/bin?show_resources=true"
+    shown = json.loads(server.send("GET", path).json()["resources"])["v1/ConfigMap"]
+    assert {one["metadata"]["name"]: one["data"]["text"] for one in shown} == {"binary": "hello", "bin-config": "x"}

@@ -10,6 +10,7 @@ Known differences to Helm, all on the refusing side: tags other than those of JS
 documents over the caps below.
 """
 
+import base64
 import re
 import struct
 from collections.abc import Iterator
@@ -273,6 +274,8 @@ class _Builder:
         if tag == "!":
             return event.value
         name = tag.removeprefix(_CORE)
+        if tag == _CORE + "binary":
+            return self._binary(event)
         if name not in _SCALAR_TAGS or name == tag:
             raise self._invalid(event, f"the tag {tag!r} is not accepted")
         if name == "str":
@@ -282,6 +285,14 @@ class _Builder:
         if kind != name and (kind, name) != ("int", "float"):
             raise self._invalid(event, f"{event.value[:20]!r} is no {name}")
         return value
+
+    def _binary(self, event: yaml.ScalarEvent) -> str:
+        """The bytes as text, as Helm gets them through Go's YAML and JSON."""
+        packed = event.value.replace("\r", "").replace("\n", "")
+        try:
+            return base64.b64decode(packed, validate=True).decode(errors="replace")
+        except ValueError:
+            raise self._invalid(event, "!!binary value contains invalid base64 data") from None
 
     def _as_json(self, value: Any, event: yaml.Event) -> Any:
         """A number as Helm's detour over JSON leaves it: whole ones as int, the others as float."""

@@ -5,6 +5,7 @@ Name and version come from Chart.yaml, never from the file name. The Autopilot t
 another prefix.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,8 @@ from pilothouse.services.charts.archives import Charts, Upload
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
 _PARAMETERS_BYTES = 64 * 1024
+#: Clients and proxies take 8 KiB of headers in all, often no more.
+_LINT_BYTES = 4 * 1024
 
 
 def routes(charts: Charts, *, prefix: str) -> APIRouter:
@@ -33,7 +36,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
         caller_of(request).require("cce:chart:upload")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
-        return json_response(chart_resp(row), status_code=201)
+        return json_response(chart_resp(row), status_code=201, headers=_lint_headers(upload))
 
     @router.get("")
     async def list_charts(request: Request) -> Response:
@@ -48,7 +51,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
         caller_of(request).require("cce:chart:update")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
-        return json_response(chart_resp(row))
+        return json_response(chart_resp(row), headers=_lint_headers(upload))
 
     @router.delete("/{chart_id}")
     async def delete_chart(request: Request, chart_id: str) -> Response:
@@ -79,6 +82,14 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
         return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
 
     return router
+
+
+def _lint_headers(upload: Upload) -> dict[str, str]:
+    """The warnings of Helm's lint as a JSON array in ASCII, as many as a header may hold; no header without any."""
+    told = upload.warnings
+    while len(text := json.dumps(told, separators=(",", ":"))) > _LINT_BYTES:
+        told = told[: len(told) // 2]
+    return {"X-Pilothouse-Lint": text} if told else {}
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import orjson
@@ -25,13 +25,17 @@ _CHANGES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not said."""
+    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not said.
+
+    ``warnings`` are those of Helm's lint, once the archive was checked.
+    """
 
     archive: BinaryIO
     override: bool = False
     skip_lint: bool = False
     visible: bool | None = None
     source: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Charts:
         Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
         """
         caller.require("cce:chart:upload")
-        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
+        chart = await self._checks.check(
+            upload.archive, lint=not upload.skip_lint, project_id=caller.project_id, warnings=upload.warnings
+        )
         content = _content(chart, upload)
         async with self._change(caller) as tx:
             taken = await _find_version(tx, caller, chart)
@@ -104,7 +110,9 @@ class Charts:
         """
         caller.require("cce:chart:update")
         await self._find(caller, chart_id)
-        chart = await self._checks.check(upload.archive, lint=not upload.skip_lint, project_id=caller.project_id)
+        chart = await self._checks.check(
+            upload.archive, lint=not upload.skip_lint, project_id=caller.project_id, warnings=upload.warnings
+        )
         async with self._change(caller) as tx:
             old = await _find(tx, caller, chart_id)
             if chart.name != old.name:

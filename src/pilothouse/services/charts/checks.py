@@ -32,18 +32,22 @@ class ChartChecks:
             most_waiting=engine_settings.waiting_per_project,
         )
 
-    async def check(self, archive: BinaryIO, *, lint: bool, project_id: str) -> ChartArchive:
+    async def check(
+        self, archive: BinaryIO, *, lint: bool, project_id: str, warnings: list[str] | None = None
+    ) -> ChartArchive:
         """The chart, if it may be stored; raises InvalidChart with the file, the limit or Helm's findings, or Busy.
 
-        Helm's warnings do not refuse a chart, its errors do. Projects take turns.
+        Helm's warnings do not refuse a chart, its errors do; they are added to ``warnings``. Projects take turns.
         """
         async with self._places.place(project_id, seconds=self._settings.queue_seconds):
             chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
             if lint:
-                await self._lint(archive, project_id)
+                found = await self._lint(archive, project_id)
+                if warnings is not None:
+                    warnings += _lines([one for one in found if one.severity == "warning"])
         return chart
 
-    async def _lint(self, archive: BinaryIO, project_id: str) -> None:
+    async def _lint(self, archive: BinaryIO, project_id: str) -> Sequence[LintFinding]:
         seconds = self._settings.answer_seconds
         try:
             outcome = await self._engine.run(
@@ -60,6 +64,7 @@ class ChartChecks:
             raise InvalidChart(f"helm lint: {error}") from error
         if any(one.severity == "error" for one in outcome.findings):
             raise InvalidChart(_explain(outcome.findings))
+        return outcome.findings
 
 
 def _explain(findings: Sequence[LintFinding]) -> str:
@@ -67,11 +72,15 @@ def _explain(findings: Sequence[LintFinding]) -> str:
     told = sorted(
         (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
     )
+    return f"helm lint found errors: {'; '.join(_lines(told))} ({_NO_LINT})"
+
+
+def _lines(told: Sequence[LintFinding]) -> list[str]:
+    """The first of them as ``helm lint`` prints them, and how many more there are."""
     lines = [
         f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}" for one in told[:_SHOWN_FINDINGS]
     ]
-    more = [f"and {len(told) - _SHOWN_FINDINGS} more"] if len(told) > _SHOWN_FINDINGS else []
-    return f"helm lint found errors: {'; '.join([*lines, *more])} ({_NO_LINT})"
+    return [*lines, f"and {len(told) - _SHOWN_FINDINGS} more"] if len(told) > _SHOWN_FINDINGS else lines
 
 
 def _shortened(text: str) -> str:

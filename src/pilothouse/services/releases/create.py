@@ -228,7 +228,7 @@ class Releases:
             status_description=DRY_RUN_COMPLETE,
             chart_name=chart.name,
             chart_version=chart.version,
-            values_json=compact_json(order.merged_values),
+            values_json=compact_json(outcome.values),
             created_at=now,
             updated_at=now,
         )

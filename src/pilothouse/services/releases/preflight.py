@@ -30,8 +30,8 @@ from pilothouse.kubernetes.capabilities import Abilities, Access
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
 from pilothouse.kubernetes.resources import manifest_objects
-from pilothouse.services.own_namespaces import describe_dropped, holds_namespace
 from pilothouse.services.releases.helm_error_hints import SMALLER, belongs_to, describe_owner, explain
+from pilothouse.services.releases.own_namespace import describe_dropped, holds_namespace
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")

@@ -19,12 +19,12 @@ from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Accepted, Key
-from pilothouse.services.own_namespaces import own_namespace
 from pilothouse.services.releases.commands import Crds, RollbackOrder, UpgradeOrder, Wait, as_wait
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
 from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UPGRADE_UNDERWAY, Release
 from pilothouse.services.releases.sizes import refuse_oversized
@@ -184,6 +184,11 @@ class Updates:
             shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
         if shown is not None and shown.state in operations.LIVING:
             raise refuse_while_running(shown)
+        if shown is not None and (shown.action, shown.state) == ("install", "failed"):
+            raise NotFound(
+                f"release {name!r} was never installed: its installation failed before Helm wrote anything (operation "
+                f"{shown.id}); create it again, or delete it"
+            )
 
     async def _upgrade(
         self,
@@ -218,8 +223,8 @@ class Updates:
             remove_namespace=wanted.remove_namespace,
         )
         if wanted.dry_run:
-            await self._try_upgrade(target, chart, order)
-            return _dry(target, chart.name, chart.version, order, status="pending-upgrade")
+            values = await self._try_upgrade(target, chart, order)
+            return _dry(target, chart.name, chart.version, order, values=values, status="pending-upgrade")
         request = Request(
             namespace=target.namespace,
             release_name=target.name,
@@ -250,7 +255,8 @@ class Updates:
             key=key,
         )
 
-    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> None:
+    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> dict[str, Any]:
+        """Return the values that the templates were given: those of subcharts and imported ones are among them."""
         async with self._database.statements() as tx:
             archive = await archives.read_archive(tx, chart.digest)
         request = UpgradeRequest(
@@ -270,7 +276,7 @@ class Updates:
         )
         what = f"rendering chart {chart.name} {chart.version}"
         client = self._clusters.client(target.cluster)
-        await dry_run(
+        outcome = await dry_run(
             self._engine,
             request,
             client=client,
@@ -282,12 +288,13 @@ class Updates:
             merged_values=order.merged_values,
             owns_namespace=order.owns_namespace,
         )
+        return outcome.values
 
     async def _roll_back(
         self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
     ) -> Accepted:
         newest = target.newest
-        to_revision = wanted.release_version or newest.revision - 1
+        to_revision = wanted.release_version or await self._find_last_good(target)
         goal, chart_id = await asyncio.gather(
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
@@ -329,7 +336,9 @@ class Updates:
                 project_id=target.cluster.project_id,
                 what="the rollback",
             )
-            return _dry(target, goal.chart_name, goal.chart_version, order, status="pending-rollback")
+            return _dry(
+                target, goal.chart_name, goal.chart_version, order, values=goal.values, status="pending-rollback"
+            )
         request = Request(
             namespace=target.namespace,
             release_name=target.name,
@@ -346,6 +355,13 @@ class Updates:
         )
         return await self._accept(caller, target, request, request_id=request_id, key=key)
 
+    async def _find_last_good(self, target: _Target) -> int:
+        """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
+        client = self._clusters.client(target.cluster)
+        found = await client.list_release_labels(namespace=target.namespace, name=target.name)
+        good = (one.revision for one in found if one.status in {"deployed", "superseded"})
+        return max((one for one in good if one < target.newest.revision), default=0)
+
     async def _find_chart_id(self, target: _Target, revision: int) -> str:
         """The chart that the revision was ordered from; empty if that was not here."""
         async with self._database.statements() as tx:
@@ -360,7 +376,8 @@ class Updates:
             client = self._clusters.client(target.cluster)
             secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
         if secret is None:
-            which = f"revision {revision}" if revision > 0 else f"revision before {target.newest.revision}"
+            before = f"revision before {target.newest.revision} that was ever deployed"
+            which = f"revision {revision}" if revision > 0 else before
             raise NotFound(
                 f"parameters.release_version: release {target.name!r} has no {which}; "
                 "its history lists the revisions that there are"
@@ -382,7 +399,7 @@ def _is_rollback(wanted: UpdateRelease) -> bool:
     if wanted.release_version < 0:
         raise InvalidRequest(
             f"parameters.release_version: {wanted.release_version} is not a revision; "
-            "0 or absent means the one before the newest"
+            "0 or absent means the last one before the newest that was deployed"
         )
     return True
 
@@ -402,7 +419,13 @@ def _merged(current: StoredRelease, chart: charts.ChartRow, wanted: UpdateReleas
 
 
 def _dry(
-    target: _Target, chart_name: str, chart_version: str, order: UpgradeOrder | RollbackOrder, *, status: str
+    target: _Target,
+    chart_name: str,
+    chart_version: str,
+    order: UpgradeOrder | RollbackOrder,
+    *,
+    values: dict[str, Any],
+    status: str,
 ) -> Accepted:
     release = Release(
         cluster_id=target.cluster.id,
@@ -415,7 +438,7 @@ def _dry(
         status_description=DRY_RUN_COMPLETE,
         chart_name=chart_name,
         chart_version=chart_version,
-        values_json=compact_json(order.merged_values),
+        values_json=compact_json(values),
         created_at=order.first_deployed,
         updated_at=datetime.now().astimezone(),
     )

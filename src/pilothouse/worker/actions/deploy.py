@@ -198,6 +198,12 @@ class Deployment:
             events=events,
         )
 
+    async def _remove_orphans_of_failed(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        before = [one for one in seen.revisions if one.revision < stored.revision]
+        if before and before[-1].status == "failed":
+            return await remove_orphans(self._attempt, stored, seen)
+        return ()
+
     def _archive_is_gone(self) -> str:
         return f"chart {self._row.chart_name} {self._row.chart_version} is gone from the database"
 
@@ -313,9 +319,10 @@ class Upgrade(Deployment):
         )
 
     async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
-        """The revision before is superseded; with ``recreate``, the release's workloads start anew."""
+        """The revision before is superseded, nothing is left of failed ones; with ``recreate``, workloads restart."""
         await supersede_older(self._attempt, stored, seen)
-        return await restart_workloads(self._attempt, stored) if self._order.recreate else ()
+        removed = await self._remove_orphans_of_failed(stored, seen)
+        return (*removed, *(await restart_workloads(self._attempt, stored) if self._order.recreate else ()))
 
 
 class Rollback(Deployment):
@@ -353,10 +360,7 @@ class Rollback(Deployment):
         revision before that had would stay.
         """
         await supersede_older(self._attempt, stored, seen)
-        before = [one for one in seen.revisions if one.revision < stored.revision]
-        removed: tuple[Event, ...] = ()
-        if before and before[-1].status == "failed":
-            removed = await remove_orphans(self._attempt, stored, seen)
+        removed = await self._remove_orphans_of_failed(stored, seen)
         return (*removed, *(await restart_workloads(self._attempt, stored) if self._order.recreate else ()))
 
     def is_ours(self, stored: StoredRelease) -> bool:

@@ -4,7 +4,7 @@ Each may be done again by a later attempt. What the account may not do, or a kin
 as an event and does not fail the operation: the revision is deployed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -31,8 +31,8 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
     """Nothing is left of the revisions that this one took the place of, but what it has too.
 
     Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
-    still say that they belong to this release go, and none that is to be kept. An upgrade would have removed them; an
-    install with ``replace``, and a rollback over a failed revision, do not.
+    still say that they belong to this release go, and none that is to be kept. Helm compares with one revision only:
+    with none in an install with ``replace``, with the deployed one in an upgrade, with the newest in a rollback.
     """
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
@@ -40,13 +40,33 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
     newest = (await attempt.look()).newest
     if newest is None or newest.uid != stored.uid:
         return ()
-    kept = {identity(one) for one in await read_objects_of(stored)}
+    orphans = await _list_orphans(attempt, replaced, kept=stored)
+    return await remove_objects(attempt, orphans, Kinds(attempt.client), newest=newest)
+
+
+async def list_orphans(attempt: Attempt, seen: Seen) -> Sequence[ManifestObject]:
+    """What the failed newest revision lacks of those that it was to take the place of; nothing if it has not failed.
+
+    An uninstall knows the newest revision only.
+    """
+    newest = seen.newest
+    if newest is None or newest.status != "failed":
+        return []
+    replaced = _replaced(seen, before=newest.revision)
+    stored = stored_in(await attempt.read(newest.revision)) if replaced else None
+    return await _list_orphans(attempt, replaced, kept=stored) if stored is not None else []
+
+
+async def _list_orphans(
+    attempt: Attempt, replaced: Iterable[ReleaseLabels], *, kept: StoredRelease
+) -> Sequence[ManifestObject]:
+    stays = {identity(one) for one in await read_objects_of(kept)}
     orphans: dict[tuple[str, ...], ManifestObject] = {}
     for revision in replaced:
         old = stored_in(await attempt.read(revision.revision))
         if old is not None:
-            orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in kept}
-    return await remove_objects(attempt, orphans.values(), Kinds(attempt.client), newest=newest)
+            orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in stays}
+    return list(orphans.values())
 
 
 async def remove_objects(

@@ -12,6 +12,8 @@ from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING
 from pilothouse.services.releases.commands import UninstallOrder
 from pilothouse.services.releases.locks import describe_lock
 from pilothouse.worker.actions.hooks import end_interrupted
+from pilothouse.worker.actions.manifests import Kinds
+from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
 from pilothouse.worker.attempt import Attempt, Said, stored_in
 from pilothouse.worker.outcome import Event, Outcome
 
@@ -44,14 +46,21 @@ class Uninstall:
             return Outcome("succeeded", GONE, gone=True)
         if seen.newest.status in PENDING:
             return await failed_by_lock(self._attempt, seen.newest)
+        orphans = await list_orphans(self._attempt, seen)
         await self._attempt.begin(seen, revision=seen.newest.revision)
+        if orphans:
+            await self._attempt.remember_objects(orphans)
         outcome = await remove(
             self._attempt, seen.newest, disable_hooks=self._order.disable_hooks, wait=self._order.wait
         )
-        if outcome.state == "succeeded" and self._order.disable_hooks and self._order.hooks:
-            event = Event("hooks_not_run", f"{self._order.hooks} hooks not run")
-            return replace(outcome, events=(event,))
-        return outcome
+        if outcome.state != "succeeded":
+            return outcome
+        events = (
+            await remove_objects(self._attempt, orphans, Kinds(self._attempt.client), newest=None) if orphans else ()
+        )
+        if self._order.disable_hooks and self._order.hooks:
+            events = (*events, Event("hooks_not_run", f"{self._order.hooks} hooks not run"))
+        return replace(outcome, events=events)
 
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after."""
