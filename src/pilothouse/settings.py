@@ -260,7 +260,29 @@ class ClusterSettings(_Group):
         ge=_MIB,
         description="what one process holds at a time of one API server's answers; of all together, three times that",
     )
+    lookups: int = Field(
+        64, ge=2, description="names of API servers that one process looks up at a time; a dead name server holds one"
+    )
+    lookups_per_project: int = Field(4, ge=1, description="the same of one project; others keep the rest")
+    lookup_seconds: float = Field(
+        2.0, gt=0, description="how long a caller waits for a name, at most 60% of ANSWER_SECONDS"
+    )
+    known_addresses_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="how long the last addresses of a name serve while it cannot be looked up in time; they are judged"
+        " each time",
+    )
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
+
+    @model_validator(mode="after")
+    def _one_project_leaves_places(self) -> Self:
+        if self.lookups_per_project >= self.lookups:
+            raise ValueError(
+                f"LOOKUPS_PER_PROJECT ({self.lookups_per_project}) must be below LOOKUPS ({self.lookups}), or one "
+                "project keeps all others from their clusters"
+            )
+        return self
 
 
 class IdentitySettings(_Group):

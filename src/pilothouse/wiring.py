@@ -51,7 +51,9 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int, 
             state_dir=settings.data_dir / "engine",
             charts=settings.charts,
             most_waiting=engine_waiting,
-            route=lambda kubeconfig: resolve_server(kubeconfig, settings.cluster),
+            route=lambda kubeconfig, project: resolve_server(
+                kubeconfig, settings.cluster, look_up=clients.resolver.of(project)
+            ),
         ),
     )
 

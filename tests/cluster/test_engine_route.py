@@ -16,6 +16,7 @@ from pilothouse.engine.protocol import InstallRequest
 from pilothouse.errors import ClusterUnavailable, HelmRefused
 from pilothouse.kubernetes.addresses import Addresses, resolve_server
 from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.settings import ClusterSettings, EngineSettings
 from tests.support.charts import config_map_chart
 from tests.support.peers import Handler, certificate, http, peer, read_request, saying
@@ -30,7 +31,7 @@ PEER_NAME = "api.example.test"
 async def engine(folder: Path, *addresses: str) -> AsyncIterator[EnginePool]:
     """An engine whose every cluster is said to be at ``addresses``."""
 
-    async def route(_kubeconfig: str) -> Sequence[str]:
+    async def route(_kubeconfig: str, _project: str) -> Sequence[str]:
         return addresses
 
     pool = EnginePool(EngineSettings(children=1), state_dir=folder / "engine", route=route)
@@ -194,5 +195,6 @@ async def test_one_engine_goes_from_cluster_to_cluster_and_back(named: tuple[str
 )
 async def test_the_server_of_a_kubeconfig_is_judged_by_what_its_name_leads_to(server: str, said: str):
     text = json.dumps({"clusters": [{"cluster": {"server": server}}]})
+    settings = ClusterSettings(allow_loopback=False)
     with pytest.raises(ClusterUnavailable, match=said):
-        await resolve_server(text, ClusterSettings(allow_loopback=False))
+        await resolve_server(text, settings, look_up=Resolver(settings).of("project"))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pilothouse.errors import ClusterUnavailable, InvalidSettings
 from pilothouse.kubernetes import addresses as rules
 from pilothouse.kubernetes.addresses import addresses_of
+from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.settings import ClusterSettings
 
 
@@ -24,8 +25,10 @@ def refusal(
 
 
 async def resolve(host: str, *, allow_loopback: bool, allowed: str = "", port: int = 443) -> list[str]:
-    made = addresses_of(ClusterSettings(allow_loopback=allow_loopback, allowed=allowed))
-    return await rules.resolve(host, port=port, addresses=made)
+    settings = ClusterSettings(allow_loopback=allow_loopback, allowed=allowed)
+    return await rules.resolve(
+        host, port=port, addresses=addresses_of(settings), look_up=Resolver(settings).of("project")
+    )
 
 
 ALLOWED = [

@@ -30,8 +30,9 @@ log = structlog.get_logger(__name__)
 
 OutcomeT = TypeVar("OutcomeT")
 
-#: The addresses at which a kubeconfig's server may be reached; raises what the caller of ``run`` shall see.
-Route = Callable[[str], Awaitable[Sequence[str]]]
+#: The addresses at which a kubeconfig's server may be reached, looked up for a project; raises what the caller of
+#: ``run`` shall see.
+Route = Callable[[str, str], Awaitable[Sequence[str]]]
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
@@ -145,20 +146,24 @@ class EnginePool:
         deadline_seconds: float,
         queue_seconds: float | None = None,
         share: str | None = None,
+        project: str = "",
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
         """The outcome of ``request``, in at most ``queue_seconds`` of waiting plus ``deadline_seconds`` of work.
 
         ``queue_seconds`` None waits for a child as long as it takes. Callers of one ``share`` never hold every child,
-        and take turns with those of the others; None takes part in no turns. ``fence`` can shorten the call from any
-        thread; ``on_progress`` is called in the event loop and must not block. Cancelling the calling task kills the
-        child at once. Raises Busy (no child became free), EngineUnavailable (none can be started) and what ``route``
-        raises, all before anything was done; HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline
-        or by the fence) and EngineCrashed, after which the cluster has to be looked at.
+        and take turns with those of the others; None takes part in no turns. ``project`` is whose cluster it is;
+        unset, the share says so. ``fence`` can shorten the call from any thread; ``on_progress`` is called in the
+        event loop and must not block. Cancelling the calling task kills the child at once. Raises Busy (no child
+        became free), EngineUnavailable (none can be started) and what ``route`` raises, all before anything was done;
+        HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed,
+        after which the cluster has to be looked at.
         """
         kubeconfig = getattr(request, "kubeconfig", "")
-        addresses = await self._route(kubeconfig) if self._route is not None and kubeconfig else ()
+        addresses = (
+            await self._route(kubeconfig, project or share or "") if self._route is not None and kubeconfig else ()
+        )
         async with self._child(share, queue_seconds) as child:
             try:
                 return await child.call(

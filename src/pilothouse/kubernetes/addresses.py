@@ -6,18 +6,16 @@ asks, are out unless they are listed one by one. Private networks are where clus
 says which. A name is judged by what it resolves to, each time it is resolved.
 """
 
-import asyncio
 import ipaddress
 import json
 import re
 import socket
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from pilothouse.errors import ClusterUnavailable, InvalidSettings
+from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.settings import ClusterSettings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,7 +38,6 @@ _LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network(
 _NOBODYS: Final = {4: "203.0.113.213", 6: "2001:db8::bad:213"}
 _ENTRY: Final = re.compile(r"\[?(?P<host>[^\[\]]+?)\]?(?::(?P<port>[0-9]{1,5}))?")
 _NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?")
-_places: Final = threading.BoundedSemaphore(16)
 
 
 @dataclass(frozen=True)
@@ -117,15 +114,12 @@ def addresses_of(settings: ClusterSettings) -> Addresses:
     return Addresses(allow_loopback=settings.allow_loopback, entries=entries)
 
 
-async def resolve(host: str, *, port: int, addresses: Addresses) -> list[str]:
+async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp) -> list[str]:
     """Return the host's IP addresses, all of them allowed; raise ClusterUnavailable if one is not or none is found."""
     try:
         resolved = [str(ipaddress.ip_address(host))]
     except ValueError:
-        try:
-            resolved = await _look_up(host)
-        except (OSError, UnicodeError) as error:
-            raise ClusterUnavailable(f"the name {host} cannot be resolved") from error
+        resolved = await look_up(host)
     for address in resolved:
         # One bad address refuses all: a name that mixes them is made to slip through.
         if why := addresses.refusal(address, port=port, name=host.lower().rstrip(".")):
@@ -133,54 +127,13 @@ async def resolve(host: str, *, port: int, addresses: Addresses) -> list[str]:
     return resolved
 
 
-async def _look_up(host: str) -> list[str]:
-    """The addresses of a name, from the system's resolver.
-
-    A name server that does not answer holds a thread for half a minute: a thread of its own, none of those that the
-    process works with, and none that its end waits for.
-    """
-    if not _places.acquire(blocking=False):
-        raise OSError("too many names are being resolved")
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[str]] = loop.create_future()
-
-    def tell(addresses: list[str], error: Exception | None) -> None:
-        if found.done():
-            return
-        if error is None:
-            found.set_result(addresses)
-        else:
-            found.set_exception(error)
-
-    def run() -> None:
-        addresses, failure = [], None
-        try:
-            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
-        except (OSError, UnicodeError) as error:
-            failure = error
-        finally:
-            _places.release()
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell, addresses, failure)
-
-    threading.Thread(target=run, name=f"resolve {host[:40]}", daemon=True).start()
-    return await found
-
-
-async def resolve_server(kubeconfig: str, settings: ClusterSettings) -> list[str]:
-    """Return the addresses of the server of a kubeconfig from ``sanitise``, within ``answer_seconds``; as ``resolve``.
+async def resolve_server(kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp) -> list[str]:
+    """Return the addresses of the server of a kubeconfig from ``sanitise``; as ``resolve``.
 
     For whoever connects by other means than ours: it must use these addresses and not resolve the name again.
     """
-    server = json.loads(kubeconfig)["clusters"][0]["cluster"]["server"]
-    url = urlsplit(server)
-    try:
-        async with asyncio.timeout(settings.answer_seconds):
-            return await resolve(url.hostname or "", port=url.port or _HTTPS, addresses=addresses_of(settings))
-    except TimeoutError as error:
-        message = f"the name of {server} was not resolved within {settings.answer_seconds:g} s"
-        raise ClusterUnavailable(message) from error
+    url = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"])
+    return await resolve(url.hostname or "", port=url.port or _HTTPS, addresses=addresses_of(settings), look_up=look_up)
 
 
 def is_own(ip: Address) -> bool:

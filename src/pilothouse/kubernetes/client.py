@@ -14,6 +14,7 @@ from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.kubernetes.budget import Room
 from pilothouse.kubernetes.readiness import mapping
+from pilothouse.kubernetes.resolver import LookUp, Resolver
 from pilothouse.kubernetes.transport import Answer, AnswerTooLarge, Transport, new_room
 from pilothouse.settings import ClusterSettings
 
@@ -105,16 +106,27 @@ class ClusterClient:
     """
 
     def __init__(
-        self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None, known: bool = True
+        self,
+        kubeconfig: str,
+        settings: ClusterSettings,
+        *,
+        room: Room | None = None,
+        look_up: LookUp | None = None,
+        known: bool = True,
     ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` bounds what answers take of the process's memory; without one, the client has its own. ``known``: see
-        ``Transport``.
+        ``room`` bounds what answers take of the process's memory, and ``look_up`` finds addresses; without them, the
+        client has its own. ``known``: see ``Transport``.
         """
-        self._transport = Transport(kubeconfig, settings, room=room, known=known)
+        self._transport = Transport(kubeconfig, settings, room=room, look_up=look_up, known=known)
         self._asking = 0
         self._retired = False
+
+    @property
+    def look_up(self) -> LookUp:
+        """What finds the addresses of the server, for other connections to it."""
+        return self._transport.look_up
 
     async def probe(self) -> ClusterVersion:
         """The version, asked as the account, both within the limit: an account that is refused is found out now."""
@@ -465,29 +477,33 @@ class ClusterClients:
         addresses_of(settings)  # a list that cannot be read is found out at the start
         self._settings = settings
         self._room = new_room(settings)
+        self.resolver = Resolver(settings)
         self._clients: OrderedDict[str, tuple[bytes, ClusterClient]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def try_out(self, kubeconfig: str) -> AsyncIterator[ClusterClient]:
+    async def try_out(self, kubeconfig: str, *, project: str = "") -> AsyncIterator[ClusterClient]:
         """Give a client for credentials that nobody has used yet, for a while; InvalidKubeconfig as ``get``."""
-        client = ClusterClient(kubeconfig, self._settings, room=self._room, known=False)
+        client = ClusterClient(
+            kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project), known=False
+        )
         try:
             yield client
         finally:
             await client.close()
 
-    def get(self, cluster_id: str, kubeconfig: str) -> ClusterClient:
+    def get(self, cluster_id: str, kubeconfig: str, *, project: str = "") -> ClusterClient:
         """The client for this cluster with exactly these credentials; InvalidKubeconfig if TLS cannot use them.
 
-        A client that is replaced or pushed out goes on working for those who hold it.
+        ``project`` is whose share of the name look-ups it takes. A client that is replaced or pushed out goes on
+        working for those who hold it.
         """
         digest = sha256(kubeconfig.encode()).digest()
         known = self._clients.get(cluster_id)
         if known is not None and known[0] == digest:
             self._clients.move_to_end(cluster_id)
             return known[1]
-        client = ClusterClient(kubeconfig, self._settings, room=self._room)
+        client = ClusterClient(kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project))
         self._clients[cluster_id] = (digest, client)
         self._clients.move_to_end(cluster_id)
         if known is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.client import objects_in
+from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport, parse_line
 from pilothouse.settings import ClusterSettings
 
@@ -30,9 +31,12 @@ class Pods:
     Every method raises ClusterUnavailable or ClusterDenied, and InvalidRequest for what is no Kubernetes name.
     """
 
-    def __init__(self, kubeconfig: str, settings: ClusterSettings) -> None:
-        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates."""
-        self._transport = Transport(kubeconfig, settings)
+    def __init__(self, kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp | None = None) -> None:
+        """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
+
+        ``look_up`` finds the server's addresses.
+        """
+        self._transport = Transport(kubeconfig, settings, look_up=look_up)
 
     async def watch(
         self, *, namespace: str, selector: str = "", name: str = "", seconds: float

@@ -33,6 +33,7 @@ from aiohttp.client_proto import ResponseHandler
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
 from pilothouse.kubernetes.addresses import addresses_of, resolve
 from pilothouse.kubernetes.budget import Reading, Room, limited
+from pilothouse.kubernetes.resolver import LookUp, Resolver
 from pilothouse.settings import ClusterSettings
 
 _MOST_CONNECTIONS = 32
@@ -91,12 +92,19 @@ class Transport:
     """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
 
     def __init__(
-        self, kubeconfig: str, settings: ClusterSettings, *, room: Room | None = None, known: bool = True
+        self,
+        kubeconfig: str,
+        settings: ClusterSettings,
+        *,
+        room: Room | None = None,
+        look_up: LookUp | None = None,
+        known: bool = True,
     ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` is what answers may take of the process's memory; without one, it is this transport's own. ``known``:
-        the server has answered as a Kubernetes API server before, to whoever registered it.
+        ``room`` is what answers may take of the process's memory, and ``look_up`` finds the server's addresses; without
+        them, they are this transport's own. ``known``: the server has answered as a Kubernetes API server before, to
+        whoever registered it.
         """
         document = json.loads(kubeconfig)
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
@@ -111,6 +119,7 @@ class Transport:
         self._headers = _account_headers(user)
         self._http: aiohttp.ClientSession | None = None
         self._allowed = addresses_of(settings)
+        self.look_up: LookUp = look_up or Resolver(settings).of("")
         self._known = known
         self._addresses: list[str] = []
         #: Where this process has met a Kubernetes API server under this name.
@@ -283,7 +292,7 @@ class Transport:
         now = time.monotonic()
         if not self._resolved_at or now - self._resolved_at > _RESOLVED_SECONDS:
             self._addresses = []
-            self._addresses = await resolve(self._host, port=self._port, addresses=self._allowed)
+            self._addresses = await resolve(self._host, port=self._port, addresses=self._allowed, look_up=self.look_up)
             self._resolved_at = now
         return self._addresses
 

@@ -75,7 +75,7 @@ class Clusters:
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )
-        sanitised, identity = await self._try_out(kubeconfig, context=context)
+        sanitised, identity = await self._try_out(caller, kubeconfig, context=context)
         cluster_id = str(uuid.uuid4())
         async with self._database.transaction() as tx:
             row = await store.add_cluster(
@@ -114,7 +114,7 @@ class Clusters:
         known = await self._row(cluster_id, project_id=caller.project_id)
         if known is None:
             raise unknown_cluster(cluster_id)
-        sanitised, identity = await self._try_out(kubeconfig, context=context)
+        sanitised, identity = await self._try_out(caller, kubeconfig, context=context)
         difference = _difference(known, sanitised, identity)
         if difference and not force:
             raise InvalidRequest(
@@ -146,10 +146,10 @@ class Clusters:
             )
         return _cluster(row)
 
-    async def _try_out(self, kubeconfig: str, *, context: str | None) -> tuple[Kubeconfig, str]:
+    async def _try_out(self, caller: Caller, kubeconfig: str, *, context: str | None) -> tuple[Kubeconfig, str]:
         """What the allow-list leaves of a kubeconfig, and the identity of the cluster that answered with it."""
         sanitised = sanitise(kubeconfig, addresses=addresses_of(self._settings), context=context)
-        async with self._clients.try_out(sanitised.text) as client, client.within_limit():
+        async with self._clients.try_out(sanitised.text, project=caller.project_id) as client, client.within_limit():
             await client.probe()
             return sanitised, await client.find_identity()
 
@@ -217,7 +217,7 @@ class Clusters:
 
     def client(self, cluster: ReachableCluster) -> ClusterClient:
         """The client that this process keeps for the cluster."""
-        return self._clients.get(cluster.id, cluster.kubeconfig)
+        return self._clients.get(cluster.id, cluster.kubeconfig, project=cluster.project_id)
 
     async def _row(
         self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None

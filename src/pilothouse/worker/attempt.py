@@ -296,7 +296,7 @@ class Attempt:
 
     def connect_pods(self) -> Pods:
         """Further connections to the cluster, which the caller closes."""
-        return Pods(self.cluster.kubeconfig, self.settings.cluster)
+        return Pods(self.cluster.kubeconfig, self.settings.cluster, look_up=self.client.look_up)
 
     async def _call(self, request: ChangeRequest, hooks: HookPods) -> Said:
         left: list[str] = []
@@ -330,6 +330,7 @@ class Attempt:
                 request,
                 deadline_seconds=self.seconds + _GRACE_SECONDS,
                 queue_seconds=self.seconds,
+                project=self.cluster.project_id,
                 fence=self._fence,
                 on_progress=on_progress,
             )

@@ -1,0 +1,124 @@
+"""Where the names of API servers lead, as the system's resolver says.
+
+A name server that does not answer holds a thread for half a minute, and whoever registers clusters chooses the names.
+So a project has only some of the places for look-ups, callers wait for a short time only, and what is looked up
+already is not looked up a second time.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from pilothouse.errors import Busy, ClusterUnavailable
+from pilothouse.settings import ClusterSettings
+from pilothouse.shares import FairPlaces
+
+#: Return the IP addresses of a name; raise ClusterUnavailable if none is found in time.
+LookUp = Callable[[str], Awaitable[list[str]]]
+
+_MOST_WAITING: Final = 100
+_MOST_NAMES_EACH: Final = 256
+#: Of ``answer_seconds``, which the connection and the answer need, too.
+_SHARE_OF_ANSWER: Final = 0.6
+
+
+class Resolver:
+    """Looks names up for all projects of a process; belongs to one event loop.
+
+    It judges nothing: whoever asks judges the addresses, old ones and new ones alike.
+    """
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        """The settings say how many places there are, and how long callers wait."""
+        self._seconds = min(settings.lookup_seconds, settings.answer_seconds * _SHARE_OF_ANSWER)
+        self._known_seconds = settings.known_addresses_seconds
+        self._places = FairPlaces(
+            settings.lookups,
+            what="names are being looked up at every place",
+            most_waiting=_MOST_WAITING,
+            most=settings.lookups_per_project,
+        )
+        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
+        self._known: dict[str, OrderedDict[str, tuple[float, list[str]]]] = {}
+
+    def of(self, project: str) -> LookUp:
+        """Return the look-up that takes the places of this project."""
+        return partial(self.find, project=project)
+
+    async def find(self, host: str, *, project: str) -> list[str]:
+        """Return the IP addresses of a name; the last known ones if it is not looked up in time.
+
+        Raises ClusterUnavailable if there are none, or the project has asked for too many names.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                addresses = await self._look_up(host, project)
+        except (TimeoutError, Busy) as error:
+            if known := self._recall(host, project):
+                return known
+            raise ClusterUnavailable(
+                f"the name {host} was not resolved within {self._seconds:g} s; its name server is slow, or too many "
+                "names of this project are being resolved"
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise ClusterUnavailable(f"the name {host} cannot be resolved") from error
+        self._remember(host, project, addresses)
+        return addresses
+
+    async def _look_up(self, host: str, project: str) -> list[str]:
+        if host not in self._under_way:
+            await self._places.acquire(project, seconds=None)
+            if host in self._under_way:
+                self._places.release(project)
+            else:
+                self._begin(host, project)
+        return list(await asyncio.shield(self._under_way[host]))
+
+    def _begin(self, host: str, project: str) -> None:
+        """Start a thread of its own: none of those that the process works with, and none that its end waits for."""
+        loop = asyncio.get_running_loop()
+        found = self._under_way[host] = loop.create_future()
+        found.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may be gone
+
+        def end(addresses: list[str], failure: Exception | None) -> None:
+            self._under_way.pop(host, None)
+            self._places.release(project)
+            if found.done():
+                return
+            if failure is not None:
+                found.set_exception(failure)
+            else:
+                self._remember(host, project, addresses)
+                found.set_result(addresses)
+
+        def run() -> None:
+            addresses, failure = [], None
+            try:
+                entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+            except (OSError, UnicodeError) as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(end, addresses, failure)
+
+        threading.Thread(target=run, name=f"resolve {host[:40]}", daemon=True).start()
+
+    def _remember(self, host: str, project: str, addresses: list[str]) -> None:
+        names = self._known.setdefault(project, OrderedDict())
+        names[host] = (time.monotonic(), addresses)
+        names.move_to_end(host)
+        if len(names) > _MOST_NAMES_EACH:
+            names.popitem(last=False)
+
+    def _recall(self, host: str, project: str) -> list[str]:
+        names = self._known.get(project)
+        if names is None or host not in names:
+            return []
+        at, addresses = names[host]
+        return list(addresses) if time.monotonic() - at <= self._known_seconds else []
