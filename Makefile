@@ -74,8 +74,9 @@ check: .venv/.made  ## Format, lint, types and import layers
 	$(RUN) python -m tools.engine check
 
 .PHONY: helm-upgrade
-helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge of the tests (V=v4.3.2)
+helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and compare the two (V=v4.3.2 N=30)
 	@$(RUN) python -m tools.engine upgrade $(V)
+	@$(MAKE) --no-print-directory parity N=$(or $(N),30)
 
 .PHONY: docs
 docs: .venv/.made  ## Write the descriptions of both APIs in docs/ anew

@@ -56,7 +56,7 @@ def upgrade(version: str) -> int:
             return code
         if code := _run("mod", "tidy", cwd=folder, modules="mod"):
             return code
-    print(f"Helm is {version} now. Next: make setup, make test, and read Helm's notes of what changed.")
+    print(f"Helm is {version} now. Next: make test, and read Helm's notes of what changed.")
     return 0
 
 
