@@ -27,6 +27,10 @@ FLAWED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"subcharts": {"inner-0.1.0.tgz": config_map_chart("inner")}},
         ("[ERROR] ", "dependencies: inner"),
     ),
+    "annotations-that-are-a-list": ({"metadata": {"annotations": ["a"]}}, ("[ERROR] ", "annotations")),
+    "dependencies-that-are-text": ({"metadata": {"dependencies": "none"}}, ("[ERROR] ", "dependencies")),
+    "keywords-that-are-a-map": ({"metadata": {"keywords": {"a": "b"}}}, ("[ERROR] ", "keywords")),
+    "sources-that-are-text": ({"metadata": {"sources": "https://example.org"}}, ("[ERROR] ", "sources")),
     "warnings-follow": (
         {"templates": {"x.yaml": "a: [\n"}, "version": "v1"},
         ("[ERROR] templates/x.yaml", "; [WARNING] Chart.yaml: version 'v1' is not a valid SemVerV2"),

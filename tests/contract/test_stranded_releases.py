@@ -19,6 +19,8 @@ from tools.localcluster.cluster import RunningCluster
 
 INVALID = (400, "CCE.01400001")
 BUDGET = "---\napiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: old}\n"
+GENERATED = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: gen-}\n"
+NAMELESS = "---\nkind: ConfigMap\nmetadata: {name: zz}\n"
 
 #: Changes the manifest that Helm stored of a revision.
 Rewrite = Callable[[int, Callable[[str], str]], None]
@@ -82,8 +84,12 @@ def test_a_release_that_stands_with_such_kinds_goes_on(
     assert release.statuses()[-1] == "deployed"
 
 
-def test_a_release_that_stands_with_such_kinds_is_deleted_at_once(release: OneRelease, rewrite: Rewrite, chart_id: str):
-    del chart_id
-    rewrite(2, lambda manifest: manifest + BUDGET)
+@pytest.mark.usefixtures("chart_id")
+@pytest.mark.parametrize("document", [BUDGET, GENERATED, NAMELESS], ids=["unserved", "generateName", "no apiVersion"])
+def test_a_release_that_stands_with_what_cannot_be_there_is_deleted_at_once(
+    release: OneRelease, rewrite: Rewrite, document: str
+):
+    """helm/helm#3348, helm/helm#11959: such a record is of an older Helm, or of a release that failed."""
+    rewrite(2, lambda manifest: manifest + document)
     assert release.delete().status_code == 200
     release.gone()
