@@ -51,6 +51,7 @@ from pilothouse.services.identity.access_keys import AccessKeys
 from pilothouse.services.identity.authentication import Authentication
 from pilothouse.services.identity.passwords import Passwords
 from pilothouse.services.identity.projects import Projects
+from pilothouse.services.identity.standing import Standing
 from pilothouse.services.identity.tokens import Tokens
 from pilothouse.services.identity.users import Users
 from pilothouse.services.operations.cancel import Cancellations
@@ -63,6 +64,7 @@ from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
+from pilothouse.services.releases.wait import ReleaseWaits
 from pilothouse.settings import Settings
 from pilothouse.shares import Counted
 from pilothouse.wiring import Parts, build_parts, settle_memory
@@ -112,11 +114,21 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
     deletions = Deletions(parts.database, parts.keys, parts.clusters, settings, preflight=preflight)
     idempotency = Idempotency(parts.database, parts.keys, settings)
-    view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases)
+    standing = Standing(parts.database, again_seconds=settings.identity.ask_again_seconds)
+    view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases, standing)
+    waits = ReleaseWaits(
+        view,
+        announcements,
+        standing,
+        waiting=Counted(
+            what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
+        ),
+    )
     checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(
         parts.database,
         checks,
+        standing,
         quota=settings.chart_quota,
         quota_bytes=settings.chart_quota_bytes,
         engine_settings=settings.engine,
@@ -128,7 +140,8 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
             updates,
             deletions,
             view,
-            announcements,
+            waits,
+            standing=standing,
             idempotency=idempotency,
             form=form,
             longest_timeout_seconds=settings.worker.longest_timeout_seconds,
@@ -140,20 +153,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     _include_identity(app, parts, audit)
     app.include_router(cluster_api.routes(parts.clusters))
     app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    operations = Operations(
-        parts.database,
-        announcements,
-        authentication.ask_again,
-        again_seconds=settings.identity.ask_again_seconds,
-    )
-    streams = Counted(
-        what="event streams",
-        per_key=settings.streams_per_user,
-        whose="this user",
-        in_all=settings.streams,
-    )
-    app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
-    app.include_router(evidence_api.routes(operations))
+    _include_operations(app, parts, announcements, standing)
     app.include_router(health.routes(parts.database, watch))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)
@@ -170,6 +170,20 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         clock=lambda: datetime.now(UTC),
         largest_body=_largest_body,
     )
+
+
+def _include_operations(app: FastAPI, parts: Parts, announcements: Announcements, standing: Standing) -> None:
+    """The routes about operations."""
+    settings = parts.settings
+    operations = Operations(parts.database, announcements, standing)
+    streams = Counted(
+        what="event streams",
+        per_key=settings.streams_per_user,
+        whose="this user",
+        in_all=settings.streams,
+    )
+    app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
+    app.include_router(evidence_api.routes(operations))
 
 
 def _include_identity(app: FastAPI, parts: Parts, audit: Audit) -> None:

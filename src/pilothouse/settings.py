@@ -320,7 +320,10 @@ class IdentitySettings(_Group):
     )
     slow_signatures_seconds: float = Field(30.0, ge=1, description="longest such wait")
     ask_again_seconds: float = Field(
-        10.0, gt=0, description="how often an event stream asks whether its caller still may see what it tells"
+        10.0,
+        gt=0,
+        description="how often an event stream, a request that waits, a streamed list and a download ask whether their"
+        " caller still may see what they tell",
     )
     keys_per_project: int = Field(10, ge=1, description="access keys that a user may have in a project")
     key_proof_seconds: float = Field(
@@ -470,6 +473,13 @@ class Settings(BaseSettings):
         description="event streams that a user may follow at a time, of one API process; each asks the database",
     )
     streams: int = Field(500, ge=1, description="the same of all users together")
+    waits_per_user: int = Field(
+        50,
+        ge=1,
+        description="requests of a user that wait at a time for a release (Prefer: wait), of one API process; one more"
+        " is answered 429",
+    )
+    waits: int = Field(500, ge=1, description="the same of all users together")
     chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
     chart_quota_bytes: int = Field(
         512 * _MIB, ge=1, description="archives of a project; replaced and deleted ones count until they are collected"

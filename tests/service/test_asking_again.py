@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotAuthenticated, NotFound
+from pilothouse.errors import NotAuthenticated, NotFound, NotPermitted
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.authentication import Authentication
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import ask_again, require_still
 from pilothouse.settings import AuditSettings, IdentitySettings
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
@@ -34,20 +35,25 @@ async def caller(database: Database, keys: MasterKeys, authentication: Authentic
     return await authentication.select_project(holder, None)
 
 
-async def test_nothing_changed(authentication: Authentication, caller: Caller):
-    assert await authentication.ask_again(caller) == caller
+async def again(database: Database, caller: Caller) -> Caller:
+    async with database.statements() as tx:
+        return await ask_again(tx, caller)
 
 
-async def test_roles_are_those_of_now(database: Database, authentication: Authentication, caller: Caller):
+async def test_nothing_changed(database: Database, caller: Caller):
+    assert await again(database, caller) == caller
+
+
+async def test_roles_are_those_of_now(database: Database, caller: Caller):
     async with database.transaction() as tx:
         await roles.remove_role(tx, user_id=caller.user_id, project_id=None, role="te_admin")
         await roles.add_role(tx, user_id=caller.user_id, project_id=caller.project_id, role="readonly")
-    now = await authentication.ask_again(caller)
+    now = await again(database, caller)
     assert (now.roles, now.account_roles) == (frozenset({"readonly"}), frozenset())
 
 
 @pytest.mark.parametrize("what", ["user", "key", "end"])
-async def test_what_proved_it_is_gone(database: Database, authentication: Authentication, caller: Caller, what: str):
+async def test_what_proved_it_is_gone(database: Database, caller: Caller, what: str):
     assert caller.proof is not None
     async with database.transaction() as tx:
         if what == "user":
@@ -57,11 +63,20 @@ async def test_what_proved_it_is_gone(database: Database, authentication: Authen
         else:
             await access_keys.remove_access_key(tx, caller.proof.id)
     with pytest.raises(NotAuthenticated):
-        await authentication.ask_again(caller)
+        await again(database, caller)
 
 
-async def test_its_project_is_gone(database: Database, authentication: Authentication, caller: Caller):
+async def test_its_project_is_gone(database: Database, caller: Caller):
     async with database.transaction() as tx:
         await projects.set_enabled(tx, caller.project_id, enabled=False)
     with pytest.raises(NotFound):
-        await authentication.ask_again(caller)
+        await again(database, caller)
+
+
+async def test_what_is_fresh_is_not_asked_again_and_what_is_not_needs_the_right(database: Database, caller: Caller):
+    async with database.transaction() as tx:
+        await roles.remove_role(tx, user_id=caller.user_id, project_id=None, role="te_admin")
+    async with database.statements() as tx:
+        assert await require_still(tx, caller, "cce:chart:upload", after_seconds=60) is caller
+        with pytest.raises(NotPermitted, match="cce:chart:upload"):
+            await require_still(tx, caller, "cce:chart:upload", after_seconds=0)

@@ -12,13 +12,14 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
 from pilothouse.http.errors import error_response
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
 from pilothouse.settings import ChartLimits, EngineSettings, WorkerSettings
-from pilothouse.store import archives, operations
+from pilothouse.store import access_keys, archives, operations
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -47,7 +48,8 @@ def make_charts(database: Database, folder: Path, *, quota: int, quota_bytes: in
     settings = EngineSettings.model_validate({})
     engine = EnginePool(settings, state_dir=folder)
     checks = ChartChecks(engine, limits=ChartLimits.model_validate({}), engine_settings=settings)
-    return Charts(database, checks, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
+    standing = Standing(database, again_seconds=0.2)
+    return Charts(database, checks, standing, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
 
 
 def upload_of(archive: bytes, *, override: bool = False, visible: bool | None = None) -> Upload:
@@ -316,6 +318,21 @@ async def test_a_chart_deleted_while_it_is_downloaded_is_sent_whole(database: Da
     received += [piece async for piece in download.pieces]
     assert b"".join(received) == archive
     assert download.size == len(archive)
+
+
+async def test_a_download_that_is_taken_slowly_ends_with_the_key_that_asked_for_it(
+    database: Database, caller: Caller, charts: Charts
+):
+    noise = hashlib.shake_256(uuid.uuid4().bytes).digest(3 * archives.PIECE_BYTES)
+    row = await put(charts, caller, build_chart("slow", files={"noise": noise}))
+    download = await charts.download(caller, row.id)
+    await anext(download.pieces)
+    assert caller.proof is not None
+    async with database.transaction() as tx:
+        await access_keys.set_enabled(tx, caller.proof.id, enabled=False)
+    await asyncio.sleep(0.3)
+    with pytest.raises(NotAuthenticated):
+        await anext(download.pieces)
 
 
 async def test_a_worker_keeps_the_archives_at_hand_that_it_used_last(

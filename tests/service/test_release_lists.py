@@ -1,19 +1,21 @@
 """Lists of releases: which releases are in them, in which order, and in which parts, on a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotFound
+from pilothouse.errors import NotAuthenticated, NotFound
 from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.read import Release, ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
+from pilothouse.store import access_keys, clusters, release_index
 from pilothouse.store import cluster_watches as observations
-from pilothouse.store import clusters, release_index
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
 from tests.support.tenants import add_project
@@ -51,7 +53,7 @@ async def caller(database: Database, keys: MasterKeys) -> AsyncIterator[Caller]:
 def view(database: Database, keys: MasterKeys, **settings: bool) -> ReleaseView:
     reached = ClusterSettings()
     services = Clusters(database, keys, ClusterClients(reached), reached)
-    return ReleaseView(database, keys, services, ReleaseSettings(**settings))
+    return ReleaseView(database, keys, services, ReleaseSettings(**settings), Standing(database, again_seconds=0.2))
 
 
 async def add(database: Database, *releases: tuple[str, str, int, str], values: bytes | None = None) -> None:
@@ -136,6 +138,21 @@ async def test_large_values_make_short_pages(database: Database, keys: MasterKey
     assert 1 <= len(page.releases) < 12
     assert page.last == ("shop", page.releases[-1].name)
     assert [one.name for one in await listed(view(database, keys), caller)] == [f"r{n:02}" for n in range(12)]
+
+
+async def test_a_list_that_is_taken_slowly_ends_with_the_key_that_asked_for_it(
+    database: Database, keys: MasterKeys, caller: Caller
+):
+    await add(database, *(("shop", f"r{number}", 1, "deployed") for number in range(4)))
+    found = await view(database, keys).list_releases(caller, CLUSTER, namespace=None, chart_id=None)
+    page = await found.read_page(limit=2)
+    assert page.last is not None
+    assert caller.proof is not None
+    async with database.transaction() as tx:
+        await access_keys.set_enabled(tx, caller.proof.id, enabled=False)
+    await asyncio.sleep(0.3)
+    with pytest.raises(NotAuthenticated):
+        await found.read_page(page.last, limit=2)
 
 
 async def test_another_projects_cluster_does_not_exist(database: Database, keys: MasterKeys, caller: Caller):

@@ -7,7 +7,7 @@ import uuid
 from pilothouse.auth import passwords
 from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.services.identity.bootstrap import Caller, seal_secret
+from pilothouse.services.identity.bootstrap import Caller, Proof, seal_secret
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
 from tests.support.people import PASSWORD
@@ -40,6 +40,7 @@ async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str
         project_id=uuid.uuid4().hex,
         roles=frozenset({ADMINISTRATOR}),
         account_roles=frozenset({ADMINISTRATOR}),
+        proof=Proof("key", access_key),
     )
     async with database.transaction() as tx:
         await projects.add_domain(tx, domain_id=caller.domain_id, name=caller.domain_name)

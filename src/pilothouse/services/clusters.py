@@ -13,6 +13,7 @@ from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.kubernetes.client import ClusterClient, ClusterClients, ClusterVersion
 from pilothouse.kubernetes.kubeconfig import Kubeconfig, sanitise
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import require_still
 from pilothouse.settings import ClusterSettings
 from pilothouse.store import audit, releases
 from pilothouse.store import cluster_watches as observations
@@ -90,6 +91,7 @@ class Clusters:
             if row is None:
                 raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
             await observations.add_observation(tx, cluster_id)
+            await require_still(tx, caller, "cce:cluster:create")
             await audit.record(
                 tx, caller, "cce:cluster:create", target=cluster_id, target_name=name, request_id=request_id
             )
@@ -135,6 +137,7 @@ class Clusters:
             if difference:
                 await observations.forget_progress(tx, cluster_id)
             await observations.announce_change(tx, cluster_id)
+            await require_still(tx, caller, "cce:cluster:update")
             await audit.record(
                 tx,
                 caller,

@@ -13,13 +13,14 @@ from pilothouse.http.audit import dry_run_noted, note_read
 from pilothouse.http.json_bodies import RELEASE, read_json
 from pilothouse.http.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.idempotency import Accepted, Idempotency
-from pilothouse.services.operations.notifications import Announcements
 from pilothouse.services.releases.commands import Crds, Wait, as_crds, as_wait
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.delete import Deletions
-from pilothouse.services.releases.read import UNSETTLED, ReleaseView
+from pilothouse.services.releases.read import ReleaseView
 from pilothouse.services.releases.update import UpdateRelease, Updates
+from pilothouse.services.releases.wait import ReleaseWaits
 from pilothouse.store.operations import release_key
 
 #: The autopilot twins are the same operations under a path of their own.
@@ -36,8 +37,9 @@ def routes(
     updates: Updates,
     deletions: Deletions,
     view: ReleaseView,
-    announcements: Announcements,
+    waits: ReleaseWaits,
     *,
+    standing: Standing,
     idempotency: Idempotency,
     form: ReleaseForm,
     longest_timeout_seconds: int,
@@ -69,6 +71,7 @@ def routes(
                 key,
                 lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
             )
+            caller = await _still_told(standing, caller, accepted, "cce:release:create")
         return await answer(caller, accepted, status_code=201)
 
     @router.get("/releases")
@@ -87,21 +90,13 @@ def routes(
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         seconds = wanted_wait(request)
-        release = await announcements.settled(
-            lambda: view.show(caller_of(request), cluster_id, namespace=namespace, name=name),
-            is_settled=lambda found: found.status not in UNSETTLED,
-            cluster_id=cluster_id,
-            namespace=namespace,
-            name=name,
-            seconds=seconds,
-        )
+        release = await waits.show(caller_of(request), cluster_id, namespace=namespace, name=name, seconds=seconds)
         if _wants_resources(request):
             release = await view.add_resources(release)
-        _note_values(request, cluster_id, namespace, name, detail="show")
+        caller = await standing.require(caller_of(request), "cce:release:get")
+        _note_values(request, caller, cluster_id, namespace, name, detail="show")
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-        return json_response(
-            form.seen_by(caller_of(request)).resp(release), headers=headers | age_header(release.age_seconds)
-        )
+        return json_response(form.seen_by(caller).resp(release), headers=headers | age_header(release.age_seconds))
 
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -124,6 +119,7 @@ def routes(
                     key=key,
                 ),
             )
+            caller = await _still_told(standing, caller, accepted, "cce:release:update")
         return await answer(caller, accepted, resources=_wants_resources(request))
 
     @router.delete("/namespace/{namespace}/releases/{name}")
@@ -149,8 +145,9 @@ def routes(
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
-        _note_values(request, cluster_id, namespace, name, detail="history")
-        shown = form.seen_by(caller_of(request))
+        caller = await standing.require(caller_of(request), "cce:release:get")
+        _note_values(request, caller, cluster_id, namespace, name, detail="history")
+        shown = form.seen_by(caller)
         return json_response(
             [shown.resp(revision) for revision in revisions],
             headers=age_header(revisions[0].age_seconds),
@@ -159,8 +156,13 @@ def routes(
     return router
 
 
-def _note_values(request: Request, cluster_id: str, namespace: str, name: str, *, detail: str) -> None:
-    if caller_of(request).may(READ_VALUES):  # who is shown masked ones has read none
+async def _still_told(standing: Standing, caller: Caller, accepted: Accepted, action: str) -> Caller:
+    """The caller, who may still be told what came of a dry run; what was accepted is accepted."""
+    return caller if accepted.operation_id is not None else await standing.require(caller, action)
+
+
+def _note_values(request: Request, caller: Caller, cluster_id: str, namespace: str, name: str, *, detail: str) -> None:
+    if caller.may(READ_VALUES):  # who is shown masked ones has read none
         note_read(request, READ_VALUES, **_where(cluster_id, namespace, name), detail=detail)
 
 

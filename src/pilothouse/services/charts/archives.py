@@ -12,6 +12,7 @@ from pilothouse.chart_archive.charts import ChartArchive
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.charts.checks import ChartChecks
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing, require_still
 from pilothouse.settings import EngineSettings
 from pilothouse.shares import FairPlaces
 from pilothouse.store import archives, audit
@@ -59,11 +60,19 @@ class Charts:
     """The charts of a project."""
 
     def __init__(
-        self, database: Database, checks: ChartChecks, *, quota: int, quota_bytes: int, engine_settings: EngineSettings
+        self,
+        database: Database,
+        checks: ChartChecks,
+        standing: Standing,
+        *,
+        quota: int,
+        quota_bytes: int,
+        engine_settings: EngineSettings,
     ) -> None:
         """``engine_settings`` say how long a project's changes wait for each other, and how many of them."""
         self._database = database
         self._checks = checks
+        self._standing = standing
         self._wait_seconds = engine_settings.queue_seconds
         # A project's changes wait for each other in any case. Here they do so without a connection to the database.
         self._changing = FairPlaces(
@@ -163,7 +172,7 @@ class Charts:
             size = await archives.find_size(tx, chart.digest)
         if size is None:
             raise NotFound(f"chart {chart_id!r} was deleted just now")
-        return Download(chart, size, self._read(chart.digest, size))
+        return Download(chart, size, self._read(caller, chart.digest, size))
 
     async def quota(self, caller: Caller, project_id: str) -> Quota:
         """The quota of the caller's own project; Forbidden for any other."""
@@ -190,9 +199,12 @@ class Charts:
         async with self._database.statements() as tx:
             return await _find(tx, caller, chart_id)
 
-    async def _read(self, digest: str, size: int) -> AsyncIterator[bytes]:
+    async def _read(self, caller: Caller, digest: str, size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, archives.PIECE_BYTES):
             async with self._database.statements() as tx:
+                caller = await require_still(
+                    tx, caller, "cce:chart:download", after_seconds=self._standing.again_seconds
+                )
                 piece = await archives.read_piece(tx, digest, start=start)
             if piece is None:
                 raise NotFound("the chart was deleted while it was sent")
@@ -249,5 +261,7 @@ async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) ->
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
+    """Add the row of a change that is about to be committed, if the caller still may make it."""
+    await require_still(tx, caller, action)
     name = f"{row.name}-{row.version}"
     await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)

@@ -77,7 +77,7 @@ class Authentication:
             access_key=row.id,
             failures=row.failures,
             used_long_ago=row.used_long_ago,
-            caller=_holder_of(row, source),
+            caller=holder_of(row, source),
         )
 
     async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
@@ -144,29 +144,9 @@ class Authentication:
             raise NotFound(f"X-Project-Id {project_id!r} is not the project of the token; leave the header out")
         return caller_of(row, source)
 
-    async def ask_again(self, caller: Caller) -> Caller:
-        """The caller as it is now: with the roles of this moment, if what it proved itself by still counts.
 
-        Raises NotAuthenticated if that has ended, or its user is disabled or gone, and NotFound for its project. Locks
-        are about guesses, and end nothing that was proven.
-        """
-        proof = caller.proof
-        async with self._database.statements() as tx:
-            if proof is not None and proof.kind == "key":
-                key = await access_keys.find_proving(tx, proof.id, project_id=caller.project_id)
-                if key is None:
-                    raise NotAuthenticated("the access key, or its user, was disabled or deleted, or has expired")
-                if key.project_id is None:
-                    raise NotFound(f"project {caller.project_id!r} was disabled or deleted")
-                return _holder_of(key, caller.source)
-            token = await tokens.find_token(tx, proof.id) if proof is not None else None
-        if token is None:
-            raise NotAuthenticated("the token was revoked")
-        check_alive(token)
-        return caller_of(token, caller.source)
-
-
-def _holder_of(row: ProvingKeyRow, source: str) -> Caller:
+def holder_of(row: ProvingKeyRow, source: str) -> Caller:
+    """The caller that the key stands for, in the project that it was found with."""
     return Caller(
         user_id=row.user_id,
         user_name=row.user_name,

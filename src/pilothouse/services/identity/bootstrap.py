@@ -1,5 +1,6 @@
 """Who calls, and what the first start makes so that somebody can."""
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,7 +27,7 @@ class Caller:
 
     ``project_id`` is empty for a token that is bound to no project. ``account_roles`` is the part of ``roles`` that
     counts in the whole account: only they reach users and projects. ``proof`` is what is asked again when the request
-    takes long.
+    takes long, and ``asked_at`` the moment, by the monotonic clock, at which all of this was known.
     """
 
     user_id: str
@@ -39,6 +40,7 @@ class Caller:
     project_name: str = ""
     source: str = ""
     proof: Proof | None = None
+    asked_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     def require(self, action: str) -> None:
         """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""

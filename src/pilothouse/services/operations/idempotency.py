@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotPermitted, PilothouseError
+from pilothouse.errors import NotAuthenticated, NotPermitted, PilothouseError
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.commands import open_shown
 from pilothouse.services.releases.read import Release, from_operation
@@ -86,7 +86,7 @@ class Idempotency:
             return await write()
         try:
             accepted = await write()
-        except NotPermitted:  # who may no longer do it is not told what came of it
+        except (NotAuthenticated, NotPermitted):  # who may no longer do it is not told what came of it
             raise
         except PilothouseError as error:
             found = await self._find(caller, key)

@@ -1,12 +1,13 @@
 """Operations: what was accepted, how far it is, and what happened on the way."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from pilothouse.errors import NotFound
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Announcements
 from pilothouse.store import evidence
 from pilothouse.store import operation_events as events
@@ -32,19 +33,10 @@ class OperationPage:
 class Operations:
     """Shows the operations of a project."""
 
-    def __init__(
-        self,
-        database: Database,
-        announcements: Announcements,
-        ask_again: Callable[[Caller], Awaitable[Caller]],
-        *,
-        again_seconds: float,
-    ) -> None:
-        """``ask_again`` gives a caller as it is after a while; it raises if the caller may do nothing any more."""
+    def __init__(self, database: Database, announcements: Announcements, standing: Standing) -> None:
         self._database = database
-        self._ask_again = ask_again
-        self._again_seconds = again_seconds
         self._announcements = announcements
+        self._standing = standing
 
     async def list_operations(
         self,
@@ -103,13 +95,13 @@ class Operations:
         NotFound ends it.
         """
         caller.require("cce:operation:get")
-        told = asked = time.monotonic()
+        told = time.monotonic()
         with self._announcements.expecting(events.event_key(operation_id)) as news:
             while True:
                 news.clear()  # before the look: what comes after it was begun wakes us up
-                if time.monotonic() - asked >= self._again_seconds:
-                    caller, asked = await self._ask_again(caller), time.monotonic()
-                    caller.require("cce:operation:get")
+                caller = await self._standing.require(
+                    caller, "cce:operation:get", after_seconds=self._standing.again_seconds
+                )
                 # The state is read before the events: what ended the operation is then among them.
                 row = await self.show(caller, operation_id)
                 found = await self.list_events(caller, operation_id, after=after)

@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.commands import Shown, open_shown
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.live import LiveReleases
@@ -118,8 +120,16 @@ class ReleaseList:
 class ReleaseView:
     """Shows and lists the releases of a project's clusters."""
 
-    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters, settings: ReleaseSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        settings: ReleaseSettings,
+        standing: Standing,
+    ) -> None:
         self._database = database
+        self._standing = standing
         self._keys = keys
         self._settings = settings
         self._index = ReleaseIndex(keys)
@@ -201,9 +211,25 @@ class ReleaseView:
             return release if _is_of_chart(release, one, chart_id, chart) else None
 
         if found.freshness.listed:
-            return ReleaseList(read, show, age_seconds=found.freshness.age_seconds)
+            still = self._while_allowed(caller, read, with_values=with_values)
+            return ReleaseList(still, show, age_seconds=found.freshness.age_seconds)
         live = await self._read_live(cluster_id, namespace, read)
-        return ReleaseList(live, show, age_seconds=None)
+        return ReleaseList(self._while_allowed(caller, live, with_values=with_values), show, age_seconds=None)
+
+    def _while_allowed(self, caller: Caller, read: _ReadPage, *, with_values: bool) -> _ReadPage:
+        """The same pages, as long as the caller may see them: whoever takes a list slowly takes it for long."""
+        shows_values = with_values and caller.may(READ_VALUES)
+
+        async def read_allowed(after: tuple[str, str], limit: int) -> Page:
+            nonlocal caller
+            caller = await self._standing.require(
+                caller, "cce:release:list", after_seconds=self._standing.again_seconds
+            )
+            if shows_values:
+                caller.require(READ_VALUES)
+            return await read(after, limit)
+
+        return read_allowed
 
     async def _find(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, revisions: int

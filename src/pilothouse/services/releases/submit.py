@@ -14,6 +14,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
 from pilothouse.services.clusters import ReachableCluster
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
 from pilothouse.services.releases.commands import Order, action_of, seal_order, shown_of
 from pilothouse.services.releases.read import from_operation
@@ -104,6 +105,7 @@ class Acceptance:
             request_id=request_id,
         )
         async with self._database.statements() as tx:
+            caller = await require_still(tx, caller, permission)
             row = await acceptance.accept(
                 tx,
                 new,

@@ -1,0 +1,48 @@
+"""Waiting until a release is settled, for callers that would ask again and again (``Prefer: wait``)."""
+
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
+from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.releases.read import UNSETTLED, Release, ReleaseView
+from pilothouse.shares import Counted
+
+_GET = "cce:release:get"
+
+
+class ReleaseWaits:
+    """Shows releases once they are settled."""
+
+    def __init__(
+        self, view: ReleaseView, announcements: Announcements, standing: Standing, *, waiting: Counted
+    ) -> None:
+        """``waiting`` counts the requests of each user that wait."""
+        self._view = view
+        self._announcements = announcements
+        self._standing = standing
+        self._waiting = waiting
+
+    async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str, seconds: float) -> Release:
+        """The release once it is settled, or after ``seconds`` as it then is.
+
+        Whether the caller still may see it is asked again every few seconds. Raises what ``ReleaseView.show`` raises,
+        NotAuthenticated, and Busy where too many wait already.
+        """
+        caller.require(_GET)
+        release = await self._view.show(caller, cluster_id, namespace=namespace, name=name)
+        if not seconds or release.status not in UNSETTLED:
+            return release
+
+        async def look() -> Release:
+            nonlocal caller
+            caller = await self._standing.require(caller, _GET, after_seconds=self._standing.again_seconds)
+            return await self._view.show(caller, cluster_id, namespace=namespace, name=name)
+
+        with self._waiting.held(caller.user_id):
+            return await self._announcements.settled(
+                look,
+                is_settled=lambda found: found.status not in UNSETTLED,
+                cluster_id=cluster_id,
+                namespace=namespace,
+                name=name,
+                seconds=seconds,
+            )
