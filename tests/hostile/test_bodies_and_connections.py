@@ -231,12 +231,17 @@ class TestConnections:
             assert guarded.send("GET", "/v2/charts").status_code == 200
             assert left_open(held) < 50
 
-    @pytest.mark.parametrize("what", ["answers that are not read", "log-ins", "bodies of a claimed key"])
+    @pytest.mark.parametrize(
+        "what", ["answers that are not read", "log-ins", "log-ins that ask first", "bodies of a claimed key"]
+    )
     def test_who_makes_the_server_wait_keeps_nobody_out(self, guarded: RunningServer, what: str):
         claim = "SDK-HMAC-SHA256 Access={}, SignedHeaders=x-sdk-date, Signature={}"
         sent = {
             "answers that are not read": b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60,
             "log-ins": f"POST {TOKENS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{{".encode(),
+            "log-ins that ask first": (
+                f"POST {TOKENS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n".encode()
+            ),
             "bodies of a claimed key": (
                 "POST /v2/charts HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
                 f"Authorization: {claim.format(guarded.access_key, '0' * 64)}\r\n"

@@ -73,7 +73,7 @@ class Application:
             if scope["path"] == "/stream":
                 await self._stream(receive, send)
             else:
-                await answer(send, bytes(int(scope["path"][1:])))
+                await answer(send, bytes(int(scope["path"][1:] or 0)))
         finally:
             self.ended += 1
 
@@ -227,3 +227,46 @@ def test_callers_that_read_nothing_give_way(
             assert limits.open == 20
 
     run(work())
+
+
+@pytest.mark.parametrize("door", ["plain", "tls"])
+def test_a_caller_that_ends_its_side_and_reads_nothing_is_ended(
+    files: CertificateFiles, limits: ConnectionLimits, door: str
+):
+    async def work() -> None:
+        application = Application()
+        async with serving(application, files) as ports, connected(ports, door) as connection:
+            connection.sendall(get("/1000000"))
+            await until(lambda: application.ended == 1)
+            connection.shutdown(socket.SHUT_WR)
+            await until(lambda: limits.open == 0)
+
+    run(work())
+
+
+def test_an_offer_to_upgrade_is_no_news(files: CertificateFiles, caplog: pytest.LogCaptureFixture):
+    async def work() -> None:
+        async with serving(Application(), files) as ports, connected(ports, "plain") as connection:
+            connection.sendall(get("/10", "Connection: upgrade, close", "Upgrade: websocket"))
+            assert (await asyncio.to_thread(connection.recv, 65536)).startswith(b"HTTP/1.1 200")
+
+    run(work())
+    assert "pgrade" not in caplog.text
+
+
+@pytest.mark.parametrize("door", ["plain", "tls"])
+def test_an_offer_of_http_2_gets_an_answer_and_no_place(files: CertificateFiles, limits: ConnectionLimits, door: str):
+    async def work() -> None:
+        async with serving(Application(), files) as ports, connected(ports, door) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+            assert b"HTTP/1.1 400" in await asyncio.to_thread(_until_closed, connection)
+            await until(lambda: limits.open == 0)
+
+    run(work())
+
+
+def _until_closed(connection: socket.socket) -> bytes:
+    got = b""
+    while piece := connection.recv(65536):
+        got += piece
+    return got

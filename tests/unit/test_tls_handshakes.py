@@ -198,3 +198,18 @@ def test_handshakes_under_way_do_not_hold_up_the_end_of_the_server(run: Any, fil
             connection.close()
 
     run(work())
+
+
+def test_a_client_that_does_not_say_goodbye_is_not_waited_for(run: Any, files: CertificateFiles):
+    async def work() -> None:
+        async with serving(application, files) as ports:
+            client = Client(ports.tls, files.authority)
+            client.raw.sendall(client.hello())
+            await asyncio.to_thread(client.finish)
+            client.send(last=GET)
+            await asyncio.to_thread(client.answer)
+            began = time.monotonic()
+        assert time.monotonic() - began < 4
+        client.raw.close()
+
+    run(work())
