@@ -231,6 +231,16 @@ class TestConnections:
             assert guarded.send("GET", "/v2/charts").status_code == 200
             assert left_open(held) < 50
 
+    def test_a_connection_of_a_known_caller_stays_when_strangers_crowd(self, guarded: RunningServer):
+        asked = f"GET /v2/charts HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {token_of(guarded)}\r\n\r\n".encode()
+        with closing(connect(guarded)) as kept:
+            kept.sendall(asked)
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+            with crowd(guarded.url, 70, of_an_address=70, first_address=1), crowd(guarded.url, 70):
+                time.sleep(0.5)  # until the server has accepted them
+                kept.sendall(asked)
+                assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+
     @pytest.mark.parametrize(
         "what", ["answers that are not read", "log-ins", "log-ins that ask first", "bodies of a claimed key"]
     )

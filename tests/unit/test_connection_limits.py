@@ -38,6 +38,26 @@ def test_the_one_that_waits_the_longest_gives_way():
     assert limits.open == 3
 
 
+def test_strangers_give_way_before_those_who_are_known():
+    limits = ConnectionLimits(most=3, most_per_address=3, most_bytes=100_000)
+    first, second, third = admitted(limits, 3)
+    limits.waits(first, known=True)
+
+    admitted(limits, 1)
+    assert [one.closed for one in (first, second, third)] == [False, True, False]
+    for one in (first, third):
+        limits.weighs(one, 60_000)
+    assert [one.closed for one in (first, second, third)] == [False, True, True]
+    admitted(limits, 3)
+    assert not first.closed
+
+    only_known = ConnectionLimits(most=1, most_per_address=1)
+    (known,) = admitted(only_known, 1)
+    only_known.waits(known, known=True)
+    admitted(only_known, 1)
+    assert known.closed
+
+
 def test_connections_whose_peers_wait_for_us_are_kept():
     limits = ConnectionLimits(most=2, most_per_address=10)
     for one in admitted(limits, 2):

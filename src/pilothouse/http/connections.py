@@ -3,8 +3,9 @@
 Every connection holds a file descriptor, and a process that has none left accepts nobody, opens no file and reaches no
 cluster. So connections stay below the limit of open files with room to spare. When all places are taken, the one that
 has waited for its peer the longest gives way to the newcomer: for a request, for a body that proves nothing yet, or for
-its answer to be taken. Those that are silent or do not read keep nobody out. The same holds for the memory that heads,
-bodies and answers take while their peer is waited for.
+its answer to be taken. Those that have carried a request of a known caller do so only when no others are left, so that
+strangers who are silent or do not read keep nobody out. The same holds for the memory that heads, bodies and answers
+take while their peer is waited for.
 """
 
 import ipaddress
@@ -59,6 +60,37 @@ def place_of(scope: Mapping[str, Any]) -> Place:
     return found if isinstance(found, Place) else Place()
 
 
+class _Queue:
+    """Connections that may give way: those of strangers first, and the one that has waited the longest."""
+
+    def __init__(self) -> None:
+        self._strangers: OrderedDict[Connection, None] = OrderedDict()
+        self._known: OrderedDict[Connection, None] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._strangers or self._known)
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._strangers or connection in self._known
+
+    def add(self, connection: Connection, *, known: bool) -> None:
+        self.remove(connection)
+        (self._known if known else self._strangers)[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        self._strangers.pop(connection, None)
+        self._known.pop(connection, None)
+
+    def first(self) -> Connection:
+        return next(iter(self._strangers or self._known))
+
+    def first_of(self, some: Collection[Connection]) -> Connection | None:
+        """Return the one of these to give way, in their order; None if none of them is here."""
+        strangers = (one for one in some if one in self._strangers)
+        known = (one for one in some if one in self._known)
+        return next(strangers, None) or next(known, None)
+
+
 class ConnectionLimits:
     """Counts the connections of a process, in all and per network; takes the same time however many there are."""
 
@@ -77,9 +109,8 @@ class ConnectionLimits:
         self._trusted = trusted
         self._networks: dict[Connection, str] = {}
         self._per_network: Counter[str] = Counter()
-        #: Those that may give way, the one that has waited the longest first.
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
-        self._waiting_of: dict[str, OrderedDict[Connection, None]] = {}
+        self._waiting = _Queue()
+        self._waiting_of: dict[str, _Queue] = {}
         #: What those hold that hold much, the one that has done so for the longest first.
         self._bytes: dict[Connection, int] = {}
         self._all_bytes = 0
@@ -105,22 +136,21 @@ class ConnectionLimits:
         self.waits(connection)
         return True
 
-    def waits(self, connection: Connection) -> None:
-        """Let the connection give way, as the last of all that wait now."""
+    def waits(self, connection: Connection, *, known: bool = False) -> None:
+        """Let the connection give way, as the last of all that wait now and are ``known``, or are not."""
         network = self._networks.get(connection)
         if network is None:
             return
-        for queue in (self._waiting, self._waiting_of.setdefault(network, OrderedDict())):
-            queue[connection] = None
-            queue.move_to_end(connection)
+        for queue in (self._waiting, self._waiting_of.setdefault(network, _Queue())):
+            queue.add(connection, known=known)
 
     def works(self, connection: Connection) -> None:
         """Keep the connection: its peer waits for us."""
         network = self._networks.get(connection)
         if network is None or connection not in self._waiting:
             return
-        del self._waiting[connection]
-        del self._waiting_of[network][connection]
+        self._waiting.remove(connection)
+        self._waiting_of[network].remove(connection)
         if not self._waiting_of[network]:
             del self._waiting_of[network]
 
@@ -135,7 +165,7 @@ class ConnectionLimits:
         self._bytes[connection] = count
         self._all_bytes += count
         while self._all_bytes > self._most_bytes:
-            heavy = next((one for one in self._bytes if one in self._waiting), None)
+            heavy = self._waiting.first_of(self._bytes)
             if heavy is None:
                 return
             self._end(heavy)
@@ -151,10 +181,10 @@ class ConnectionLimits:
         if not self._per_network[network]:
             del self._per_network[network]
 
-    def _make_room(self, queue: OrderedDict[Connection, None] | None) -> bool:
+    def _make_room(self, queue: _Queue | None) -> bool:
         if not queue:
             return False
-        self._end(next(iter(queue)))
+        self._end(queue.first())
         return True
 
     def _end(self, connection: Connection) -> None:

@@ -99,6 +99,7 @@ class _Place(Place):
 
     def prove(self) -> None:
         self.proven = True
+        self._protocol.known = True
         self._protocol.rank()
 
     def hold(self, count: int) -> None:
@@ -118,6 +119,8 @@ class GatewayProtocol(H11Protocol):
     address = ""
     #: What lies under the transport, if that encrypts.
     wire: asyncio.Transport | None = None
+    #: Whether it has carried a request of somebody whom we know.
+    known = False
     _refused = False
     _held = False
     _ended = False
@@ -232,7 +235,7 @@ class GatewayProtocol(H11Protocol):
         if self._is_busy():
             self.limits.works(self)
         elif renew:
-            self.limits.waits(self)
+            self.limits.waits(self, known=self.known)
         pending = self.conn.pending + (len(self.cycle.body) if self.cycle else 0)
         self.limits.weighs(self, pending + self._place.held + self._progress.unsent())
 

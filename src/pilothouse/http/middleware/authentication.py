@@ -176,6 +176,7 @@ class Credentials(Generic[K]):
                 caller = await self._prove(scope, claim, body)
                 self._count(scope, caller, body, owned)
                 scope["state"]["caller"] = caller
+                place_of(scope).prove()
             remember(scope, disconnect)
             await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
