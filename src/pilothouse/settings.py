@@ -148,6 +148,11 @@ class QueueSettings(_Group):
         5000, ge=1, description="operations that may wait for one cluster; a further write is answered 429"
     )
     waiting_per_project: int = Field(10_000, ge=1, description="the same for one project")
+    waiting_bytes_per_project: int = Field(
+        256 * _MIB,
+        ge=8 * _MIB,  # any order fits
+        description="bytes of the sealed orders of one project that wait, of 8 KiB and more each; the same answer",
+    )
     retry_seconds: int = Field(5, ge=1, description="Retry-After of that answer")
     running_per_cluster: int | None = Field(
         None,
@@ -273,6 +278,7 @@ class ClusterSettings(_Group):
         description="how long the last addresses of a name serve while it cannot be looked up in time; they are judged"
         " each time",
     )
+    per_project: int = Field(100, ge=1, description="clusters that a project may have; one more is answered 400")
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
 
     @model_validator(mode="after")
@@ -324,6 +330,9 @@ class IdentitySettings(_Group):
         gt=0,
         description="how often an event stream, a request that waits, a streamed list and a download ask whether their"
         " caller still may see what they tell",
+    )
+    tokens_per_user: int = Field(
+        1000, ge=1, description="tokens that a user may have; the oldest ends when one more is issued"
     )
     keys_per_project: int = Field(10, ge=1, description="access keys that a user may have in a project")
     key_proof_seconds: float = Field(

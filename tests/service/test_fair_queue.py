@@ -144,3 +144,26 @@ async def test_a_place_that_becomes_free_while_the_refusal_is_explained_is_taken
             tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0, room=room, key=key
         )
     assert row.release_name == "second"
+
+
+async def test_large_orders_at_the_same_moment_take_no_more_bytes_than_a_project_may_have(
+    database: Database, projects: tuple[str, str]
+):
+    room = Room(per_cluster=1000, per_project=1000, retry_seconds=7, bytes_per_project=105_000)
+
+    async def add_large(name: str, project_id: str = projects[0]) -> OperationRow:
+        new = new_install(project_id, USER, release_name=name, request_sealed=bytes(15_000), shown_sealed=bytes(5_000))
+        return await accept(database, new, room=room)
+
+    ended = await asyncio.gather(*(add_large(f"l{number}") for number in range(12)), return_exceptions=True)
+    refusals = [one for one in ended if isinstance(one, BaseException)]
+    assert len(refusals) == 7
+    for refusal in refusals:
+        assert isinstance(refusal, Busy)
+        assert "orders of this project that wait have 100000 bytes, with this one more than 105000" in str(refusal)
+        assert refusal.retry_after_seconds == 7
+    # Small ones go on, as do the other projects; and what is taken makes room.
+    await add(database, projects[0], ["small"], room=room)
+    await add_large("other", projects[1])
+    assert await take(database) is not None
+    assert (await add_large("next")).order_bytes == 20_000

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import AlreadyExists, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidRequest, NotFound
+from pilothouse.errors import (
+    AlreadyExists,
+    ClusterDenied,
+    ClusterUnavailable,
+    CorruptRelease,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+)
 from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.kubernetes.client import ClusterClient, ClusterClients, ClusterVersion
 from pilothouse.kubernetes.kubeconfig import Kubeconfig, sanitise
@@ -68,7 +76,8 @@ class Clusters:
     ) -> Cluster:
         """Stores what the allow-list leaves of the kubeconfig, after the cluster answered with it.
 
-        Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, and AlreadyExists when the name is taken.
+        Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, AlreadyExists when the name is taken, and
+        QuotaExceeded.
         """
         caller.require("cce:cluster:create")
         if not _NAME.fullmatch(name):
@@ -76,9 +85,13 @@ class Clusters:
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )
+        async with self._database.statements() as tx:
+            await self._check_quota(tx, caller)  # before a cluster is asked for nothing
         sanitised, identity = await self._try_out(caller, kubeconfig, context=context)
         cluster_id = str(uuid.uuid4())
         async with self._database.transaction() as tx:
+            await store.lock_project(tx, caller.project_id)
+            await self._check_quota(tx, caller)
             row = await store.add_cluster(
                 tx,
                 cluster_id=cluster_id,
@@ -155,6 +168,13 @@ class Clusters:
         async with self._clients.try_out(sanitised.text, project=caller.project_id) as client, client.within_limit():
             await client.probe()
             return sanitised, await client.find_identity()
+
+    async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
+        most = self._settings.per_project
+        if await store.count_clusters(tx, caller.project_id) >= most:
+            raise QuotaExceeded(
+                f"Insufficient cluster quota: this project has {most} clusters, the most it may have; remove one first"
+            )
 
     def _seal(self, cluster_id: str, sanitised: Kubeconfig) -> bytes:
         return self._keys.seal(sanitised.text.encode(), context=_sealing_context(cluster_id))

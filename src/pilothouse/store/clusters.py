@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -58,6 +58,17 @@ async def add_cluster(
     )
     row = (await tx.execute(statement)).mappings().one_or_none()
     return ClusterRow(**row) if row else None
+
+
+async def lock_project(tx: Transaction, project_id: str) -> None:
+    """Let one registration in the project at a time count and add, until the transaction ends."""
+    await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"clusters/{project_id}"})
+
+
+async def count_clusters(tx: Transaction, project_id: str) -> int:
+    """Return how many clusters the project has."""
+    query = select(func.count()).select_from(clusters).where(clusters.c.project_id == project_id)
+    return int((await tx.execute(query)).scalar_one())
 
 
 async def replace_kubeconfig(

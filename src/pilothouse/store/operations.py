@@ -71,6 +71,7 @@ class OperationRow(NewOperation):
 
     state: str
     turn: int
+    order_bytes: int
     pinned_digest: str | None
     begun_attempt: int | None
     wrote_release: bool

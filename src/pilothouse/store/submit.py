@@ -6,10 +6,12 @@ that taking the next operation stays a look at the head of an index.
 """
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Boolean,
     ColumnElement,
     Double,
     Select,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     TextClause,
     and_,
     bindparam,
+    case,
     func,
     insert,
     literal_column,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -41,7 +45,7 @@ from pilothouse.store.operations import (
     of_release,
     release_key,
 )
-from pilothouse.store.tables import IN_ORDER, IS_HELD, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
+from pilothouse.store.tables import IN_ORDER, IS_HELD, IS_LARGE, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
 
 #: What the audit says of the caller beside the ids, which the operation has.
 _AUDITED = ("domain_id", "user_name", "project_name", "source")
@@ -51,11 +55,19 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Room:
-    """How many operations may wait for a cluster and for a project, and what a caller is told who finds no room."""
+    """How many operations may wait for a cluster and for a project, and what a caller is told who finds no room.
+
+    ``bytes_per_project``: how many bytes the large ones among the sealed orders of a project may have together.
+    """
 
     per_cluster: int
     per_project: int
     retry_seconds: int
+    bytes_per_project: int = 256 * 1024 * 1024
+
+
+#: Orders from here on are counted in bytes, one after the other; the smaller ones are limited by their number.
+LARGE: Final = 8192
 
 
 async def accept(
@@ -71,7 +83,8 @@ async def accept(
     """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
 
     The same if one came and went, and left a release, since the caller looked at the cluster. Busy when the queue of
-    the cluster or project is full; of requests at the same moment a few more than there is room for may pass. KeyUsed
+    the cluster or project is full; of requests at the same moment a few more than there is room for may pass, but no
+    bytes of large orders. KeyUsed
     when the key, which is claimed for the operation, stands for something already.
     The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
     From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
@@ -86,6 +99,8 @@ async def accept(
         **{f"audit_{name}": value for name, value in names_of(by).items() if name in _AUDITED},
         "last_of_cluster": room.per_cluster - 1,
         "last_of_project": room.per_project - 1,
+        "new_order_bytes": sum(len(part) for part in (new.request_sealed, new.shown_sealed) if part is not None),
+        "most_bytes": room.bytes_per_project,
     }
     if key is not None:
         wanted |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
@@ -130,6 +145,13 @@ async def _refusal(
                 f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
                 retry_after_seconds=room.retry_seconds,
             )
+    if found.too_large:
+        return Busy(
+            f"the orders of this project that wait have {found.waiting_bytes} bytes, with this one more than "
+            f"{room.bytes_per_project}, the limit; nothing was changed, try again when some are done, or send smaller "
+            "values",
+            retry_after_seconds=room.retry_seconds,
+        )
     if found.made:
         return AlreadyExists(
             f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
@@ -148,8 +170,8 @@ def _full(waiting: TextClause, of: ColumnElement[bool], last: str) -> ColumnElem
     return select(literal_column("1")).where(waiting, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
 
 
-_NEW = ("state", "turn", "answers_until", *(field.name for field in fields(NewOperation)))
-_GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[3:]}
+_NEW = ("state", "turn", "answers_until", "order_bytes", *(field.name for field in fields(NewOperation)))
+_GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[4:]}
 # States are written out and not given as parameters, with which no plan that is kept could use the partial indexes.
 _LIVES = text("state IN ('queued', 'running', 'cancelling')")
 _LEFT_A_RELEASE = and_(
@@ -158,6 +180,19 @@ _LEFT_A_RELEASE = and_(
 )
 _CLUSTER_FULL = _full(OF_CLUSTERS, operations.c.cluster_id == _GIVEN["cluster_id"], "last_of_cluster")
 _PROJECT_FULL = _full(OF_PROJECTS, operations.c.project_id == _GIVEN["project_id"], "last_of_project")
+_BYTES = bindparam("new_order_bytes", type_=BigInteger)
+_MOST_BYTES = bindparam("most_bytes", type_=BigInteger)
+_WAITING_BYTES = (
+    select(func.coalesce(func.sum(operations.c.order_bytes), literal_column("0")).cast(BigInteger))
+    .where(IS_LARGE, operations.c.project_id == _GIVEN["project_id"])
+    .scalar_subquery()
+)
+_TOO_LARGE = and_(literal_column(str(LARGE)) <= _BYTES, _WAITING_BYTES + _BYTES > _MOST_BYTES)
+# Large orders of a project are accepted one after the other; CASE, because AND promises no order.
+_HAS_ROOM = case(
+    (literal_column(str(LARGE)) > _BYTES, true()),
+    else_=func.has_room_for_order(_GIVEN["project_id"], _BYTES, _MOST_BYTES, type_=Boolean),
+)
 # The round that is being worked on: that of the newest operation at work; of the next one if none is.
 _ROUND = func.coalesce(
     select(func.max(operations.c.turn)).where(IS_HELD).scalar_subquery(),
@@ -177,8 +212,8 @@ _IN_THE_WAY = select(literal_column("1")).where(OF_RELEASE, or_(_LIVES, _LEFT_A_
 
 def _accepted(*, with_key: bool) -> CTE:
     answers = func.clock_timestamp() + as_interval(bindparam("key_seconds", type_=Double)) if with_key else null()
-    row = select(literal_column("'queued'"), _TURN, answers, *_GIVEN.values())
-    may = (~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL)
+    row = select(literal_column("'queued'"), _TURN, answers, _BYTES, *_GIVEN.values())
+    may = (~_IN_THE_WAY, ~_CLUSTER_FULL, ~_PROJECT_FULL, _HAS_ROOM)
     if with_key:
         claimed = claiming(*may).returning(literal_column("1").label("done")).cte("claimed")
         row = row.where(select(claimed.c.done).exists())
@@ -227,6 +262,8 @@ _FIND_REFUSAL = select(
     select(operations.c.id).where(OF_RELEASE, _LIVES).exists().label("living"),
     _CLUSTER_FULL.label("cluster_full"),
     _PROJECT_FULL.label("project_full"),
+    _TOO_LARGE.label("too_large"),
+    _WAITING_BYTES.label("waiting_bytes"),
     select(operations.c.id).where(OF_RELEASE, _LEFT_A_RELEASE).exists().label("made"),
 )
 _FIND_REFUSAL_WITH_KEY = _FIND_REFUSAL.add_columns(is_used().label("used"))

@@ -254,6 +254,13 @@ operations = Table(
     Column("chart_version", Text, nullable=False),
     Column("request_sealed", LargeBinary, comment="values and flags; none after the end, see services"),
     Column("shown_sealed", LargeBinary, comment="what is shown of the order; none when nobody is left to show it to"),
+    Column(
+        "order_bytes",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="of the sealed order, as it was accepted",
+    ),
     Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
     Column("revision", BigInteger, comment="the revision that the attempt writes, once known"),
     Column("begun_attempt", Integer, comment="the last attempt that may have written to the cluster"),
@@ -313,10 +320,13 @@ IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND t
 OF_PROJECTS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND project_id <> ''")
 OF_CLUSTERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND cluster_id <> ''")
 OF_SERVERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND attempt >= 0")
+#: What waits with a large order; smaller ones are limited by their number. ``has_room_for_order`` has it, too.
+IS_LARGE = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND order_bytes >= 8192")
 
 Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IN_ORDER)
 Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=OF_PROJECTS)
 Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=OF_CLUSTERS)
+Index("ix_operations_large_orders", operations.c.project_id, operations.c.order_bytes, postgresql_where=IS_LARGE)
 #: The queues of the projects for each API server: the take looks at the heads of those that may run.
 Index(
     "ix_operations_queue_of_server",

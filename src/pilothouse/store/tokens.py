@@ -118,6 +118,19 @@ async def add_token(
     await tx.execute(statement)
 
 
+async def end_oldest(tx: Transaction, user_id: str, *, most: int) -> int:
+    """Delete all but the newest tokens of the user; return how many."""
+    oldest = (
+        select(tokens.c.digest)
+        .where(tokens.c.user_id == user_id)
+        .order_by(tokens.c.issued_at.desc(), tokens.c.digest)
+        .offset(most)
+        .with_for_update(skip_locked=True)  # another request that issues one ends them, too
+        .cte("oldest")
+    )
+    return (await tx.execute(delete(tokens).where(tokens.c.digest.in_(select(oldest.c.digest))))).rowcount
+
+
 async def remove_token(tx: Transaction, digest: str) -> bool:
     """Deletes the token; False if there is none."""
     return (await tx.execute(delete(tokens).where(tokens.c.digest == digest))).rowcount == 1

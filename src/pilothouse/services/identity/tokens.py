@@ -104,6 +104,7 @@ class Tokens:
                 not_after=exchanged.expires_at if exchanged is not None else None,
                 proven_at=exchanged.proven_at if exchanged is not None else None,
             )
+            await tokens.end_oldest(tx, user.id, most=self._settings.tokens_per_user)
             row = await tokens.read_token(tx, digest)
             await audit.record(
                 tx,

@@ -66,6 +66,7 @@ class Acceptance:
             per_cluster=settings.queue.waiting_per_cluster,
             per_project=settings.queue.waiting_per_project,
             retry_seconds=settings.queue.retry_seconds,
+            bytes_per_project=settings.queue.waiting_bytes_per_project,
         )
 
     async def accept(
@@ -90,7 +91,7 @@ class Acceptance:
         plain = {
             name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
         }
-        sealed = seal_order(request.order, keys=self._keys, operation_id=operation_id)
+        sealed = await seal_order(request.order, keys=self._keys, operation_id=operation_id)
         new = operations.NewOperation(
             **plain,
             id=operation_id,
