@@ -164,7 +164,7 @@ func (b *budget) checkEntry(header *tar.Header, content io.Reader, name string, 
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		return b.checkArchive(nested, path.Base(inside), depth+1)
+		return b.checkArchive(nested, inside, depth+1)
 	}
 	return nil
 }
