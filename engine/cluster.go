@@ -111,6 +111,13 @@ func (c *clusters) connect(kubeconfig string) (*cluster, error) {
 	made := &cluster{raw: raw, route: newRoute(target, c.limits.Vetted)}
 	config.Dial = made.route.dial
 	config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // no proxy
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		// Where only HTTP/1.1 is spoken, as many connections are kept as work at a time.
+		if plain, is := next.(*http.Transport); is {
+			plain.MaxIdleConnsPerHost = max(plain.MaxIdleConnsPerHost, c.limits.ParallelObjects)
+		}
+		return next
+	})
 	transport, err := rest.TransportFor(config)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -299,5 +300,42 @@ func TestWhatIsGivenAheadIsNoRequestForThePace(t *testing.T) {
 	}
 	if err := get(); err == nil {
 		t.Fatal("a request more than the pace allows")
+	}
+}
+
+func TestAsManyConnectionsAreKeptAsWorkAtATime(t *testing.T) {
+	const atOnce = 40
+	var opened atomic.Int32
+	var arrived sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived.Done()
+		arrived.Wait()
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	many := limits()
+	many.ParallelObjects = atOnce
+	one := open(t, &clusters{limits: many}, server.URL)
+	defer one.release()
+	for range 3 {
+		arrived.Add(atOnce)
+		var running sync.WaitGroup
+		for range atOnce {
+			running.Go(func() {
+				answer, err := one.http.Get(server.URL + "/") //nolint:noctx // a test
+				if err == nil {
+					_ = answer.Body.Close()
+				}
+			})
+		}
+		running.Wait()
+	}
+	if count := opened.Load(); count != atOnce {
+		t.Fatalf("%d connections", count)
 	}
 }
