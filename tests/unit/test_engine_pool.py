@@ -74,6 +74,22 @@ async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_call_goes_to_the_child_that_knows_its_cluster(make_pool: MakePool):
+    pool = await make_pool(children=3)
+    chart = config_map_chart()
+
+    async def run(kubeconfig: str) -> int:
+        before = {child.pid: child.calls for child in pool._children}
+        await pool.run(_dry_install(chart, kubeconfig=kubeconfig), deadline_seconds=10)
+        (pid,) = [child.pid for child in pool._children if child.calls > before[child.pid]]
+        return pid
+
+    of = {name: await run(name) for name in ("a", "b", "c")}
+    assert len(set(of.values())) == 3, "what nobody knows goes to who knows the fewest"
+    for name in "cabbac":
+        assert await run(name) == of[name]
+
+
 async def test_a_name_template_has_the_functions_of_a_chart(pool: EnginePool):
     name = await _render(pool, '{{ list "a" "b" | join "-" | upper | lower }}-{{ randAlphaNum 8 | lower }}')
     assert name.startswith("a-b-")

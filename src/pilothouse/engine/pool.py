@@ -164,7 +164,7 @@ class EnginePool:
         addresses = (
             await self._route(kubeconfig, project or share or "") if self._route is not None and kubeconfig else ()
         )
-        async with self._child(share, queue_seconds) as child:
+        async with self._child(share, queue_seconds, cluster=hash(kubeconfig) if kubeconfig else None) as child:
             try:
                 return await child.call(
                     request,
@@ -179,13 +179,19 @@ class EnginePool:
                 raise
 
     @asynccontextmanager
-    async def _child(self, share: str | None, queue_seconds: float | None) -> AsyncIterator[ChildProcess]:
+    async def _child(
+        self, share: str | None, queue_seconds: float | None, *, cluster: int | None
+    ) -> AsyncIterator[ChildProcess]:
         until = None if queue_seconds is None else time.monotonic() + queue_seconds
         broken = False
         if share is not None:
             await self._places.acquire(share, seconds=queue_seconds)
         try:
-            child = await self._take(None if until is None else max(0.0, until - time.monotonic()))
+            child = await self._take(None if until is None else max(0.0, until - time.monotonic()), cluster)
+            if cluster is not None:
+                if cluster in child.clusters:
+                    child.clusters.remove(cluster)
+                child.clusters.append(cluster)
             try:
                 yield child
             finally:
@@ -202,15 +208,18 @@ class EnginePool:
         for _ in range(min(most, len(self._owed))):
             self._places.release(self._owed.popleft())
 
-    async def _take(self, queue_seconds: float | None) -> ChildProcess:
+    async def _take(self, queue_seconds: float | None, cluster: int | None) -> ChildProcess:
         if self._folder is None:
             raise EngineUnavailable("the engine is not running")
         if self._start_failure is not None and not self._children:
             raise _copy(self._start_failure)
-        while self._idle:
-            child = self._idle.popleft()
-            if child.usable:
-                return child
+        idle = [child for child in self._idle if child.usable]
+        if idle:
+            # One that knows the cluster need not connect and discover; else the one with the least to forget.
+            child = next((one for one in idle if cluster in one.clusters), None)
+            child = child or min(idle, key=lambda one: len(one.clusters))
+            self._idle.remove(child)
+            return child
         waiter: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._grow()

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ log = structlog.get_logger(__name__)
 OutcomeT = TypeVar("OutcomeT")
 ProgressCallback = Callable[[ProgressEvent], None]
 
+#: How many a child keeps: ``keptClusters`` of engine/cluster.go.
+KEPT_CLUSTERS = 32
 _MIB = 1024 * 1024
 _PIECE = 256 * 1024
 _STDERR_TAIL = 4 * 1024
@@ -89,6 +92,8 @@ class ChildProcess:
     ) -> None:
         self.pid = process.pid
         self.calls = 0
+        #: The clusters that this child has connections to and has discovered, as hashes of their kubeconfigs.
+        self.clusters: deque[int] = deque(maxlen=KEPT_CLUSTERS)
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.versions: dict[str, str] = {}
         self._process = process
