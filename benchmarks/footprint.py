@@ -4,7 +4,7 @@ import asyncio
 
 from benchmarks.figures import Figure
 from benchmarks.http import Connections, connections
-from benchmarks.place import Place, child_of, children_of, rss
+from benchmarks.place import Place, child_of, children_of, pss, rss
 from tests.support.charts import web_chart
 
 FIRST, LAST = 200, 2000
@@ -17,7 +17,7 @@ async def footprint(place: Place) -> list[Figure]:
     idle = [
         Figure("API process, idle", (rss(api),), unit="MB", target=150),
         Figure("worker process, idle", (rss(worker),), unit="MB", target=150),
-        Figure("engine child, idle", tuple(rss(pid) for pid in engines), unit="MB", target=120),
+        Figure("engine child, idle, PSS", tuple(pss(pid) for pid in engines), unit="MB", target=45),
     ]
     chart = place.upload(web_chart("bench-dry"))
     async with connections(place.server, warm=AT_ONCE) as http, place.namespace() as namespace:

@@ -33,9 +33,9 @@ class Place:
     helm: Path
     folder: Path
 
-    def upload(self, archive: bytes) -> str:
-        """The id of the uploaded chart."""
-        answer = self.server.upload(archive)
+    def upload(self, archive: bytes, *, again: bool = False) -> str:
+        """The id of the uploaded chart; ``again``: another benchmark may have uploaded it."""
+        answer = self.server.upload(archive, parameters='{"override": true}' if again else None)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
@@ -81,11 +81,12 @@ class Place:
     def helm_install(self, name: str, chart: Path, *, namespace: str, options: list[str]) -> None:
         self.run_helm("install", name, str(chart), *options, namespace=namespace)
 
-    def run_helm(self, *arguments: str, namespace: str) -> None:
-        """The helm command, to its end."""
-        subprocess.run(
-            [self.helm, *arguments, "-n", namespace, "--kubeconfig", self.kubeconfig], check=True, capture_output=True
-        )
+    def run_helm(self, *arguments: str, namespace: str, kubeconfig: Path | None = None) -> str:
+        """What the helm command says; ``kubeconfig`` is the way to the cluster, if it is not the place's own."""
+        way = kubeconfig or self.kubeconfig
+        command: list[str | Path] = [self.helm, *arguments, "-n", namespace, "--kubeconfig", way]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout
 
 
 @contextmanager
@@ -120,5 +121,13 @@ def rss(pid: int) -> float:
     """Resident megabytes (10^6 bytes would flatter: these are of 2^20)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / _MIB
+    raise AssertionError(f"process {pid} has no memory")
+
+
+def pss(pid: int) -> float:
+    """Megabytes in memory, of what several processes share each one's part."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024 / _MIB
     raise AssertionError(f"process {pid} has no memory")

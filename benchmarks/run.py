@@ -17,6 +17,7 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.hostile import hostile
+from benchmarks.large import large, line
 from benchmarks.place import Place, place
 from benchmarks.reads import reads
 from benchmarks.recovery import recovery
@@ -31,6 +32,8 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "accept": accept,
     "deploy": deploy,
     "updates": updates,
+    "large": large,
+    "line": line,
     "cancel": cancel,
     "recovery": recovery,
     "verification": verification,
