@@ -4,12 +4,10 @@ import asyncio
 import json
 import os
 import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import httpx2
 import psycopg
 import pytest
 
+from tests.support.costs import MIB, MOST_GROWTH, watching
 from tests.support.hostile_clusters import (
     Attack,
     HostileCluster,
@@ -27,9 +26,6 @@ from tests.support.hostile_clusters import (
 )
 from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
 
-MIB = 1024 * 1024
-#: 64 MiB are promised; the allocator of a busy machine keeps some of what others' requests took in between.
-MOST_GROWTH = 96 * MIB
 #: A request's reads take 5 s in one look; what a busy machine adds is not what is tested.
 MOST_SECONDS = 20
 
@@ -57,49 +53,6 @@ def cluster_id(server: RunningServer, cluster: HostileCluster) -> Iterator[str]:
     assert made.status_code == 201, made.text
     yield made.json()["id"]
     assert server.send("DELETE", f"/api/v1/clusters/{made.json()['id']}").status_code == 204
-
-
-def memory(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")
-
-
-class Watched:
-    """What is seen of a process while it is attacked."""
-
-    def __init__(self) -> None:
-        self.growth = 0
-        self.slowest = 0.0
-
-
-@contextmanager
-def watching(server: RunningServer, name: str = "api") -> Iterator[Watched]:
-    """The growth of the process's memory, and the slowest of the requests that others make meanwhile."""
-    pid, seen, stop = part(server, name), Watched(), threading.Event()
-    before = memory(pid)
-
-    def sample() -> None:
-        while not stop.is_set():
-            seen.growth = max(seen.growth, memory(pid) - before)
-            time.sleep(0.01)
-
-    def ask() -> None:
-        while not stop.is_set():
-            started = time.monotonic()
-            assert server.send("GET", "/v2/charts").status_code == 200
-            seen.slowest = max(seen.slowest, time.monotonic() - started)
-            time.sleep(0.05)
-
-    with ThreadPoolExecutor(2) as threads:
-        running = [threads.submit(sample), threads.submit(ask)]
-        try:
-            yield seen
-        finally:
-            stop.set()
-        for one in running:
-            one.result()
 
 
 def show_resources(server: RunningServer, cluster_id: str, name: str, *, timeout: float = 60) -> httpx2.Response:

@@ -6,8 +6,6 @@ tries is judged: what a request really computes is in all of them.
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,31 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.charts import build_chart
+from tests.support.costs import MOST_MILLISECONDS, least_hold
 from tests.support.people import Person, add_person
 from tests.support.servers import RunningServer
 from tests.support.tokens import PATH as TOKENS
 from tests.support.wire import assert_error
 
-MOST_MILLISECONDS = 50.0
-TRIES = 10
 RELEASES = "/cce/cam/v3/clusters/{}/releases"
-
-
-def least_hold(server: RunningServer, attack: Callable[[], object]) -> float:
-    """The milliseconds that the loop was held for during the attack: the least of some tries, or the first good one."""
-    least = float("inf")
-    for _ in range(TRIES):
-        time.sleep(1 - time.monotonic() % 1)  # the watch keeps the longest hold of each second of the same clock
-        began = int(time.monotonic())
-        attack()
-        last = int(time.monotonic()) - began + 1
-        answer = server.send("GET", f"/api/v1/status?seconds={last}")
-        assert answer.status_code == 200, answer.text
-        least = min(least, answer.json()["loop_held_milliseconds"])
-        if least < MOST_MILLISECONDS:
-            break
-        time.sleep(1)  # the next try begins behind what this one is judged by
-    return least
 
 
 def exchange(server: RunningServer, sent: bytes) -> bytes:

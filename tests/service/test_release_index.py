@@ -70,6 +70,7 @@ def revision(name: str, number: int, version: int, *, status: str = "deployed", 
         first_deployed=LONG_AGO,
         last_deployed=LONG_AGO,
         values_sealed=b"sealed",
+        values_text_size=6,
         operation_id="",
     )
 

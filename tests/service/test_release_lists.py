@@ -12,7 +12,8 @@ from pilothouse.kubernetes.client import ClusterClients
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.releases.read import Release, ReleaseView
+from pilothouse.services.releases.pages import Release
+from pilothouse.services.releases.read import ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
 from pilothouse.store import access_keys, clusters, release_index
 from pilothouse.store import cluster_watches as observations
@@ -74,6 +75,7 @@ async def add(database: Database, *releases: tuple[str, str, int, str], values: 
             first_deployed=LONG_AGO,
             last_deployed=LONG_AGO,
             values_sealed=values,
+            values_text_size=len(values or b""),
             operation_id="",
         )
         for namespace, name, number, status in releases

@@ -115,15 +115,24 @@ def hostile_cluster(folder: Path) -> Iterator[HostileCluster]:
 
 
 def release_secret(
-    name: str, *, namespace: str = "shop", revision: int = 1, manifest: str = "", version: int = 90
+    name: str,
+    *,
+    namespace: str = "shop",
+    revision: int = 1,
+    manifest: str = "",
+    version: int = 90,
+    values: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    description: str = "",
 ) -> dict[str, Any]:
-    """A Secret as Helm writes it."""
+    """A Secret as Helm writes it; ``config`` are the user's values, ``values`` the chart's."""
     payload: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
         "version": revision,
-        "info": {"status": "deployed"},
-        "chart": {"metadata": {"name": "web", "version": "1.0.0"}},
+        "info": {"status": "deployed", "description": description},
+        "chart": {"metadata": {"name": "web", "version": "1.0.0"}, "values": values or {}},
+        "config": config or {},
         "manifest": manifest,
     }
     text = base64.b64encode(gzip.compress(json.dumps(payload).encode(), 1))

@@ -9,7 +9,7 @@ import pytest
 
 from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
 from pilothouse.services.releases.masking import hide_values, mask_values
-from pilothouse.services.releases.read import Release
+from pilothouse.services.releases.pages import Release
 from pilothouse.settings import ReleaseSettings
 
 RELEASE = Release(

@@ -39,7 +39,10 @@ _TOMBSTONE_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Revision:
-    """What a release Secret says; with a ``problem`` it could not be read, and the rest says little."""
+    """What a release Secret says; with a ``problem`` it could not be read, and the rest says little.
+
+    ``values_text_size``: bytes of the values as JSON text; with no ``values_sealed`` they are too large to be kept.
+    """
 
     namespace: str
     secret: str
@@ -55,6 +58,7 @@ class Revision:
     first_deployed: datetime | None
     last_deployed: datetime | None
     values_sealed: bytes | None = field(repr=False)
+    values_text_size: int
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ _SAID = (
     "last_deployed",
     "values_sealed",
     "values_size",
+    "values_text_size",
 )
 _GIVEN = {
     name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
@@ -310,7 +315,8 @@ def _bury() -> postgresql.Insert:
             *(literal(value) for value in empty.values()),
         ).where(_OBSERVED),
     )
-    return _unless_newer(insert, {"gone_at": insert.excluded.gone_at, "values_sealed": None, "values_size": 0})
+    none = {"values_sealed": None, "values_size": 0, "values_text_size": 0}
+    return _unless_newer(insert, {"gone_at": insert.excluded.gone_at, **none})
 
 
 _APPLY = _apply(_HAS_REVISION)
@@ -333,7 +339,7 @@ WITH missing AS (
 )
 UPDATE release_revisions known
 SET gone_at = clock_timestamp(), epoch = missing.epoch, resource_version = :version, values_sealed = NULL,
-  values_size = 0
+  values_size = 0, values_text_size = 0
 FROM missing
 WHERE known.cluster_id = missing.cluster_id AND known.namespace = missing.namespace AND known.secret = missing.secret
 """)

@@ -34,9 +34,13 @@ class FoundIndex:
 
 @dataclass(frozen=True)
 class FoundRelease(FoundIndex):
-    """A release of a cluster: its revisions, newest first, and the operation that lies over them."""
+    """A release of a cluster: its revisions, newest first, and the operation that lies over them.
+
+    ``more``: there are further revisions among those that were asked for, over the bytes that these may have.
+    """
 
     revisions: list[RevisionRow]
+    more: bool
     operation: OperationRow | None
 
 
@@ -59,9 +63,19 @@ class Page:
 
 
 async def find_release(
-    tx: Transaction, cluster_id: str, *, project_id: str, namespace: str, name: str, revisions: int
+    tx: Transaction,
+    cluster_id: str,
+    *,
+    project_id: str,
+    namespace: str,
+    name: str,
+    revisions: int,
+    below: int | None = None,
+    budget_bytes: int = 4 * 1024 * 1024,
 ) -> FoundRelease | None:
-    """The release with at most that many of its revisions; None if the project has no such cluster.
+    """The release with at most that many of its revisions, ``below`` one of them; None for no such cluster.
+
+    Their values have about ``budget_bytes`` as JSON text, but there is at least one.
 
     A release that does not exist has neither revisions nor an operation.
     """
@@ -71,6 +85,8 @@ async def find_release(
         "namespace": namespace,
         "name": name,
         "revisions": revisions,
+        "below": below,
+        "budget": budget_bytes,
     }
     rows = (await tx.execute(_FIND, given)).all()
     if not rows:
@@ -78,6 +94,7 @@ async def find_release(
     return FoundRelease(
         **vars(_index(rows[0])),
         revisions=[revision for row in rows if (revision := _revision(row)) is not None],
+        more=(rows[0].following or 0) > len(rows),
         operation=_operation(rows[0]),
     )
 
@@ -199,7 +216,7 @@ FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id
 WHERE c.id = :cluster_id AND c.project_id = :project_id
 """)
 _FIND = text(f"""
-SELECT {_INDEX},
+SELECT {_INDEX}, r.following,
   {_operation_columns()}, {_columns(_REVISION, "r")}
 FROM clusters c
 LEFT JOIN observations b ON b.cluster_id = c.id
@@ -210,10 +227,15 @@ LEFT JOIN LATERAL (
   ORDER BY {_LIVING} DESC, created_at DESC LIMIT 1
 ) o ON true
 LEFT JOIN LATERAL (
-  SELECT * FROM release_revisions
-  WHERE cluster_id = :cluster_id AND namespace = :namespace AND name = :name AND {_SHOWN}
-  ORDER BY revision DESC LIMIT :revisions
-) r ON true
+  SELECT newest.*, count(*) OVER () AS following,
+    sum(values_text_size) OVER (ORDER BY revision DESC) - values_text_size AS before
+  FROM (
+    SELECT * FROM release_revisions
+    WHERE cluster_id = :cluster_id AND namespace = :namespace AND name = :name AND {_SHOWN}
+      AND (CAST(:below AS bigint) IS NULL OR revision < :below)
+    ORDER BY revision DESC LIMIT :revisions
+  ) newest
+) r ON r.before < :budget
 WHERE c.id = :cluster_id AND c.project_id = :project_id
 ORDER BY r.revision DESC
 """)
@@ -252,7 +274,7 @@ WITH newest AS (
   ORDER BY 1, 2, {_LIVING} DESC, created_at DESC LIMIT :limit + 1
 ), keys AS (
   SELECT coalesce(n.namespace, laid.namespace) AS namespace, coalesce(n.name, laid.name) AS name,
-    n.revision, laid.id, coalesce(r.values_size, 0) + coalesce(laid.size, 0) AS size
+    n.revision, laid.id, coalesce(r.values_text_size, 0) + coalesce(laid.size, 0) AS size
   FROM newest n
   LEFT JOIN LATERAL ({by_key.format(key="n")}) r ON true
   FULL JOIN laid ON laid.namespace = n.namespace AND laid.name = n.name

@@ -446,6 +446,13 @@ release_revisions = Table(
     Column("last_deployed", DateTime(timezone=True)),
     Column("values_sealed", LargeBinary),
     Column("values_size", Integer, nullable=False, server_default=text("0"), comment="bytes of values_sealed"),
+    Column(
+        "values_text_size",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="bytes of the values as JSON text; if not 0 and they are NULL, they are too large to be kept",
+    ),
     Column("origin_chart_id", Text, nullable=False, server_default="", comment="of the operation that wrote it"),
     Column("origin_description", Text, nullable=False, server_default="", comment="the user's own text, likewise"),
 )

@@ -12,9 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.http.json_bodies import parse_object
+from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.index import LARGEST_VALUES
 from pilothouse.services.releases.masking import hide_values, mask_values
-from pilothouse.services.releases.read import Release
+from pilothouse.services.releases.pages import Release
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
 
@@ -128,6 +130,12 @@ RELEASE_FIELDS = frozenset(
 )
 
 
+#: In place of values that are too large, as ``resources`` says what it leaves out.
+_LEFT_OUT = compact_json(
+    {"error": f"left out: they have more than {LARGEST_VALUES} bytes as JSON text; ask the cluster: helm get values"}
+)
+
+
 @dataclass(frozen=True)
 class ReleaseForm:
     """How this installation writes releases: ``zone`` gives the offset that times carry; for the rest see settings."""
@@ -164,7 +172,9 @@ class ReleaseForm:
             "version": release.revision,
         }
 
-    def _values(self, values_json: str) -> str:
+    def _values(self, values_json: str | None) -> str:
+        if values_json is None:
+            return _LEFT_OUT
         if self.hides_values:
             return hide_values(values_json)
         return mask_values(values_json) if self.settings.mask_values else values_json

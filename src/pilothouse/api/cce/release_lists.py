@@ -5,17 +5,17 @@ array. Where a part ends, ``X-Pilothouse-Marker`` tells the marker of the next o
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
 from fastapi import Request, Response
-from fastapi.responses import StreamingResponse
 
 from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
 from pilothouse.errors import InvalidRequest
-from pilothouse.http.requests import json_response
-from pilothouse.services.releases.read import ReleaseList, ReleasePage
+from pilothouse.http.json_arrays import ArrayPart, array_response
+from pilothouse.off_loop import off_loop
+from pilothouse.services.releases.pages import HistoryPage, HistoryRest, Release, ReleaseList
 
 _MOST = 1000
 _LONGEST_NAME = 253
@@ -61,12 +61,28 @@ async def list_response(found: ReleaseList, wanted: WantedList, *, form: Release
         page = await found.read_page(wanted.after, limit=wanted.limit)
         if page.last is not None:
             headers[_MARKER] = "/".join(page.last)
-        return json_response(_rows(page, wanted, form), headers=headers)
-    # What fails before the first byte can still be answered with an error.
-    text, last = await _next(found, wanted.after, wanted, form)
-    if last is None:
+        text = await releases_text(page.releases, form, fields=wanted.fields)
         return Response(text, media_type="application/json", headers=headers)
-    return StreamingResponse(_stream(found, text, last, wanted, form), media_type="application/json", headers=headers)
+
+    async def read(after: tuple[str, str]) -> ArrayPart[tuple[str, str]]:
+        page = await found.read_page(after)
+        return ArrayPart(await releases_text(page.releases, form, fields=wanted.fields), page.last)
+
+    return array_response(await read(wanted.after), read, headers=headers)
+
+
+async def history_response(
+    first: HistoryPage, read: Callable[[HistoryRest], Awaitable[HistoryPage]], *, form: ReleaseForm
+) -> Response:
+    """The revisions: at once if they are little, else streamed as they are read."""
+
+    async def part(page: HistoryPage) -> ArrayPart[HistoryRest]:
+        return ArrayPart(await releases_text(page.releases, form), page.rest)
+
+    async def read_part(rest: HistoryRest) -> ArrayPart[HistoryRest]:
+        return await part(await read(rest))
+
+    return array_response(await part(first), read_part, headers=age_header(first.releases[0].age_seconds))
 
 
 def age_header(seconds: float | None) -> dict[str, str]:
@@ -74,33 +90,21 @@ def age_header(seconds: float | None) -> dict[str, str]:
     return {} if seconds is None else {_AGE: str(max(0, round(seconds)))}
 
 
-async def _stream(
-    found: ReleaseList, text: bytes, last: tuple[str, str] | None, wanted: WantedList, form: ReleaseForm
-) -> AsyncIterator[bytes]:
-    """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all.
-
-    While a client reads slowly, only the text of one page is kept.
-    """
-    separator = b"["
-    while True:
-        if rows := text[1:-1]:
-            yield separator + rows
-            separator = b","
-        if last is None:
-            yield b"]" if separator == b"," else b"[]"
-            return
-        text, last = await _next(found, last, wanted, form)
+async def release_response(
+    release: Release, form: ReleaseForm, *, status_code: int = 200, headers: dict[str, str]
+) -> Response:
+    """The release as an answer."""
+    text = (await releases_text([release], form))[1:-1]
+    return Response(text, status_code=status_code, media_type="application/json", headers=headers)
 
 
-async def _next(
-    found: ReleaseList, after: tuple[str, str], wanted: WantedList, form: ReleaseForm
-) -> tuple[bytes, tuple[str, str] | None]:
-    page = await found.read_page(after)
-    return orjson.dumps(_rows(page, wanted, form)), page.last
+async def releases_text(
+    releases: list[Release], form: ReleaseForm, *, fields: frozenset[str] = RELEASE_FIELDS
+) -> bytes:
+    """The releases as a JSON array; off the loop if they are large, as is what they are made of."""
+    size = sum(len(one.values_json or "") + len(one.resources_json) for one in releases)
+    return await off_loop(lambda: orjson.dumps([_row(form.resp(one), fields) for one in releases]), size=size)
 
 
-def _rows(page: ReleasePage, wanted: WantedList, form: ReleaseForm) -> list[dict[str, object]]:
-    rows = [form.resp(release) for release in page.releases]
-    if wanted.fields == RELEASE_FIELDS:
-        return rows
-    return [{name: value for name, value in row.items() if name in wanted.fields} for row in rows]
+def _row(row: dict[str, object], fields: frozenset[str]) -> dict[str, object]:
+    return row if fields == RELEASE_FIELDS else {name: value for name, value in row.items() if name in fields}

@@ -1,17 +1,25 @@
 """Release management of the CCE API: create, update, delete, show, list, history."""
 
 import re
+from functools import partial
 from typing import TypedDict
 
 from fastapi import APIRouter, Request, Response
 
 from pilothouse.api.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
-from pilothouse.api.cce.release_lists import WantedList, age_header, list_response, wanted_list
+from pilothouse.api.cce.release_lists import (
+    WantedList,
+    age_header,
+    history_response,
+    list_response,
+    release_response,
+    wanted_list,
+)
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.audit import dry_run_noted, note_read
 from pilothouse.http.json_bodies import RELEASE, read_json
-from pilothouse.http.requests import caller_of, idempotency_key, json_response, request_id_of, wanted_wait
+from pilothouse.http.requests import caller_of, idempotency_key, request_id_of, wanted_wait
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.idempotency import Accepted, Idempotency
@@ -56,7 +64,7 @@ def routes(
         if accepted.repeated:
             headers["X-Pilothouse-Repeated"] = "true"
         release = await view.add_resources(accepted.release) if resources else accepted.release
-        return json_response(form.seen_by(caller).resp(release), status_code=status_code, headers=headers)
+        return await release_response(release, form.seen_by(caller), status_code=status_code, headers=headers)
 
     @router.post("/releases")
     async def create_release(request: Request, cluster_id: str) -> Response:
@@ -96,7 +104,7 @@ def routes(
         caller = await standing.require(caller_of(request), "cce:release:get")
         _note_values(request, caller, cluster_id, namespace, name, detail="show")
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
-        return json_response(form.seen_by(caller).resp(release), headers=headers | age_header(release.age_seconds))
+        return await release_response(release, form.seen_by(caller), headers=headers | age_header(release.age_seconds))
 
     @router.put("/namespace/{namespace}/releases/{name}")
     async def update_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -144,14 +152,11 @@ def routes(
 
     @router.get("/namespace/{namespace}/releases/{name}/history")
     async def show_release_history(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
-        revisions = await view.show_history(caller_of(request), cluster_id, namespace=namespace, name=name)
+        read = partial(view.show_history, caller_of(request), cluster_id, namespace=namespace, name=name)
+        first = await read()
         caller = await standing.require(caller_of(request), "cce:release:get")
         _note_values(request, caller, cluster_id, namespace, name, detail="history")
-        shown = form.seen_by(caller)
-        return json_response(
-            [shown.resp(revision) for revision in revisions],
-            headers=age_header(revisions[0].age_seconds),
-        )
+        return await history_response(first, lambda rest: read(rest=rest), form=form.seen_by(caller))
 
     return router
 

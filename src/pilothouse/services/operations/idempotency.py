@@ -15,9 +15,11 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotAuthenticated, NotPermitted, PilothouseError
+from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.commands import open_shown
-from pilothouse.services.releases.read import Release, from_operation
+from pilothouse.services.releases.pages import Release
+from pilothouse.services.releases.read import from_operation
 from pilothouse.settings import Settings
 from pilothouse.store import idempotency_keys, operations
 from pilothouse.store.clusters import ClusterName
@@ -158,8 +160,10 @@ class Idempotency:
             undo_revision=record.undo_revision,
             finished_at=record.finished_at,
         )
-        shown = open_shown(then, keys=self._keys)
-        release = from_operation(ClusterName(then.cluster_id, record.cluster_name), then, shown)
+        cluster = ClusterName(then.cluster_id, record.cluster_name)
+        release = await off_loop(
+            lambda: from_operation(cluster, then, open_shown(then, keys=self._keys)), size=len(then.shown_sealed or b"")
+        )
         return Accepted(release, then.id, repeated=True)
 
     def _seal(self, key: Key, record: _Record, *, operation_id: str) -> NewKey:

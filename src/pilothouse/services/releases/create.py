@@ -22,8 +22,9 @@ from pilothouse.services.releases.commands import Crds, InstallOrder, Wait, as_w
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
+from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.preflight import Preflight
-from pilothouse.services.releases.read import INSTALL_UNDERWAY, Release
+from pilothouse.services.releases.read import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import Acceptance, Request
 from pilothouse.settings import Settings

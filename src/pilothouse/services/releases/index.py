@@ -1,6 +1,7 @@
 """What the release index holds of a Secret, and how it is opened again.
 
-A row holds the values as the wire's text, packed and sealed: a list hands them on without reading them. Whoever may
+A row holds the values as the wire's text, packed and sealed: a list hands them on without reading them. Packed ones can
+be a thousand times as large when they are read, so the row says how large, and too large ones are not kept. Whoever may
 write Secrets in one namespace of a cluster decides what stands in them, so texts are cut and cleaned of what
 PostgreSQL does not take, and a Secret that cannot be read becomes a row that names it and is not shown.
 """
@@ -19,6 +20,8 @@ from pilothouse.store.texts import storable
 
 _LONGEST_NAME = 253
 _LONGEST_TEXT = 8192
+#: Of the values of one revision, as JSON text: what is larger is left out of every answer.
+LARGEST_VALUES = 4 * 1024 * 1024
 _PACKED, _PLAIN = b"\x01", b"\x00"
 _WORTH_PACKING = 256
 
@@ -41,6 +44,7 @@ class ReleaseIndex:
             stored = decode_release(secret)
         except CorruptRelease as error:
             return _unreadable(seen, secret, str(error))
+        values = compact_json(stored.values).encode()
         return NewRevision(
             namespace=seen.namespace,
             secret=seen.secret,
@@ -55,16 +59,20 @@ class ReleaseIndex:
             chart_version=_clean(stored.chart_version, _LONGEST_NAME),
             first_deployed=stored.first_deployed,
             last_deployed=stored.last_deployed,
-            values_sealed=self._seal(cluster_id, stored),
+            values_sealed=self._seal(cluster_id, stored, values) if len(values) <= LARGEST_VALUES else None,
+            values_text_size=len(values),
             operation_id=_clean(str(stored.labels.get(OPERATION_LABEL, "")), _LONGEST_NAME),
         )
 
-    def open_values(self, cluster_id: str, row: Revision) -> str:
-        """The values of the row as the wire's JSON text; SealBroken if they do not open."""
+    def open_values(self, cluster_id: str, row: Revision) -> str | None:
+        """The values of the row as the wire's JSON text, None if they are too large; SealBroken if they do not open."""
         if row.values_sealed is None:
-            return ""
+            return None if row.values_text_size else ""
         plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
-        return (zlib.decompress(plain[1:]) if plain[:1] == _PACKED else plain[1:]).decode()
+        if plain[:1] != _PACKED:
+            return plain[1:].decode()
+        text = zlib.decompressobj().decompress(plain[1:], LARGEST_VALUES + 1)
+        return text.decode() if len(text) <= LARGEST_VALUES else None  # of a version that kept larger ones
 
     async def record(self, tx: Transaction, cluster_id: str, secret: Secret) -> None:
         """Puts a Secret that was just read after an action into the index, before the outcome is written.
@@ -86,8 +94,7 @@ class ReleaseIndex:
             tx, cluster_id, resource_version=resource_version, kept=[], namespace=namespace, name=name
         )
 
-    def _seal(self, cluster_id: str, stored: StoredRelease) -> bytes:
-        text = compact_json(stored.values).encode()
+    def _seal(self, cluster_id: str, stored: StoredRelease, text: bytes) -> bytes:
         packed = _PACKED + zlib.compress(text, 1) if len(text) >= _WORTH_PACKING else _PLAIN + text
         secret = f"sh.helm.release.v1.{stored.name}.v{stored.revision}"
         return self._keys.seal(packed, context=_context(cluster_id, stored.namespace, secret))
@@ -130,6 +137,7 @@ def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
         first_deployed=None,
         last_deployed=None,
         values_sealed=None,
+        values_text_size=0,
         operation_id="",
     )
 

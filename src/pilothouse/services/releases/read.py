@@ -6,20 +6,33 @@ revisions, and so does an install that failed before Helm wrote a revision, unti
 """
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound
+from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.commands import Shown, open_shown
-from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.index import LARGEST_VALUES, ReleaseIndex
 from pilothouse.services.releases.live import LiveReleases
+from pilothouse.services.releases.pages import (
+    PAGE_BYTES,
+    PAGE_RELEASES,
+    START,
+    HistoryPage,
+    HistoryRest,
+    ReadPage,
+    Release,
+    ReleaseList,
+    fitting,
+    shown_size,
+    weight,
+)
 from pilothouse.services.releases.resources import ReleaseResources
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store import charts, operations, releases
@@ -51,70 +64,9 @@ UNSETTLED = frozenset(_UNDERWAY.values())
 
 #: What ``helm history`` shows at most.
 _MOST_REVISIONS = 256
-_PAGE_RELEASES = 100
-_PAGE_BYTES = 4 * 1024 * 1024
-_START = ("", "")
 #: The vendor's add-ons are releases of this name.
 _ADDON = "cceaddon-"
 _NEVER = datetime.fromtimestamp(0, UTC)
-_ReadPage = Callable[[tuple[str, str], int], Awaitable[Page]]
-
-
-@dataclass(frozen=True)
-class Release:
-    """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number.
-
-    ``values_json`` and ``resources_json`` are JSON text; the latter is '' unless it was asked for. ``age_seconds``:
-    how long ago the cluster last confirmed what is shown; None where that says nothing.
-    """
-
-    cluster_id: str
-    cluster_name: str
-    namespace: str
-    name: str
-    revision: int
-    status: str
-    description: str
-    status_description: str
-    chart_name: str
-    chart_version: str
-    values_json: str = field(repr=False)
-    created_at: datetime
-    updated_at: datetime
-    resources_json: str = field(default="", repr=False)
-    age_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class ReleasePage:
-    """A part of a list; ``last`` is namespace and name to go on after, None at the end."""
-
-    releases: list[Release]
-    last: tuple[str, str] | None
-
-
-class ReleaseList:
-    """The releases of a cluster by namespace and name, each once, read page by page as they are asked for."""
-
-    def __init__(
-        self,
-        read: _ReadPage,
-        show: Callable[[ListedRelease], Release | None],
-        *,
-        age_seconds: float | None,
-    ) -> None:
-        self._read = read
-        self._show = show
-        self.age_seconds = age_seconds
-
-    async def read_page(self, after: tuple[str, str] = _START, *, limit: int = _PAGE_RELEASES) -> ReleasePage:
-        """At most ``limit`` of those that follow ``after``: fewer, or none, does not mean the end."""
-        page = await self._read(after, limit)
-        last = page.releases[-1] if page.more else None
-        return ReleasePage(
-            [release for one in page.releases if (release := self._show(one)) is not None],
-            (last.namespace, last.name) if last is not None else None,
-        )
 
 
 class ReleaseView:
@@ -141,7 +93,10 @@ class ReleaseView:
         caller.require("cce:release:get")
         found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=1)
         newest = found.revisions[0] if found.revisions else None
-        release = self._newest(found.cluster, newest, found.operation)
+        release = await off_loop(
+            lambda: self._newest(found.cluster, newest, found.operation),
+            size=weight(ListedRelease(namespace, name, newest, found.operation)),
+        )
         if release is None:
             raise _unknown_release(found.cluster, namespace, name)
         return replace(release, age_seconds=found.freshness.age_seconds)
@@ -154,22 +109,51 @@ class ReleaseView:
         resources = await self._resources.of_release(release.cluster_id, namespace=release.namespace, name=release.name)
         return replace(release, resources_json=resources)
 
-    async def show_history(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> list[Release]:
+    async def show_history(
+        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, rest: HistoryRest | None = None
+    ) -> HistoryPage:
         """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
 
-        NotFound if there is neither a revision nor an operation.
+        Part by part: the first one, or what is left after one. NotFound if there is neither a revision nor an
+        operation.
         """
         caller.require("cce:release:get")
-        found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=_MOST_REVISIONS)
+        if rest is not None:
+            await self._require_still(caller, rest)
+        most = rest.most if rest is not None else _MOST_REVISIONS
+        found, rows = await self._find_revisions(
+            caller, cluster_id, namespace=namespace, name=name, revisions=most, rest=rest
+        )
+        page = await off_loop(
+            lambda: self._history_page(found, rest),
+            size=sum(one.values_text_size for one in found.revisions) + shown_size(found.operation),
+        )
+        if rest is None and not page:
+            raise _unknown_release(found.cluster, namespace, name)
+        age, left = found.freshness.age_seconds, None
+        if found.more:
+            below = found.revisions[-1].revision
+            late = next((one for one in page if one.revision < below), None)
+            page = [one for one in page if one.revision >= below]
+            shows_values = caller.may(READ_VALUES)
+            left = HistoryRest(below, most - len(found.revisions), rows, late, shows_values=shows_values)
+        return HistoryPage([replace(one, age_seconds=age) for one in page], left)
+
+    async def _require_still(self, caller: Caller, rest: HistoryRest) -> None:
+        """Return if the caller still may see what is left: whoever takes a history slowly takes it for long."""
+        again = self._standing.again_seconds
+        caller = await self._standing.require(caller, "cce:release:get", after_seconds=again)
+        if rest.shows_values:
+            caller.require(READ_VALUES)
+
+    def _history_page(self, found: FoundRelease, rest: HistoryRest | None) -> list[Release]:
+        """The revisions, with what an operation is making in the place of its number, which may be a lower one."""
         revisions = {row.revision: self._from_row(found.cluster, row) for row in found.revisions}
         newest = found.revisions[0] if found.revisions else None
-        underway = self._laid_over(found.cluster, newest, found.operation)
+        underway = rest.underway if rest is not None else self._laid_over(found.cluster, newest, found.operation)
         if underway is not None:
             revisions[underway.revision] = underway
-        if not revisions:
-            raise _unknown_release(found.cluster, namespace, name)
-        age = found.freshness.age_seconds
-        return [replace(revisions[number], age_seconds=age) for number in sorted(revisions, reverse=True)]
+        return [revisions[number] for number in sorted(revisions, reverse=True)]
 
     async def list_releases(
         self,
@@ -198,7 +182,7 @@ class ReleaseView:
                     namespace=namespace,
                     after=after,
                     limit=limit,
-                    budget_bytes=_PAGE_BYTES,
+                    budget_bytes=PAGE_BYTES,
                     with_values=with_values,
                 )
 
@@ -216,7 +200,7 @@ class ReleaseView:
         live = await self._read_live(cluster_id, namespace, read)
         return ReleaseList(self._while_allowed(caller, live, with_values=with_values), show, age_seconds=None)
 
-    def _while_allowed(self, caller: Caller, read: _ReadPage, *, with_values: bool) -> _ReadPage:
+    def _while_allowed(self, caller: Caller, read: ReadPage, *, with_values: bool) -> ReadPage:
         """The same pages, as long as the caller may see them: whoever takes a list slowly takes it for long."""
         shows_values = with_values and caller.may(READ_VALUES)
 
@@ -234,24 +218,52 @@ class ReleaseView:
     async def _find(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, revisions: int
     ) -> FoundRelease:
+        found, _ = await self._find_revisions(
+            caller, cluster_id, namespace=namespace, name=name, revisions=revisions, rest=None
+        )
+        return found
+
+    async def _find_revisions(
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        revisions: int,
+        rest: HistoryRest | None,
+    ) -> tuple[FoundRelease, list[RevisionRow] | None]:
+        """The release with a page of its revisions, and all of them if they were read from the cluster."""
         async with self._database.statements() as tx:
             found = await releases.find_release(
-                tx, cluster_id, project_id=caller.project_id, namespace=namespace, name=name, revisions=revisions
+                tx,
+                cluster_id,
+                project_id=caller.project_id,
+                namespace=namespace,
+                name=name,
+                revisions=revisions,
+                below=rest.below if rest is not None else None,
+                budget_bytes=PAGE_BYTES,
             )
         if found is None:
             raise unknown_cluster(cluster_id)
-        if found.freshness.listed and not found.freshness.truncated:
-            return found
-        # The operation was read before the cluster: one that ends in between is then found as a revision.
-        rows = await self._live.read_revisions(cluster_id, namespace=namespace, name=name)
-        return replace(found, revisions=rows[:revisions])
+        if rest is not None and rest.rows is not None:
+            rows = [row for row in rest.rows if row.revision < rest.below]
+        elif rest is not None or (found.freshness.listed and not found.freshness.truncated):
+            return found, None
+        else:
+            # The operation was read before the cluster: one that ends in between is then found as a revision.
+            rows = await self._live.read_revisions(cluster_id, namespace=namespace, name=name)
+        rows = rows[:revisions]
+        page = rows[: fitting([row.values_text_size for row in rows])]
+        return replace(found, revisions=page, more=len(page) < len(rows)), rows
 
-    async def _read_live(self, cluster_id: str, namespace: str | None, read: _ReadPage) -> _ReadPage:
+    async def _read_live(self, cluster_id: str, namespace: str | None, read: ReadPage) -> ReadPage:
         """A list from the cluster, in memory; of the index, which is not complete, only the operations count."""
         listed: dict[tuple[str, str], ListedRelease] = {}
-        after, more = _START, True
+        after, more = START, True
         while more:
-            page = await read(after, _PAGE_RELEASES)
+            page = await read(after, PAGE_RELEASES)
             listed |= {(one.namespace, one.name): replace(one, revision=None) for one in page.releases}
             more = page.more
             after = (page.releases[-1].namespace, page.releases[-1].name) if page.releases else after
@@ -263,7 +275,9 @@ class ReleaseView:
 
         async def read_from_memory(after: tuple[str, str], limit: int) -> Page:
             start = bisect_right(keys, after)
-            return Page([listed[key] for key in keys[start : start + limit]], more=start + limit < len(keys))
+            found = [listed[key] for key in keys[start : start + limit]]
+            found = found[: fitting(list(map(weight, found)))]
+            return Page(found, more=start + len(found) < len(keys))
 
         return read_from_memory
 
@@ -320,6 +334,7 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
     An install that is being cancelled, or was, is a release that is being deleted, unless it is to be kept. An upgrade
     that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
     """
+    values = compact_json(shown.values)
     status = _UNDERWAY[row.action] if row.state in operations.LIVING else "failed"
     if row.state in {"cancelling", "cancelled"}:
         status = _BEING_CANCELLED[row.action, row.cancel_keeps]
@@ -334,7 +349,7 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
         status_description=row.status_description,
         chart_name=row.chart_name,
         chart_version=row.chart_version,
-        values_json=compact_json(shown.values),
+        values_json=values if len(values) <= LARGEST_VALUES else None,
         created_at=shown.first_deployed or row.created_at,
         updated_at=row.finished_at or row.created_at,
     )

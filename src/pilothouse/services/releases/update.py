@@ -25,8 +25,9 @@ from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.services.releases.own_namespace import own_namespace
+from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.preflight import Preflight
-from pilothouse.services.releases.read import UPGRADE_UNDERWAY, Release
+from pilothouse.services.releases.read import UPGRADE_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import Acceptance, Request, base_of
 from pilothouse.settings import Settings

@@ -3,7 +3,8 @@
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Announcements
-from pilothouse.services.releases.read import UNSETTLED, Release, ReleaseView
+from pilothouse.services.releases.pages import Release
+from pilothouse.services.releases.read import UNSETTLED, ReleaseView
 from pilothouse.shares import Counted
 
 _GET = "cce:release:get"

@@ -1,0 +1,50 @@
+"""JSON arrays as answers: at once if they are little, else streamed part by part as these are read."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+Place = TypeVar("Place")
+
+
+@dataclass(frozen=True)
+class ArrayPart(Generic[Place]):
+    """Members of an array, as the JSON text of an array of their own; ``rest``: where to go on, None at the end."""
+
+    text: bytes
+    rest: Place | None
+
+
+def array_response(
+    first: ArrayPart[Place],
+    read: Callable[[Place], Awaitable[ArrayPart[Place]]],
+    *,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Answer with the first part and what follows it.
+
+    The first part is read by the caller: what fails before the first byte can still be answered with an error.
+    """
+    if first.rest is None:
+        return Response(first.text, media_type="application/json", headers=headers)
+    return StreamingResponse(_stream(first, read), media_type="application/json", headers=headers)
+
+
+async def _stream(part: ArrayPart[Place], read: Callable[[Place], Awaitable[ArrayPart[Place]]]) -> AsyncIterator[bytes]:
+    """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all.
+
+    While a client reads slowly, only the text of one part is kept.
+    """
+    separator = b"["
+    while True:
+        if members := part.text[1:-1]:
+            yield separator
+            yield members
+            separator = b","
+        if part.rest is None:
+            yield b"]" if separator == b"," else b"[]"
+            return
+        part = await read(part.rest)
