@@ -115,7 +115,7 @@ async def test_of_uploads_of_one_version_that_race_one_wins(database: Database, 
     done = await asyncio.gather(*uploads, return_exceptions=True)
     assert [type(one) for one in done].count(ChartRow) == 1
     assert [type(one) for one in done].count(AlreadyExists) == 4
-    (left,) = await charts.list_charts(caller)
+    (left,) = (await charts.list_charts(caller)).charts
     assert await read(database, left.digest) is not None
 
 

@@ -1,6 +1,6 @@
 """Queries about charts: one row per version and project. Their archives: ``archives``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +44,22 @@ class ChartRow:
     updated_at: datetime
 
 
+@dataclass(frozen=True)
+class ChartPlace:
+    """A chart's place in a list, newest first."""
+
+    created_at: datetime
+    id: str
+
+
+@dataclass(frozen=True)
+class ChartPage:
+    """A part of a project's charts; ``rest``: where to go on, None at the end."""
+
+    charts: list[ChartRow]
+    rest: ChartPlace | None
+
+
 _FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.project_id == bindparam("of_project"))
 
 
@@ -71,10 +87,18 @@ async def find_chart_version(tx: Transaction, *, project_id: str, name: str, ver
     return ChartRow(**row) if row else None
 
 
-async def list_charts(tx: Transaction, *, project_id: str) -> list[ChartRow]:
-    """The project's charts, newest first."""
-    query = select(charts).where(charts.c.project_id == project_id).order_by(charts.c.created_at.desc(), charts.c.id)
-    return [ChartRow(**row) for row in (await tx.execute(query)).mappings()]
+async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | None, budget_bytes: int) -> ChartPage:
+    """The project's charts, newest first, that follow a place: about ``budget_bytes`` of them, but at least one."""
+    given = {
+        "project_id": project_id,
+        "created_at": after.created_at if after is not None else None,
+        "id": after.id if after is not None else "",
+        "budget": budget_bytes,
+    }
+    rows = (await tx.execute(_PAGE, given)).all()
+    found = [ChartRow(*row[: len(_COLUMNS)]) for row in rows]
+    more = bool(rows) and rows[0].following > len(found)
+    return ChartPage(found, ChartPlace(found[-1].created_at, found[-1].id) if more else None)
 
 
 async def add_chart(tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str) -> ChartRow:
@@ -97,6 +121,26 @@ async def replace_chart(tx: Transaction, content: ChartContent, *, chart_id: str
 async def delete_chart(tx: Transaction, chart_id: str) -> None:
     """Removes the chart; operations that pinned its archive keep that."""
     await tx.execute(delete(charts).where(charts.c.id == chart_id))
+
+
+_COLUMNS = [field.name for field in fields(ChartRow)]
+# ruff: noqa: S608  # what is put into the statement are column names of our own
+_PAGE = text(f"""
+SELECT {", ".join(f"c.{name}" for name in _COLUMNS)}, weighed.following
+FROM (
+  SELECT keys.*, count(*) OVER () AS following, sum(size) OVER (ORDER BY created_at DESC, id) - size AS before
+  FROM (
+    SELECT id, created_at, octet_length(values_json) + octet_length(instruction) + octet_length(description) AS size
+    FROM charts
+    WHERE project_id = :project_id AND (
+      CAST(:created_at AS timestamptz) IS NULL OR created_at < :created_at OR (created_at = :created_at AND id > :id)
+    )
+  ) keys
+) weighed
+JOIN charts c ON c.id = weighed.id
+WHERE weighed.before < :budget
+ORDER BY c.created_at DESC, c.id
+""")
 
 
 def _given(content: ChartContent) -> dict[str, Any]:

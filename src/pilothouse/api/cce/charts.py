@@ -15,10 +15,12 @@ from starlette.responses import StreamingResponse
 
 from pilothouse.api.cce.models import ChartParameters, chart_file_name, chart_resp
 from pilothouse.http.audit import note_read
+from pilothouse.http.json_arrays import ArrayPart, array_response
 from pilothouse.http.json_bodies import parse_json
 from pilothouse.http.multipart import read_form
 from pilothouse.http.requests import caller_of, json_response, request_id_of
 from pilothouse.services.charts.archives import Charts, Upload
+from pilothouse.store.charts import ChartPlace
 
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
@@ -40,7 +42,14 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
     @router.get("")
     async def list_charts(request: Request) -> Response:
-        return json_response([chart_resp(row) for row in await charts.list_charts(caller_of(request))])
+        caller = caller_of(request)
+
+        async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
+            page = await charts.list_charts(caller, after=after)
+            text = orjson.dumps([chart_resp(row) for row in page.charts])
+            return ArrayPart(text, page.rest)
+
+        return array_response(await read(None), read)
 
     @router.get("/{chart_id}")
     async def show_chart(request: Request, chart_id: str) -> Response:

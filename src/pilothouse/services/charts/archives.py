@@ -17,11 +17,13 @@ from pilothouse.settings import EngineSettings
 from pilothouse.shares import FairPlaces
 from pilothouse.store import archives, audit
 from pilothouse.store import charts as store
-from pilothouse.store.charts import ChartContent, ChartRow
+from pilothouse.store.charts import ChartContent, ChartPage, ChartPlace, ChartRow
 from pilothouse.store.database import Database, Transaction
 
 #: Projects whose charts change at a time: that many connections, of the sixteen that a process may have.
 _CHANGES = 4
+#: Of a list that is in memory at a time, some times over.
+_PAGE_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +151,12 @@ class Charts:
             await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
         return row
 
-    async def list_charts(self, caller: Caller) -> list[ChartRow]:
-        """The project's charts, newest first."""
+    async def list_charts(self, caller: Caller, *, after: ChartPlace | None = None) -> ChartPage:
+        """A few of the project's charts, newest first: those that follow a place, or the first."""
         caller.require("cce:chart:list")
         async with self._database.statements() as tx:
-            return await store.list_charts(tx, project_id=caller.project_id)
+            await require_still(tx, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
+            return await store.read_page(tx, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES)
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
         """One chart of the project with its values, else NotFound."""
