@@ -106,6 +106,7 @@ async def _order(attempt: Attempt, stored: StoredRelease, objects: Sequence[Mani
             why = _why_left(live, stored)
             if not why:
                 attempt.check_held()
+                attempt.followed.removed[one.kind, one.namespace, one.name] = live
                 await attempt.client.delete_object(
                     kind, namespace=one.namespace, name=one.name, uid=str(metadata["uid"]), foreground=True
                 )

@@ -230,6 +230,7 @@ class _Collection:
         """The object, its pods that are not well, and the events about all of them; nothing about what is ready."""
         kind = await self._kinds.find(one)
         live = await find_live(self._attempt, one, kind) if kind is not None else None
+        live = live or self._attempt.followed.removed.get(_key(one))
         pods = await self._pods_of(one, live)
         ready = replicas(live) if live is not None else None
         ailing = [pod for pod in pods if not is_well(pod)]

@@ -33,10 +33,14 @@ _LAST_LINES_SECONDS: Final = 1.0
 
 @dataclass
 class Followed:
-    """What was seen: each pod as it last was, with the hook it belongs to, and its containers' last lines."""
+    """What was seen: each pod as it last was, with the hook it belongs to, and its containers' last lines.
+
+    ``removed`` are the hooks' objects as they were before the worker removed them: kind, namespace and name to object.
+    """
 
     pods: dict[tuple[str, str], tuple[str, Object]] = field(default_factory=dict)
     logs: dict[Container, deque[bytes]] = field(default_factory=dict)
+    removed: dict[tuple[str, str, str], Object] = field(default_factory=dict)
 
 
 class HookPods:
