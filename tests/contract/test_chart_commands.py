@@ -59,6 +59,28 @@ def test_a_chart_is_uploaded_shown_updated_fetched_and_deleted(server: RunningSe
     assert "does not exist" in gone.stderr
 
 
+def test_a_chart_is_named_by_its_name_and_by_its_version_where_it_has_several(server: RunningServer, tmp_path: Path):
+    name = fresh_name()
+    ids = {}
+    for version in ("1.0.0", "2.0.0"):
+        made = server.command("chart", "upload", write(tmp_path, config_map_chart(name, version)), "-o", "json")
+        ids[version] = json.loads(made.stdout)["id"]
+        if version == "1.0.0":
+            assert json.loads(server.command("chart", "show", name, "-o", "json").stdout)["id"] == ids[version]
+    ambiguous = server.command("chart", "show", name)
+    assert (ambiguous.returncode, ambiguous.stdout) == (1, "")
+    for version, chart_id in ids.items():
+        assert f"{name}@{version} ({chart_id})" in ambiguous.stderr
+    shown = server.command("chart", "show", f"{name}@1.0.0", "-o", "json")
+    assert json.loads(shown.stdout)["id"] == ids["1.0.0"]
+    for wanted in (f"{name}@3.0.0", f"{name}-1.0.0"):
+        unknown = server.command("chart", "delete", wanted)
+        assert (unknown.returncode, f"no chart of this project is named '{wanted}'" in unknown.stderr) == (1, True)
+    assert server.command("chart", "delete", f"{name}@1.0.0").returncode == 0
+    assert json.loads(server.command("chart", "values", name, "-o", "json").stdout) == {"text": "hello"}
+    assert server.command("chart", "delete", name).returncode == 0
+
+
 def test_the_quota_is_shown_for_the_keys_project(server: RunningServer):
     shown = server.command("chart", "quota", "-o", "json", variables={"PILOTHOUSE_PROJECT_ID": server.project_id})
     (quota,) = json.loads(shown.stdout)

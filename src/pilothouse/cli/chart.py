@@ -22,7 +22,11 @@ app.callback()(connect)
 _COLUMNS = ("id", "name", "version", "description", "update_at")
 _FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._+-]*)"')
 
-ChartId = Annotated[str, typer.Argument(help="Id of the chart, as 'chart list' shows it.")]
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+ChartName = Annotated[
+    str, typer.Argument(metavar="CHART", help="NAME, NAME@VERSION or id of the chart; NAME if it has one version.")
+]
 Archive = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What 'helm package' made.")]
 SkipLint = Annotated[bool, typer.Option("--skip-lint", help="Store it without Helm's lint.")]
 Visible = Annotated[bool | None, typer.Option("--visible/--hidden", help="How the chart is marked.")]
@@ -52,15 +56,15 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 
 
 @app.command("show")
-def show(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+def show(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Show one chart."""
-    _print(context.obj.call("GET", _path(chart_id)), output)
+    _print(context.obj.call("GET", _path(context, chart)), output)
 
 
 @app.command("update")
 def update(
     context: typer.Context,
-    chart_id: ChartId,
+    chart: ChartName,
     archive: Archive,
     *,
     skip_lint: SkipLint = False,
@@ -70,13 +74,13 @@ def update(
 ) -> None:
     """Replace a chart's content, and with it its version. Releases made from it stay as they are."""
     parameters = {"skip_lint": skip_lint, "visible": visible, "source": source}
-    _print(_send(context, "PUT", _path(chart_id), archive, parameters), output)
+    _print(_send(context, "PUT", _path(context, chart), archive, parameters), output)
 
 
 @app.command("delete")
-def delete(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+def delete(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Remove a chart; releases made from it stay as they are."""
-    row = context.obj.call("DELETE", _path(chart_id))
+    row = context.obj.call("DELETE", _path(context, chart))
     if output is Output.JSON:
         print_json(row)
     else:
@@ -86,16 +90,16 @@ def delete(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE)
 @app.command("download")
 def download(
     context: typer.Context,
-    chart_id: ChartId,
+    chart: ChartName,
     file: Annotated[Path | None, typer.Argument(help="Where to; by default NAME-VERSION.tgz, here.")] = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     output: As = Output.TABLE,
 ) -> None:
     """Fetch a chart's archive, byte for byte as it was uploaded."""
-    content, disposition = context.obj.download(_path(chart_id, "archive"))
+    content, disposition = context.obj.download(_path(context, chart, "archive"))
     found = _FILE_NAME.search(disposition)
-    target = file or Path(found[1] if found else f"{chart_id}.tgz")
+    target = file or Path(found[1] if found else f"{chart}.tgz")
     try:
         with target.open("wb" if force else "xb") as opened:
             opened.write(content)
@@ -108,9 +112,9 @@ def download(
 
 
 @app.command("values")
-def values(context: typer.Context, chart_id: ChartId, output: As = Output.TABLE) -> None:
+def values(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Show a chart's default values, as YAML or as JSON."""
-    found = context.obj.call("GET", _path(chart_id, "values"))["values"]
+    found = context.obj.call("GET", _path(context, chart, "values"))["values"]
     if output is Output.JSON:
         print_json(found)
     else:
@@ -131,9 +135,8 @@ def quota(
     output: As = Output.TABLE,
 ) -> None:
     """Show how many chart versions the project has, and may have."""
-    answer = context.obj.call(
-        "GET", _path(projects.id_of(context, project) if project else _only_project(context), "quotas")
-    )
+    project_id = projects.id_of(context, project) if project else _only_project(context)
+    answer = context.obj.call("GET", f"/v2/charts/{quote(project_id, safe='')}/quotas")
     print_rows(answer["quotas"]["resources"], ("type", "quota", "used"), output)
 
 
@@ -144,8 +147,23 @@ def _only_project(context: typer.Context) -> str:
     return str(found[0]["id"])
 
 
-def _path(chart_id: str, *rest: str) -> str:
-    return "/".join(["/v2/charts", quote(chart_id, safe=""), *rest])
+def id_of(context: typer.Context, chart: str) -> str:
+    """The id of a chart that was given by name, name and version, or id; a name alone must have one version."""
+    if _ID.fullmatch(chart):
+        return chart
+    name, at, version = chart.partition("@")
+    rows: list[dict[str, Any]] = context.obj.call("GET", "/v2/charts")
+    found = [row for row in rows if row["name"] == name and (not at or row["version"] == version)]
+    if not found:
+        raise InvalidRequest(f"no chart of this project is named {chart!r}; 'pilothouse chart list' shows them")
+    if len(found) > 1:
+        candidates = ", ".join(f"{row['name']}@{row['version']} ({row['id']})" for row in found)
+        raise InvalidRequest(f"chart {name!r} has {len(found)} versions; name one of {candidates}")
+    return str(found[0]["id"])
+
+
+def _path(context: typer.Context, chart: str, *rest: str) -> str:
+    return "/".join(["/v2/charts", quote(id_of(context, chart), safe=""), *rest])
 
 
 def _send(context: typer.Context, method: str, path: str, archive: Path, parameters: dict[str, Any]) -> dict[str, Any]:
