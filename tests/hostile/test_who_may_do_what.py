@@ -4,6 +4,7 @@ A new route is in them by itself: ``test_route_table`` fails until its action is
 test per row, and nobody who is refused changes anything.
 """
 
+import json
 from collections.abc import Iterator
 from difflib import unified_diff
 from typing import Any
@@ -20,6 +21,7 @@ from tests.support.matrix import (
     Caller,
     Wire,
     World,
+    broken_bodies,
     request,
     words_of,
 )
@@ -101,11 +103,25 @@ def ask(world: World, wire: Wire, caller: Caller, route: str) -> str:
     ids = world.ids[OWN] if whole else world.unknown()
     target, headers, body = request(path, declared(route), ids, ARCHIVE if whole else BROKEN)
     status, text = wire.send(caller, method, target, headers=headers, body=body)
-    if is_right(status, right, whole=whole and declared(route).action != PUBLIC):
+    if not is_right(status, right, whole=whole and declared(route).action != PUBLIC):
+        return (
+            f"{caller.name}: {route} ({declared(route).action}) gave {status}, right is {right or 'served'}: "
+            f"{text[:300]}"
+        )
+    if right != {403}:
         return ""
-    return (
-        f"{caller.name}: {route} ({declared(route).action}) gave {status}, right is {right or 'served'}: {text[:300]}"
-    )
+    for broken in broken_bodies(declared(route), ids):
+        again = wire.send(caller, method, target, headers=headers, body=broken)
+        if refusal(again) != refusal((status, text)):
+            return f"{caller.name}: {route} with the body {broken!r} gave {again}, and {status} with a whole one"
+    return ""
+
+
+def refusal(answer: tuple[int, str]) -> tuple[int, str]:
+    """Return status and message of an answer, which is an error."""
+    status, text = answer
+    body = json.loads(text)
+    return status, str(body.get("errorMessage") or body["error"]["message"])
 
 
 def test_every_caller_gets_from_every_route_what_its_roles_say(everybody: World, wire: Wire, served: Served):

@@ -151,6 +151,18 @@ def request(path: str, route: Route, ids: Ids, archive: bytes) -> tuple[str, dic
     return target, headers, body
 
 
+def broken_bodies(route: Route, ids: Ids) -> list[bytes]:
+    """Return bodies that the route cannot read, with headers as for a whole one; none for a route without a body."""
+    if route.archive:
+        return [b"no form"]
+    if route.body is None:
+        return []
+    if route.for_whom:
+        whose = {route.for_whom: _filled(route.body, ids)[route.for_whom]}
+        return [json.dumps({**whose, "surplus": 1, "project_id": 1}).encode()]
+    return [b"{", b"[]", b'{"surplus": 1}', b""]
+
+
 def form_of(archive: bytes) -> tuple[str, bytes]:
     """Return content type and body of a chart upload."""
     form = httpx2.Request("POST", "http://form", files={"content": ("chart.tgz", archive)})

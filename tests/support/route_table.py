@@ -39,6 +39,7 @@ class Route:
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
     archive: bool = False  # the body is a form with a chart
+    for_whom: str = ""  # the field of the body that decides about the right: it is whole in a broken one too
 
 
 _SUBJECT = {"X-Subject-Token": "{token}"}
@@ -122,7 +123,9 @@ TABLE: Final[dict[str, Route]] = {
     ),
     "GET /api/v1/accesskeys": Route("iam:credentials:listCredentials", query="user_id={user_id}"),
     "POST /api/v1/accesskeys": Route(
-        "iam:credentials:createCredential", body={"user_id": "{user_id}", "project_id": "{project_id}"}
+        "iam:credentials:createCredential",
+        body={"user_id": "{user_id}", "project_id": "{project_id}"},
+        for_whom="user_id",
     ),
     "GET /api/v1/accesskeys/{access_key}": Route("iam:credentials:getCredential"),
     "PATCH /api/v1/accesskeys/{access_key}": Route("iam:credentials:updateCredential", body={"enabled": True}),

@@ -8,6 +8,7 @@ import pilothouse.services
 #: What a caller may do without a permission, and why.
 FOR_EVERYBODY = {
     "AccessKeys.show": "one's own keys; others' by _find",
+    "AccessKeys.check_change": "one's own keys; others' by _find",
     "AccessKeys.set_enabled": "one's own keys; others' by _find",
     "AccessKeys.remove": "one's own keys; others' by _find",
     "Idempotency.once": "by the write; who may no longer write is not told what came of it",

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import orjson
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pilothouse.errors import BodyTooLarge, InvalidRequest, UnsupportedContentType
 
@@ -66,6 +66,15 @@ async def read_json(
     if len(body) > _BESIDE_THE_LOOP:
         return await asyncio.to_thread(parse_json, body, model, where="body", limits=limits)
     return parse_json(body, model, where="body", limits=limits)
+
+
+async def read_field(request: Request, name: str) -> object:
+    """Return what a field of the body holds, whatever that is, and whatever else is there; None for none."""
+    return ((await read_json(request, _AnyObject)).model_extra or {}).get(name)
+
+
+class _AnyObject(BaseModel):
+    model_config = ConfigDict(extra="allow")
 
 
 def parse_json(text: bytes | str, model: type[Model], *, where: str, limits: JsonLimits = FORM) -> Model:

@@ -53,6 +53,7 @@ def routes(projects: Projects) -> APIRouter:
 
     @router.post("/projects")
     async def create_project(request: Request) -> Response:
+        projects.check_create_in_region(caller_of(request))
         body = await read_json(request, CreateProject)
         row = await projects.create_in_region(
             caller_of(request),

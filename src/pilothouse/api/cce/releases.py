@@ -132,6 +132,7 @@ def routes(
 
     @router.delete("/namespace/{namespace}/releases/{name}")
     async def delete_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
+        caller_of(request).require("cce:release:delete")  # before anything else of the request can be wrong
         caller, key = caller_of(request), await idempotency_key(request)
         wait, timeout_seconds = _wait(request), _timeout(request, longest=longest)
         accepted = await idempotency.once(

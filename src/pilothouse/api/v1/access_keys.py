@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from pilothouse.http.json_bodies import read_json
+from pilothouse.http.json_bodies import read_field, read_json
 from pilothouse.http.openapi import takes
 from pilothouse.http.requests import caller_of, json_response, parse_time, request_id_of
 from pilothouse.services.identity.access_keys import AccessKeys, WantedKey
@@ -66,6 +66,9 @@ def routes(access_keys: AccessKeys) -> APIRouter:
     @router.post("", status_code=201, response_model=NewAccessKeyView, openapi_extra=takes(CreateAccessKey))
     async def create_access_key(request: Request) -> Response:
         """Makes a key."""
+        whose = await read_field(request, "user_id")  # it decides about the right, before the rest is judged
+        if whose and whose != caller_of(request).user_id:
+            caller_of(request).require_in_account("iam:credentials:createCredential")
         body = await read_json(request, CreateAccessKey)
         wanted = WantedKey(
             user_id=body.user_id,
@@ -84,6 +87,7 @@ def routes(access_keys: AccessKeys) -> APIRouter:
     @router.patch("/{access_key}", response_model=AccessKeyView, openapi_extra=takes(ChangeAccessKey))
     async def change_access_key(request: Request, access_key: str) -> Response:
         """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
+        await access_keys.check_change(caller_of(request), access_key)
         body = await read_json(request, ChangeAccessKey)
         row = await access_keys.set_enabled(
             caller_of(request), access_key, enabled=body.enabled, request_id=request_id_of(request)

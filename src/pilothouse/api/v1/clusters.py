@@ -114,10 +114,10 @@ def routes(clusters: Clusters) -> APIRouter:
     )
     async def replace_kubeconfig(request: Request, cluster_id: str) -> Response:
         """Replaces the credentials of a cluster, after it answered with the new ones."""
+        caller_of(request).require("cce:cluster:update")  # before a large body is looked into
         force = request.query_params.get("force", "false")
         if force not in {"true", "false"}:
             raise InvalidRequest(f"force: must be true or false, and is {force[:40]!r}")
-        caller_of(request).require("cce:cluster:update")  # before a large body is looked into
         body = await read_json(request, ReplaceKubeconfig, limits=KUBECONFIG)
         cluster = await clusters.replace_kubeconfig(
             caller_of(request),

@@ -128,6 +128,7 @@ def routes(operations: Operations, cancellations: Cancellations, *, streams: Cou
         was deployed before; an uninstall too while all of the release still stands, else it is finished. The answer is
         the operation, `cancelled` or `cancelling`; 409 when it has ended.
         """
+        await cancellations.check(caller_of(request), operation_id)
         wanted = await read_json(request, CancelOperation, default=CancelOperation())
         row = await cancellations.cancel(
             caller_of(request), operation_id, keep=wanted.keep, request_id=request_id_of(request)

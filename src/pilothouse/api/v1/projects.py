@@ -48,6 +48,7 @@ def routes(projects: Projects) -> APIRouter:
     @router.post("", status_code=201, response_model=ProjectView, openapi_extra=takes(CreateProject))
     async def create_project(request: Request) -> Response:
         """Makes a project."""
+        caller_of(request).require_in_account("iam:projects:createProject")
         body = await read_json(request, CreateProject)
         row = await projects.create(
             caller_of(request), name=body.name, description=body.description, request_id=request_id_of(request)
@@ -62,6 +63,7 @@ def routes(projects: Projects) -> APIRouter:
     @router.patch("/{project_id}", response_model=ProjectView, openapi_extra=takes(ChangeProject))
     async def change_project(request: Request, project_id: str) -> Response:
         """Enables or disables a project; either way its tokens are dead."""
+        caller_of(request).require_in_account("iam:projects:updateProject")
         body = await read_json(request, ChangeProject)
         row = await projects.set_enabled(
             caller_of(request), project_id, enabled=body.enabled, request_id=request_id_of(request)

@@ -37,6 +37,7 @@ def routes(unlocks: Unlocks) -> APIRouter:
     @router.post("/unlock", response_model=UnlockedRevision, openapi_extra=takes(UnlockRelease))
     async def unlock_release(request: Request, cluster_id: str) -> Response:
         """Ends the lock of a release whose writer died: its newest revision becomes a failed one, for good."""
+        caller_of(request).require("cce:release:update")
         body = await read_json(request, UnlockRelease)
         unlocked = await unlocks.unlock(
             caller_of(request),

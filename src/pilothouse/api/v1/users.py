@@ -90,6 +90,7 @@ def routes(users: Users) -> APIRouter:
     @router.post("", status_code=201, response_model=NewUserView, openapi_extra=takes(CreateUser))
     async def create_user(request: Request) -> Response:
         """Makes a user; it can do nothing until it is given a role."""
+        caller_of(request).require_in_account("iam:users:createUser")
         body = await read_json(request, CreateUser)
         made = await users.create(
             caller_of(request), name=body.name, password=body.password, request_id=request_id_of(request)
@@ -104,6 +105,7 @@ def routes(users: Users) -> APIRouter:
     @router.patch("/{user_id}", response_model=UserView, openapi_extra=takes(ChangeUser))
     async def change_user(request: Request, user_id: str) -> Response:
         """Enables or disables a user, lifts a lock, and ends its tokens."""
+        caller_of(request).require_in_account("iam:users:updateUser")
         body = await read_json(request, ChangeUser)
         user = await users.set_enabled(
             caller_of(request), user_id, enabled=body.enabled, request_id=request_id_of(request)
@@ -113,6 +115,8 @@ def routes(users: Users) -> APIRouter:
     @router.put("/{user_id}/password", status_code=204, openapi_extra=takes(SetPassword))
     async def set_password(request: Request, user_id: str) -> Response:
         """Replaces a password, which ends the user's tokens, and if wanted its keys; ``me`` is the caller."""
+        if _meant(request, user_id) != caller_of(request).user_id:
+            caller_of(request).require_in_account("iam:users:updateUser")
         body = await read_json(request, SetPassword)
         await users.set_password(
             caller_of(request),
@@ -127,6 +131,7 @@ def routes(users: Users) -> APIRouter:
     @router.post("/{user_id}/roles", response_model=UserView, openapi_extra=takes(Grant))
     async def grant_role(request: Request, user_id: str) -> Response:
         """Gives a role, which ends the user's tokens if it is new."""
+        caller_of(request).require_in_account("iam:permissions:grantRoleToUser")
         body = await read_json(request, Grant)
         user = await users.grant(
             caller_of(request), user_id, role=body.role, project_id=body.project_id, request_id=request_id_of(request)

@@ -16,6 +16,8 @@ from pilothouse.store.database import Database, Transaction
 from pilothouse.store.projects import ProjectRow
 from pilothouse.store.users import UserRow
 
+_UPDATE = "iam:credentials:updateCredential"
+
 
 @dataclass(frozen=True)
 class WantedKey:
@@ -62,7 +64,7 @@ class AccessKeys:
         """A key for the caller or another user, that acts in a project of the account where none is named.
 
         The caller proves itself: by its password, or by a token that a password gave a few minutes ago. Raises
-        NotFound, InvalidRequest, Forbidden (no proof, or the owner has no role in the project), QuotaExceeded or Busy.
+        NotFound, InvalidRequest, Forbidden (no proof, or another owner has no role there), QuotaExceeded or Busy.
         """
         owner_id = wanted.user_id or caller.user_id
         if owner_id != caller.user_id:
@@ -102,10 +104,13 @@ class AccessKeys:
             )
         return NewAccessKey(row, secret_key)
 
+    async def check_change(self, caller: Caller, access_key: str) -> None:
+        """Return if the caller may enable and disable the key, else NotFound or Forbidden."""
+        await self._find(caller, access_key, action=_UPDATE)
+
     async def set_enabled(self, caller: Caller, access_key: str, *, enabled: bool, request_id: str) -> AccessKeyRow:
         """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
-        action = "iam:credentials:updateCredential"
-        found = await self._find(caller, access_key, action=action)
+        found = await self._find(caller, access_key, action=_UPDATE)
         async with self._database.transaction() as tx:
             row = await store.set_enabled(tx, access_key, enabled=enabled)
             if row is None:
@@ -113,7 +118,7 @@ class AccessKeys:
             if not enabled:
                 await users.end_tokens(tx, found.user_id)
             detail = "enable" if enabled else "disable"
-            await self._record(tx, caller, action, found, detail=detail, request_id=request_id)
+            await self._record(tx, caller, _UPDATE, found, detail=detail, request_id=request_id)
         return row
 
     async def remove(self, caller: Caller, access_key: str, *, request_id: str) -> None:
@@ -168,11 +173,16 @@ class AccessKeys:
 
 
 async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id: str) -> tuple[UserRow, ProjectRow]:
-    """Who gets a key, and where it acts; Forbidden where the user could do nothing with it."""
+    """Who gets a key, and where it acts; Forbidden where another user could do nothing with it.
+
+    A project in which the caller itself has no role does not exist for it.
+    """
     owner = await users.find_user(tx, user_id, domain_id=caller.domain_id)
     if owner is None:
         raise NotFound(f"user {user_id!r} does not exist in this account")
-    project = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+    project = await projects.find_project(
+        tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+    )
     if project is None:
         raise NotFound(f"project {project_id!r} does not exist in this account")
     if not await roles.has_role(tx, owner.id, project_id=project.id):

@@ -4,13 +4,14 @@ import re
 import uuid
 from dataclasses import dataclass
 
-from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound
+from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, NotPermitted
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.store import audit
 from pilothouse.store import projects as store
 from pilothouse.store.database import Database
 from pilothouse.store.projects import ProjectRow
 
+_CREATE = "iam:projects:createProject"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LONGEST_DESCRIPTION = 255
 
@@ -66,6 +67,19 @@ class Projects:
             raise NotFound(f"project {project_id!r} does not exist in this account")
         return row
 
+    def check_create_in_region(self, caller: Caller) -> None:
+        """Return if the caller may make projects; else Forbidden, which tells what the Node SDK does not."""
+        try:
+            caller.require_in_account(_CREATE)
+        except NotPermitted as error:
+            raise NotPermitted(f"{error}. {self._region_hint()}", action=error.action) from None
+
+    def _region_hint(self) -> str:
+        return (
+            f"This server is region {self.region!r}; if a client asked for its region's project, set its region to "
+            f"{self.region}"
+        )
+
     async def create_in_region(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
         """Like ``create`` under the vendor's rule for names: the region, '_', and more.
 
@@ -74,14 +88,14 @@ class Projects:
         """
         if not name.startswith(f"{self.region}_"):
             raise Forbidden(
-                f"project {name!r} is not made: this server is region {self.region!r}, and names of new projects start "
-                f"with '{self.region}_'; if a client asked for its region's project, set its region to {self.region}"
+                f"project {name!r} is not made: names of new projects start with '{self.region}_'. "
+                f"{self._region_hint()}"
             )
         return await self.create(caller, name=name, description=description, request_id=request_id)
 
     async def create(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
         """A new project of the account; raises InvalidRequest for its name, or AlreadyExists."""
-        caller.require_in_account("iam:projects:createProject")
+        caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
                 f"name: {name!r} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"

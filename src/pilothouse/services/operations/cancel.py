@@ -38,6 +38,12 @@ class Cancellations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def check(self, caller: Caller, operation_id: str) -> None:
+        """Return if the caller may cancel the operation, whose state does not matter; else NotFound or Forbidden."""
+        caller.require("cce:operation:get")
+        async with self._database.statements() as tx:
+            await _find(tx, caller, operation_id)
+
     async def cancel(self, caller: Caller, operation_id: str, *, keep: bool, request_id: str) -> OperationRow:
         """The operation, cancelled or being cancelled; asked again while it is, the same.
 
@@ -46,10 +52,7 @@ class Cancellations:
         """
         caller.require("cce:operation:get")
         async with self._database.transaction() as tx:
-            row = await operations.find_operation(tx, operation_id)
-            if row is None or row.project_id != caller.project_id:
-                raise NotFound(f"operation {operation_id!r} does not exist in this project")
-            caller.require(_PERMISSIONS[row.action])
+            row = await _find(tx, caller, operation_id)
             if keep and row.action != "install":
                 raise InvalidRequest(
                     f"keep: only an install can be kept, and operation {operation_id} is of action {row.action}"
@@ -94,3 +97,12 @@ class Cancellations:
             request_id=request_id,
             operation_id=row.id,
         )
+
+
+async def _find(tx: Transaction, caller: Caller, operation_id: str) -> OperationRow:
+    """The operation, which the caller may cancel; NotFound or Forbidden."""
+    row = await operations.find_operation(tx, operation_id)
+    if row is None or row.project_id != caller.project_id:
+        raise NotFound(f"operation {operation_id!r} does not exist in this project")
+    caller.require(_PERMISSIONS[row.action])
+    return row
