@@ -190,7 +190,7 @@ def _include_identity(app: FastAPI, parts: Parts, audit: Audit) -> None:
     """The routes about who may call: the vendor's part of them, and ours."""
     settings = parts.settings
     passwords = Passwords(parts.database, settings.identity, audit)
-    tokens = Tokens(parts.database, passwords, settings.identity)
+    tokens = Tokens(parts.database, passwords, settings.identity, audit)
     projects = Projects(parts.database, region=settings.region)
     app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)

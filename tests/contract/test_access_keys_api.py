@@ -1,8 +1,11 @@
 """Access keys over the wire: how they are made, end, are counted and dated."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpx2
 import pytest
 
 from tests.support.people import PASSWORD, add_person
@@ -86,11 +89,32 @@ def test_a_user_has_ten_keys_in_a_project_and_no_more(keyed: RunningServer):
     assert person.server.send("POST", PATH, json_body={"password": PASSWORD}).status_code == 201
 
 
-def test_a_key_acts_only_where_its_user_has_a_role(keyed: RunningServer):
+def told(answer: httpx2.Response, project: str) -> dict[str, Any]:
+    """What the body says, without the project and the request."""
+    body: dict[str, Any] = json.loads(answer.text.replace(project, "PROJECT"))
+    return {name: value for name, value in body.items() if name != "request_id"}
+
+
+def test_a_key_acts_only_where_its_user_has_a_role_and_learns_of_no_other_project(keyed: RunningServer):
     person = add_person(keyed, "readonly", project_id=keyed.project_id)
     foreign = keyed.send("POST", "/api/v1/projects", json_body={"name": "foreign"}).json()["id"]
-    answer = person.server.send("POST", PATH, json_body={"password": PASSWORD, "project_id": foreign})
-    assert_error(answer, *FORBIDDEN, "has no role in project 'foreign'")
+    answers: dict[str, list[httpx2.Response]] = {}
+    for one in (foreign, "f" * 32):
+        answers[one] = [
+            person.server.send("POST", PATH, json_body={"password": PASSWORD, "project_id": one}),
+            person.server.send("GET", "/v2/charts", headers={"X-Project-Id": one}),
+            ask(keyed, login(PASSWORD, name=person.name, scope={"project": {"id": one}})),
+        ]
+    assert [answer.status_code for answer in answers[foreign]] == [404, 403, 404]
+    assert [told(answer, foreign) for answer in answers[foreign]] == [
+        told(answer, "f" * 32) for answer in answers["f" * 32]
+    ]
+    named = [
+        ask(keyed, login(PASSWORD, name=person.name, scope={"project": {"name": one}}))
+        for one in ("foreign", "nowhere")
+    ]
+    assert [answer.status_code for answer in named] == [404, 404]
+    assert told(named[0], "foreign") == told(named[1], "nowhere")
     by_admin = {"user_id": person.id, "password": keyed.password, "project_id": foreign}
     assert_error(keyed.send("POST", PATH, json_body=by_admin), *FORBIDDEN, "has no role")
 

@@ -3,15 +3,18 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.charts import config_map_chart
 from tests.support.people import PASSWORD, add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tenants import add_tenant
-from tests.support.tokens import ask, login, send
+from tests.support.tokens import PATH, ask, login, send
 from tests.support.wire import assert_error
 
 FORBIDDEN = (403, "CCE.01403001")
@@ -20,7 +23,11 @@ FORBIDDEN = (403, "CCE.01403001")
 @pytest.fixture(scope="module")
 def watched(kubeconfig: str) -> Iterator[RunningServer]:
     """A server that writes what it gathers at once."""
-    settings = {"PILOTHOUSE_AUDIT__GATHER_SECONDS": "0.1", "PILOTHOUSE_TRUSTED_PROXIES": "127.0.0.1"}
+    settings = {
+        "PILOTHOUSE_AUDIT__GATHER_SECONDS": "0.1",
+        "PILOTHOUSE_TRUSTED_PROXIES": "127.0.0.1",
+        "PILOTHOUSE_IDENTITY__SLOW_SIGNATURES_AFTER": "5",
+    }
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=settings) as running:
         yield running
 
@@ -198,6 +205,69 @@ def test_a_token_that_has_ended_and_a_project_that_is_not_ones_own(watched: Runn
     found = find(watched, f"?user={person.id}&action=iam:tokens:use")
     assert (found[0]["outcome"], found[0]["detail"]) == ("failed", "ended")
     assert find(watched, f"?user={person.id}&action=iam:projects:use")[0]["target"] == nowhere
+
+
+def test_proofs_that_fail_before_or_after_the_credentials_are_there_too(watched: RunningServer):
+    person = add_person(watched, "readonly", project_id=watched.project_id)
+    foreign = watched.send("POST", "/api/v1/projects", json_body={"name": "audited"}).json()["id"]
+    token = person.token()
+    assert ask(watched, exchange("pht-" + "A" * 43)).status_code == 401
+    for scope in ({"id": foreign}, {"name": "no-such-project"}):
+        assert ask(watched, login(PASSWORD, name=person.name, scope={"project": scope})).status_code == 404
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    assert person.server.send("GET", "/v2/charts", now=long_ago).status_code == 401
+    malformed = f"SDK-HMAC-SHA256 Access={person.server.access_key}, Signature=none"
+    assert send(watched, "GET", "/v2/charts", headers={"Authorization": malformed}).status_code == 401
+    other = {"X-Project-Id": foreign}
+    assert send(watched, "GET", "/v2/charts", token=token, headers=other).status_code == 403
+    assert watched.send("PATCH", f"/api/v1/users/{person.id}", json_body={"enabled": True}).is_success
+    assert ask(watched, exchange(token)).status_code == 401
+
+    found = wait_for(lambda: len(seen := rows(watched, f"?user={person.id}&limit=500")) >= 7 and seen, seconds=10) or []
+    assert ("iam:tokens:create", "failed", "unknown token") in of_nobody(watched)
+    assert {(row["action"], row["outcome"], row["target"], row["detail"]) for row in found} >= {
+        ("iam:tokens:create", "denied", foreign, "the scope is no project or domain of this user"),
+        ("iam:tokens:create", "denied", "no-such-project", "the scope is no project or domain of this user"),
+        (
+            "iam:credentials:use",
+            "failed",
+            person.server.access_key,
+            "date out of range, or signed headers that are not there",
+        ),
+        ("iam:credentials:use", "failed", person.server.access_key, "malformed Authorization"),
+        ("iam:projects:use", "denied", foreign, "not the project of the token"),
+        ("iam:tokens:create", "failed", person.id, "token ended"),
+    }
+
+
+def test_who_is_slowed_or_finds_no_place_is_there(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    elsewhere = {"X-Forwarded-For": "198.51.100.77"}
+
+    def guess() -> int:
+        return person.server.send("GET", "/v2/charts", secret_key="w" * 40, headers=elsewhere).status_code
+
+    assert [guess() for _ in range(9)][-1] == 429
+    [slowed] = find(watched, f"?target={person.server.access_key}&outcome=failed&address=198.51.100.77", count=2)[:1]
+    assert (slowed["user"], slowed["detail"]) == (person.name, "slowed: too many wrong signatures")
+
+    with ThreadPoolExecutor(30) as pool:
+        body = login("wrong", name=person.name)
+        answers = list(pool.map(lambda _: send(watched, "POST", PATH, json=body, headers=elsewhere), range(30)))
+    assert 429 in {one.status_code for one in answers}
+    found = find(watched, "?action=iam:tokens:create&outcome=failed&address=198.51.100.77", count=2)
+    assert "too many log-ins at once" in [row["detail"] for row in found]
+
+
+def exchange(token: str) -> dict[str, Any]:
+    """A request for a token in exchange for that one."""
+    return {"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}}
+
+
+def of_nobody(server: RunningServer) -> set[tuple[str, str, str]]:
+    """Action, outcome and detail of what names no account, and is in the table alone."""
+    with psycopg.connect(server.database_url) as connection:
+        return set(connection.execute("SELECT action, outcome, detail FROM audit WHERE domain_id = ''").fetchall())
 
 
 def test_what_was_gathered_is_written_when_the_server_ends(kubeconfig: str):

@@ -63,6 +63,9 @@ class OneKey:
     async def reject_key(self, _known: Holder) -> None:
         pass
 
+    async def note_unusable(self, _access_key: str, _source: str, _reason: str) -> None:
+        pass
+
     async def find_token(self, _token: str, _project_id: str | None, _source: str) -> Caller:
         raise NotAuthenticated("decrypt token fail")
 

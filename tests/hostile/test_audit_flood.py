@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import httpx2
 import psycopg
@@ -13,6 +14,7 @@ from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server
 from tests.support.tokens import PATH, login
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = 25  # of each of four attackers
 #: Two minutes can be touched, each with its number of kinds; and the rest is a row every ten seconds.
 MOST = 2 * 5 + 5
@@ -61,11 +63,19 @@ def address(number: int) -> dict[str, str]:
     return {"X-Forwarded-For": f"2001:db8:{number // 65536:x}:{number % 65536:x}::1"}
 
 
-@pytest.mark.parametrize("what", ["tokens", "keys", "log-ins"])
+@pytest.mark.parametrize("what", ["tokens", "keys", "log-ins", "exchanges", "unusable signatures"])
 def test_strangers_from_a_new_address_each_time_make_a_few_rows(flooded: RunningServer, what: str):
     def fail(http: httpx2.Client, number: int) -> httpx2.Response:
         if what == "log-ins":
             return http.post(flooded.url + PATH, json=login("wrong", name=f"n{number}"), headers=address(number))
+        if what == "exchanges":
+            identity = {"methods": ["token"], "token": {"id": f"pht-{number:043d}"}}
+            return http.post(flooded.url + PATH, json={"auth": {"identity": identity}}, headers=address(number))
+        if what == "unusable signatures" and number % 2:
+            return flooded.send("GET", "/v2/charts", now=LONG_AGO, headers=address(number))
+        if what == "unusable signatures":
+            headers = {"Authorization": f"SDK-HMAC-SHA256 Access={flooded.access_key} x", **address(number)}
+            return http.get(f"{flooded.url}/v2/charts", headers=headers)
         if what == "tokens":
             headers = {"X-Auth-Token": f"{number:x}".rjust(47, "x"), **address(number)}
             return http.get(f"{flooded.url}/v2/charts", headers=headers)

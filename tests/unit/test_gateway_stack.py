@@ -60,6 +60,9 @@ class Directory:
     async def reject_key(self, _known: Holder) -> None:
         self.asked.append("rejected")
 
+    async def note_unusable(self, _access_key: str, _source: str, _reason: str) -> None:
+        pass
+
     async def find_token(self, token: str, project_id: str | None, _source: str) -> InProject:
         self.asked.append(f"token {project_id}")
         if token != TOKEN:

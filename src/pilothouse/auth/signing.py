@@ -31,6 +31,7 @@ _AUTHORIZATION = re.compile(
     r"SignedHeaders=(?P<signed_headers>[!-+\--~]+),[ \t]*"
     r"Signature=(?P<signature>[0-9a-f]{1,512})"
 )
+_NAMED_KEY = re.compile(r"(?:Access|Credential)=(?P<key>[A-Za-z0-9_-]{1,128})")
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -74,6 +75,12 @@ def parse_authorization(value: str) -> Signature:
         raise _failed("SignedHeaders names a header twice")
     access_key = match["credential"] if scheme.scoped else match["access_key"]
     return Signature(scheme.name, access_key, names, match["signature"], match["scope"] or "")
+
+
+def named_access_key(value: str) -> str:
+    """The access key that an Authorization header names, also if the rest of it makes no sense; empty for none."""
+    match = _NAMED_KEY.search(value)
+    return match["key"] if match else ""
 
 
 def check_headers(

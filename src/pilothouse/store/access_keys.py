@@ -9,7 +9,7 @@ from sqlalchemy import Text, bindparam, delete, false, func, insert, literal, or
 
 from pilothouse.store import lockout
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import held_roles
+from pilothouse.store.roles import has_some_role, held_roles
 from pilothouse.store.tables import access_keys, domains, projects, users
 
 
@@ -17,7 +17,8 @@ from pilothouse.store.tables import access_keys, domains, projects, users
 class ProvingKeyRow:
     """One access key with the user it stands for and that user's roles; the secret is sealed.
 
-    ``project_id`` is None if the user's account has no such project, or has disabled it. ``roles`` counts in that
+    ``project_id`` is None if the user's account has no such project, or has disabled it, or if it is not the key's own
+    one and the user has no role there. ``roles`` counts in that
     project, ``account_roles`` is the part of it that counts everywhere.
     """
 
@@ -78,7 +79,9 @@ _FIND_PROVING = (
         projects,
         (projects.c.id == func.coalesce(bindparam("named_project", type_=Text), access_keys.c.project_id))
         & (projects.c.domain_id == users.c.domain_id)
-        & projects.c.enabled,
+        & projects.c.enabled
+        # Its own project the holder knows; another one only by a role there.
+        & or_(projects.c.id == access_keys.c.project_id, has_some_role()),
     )
     .where(access_keys.c.id == bindparam("access_key"), access_keys.c.enabled, users.c.enabled)
     .where(or_(access_keys.c.expires_at.is_(None), access_keys.c.expires_at > func.clock_timestamp()))

@@ -27,6 +27,13 @@ def held_roles(*, here: bool) -> ColumnElement[list[str]]:
     return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
 
 
+def has_some_role() -> ColumnElement[bool]:
+    """Whether some role of the row's user counts in the row's project."""
+    counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
+    query = select(role_assignments.c.id).where(role_assignments.c.user_id == users.c.id, counts)
+    return query.correlate(users, projects).exists()
+
+
 async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
     """The user's roles: those in the whole account first, then by project."""
     query = (

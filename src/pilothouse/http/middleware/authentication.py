@@ -18,7 +18,14 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pilothouse.auth.schemes import SCHEMES
-from pilothouse.auth.signing import Signature, SignedRequest, check_headers, parse_authorization, verify
+from pilothouse.auth.signing import (
+    Signature,
+    SignedRequest,
+    check_headers,
+    named_access_key,
+    parse_authorization,
+    verify,
+)
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.http import gateway_errors as errors
 from pilothouse.http.connections import place_of
@@ -86,6 +93,10 @@ class Authenticator(Protocol[K]):
 
     async def reject_key(self, known: K, /) -> None:
         """Learns that a request came whose signature is not this key's; may raise Busy, which is answered then."""
+        ...
+
+    async def note_unusable(self, access_key: str, source: str, reason: str, /) -> None:
+        """Learns that a request named that key, and proved nothing for a reason that its headers alone show."""
         ...
 
     async def find_token(self, token: str, project_id: str | None, source: str, /) -> Caller:
@@ -198,7 +209,6 @@ class Credentials(Generic[K]):
     async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven:
         """The header-only half of the check; ``now`` is when the headers came."""
         asked_at = self._monotonic()
-        settings = self._settings
         source = scope["state"]["source"]
         with _refusals():
             token = _token(scope)
@@ -206,18 +216,31 @@ class Credentials(Generic[K]):
                 caller = await self._authenticator.find_token(token, _project_id(scope), source)
                 place_of(scope).prove()
                 return _Proven(caller, asked_at)
-            signature = _signature(scope)
-            check_headers(
-                scope["headers"],
-                signature,
-                now=now,
-                skew_seconds=settings.clock_skew_seconds,
-                ahead_seconds=settings.clock_ahead_seconds,
-            )
+            signature = await self._signature(scope, now)
             known = await self._authenticator.find_key(signature.access_key, _project_id(scope), source)
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now, asked_at)
+
+    async def _signature(self, scope: Scope, now: datetime) -> Signature:
+        """What the request claims to be signed with; NotAuthenticated, and noted, if the headers alone refute it."""
+        given = _authorization(scope)
+        access_key, reason = named_access_key(given), "malformed Authorization"
+        try:
+            signature = parse_authorization(given)
+            access_key, reason = signature.access_key, "date out of range, or signed headers that are not there"
+            check_headers(
+                scope["headers"],
+                signature,
+                now=now,
+                skew_seconds=self._settings.clock_skew_seconds,
+                ahead_seconds=self._settings.clock_ahead_seconds,
+            )
+        except NotAuthenticated:
+            if access_key:
+                await self._authenticator.note_unusable(access_key, scope["state"]["source"], reason)
+            raise
+        return signature
 
     async def _read(
         self, scope: Scope, receive: Receive, claim: _Claim[K] | _Proven | None, owned: ProjectBody
@@ -349,13 +372,13 @@ def _token(scope: Scope) -> str | None:
     return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
 
 
-def _signature(scope: Scope) -> Signature:
+def _authorization(scope: Scope) -> str:
     given = _values(scope, b"authorization")
     if not given:
         raise NotAuthenticated("x-auth-token not found")
     if len(given) > 1:
         raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
-    return parse_authorization(given[0])
+    return given[0]
 
 
 def _is_form(scope: Scope) -> bool:

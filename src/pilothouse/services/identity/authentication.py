@@ -5,6 +5,8 @@ nobody else is. Locking a key for everybody, as the vendor does, is a setting.
 """
 
 import math
+from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 
@@ -13,7 +15,7 @@ import structlog
 from pilothouse.auth.attempts import Attempts
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.auth.tokens import token_digest
-from pilothouse.errors import Busy, NotAuthenticated, NotFound
+from pilothouse.errors import Busy, DatabaseUnavailable, NotAuthenticated, NotFound
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
 from pilothouse.settings import IdentitySettings
@@ -29,6 +31,9 @@ log = structlog.get_logger(__name__)
 _LOCKED = "AK access failed to reach the limit,forbidden."
 #: What a failed proof was to do, as the audit names it.
 _SIGN, _TOKEN = "iam:credentials:use", "iam:tokens:use"
+_USE_PROJECT = "iam:projects:use"
+#: Of so many keys it is remembered whose they are, so that refusing one that is wrong again asks nobody.
+_MOST_HOLDERS = 1_000
 _UNKNOWN_TOKEN = "decrypt token fail"  # noqa: S105 - the vendor's words
 
 
@@ -52,6 +57,7 @@ class Authentication:
         self._settings = settings
         self._audit = audit
         self._attempts = Attempts(free=settings.slow_signatures_after, longest_seconds=settings.slow_signatures_seconds)
+        self._holders: OrderedDict[str, Somebody] = OrderedDict()
 
     async def find_key(self, access_key: str, project_id: str | None, source: str) -> KeyHolder | None:
         """The holder of an enabled access key, else None; in the project that the request names, or the key's own.
@@ -61,6 +67,8 @@ class Authentication:
         """
         wait = self._attempts.wait_seconds(source, access_key)
         if wait:
+            who = self._holders.get(access_key, Somebody())
+            self._note_key(replace(who, source=source), access_key, "slowed: too many wrong signatures")
             raise _too_often(wait)
         async with self._database.statements() as tx:
             row = await access_keys.find_proving(tx, access_key, project_id=project_id)
@@ -68,9 +76,8 @@ class Authentication:
             self._attempts.fail(source, access_key)
             self._audit.note(Somebody(source=source), _SIGN, outcome="failed", detail="unknown access key")
             return None
-        who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
         if row.locked:
-            self._audit.note(who, _SIGN, outcome="failed", target=row.id, target_name=row.user_name, detail="locked")
+            self._note_key(_named(row, source), row.id, "locked")
             raise NotAuthenticated(_LOCKED)
         return KeyHolder(
             secret_key=open_secret(row.secret_sealed, keys=self._keys, access_key=row.id),
@@ -91,11 +98,11 @@ class Authentication:
         if holder.caller.project_id:
             return holder.caller
         self._audit.note(
-            holder.caller, "iam:projects:use", outcome="denied", target=project_id or "", detail="unknown or disabled"
+            holder.caller, _USE_PROJECT, outcome="denied", target=project_id or "", detail="unknown or disabled"
         )
         if project_id is None:
             raise NotFound(f"the project of access key {holder.access_key} is disabled; name another in X-Project-Id")
-        raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project of this account")
+        raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project in which the user has a role")
 
     async def reject_key(self, holder: KeyHolder) -> None:
         """Counts a wrong signature; raises Busy if the next one from that address has to wait."""
@@ -107,17 +114,29 @@ class Authentication:
             if locked:
                 log.warning("access_key_locked", access_key=holder.access_key, seconds=self._settings.lock_seconds)
         who = replace(Somebody(**names_of(holder.caller)), project_id="", project_name="")
-        self._audit.note(
-            who,
-            _SIGN,
-            outcome="failed",
-            target=holder.access_key,
-            target_name=holder.caller.user_name,
-            detail="wrong signature",
-        )
+        self._holders[holder.access_key] = who
+        if len(self._holders) > _MOST_HOLDERS:
+            self._holders.popitem(last=False)
+        self._note_key(who, holder.access_key, "wrong signature")
         wait = self._attempts.fail(holder.caller.source, holder.access_key)
         if wait:
             raise _too_often(wait)
+
+    async def note_unusable(self, access_key: str, source: str, reason: str) -> None:
+        """Tells the audit of a request that names a key and proves nothing, such as one that is sent again later.
+
+        ``reason`` is one of a few fixed texts. Not for a key that nobody has: strangers name what they like.
+        """
+        with suppress(DatabaseUnavailable):  # the request is refused in any case
+            async with self._database.statements() as tx:
+                row = await access_keys.find_proving(tx, access_key, project_id=None)
+            if row is not None:
+                self._note_key(_named(row, source), row.id, reason)
+
+    def _note_key(self, who: Somebody, access_key: str, reason: str) -> None:
+        # What strangers name is not kept unless it is somebody's.
+        target = access_key if who.user_id else ""
+        self._audit.note(who, _SIGN, outcome="failed", target=target, target_name=who.user_name, detail=reason)
 
     async def find_token(self, token: str, project_id: str | None, source: str) -> Caller:
         """The caller that a living token stands for; NotAuthenticated tells why there is none.
@@ -135,14 +154,29 @@ class Authentication:
         try:
             check_alive(row)
         except NotAuthenticated:
-            who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
             self._audit.note(
-                who, _TOKEN, outcome="failed", target=row.user_id, target_name=row.user_name, detail="ended"
+                _named(row, source),
+                _TOKEN,
+                outcome="failed",
+                target=row.user_id,
+                target_name=row.user_name,
+                detail="ended",
             )
             raise
         if project_id is not None and row.project_id is not None and project_id != row.project_id:
+            self._audit.note(
+                caller_of(row, source),
+                _USE_PROJECT,
+                outcome="denied",
+                target=project_id,
+                detail="not the project of the token",
+            )
             raise NotFound(f"X-Project-Id {project_id!r} is not the project of the token; leave the header out")
         return caller_of(row, source)
+
+
+def _named(row: ProvingKeyRow | TokenRow, source: str) -> Somebody:
+    return Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
 
 
 def holder_of(row: ProvingKeyRow, source: str) -> Caller:

@@ -52,13 +52,20 @@ class Passwords:
         self._turns = asyncio.Semaphore(settings.password_checks)
         self._lanes: dict[str, asyncio.Lock] = {}
         self._in_lane: Counter[str] = Counter()
+        # The ids of accounts by name and id, of those whose users have tried to log in.
+        self._domains: dict[str, str] = {}
         # Whoever names no user costs what a wrong password costs, so that names cannot be told by the clock.
         self._nobodys_hash = passwords.hash_password(passwords.generate_password())
 
     async def prove(self, login: Login) -> LoginRow:
         """The enabled user whose password this is; raises NotAuthenticated, in one form of words, or Busy."""
         address = network_of(login.source)
-        async with self._turn(address):
+        async with AsyncExitStack() as turn:
+            try:
+                await turn.enter_async_context(self._turn(address))
+            except Busy:
+                self._note_full(login)
+                raise
             async with self._database.statements() as tx:
                 user = await users.find_login(
                     tx,
@@ -68,6 +75,8 @@ class Passwords:
                     domain_id=login.domain_id,
                     domain_name=login.domain_name,
                 )
+            if user is not None:
+                self._domains[user.domain_id] = self._domains[user.domain_name] = user.domain_id
             known = user.password_hash if user is not None else self._nobodys_hash
             right = await asyncio.to_thread(passwords.verify_password, login.password, known)
             if user is None or not user.enabled or user.locked or not right:
@@ -133,6 +142,12 @@ class Passwords:
             domain_id = await projects.find_domain(tx, domain_id=login.domain_id, name=login.domain_name)
         nobody = Somebody(domain_id=domain_id or "", source=login.source)
         self._audit.note(nobody, _LOG_IN, outcome="failed", detail="unknown user")
+
+    def _note_full(self, login: Login) -> None:
+        """Tells the audit of a log-in that found no place; whose it would have been is not looked up: it is a flood."""
+        domain_id = self._domains.get(login.domain_id or login.domain_name or "", "")
+        nobody = Somebody(domain_id=domain_id, source=login.source)
+        self._audit.note(nobody, _LOG_IN, outcome="failed", detail="too many log-ins at once")
 
     async def _settle(self, user: LoginRow, password: str, address: str) -> None:
         """What a right password leaves behind: no failures, and a hash of today's strength."""

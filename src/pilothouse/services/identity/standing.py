@@ -55,7 +55,7 @@ async def ask_again(tx: Transaction, caller: Caller) -> Caller:
         if key is None:
             raise NotAuthenticated("the access key, or its user, was disabled or deleted, or has expired")
         if key.project_id is None:
-            raise NotFound(f"project {caller.project_id!r} was disabled or deleted")
+            raise NotFound(f"project {caller.project_id!r} was disabled or deleted, or the user has no role there now")
         return holder_of(key, caller.source)
     token = await tokens.find_token(tx, proof.id) if proof is not None else None
     if token is None:

@@ -3,16 +3,19 @@
 from dataclasses import dataclass, field
 
 from pilothouse.auth.tokens import new_token, token_digest
-from pilothouse.errors import Forbidden, NotAuthenticated, NotFound
+from pilothouse.errors import NotAuthenticated, NotFound
+from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.authentication import caller_of, check_alive
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.settings import IdentitySettings
-from pilothouse.store import audit, projects, roles, tokens
+from pilothouse.store import audit, projects, tokens
+from pilothouse.store.audit import Somebody
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.tokens import TokenRow
 from pilothouse.store.users import LoginRow
 
+_CREATE = "iam:tokens:create"
 #: So long an expired token is still told apart from one that never was.
 _REMEMBERED_SECONDS = 24 * 3600.0
 
@@ -50,15 +53,16 @@ class _Holder:
 class Tokens:
     """Issues, shows and revokes tokens."""
 
-    def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings) -> None:
+    def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings, notes: Audit) -> None:
         self._database = database
         self._passwords = passwords
         self._settings = settings
+        self._notes = notes
 
     async def issue(self, login: Login, scope: Scope, *, request_id: str) -> IssuedToken:
         """A token for the user whose password this is; what has expired long ago is swept out on the way.
 
-        Raises NotAuthenticated, Busy, NotFound (project or domain) or Forbidden (no role in the project).
+        Raises NotAuthenticated, Busy or NotFound (the domain, or a project in which the user has a role).
         """
         user = await self._passwords.prove(login)
         return await self._add(user, scope, request_id=request_id, source=login.source)
@@ -66,15 +70,23 @@ class Tokens:
     async def exchange(self, token: str, scope: Scope, *, request_id: str, source: str) -> IssuedToken:
         """Return a token of another scope for the holder of a living one; it expires no later than that.
 
-        Raises NotAuthenticated, NotFound (project or domain) or Forbidden (no role in the project).
+        Raises NotAuthenticated or NotFound (the domain, or a project in which the user has a role).
         Source: Keystone identity API v3, "Token authentication with scoped authorization".
         """
         digest = token_digest(token)
         async with self._database.statements() as tx:
             row = await tokens.find_token(tx, digest) if digest is not None else None
         if row is None:
+            self._notes.note(Somebody(source=source), _CREATE, outcome="failed", detail="unknown token")
             raise NotAuthenticated("The token is unknown or was revoked.")
-        check_alive(row)
+        try:
+            check_alive(row)
+        except NotAuthenticated:
+            who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
+            self._notes.note(
+                who, _CREATE, outcome="failed", target=row.user_id, target_name=row.user_name, detail="token ended"
+            )
+            raise
         # With the generation of the old token: what ends that one until the new one is stored ends both.
         user = _Holder(row.user_id, row.user_name, row.domain_id, row.domain_name, row.generation)
         return await self._add(user, scope, request_id=request_id, source=source, exchanged=row)
@@ -90,8 +102,20 @@ class Tokens:
     ) -> IssuedToken:
         text = new_token()
         digest = token_digest(text) or ""
+        try:
+            async with self._database.statements() as tx:
+                kind, project_id = await _resolve(tx, user, scope)
+        except NotFound:
+            who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=source)
+            self._notes.note(
+                who,
+                _CREATE,
+                outcome="denied",
+                target=scope.project_id or scope.project_name or "",
+                detail="the scope is no project or domain of this user",
+            )
+            raise
         async with self._database.transaction() as tx:
-            kind, project_id = await _resolve(tx, user, scope)
             await tokens.sweep(tx, expired_seconds_ago=_REMEMBERED_SECONDS)
             await tokens.add_token(
                 tx,
@@ -109,7 +133,7 @@ class Tokens:
             await audit.record(
                 tx,
                 caller_of(row, source),
-                "iam:tokens:create",
+                _CREATE,
                 target=user.id,
                 target_name=user.name,
                 detail="password" if exchanged is None else "token",
@@ -159,14 +183,12 @@ async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) ->
     if scope.project_id is None and scope.project_name is None:
         return ("domain" if scope.domain else "none"), None
     project = await projects.find_project(
-        tx, domain_id=user.domain_id, project_id=scope.project_id, name=scope.project_name
+        tx, domain_id=user.domain_id, project_id=scope.project_id, name=scope.project_name, for_user=user.id
     )
     if project is None or not project.enabled:
         named = scope.project_name if scope.project_id is None else scope.project_id
-        raise NotFound(f"scope.project: {named!r} is not an enabled project of the user's account")
-    if not await roles.has_role(tx, user.id, project_id=project.id):
-        raise Forbidden(
-            f"scope.project: user {user.name!r} has no role in project {project.name!r}; an administrator of the "
-            "account can give it one"
+        raise NotFound(
+            f"scope.project: {named!r} is not an enabled project in which user {user.name!r} has a role; an "
+            "administrator of the account can give it one"
         )
     return "project", project.id
