@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
-from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ahocorasick_rs import AhoCorasick, MatchKind
 
@@ -61,8 +60,8 @@ _MOST_FORMS: Final = 40_000
 _MOST_CHARACTERS: Final = 512 * 1024
 #: So much of each is looked for, and the rest compared where that is found: a certificate costs as much as a password.
 _HEAD: Final = 64
-#: Characters of one automaton. One takes about 20 ms to build, in which no other thread runs.
-_SHARD: Final = 96 * 1024
+#: Characters of one automaton. One takes about 5 ms to build, in which no other thread runs.
+_SHARD: Final = 32 * 1024
 #: Among more with the same head nothing is compared: as much is masked as the longest has.
 _MOST_ALIKE: Final = 8
 WITHHELD: Final = "(withheld: there is more to be masked in it than can be looked for)"
@@ -89,20 +88,26 @@ class Masks:
         self._wanted |= {one for one in sensitive if len(one) >= _SHORTEST_SENSITIVE}
 
     @cached_property
-    def _matchers(self) -> "tuple[list[_Shard], frozenset[str]] | None":
+    def _matchers(self) -> "_Matchers | None":
         """What is found anywhere, and what only as a word of its own; None for too much; made for the first text."""
         forms: set[str] = set()
         for one in self._wanted:
-            forms.update(islice(_forms(one), _MOST_FORMS + 1))
-            if len(forms) > _MOST_FORMS:
-                return None
-        words = frozenset(form for form in forms if len(form) < _LONG and _WORD.fullmatch(form))
-        alike: dict[str, list[str]] = {}
-        for form in sorted(forms - words):
-            alike.setdefault(form[:_HEAD], []).append(form)
-        if sum(map(len, alike)) > _MOST_CHARACTERS:
-            return None
-        return [_Shard(heads, alike) for heads in _portions(alike)], words
+            for form in _forms(one):
+                forms.add(form)
+                if len(forms) > _MOST_FORMS:
+                    return None
+        return _matchers(forms)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next text costs no preparation."""
+        return not self._wanted or "_matchers" in self.__dict__
+
+    def prepare(self) -> Self:
+        """Make now what the first text would make, which may take 100 ms; return this object."""
+        if self._wanted:
+            _ = self._matchers
+        return self
 
     def apply(self, text: str) -> str:
         """The text with every known secret, and whatever has a secret's shape, masked."""
@@ -110,11 +115,43 @@ class Masks:
         if self._wanted:
             if self._matchers is None:
                 return WITHHELD
-            shards, words = self._matchers
-            text = _without(text, sorted(span for shard in shards for span in shard.spans(text)))
-            if words:
-                text = _WORD.sub(lambda word: MASK if word[0] in words else word[0], text)
+            text = _hide(text, *self._matchers)
         return _without_shapes(text)
+
+
+class Compared:
+    """One text that is compared with the data of Secrets, portion by portion.
+
+    Of what is not in the text no automaton is made: eight characters that are nowhere in it tell that.
+    """
+
+    def __init__(self, text: str) -> None:
+        """The text is without what has a secret's shape at the end."""
+        self._text = _cut(text)
+        self._short, self._long = (
+            {self._text[start : start + size] for start in range(len(self._text) - size + 1)}
+            for size in (_SHORTEST_SENSITIVE, _SHORTEST)
+        )
+
+    def hide(self, *data: Mapping[str, Any]) -> bool:
+        """Mask the values of these Secrets' ``data``; return whether they could all be looked for."""
+        forms: set[str] = set()
+        for secret in _decoded(*data):
+            if len(secret) >= _SHORTEST_SENSITIVE:
+                forms.update(form for form in _forms(secret) if self._may_have(form))
+        if len(forms) > _MOST_FORMS or (matchers := _matchers(forms)) is None:
+            return False
+        self._text = _hide(self._text, *matchers)
+        return True
+
+    def text(self) -> str:
+        """Return the text as it may be told."""
+        return _without_shapes(self._text)
+
+    def _may_have(self, form: str) -> bool:
+        if len(form) < _SHORTEST:
+            return form[:_SHORTEST_SENSITIVE] in self._short
+        return form[:_SHORTEST] in self._long
 
 
 class _Shard:
@@ -136,6 +173,26 @@ class _Shard:
                 )
                 end = max(stop, min(start + max(lengths), len(text)))
                 yield start, end
+
+
+#: What is found anywhere, and what only as a word of its own.
+_Matchers = tuple[list[_Shard], frozenset[str]]
+
+
+def _matchers(forms: set[str]) -> _Matchers | None:
+    """What finds the forms in texts; None for more than can be looked for."""
+    words = frozenset(form for form in forms if len(form) < _LONG and _WORD.fullmatch(form))
+    alike: dict[str, list[str]] = {}
+    for form in forms - words:
+        alike.setdefault(form[:_HEAD], []).append(form)
+    if sum(map(len, alike)) > _MOST_CHARACTERS:
+        return None
+    return [_Shard(heads, alike) for heads in _portions(alike)], words
+
+
+def _hide(text: str, shards: list[_Shard], words: frozenset[str]) -> str:
+    text = _without(text, sorted(span for shard in shards for span in shard.spans(text)))
+    return _WORD.sub(lambda word: MASK if word[0] in words else word[0], text) if words else text
 
 
 def _portions(heads: Iterable[str]) -> Iterator[list[str]]:
@@ -247,15 +304,17 @@ def masks_of(
     return Masks(ordinary - known, sensitive=sensitive - known)
 
 
-def masks_of_data(data: Mapping[str, Any]) -> Masks:
-    """The values of a Kubernetes Secret's ``data``, which are base64."""
-    found = set()
-    for value in data.values():
+def masks_of_data(*data: Mapping[str, Any], plain: Iterable[Mapping[str, Any]] = ()) -> Masks:
+    """The values of Kubernetes Secrets: of their ``data``, which are base64, and of their ``stringData``."""
+    return Masks(sensitive={*_decoded(*data), *(str(value) for one in plain for value in one.values())})
+
+
+def _decoded(*data: Mapping[str, Any]) -> Iterator[str]:
+    for value in (value for one in data for value in one.values()):
         try:
-            found.add(base64.b64decode(str(value), validate=True).decode())
+            yield base64.b64decode(str(value), validate=True).decode()
         except (ValueError, UnicodeDecodeError):
-            found.add(str(value))
-    return Masks(sensitive=found)
+            yield str(value)
 
 
 def _collect(values: Any, ordinary: set[str], sensitive: set[str]) -> None:

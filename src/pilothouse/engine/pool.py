@@ -22,6 +22,7 @@ from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
 from pilothouse.engine.protocol import ProgressEvent, Request
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
+from pilothouse.masking import aside
 from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairPlaces
@@ -174,8 +175,8 @@ class EnginePool:
                     on_progress=on_progress and self._watching(child, on_progress),
                 )
             except EngineError as error:
-                # A thread of its own: many values take a tenth of a second to prepare, in portions of 20 ms.
-                await asyncio.to_thread(_mask, error, request)
+                # In a thread: many values take a tenth of a second to prepare.
+                await aside(_mask, error, request)
                 raise
 
     @asynccontextmanager

@@ -32,6 +32,7 @@ from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, unlock
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.resources import ManifestObject
+from pilothouse.masking import aside, mask
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.releases.commands import Order, UpgradeOrder, open_order, stand_in
@@ -187,6 +188,10 @@ class Attempt:
             )
         return self._masks
 
+    def prepare_masks(self) -> None:
+        """Make them now; many values take a tenth of a second, beside the event loop."""
+        self.masks().prepare()
+
     async def look(self) -> Seen:
         """The release's revisions now; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
@@ -267,6 +272,7 @@ class Attempt:
             seconds=self.seconds,
         )
         attempt.followed = self.followed
+        attempt._masks = self._masks
         return attempt
 
     async def find_problem(self, request: Request[Any], *, revision: int) -> Said | None:
@@ -281,7 +287,7 @@ class Attempt:
             )
         except EngineError as error:
             return await self._said(error, request)
-        return Said("refused", self.masks().apply(text)) if text is not None else None
+        return Said("refused", await mask(self.masks(), text)) if text is not None else None
 
     async def run(self, request: ChangeRequest) -> Said:
         """One call of the engine, and how it ended; the hooks that it runs are followed."""
@@ -378,7 +384,7 @@ class Attempt:
 
     async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
         """Adds an event to the operation, without secrets."""
-        said = self.masks().apply(said)
+        said = await mask(self.masks(), said)
         async with self._workshop.database.statements() as tx:
             await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data)
 
@@ -391,7 +397,7 @@ class Attempt:
         if isinstance(request, InstallRequest | UpgradeRequest):
             limits = self.settings.charts
             text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
-        return self.masks().apply(text)
+        return await mask(self.masks(), text)
 
     def check_held(self) -> None:
         """NotHeld when the time has passed in which the attempt may write."""
@@ -411,9 +417,11 @@ async def open_attempt(
         order = open_order(row, keys=workshop.keys)
     except UnreadableOrder as error:
         order, unreadable = stand_in(row.action), str(error)
-    return Attempt(
+    attempt = Attempt(
         workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
     )
+    await aside(attempt.prepare_masks)
+    return attempt
 
 
 async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:

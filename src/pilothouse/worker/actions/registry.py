@@ -1,6 +1,5 @@
 """Which attempt carries out which operation."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -10,7 +9,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
-from pilothouse.redaction import Masks, hide_from_log
+from pilothouse.redaction import hide_from_log
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
 from pilothouse.services.releases.preflight import Preflight
@@ -59,7 +58,7 @@ class Actions:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds, place=place)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, attempt.unreadable)
-            hide_from_log(await asyncio.to_thread(_prepared_masks, attempt))
+            hide_from_log(attempt.masks())
             return await _explained(attempt, _action(attempt).run())
         except NotFound:
             return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
@@ -87,13 +86,6 @@ class Actions:
         return attempt
 
 
-def _prepared_masks(attempt: Attempt) -> Masks:
-    """The attempt's masks, ready for the first text: of many values that takes a tenth of a second."""
-    masks = attempt.masks()
-    masks.apply("")
-    return masks
-
-
 async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
     """The failure of an operation whose order nobody can read: what an earlier attempt left locked is unlocked.
 
@@ -118,12 +110,13 @@ async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, te
         outcome = await work
     except ClusterUnavailable as error:
         if text or attempt.followed.pods:
-            await attempt.keep_evidence(of_silence(attempt, text or str(error), cause=str(error)))
+            await attempt.keep_evidence(await of_silence(attempt, text or str(error), cause=str(error)))
         raise
     if outcome.state == "failed":
         await attempt.keep_evidence(await collect(attempt, outcome))
     elif attempt.followed.pods and outcome.state in {"retry", "crashed"}:
-        await attempt.keep_evidence(of_silence(attempt, outcome.text, cause="the cluster was not asked"))
+        silent = "the cluster was not asked"
+        await attempt.keep_evidence(await of_silence(attempt, outcome.text, cause=silent))
     return outcome
 
 
