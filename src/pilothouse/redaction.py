@@ -109,6 +109,11 @@ class Masks:
             _ = self._matchers
         return self
 
+    @property
+    def withholds(self) -> bool:
+        """There is more to be masked than can be looked for, so that every text is withheld."""
+        return bool(self._wanted) and self._matchers is None
+
     def apply(self, text: str) -> str:
         """The text with every known secret, and whatever has a secret's shape, masked."""
         text = _cut(text)

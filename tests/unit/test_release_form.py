@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
-from pilothouse.services.releases.masking import hide_values, mask_values
+from pilothouse.redaction import masks_of
+from pilothouse.services.releases.masking import hide_in_object, hide_in_text, hide_values, mask_values
 from pilothouse.services.releases.pages import Release
 from pilothouse.settings import ReleaseSettings
 
@@ -81,3 +82,43 @@ def test_what_stands_under_a_name_that_says_secret_is_masked(plain: object, mask
 )
 def test_hidden_values_keep_their_names_and_their_shape(values: str, hidden: str):
     assert hide_values(values) == hidden
+
+
+def test_what_identifies_an_object_stays_and_its_application_does_not():
+    live = {
+        "apiVersion": "example.test/v1",
+        "kind": "Longer-Kind",
+        "metadata": {
+            "name": "example.test",
+            "uid": "u-12345678",
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": '{"a": "pw"}', "x": "is example.test"},
+        },
+        "spec": {"replicas": 3, "number": 123456789, "on": True, "none": None, "kind": "Longer-Kind"},
+    }
+    values = {"a": "example.test", "b": "u-12345678", "c": 123456789, "d": "Longer-Kind", "e": 3}
+    hidden = hide_in_object(live, masks_of(values=values))
+    assert hidden == {
+        "apiVersion": "example.test/v1",
+        "kind": "Longer-Kind",
+        "metadata": {
+            "name": "example.test",
+            "uid": "u-12345678",
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "******", "x": "is ***"},
+        },
+        "spec": {"replicas": 3, "number": "***", "on": True, "none": None, "kind": "***"},
+    }
+
+
+@pytest.mark.parametrize("said", ["Install complete", "Rollback to 3", "Preparing upgrade", "deployed", ""])
+def test_what_helm_says_of_every_release_is_never_withheld(said: str):
+    assert hide_in_text(said, None, public=()) == said
+    more = f"{said} of db-password"
+    assert hide_in_text(more, '{"a":"db-password"}', public=()) == f"{said} of ***"
+    assert "db-password" not in hide_in_text(more, None, public=())
+
+
+def test_live_objects_that_were_read_for_somebody_else_are_not_shown():
+    hidden = replace(form(), hides_values=True)
+    shown = replace(RELEASE, resources_json='{"a":1}')
+    assert (hidden.resp(shown)["resources"], form().resp(shown)["resources"]) == ("", '{"a":1}')
+    assert hidden.resp(replace(shown, resources_hide_values=True))["resources"] == '{"a":1}'

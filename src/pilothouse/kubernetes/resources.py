@@ -7,7 +7,7 @@ each selector of the manifest's workloads. An object that cannot be shown stands
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,12 @@ class LiveObjects:
     times that.
     """
 
-    def __init__(self, client: ClusterClient, *, seconds: float) -> None:
+    def __init__(
+        self, client: ClusterClient, *, seconds: float, hide: Callable[[Object], Object] | None = None
+    ) -> None:
+        """``hide``: what is done to each object before it is kept, in a thread."""
         self._client = client
+        self._hide = hide
         self._seconds = seconds
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._kinds: dict[str, asyncio.Task[dict[str, ObjectKind]]] = {}
@@ -143,7 +147,7 @@ class LiveObjects:
                 live = await self._client.find_object(
                     kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
                 )
-            return self._kept(_masked(live)) if live is not None else _stub(one, "not found")
+            return await self._kept(_masked(live)) if live is not None else _stub(one, "not found")
         except _FAILURES as error:
             return _stub(one, _cause(error))
 
@@ -158,16 +162,18 @@ class LiveObjects:
                 pods = await self._client.list_pods(
                     namespace=namespace, labels=dict(selector), limit=_MOST_PODS, largest=_LARGEST_PODS
                 )
-            return _pod_list([orjson.Fragment(self._kept(_masked(pod))) for pod in pods])
+            return _pod_list([orjson.Fragment(await self._kept(_masked(pod))) for pod in pods])
         except _FAILURES as error:
             return _pod_list([], error=_cause(error))
 
-    def _kept(self, member: Object) -> bytes:
+    async def _kept(self, member: Object) -> bytes:
         """Return the member as JSON text; what is over the total size keeps its name only."""
         try:
             text = orjson.dumps(member)
         except orjson.JSONEncodeError:  # nested deeper than it is written
             return _named(member, "left out: nested too deep")
+        if self._hide is not None and len(text) <= self._room:
+            text = await asyncio.to_thread(_hidden, member, self._hide)
         if len(text) > self._room:
             return _named(member, f"left out: the answer would be over {_LARGEST_TOTAL} bytes")
         try:
@@ -220,6 +226,10 @@ def _masked(live: Object) -> Object:
         if isinstance(live.get(field), dict):
             live = live | {field: dict.fromkeys(live[field], _MASK)}
     return live
+
+
+def _hidden(member: Object, hide: Callable[[Object], Object]) -> bytes:
+    return orjson.dumps(hide(member))
 
 
 def _named(member: Object, error: str) -> bytes:

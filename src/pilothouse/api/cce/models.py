@@ -15,7 +15,7 @@ from pilothouse.http.json_bodies import parse_object
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.index import LARGEST_VALUES
-from pilothouse.services.releases.masking import hide_values, mask_values
+from pilothouse.services.releases.masking import hide_in_text, hide_values, mask_values
 from pilothouse.services.releases.pages import Release
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store.charts import ChartRow
@@ -150,6 +150,10 @@ class ReleaseForm:
 
     def resp(self, release: Release) -> dict[str, object]:
         """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
+        description, status_description = (
+            self._said(text, release) for text in (release.description, release.status_description)
+        )
+        shows_resources = release.resources_hide_values or not self.hides_values
         status = _STATUS.get(release.status, "UNKNOWN")
         if status == "SUPERSEDED" and self.settings.superseded_as_unknown:
             status = "UNKNOWN"
@@ -160,17 +164,22 @@ class ReleaseForm:
             "cluster_id": release.cluster_id,
             "cluster_name": release.cluster_name,
             "create_at": _local(release.created_at, self.zone),
-            "description": release.description,
+            "description": description,
             "name": release.name,
             "namespace": release.namespace,
             "parameters": "",
-            "resources": release.resources_json,
+            "resources": release.resources_json if shows_resources else "",
             "status": status,
-            "status_description": release.status_description,
+            "status_description": status_description,
             "update_at": _local(release.updated_at, self.zone),
             "values": self._values(release.values_json),
             "version": release.revision,
         }
+
+    def _said(self, text: str, release: Release) -> str:
+        if not self.hides_values:
+            return text
+        return hide_in_text(text, release.values_json, public=(release.name, release.namespace))
 
     def _values(self, values_json: str | None) -> str:
         if values_json is None:

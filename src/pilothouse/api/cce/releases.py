@@ -35,6 +35,10 @@ from pilothouse.store.operations import release_key
 PREFIXES = ("/cce/cam/v3", "/autopilot/cam/v3")
 
 
+#: Texts in which values can stand; to mask them takes the values.
+_SAID = frozenset({"description", "status_description"})
+
+
 class _Where(TypedDict):
     target: str
     target_name: str
@@ -63,7 +67,7 @@ def routes(
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
         if accepted.repeated:
             headers["X-Pilothouse-Repeated"] = "true"
-        release = await view.add_resources(accepted.release) if resources else accepted.release
+        release = await view.add_resources(caller, accepted.release) if resources else accepted.release
         return await release_response(release, form.seen_by(caller), status_code=status_code, headers=headers)
 
     @router.post("/releases")
@@ -85,22 +89,23 @@ def routes(
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
         caller, wanted = caller_of(request), wanted_list(request)
+        seen = form.seen_by(caller)
         found = await view.list_releases(
             caller,
             cluster_id,
             namespace=request.query_params.get("namespace") or None,
             chart_id=request.query_params.get("chart_id") or None,
-            with_values="values" in wanted.fields,
+            with_values="values" in wanted.fields or (seen.hides_values and bool(_SAID & wanted.fields)),
         )
         _note_list(request, cluster_id, wanted)
-        return await list_response(found, wanted, form=form.seen_by(caller))
+        return await list_response(found, wanted, form=seen)
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
         seconds = wanted_wait(request)
         release = await waits.show(caller_of(request), cluster_id, namespace=namespace, name=name, seconds=seconds)
         if _wants_resources(request):
-            release = await view.add_resources(release)
+            release = await view.add_resources(caller_of(request), release)
         caller = await standing.require(caller_of(request), "cce:release:get")
         _note_values(request, caller, cluster_id, namespace, name, detail="show")
         headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}

@@ -1,14 +1,19 @@
 """Hides what values hold: all of it from those who may not read values, and what stands under secret names.
 
+Those who may not read values do not find them in descriptions and live objects either: what is known of them is masked
+wherever it stands, and where charts put values as they are (ConfigMaps, environments, arguments) nothing is shown.
+
 The second is for installations that want it: a guess by name, as the vendor's own examples look
 (``"admin_password":"******"``); it protects from glances, not from those who may read the release's Secret.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from pilothouse.redaction import WITHHELD, Masks, masks_of
 from pilothouse.services.charts.archives import compact_json
 
 MASK = "******"
@@ -34,6 +39,77 @@ def hide_values(values_json: str) -> str:
         return values_json
     # Without building them: 4 MiB of text can be 100 MiB of Python's objects.
     return _NAME_OR_VALUE.sub(lambda found: found[0] if found[1] else f'"{MASK}"', values_json)
+
+
+def hide_in_text(text: str, values_json: str | None, *, public: Sequence[str]) -> str:
+    """Return a description without the release's values; what Helm says of every release needs no look."""
+    if not text or _ORDINARY.fullmatch(text):
+        return text
+    if values_json is None:
+        return WITHHELD
+    return masks_of(values=orjson.loads(values_json or "{}"), public=public).apply(text)
+
+
+def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    """Return a live object without the values that the masks know, and without what charts make of nothing else.
+
+    What identifies the object stays.
+    """
+    hidden = {key: value if key in _IDENTITY else _without(key, value, masks) for key, value in live.items()}
+    metadata = live.get("metadata")
+    if isinstance(metadata, dict):
+        kept = {key: value for key, value in metadata.items() if key in _IDENTITY_OF_METADATA}
+        hidden["metadata"] = hidden["metadata"] | kept
+    if live.get("kind") == "ConfigMap":
+        for field in ("data", "binaryData"):
+            if isinstance(live.get(field), dict):
+                hidden[field] = dict.fromkeys(live[field], MASK)
+    return hidden
+
+
+def _without(name: str, value: Any, masks: Masks) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(key, below, masks) for key, below in value.items()}
+    if isinstance(value, list):
+        return _list_without(name, value, masks)
+    if name == _APPLIED:
+        return MASK
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value)
+    masked = masks.apply(text) if len(text) >= _SHORTEST else text
+    return value if masked == text else masked
+
+
+def _list_without(name: str, values: list[Any], masks: Masks) -> list[Any]:
+    if name in _ARGUMENTS:
+        return [MASK] * len(values)
+    if name == "env":
+        return [_without_value(one, masks) for one in values]
+    return [_without(name, below, masks) for below in values]
+
+
+def _without_value(variable: Any, masks: Masks) -> Any:
+    hidden = _without("", variable, masks)
+    return hidden | {"value": MASK} if isinstance(hidden, dict) and "value" in hidden else hidden
+
+
+#: Helm's and our own words for what was done, or is being done.
+_ORDINARY = re.compile(
+    r"(?:Install|Upgrade|Rollback|Uninstallation) complete|Rollback to [0-9]{1,10}|Initial install underway"
+    r"|Preparing (?:upgrade|rollback)|Rollback in progress|Dry run complete"
+    r"|Deletion in progress \(or silently failed\)"
+    r"|unknown|deployed|uninstalled|superseded|failed|uninstalling|pending-(?:install|upgrade|rollback)"
+)
+_IDENTITY = frozenset({"apiVersion", "kind"})
+_IDENTITY_OF_METADATA = frozenset(
+    {"name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"}
+)
+#: Shorter texts are masked nowhere.
+_SHORTEST = 4
+_ARGUMENTS = frozenset({"args", "command"})
+#: The whole object as it was applied, in one text.
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def _masked(value: Any, *, secret: bool) -> Any:

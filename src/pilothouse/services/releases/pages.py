@@ -41,6 +41,7 @@ class Release:
     created_at: datetime
     updated_at: datetime
     resources_json: str = field(default="", repr=False)
+    resources_hide_values: bool = False
     age_seconds: float | None = None
 
 

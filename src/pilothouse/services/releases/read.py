@@ -101,13 +101,17 @@ class ReleaseView:
             raise _unknown_release(found.cluster, namespace, name)
         return replace(release, age_seconds=found.freshness.age_seconds)
 
-    async def add_resources(self, release: Release) -> Release:
+    async def add_resources(self, caller: Caller, release: Release) -> Release:
         """The release with its live objects, read from the cluster, or with the reason why they are not known.
 
-        While a revision is being made, they are those of the newest one that is stored.
+        While a revision is being made, they are those of the newest one that is stored. For callers who may not read
+        values, without those of the release.
         """
-        resources = await self._resources.of_release(release.cluster_id, namespace=release.namespace, name=release.name)
-        return replace(release, resources_json=resources)
+        hide = not caller.may(READ_VALUES)
+        resources = await self._resources.of_release(
+            release.cluster_id, namespace=release.namespace, name=release.name, hide_values=hide
+        )
+        return replace(release, resources_json=resources, resources_hide_values=hide)
 
     async def show_history(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, rest: HistoryRest | None = None

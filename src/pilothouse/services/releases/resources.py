@@ -1,14 +1,20 @@
 """The live objects of releases, for callers that ask for them (``show_resources``)."""
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import orjson
 
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidChart, NotFound
-from pilothouse.kubernetes.helm_secrets import read_release
+from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels
+from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.kubernetes.resources import LiveObjects, manifest_objects
+from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.releases.masking import hide_in_object
 
 #: A release Secret holds 1 MiB, packed; real manifests are far smaller than this.
 _LARGEST_MANIFEST = 4 * 1024 * 1024
@@ -21,8 +27,11 @@ class ReleaseResources:
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
 
-    async def of_release(self, cluster_id: str, *, namespace: str, name: str) -> str:
+    async def of_release(self, cluster_id: str, *, namespace: str, name: str, hide_values: bool) -> str:
         """The objects of the newest stored revision as JSON text; ``{}`` if the cluster has none.
+
+        ``hide_values``: without what the values of the release hold; those of the revision that is deployed count too,
+        because the objects may still be as that one made them.
 
         If not even the revision can be read, an object with the member ``error`` alone: what the caller asked for
         besides was done or found, and must not look as if it had failed.
@@ -37,11 +46,28 @@ class ReleaseResources:
             if secret is None:
                 return "{}"
             stored = await read_release(secret)
+            masks = await self._masks(client, stored, labels) if hide_values else None
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return _text({"error": str(error)})
-        return await self.of_manifest(cluster, namespace=stored.target_namespace, manifest=stored.manifest)
+        if masks is not None and masks.withholds:
+            return _text({"error": "left out: the release has more values than can be looked for in its objects"})
+        return await self._of_manifest(
+            cluster, namespace=stored.target_namespace, manifest=stored.manifest, masks=masks
+        )
 
-    async def of_manifest(self, cluster: ReachableCluster, *, namespace: str, manifest: str) -> str:
+    async def _masks(self, client: ClusterClient, stored: StoredRelease, labels: Sequence[ReleaseLabels]) -> Masks:
+        """Return what is to be masked in the objects of the release."""
+        values: dict[str, Any] = {"merged": stored.values, "own": stored.config}
+        deployed = max((one.revision for one in labels if one.status == "deployed"), default=stored.revision)
+        if deployed != stored.revision:
+            secret = await client.find_release_secret(namespace=stored.namespace, name=stored.name, revision=deployed)
+            before = await read_release(secret) if secret is not None else stored
+            values |= {"merged_before": before.values, "own_before": before.config}
+        return await asyncio.to_thread(_made, values, (stored.name, stored.namespace, stored.target_namespace))
+
+    async def _of_manifest(
+        self, cluster: ReachableCluster, *, namespace: str, manifest: str, masks: Masks | None
+    ) -> str:
         """The objects of a manifest as JSON text: groups as Helm has them, with an ``error`` where one is missing.
 
         Takes 5 s at most. A manifest that cannot be read gives an object with the member ``error`` alone.
@@ -53,7 +79,16 @@ class ReleaseResources:
         except (InvalidChart, UnicodeEncodeError) as error:
             return _text({"error": str(error)})
         objects = manifest_objects(documents, namespace=namespace)
-        return (await LiveObjects(self._clusters.client(cluster), seconds=_SECONDS).read(objects)).decode()
+        hide = partial(hide_in_object, masks=masks) if masks is not None else None
+        live = LiveObjects(self._clusters.client(cluster), seconds=_SECONDS, hide=hide)
+        return (await live.read(objects)).decode()
+
+
+def _made(values: dict[str, Any], public: tuple[str, ...]) -> Masks:
+    """Return the masks, with what they are looked for by made already: that takes a while."""
+    masks = masks_of(values=values, public=public)
+    masks.apply("")
+    return masks
 
 
 def _text(said: object) -> str:
