@@ -238,7 +238,7 @@ def test_the_project_look_up_finds_exactly_one_project_by_the_regions_name(serve
     [project] = answer.json()["projects"]
     assert (project["id"], project["name"], project["is_domain"]) == (server.project_id, "cn-north-4", False)
     assert server.send("GET", "/v3/projects?name=af-south-1").json()["projects"] == []
-    assert [one["id"] for one in server.send("GET", "/v3/projects").json()["projects"]] == [server.project_id]
+    assert server.project_id in [one["id"] for one in server.send("GET", "/v3/projects").json()["projects"]]
 
 
 @pytest.mark.parametrize("project", ["0" * 32, "%7Bproject_id%7D", "x" * 1000])
