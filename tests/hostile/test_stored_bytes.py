@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.charts import config_map_chart
 from tests.support.hostile_clusters import HostileCluster, hostile_cluster
-from tests.support.servers import RunningServer, open_folder, part, run_server
+from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
 from tests.support.wire import assert_error
 
 MIB = 1024 * 1024
@@ -51,7 +51,7 @@ def cluster_id(server: RunningServer, cluster: HostileCluster) -> Iterator[str]:
 @pytest.fixture
 def no_worker(server: RunningServer) -> Iterator[None]:
     """Stands for places that are all taken."""
-    worker = part(server, "worker")
+    worker = wait_for(lambda: part(server, "worker"))  # the API answers before it is there
     os.kill(worker, signal.SIGSTOP)
     yield
     with psycopg.connect(server.database_url, autocommit=True) as connection:
