@@ -18,11 +18,13 @@ from tests.support.peers import Handler, certificate, http, kubeconfig, peer, re
 
 SECONDS = 0.5
 SETTINGS = ClusterSettings(allow_loopback=True, answer_seconds=SECONDS)
+#: For peers that answer: a busy machine takes its time for dozens of pages.
+PATIENT = ClusterSettings(allow_loopback=True, answer_seconds=20)
 
 
 @asynccontextmanager
-async def asking(text: str) -> AsyncIterator[ClusterClient]:
-    client = ClusterClient(text, SETTINGS)
+async def asking(text: str, settings: ClusterSettings = SETTINGS) -> AsyncIterator[ClusterClient]:
+    client = ClusterClient(text, settings)
     try:
         yield client
     finally:
@@ -269,7 +271,7 @@ async def test_a_list_without_an_end_costs_the_limit(tmp_path: Path):
 )
 async def test_a_list_that_goes_on_without_objects_is_given_up(metadata: dict[str, object], tmp_path: Path):
     page = json.dumps({"kind": "SecretList", "items": [], "metadata": metadata}).encode()
-    async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
+    async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port), PATIENT) as client:
         with pytest.raises(ClusterUnavailable, match="a list that has no end"):
             await client.list_release_labels(namespace="default", name="web")
 
