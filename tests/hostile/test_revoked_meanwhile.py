@@ -24,7 +24,7 @@ SLOW = """\
     spec:
       restartPolicy"""
 #: Some seconds of an engine child.
-COUNTING = "{{ range until 5000 }}{{ range until 8000 }}{{ end }}{{ end }}"
+COUNTING = "{{ range until 15000 }}{{ range until 8000 }}{{ end }}{{ end }}"
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ FOR_EVERYBODY = {
     "Projects.list_usable": "the caller's own",
     "Projects.show": "one in which it has a role",
     "Projects.create_in_region": "by create",
+    "ReleaseView.add_resources": "by the read or write whose answer they are added to",
 }
 
 
