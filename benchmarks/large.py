@@ -1,4 +1,4 @@
-"""A chart of real size, against the helm command: on the machine itself, and over a line of 20 ms each way.
+"""Measure a chart of real size against the helm command: on the machine itself, and over a line of 20 ms each way.
 
 120 objects: 40 Deployments (without replicas: their pods are nobody's cost here), 40 Services, 40 ConfigMaps; an
 upgrade changes all of them. Where the time of an upgrade goes is what the fault proxy saw of the engine's requests.
@@ -62,7 +62,7 @@ data: {message: {{ .Values.message | quote }}}
 
 
 def large_chart() -> bytes:
-    """The chart; every object shows the value ``message``."""
+    """Return the chart; every object shows the value ``message``."""
     templates = {}
     for number in range(OF_A_KIND):
         for kind, text in (("deployment", _DEPLOYMENT), ("service", _SERVICE), ("config", _CONFIG_MAP)):
@@ -72,20 +72,20 @@ def large_chart() -> bytes:
 
 @dataclass(frozen=True)
 class Way:
-    """How the cluster is reached: by the server, which has it under this id, and by the others."""
+    """Say how the cluster is reached: by the server, which has it under this id, and by the others."""
 
     cluster_id: str
     kubeconfig: Path
 
 
 async def large(place: Place) -> list[Figure]:
-    """The four operations on the machine itself."""
+    """Measure the four operations on the machine itself."""
     way = Way(place.server.cluster_id, place.kubeconfig)
     return await _compare(place, way, rounds=ROUNDS, targets=TARGETS, where="large chart")
 
 
 async def line(place: Place) -> list[Figure]:
-    """The same over a line of 20 ms each way, and where an upgrade's time goes without the line."""
+    """Measure the same over a line of 20 ms each way, and where an upgrade's time goes without the line."""
     with fault_proxy() as proxy:
         text = proxy.kubernetes(place.kubeconfig.read_text())
         file = place.folder / "line.json"
@@ -128,7 +128,7 @@ async def _compare(place: Place, way: Way, *, rounds: int, targets: dict[str, fl
 
 
 def _turns(who: list[str], number: int) -> list[str]:
-    """Everybody, beginning with another one each time: what one leaves behind is the cost of who comes next."""
+    """Return everybody, beginning with another one each time: what one leaves behind is the cost of who comes next."""
     first = number % len(who)
     return who[first:] + who[:first]
 
@@ -174,7 +174,7 @@ def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
 
 
 async def _parts(place: Place, proxy: FaultProxy, kubeconfig: str) -> list[Figure]:
-    """What the requests of an upgrade by an engine child take, one part after the other, and what is between them."""
+    """Measure the requests of an upgrade by an engine child, one part after the other, and what is between them."""
     archive = large_chart()
     rounds: list[dict[str, float]] = []
     pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine")

@@ -1,4 +1,4 @@
-"""A release that is installed, upgraded, rolled back and uninstalled: by us, by ``helm``, by an engine child."""
+"""Time a release that is installed, upgraded, rolled back and uninstalled: by us, by ``helm``, by an engine child."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ POLL_SECONDS = 0.02  # a faster poll takes the cores that the work needs
 
 
 class Life(Protocol):
-    """One release; each step returns when a client sees its end."""
+    """Lead one release through its life; each step returns when a client sees its end."""
 
     async def install(self) -> None: ...
 
@@ -33,7 +33,7 @@ class Life(Protocol):
 
 
 class Command:
-    """The helm command's release."""
+    """Do it by the helm command."""
 
     def __init__(self, place: Place, namespace: str, chart: Path, *, kubeconfig: Path | None = None) -> None:
         """``kubeconfig`` is the way to the cluster, if it is not the place's own."""
@@ -61,7 +61,7 @@ class Command:
 
 
 class Child:
-    """The engine's release."""
+    """Do it by an engine child."""
 
     def __init__(self, pool: EnginePool, kubeconfig: str, namespace: str, archive: bytes) -> None:
         self._pool = pool
@@ -88,7 +88,7 @@ class Child:
 
 
 class ReleaseByApi:
-    """Our release, through the API."""
+    """Do it through the API."""
 
     def __init__(
         self, http: Connections, releases: str, path: str, namespace: str, chart: str, *, polls: bool = False
@@ -125,7 +125,7 @@ class ReleaseByApi:
         assert answer.status in {200, 201}, answer.body
 
     async def _until(self, status: str | None) -> None:
-        """Returns when the release has that status; None: when it is gone."""
+        """Return when the release has that status; None: when it is gone."""
         while True:
             answer = await self._http.send("GET", self._path, headers={} if self._polls else {"Prefer": "wait=30"})
             if status is None and answer.status == 404:
@@ -139,7 +139,7 @@ class ReleaseByApi:
 
 
 class Bare:
-    """The same writes of the objects without Helm, kinds in Helm's order: the least that anybody's can take."""
+    """Do the same writes of the objects without Helm, kinds in Helm's order: the least that anybody's can take."""
 
     def __init__(self, place: Place, namespace: str, chart: Path) -> None:
         self._place = place

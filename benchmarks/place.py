@@ -34,7 +34,7 @@ class Place:
     folder: Path
 
     def upload(self, archive: bytes, *, again: bool = False) -> str:
-        """The id of the uploaded chart; ``again``: another benchmark may have uploaded it."""
+        """Return the id of the uploaded chart; ``again``: another benchmark may have uploaded it."""
         answer = self.server.upload(archive, parameters='{"override": true}' if again else None)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])

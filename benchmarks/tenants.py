@@ -1,4 +1,4 @@
-"""How long one tenant's installs take while another tenant takes what it can get, one attack after the other.
+"""Measure how long one tenant's installs take while another tenant takes what it can get, one attack after the other.
 
 Both use the same API server. The attacker is a process of its own, so that only the server, and the cores, are shared
 with it. In each round the time without the attack is measured right before: other work of the machine is then in both.
@@ -72,7 +72,7 @@ def _uploads(server: RunningServer, namespace: str, chart: str) -> httpx2.Respon
 
 @cache
 def _archives() -> list[bytes]:
-    """Of versions of one chart, which cannot be compressed."""
+    """Return versions of one chart, which cannot be compressed."""
     return [build_chart("attack-upload", files={"noise": os.urandom(4_000_000)}) for _ in range(4)]
 
 
@@ -119,7 +119,7 @@ async def tenants(place: Place) -> list[Figure]:
 
 @dataclasses.dataclass(frozen=True)
 class _Round:
-    """Milliseconds of each install without and beside an attack, and what the attack was answered."""
+    """Hold the milliseconds of each install without and beside an attack, and what the attack was answered."""
 
     quiet: list[float]
     during: list[float]
@@ -155,7 +155,7 @@ def _figures(name: str, rounds: list[_Round]) -> list[Figure]:
 
 
 def _add_attacker(place: Place) -> RunningServer:
-    """Another tenant, with a registration of the same API server."""
+    """Add another tenant, with a registration of the same API server."""
     tenant = add_tenant(place.server)
     body = {"name": "same", "kubeconfig": place.kubeconfig.read_text()}
     made = tenant.send("POST", "/api/v1/clusters", json_body=body)
@@ -166,7 +166,7 @@ def _add_attacker(place: Place) -> RunningServer:
 async def _installs(
     place: Place, http: Connections, namespace: str, chart: str, *, until: "asyncio.Future[Any]"
 ) -> list[float]:
-    """Milliseconds from each POST to the GET that says DEPLOYED, one install after the other, three at least."""
+    """Return the milliseconds from POST to DEPLOYED of three installs at least, one after the other."""
     taken: list[float] = []
     for number in itertools.count():
         name = f"mine-{uuid.uuid4().hex[:10]}"
@@ -182,7 +182,7 @@ async def _installs(
 
 
 def _attack(name: str, server: RunningServer, namespace: str) -> str:
-    """Attacks for SECONDS from a process of its own; what it was answered, by status."""
+    """Attack for SECONDS from a process of its own; return what it was answered, by status."""
     attack, templates = ATTACKS[name]
     uploaded = server.upload(
         build_chart(f"attack-{uuid.uuid4().hex[:8]}", templates=templates), parameters='{"skip_lint": true}'

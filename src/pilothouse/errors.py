@@ -1,7 +1,7 @@
 """The failures a caller of Pilothouse can tell apart: one class each, and no HTTP in here.
 
 Every message is for the person who made the call: what was wrong, where, and what to do. The edges
-(``cce``, ``api``, ``cli``) map a class to a status and a code; nothing below them knows either.
+(``http``, ``api``, ``cli``) map a class to a status and a code; nothing below them knows either.
 """
 
 

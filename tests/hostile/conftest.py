@@ -1,9 +1,11 @@
-"""A server for attacks, with limits that are reached in seconds."""
+"""A server for attacks, with limits that are reached in seconds, and a cluster that attacks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.hostile_clusters import HostileCluster, hostile_cluster
 from tests.support.servers import RunningServer, open_folder, run_server
 
 LIMITS = {
@@ -17,3 +19,9 @@ LIMITS = {
 def attacked(kubeconfig: str) -> Iterator[RunningServer]:
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=LIMITS) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
+    with hostile_cluster(tmp_path) as made:
+        yield made

@@ -4,14 +4,13 @@ import json
 import uuid
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from tests.support.costs import MIB, MOST_GROWTH, MOST_MILLISECONDS, least_hold, watching
-from tests.support.hostile_clusters import HostileCluster, hostile_cluster, release_secret
+from tests.support.hostile_clusters import HostileCluster, release_secret
 from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server
 
@@ -23,12 +22,6 @@ RELEASES = 24
 def server() -> Iterator[RunningServer]:
     with open_folder() as folder, run_server(folder, kubeconfig=None) as running:
         yield running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
-    with hostile_cluster(tmp_path) as made:
-        yield made
 
 
 def register(server: RunningServer, cluster: HostileCluster) -> str:

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,7 +20,6 @@ from tests.support.hostile_clusters import (
     HostileCluster,
     answer,
     config_maps,
-    hostile_cluster,
     release_secret,
 )
 from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
@@ -38,12 +36,6 @@ LIMITS = {"PILOTHOUSE_OBSERVER__ROWS_PER_CLUSTER": str(MOST_ROWS), "PILOTHOUSE_L
 def server() -> Iterator[RunningServer]:
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=LIMITS) as running:
         yield running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
-    with hostile_cluster(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.settings import ChartLimits, ClusterSettings
 from pilothouse.worker.diagnostics.evidence import Found, masks_of_secrets
 from tests.support.charts import build_chart
-from tests.support.hostile_clusters import HostileCluster, answer, hostile_cluster
+from tests.support.hostile_clusters import HostileCluster, answer
 
 MOST_SECONDS = 0.05
 #: A busy machine adds what it does else; what is really computed is in every try.
@@ -44,12 +43,6 @@ def page(*data: dict[str, str], more: str = "") -> bytes:
 
 def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
-    with hostile_cluster(tmp_path) as made:
-        yield made
 
 
 async def mask(cluster: HostileCluster, text: str, *pages: bytes) -> str:

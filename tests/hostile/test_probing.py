@@ -5,11 +5,10 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.hostile_clusters import Attack, HostileCluster, answer, hostile_cluster
+from tests.support.hostile_clusters import Attack, HostileCluster, answer
 from tests.support.peers import kubeconfig as kubeconfig_of
 from tests.support.servers import RunningServer, free_port, open_folder, run_server
 
@@ -22,12 +21,6 @@ TOLD = "cannot be reached as a Kubernetes API server; the log of Pilothouse has 
 def server() -> Iterator[RunningServer]:
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=LIMITS) as running:
         yield running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
-    with hostile_cluster(tmp_path) as made:
-        yield made
 
 
 def register(server: RunningServer, kubeconfig: str) -> tuple[int, str, float]:

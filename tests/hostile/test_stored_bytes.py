@@ -5,7 +5,6 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.charts import config_map_chart
-from tests.support.hostile_clusters import HostileCluster, hostile_cluster
+from tests.support.hostile_clusters import HostileCluster
 from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
 from tests.support.wire import assert_error
 
@@ -31,12 +30,6 @@ LIMITS = {
 def server() -> Iterator[RunningServer]:
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=LIMITS) as running:
         yield running
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[HostileCluster]:
-    with hostile_cluster(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
 from pilothouse.engine.protocol import ProgressEvent, Request
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
-from pilothouse.masking import aside
+from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import masks_of
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairPlaces
@@ -176,7 +176,7 @@ class EnginePool:
                 )
             except EngineError as error:
                 # In a thread: many values take a tenth of a second to prepare.
-                await aside(_mask, error, request)
+                await in_masking_thread(_mask, error, request)
                 raise
 
     @asynccontextmanager

@@ -32,7 +32,7 @@ from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, unlock
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.resources import ManifestObject
-from pilothouse.masking import aside, mask
+from pilothouse.masking_thread import in_masking_thread, mask
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster
 from pilothouse.services.releases.commands import Order, UpgradeOrder, open_order, stand_in
@@ -420,7 +420,7 @@ async def open_attempt(
     attempt = Attempt(
         workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
     )
-    await aside(attempt.prepare_masks)
+    await in_masking_thread(attempt.prepare_masks)
     return attempt
 
 

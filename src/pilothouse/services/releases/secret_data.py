@@ -15,7 +15,7 @@ from typing import Any, Final
 from pilothouse.chart_archive.charts import uses_lookup
 from pilothouse.errors import PilothouseError
 from pilothouse.kubernetes.client import ClusterClient
-from pilothouse.masking import aside
+from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import Compared
 from pilothouse.settings import ChartLimits
 
@@ -47,7 +47,7 @@ class _TooMuch(Exception):
 
 
 async def _compare(text: str, client: ClusterClient) -> str:
-    compared = await aside(Compared, text)
+    compared = await in_masking_thread(Compared, text)
     secrets = values = size = waiting = 0
     portion: list[Mapping[str, Any]] = []
     async for data in client.list_secret_data():
@@ -62,9 +62,9 @@ async def _compare(text: str, client: ClusterClient) -> str:
             raise _TooMuch(f"they have more than {_MOST_BYTES // 1024**2} MiB")
         portion.append(data)
         if waiting >= _PORTION_BYTES:
-            await aside(_hide, compared, portion)
+            await in_masking_thread(_hide, compared, portion)
             portion, waiting = [], 0
-    await aside(_hide, compared, portion)
+    await in_masking_thread(_hide, compared, portion)
     return compared.text()
 
 

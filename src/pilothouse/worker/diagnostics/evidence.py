@@ -26,7 +26,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.readiness import containers, is_well, mapping, progress, replicas, trouble
 from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
-from pilothouse.masking import aside
+from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import Masks, masks_of_data, redact_named
 from pilothouse.worker.actions.manifests import Kinds, find_live, read_parts
 from pilothouse.worker.attempt import Attempt, stored_in
@@ -158,7 +158,7 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
         parts = await read_parts(stored) if stored is not None else ()
         hooks = await _hooks(stored) if stored is not None else []
         found.masks.append(await masks_of_secrets([document for _, document in (*parts, *hooks)]))
-        await aside(found.add_followed, attempt)
+        await in_masking_thread(found.add_followed, attempt)
         if stored is not None or found.pods:
             async with asyncio.timeout(SECONDS), _pods(attempt) as pods:
                 broken = [one for one, _ in (await _hooks(stored, broken=True) if stored is not None else ())]
@@ -173,14 +173,14 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
         # the outcome must not depend on this; what is wrong is a bug of ours
         log.exception("evidence_failed", operation_id=attempt.row.id)
         found.missing.append("an error inside Pilothouse; the server's log has it under this operation's id")
-    return await aside(found.put_together, outcome.text)
+    return await in_masking_thread(found.put_together, outcome.text)
 
 
 async def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
     """What is known without asking the cluster, which ``cause`` is the reason for; as from ``collect``."""
     found = Found([attempt.masks()], missing=[cause])
-    await aside(found.add_followed, attempt)
-    return await aside(found.put_together, text)
+    await in_masking_thread(found.add_followed, attempt)
+    return await in_masking_thread(found.put_together, text)
 
 
 @asynccontextmanager
@@ -242,7 +242,7 @@ class _Collection:
             {"kind": one.kind, "namespace": one.namespace, "name": one.name, "hook": hook, "state": state}
         )
         for pod in ailing[:_MOST_PODS_EACH]:
-            await aside(self._found.add_pod, f"{one.kind}/{one.name}", pod, hook=hook)
+            await in_masking_thread(self._found.add_pod, f"{one.kind}/{one.name}", pod, hook=hook)
         await self._events_about(one, pods)
 
     async def _pods_of(self, one: ManifestObject, live: Object | None) -> list[Object]:
@@ -273,7 +273,7 @@ class _Collection:
 
     async def _events(self, namespace: str, kind: str, name: str) -> list[Object]:
         found = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
-        told = await aside(lambda: [self._event(one) for one in found])
+        told = await in_masking_thread(lambda: [self._event(one) for one in found])
         told = sorted((one for one in told if _moment(one["at"]) >= self._since), key=lambda one: one["at"])
         self._found.events += told[-_MOST_EVENTS_EACH:]
         return told
@@ -308,7 +308,7 @@ class _Collection:
             except PilothouseError as error:
                 if not one["followed"]:  # else what was seen while it ran has to do
                     self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
-            one["log"] = await aside(self._found.clean_lines, lines) or one["log"]
+            one["log"] = await in_masking_thread(self._found.clean_lines, lines) or one["log"]
 
 
 def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
@@ -339,7 +339,7 @@ async def masks_of_secrets(documents: Iterable[Object]) -> Masks:
         data, plain = ([mapping(one.get(key)) for one in secrets] for key in ("data", "stringData"))
         return masks_of_data(*data, plain=plain).prepare()
 
-    return await aside(make)
+    return await in_masking_thread(make)
 
 
 def _key(one: ManifestObject | Blocking) -> tuple[str, str, str]:

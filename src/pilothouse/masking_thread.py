@@ -19,7 +19,9 @@ _SHORT: Final = 4096
 _turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 
 
-async def aside(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+async def in_masking_thread(
+    work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
     """Return what ``work`` returns in the thread that masks; it must not take long, for others wait for their turn."""
     async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         return await asyncio.to_thread(work, *args, **kwargs)
@@ -29,4 +31,4 @@ async def mask(masks: Masks, text: str) -> str:
     """Return the text without the secrets."""
     if len(text) <= _SHORT and masks.ready:
         return masks.apply(text)
-    return await aside(masks.apply, text)
+    return await in_masking_thread(masks.apply, text)
