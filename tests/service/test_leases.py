@@ -85,7 +85,7 @@ class Holding(Actions):
         if row.release_name == "holding":
             await asyncio.sleep(0.2)
             hold_interpreter(2.0)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5 if row.attempt > 1 else 20)  # a first attempt lasts until the hold ends it
         return Outcome("cancelled", "as always")
 
 
