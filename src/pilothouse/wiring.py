@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
 from pilothouse.kubernetes.addresses import resolve_server
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.services.clusters import Clusters
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database

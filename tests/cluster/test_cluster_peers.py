@@ -12,7 +12,9 @@ import pytest
 
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes import client as client_module
-from pilothouse.kubernetes.client import ClusterClient, ClusterClients
+from pilothouse.kubernetes import client_cache
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.settings import ClusterSettings
 from tests.support.peers import Handler, certificate, http, kubeconfig, peer, read_request, saying
 
@@ -246,7 +248,7 @@ async def test_connections_are_kept_and_a_replaced_client_still_works(tmp_path: 
 
 
 async def test_the_oldest_of_many_clients_is_let_go(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client_module, "_KEPT_CLIENTS", 2)
+    monkeypatch.setattr(client_cache, "_KEPT_CLIENTS", 2)
     clients = ClusterClients(SETTINGS)
     first, second = (clients.get(name, kubeconfig(1)) for name in "ab")
     assert clients.get("a", kubeconfig(1)) is first

@@ -13,7 +13,7 @@ import pytest
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.pool import EnginePool
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.queue import Queue
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex

@@ -12,7 +12,7 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import ClusterUnavailable
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.services.clusters import Cluster, Clusters
 from pilothouse.services.identity.bootstrap import Caller

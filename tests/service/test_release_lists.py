@@ -8,7 +8,7 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotAuthenticated, NotFound
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.observer.observer import Observer
 from pilothouse.services.clusters import Clusters, _sealing_context
 from pilothouse.services.releases.index import ReleaseIndex

@@ -28,7 +28,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.sandbox import missing_protections
 from pilothouse.errors import PilothouseError
 from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints
-from pilothouse.kubernetes.client import ClusterClients
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.open_files import RESERVED, hard_limit
 from pilothouse.redaction import redact
 from pilothouse.services.admin.master_keys import list_keys

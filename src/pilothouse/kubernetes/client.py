@@ -2,20 +2,17 @@
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
-from pilothouse.kubernetes.addresses import addresses_of
 from pilothouse.kubernetes.budget import Room
 from pilothouse.kubernetes.readiness import mapping
-from pilothouse.kubernetes.resolver import LookUp, Resolver
-from pilothouse.kubernetes.transport import Answer, AnswerTooLarge, Transport, new_room
+from pilothouse.kubernetes.resolver import LookUp
+from pilothouse.kubernetes.transport import Answer, AnswerTooLarge, Transport
 from pilothouse.settings import ClusterSettings
 
 #: A page that is larger is asked for with fewer objects; an object has at most 1.5 MiB (etcd's limit of a request).
@@ -28,7 +25,6 @@ _MOST_EMPTY_PAGES = 10
 _LONGEST_TOKEN = 8 * 1024
 _MOST_KINDS = 1000
 _LONGEST_NAME = 253
-_KEPT_CLIENTS = 64
 _RELEASE_TYPE = "helm.sh/release.v1"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _GONE, _INVALID = 400, 404, 409, 410, 422
@@ -468,59 +464,6 @@ class ClusterClient:
         finally:
             self._asking -= 1
             await self._close_if_idle()
-
-
-class ClusterClients:
-    """The clients of one process: one per cluster, as long as its credentials stay, so that connections are kept."""
-
-    def __init__(self, settings: ClusterSettings) -> None:
-        addresses_of(settings)  # a list that cannot be read is found out at the start
-        self._settings = settings
-        self._room = new_room(settings)
-        self.resolver = Resolver(settings)
-        self._clients: OrderedDict[str, tuple[bytes, ClusterClient]] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def try_out(self, kubeconfig: str, *, project: str = "") -> AsyncIterator[ClusterClient]:
-        """Give a client for credentials that nobody has used yet, for a while; InvalidKubeconfig as ``get``."""
-        client = ClusterClient(
-            kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project), known=False
-        )
-        try:
-            yield client
-        finally:
-            await client.close()
-
-    def get(self, cluster_id: str, kubeconfig: str, *, project: str = "") -> ClusterClient:
-        """The client for this cluster with exactly these credentials; InvalidKubeconfig if TLS cannot use them.
-
-        ``project`` is whose share of the name look-ups it takes. A client that is replaced or pushed out goes on
-        working for those who hold it.
-        """
-        digest = sha256(kubeconfig.encode()).digest()
-        known = self._clients.get(cluster_id)
-        if known is not None and known[0] == digest:
-            self._clients.move_to_end(cluster_id)
-            return known[1]
-        client = ClusterClient(kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project))
-        self._clients[cluster_id] = (digest, client)
-        self._clients.move_to_end(cluster_id)
-        if known is not None:
-            self._retire(known[1])
-        while len(self._clients) > _KEPT_CLIENTS:
-            self._retire(self._clients.popitem(last=False)[1][1])
-        return client
-
-    async def close(self) -> None:
-        """Closes every client."""
-        clients, self._clients = [client for _, client in self._clients.values()], OrderedDict()
-        await asyncio.gather(*(client.close() for client in clients), *self._closing)
-
-    def _retire(self, client: ClusterClient) -> None:
-        task = client.retire()
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
 
 
 def objects_in(value: object) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ import orjson
 from pilothouse.errors import CorruptRelease
 from pilothouse.kubernetes.budget import keep
 from pilothouse.kubernetes.client import ClusterClient, Secret
+from pilothouse.kubernetes.json_lines import MOST_VALUES, count_values
 from pilothouse.kubernetes.readiness import mapping
-from pilothouse.kubernetes.transport import MOST_VALUES, count_values
 from pilothouse.redaction import masks_of
 
 #: On every revision that an operation installs or upgrades to: with its number, a proof of who wrote it.

@@ -10,8 +10,9 @@ from typing import Any
 
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.client import objects_in
+from pilothouse.kubernetes.json_lines import parse_line
 from pilothouse.kubernetes.resolver import LookUp
-from pilothouse.kubernetes.transport import Transport, parse_line
+from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 
 Object = dict[str, Any]

@@ -11,44 +11,32 @@ itself, and meets an answer that is no Kubernetes object with exceptions of five
 """
 
 import asyncio
-import base64
 import json
-import os
-import ssl
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
 import yarl
-from aiohttp.client_proto import ResponseHandler
 
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig
+from pilothouse.errors import ClusterDenied, ClusterUnavailable
 from pilothouse.kubernetes.addresses import addresses_of, resolve
 from pilothouse.kubernetes.budget import Reading, Room, limited
+from pilothouse.kubernetes.connector import describe_failure, new_session
+from pilothouse.kubernetes.credentials import account_headers, tls_context
+from pilothouse.kubernetes.json_lines import MOST_VALUES, LineCutter, count_values
 from pilothouse.kubernetes.resolver import LookUp, Resolver
 from pilothouse.settings import ClusterSettings
 
-_MOST_CONNECTIONS = 32
-_KEPT_SECONDS = 60.0
 #: How long a resolved name is believed.
 _RESOLVED_SECONDS = 30.0
 _LONGEST_MESSAGE = 500
-_RECEIVED_AT_ONCE = 64 * 1024
-_MOST_WAITING_ANSWERS = 8
-_TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105  # RFC 9110's, without '%', which escapes the others
 _FIRST_REDIRECT, _FIRST_ERROR, _FIRST_SERVER_ERROR = 300, 400, 500
-#: A value of two bytes takes a hundred as an object, and parsing holds the interpreter: no real answer has as many.
-MOST_VALUES = 250_000
-_MOST_VALUES_IN_LINE = 20_000
-_CONTAINERS_AND_SEPARATORS = (b",", b"[", b"{")
 
 
 _is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
@@ -115,8 +103,8 @@ class Transport:
         self._host, self._authority, self._path = url.hostname or "", url.netloc, url.path
         self._port = url.port or 443
         self._tls_name = cluster.get("tls-server-name") or self._host
-        self._tls = _tls(cluster, user)
-        self._headers = _account_headers(user)
+        self._tls = tls_context(cluster, user)
+        self._headers = account_headers(user)
         self._http: aiohttp.ClientSession | None = None
         self._allowed = addresses_of(settings)
         self.look_up: LookUp = look_up or Resolver(settings).of("")
@@ -184,7 +172,7 @@ class Transport:
                     answer = self._judge(response, await self._read(response, largest=largest_line))
                 raise StreamRefused(answer.status, f"{self.server} answered {answer.status}: {answer.message}")
             yield []
-            lines = _Lines(largest_line)
+            lines = LineCutter(largest_line)
             until, size = time.monotonic() + seconds, 0
             async for piece in response.content.iter_any():
                 size += len(piece)
@@ -260,7 +248,7 @@ class Transport:
         idle_seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
         """The response with its body unread, from the first address that takes the connection."""
-        http = self._http = self._http or _session(self._tls)
+        http = self._http = self._http or new_session(self._tls)
         # Less than the limit around it: only its own time-out makes the library close a half-open connection.
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._settings.answer_seconds * 0.9, sock_read=idle_seconds
@@ -344,155 +332,9 @@ class Transport:
         raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
 
     def _unreachable(self, error: Exception) -> ClusterUnavailable:
-        return ClusterUnavailable(f"{self.server} cannot be reached: {_cause(error)}")
-
-
-def parse_line(line: bytes) -> object:
-    """Return the JSON value of a stream's line; None if it is not JSON, or unfolds into too many values."""
-    if count_values(line) > _MOST_VALUES_IN_LINE:
-        return None
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
+        return ClusterUnavailable(f"{self.server} cannot be reached: {describe_failure(error)}")
 
 
 def new_room(settings: ClusterSettings) -> Room:
     """Return the room that one process has for answers."""
     return Room(each=settings.held_bytes, total=3 * settings.held_bytes)
-
-
-def count_values(text: bytes) -> int:
-    """Return at least the number of values that JSON text unfolds into: what separates them, in strings too."""
-    return sum(text.count(mark) for mark in _CONTAINERS_AND_SEPARATORS)
-
-
-class _Lines:
-    """Cuts what arrives into lines, and keeps no more than the longest one allowed."""
-
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
-        self._rest = bytearray()
-        self._too_long = False
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that the piece completes; one that is too long is b''."""
-        *ends, rest = piece.split(b"\n")
-        lines = []
-        for end in ends:
-            self._add(end)
-            lines.append(b"" if self._too_long else bytes(self._rest))
-            self._rest.clear()
-            self._too_long = False
-        self._add(rest)
-        return lines
-
-    def _add(self, part: bytes) -> None:
-        if self._too_long or len(self._rest) + len(part) > self._largest:
-            self._too_long = True
-            self._rest.clear()
-        else:
-            self._rest += part
-
-
-class _Answers(ResponseHandler):
-    """Receives the answers of one connection, and ends it when many come that nobody waits for.
-
-    A peer may send answers that are no last ones (1xx), or that were not asked for, without an end. The library keeps
-    them all: 160 MiB for each second, and it reads nothing else meanwhile.
-    """
-
-    _is_cut = False
-
-    def data_received(self, data: bytes) -> None:
-        """Take what came in pieces, and look after each how much of it waits."""
-        if self._is_cut:
-            return
-        for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
-            super().data_received(data[start : start + _RECEIVED_AT_ONCE])
-            if len(self) > _MOST_WAITING_ANSWERS:
-                self.set_exception(aiohttp.ClientPayloadError("answers that nobody asked for"))
-                self._buffer.clear()
-                self._is_cut = True
-                if self.transport is not None:  # not now: TLS is still at work on what came
-                    asyncio.get_running_loop().call_soon(self.transport.abort)
-                return
-
-
-def _receive(*, loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return _Answers(loop)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Connections whose answers are counted; the library has no public way to choose what receives them."""
-
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        super().__init__(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
-        self._factory = partial(_receive, loop=asyncio.get_running_loop())
-
-
-def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """Connections that are kept, and nothing that a browser would do: no cookies, proxies, redirects or inflating."""
-    return aiohttp.ClientSession(
-        connector=_Connector(tls), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
-    )
-
-
-def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # As Go does: the server's own certificate, or one between, may be what is trusted.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        if authority := cluster.get("certificate-authority-data"):
-            context.load_verify_locations(cadata=base64.b64decode(authority).decode("ascii"))
-        else:
-            context.load_default_certs()
-        if "client-certificate-data" in user:
-            # The ssl module takes a client's certificate from a file only; this one lives for the call, mode 0600.
-            with tempfile.NamedTemporaryFile(prefix="pilothouse-", suffix=".pem") as file:
-                for key in ("client-certificate-data", "client-key-data"):
-                    file.write(base64.b64decode(user[key]) + b"\n")
-                file.flush()
-                context.load_cert_chain(file.name)
-    except (ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "reason", None) or "they are damaged"
-        raise InvalidKubeconfig(f"kubeconfig: TLS cannot use its certificates or key: {reason}") from error
-    return context
-
-
-def _account_headers(user: dict[str, Any]) -> list[tuple[str, str]]:
-    """Who we are and as whom we act (Kubernetes: user impersonation headers)."""
-    headers = [("accept-encoding", "identity"), ("user-agent", "pilothouse")]
-    if "token" in user:
-        headers.append(("authorization", f"Bearer {user['token']}"))
-    if "as" in user:
-        headers.append(("impersonate-user", user["as"]))
-    if "as-uid" in user:
-        headers.append(("impersonate-uid", user["as-uid"]))
-    headers += [("impersonate-group", group) for group in user.get("as-groups", ())]
-    for key, values in user.get("as-user-extra", {}).items():
-        headers += [(f"impersonate-extra-{quote(key, safe=_TOKEN_CHARACTERS)}", value) for value in values]
-    return headers
-
-
-def _cause(error: BaseException) -> str:
-    """The reason in the words of the system or the TLS library; never in the peer's."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
-            seen = seen.certificate_error
-        elif isinstance(seen, aiohttp.ClientConnectorError):
-            seen = seen.os_error
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({seen.verify_message})"
-        if isinstance(seen, ssl.SSLError):
-            return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
-        if isinstance(seen, OSError) and seen.errno:
-            return os.strerror(seen.errno)
-        seen = seen.__cause__ or seen.__context__
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
-        return "it broke the connection, or does not speak HTTP"
-    if isinstance(error, aiohttp.ClientConnectionError):
-        return "the connection broke"
-    return type(error).__name__

@@ -12,7 +12,8 @@ from typing import Any
 
 from pilothouse.errors import ClusterUnavailable
 from pilothouse.kubernetes.client import ClusterClient, ListExpired, Secret, resource_version
-from pilothouse.kubernetes.transport import Answer, StreamRefused, parse_line
+from pilothouse.kubernetes.json_lines import parse_line
+from pilothouse.kubernetes.transport import Answer, StreamRefused
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from pilothouse.errors import (
     QuotaExceeded,
 )
 from pilothouse.kubernetes.addresses import addresses_of
-from pilothouse.kubernetes.client import ClusterClient, ClusterClients, ClusterVersion
+from pilothouse.kubernetes.client import ClusterClient, ClusterVersion
+from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.kubernetes.kubeconfig import Kubeconfig, sanitise
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still

@@ -1,0 +1,79 @@
+"""The connections to API servers, and why one of them failed."""
+
+import asyncio
+import os
+import ssl
+from functools import partial
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+_MOST_CONNECTIONS = 32
+_KEPT_SECONDS = 60.0
+_RECEIVED_AT_ONCE = 64 * 1024
+_MOST_WAITING_ANSWERS = 8
+
+
+class _Answers(ResponseHandler):
+    """Receives the answers of one connection, and ends it when many come that nobody waits for.
+
+    A peer may send answers that are no last ones (1xx), or that were not asked for, without an end. The library keeps
+    them all: 160 MiB for each second, and it reads nothing else meanwhile.
+    """
+
+    _is_cut = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came in pieces, and look after each how much of it waits."""
+        if self._is_cut:
+            return
+        for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
+            super().data_received(data[start : start + _RECEIVED_AT_ONCE])
+            if len(self) > _MOST_WAITING_ANSWERS:
+                self.set_exception(aiohttp.ClientPayloadError("answers that nobody asked for"))
+                self._buffer.clear()
+                self._is_cut = True
+                if self.transport is not None:  # not now: TLS is still at work on what came
+                    asyncio.get_running_loop().call_soon(self.transport.abort)
+                return
+
+
+def _receive(*, loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Answers(loop)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections whose answers are counted; the library has no public way to choose what receives them."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        super().__init__(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
+        self._factory = partial(_receive, loop=asyncio.get_running_loop())
+
+
+def new_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Open connections that are kept; nothing that a browser does: no cookies, proxies, redirects or inflating."""
+    return aiohttp.ClientSession(
+        connector=_Connector(tls), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+    )
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return the reason in the words of the system or the TLS library; never in the peer's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
+            seen = seen.certificate_error
+        elif isinstance(seen, aiohttp.ClientConnectorError):
+            seen = seen.os_error
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({seen.verify_message})"
+        if isinstance(seen, ssl.SSLError):
+            return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
+        if isinstance(seen, OSError) and seen.errno:
+            return os.strerror(seen.errno)
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
+        return "it broke the connection, or does not speak HTTP"
+    if isinstance(error, aiohttp.ClientConnectionError):
+        return "the connection broke"
+    return type(error).__name__
