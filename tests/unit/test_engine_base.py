@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.engine.frames import HEADER, encode_request, parse_head
 from pilothouse.engine.launcher import PROGRAM
 from pilothouse.engine.protocol import (
-    HEADER,
     REQUESTS,
     ChildOptions,
     InstallRequest,
@@ -22,8 +22,6 @@ from pilothouse.engine.protocol import (
     ReleasePart,
     RenderedObject,
     RenderNameRequest,
-    encode_request,
-    parse_head,
 )
 from pilothouse.engine.versions import read_versions
 from pilothouse.errors import HelmRefused

@@ -19,8 +19,9 @@ import structlog
 from pilothouse.engine import phases
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
-from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback, spawn_child
+from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback
 from pilothouse.engine.protocol import ProgressEvent, Request
+from pilothouse.engine.spawn import spawn_child
 from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import masks_of

@@ -1,8 +1,7 @@
-"""One child seen from the parent: its birth, one call at a time, and its certain death.
+"""One child seen from the parent: one call at a time, and its certain death.
 
-Children are spawned, never forked: a forked copy of a process with threads hangs. A call ends in
-one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or the deadline
-(the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is finished and
+A call ends in one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or
+the deadline (the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is finished and
 another has to take its place; what it did in the cluster up to then stands.
 """
 
@@ -14,7 +13,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,21 +23,16 @@ from typing import Any, BinaryIO, TypeVar
 import structlog
 
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
-from pilothouse.engine.environment import child_environment, command_line, sandbox_of
-from pilothouse.engine.helm_errors import refusal
-from pilothouse.engine.launcher import PROGRAM
-from pilothouse.engine.protocol import (
+from pilothouse.engine.frames import (
     BODY_LIMIT,
     HEAD_LIMIT,
     HEADER,
-    Body,
-    ChildOptions,
-    ProgressEvent,
-    Request,
     decode_outcome,
     encode_request,
     parse_head,
 )
+from pilothouse.engine.helm_errors import refusal
+from pilothouse.engine.protocol import Body, ProgressEvent, Request
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable
 from pilothouse.settings import ChartLimits
 
@@ -325,52 +318,6 @@ class ChildProcess:
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)
 
 
-async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False) -> ChildProcess:
-    """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
-
-    ``vetted``: it reaches nothing but the addresses that a call brings.
-
-    Call it from a thread that lives as long as this process: the child dies with the thread that made it.
-    """
-    if not PROGRAM.is_file():
-        raise EngineUnavailable(
-            f"the engine's program {PROGRAM} is missing; build it with 'make setup', or install Pilothouse from a wheel"
-        )
-    ours, theirs = socket.socketpair()
-    deadline_fd = SharedDeadline.create_fd()
-    try:
-        options = ChildOptions(
-            channel_fd=theirs.fileno(),
-            deadline_fd=deadline_fd,
-            parent_pid=os.getpid(),
-            vetted=vetted,
-            memory_bytes=limits.memory_bytes,
-            file_bytes=limits.file_bytes,
-            chart_unpacked_bytes=limits.charts.unpacked_bytes,
-            chart_file_bytes=limits.charts.file_bytes,
-            chart_files=limits.charts.files,
-            chart_depth=limits.charts.depth,
-            qps=limits.qps,
-            burst=limits.burst,
-            parallel_objects=limits.parallel_objects,
-        )
-        environment = child_environment(folder, memory_bytes=limits.memory_bytes)
-        process, output = _start(options, folder, environment)
-        child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(deadline_fd)
-    try:
-        await child.connect(ours)
-    except BaseException:
-        await child.end()
-        raise
-    return child
-
-
 def describe_exit(code: int) -> str:
     """How a process ended, in words that follow its name."""
     if code == _GO_ABORT:
@@ -383,25 +330,3 @@ def describe_exit(code: int) -> str:
         signal.SIGKILL: "was killed",
     }
     return reasons.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
-
-
-def _start(
-    options: ChildOptions, folder: Path, environment: dict[str, str]
-) -> "tuple[subprocess.Popen[bytes], BinaryIO]":
-    output = (folder / "output.log").open("a+b", buffering=0)
-    try:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
-            command_line(options, sandbox_of(folder)),
-            executable=sys.executable,
-            env=environment,
-            cwd=folder / "home",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=[options.channel_fd, options.deadline_fd],
-            start_new_session=True,
-        )
-    except BaseException:
-        output.close()
-        raise
-    return process, output

@@ -1,23 +1,13 @@
-"""What parent and child of the engine say to each other: plain data, and the frames that carry it.
+"""What parent and child of the engine say to each other, as plain data; ``frames`` carries it.
 
-A frame is one JSON object plus at most one run of raw bytes (the chart archive), both length-prefixed. Nothing is
-pickled: a child that a hostile chart has taken over can send wrong data, but no code. This module is the description of
-the protocol; the other side is ``engine/protocol.go``, and a test compares both. Adding an action is one request class
-here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function in ``engine/actions.go``.
+This module is the description of the protocol; the other side is ``engine/protocol.go``, and a test compares both.
+Adding an action is one request class here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function
+in ``engine/actions.go``.
 """
 
-import json
-import os
-import struct
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
-
-from pilothouse.errors import HelmRefused
-
-HEADER = struct.Struct("!II")
-HEAD_LIMIT = 64 * 1024 * 1024
-BODY_LIMIT = 256 * 1024 * 1024
 
 #: How many revisions of a release are kept: the vendor's number, which is also the default of the helm command.
 MAX_HISTORY = 10
@@ -334,79 +324,3 @@ class ChildOptions:
     qps: float
     burst: int
     parallel_objects: int
-
-
-def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
-    """The bytes in front of a body on the channel: both lengths and the head.
-
-    Raises ValueError for what JSON cannot carry (NaN, infinity) and RecursionError for absurd nesting.
-    """
-    encoded = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
-    return HEADER.pack(len(encoded), body_size) + encoded
-
-
-def parse_head(head: bytes) -> dict[str, Any]:
-    """The JSON object of a frame; raises ValueError or TypeError when it is none."""
-    decoded = json.loads(head)
-    if not isinstance(decoded, dict):
-        raise TypeError("a frame's head is not an object")
-    return decoded
-
-
-def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
-    """Frame prefix and raw body of a request, both safe to pass on.
-
-    Raises HelmRefused for what Helm would truncate or misread without a word: NUL in any string, numbers
-    that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
-    """
-    plain: dict[str, Any] = {}
-    body: Body = b""
-    for each in fields(request):
-        value = getattr(request, each.name)
-        if _is_body(each):
-            body = value
-        else:
-            plain[each.name] = value
-    size = len(body) if isinstance(body, bytes) else body.seek(0, os.SEEK_END)
-    try:
-        prefix = pack_frame({"action": request.action, **extra, "request": plain}, size)
-        # JSON escapes NUL, so most requests need no walk; an escaped backslash in front is what makes it necessary
-        if b"\\u0000" in prefix:
-            _refuse_nul(plain, "")
-    except RecursionError:
-        raise HelmRefused("the values are nested too deeply", kind="HelmValuesError") from None
-    except (ValueError, TypeError) as error:
-        raise HelmRefused(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
-    if len(prefix) > HEAD_LIMIT or size > BODY_LIMIT:
-        raise HelmRefused("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
-    return prefix, body
-
-
-def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
-    """The child's answer as the request's outcome; raises TypeError when it has another shape."""
-    cls: type[OutcomeT] = request.outcome_type
-    if is_dataclass(cls):
-        return cls(**answer)
-    if not isinstance(answer, cls):
-        raise TypeError(f"{request.action} answered {type(answer).__name__}")
-    return answer
-
-
-def _is_body(each: Field[Any]) -> bool:
-    return each.type in (bytes, Body)
-
-
-def _refuse_nul(value: Any, where: str) -> None:
-    if isinstance(value, str):
-        if "\0" in value:
-            raise HelmRefused(f"{where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(key, str) and "\0" in key:
-                raise HelmRefused(
-                    f"a key of {where or 'the request'} holds a NUL character", kind="HelmInvalidArgError"
-                )
-            _refuse_nul(item, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _refuse_nul(item, f"{where}[{index}]")

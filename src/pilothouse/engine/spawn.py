@@ -1,0 +1,83 @@
+"""The birth of a child; it is spawned, never forked: a forked copy of a process with threads hangs."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from pilothouse.engine.deadline import SharedDeadline
+from pilothouse.engine.environment import child_environment, command_line, sandbox_of
+from pilothouse.engine.launcher import PROGRAM
+from pilothouse.engine.process import ChildLimits, ChildProcess
+from pilothouse.engine.protocol import ChildOptions
+from pilothouse.errors import EngineUnavailable
+
+
+async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False) -> ChildProcess:
+    """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
+
+    ``vetted``: it reaches nothing but the addresses that a call brings.
+
+    Call it from a thread that lives as long as this process: the child dies with the thread that made it.
+    """
+    if not PROGRAM.is_file():
+        raise EngineUnavailable(
+            f"the engine's program {PROGRAM} is missing; build it with 'make setup', or install Pilothouse from a wheel"
+        )
+    ours, theirs = socket.socketpair()
+    deadline_fd = SharedDeadline.create_fd()
+    try:
+        options = ChildOptions(
+            channel_fd=theirs.fileno(),
+            deadline_fd=deadline_fd,
+            parent_pid=os.getpid(),
+            vetted=vetted,
+            memory_bytes=limits.memory_bytes,
+            file_bytes=limits.file_bytes,
+            chart_unpacked_bytes=limits.charts.unpacked_bytes,
+            chart_file_bytes=limits.charts.file_bytes,
+            chart_files=limits.charts.files,
+            chart_depth=limits.charts.depth,
+            qps=limits.qps,
+            burst=limits.burst,
+            parallel_objects=limits.parallel_objects,
+        )
+        environment = child_environment(folder, memory_bytes=limits.memory_bytes)
+        process, output = _start(options, folder, environment)
+        child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(deadline_fd)
+    try:
+        await child.connect(ours)
+    except BaseException:
+        await child.end()
+        raise
+    return child
+
+
+def _start(
+    options: ChildOptions, folder: Path, environment: dict[str, str]
+) -> "tuple[subprocess.Popen[bytes], BinaryIO]":
+    output = (folder / "output.log").open("a+b", buffering=0)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+            command_line(options, sandbox_of(folder)),
+            executable=sys.executable,
+            env=environment,
+            cwd=folder / "home",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[options.channel_fd, options.deadline_fd],
+            start_new_session=True,
+        )
+    except BaseException:
+        output.close()
+        raise
+    return process, output
