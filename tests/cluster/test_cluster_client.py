@@ -18,7 +18,7 @@ from lightkube.resources.core_v1 import Namespace, Secret, ServiceAccount, Servi
 from lightkube.resources.rbac_authorization_v1 import Role, RoleBinding
 
 from pilothouse.errors import ClusterDenied, ClusterUnavailable
-from pilothouse.kubernetes import client as client_module
+from pilothouse.kubernetes import api_client
 from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.kubeconfig import sanitise
@@ -147,7 +147,7 @@ async def listed(client: ClusterClient, **which: Any) -> list[str]:
 async def test_secrets_come_in_pages_and_can_be_chosen(
     client: ClusterClient, api: AsyncClient, make_namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(client_module, "_PAGE", 2)
+    monkeypatch.setattr(api_client, "_PAGE", 2)
     one, two = make_namespace(), make_namespace()
     for revision in range(1, 6):
         await put_revision(api, one, "a", revision, status="deployed" if revision == 5 else "superseded")
@@ -168,9 +168,9 @@ async def test_a_page_that_is_too_large_is_asked_for_in_parts(
 ):
     for revision in range(1, 10):
         await put_revision(api, namespace, "big", revision, content=bytes(30_000))
-    monkeypatch.setattr(client_module, "_LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr(api_client, "_LARGEST_ANSWER", 100_000)
     assert len(await listed(client, namespace=namespace)) == 9
-    monkeypatch.setattr(client_module, "_LARGEST_ANSWER", 20_000)
+    monkeypatch.setattr(api_client, "_LARGEST_ANSWER", 20_000)
     with pytest.raises(ClusterUnavailable, match="more than 20000 bytes in one answer"):
         await listed(client, namespace=namespace)
 

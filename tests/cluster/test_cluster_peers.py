@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
-from pilothouse.kubernetes import client as client_module
-from pilothouse.kubernetes import client_cache
+from pilothouse.kubernetes import api_client, client_cache
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.settings import ClusterSettings
@@ -101,7 +100,7 @@ PEERS: dict[str, tuple[Handler, type[Exception], str]] = {
 async def test_a_peer_that_is_no_api_server_is_told_apart_in_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(client_module, "_LARGEST_ANSWER", 2 * 1024 * 1024)
+    monkeypatch.setattr(api_client, "_LARGEST_ANSWER", 2 * 1024 * 1024)
     handler, kind, said = PEERS[name]
     async with peer(handler, tmp_path) as port, asking(kubeconfig(port)) as client:
         started = time.monotonic()

@@ -1,8 +1,8 @@
 """One child seen from the parent: one call at a time, and its certain death.
 
 A call ends in one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or
-the deadline (the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is finished and
-another has to take its place; what it did in the cluster up to then stands.
+the deadline (the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is
+finished and another has to take its place; what it did in the cluster up to then stands.
 """
 
 import asyncio

@@ -1,40 +1,30 @@
-"""The few questions that Pilothouse asks a cluster's API server; how they travel: ``transport``."""
+"""The few questions that Pilothouse asks a cluster's API server; how they are asked: ``api_client``."""
 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
-from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidRequest
+from pilothouse.errors import ClusterDenied, ClusterUnavailable
+from pilothouse.kubernetes.api_client import ApiClient, objects_in, resource_version
 from pilothouse.kubernetes.budget import Room
+from pilothouse.kubernetes.paths import LONGEST_NAME, NAME, checked_name, escaped_name, group_path, secrets_path
 from pilothouse.kubernetes.readiness import mapping
 from pilothouse.kubernetes.resolver import LookUp
-from pilothouse.kubernetes.transport import Answer, AnswerTooLarge, Transport
+from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 
-#: A page that is larger is asked for with fewer objects; an object has at most 1.5 MiB (etcd's limit of a request).
-_LARGEST_ANSWER = 8 * 1024 * 1024
 #: The kinds of one group; real ones have some tens of KiB, and many groups may be asked about at a time.
 _LARGEST_DISCOVERY = 1024 * 1024
-_PAGE = 100
-#: A list goes on after a page without objects, but no real one does so often.
-_MOST_EMPTY_PAGES = 10
-_LONGEST_TOKEN = 8 * 1024
 _MOST_KINDS = 1000
-_LONGEST_NAME = 253
+_MOST_CLAIMS = 100
 _RELEASE_TYPE = "helm.sh/release.v1"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _GONE, _INVALID = 400, 404, 409, 410, 422
-#: Kubernetes' subdomain names; it also keeps what has a meaning in URLs and selectors out of them.
-_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
-
+_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID = 400, 404, 409, 422
 _GROUP_VERSION = re.compile(r"([a-z0-9][-.a-z0-9]{0,252}/)?[a-z0-9]{1,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _REVISION = re.compile(r"[0-9]{1,10}", re.ASCII)
-_LARGEST_VERSION = 2**63 - 1
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
 _LARGEST_EVENT = 4 * 1024 * 1024
 #: Of one watch; more is a flood, and what comes then waits for the next one.
@@ -84,16 +74,6 @@ class SecretPage:
     resource_version: int
 
 
-@dataclass(frozen=True)
-class _Page:
-    items: list[dict[str, Any]]
-    metadata: dict[str, Any]
-
-
-class ListExpired(ClusterUnavailable):
-    """The moment that a list or a watch wants to go on from is no longer known to the server (410)."""
-
-
 class ClusterClient:
     """Asks one cluster with one account, each question within ``answer_seconds``.
 
@@ -115,55 +95,55 @@ class ClusterClient:
         ``room`` bounds what answers take of the process's memory, and ``look_up`` finds addresses; without them, the
         client has its own. ``known``: see ``Transport``.
         """
-        self._transport = Transport(kubeconfig, settings, room=room, look_up=look_up, known=known)
-        self._asking = 0
-        self._retired = False
+        self._api = ApiClient(Transport(kubeconfig, settings, room=room, look_up=look_up, known=known))
 
     @property
     def look_up(self) -> LookUp:
         """What finds the addresses of the server, for other connections to it."""
-        return self._transport.look_up
+        return self._api.transport.look_up
 
     async def probe(self) -> ClusterVersion:
         """The version, asked as the account, both within the limit: an account that is refused is found out now."""
-        async with self._transport.within_limit():
-            version = (await self._ask("GET", "/version")).body.get("gitVersion")
+        async with self._api.transport.within_limit():
+            version = (await self._api.ask("GET", "/version")).body.get("gitVersion")
             if not isinstance(version, str):
-                raise ClusterUnavailable(f"{self._transport.server} answered, but not as a Kubernetes API server")
+                raise ClusterUnavailable(f"{self._api.server} answered, but not as a Kubernetes API server")
             review = {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"}
             # Servers before 1.28 do not know the review and answer 404.
-            await self._ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+            await self._api.ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
         return ClusterVersion(version=version)
 
     async def find_identity(self) -> str:
         """Return what no other cluster has, the uid of the namespace kube-system; empty if it may not be read."""
         try:
-            answer = await self._ask("GET", "/api/v1/namespaces/kube-system")
+            answer = await self._api.ask("GET", "/api/v1/namespaces/kube-system")
         except ClusterDenied:
             return ""
         uid = mapping(answer.body.get("metadata")).get("uid") if answer.ok else None
-        return uid[:_LONGEST_NAME] if isinstance(uid, str) else ""
+        return uid[:LONGEST_NAME] if isinstance(uid, str) else ""
 
     def within_limit(self) -> AbstractAsyncContextManager[None]:
         """What is asked inside takes at most ``answer_seconds`` together: a hostile server has always one more page."""
-        return self._transport.within_limit()
+        return self._api.transport.within_limit()
 
     async def namespace_exists(self, name: str) -> bool:
         """Whether the namespace is there and not on its way out."""
-        answer = await self._ask("GET", f"/api/v1/namespaces/{_checked(name)}", taken={_NOT_FOUND})
+        answer = await self._api.ask("GET", f"/api/v1/namespaces/{checked_name(name)}", taken={_NOT_FOUND})
         return answer.ok and mapping(answer.body.get("status")).get("phase") != "Terminating"
 
     async def create_namespace(self, name: str) -> None:
         """The namespace is there afterwards, whoever made it."""
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _checked(name)}}
-        await self._ask("POST", "/api/v1/namespaces", body=body, taken={_CONFLICT})
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": checked_name(name)}}
+        await self._api.ask("POST", "/api/v1/namespaces", body=body, taken={_CONFLICT})
 
     async def list_release_labels(self, *, namespace: str, name: str) -> list[ReleaseLabels]:
         """Every revision of one release, in no order; no payload travels."""
         found = []
-        selector = {"labelSelector": f"{_OWNER},name={_checked(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
+        selector = {"labelSelector": f"{_OWNER},name={checked_name(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
         async with self.within_limit():
-            items = [item async for item in self._list(_secrets(namespace), selector, accept=_METADATA_ONLY)]
+            items = [
+                item async for item in self._api.list_objects(secrets_path(namespace), selector, accept=_METADATA_ONLY)
+            ]
         for item in items:
             metadata = mapping(item.get("metadata"))
             labels = mapping(metadata.get("labels"))
@@ -183,11 +163,11 @@ class ClusterClient:
     async def find_absence(self, *, namespace: str, name: str) -> int | None:
         """The resourceVersion at which the release has no Secret; None if it has one."""
         params = {
-            "labelSelector": f"{_OWNER},name={_checked(name)}",
+            "labelSelector": f"{_OWNER},name={checked_name(name)}",
             "fieldSelector": f"type={_RELEASE_TYPE}",
             "limit": "1",
         }
-        answer = await self._ask("GET", _secrets(namespace), params=params, accept=_METADATA_ONLY)
+        answer = await self._api.ask("GET", secrets_path(namespace), params=params, accept=_METADATA_ONLY)
         return None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
 
     async def find_release_secret(
@@ -197,8 +177,10 @@ class ClusterClient:
 
         ``lately``: as the API server's cache has it, which may be as it was a moment ago, and costs it less.
         """
-        path = f"{_secrets(namespace)}/sh.helm.release.v1.{_checked(name)}.v{revision:d}"
-        answer = await self._ask("GET", path, params={"resourceVersion": "0"} if lately else None, taken={_NOT_FOUND})
+        path = f"{secrets_path(namespace)}/sh.helm.release.v1.{checked_name(name)}.v{revision:d}"
+        answer = await self._api.ask(
+            "GET", path, params={"resourceVersion": "0"} if lately else None, taken={_NOT_FOUND}
+        )
         return answer.body if answer.ok else None
 
     async def list_release_secrets(
@@ -208,10 +190,10 @@ class ClusterClient:
 
         The newest revision of a release is never ``superseded``: without those, a list of releases is much smaller.
         """
-        selector = _OWNER + (f",name={_checked(name)}" if name else "")
+        selector = _OWNER + (f",name={checked_name(name)}" if name else "")
         selector += "" if superseded else ",status!=superseded"
         params = {"labelSelector": selector, "fieldSelector": f"type={_RELEASE_TYPE}"}
-        async for item in self._list(_secrets(namespace), params):
+        async for item in self._api.list_objects(secrets_path(namespace), params):
             yield item
 
     async def list_release_pages(self) -> AsyncGenerator["SecretPage", None]:
@@ -220,7 +202,7 @@ class ClusterClient:
         Raises ListExpired when the server no longer has that moment: begin again.
         """
         params = {"labelSelector": _OWNER, "fieldSelector": f"type={_RELEASE_TYPE}"}
-        async for page in self._pages(_secrets(None), params):
+        async for page in self._api.list_pages(secrets_path(None), params):
             yield SecretPage(page.items, resource_version(page.metadata))
 
     async def newest_resource_version(self) -> int:
@@ -230,7 +212,7 @@ class ClusterClient:
             "fieldSelector": f"type={_RELEASE_TYPE}",
             "limit": "1",
         }
-        answer = await self._ask("GET", _secrets(None), params=params, accept=_METADATA_ONLY)
+        answer = await self._api.ask("GET", secrets_path(None), params=params, accept=_METADATA_ONLY)
         return resource_version(answer.body.get("metadata"))
 
     async def watch_release_secrets(
@@ -245,9 +227,9 @@ class ClusterClient:
             "resourceVersion": str(since),
             "timeoutSeconds": str(window_seconds),
         }
-        async with self._counted():
-            lines = self._transport.stream(
-                _secrets(None),
+        async with self._api.counted():
+            lines = self._api.transport.stream(
+                secrets_path(None),
                 params=params,
                 idle_seconds=idle_seconds,
                 seconds=idle_seconds,
@@ -263,7 +245,7 @@ class ClusterClient:
         if not _GROUP_VERSION.fullmatch(group_version):
             return {}
         try:
-            answer = await self._ask("GET", _group_path(group_version), largest=_LARGEST_DISCOVERY)
+            answer = await self._api.ask("GET", group_path(group_version), largest=_LARGEST_DISCOVERY)
         except ClusterUnavailable:
             # of a group that it does not have, an API server does not speak as one: a bare "404 page not found"
             if await self._serves(group_version):
@@ -273,9 +255,9 @@ class ClusterClient:
         found = answer.body.get("resources") if answer.ok else None
         found = found if isinstance(found, list) else []
         if len(found) > _MOST_KINDS:
-            raise ClusterUnavailable(f"{self._transport.server} has more than {_MOST_KINDS} resources in a group")
+            raise ClusterUnavailable(f"{self._api.server} has more than {_MOST_KINDS} resources in a group")
         for one in found:
-            if isinstance(one, dict) and _NAME.fullmatch(str(one.get("name"))):  # no subresource
+            if isinstance(one, dict) and NAME.fullmatch(str(one.get("name"))):  # no subresource
                 kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
         return kinds
 
@@ -293,18 +275,18 @@ class ClusterClient:
         return any(one.get("groupVersion") == group_version for one in versions)
 
     async def _groups(self) -> list[dict[str, Any]]:
-        return objects_in((await self._ask("GET", "/apis", largest=_LARGEST_DISCOVERY)).body.get("groups"))
+        return objects_in((await self._api.ask("GET", "/apis", largest=_LARGEST_DISCOVERY)).body.get("groups"))
 
     async def review_access(self, attributes: dict[str, str]) -> bool:
         """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""
         review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
         body = {**review, "spec": {"resourceAttributes": attributes}}
-        answer = await self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        answer = await self._api.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
         return bool(mapping(answer.body.get("status")).get("allowed")) if answer.ok else True
 
     async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
         """The object, None if there is none; ``namespace`` counts for kinds that have one."""
-        answer = await self._ask("GET", _object_path(kind, namespace, name), largest=largest)
+        answer = await self._api.ask("GET", _object_path(kind, namespace, name), largest=largest)
         return answer.body if answer.ok else None
 
     async def delete_object(
@@ -326,13 +308,13 @@ class ClusterClient:
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
         options["propagationPolicy"] = "Foreground" if foreground else "Background"
         path = _object_path(kind, namespace, name)
-        return (await self._ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok
+        return (await self._api.ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok
 
     async def merge_object(self, kind: ObjectKind, *, namespace: str, name: str, patch: dict[str, Any]) -> bool:
         """The fields of the patch (RFC 7386) are set in the object; False when there is no such object."""
         path, params = _object_path(kind, namespace, name), {"fieldManager": "pilothouse"}
         merge = "application/merge-patch+json"
-        return (await self._ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
+        return (await self._api.ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
 
     async def apply_object(self, kind: ObjectKind, *, namespace: str, name: str, body: dict[str, Any]) -> str:
         """The object's resourceVersion after its fields in ``body`` are as there, by server-side apply as Helm's.
@@ -341,7 +323,7 @@ class ClusterClient:
         resourceVersion in ``body``, a field belongs to another manager, or a rule forbids it.
         """
         path, params = _object_path(kind, namespace, name), {"fieldManager": _HELM, "force": "false"}
-        answer = await self._ask(
+        answer = await self._api.ask(
             "PATCH",
             path,
             params=params,
@@ -361,19 +343,19 @@ class ClusterClient:
 
     async def list_claims(self, *, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
         """The first volume claims of the namespace that carry all these labels; none if they are no labels."""
-        return await self._list_labelled("persistentvolumeclaims", namespace, labels, limit=_PAGE, largest=None)
+        return await self._list_labelled("persistentvolumeclaims", namespace, labels, limit=_MOST_CLAIMS, largest=None)
 
     async def _list_labelled(
         self, plural: str, namespace: str, labels: dict[str, str], *, limit: int, largest: int | None
     ) -> list[dict[str, Any]]:
         params = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items()), "limit": str(limit)}
-        path = f"/api/v1/namespaces/{_checked(namespace)}/{plural}"
-        answer = await self._ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
+        path = f"/api/v1/namespaces/{checked_name(namespace)}/{plural}"
+        answer = await self._api.ask("GET", path, params=params, largest=largest, taken={_BAD_REQUEST})
         return objects_in(answer.body.get("items"))
 
     async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
         """The data (base64) of every Secret of the cluster that the account may read and Helm did not make."""
-        async for item in self._list(_secrets(None), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
+        async for item in self._api.list_objects(secrets_path(None), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
             data = item.get("data")
             if isinstance(data, dict):
                 yield data
@@ -381,128 +363,18 @@ class ClusterClient:
     async def replace_secret(self, secret: Secret) -> bool:
         """Writes the Secret back; False when it changed since it was read, or is immutable or gone."""
         metadata = secret["metadata"]
-        path = f"{_secrets(metadata['namespace'])}/{_checked(metadata['name'])}"
-        return (await self._ask("PUT", path, body=secret, taken={_NOT_FOUND, _CONFLICT, _INVALID})).ok
+        path = f"{secrets_path(metadata['namespace'])}/{checked_name(metadata['name'])}"
+        return (await self._api.ask("PUT", path, body=secret, taken={_NOT_FOUND, _CONFLICT, _INVALID})).ok
 
     async def close(self) -> None:
         """Closes the connections; a later question opens new ones."""
-        await self._transport.close()
+        await self._api.transport.close()
 
     def retire(self) -> asyncio.Task[None]:
-        """From now on connections are closed whenever no question is under way; the task closes idle ones now."""
-        self._retired = True
-        return asyncio.get_running_loop().create_task(self._close_if_idle())
-
-    async def _close_if_idle(self) -> None:
-        if self._retired and not self._asking:
-            await self.close()
-
-    async def _list(
-        self, path: str, params: dict[str, str], *, accept: str = "application/json"
-    ) -> AsyncIterator[dict[str, Any]]:
-        async for page in self._pages(path, params, accept=accept):
-            for item in page.items:
-                yield item
-
-    async def _pages(
-        self, path: str, params: dict[str, str], *, accept: str = "application/json"
-    ) -> AsyncIterator["_Page"]:
-        limit, token, empty = _PAGE, "", 0
-        while True:
-            page = {**params, "limit": str(limit), **({"continue": token} if token else {})}
-            try:
-                answer = await self._ask("GET", path, params=page, accept=accept, taken={_GONE})
-            except AnswerTooLarge:
-                if limit == 1:
-                    raise
-                limit = max(1, limit // 4)
-                continue
-            if not answer.ok:
-                raise ListExpired(f"{self._transport.server}: the list changed while it was read; ask again")
-            metadata, items = mapping(answer.body.get("metadata")), objects_in(answer.body.get("items"))
-            yield _Page(items, metadata)
-            token = metadata.get("continue") or ""
-            if not token:
-                return
-            empty += not items
-            if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or empty > _MOST_EMPTY_PAGES:
-                raise ClusterUnavailable(f"{self._transport.server} gives a list that has no end")
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: dict[str, str] | None = None,
-        accept: str = "application/json",
-        body: Any = None,
-        content_type: str = "application/json",
-        taken: set[int] | None = None,
-        largest: int | None = None,
-    ) -> Answer:
-        """A success, or an error whose status is in ``taken``; any other error is ClusterUnavailable."""
-        async with self._counted():
-            answer = await self._transport.ask(
-                method,
-                path,
-                params=params,
-                accept=accept,
-                body=body,
-                content_type=content_type,
-                largest=largest or _LARGEST_ANSWER,
-            )
-        if answer.ok or answer.status in (taken or {_NOT_FOUND}):
-            return answer
-        said = f": {answer.message}" if answer.message else ""
-        raise ClusterUnavailable(f"{self._transport.server} answered {answer.status}{said}")
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self._asking += 1
-        try:
-            yield
-        finally:
-            self._asking -= 1
-            await self._close_if_idle()
-
-
-def objects_in(value: object) -> list[dict[str, Any]]:
-    """Return the JSON objects of a list; none if the value is no list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def resource_version(metadata: object) -> int:
-    """The resourceVersion in an object's metadata; ClusterUnavailable if there is none that can be compared.
-
-    Kubernetes 1.35 and newer promise decimal numbers; etcd has had nothing else. Source: KEP 5504.
-    """
-    text = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    if not isinstance(text, str) or not _VERSION.fullmatch(text) or int(text) > _LARGEST_VERSION:
-        raise ClusterUnavailable("the cluster's API server gave a resourceVersion that is no number")
-    return int(text)
-
-
-def _checked(name: str) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidRequest(f"{str(name)[:80]!r} is no name of a Kubernetes object")
-    return name
-
-
-def _escaped(name: str) -> str:
-    """Any object's name for a path: some kinds allow colons and capitals."""
-    if not name or len(name) > _LONGEST_NAME or name in {".", ".."} or "/" in name or "%" in name:
-        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
-    return quote(name, safe="")
+        """Close the connections whenever no question is under way from now on; the task closes idle ones now."""
+        return self._api.retire()
 
 
 def _object_path(kind: ObjectKind, namespace: str, name: str) -> str:
-    place = f"/namespaces/{_checked(namespace)}" if kind.namespaced else ""
-    return f"{_group_path(kind.group_version)}{place}/{kind.plural}/{_escaped(name)}"
-
-
-def _group_path(group_version: str) -> str:
-    return f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
-
-
-def _secrets(namespace: str | None) -> str:
-    return "/api/v1/secrets" if namespace is None else f"/api/v1/namespaces/{_checked(namespace)}/secrets"
+    place = f"/namespaces/{checked_name(namespace)}" if kind.namespaced else ""
+    return f"{group_path(kind.group_version)}{place}/{kind.plural}/{escaped_name(name)}"

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
-from pilothouse.kubernetes.client import objects_in
+from pilothouse.kubernetes.api_client import objects_in
 from pilothouse.kubernetes.json_lines import parse_line
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport

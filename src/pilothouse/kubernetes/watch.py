@@ -11,7 +11,8 @@ from http import HTTPStatus
 from typing import Any
 
 from pilothouse.errors import ClusterUnavailable
-from pilothouse.kubernetes.client import ClusterClient, ListExpired, Secret, resource_version
+from pilothouse.kubernetes.api_client import ListExpired, resource_version
+from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.json_lines import parse_line
 from pilothouse.kubernetes.transport import Answer, StreamRefused
 

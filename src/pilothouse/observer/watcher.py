@@ -16,7 +16,8 @@ from contextlib import aclosing, suppress
 import structlog
 
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound, PilothouseError
-from pilothouse.kubernetes.client import ClusterClient, ListExpired, Secret
+from pilothouse.kubernetes.api_client import ListExpired
+from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.watch import News, watch_releases
 from pilothouse.observer.admission import Admission
 from pilothouse.observer.notices import Notices

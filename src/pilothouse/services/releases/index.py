@@ -10,7 +10,8 @@ import zlib
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import ClusterUnavailable, CorruptRelease
-from pilothouse.kubernetes.client import Secret, resource_version
+from pilothouse.kubernetes.api_client import resource_version
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.store import release_index as store
