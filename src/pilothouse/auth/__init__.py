@@ -1,4 +1,4 @@
-"""Proofs of identity and the keeping of secrets: request signatures, passwords, sealing at rest.
+"""Proofs of identity and storage of secrets: request signatures, passwords, encryption at rest.
 
-Nothing in here knows HTTP routes or the database.
+This package knows neither HTTP routes nor the database.
 """

@@ -1,8 +1,8 @@
-"""How often somebody may be wrong: wrong signatures of a key from an address are answered ever later.
+"""Delays for wrong signatures of one key from one address, growing with each failure.
 
-A secret key cannot be guessed, so nothing is locked: what is limited is what wrong requests cost. Whoever has proven
-the key from that address is not slowed by another's wrong signatures, though both come from behind one address (NAT).
-Counts live in the process: each of several counts what reaches it.
+A secret key cannot be guessed, so nothing is locked; the delay limits the cost of wrong requests. A client that proved
+the key from the address is not slowed by wrong signatures of another client behind the same address (NAT). Counts are
+kept per process: each API process counts only the requests that reach it.
 """
 
 import ipaddress
@@ -28,7 +28,7 @@ class _Failures:
 
 
 class Attempts:
-    """Counts failures by address and key, in bounded memory."""
+    """Count failures by address and key, in bounded memory."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Attempts:
         most: int = _MOST_PAIRS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``free`` failures in a row cost nothing; 0: none ever does."""
+        """Allow ``free`` failures in a row without a delay; 0 disables delays."""
         self._free = free
         self._longest = longest_seconds
         self._most = most
@@ -47,7 +47,7 @@ class Attempts:
         self._proven: OrderedDict[_Pair, float] = OrderedDict()
 
     def wait_seconds(self, address: str, key: str) -> float:
-        """How long the next try of that key from that address has to wait; 0: not at all."""
+        """Return the delay before that key may be tried again from that address; 0 for none."""
         pair = (network_of(address), key)
         now = self._monotonic()
         failures = self._failed.get(pair)
@@ -56,7 +56,7 @@ class Attempts:
         return max(0.0, failures.until - now)
 
     def fail(self, address: str, key: str) -> float:
-        """Counts a failure; gives how long the next try should wait, 0 while failures are free."""
+        """Count a failure and return the delay before the next try; 0 while failures are free."""
         if not self._free:
             return 0.0
         pair = (network_of(address), key)
@@ -71,7 +71,7 @@ class Attempts:
         return wait
 
     def succeed(self, address: str, key: str) -> None:
-        """The key was proven from that address: its count starts anew, and nothing slows it for an hour."""
+        """Reset the count of a key proved from that address, and exempt the pair from delays for an hour."""
         if not self._free:
             return
         pair = (network_of(address), key)
@@ -87,7 +87,7 @@ class Attempts:
 
 
 def network_of(address: str) -> str:
-    """What one customer of a network has at will: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return what one customer of a network can use freely: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

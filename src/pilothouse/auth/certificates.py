@@ -1,11 +1,11 @@
-"""The server's certificate: given by files, or issued by a certificate authority of this installation's own.
+"""The server's certificate: read from files, or issued by the installation's own certificate authority.
 
-The authority is made once and stays, because clients trust it by its file; the server's certificate is issued again
-whenever it runs out soon or its names have changed. An authority is good for the names that the server had when it was
-made, and those below them: whoever steals its key can pretend to be this server and nobody else. For another name a new
-authority is made, which clients must be given; the certificate of the one before is kept as ``ca-previous.pem``. One
-that an earlier version made, for any name, stays until its file is removed. What must stay true: private keys lie in
-files of mode 0600; a file appears whole or not at all; processes that start together end up with one authority.
+The authority is created once and kept, because clients trust its file; the server's certificate is issued again when it
+is about to expire or its names changed. Name constraints limit an authority to the names that the server had when it
+was created, and their subdomains: a stolen key can impersonate only this server. A name outside them needs a new
+authority, which clients must be given; the previous certificate is kept as ``ca-previous.pem``. An authority without
+constraints, from an earlier version, is kept until its file is removed. Invariants: private keys are in files of mode
+0600; files are replaced atomically; processes that start together end up with one authority.
 """
 
 import datetime as dt
@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class CertificateFiles:
-    """Where the server's certificate chain and key lie, and the authority that clients must trust, if it is ours."""
+    """Paths of the server's certificate chain and key, and of the authority that clients must trust, if it is ours."""
 
     certificate: Path
     key: Path
@@ -51,18 +51,18 @@ class CertificateFiles:
 
 
 def authority_file(folder: Path) -> Path:
-    """The file that clients are given: the authority's certificate, in PEM."""
+    """Return the path of the authority's certificate (PEM) that clients are given."""
     return folder / "ca.pem"
 
 
 def ensure_certificate(
     folder: Path, *, names: Sequence[str], renew_days: int, clock: Clock, also: Sequence[str] = ()
 ) -> CertificateFiles:
-    """A certificate in ``folder`` for localhost and these names that is good for ``renew_days`` more.
+    """Return a certificate in ``folder`` for localhost and these names, valid for at least ``renew_days`` more.
 
-    ``also``: names that nobody asked for, such as the host's, which a container changes at every start: they are in it
-    as far as the authority is good for them. Makes the authority if there is none. Raises InvalidCertificate for a name
-    that is neither a DNS name nor an address, for damaged files, and when the folder cannot be written.
+    ``also``: names that nobody configured, such as the host's, which changes at every start of a container; they are
+    included if the authority covers them. Creates the authority if there is none. Raises InvalidCertificate for a name
+    that is neither a DNS name nor an address, for damaged files, and if the folder cannot be written.
     """
     wanted = [_general_name(name) for name in dict.fromkeys((*_LOOPBACK, *names))]
     files = CertificateFiles(folder / "server.pem", folder / "server.key", authority_file(folder))
@@ -81,7 +81,7 @@ def ensure_certificate(
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file; raises InvalidCertificate."""
+    """Return the first certificate of a PEM file; raise InvalidCertificate."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
@@ -97,7 +97,7 @@ class _Authority:
 
 
 def is_constrained(authority: x509.Certificate) -> bool:
-    """Whether the authority is good for some names only."""
+    """Return True if the authority is valid for some names only."""
     return _permitted(authority) is not None
 
 
@@ -155,7 +155,7 @@ def _covers(permitted: x509.GeneralName, name: x509.GeneralName) -> bool:
 
 
 def _subtrees(names: Sequence[x509.GeneralName]) -> list[x509.GeneralName]:
-    """What an authority for these names is good for; loopback is always all of this machine."""
+    """Return the name constraints of an authority for these names; loopback always covers the whole machine."""
     subtrees: list[x509.GeneralName] = [x509.IPAddress(_THIS_MACHINE)]
     for name in names:
         if isinstance(name, x509.IPAddress):

@@ -1,7 +1,7 @@
-"""The file that holds the master keys: who may read it, how it is made, and how it is changed under running servers.
+"""The file that holds the master keys: permissions, creation, and replacement while servers run.
 
-What must stay true: the file appears and changes whole or not at all, because a lost key loses all that it sealed; it
-stays the file of its owner, whoever changes it; and nobody but the owner can read it.
+Invariants: the file is created and replaced atomically, because a lost key loses everything that it sealed; it keeps
+its owner, whoever changes it; only the owner can read it.
 """
 
 import base64
@@ -29,7 +29,7 @@ _LARGEST_FILE: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class MasterKey:
-    """One key. ``retired_at`` is when another one began to seal; None for a key that seals or is yet to."""
+    """One key. ``retired_at``: when another key began to seal; None for the key that seals and for staged ones."""
 
     id: str
     secret: bytes = field(repr=False)
@@ -38,7 +38,7 @@ class MasterKey:
 
     @property
     def id_bytes(self) -> bytes:
-        """The id as sealed values carry it."""
+        """The id in the form that sealed values contain."""
         return bytes.fromhex(self.id)
 
 
@@ -51,7 +51,7 @@ class KeyRing:
 
 
 def new_key(random_bytes: RandomBytes, *, beside: KeyRing | None = None, now: datetime | None = None) -> MasterKey:
-    """A key that nobody has used, with an id that none of the ring has."""
+    """Create a key with an id that is not in the ring."""
     taken = {key.id for key in beside.keys} if beside else set()
     key_id = random_bytes(KEY_ID_BYTES).hex()
     while key_id in taken:
@@ -60,7 +60,7 @@ def new_key(random_bytes: RandomBytes, *, beside: KeyRing | None = None, now: da
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """Changes when the file does; None if there is no file, or none that we may see."""
+    """Return a value that changes when the file does; None if the file does not exist or is not accessible."""
     try:
         status = path.stat()
     except OSError:
@@ -69,7 +69,7 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def read_keys(path: Path) -> KeyRing:
-    """What the file holds; raises SealBroken if it is missing, damaged, or open to others than its owner."""
+    """Return the keys in the file; raise SealBroken if it is missing, damaged, or accessible to others than its owner."""
     try:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def read_keys(path: Path) -> KeyRing:
 
 
 def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
-    """What the file holds; makes it with one new key if it is missing. Starts at the same time share one key."""
+    """Return the keys in the file, creating it with one new key if it is missing. Concurrent starts share one key."""
     try:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:
@@ -90,9 +90,9 @@ def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
 
 
 def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_bytes: RandomBytes) -> KeyRing:
-    """Replaces what the file holds, one program at a time; a crash leaves the old file or the new one.
+    """Replace the keys in the file, one program at a time; a crash leaves the old file or the new one.
 
-    Raises SealBroken like ``read_keys``, and what ``change`` raises, which leaves the file as it was.
+    Raises SealBroken like ``read_keys``, and whatever ``change`` raises; then the file is unchanged.
     """
     with _alone(path.parent, path):
         changed = change(read_keys(path))
@@ -104,9 +104,9 @@ def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_byte
 
 
 def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
-    """Puts a key file from elsewhere in its place; one that holds the same keys already is left alone.
+    """Install a key file from elsewhere; an existing file with the same keys is left unchanged.
 
-    Raises SealBroken for damaged content, and for a present file with other keys.
+    Raises SealBroken for damaged content, and for an existing file with other keys.
     """
     wanted = parse_keys(content, path)
     _create(path, content, random_bytes=random_bytes)
@@ -117,7 +117,7 @@ def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None
 
 
 def format_keys(ring: KeyRing) -> bytes:
-    """The content of a key file."""
+    """Return the content of a key file."""
     entries = [
         {
             "id": key.id,
@@ -131,7 +131,7 @@ def format_keys(ring: KeyRing) -> bytes:
 
 
 def parse_keys(text: bytes, path: Path) -> KeyRing:
-    """The keys of a key file's content, which came from ``path``; raises SealBroken if it is damaged."""
+    """Parse the content of the key file at ``path``; raise SealBroken if it is damaged."""
     keys: list[MasterKey] = []
     try:
         content = json.loads(text)
@@ -168,7 +168,7 @@ def _parse_key(entry: dict[str, Any], path: Path, *, known: set[str]) -> MasterK
 
 
 def _read_private(path: Path) -> bytes:
-    """The file's content; the check is made on the open file, so that it cannot be exchanged in between."""
+    """Return the file's content; permissions are checked on the open file, so that it cannot be swapped in between."""
     try:
         # O_NONBLOCK: a FIFO put there must not hang the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -200,7 +200,7 @@ def _check_private(status: os.stat_result, path: Path) -> None:
 
 
 def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
-    """The file appears whole or not at all; one that another process made meanwhile stays."""
+    """Create the file atomically; one that another process created meanwhile is kept."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = _write_beside(path, content, random_bytes=random_bytes)
@@ -238,7 +238,7 @@ def _sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path, path: Path) -> Iterator[None]:
-    """Holds the folder's lock: the file's own would go with the file that is replaced."""
+    """Hold the folder's lock; a lock on the file itself would vanish when the file is replaced."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Passwords and access keys: made from the system's randomness, passwords kept only as argon2id hashes.
+"""Passwords and access keys: generated from the system's randomness; passwords are stored as argon2id hashes only.
 
-Hashing takes tens of milliseconds of CPU on purpose: call it in a thread when an event loop is near.
+Hashing takes tens of milliseconds of CPU on purpose: call it in a thread if an event loop is running.
 """
 
 import os
@@ -26,7 +26,7 @@ Choice = Callable[[str], str]
 
 
 def hash_password(password: str, *, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
-    """An argon2id hash in PHC string form, with a salt of its own; raises InvalidRequest if it cannot be a password."""
+    """Return an argon2id hash in PHC string form with a random salt; raise InvalidRequest for a bad password."""
     encoded = _encode(password)
     if encoded is None or not encoded:
         raise InvalidRequest(f"the password must be text of 1 to {_LONGEST} UTF-8 bytes")
@@ -34,7 +34,7 @@ def hash_password(password: str, *, random_bytes: Callable[[int], bytes] = os.ur
 
 
 def verify_password(password: str, password_hash: str) -> bool:
-    """True only if the hash was made of this password; False also for a damaged hash, so that it locks out."""
+    """Return True if the hash was made from this password; a damaged hash returns False and so denies access."""
     encoded = _encode(password)
     if encoded is None:
         return False
@@ -45,22 +45,22 @@ def verify_password(password: str, password_hash: str) -> bool:
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """True if the hash was made with other parameters than today's; hash anew at the next log-in."""
+    """Return True if the hash was made with outdated parameters and should be renewed at the next log-in."""
     return _HASHER.check_needs_rehash(password_hash)
 
 
 def generate_password(choice: Choice = secrets.choice) -> str:
-    """24 letters and digits (140 bits), without the ones that people confuse."""
+    """Return 24 letters and digits (140 bits), without those that people confuse."""
     return "".join(choice(_READABLE) for _ in range(24))
 
 
 def generate_access_key(choice: Choice = secrets.choice) -> str:
-    """Exactly 20 of ``A-Z0-9``: the vendor's Java SDK derives keys from a fixed buffer of that size."""
+    """Return exactly 20 of ``A-Z0-9``: the vendor's Java SDK derives keys from a fixed buffer of that size."""
     return "".join(choice(string.ascii_uppercase + string.digits) for _ in range(20))
 
 
 def generate_secret_key(choice: Choice = secrets.choice) -> str:
-    """Exactly 40 of ``A-Za-z0-9``, the vendor's form (about 238 bits)."""
+    """Return exactly 40 characters of ``A-Za-z0-9``, the vendor's format (about 238 bits)."""
     return "".join(choice(string.ascii_letters + string.digits) for _ in range(40))
 
 

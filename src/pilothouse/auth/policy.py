@@ -1,7 +1,7 @@
-"""What a role allows, in the vendor's action names: ``service:resource:verb``, for example ``cce:release:create``.
+"""Permissions of roles, as the vendor's action names: ``service:resource:verb``, for example ``cce:release:create``.
 
-A role is a list of patterns, and allows what one of them covers; roles only add up, nothing is denied by one.
-Two actions have an older name beside their own, and whoever may do the one may do the other.
+A role is a list of patterns and allows every action that one of them matches; roles only add rights, none denies any.
+Two actions have an older name as an alias: whoever may do one may do the other.
 
 Source: CCE user guide, "Permissions"; CCE API reference, "Permissions and Supported Actions".
 """
@@ -32,7 +32,7 @@ _ALIASES: Final[Mapping[str, str]] = {
 
 
 def allows(roles: Iterable[str], action: str) -> bool:
-    """True if one of the roles covers the action or its alias; a role that nobody knows allows nothing."""
+    """Return True if one of the roles covers the action or its alias; an unknown role allows nothing."""
     return _allows(frozenset(roles), action)
 
 

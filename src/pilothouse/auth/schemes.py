@@ -1,7 +1,8 @@
-"""The six schemes of access-key signatures: which digest, which key, which proof.
+"""The six access-key signature schemes: digest, key and proof of each.
 
-All of them derive what they need from access key and secret key alone, and so does this server: no public key is ever
-stored or sent. Nothing derived is kept between requests; the dearest derivation is SM2's, under a millisecond.
+All of them derive their keys from access key and secret key alone, and so does this server: no public key is ever
+stored or sent. Derived keys are not cached between requests; the most expensive derivation, SM2's, takes less than a
+millisecond.
 
 Source: the signers of the vendor's SDKs (Python 3.1.219, Go, Java); RFC 5869 for the derived key of V11; Open Telekom
 Cloud's Go SDK 0.9.0 for the key that is derived step by step.
@@ -26,35 +27,35 @@ _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2F
 
 
 class Digest(Protocol):
-    """A running hash, as hashlib makes them."""
+    """An incremental hash with hashlib's interface."""
 
     def update(self, data: bytes, /) -> None:
-        """Takes the next piece."""
+        """Hash the next piece."""
         ...
 
     def hexdigest(self) -> str:
-        """Lower-case hex; nothing may follow."""
+        """Return the digest in lower-case hex; no further update is allowed."""
         ...
 
 
 class Sm3:
-    """SM3 with hashlib's methods; not hashlib's own, because some systems build their OpenSSL without it."""
+    """SM3 with hashlib's interface; hashlib's own is missing on systems whose OpenSSL is built without SM3."""
 
     def __init__(self) -> None:
         self._hash = hashes.Hash(hashes.SM3())
 
     def update(self, data: bytes, /) -> None:
-        """Takes the next piece."""
+        """Hash the next piece."""
         self._hash.update(data)
 
     def hexdigest(self) -> str:
-        """Lower-case hex; nothing may follow."""
+        """Return the digest in lower-case hex; no further update is allowed."""
         return self._hash.finalize().hex()
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a signature is made with; ``scope`` is what follows the access key in ``Credential``, else empty."""
+    """Input of a signature; ``scope`` is what follows the access key in ``Credential``, else empty."""
 
     access_key: str
     secret_key: str
@@ -65,9 +66,9 @@ class Key:
 class Scheme:
     """One scheme; ``matches`` takes the key, the string to sign, and the signature in lower-case hex.
 
-    ``name`` is the scheme's own, ``algorithm`` what stands in the header and in the string to sign: two schemes share
-    one. ``new_digest`` serves canonical request and body alike. A scheme with a ``scope`` signs with a key that is
-    good for one day, region and service, and the scope in ``Credential`` must match that pattern.
+    ``name`` is the scheme's own name, ``algorithm`` the one in the header and in the string to sign, which two schemes
+    share. ``new_digest`` hashes both canonical request and body. A scheme with a ``scope`` signs with a key that is
+    valid for one day, region and service; the scope in ``Credential`` must match that pattern.
     """
 
     name: str
@@ -84,14 +85,14 @@ class Scheme:
         return self.scope is not None
 
     def hexdigest(self, data: bytes) -> str:
-        """The digest of ``data`` in lower-case hex."""
+        """Return the digest of ``data`` in lower-case hex."""
         digest = self.new_digest()
         digest.update(data)
         return digest.hexdigest()
 
 
 def hmac_sha256(key: Key, text: bytes) -> str:
-    """The signature of ``SDK-HMAC-SHA256`` in lower-case hex."""
+    """Return the ``SDK-HMAC-SHA256`` signature in lower-case hex."""
     return hmac.digest(key.secret_key.encode(), text, "sha256").hex()
 
 
@@ -133,7 +134,7 @@ def _sm2_matches(key: Key, text: bytes, signature: str) -> bool:
 
 
 def _private_scalar(key: Key, scheme: str, mac: Callable[[bytes, bytes], bytes], order: int) -> int:
-    """The private key that the clients derive: the first of at most 255 candidates that lies below the order."""
+    """Derive the clients' private key: the first of at most 255 candidates that is below the order."""
     head = b"\0\0\0\1" + scheme.encode() + b"\0" + key.access_key.encode()
     for counter in range(255):
         number = int.from_bytes(mac(key.secret_key.encode(), head + bytes((counter,)) + b"\0\0\1\0"), "big")
@@ -153,7 +154,7 @@ def _hmac_sm3(key: bytes, text: bytes) -> bytes:
 
 
 def _unhex(signature: str) -> bytes:
-    """The bytes of lower-case hex; nothing of an odd number of digits, which is no signature."""
+    """Decode lower-case hex; empty for an odd number of digits, which is no valid signature."""
     return bytes.fromhex(signature) if len(signature) % 2 == 0 else b""
 
 
@@ -222,5 +223,5 @@ _BY_HEADER: Final = {(scheme.algorithm, scheme.scoped): scheme for scheme in SCH
 
 
 def find_scheme(algorithm: str, *, has_scope: bool) -> Scheme | None:
-    """Return the scheme that an Authorization header with ``Credential`` (a scope) or ``Access`` means, or None."""
+    """Return the scheme of an Authorization header with ``Credential`` (a scope) or ``Access``; None if unknown."""
     return _BY_HEADER.get((algorithm, has_scope))

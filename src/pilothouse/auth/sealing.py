@@ -1,8 +1,8 @@
-"""Sealing of secrets at rest: AES-256-GCM under a master key that never enters the database.
+"""Encryption of secrets at rest: AES-256-GCM under a master key that is never stored in the database.
 
-Each value has a data key of its own, which the master key wraps. What must stay true: a sealed value opens only in the
-context it was sealed for, so that one copied into another row is refused; and it names the master key it needs, so that
-a new one can be added while old values still open, and take them over without opening a single value.
+Each value has its own data key, which the master key wraps. Invariants: a sealed value opens only in the context it was
+sealed for, so that a copy in another row is refused; and it names its master key, so that a new key can be added while
+old values still open, and can re-wrap them without decrypting any.
 
 Layout: version (1 byte), master key id (4), nonce (12), wrapped data key (32 + 16), ciphertext with its 16-byte tag.
 Version and key id are associated data of the wrapping, version and context of the ciphertext. A data key seals one
@@ -42,13 +42,13 @@ class _Loaded:
 
 
 class MasterKeys:
-    """The keys of one installation: one seals, every one opens what it sealed. Safe in any thread.
+    """The keys of one installation: one seals, each opens what it sealed. Thread-safe.
 
-    Keys that come from a file follow it: a key that was added there seals and opens from the next call on.
+    Keys loaded from a file follow its changes: a key added there seals and opens from the next call on.
     """
 
     def __init__(self, keys: Mapping[bytes, bytes], *, random_bytes: RandomBytes = os.urandom) -> None:
-        """Takes key id → key, oldest first; the last one seals."""
+        """Take a mapping of key id to key, oldest first; the last one seals."""
         if not keys:
             raise SealBroken("there is no master key")
         self._loaded = _Loaded({key_id: AESGCM(key) for key_id, key in keys.items()}, next(reversed(list(keys))))
@@ -58,17 +58,17 @@ class MasterKeys:
 
     @classmethod
     def of_ring(cls, ring: KeyRing) -> Self:
-        """The keys of a ring that was read already, whatever becomes of its file."""
+        """Use the keys of a ring that was already read, independent of its file."""
         found = cls({key.id_bytes: key.secret for key in ring.keys})
         found._loaded = _loaded(ring)
         return found
 
     @classmethod
     def load_or_create(cls, path: Path, *, random_bytes: RandomBytes = os.urandom) -> Self:
-        """The keys of this file, which is made (mode 0600, one new key) if it does not exist.
+        """Load the keys of this file, creating it (mode 0600, one new key) if it does not exist.
 
-        Processes that start together end up with the same key. Raises SealBroken if the file is damaged, or if
-        anybody but its owner may read or write it.
+        Processes that start together end up with the same key. Raises SealBroken if the file is damaged, or if others
+        than its owner can read or write it.
         """
         ensure_keys(path, random_bytes=random_bytes)
         stamp = stamp_of(path)  # before the file is read: a change in between is noticed at the next look
@@ -78,14 +78,14 @@ class MasterKeys:
         return found
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
-        """The plaintext, readable only with this key and this context ('access-key:AK…')."""
+        """Encrypt the plaintext; it can be read only with this key and this context ('access-key:AK…')."""
         self._follow_file()
         nonce, data_key = self._random_bytes(_NONCE_BYTES), self._random_bytes(_KEY_BYTES)
         ciphertext = AESGCM(data_key).encrypt(_ONLY_NONCE, plaintext, _VERSION + context.encode())
         return self._wrap(nonce, data_key) + ciphertext
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
-        """What was sealed in this context; raises SealBroken for another context, an unknown key or damage."""
+        """Decrypt what was sealed in this context; raise SealBroken for another context, an unknown key or damage."""
         data_key = self._unwrap(sealed, what=f"the sealed value of {context}")
         try:
             return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[HEAD_BYTES:], _VERSION + context.encode())
@@ -95,20 +95,20 @@ class MasterKeys:
             ) from None
 
     def reseal(self, sealed: bytes, *, what: str) -> bytes:
-        """The same value under the key that seals now; nothing is opened, so no context is needed.
+        """Re-wrap the value for the key that seals now; nothing is decrypted, so no context is needed.
 
-        ``what`` names the value in the SealBroken that a damaged one, or one of an unknown key, raises.
+        ``what`` names the value in the SealBroken raised for a damaged value or an unknown key.
         """
         self._follow_file()
         data_key = self._unwrap(sealed, what=what)
         return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[HEAD_BYTES:]
 
     def check_head(self, head: bytes, *, what: str) -> None:
-        """Returns if the value that begins with these HEAD_BYTES opens with a key of ours; else SealBroken."""
+        """Check that a value with these first HEAD_BYTES opens with one of the keys; raise SealBroken otherwise."""
         self._unwrap(head + bytes(_TAG_BYTES), what=what)
 
     def sealing_header(self) -> bytes:
-        """What every value begins with that the key of now sealed."""
+        """Return the prefix of every value sealed with the current key."""
         self._follow_file()
         return _VERSION + self._loaded.sealing
 
@@ -136,7 +136,7 @@ class MasterKeys:
             raise SealBroken(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
 
     def _follow_file(self) -> None:
-        """A look costs microseconds. A file that is gone or damaged changes nothing: the keys we have go on."""
+        """Reload a changed file; the check costs microseconds. A missing or damaged file changes nothing."""
         if self._path is None or (stamp := stamp_of(self._path)) in (None, self._stamp):
             return
         self._stamp = stamp
@@ -153,5 +153,5 @@ def _loaded(ring: KeyRing) -> _Loaded:
 
 
 def key_id_of(sealed: bytes) -> str:
-    """The id of the master key that a sealed value needs."""
+    """Return the id of the master key that a sealed value needs."""
     return sealed[len(_VERSION) : HEADER_BYTES].hex()

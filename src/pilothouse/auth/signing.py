@@ -1,9 +1,9 @@
-"""Access-key signatures over a whole request, checked and made.
+"""Verification and creation of access-key signatures over a complete request.
 
-What must stay true: what is verified is what is carried out. Everything here works on the raw bytes of the
-request target and the header lines, before any framework has decoded them. Two requests that the application
-would read differently share a canonical form only where the scheme itself says so: unsigned headers, a trailing
-slash, the order of query parameters, and the body when the client signed ``UNSIGNED-PAYLOAD``.
+Invariant: what is verified is what is executed. Everything here works on the raw bytes of the request target and the
+header lines, before any framework has decoded them. Two requests that the application would read differently share a
+canonical form only where the scheme itself says so: unsigned headers, a trailing slash, the order of query parameters,
+and the body if the client signed ``UNSIGNED-PAYLOAD``.
 
 Source: Huawei Cloud "API Request Signing Guide", the vendor SDK's signer, and golangsdk where they differ.
 """
@@ -38,7 +38,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What an Authorization header claims; nothing in it is proven yet."""
+    """The claims of an Authorization header, not yet verified."""
 
     scheme: str
     access_key: str
@@ -49,7 +49,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as it came off the wire: target and headers undecoded, the body as its lower-case hex digest."""
+    """A request as received: target and headers undecoded, the body as its lower-case hex digest."""
 
     method: str
     raw_path: bytes
@@ -60,7 +60,7 @@ class SignedRequest:
 
 
 def parse_authorization(value: str) -> Signature:
-    """The parts of an Authorization header of a scheme in the table; anything else raises NotAuthenticated."""
+    """Parse an Authorization header of a known scheme; raise NotAuthenticated for anything else."""
     match = _AUTHORIZATION.fullmatch(value.strip(" \t"))
     if match is None:
         raise _failed(
@@ -78,7 +78,7 @@ def parse_authorization(value: str) -> Signature:
 
 
 def named_access_key(value: str) -> str:
-    """The access key that an Authorization header names, also if the rest of it makes no sense; empty for none."""
+    """Return the access key in an Authorization header, even if the rest of it is malformed; empty if there is none."""
     match = _NAMED_KEY.search(value)
     return match["key"] if match else ""
 
@@ -86,13 +86,13 @@ def named_access_key(value: str) -> str:
 def check_headers(
     headers: Headers, signature: Signature, *, now: datetime, skew_seconds: int, ahead_seconds: int | None = None
 ) -> None:
-    """Passes only requests whose date is signed and fresh and whose signed headers are all there.
+    """Check that the date is signed and fresh and that all signed headers are present.
 
-    A date may be ``skew_seconds`` off, and ahead of ``now`` by ``ahead_seconds`` if that is less: one that lies ahead
-    makes a captured request good for longer.
+    A date may be ``skew_seconds`` off, and ahead of ``now`` by ``ahead_seconds`` if that is less, because a date in the
+    future makes a captured request valid for longer.
 
-    It needs neither secret nor body, so that a hopeless request can be refused before its body is read.
-    Raises NotAuthenticated.
+    Needs neither secret nor body, so that a hopeless request can be refused before its body is read. Raises
+    NotAuthenticated.
     """
     _signed_date(
         _by_name(headers), signature, now=now, skew_seconds=skew_seconds, ahead_seconds=ahead_seconds or skew_seconds
@@ -100,9 +100,9 @@ def check_headers(
 
 
 def verify(request: SignedRequest, signature: Signature, *, secret_key: str, now: datetime, skew_seconds: int) -> None:
-    """Returns only if the holder of the secret key signed this request within the allowed skew of ``now``.
+    """Check that the holder of the secret key signed this request within the allowed skew of ``now``.
 
-    Raises NotAuthenticated, whose text is the tail of the vendor's 'Incorrect IAM authentication information: '.
+    Raises NotAuthenticated with a text that completes the vendor's 'Incorrect IAM authentication information: '.
     """
     scheme = _scheme(signature.scheme)
     values = _by_name(request.headers)
@@ -122,10 +122,10 @@ def verify(request: SignedRequest, signature: Signature, *, secret_key: str, now
 
 
 def sign(request: SignedRequest, *, access_key: str, secret_key: str, now: datetime) -> dict[str, str]:
-    """The headers to add (X-Sdk-Date, Authorization) so that ``verify`` accepts the request; signs every header given.
+    """Return the headers (X-Sdk-Date, Authorization) with which ``verify`` accepts the request.
 
-    The scheme is SDK-HMAC-SHA256. The names in ``request.headers`` may be of any case; a content header among them
-    is used literally.
+    Signs all given headers with SDK-HMAC-SHA256. The names in ``request.headers`` may be in any case; a content header
+    among them is used literally.
     """
     scheme = HMAC_SHA256
     date = now.astimezone(UTC).strftime(_DATE_FORMAT)
@@ -143,7 +143,7 @@ def sign(request: SignedRequest, *, access_key: str, secret_key: str, now: datet
 
 
 def canonical_request(request: SignedRequest, signed_headers: Sequence[str], payload: str) -> bytes:
-    """The six lines that are hashed and signed; ``payload`` is the last one.
+    """Build the six lines that are hashed and signed; ``payload`` is the last one.
 
     Raises NotAuthenticated if a signed header is missing.
     """
@@ -151,7 +151,7 @@ def canonical_request(request: SignedRequest, signed_headers: Sequence[str], pay
 
 
 def body_digest(body: bytes, scheme: Scheme = HMAC_SHA256) -> str:
-    """The digest of a body in the form that ``SignedRequest`` takes."""
+    """Return the digest of a body in the form that ``SignedRequest`` takes."""
     return scheme.hexdigest(body)
 
 
@@ -194,7 +194,7 @@ def _string_to_sign(scheme: Scheme, date: str, scope: str, canonical: bytes) -> 
 def _payloads(
     request: SignedRequest, values: Mapping[bytes, Sequence[bytes]], signature: Signature, scheme: Scheme
 ) -> tuple[str, ...]:
-    """What the last line may be; more than one only where the vendor's clients disagree."""
+    """Return the allowed values of the last line; more than one only where the vendor's clients differ."""
     given = values.get(scheme.content_header, ())
     if not given:
         if _is_upload_of_java(values, signature, scheme):
@@ -215,10 +215,10 @@ def _payloads(
 
 
 def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signature, scheme: Scheme) -> bool:
-    """True if the client said, under its signature, that the body is open: with SM3, Java SDK 3.1.130 does it so.
+    """Return True if the client declared, under its signature, an unsigned body: Java SDK 3.1.130 does so with SM3.
 
-    It names the SHA-256 header and signs the digest of an empty body. Were the header unsigned, anyone could add it
-    to a captured request that had no body, and put a body of his own behind it.
+    It names the SHA-256 header and signs the digest of an empty body. If the header were unsigned, anyone could add it
+    to a captured request without a body, and append their own.
     """
     other = HMAC_SHA256.content_header
     return (
@@ -230,7 +230,7 @@ def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signa
 
 
 def _is_form(values: Mapping[bytes, Sequence[bytes]]) -> bool:
-    """Return True for the media type that the vendor's SDKs leave unsigned: all others must be signed as they are."""
+    """Return True for the media type that the vendor's SDKs leave unsigned; bodies of all others must be signed."""
     given = values.get(b"content-type", ())
     return len(given) == 1 and given[0].lower().startswith(b"multipart/form-data")
 

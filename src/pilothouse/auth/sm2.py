@@ -1,8 +1,8 @@
-"""SM2 signatures, checked by someone who holds the private key.
+"""Verification of SM2 signatures by a party that knows the private key.
 
-Own code, because nothing that is well kept offers it: cryptography has SM3 but no SM2, and what PyPI has beyond that is
-unmaintained or obscure. It stays small by using that both sides of an access-key signature derive the same private
-key d: the point [s]G + [t]P of the standard is [s + t·d]G, so that only multiples of the one generator are needed,
+This is our own code because no well-maintained library offers it: cryptography has SM3 but no SM2, and the other
+packages on PyPI are unmaintained or obscure. It stays small because both sides of an access-key signature derive the
+same private key d: the point [s]G + [t]P of the standard is [s + t·d]G, so only multiples of the generator are needed,
 and those come from a table. Every multiplication makes the same 64 additions, whatever the number.
 
 Source: GB/T 32918.2-2016 (signatures) and GB/T 32918.5-2017 (the curve).
@@ -29,14 +29,14 @@ _Point = tuple[int, int]
 
 
 def sm3(data: bytes) -> bytes:
-    """The SM3 digest, 32 bytes."""
+    """Return the SM3 digest, 32 bytes."""
     digest = hashes.Hash(hashes.SM3())
     digest.update(data)
     return digest.finalize()
 
 
 def is_signature(signature: bytes, message: bytes, *, private_key: int) -> bool:
-    """True only if ``signature`` (DER of r and s) over ``message`` was made with the private key, 1 to ORDER - 2."""
+    """Return True if ``signature`` (DER of r and s) over ``message`` was made with the private key, 1 to ORDER - 2."""
     try:
         r, s = decode_dss_signature(signature)
     except ValueError:
@@ -54,7 +54,7 @@ def is_signature(signature: bytes, message: bytes, *, private_key: int) -> bool:
 
 
 def _identities(public: _Point) -> Iterator[bytes]:
-    """Z_A of the standard, and the one of the vendor's Python SDK where it differs: that drops leading zero bytes."""
+    """Yield Z_A of the standard, and that of the vendor's Python SDK if it differs, which drops leading zero bytes."""
     known = [number.to_bytes(_BYTES, "big") for number in (_A, _B, _GX, _GY)]
     head = (len(_USER_ID) * 8).to_bytes(2, "big") + _USER_ID + b"".join(known)
     padded = b"".join(number.to_bytes(_BYTES, "big") for number in public)
@@ -65,10 +65,10 @@ def _identities(public: _Point) -> Iterator[bytes]:
 
 
 def _multiply(number: int) -> _Point | None:
-    """``number`` (0 to ORDER - 1) times the generator; None for 0.
+    """Multiply the generator by ``number`` (0 to ORDER - 1); return None for 0.
 
-    The sum runs in Jacobian coordinates over 4-bit digits. Each digit stands one higher in the table, and the start
-    makes up for it: so no digit is skipped and no partial sum is the point at infinity. None also in the one case
+    The sum runs in Jacobian coordinates over 4-bit digits. The table's digits are one higher, and the start value
+    compensates: so no digit is skipped and no partial sum is the point at infinity. Also returns None in the one case
     in 2^256 where a partial sum meets its own summand; whoever could aim at it owns the key.
     """
     (x, y), rows = _table()
@@ -94,7 +94,10 @@ def _multiply(number: int) -> _Point | None:
 
 @functools.cache
 def _table() -> tuple[_Point, list[list[_Point]]]:
-    """The start of every sum, and for each digit's place i the points 1·16^i·G to 16·16^i·G (20 ms, 200 KiB)."""
+    """Compute the start value of every sum, and for each digit i the points 1·16^i·G to 16·16^i·G.
+
+    It takes 20 ms and 200 KiB.
+    """
     rows: list[list[_Point]] = []
     first = (_GX, _GY)
     for _ in range(2 * _BYTES):
@@ -110,7 +113,7 @@ def _table() -> tuple[_Point, list[list[_Point]]]:
 
 
 def _add(one: _Point, other: _Point) -> _Point:
-    """The sum of two points that are not each other's negatives."""
+    """Add two points that are not each other's negatives."""
     if one == other:
         slope = (3 * one[0] * one[0] + _A) * pow(2 * one[1], -1, _P) % _P
     else:

@@ -1,6 +1,6 @@
-"""Tokens: opaque random text that stands for a log-in; what it means lies in the database, under its hash.
+"""Tokens: opaque random text that replaces a log-in; the database stores its meaning under its hash.
 
-A plain hash is enough to keep: 256 random bits cannot be guessed, so there is nothing that slow hashing would protect.
+A plain hash is sufficient: 256 random bits cannot be guessed, so slow hashing would protect nothing.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ _FORM = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}")
 
 
 def new_token(random_text: Callable[[int], str] = secrets.token_urlsafe) -> str:
-    """A token with 256 random bits; ``random_text`` takes a number of bytes and gives them as base64url."""
+    """Return a token with 256 random bits; ``random_text`` takes a number of bytes and returns them as base64url."""
     return _PREFIX + random_text(_RANDOM_BYTES)
 
 
 def token_digest(token: str) -> str | None:
-    """The SHA-256 under which the token is kept, as lower-case hex; None for text that cannot be a token."""
+    """Return the SHA-256 under which the token is stored, as lower-case hex; None for text that cannot be a token."""
     if not _FORM.fullmatch(token):
         return None
     return hashlib.sha256(token.encode("ascii")).hexdigest()
