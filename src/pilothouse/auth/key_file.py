@@ -69,7 +69,7 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def read_keys(path: Path) -> KeyRing:
-    """Return the keys in the file; raise SealBroken if it is missing, damaged, or accessible to others than its owner."""
+    """Return the keys in the file; raise SealBroken if it is missing, damaged, or accessible to others."""
     try:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:

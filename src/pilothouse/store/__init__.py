@@ -1,1 +1,1 @@
-"""PostgreSQL: tables, migrations, and one module of queries per noun. Nothing in here commits but ``Database``."""
+"""PostgreSQL: tables, migrations, and one module of queries per noun. Only ``Database`` commits."""

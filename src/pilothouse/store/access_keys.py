@@ -15,11 +15,11 @@ from pilothouse.store.tables import access_keys, domains, projects, users
 
 @dataclass(frozen=True)
 class ProvingKeyRow:
-    """One access key with the user it stands for and that user's roles; the secret is sealed.
+    """One access key with its user and that user's roles; the secret is sealed.
 
-    ``project_id`` is None if the user's account has no such project, or has disabled it, or if it is not the key's own
-    one and the user has no role there. ``roles`` counts in that
-    project, ``account_roles`` is the part of it that counts everywhere.
+    ``project_id`` is None if the user's account has no such project or has disabled it, or if it is not the key's own
+    project and the user has no role there. ``roles`` are those that count in that project, ``account_roles`` the subset
+    that counts in the whole account.
     """
 
     id: str
@@ -39,7 +39,7 @@ class ProvingKeyRow:
 
 @dataclass(frozen=True)
 class AccessKeyRow:
-    """One access key as it is shown; its secret never is."""
+    """One access key without its secret, for display."""
 
     id: str
     user_id: str
@@ -100,14 +100,14 @@ _SHOWN = select(
 
 
 async def find_proving(tx: Transaction, access_key: str, *, project_id: str | None) -> ProvingKeyRow | None:
-    """The key, in that project, or (None) in its own; None if it has expired, or it or its user is not enabled."""
+    """Return the key, in that project or (None) in its own; None if it expired, or it or its user is disabled."""
     parameters = {"access_key": access_key, "named_project": project_id}
     row = (await tx.execute(_FIND_PROVING, parameters)).mappings().one_or_none()
     return ProvingKeyRow(**row) if row else None
 
 
 async def find_access_key(tx: Transaction, access_key: str, *, domain_id: str) -> AccessKeyRow | None:
-    """The key if a user of that domain has it, enabled or not."""
+    """Return the key if it belongs to a user of that domain, enabled or not."""
     query = _SHOWN.join(users, users.c.id == access_keys.c.user_id).where(
         access_keys.c.id == access_key, users.c.domain_id == domain_id
     )
@@ -116,7 +116,7 @@ async def find_access_key(tx: Transaction, access_key: str, *, domain_id: str) -
 
 
 async def list_access_keys(tx: Transaction, user_id: str) -> list[AccessKeyRow]:
-    """The user's keys, oldest first."""
+    """Return the user's keys, oldest first."""
     query = _SHOWN.where(access_keys.c.user_id == user_id).order_by(access_keys.c.created_at, access_keys.c.id)
     return [_shown(row) for row in (await tx.execute(query)).mappings()]
 
@@ -130,7 +130,7 @@ async def add_access_key(
     secret_sealed: bytes,
     expires_at: datetime | None = None,
 ) -> AccessKeyRow:
-    """Inserts an access key, which lasts for ever if ``expires_at`` is None; its secret comes sealed."""
+    """Insert an access key with its sealed secret; it never expires if ``expires_at`` is None."""
     statement = (
         insert(access_keys)
         .values(
@@ -146,7 +146,7 @@ async def add_access_key(
 
 
 async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> AccessKeyRow | None:
-    """Enables or disables the key, forgets its failures and lifts a lock; None if there is no such key."""
+    """Enable or disable the key, reset its failures and lift a lock; return None if there is no such key."""
     statement = (
         update(access_keys)
         .where(access_keys.c.id == access_key)
@@ -158,12 +158,12 @@ async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> Acc
 
 
 async def remove_access_key(tx: Transaction, access_key: str) -> bool:
-    """Deletes the key; False if there is none."""
+    """Delete the key; return False if there is none."""
     return (await tx.execute(delete(access_keys).where(access_keys.c.id == access_key))).rowcount == 1
 
 
 async def set_used(tx: Transaction, ages: Mapping[str, timedelta]) -> None:
-    """Dates the last use of keys, each that long ago; keys that are gone are passed over."""
+    """Record when keys were last used, each that long ago; missing keys are skipped."""
     for key in sorted(ages):  # in one order, so that two processes do not wait for each other in a circle
         at = func.clock_timestamp() - literal(ages[key])
         newest = func.greatest(access_keys.c.last_used_at, at)
@@ -171,14 +171,14 @@ async def set_used(tx: Transaction, ages: Mapping[str, timedelta]) -> None:
 
 
 async def count_of_user(tx: Transaction, user_id: str, *, project_id: str) -> int:
-    """How many keys of the user act in the project; others that make one wait until the transaction ends."""
+    """Count the user's keys in the project; concurrent creators wait until this transaction ends."""
     await tx.execute(select(users.c.id).where(users.c.id == user_id).with_for_update())
     query = select(func.count()).where(access_keys.c.user_id == user_id, access_keys.c.project_id == project_id)
     return int((await tx.execute(query)).scalar_one())
 
 
 async def disable_all(tx: Transaction, user_id: str) -> int:
-    """Disables every key of the user; gives how many could be used before."""
+    """Disable every key of the user; return how many were usable before."""
     statement = update(access_keys).where(access_keys.c.user_id == user_id, access_keys.c.enabled)
     return (await tx.execute(statement.values(enabled=False))).rowcount
 

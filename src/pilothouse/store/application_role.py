@@ -1,4 +1,4 @@
-"""The database role of API, worker and observer; its rights: ``database_grants``."""
+"""The database role of API, worker and observer; its grants are in ``database_grants``."""
 
 from typing import Final
 

@@ -1,8 +1,8 @@
-"""Chart archives: stored once per digest, written and read in pieces, deleted when nothing uses them.
+"""Chart archives: stored once per digest, written and read in pieces, deleted when unused.
 
-An archive is used by the charts that have its digest and by the operations that pin it; both are foreign keys, so
-none that is in use can be deleted by whatever mistake. In pieces, because a connection keeps a buffer as large as the
-largest message that it ever carried.
+An archive is used by the charts with its digest and by the operations that pin it; both are foreign keys, so one that
+is in use cannot be deleted by mistake. Pieces, because a connection keeps a buffer as large as the largest message that
+it ever carried.
 """
 
 import struct
@@ -75,9 +75,9 @@ _DELETE_UNUSED = delete(chart_archives).where(chart_archives.c.digest.in_(_OLD_U
 
 
 async def add_archive(tx: Transaction, *, digest: str, content: BinaryIO, size: int) -> None:
-    """The archive of that digest is there when this transaction commits, and counts as used now.
+    """Store the archive of that digest, unless it exists, and mark it as used now.
 
-    ``content`` is read from its beginning, unless an archive of that digest is there already.
+    ``content`` is read from its beginning, unless an archive of that digest exists.
     """
     # Two that bring the same archive at once: the second waits, and finds it.
     await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"archive/{digest}"})
@@ -88,25 +88,25 @@ async def add_archive(tx: Transaction, *, digest: str, content: BinaryIO, size: 
 
 
 async def count_bytes(tx: Transaction, *, project_id: str, besides: str) -> int:
-    """Return the bytes of the archives that count for the project, but for the one of the digest ``besides``.
+    """Return the bytes of the project's archives, except the one with the digest ``besides``.
 
-    Those of its charts, and those that it brought and no chart of anybody uses any more, until they are collected.
+    Counts those of its charts, and those that it uploaded and no chart uses any more, until they are collected.
     """
     return int((await tx.execute(_COUNT_BYTES, {"of_project": project_id, "besides": besides})).scalar_one())
 
 
 async def note_project(tx: Transaction, *, project_id: str, digest: str) -> None:
-    """Note that the project brought the archive of that digest, which must be there."""
+    """Record that the project uploaded the archive of that digest, which must exist."""
     await tx.execute(_NOTE_PROJECT, {"of_project": project_id, "of_digest": digest})
 
 
 async def find_size(tx: Transaction, digest: str) -> int | None:
-    """The archive's size in bytes."""
+    """Return the archive's size in bytes."""
     return (await tx.execute(_FIND_SIZE, {"of_digest": digest})).scalar_one_or_none()
 
 
 async def read_archive(tx: Transaction, digest: str) -> bytes | None:
-    """The archive's bytes."""
+    """Return the archive's bytes."""
     pieces: list[bytes] = []
     while (piece := await read_piece(tx, digest, start=len(pieces) * PIECE_BYTES)) is not None:
         pieces.append(piece)
@@ -116,17 +116,17 @@ async def read_archive(tx: Transaction, digest: str) -> bytes | None:
 
 
 async def read_piece(tx: Transaction, digest: str, *, start: int) -> bytes | None:
-    """At most PIECE_BYTES of the archive from ``start`` on, fewer at its end; None if there is no such archive."""
+    """Return up to PIECE_BYTES of the archive from ``start`` on, fewer at its end; None if it does not exist."""
     parameters = {"of_digest": digest, "first": start + 1, "count": PIECE_BYTES}
     piece: bytes | None = (await tx.execute(_READ_PIECE, parameters)).scalar_one_or_none()
     return piece
 
 
 async def collect_archives(tx: Transaction, *, after_seconds: float) -> int:
-    """Deletes the archives that were found unused ``after_seconds`` ago and still are; gives their number.
+    """Delete the archives that were marked unused ``after_seconds`` ago and still are; return how many.
 
-    What is found unused now is only marked: a request that has just read a chart can go on to read its archive, or
-    to pin it.
+    Archives found unused now are only marked: a request that has just read a chart can still read its archive, or pin
+    it.
     """
     try:
         async with tx.begin_nested():

@@ -1,7 +1,7 @@
-"""Queries of attempts at operations: holding one, giving it back, ending it. How one is taken: ``takes``.
+"""Queries about attempts at operations: hold, give back, end. Taking one: ``takes``.
 
-Every write of an attempt says ``WHERE id = … AND attempt = … AND state`` is a held one: a worker whose operation was
-taken over changes nothing. Times are the database's, never a worker's clock.
+Every write of an attempt has the condition ``WHERE id = … AND attempt = … AND state`` is a held one: a worker whose
+operation was taken over changes nothing. Times are the database's, never a worker's clock.
 """
 
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ _HELD = ("running", "cancelling")
 
 
 async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
-    """Puts operations back whose lease ended the margin ago, counting a crash each; gives their ids.
+    """Requeue operations whose lease ended the margin ago, counting a crash for each; return their ids.
 
-    Nobody can tell a dead worker from one that was cut off: one that was takes the count back (``excuse``).
+    A dead worker looks the same as one that was cut off; the latter retracts the crash (``excuse``).
     """
     ids = list((await tx.execute(_REQUEUE_LAPSED, {"seconds_ago": margin_seconds})).scalars())
     if ids:
@@ -49,17 +49,17 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
 
 
 async def fail_overdue(tx: Transaction) -> list[str]:
-    """Ends what waits beyond its deadline and never wrote anything, though no worker is free; gives the ids.
+    """Fail queued operations past their deadline that never wrote anything, even if no worker is free; return the ids.
 
-    What may have written something waits for a worker, who looks at the cluster first.
+    Those that may have written something wait for a worker, which reads the cluster first.
     """
     return list((await tx.execute(_FAIL_OVERDUE)).scalars())
 
 
 async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
-    """Puts everything back that a dead worker of this name holds, counting a crash each; gives the ids.
+    """Requeue everything that a dead worker of this name holds, counting a crash for each; return the ids.
 
-    Only for whoever knows that it is dead: its lease is not waited for.
+    Only for callers that know that it is dead: its lease is not awaited.
     """
     statement = (
         update(operations)
@@ -74,7 +74,7 @@ async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
 
 
 async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
-    """It was not the attempt's fault that its lease lapsed: it was no crash. False when none was counted for it."""
+    """Undo the crash counted for an attempt whose worker turned out to be alive; return False if none was counted."""
     statement = (
         update(operations)
         .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
@@ -84,7 +84,7 @@ async def excuse(tx: Transaction, operation_id: str, *, attempt: int) -> bool:
 
 
 async def blame(tx: Transaction, operation_id: str, *, attempt: int, last_error: str) -> None:
-    """Says why the lease of an attempt lapsed, if that was counted as a crash."""
+    """Record why the lease of an attempt expired, if that was counted as a crash."""
     statement = (
         update(operations)
         .where(operations.c.id == operation_id, operations.c.lapsed_attempt == attempt)
@@ -102,7 +102,7 @@ async def give_back(
     crashed: bool = False,
     retry_seconds: float = 0.0,
 ) -> bool:
-    """Puts a held operation back into the queue; False when the attempt no longer holds it."""
+    """Put a held operation back into the queue; return False if the attempt no longer holds it."""
     given = {
         "of_id": operation_id,
         "in_attempt": attempt,
@@ -126,7 +126,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Begun:
-    """The attempt may act, once no repair is at work on its release."""
+    """The attempt may act, once no repair is running on its release."""
 
     during_repair: bool
 
@@ -134,17 +134,17 @@ class Begun:
 async def begin(
     tx: Transaction, operation_id: str, *, attempt: int, base: Base | None, deployed: int | None, revision: int
 ) -> Begun | None:
-    """Records what the attempt saw and which revision it is about to write, before it writes anything.
+    """Record what the attempt saw and which revision it is about to write, before it writes anything.
 
-    ``deployed`` is the revision that was the last one deployed; of all attempts, what the first one saw counts.
-    None when the attempt no longer holds the operation, or it is being cancelled; then the attempt must not act.
+    ``deployed`` is the last deployed revision; the first attempt's value is kept. Returns None if the attempt no longer
+    holds the operation, or it is being cancelled; then the attempt must not act.
     """
     given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision, "last_deployed": deployed}
     return await _begin(tx, _BEGIN, given, base)
 
 
 async def begin_undo(tx: Transaction, operation_id: str, *, attempt: int, base: Base, revision: int) -> Begun | None:
-    """The same for the revision by which an operation that is being cancelled is undone."""
+    """Do the same as ``begin`` for the revision that undoes an operation being cancelled."""
     given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision}
     return await _begin(tx, _BEGIN_UNDO, given, base)
 
@@ -174,12 +174,12 @@ async def finish(
     keep_order: bool = False,
     seen: tuple[str, NewRevision] | None = None,
 ) -> bool:
-    """Writes the outcome; False when the attempt no longer holds the operation, and then it stays as it is.
+    """Write the outcome; return False, and change nothing, if the attempt no longer holds the operation.
 
-    False also when the operation is being cancelled and ``cancelling`` does not say that this outcome is that end.
-    The order is dropped, unless ``keep_order`` says that a repair is still to read it.
-    ``seen``, a revision and its cluster's id, goes into the release index in any case, and not later than the outcome:
-    it is true whoever holds the operation, and nobody hears of the end before it.
+    Also returns False if the operation is being cancelled and ``cancelling`` does not say that this outcome ends that.
+    The order is dropped, unless ``keep_order`` says that a repair still has to read it. ``seen``, a revision and its
+    cluster's id, is written to the release index in any case and not later than the outcome: it is true whoever holds
+    the operation, and nobody learns of the end before it.
     """
     given = {
         "of_id": operation_id,

@@ -1,8 +1,8 @@
-"""Who did what, from where, through which request, and how it went.
+"""Audit log: who did what, from where, through which request, and the outcome.
 
-Rows are only added: the database refuses changes, and deletes only what is old (``retention``). A row of a deed is
-added in the deed's own transaction; what changes nothing (refusals, failed proofs, reads) comes gathered, with the
-number of ``times``.
+Rows are append-only: the database refuses changes, and deletes only old rows (``retention``). The row of an action is
+inserted in the action's own transaction; what changes nothing (refusals, failed proofs, reads) is inserted in batches,
+with a count of ``times``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ Outcome = Literal["done", "denied", "failed"]
 
 
 class Actor(Protocol):
-    """Who did it, from where, and for which project."""
+    """The originator of an action: who, from where, and for which project."""
 
     @property
     def user_id(self) -> str:
-        """The user; empty for a stranger."""
+        """The user; empty for an unauthenticated client."""
         ...
 
     @property
     def user_name(self) -> str:
-        """Its name at that time."""
+        """The user's name at that time."""
         ...
 
     @property
@@ -38,12 +38,12 @@ class Actor(Protocol):
 
     @property
     def project_id(self) -> str:
-        """The project; empty if the deed concerns none."""
+        """The project; empty if the action concerns none."""
         ...
 
     @property
     def project_name(self) -> str:
-        """Its name at that time."""
+        """The project's name at that time."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Somebody:
-    """An actor who is no caller: a stranger, a user who logs in, or whoever holds the database."""
+    """An actor that is not a caller: an unauthenticated client, a user logging in, or the owner of the database."""
 
     user_id: str = ""
     user_name: str = ""
@@ -88,7 +88,7 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk."""
+    """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -116,7 +116,7 @@ async def record(
     detail: str = "",
     operation_id: str = "",
 ) -> None:
-    """Adds one row for what the actor did, in the caller's transaction: it stands exactly when the deed stands."""
+    """Insert an audit row in the caller's transaction, so that it commits with the action."""
     row = {
         **names_of(actor),
         "action": action,
@@ -130,19 +130,19 @@ async def record(
 
 
 async def add_gathered(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Adds rows of what happened ``age`` ago, each the values of its columns."""
+    """Insert rows of events that happened ``age`` ago, each the values of its columns."""
     await tx.execute(_GATHERED, list(rows))
 
 
 def names_of(actor: Actor) -> dict[str, str]:
-    """The columns that say who it was."""
+    """Return the columns that identify the actor."""
     return {name: getattr(actor, name) for name in Somebody.__dataclass_fields__}
 
 
 async def list_rows(
     tx: Transaction, wanted: Wanted, *, domain_id: str, before: int | None, limit: int
 ) -> list[AuditRow]:
-    """The account's rows that match, newest first, at most ``limit`` of those before that id."""
+    """Return the account's matching rows, newest first, at most ``limit`` of those before that id."""
     query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(wanted))
     if before is not None:
         query = query.where(audit.c.id < before)
@@ -173,5 +173,5 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 
 def age(seconds: float) -> timedelta:
-    """How long ago, as ``add_gathered`` takes it."""
+    """Convert seconds to the ``age`` that ``add_gathered`` takes."""
     return timedelta(seconds=seconds)

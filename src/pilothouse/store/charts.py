@@ -12,7 +12,7 @@ from pilothouse.store.tables import charts
 
 @dataclass(frozen=True, kw_only=True)
 class ChartContent:
-    """What an upload decides about a chart; ``visible`` None leaves it as it is, and a new chart is visible."""
+    """The part of a chart that an upload sets; ``visible`` None keeps the value, and a new chart is visible."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class ChartContent:
 
 @dataclass(frozen=True)
 class ChartRow:
-    """One chart version of a project; the archive is found by its digest."""
+    """One chart version of a project; the digest identifies its archive."""
 
     id: str
     project_id: str
@@ -46,7 +46,7 @@ class ChartRow:
 
 @dataclass(frozen=True)
 class ChartPlace:
-    """A chart's place in a list, newest first."""
+    """A chart's position in a list, newest first."""
 
     created_at: datetime
     id: str
@@ -54,7 +54,7 @@ class ChartPlace:
 
 @dataclass(frozen=True)
 class ChartPage:
-    """A part of a project's charts; ``rest``: where to go on, None at the end."""
+    """A page of a project's charts; ``rest``: where the next page starts, None at the end."""
 
     charts: list[ChartRow]
     rest: ChartPlace | None
@@ -64,31 +64,31 @@ _FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.proj
 
 
 async def lock_charts_of(tx: Transaction, project_id: str) -> None:
-    """One writer at a time for the project's charts until the transaction ends: look first, then write."""
+    """Lock the project's charts for other writers until the transaction ends, so that checks stay valid."""
     await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"charts/{project_id}"})
 
 
 async def count_charts(tx: Transaction, project_id: str) -> int:
-    """How many units of the chart quota the project uses: one per version."""
+    """Count the project's chart quota usage: one per version."""
     query = select(func.count()).select_from(charts).where(charts.c.project_id == project_id)
     return (await tx.execute(query)).scalar_one()
 
 
 async def find_chart(tx: Transaction, chart_id: str, *, project_id: str) -> ChartRow | None:
-    """The chart, if it belongs to that project."""
+    """Return the chart if it belongs to that project."""
     row = (await tx.execute(_FIND, {"chart_id": chart_id, "of_project": project_id})).mappings().one_or_none()
     return ChartRow(**row) if row else None
 
 
 async def find_chart_version(tx: Transaction, *, project_id: str, name: str, version: str) -> ChartRow | None:
-    """The project's chart of that name and version."""
+    """Return the project's chart of that name and version."""
     query = select(charts).where(charts.c.project_id == project_id, charts.c.name == name, charts.c.version == version)
     row = (await tx.execute(query)).mappings().one_or_none()
     return ChartRow(**row) if row else None
 
 
 async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | None, budget_bytes: int) -> ChartPage:
-    """The project's charts, newest first, that follow a place: about ``budget_bytes`` of them, but at least one."""
+    """Return the project's charts after a position, newest first: about ``budget_bytes`` of them, at least one."""
     given = {
         "project_id": project_id,
         "created_at": after.created_at if after is not None else None,
@@ -102,13 +102,13 @@ async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | Non
 
 
 async def add_chart(tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str) -> ChartRow:
-    """A new chart; its archive must be there."""
+    """Insert a new chart; its archive must exist."""
     statement = insert(charts).values(id=chart_id, project_id=project_id, **_given(content)).returning(charts)
     return ChartRow(**(await tx.execute(statement)).mappings().one())
 
 
 async def replace_chart(tx: Transaction, content: ChartContent, *, chart_id: str) -> ChartRow:
-    """The chart with other content under the same id, updated now; the new archive must be there."""
+    """Replace the chart's content under the same id, with a new update time; the new archive must exist."""
     statement = (
         update(charts)
         .where(charts.c.id == chart_id)
@@ -119,7 +119,7 @@ async def replace_chart(tx: Transaction, content: ChartContent, *, chart_id: str
 
 
 async def delete_chart(tx: Transaction, chart_id: str) -> None:
-    """Removes the chart; operations that pinned its archive keep that."""
+    """Delete the chart; operations that pinned its archive keep the archive."""
     await tx.execute(delete(charts).where(charts.c.id == chart_id))
 
 

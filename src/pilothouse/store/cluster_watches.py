@@ -1,7 +1,7 @@
-"""Queries about the watching of clusters: who watches which, how far, and what is in the way.
+"""Queries about cluster watches: who watches which cluster, how far it got, and its current error.
 
-A cluster is watched under a lease by the database's clock, like an operation; an observer that stops renewing loses
-it. Two that watch the same cluster for a moment do no harm: see ``release_index``.
+A cluster is watched under a lease by the database's clock, like an operation; an observer that stops renewing loses it.
+Two observers may briefly watch the same cluster without harm: see ``release_index``.
 """
 
 from dataclasses import dataclass, fields
@@ -32,7 +32,7 @@ CHANNEL = "pilothouse_observations"
 
 @dataclass(frozen=True)
 class ObservationRow:
-    """How far a cluster is in the index. ``resource_version`` 0: a list is due."""
+    """Progress of a cluster in the index. ``resource_version`` 0: a list is due."""
 
     cluster_id: str
     epoch: int
@@ -44,23 +44,23 @@ class ObservationRow:
 
 @dataclass(frozen=True)
 class Load:
-    """How many observers share how many clusters."""
+    """Number of observers and of the clusters that they share."""
 
     observers: int
     clusters: int
 
     @property
     def share(self) -> int:
-        """How many clusters one observer watches at most, so that all are watched."""
+        """Maximum number of clusters per observer such that all are watched."""
         return -(-self.clusters // max(1, self.observers))
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How old the index of a cluster is: seconds since the cluster last confirmed it.
+    """Age of the index of a cluster: seconds since the cluster last confirmed it.
 
-    Until ``listed`` the index is not complete, and while it is ``truncated`` the cluster has more release Secrets than
-    it takes. ``error``: why the cluster is not watched now.
+    The index is incomplete until ``listed``; it is ``truncated`` if the cluster has more release Secrets than it takes.
+    ``error``: why the cluster is not watched now.
     """
 
     listed: bool
@@ -71,7 +71,7 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Watching:
-    """How the watching goes over all clusters: ``unwatched`` fail or wait for their first list."""
+    """Totals over all clusters: ``unwatched`` ones fail or wait for their first list."""
 
     clusters: int
     unwatched: int
@@ -79,28 +79,28 @@ class Watching:
 
 
 async def find_watching(tx: Transaction) -> Watching:
-    """How many clusters there are, how many are not watched now, and the greatest age."""
+    """Return how many clusters there are, how many are not watched now, and the greatest age."""
     return Watching(*(await tx.execute(_WATCHING)).one())
 
 
 async def add_observation(tx: Transaction, cluster_id: str) -> None:
-    """The cluster is to be watched; announced on commit."""
+    """Start watching the cluster; observers are notified on commit."""
     await tx.execute(insert(observations).values(cluster_id=cluster_id))
     await announce(tx)
 
 
 async def announce(tx: Transaction) -> None:
-    """Wakes the observers when the transaction commits."""
+    """Wake the observers when the transaction commits."""
     await tx.execute(text(f"NOTIFY {CHANNEL}"))
 
 
 async def announce_change(tx: Transaction, cluster_id: str) -> None:
-    """Tell whoever watches the cluster, when the transaction commits, to begin again with its present credentials."""
+    """Tell the cluster's watcher, when the transaction commits, to restart with its current credentials."""
     await tx.execute(select(func.pg_notify(CHANNEL, cluster_id)))
 
 
 async def forget_progress(tx: Transaction, cluster_id: str) -> None:
-    """Make everything that the index has of the cluster older than what is read from now on; reads ask the cluster."""
+    """Make all index rows of the cluster older than what is read from now on; reads go to the cluster."""
     await tx.execute(
         update(observations)
         .where(observations.c.cluster_id == cluster_id)
@@ -109,7 +109,7 @@ async def forget_progress(tx: Transaction, cluster_id: str) -> None:
 
 
 async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Load:
-    """Says that the observer lives, forgets those that do not, and gives what the living ones share."""
+    """Report that the observer is alive, remove those that are not, and return what the live ones share."""
     living = postgresql.insert(observers).values(name=observer, seen_at=func.clock_timestamp())
     await tx.execute(
         living.on_conflict_do_update(index_elements=[observers.c.name], set_={"seen_at": living.excluded.seen_at})
@@ -124,7 +124,7 @@ async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Loa
 
 
 async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[str]:
-    """Extends the observer's leases that have not lapsed, and gives their clusters."""
+    """Extend the observer's unexpired leases and return their clusters."""
     statement = (
         update(observations)
         .where(observations.c.holder == observer, observations.c.lease_until > func.clock_timestamp())
@@ -135,7 +135,7 @@ async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[
 
 
 async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: int) -> set[str]:
-    """Hands the observer up to that many clusters that nobody watches."""
+    """Assign up to ``limit`` unwatched clusters to the observer."""
     free = (
         select(observations.c.cluster_id)
         .where(or_(observations.c.lease_until.is_(None), observations.c.lease_until < func.clock_timestamp()))
@@ -154,7 +154,7 @@ async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: i
 
 
 async def give_back(tx: Transaction, observer: str, cluster_ids: set[str]) -> None:
-    """Ends these leases of the observer at once, and wakes the others."""
+    """End these leases of the observer at once, and wake the others."""
     await tx.execute(
         update(observations)
         .where(observations.c.holder == observer, observations.c.cluster_id.in_(cluster_ids))
@@ -164,20 +164,20 @@ async def give_back(tx: Transaction, observer: str, cluster_ids: set[str]) -> No
 
 
 async def leave(tx: Transaction, observer: str) -> None:
-    """The observer ends: its clusters are free."""
+    """Release all clusters of an observer that stops."""
     await tx.execute(delete(observers).where(observers.c.name == observer))
     await tx.execute(update(observations).where(observations.c.holder == observer).values(holder="", lease_until=None))
     await announce(tx)
 
 
 async def find_observation(tx: Transaction, cluster_id: str) -> ObservationRow | None:
-    """How far the cluster is; None once it is removed."""
+    """Return the cluster's progress; None if it was removed."""
     row = (await tx.execute(_FIND, {"of_cluster": cluster_id})).mappings().one_or_none()
     return ObservationRow(**row) if row else None
 
 
 async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
-    """Everything that the index has of the cluster is older than what is read from now on; a list is due."""
+    """Make all index rows of the cluster older than what is read from now on; a list is due."""
     await tx.execute(
         update(observations)
         .where(observations.c.cluster_id == cluster_id, observations.c.epoch == after)
@@ -188,7 +188,7 @@ async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
 async def note_listed(
     tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int, truncated: bool = False
 ) -> None:
-    """Record that a list of this resourceVersion is in the index: complete, or ``truncated`` to what it takes."""
+    """Record that a list of this resourceVersion is in the index: complete, or ``truncated`` to the limit."""
     given = {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version, "is_truncated": truncated}
     await tx.execute(_NOTE_LISTED, given)
 
@@ -203,12 +203,12 @@ async def note_truncated(tx: Transaction, cluster_id: str) -> None:
 
 
 async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int) -> None:
-    """The cluster just confirmed that everything up to this resourceVersion is in the index."""
+    """Record that the cluster just confirmed that everything up to this resourceVersion is in the index."""
     await tx.execute(_NOTE_SEEN, {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version})
 
 
 async def note_error(tx: Transaction, cluster_id: str, error: str) -> None:
-    """Why the cluster is not watched now."""
+    """Record why the cluster is not watched now."""
     changed = and_(observations.c.cluster_id == cluster_id, observations.c.error != error)
     await tx.execute(update(observations).where(changed).values(error=error))
 

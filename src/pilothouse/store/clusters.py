@@ -12,7 +12,7 @@ from pilothouse.store.tables import clusters
 
 @dataclass(frozen=True)
 class ClusterName:
-    """A registered cluster as its releases name it."""
+    """The id and name of a registered cluster."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ async def add_cluster(
     kubeconfig_sealed: bytes,
     identity: str = "",
 ) -> ClusterRow | None:
-    """Inserts a cluster, or gives None when the project has one of that name."""
+    """Insert a cluster; return None if the project has one of that name."""
     statement = (
         postgresql.insert(clusters)
         .values(
@@ -61,7 +61,7 @@ async def add_cluster(
 
 
 async def lock_project(tx: Transaction, project_id: str) -> None:
-    """Let one registration in the project at a time count and add, until the transaction ends."""
+    """Serialise registrations in the project until the transaction ends, so that counts stay valid."""
     await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"clusters/{project_id}"})
 
 
@@ -74,7 +74,7 @@ async def count_clusters(tx: Transaction, project_id: str) -> int:
 async def replace_kubeconfig(
     tx: Transaction, cluster_id: str, *, project_id: str, server: str, kubeconfig_sealed: bytes, identity: str
 ) -> ClusterRow | None:
-    """Put other credentials in place; None when the project has no such cluster."""
+    """Replace the cluster's credentials; return None if the project has no such cluster."""
     statement = (
         update(clusters)
         .where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
@@ -90,25 +90,25 @@ _FIND_OF_PROJECT = _FIND.where(clusters.c.project_id == bindparam("of_project"))
 
 
 async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | None) -> ClusterRow | None:
-    """The cluster, if it belongs to that project (None: to any)."""
+    """Return the cluster if it belongs to that project (None: to any)."""
     query = _FIND if project_id is None else _FIND_OF_PROJECT
     row = (await tx.execute(query, {"cluster_id": cluster_id, "of_project": project_id})).mappings().one_or_none()
     return ClusterRow(**row) if row else None
 
 
 async def list_clusters(tx: Transaction, *, project_id: str) -> list[ClusterRow]:
-    """The project's clusters by name."""
+    """Return the project's clusters by name."""
     query = select(clusters).where(clusters.c.project_id == project_id).order_by(clusters.c.name)
     return [ClusterRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
 async def list_all_clusters(tx: Transaction) -> list[ClusterRow]:
-    """The clusters of every project, by name."""
+    """Return the clusters of every project, by name."""
     return [ClusterRow(**row) for row in (await tx.execute(select(clusters).order_by(clusters.c.name))).mappings()]
 
 
 async def remove_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> str | None:
-    """Forgets a cluster and gives its name; None when the project has none of that id."""
+    """Delete a cluster and return its name; None if the project has none of that id."""
     statement = delete(clusters).where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
     name: str | None = (await tx.execute(statement.returning(clusters.c.name))).scalar_one_or_none()
     return name

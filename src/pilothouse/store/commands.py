@@ -1,4 +1,4 @@
-"""What an order for a release refers to, read in one round trip."""
+"""The cluster and chart that a write of a release refers to, read in one round trip."""
 
 from dataclasses import fields
 
@@ -27,7 +27,7 @@ _FIND = (
 async def find_cluster_and_chart(
     tx: Transaction, *, cluster_id: str, chart_id: str, project_id: str
 ) -> tuple[ClusterRow | None, ChartRow | None]:
-    """Both, as far as they belong to that project; no chart is looked for where there is no cluster."""
+    """Return both, as far as they belong to that project; the chart is not looked up if there is no cluster."""
     wanted = {"cluster_id": cluster_id, "chart_id": chart_id, "of_project": project_id}
     row = (await tx.execute(_FIND, wanted)).mappings().one_or_none()
     if row is None:

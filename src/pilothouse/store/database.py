@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, for queries and for notifications.
 
-Every session carries statement, lock and idle-in-transaction timeouts and ``tcp_user_timeout``: a
-connection whose other end vanished must cost seconds, not a worker.
+Every session has statement, lock and idle-in-transaction timeouts and ``tcp_user_timeout``: a connection whose peer
+vanished must cost seconds, not a worker.
 """
 
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ def _driver_url(url: str) -> URL:
 
 
 class Database:
-    """Opens transactions; one object per process."""
+    """Open transactions; one object per process."""
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = _driver_url(url)
@@ -63,19 +63,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction: committed when the block ends, rolled back when it raises.
+        """Open a transaction: committed when the block ends, rolled back if it raises.
 
-        Raises DatabaseUnavailable when no connection can be had or it broke; then nothing is known to be committed.
+        Raises DatabaseUnavailable if no connection is available or it broke; then it is unknown whether it was
+        committed.
         """
         async with self._translated(), self._engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def statements(self) -> AsyncIterator[Transaction]:
-        """Each statement is a transaction of its own, durable when it returns: a third of the round trips.
+        """Open a connection on which each statement is its own transaction: a third of the round trips.
 
-        For reads, which under READ COMMITTED see no less of a common moment than in a transaction, and for a
-        write of one statement. Raises DatabaseUnavailable like ``transaction``.
+        For reads, which under READ COMMITTED have no consistent snapshot in a transaction either, and for writes of one
+        statement. Raises DatabaseUnavailable like ``transaction``.
         """
         async with self._translated(), self._autocommit.connect() as connection:
             yield connection
@@ -94,29 +95,29 @@ class Database:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
 
     async def ping(self) -> None:
-        """Returns when the database answers, else raises DatabaseUnavailable."""
+        """Return if the database answers, else raise DatabaseUnavailable."""
         async with self.statements() as tx:
             await tx.execute(text("SELECT 1"))
 
     async def now(self) -> datetime:
-        """The database's clock."""
+        """Return the time of the database's clock."""
         async with self.statements() as tx:
             found: datetime = (await tx.execute(text("SELECT clock_timestamp()"))).scalar_one()
         return found
 
     async def server_version(self) -> int:
-        """The major version of the server."""
+        """Return the major version of the server."""
         async with self.statements() as tx:
             return int((await tx.execute(text("SHOW server_version_num"))).scalar_one()) // 10_000
 
     def dsn(self) -> str:
-        """The same database as a plain libpq URL, for connections outside the pool."""
+        """Return the database's address as a plain libpq URL, for connections outside the pool."""
         return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     async def notifications(self, channel: str) -> AsyncIterator[str]:
-        """Payloads of NOTIFY on the channel, on a direct connection of its own, until it breaks.
+        """Yield payloads of NOTIFY on the channel, on a separate direct connection, until it breaks.
 
-        Raises DatabaseUnavailable then; a notification sent meanwhile is lost, so poll as well.
+        Then raises DatabaseUnavailable; notifications sent meanwhile are lost, so poll as well.
         """
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -129,7 +130,7 @@ class Database:
             raise DatabaseUnavailable(f"lost the notifications of {channel}: {_cause(error)}") from error
 
     async def close(self) -> None:
-        """Closes every connection of the pool."""
+        """Close every connection of the pool."""
         await self._engine.dispose()
 
 

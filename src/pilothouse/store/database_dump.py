@@ -1,7 +1,7 @@
-"""A whole database as a stream of rows per table, out of one snapshot and into one transaction.
+"""Dump of a whole database: rows per table, read from one snapshot and restored in one transaction.
 
-PostgreSQL's own COPY text is what is written: it does not depend on the server's version, needs none of its programs,
-and comes with the schema revision, so that a newer Pilothouse can take a copy in at the old schema and migrate it.
+The format is PostgreSQL's COPY text: it does not depend on the server's version, needs none of its programs, and comes
+with the schema revision, so that a newer Pilothouse can load a dump at the old schema and migrate it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ class CopiedTable:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a copy holds beside the rows: tables with those that others refer to first, and where sequences stand."""
+    """Metadata of a dump: tables, referenced ones first, and the positions of sequences."""
 
     revision: str
     tables: list[CopiedTable]
@@ -56,26 +56,26 @@ class Contents:
 
 
 class Snapshot:
-    """The database as it was at one moment."""
+    """A consistent snapshot of the database."""
 
     def __init__(self, connection: psycopg.Connection, contents: Contents) -> None:
         self._connection = connection
         self.contents = contents
 
     def read_rows(self, table: CopiedTable, write: Callable[[bytes], object]) -> None:
-        """Hands the table over in COPY's text format, in pieces."""
+        """Pass the table to ``write`` in COPY's text format, in pieces."""
         with self._connection.cursor() as cursor, cursor.copy(_copy(table, "TO STDOUT")) as copy:
             for piece in copy:
                 write(bytes(piece))
 
     def check_sealed(self, size: int, check: SealedCheck) -> int:
-        """Hands over where each sealed value stands and its first bytes; gives their number."""
+        """Pass the location and first bytes of each sealed value to ``check``; return their number."""
         return _check_sealed(self._connection, self.contents.tables, size, check)
 
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[Snapshot]:
-    """Everything that was committed when it began, whoever writes meanwhile; raises DatabaseUnavailable."""
+    """Open a snapshot of all committed data, while others write; raise DatabaseUnavailable."""
     try:
         with psycopg.connect(database.dsn(), connect_timeout=5, application_name="pilothouse-backup") as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -87,10 +87,10 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
 
 @contextmanager
 def replacement(database: Database, contents: Contents, *, replace: bool) -> Iterator["Replacement"]:
-    """One transaction that puts a copy in the database's place: all of it is there at the end, or nothing changed.
+    """Open a transaction that replaces the database with a dump, completely or not at all.
 
-    Raises DatabaseUnavailable, and InvalidBackup if servers use the database, if it holds rows and ``replace`` is
-    not set, or for a copy that does not fit.
+    Raises DatabaseUnavailable, and InvalidBackup if servers use the database, if it holds rows and ``replace`` is not
+    set, or for a dump that does not match.
     """
     engine = create_engine(database.url, connect_args={"connect_timeout": 5, "application_name": "pilothouse-restore"})
     try:
@@ -124,18 +124,18 @@ class Replacement:
         self._contents = contents
 
     def load(self, table: CopiedTable, rows: Iterable[bytes]) -> None:
-        """Takes one table in; call it in the order of the contents."""
+        """Load one table; call it in the order of the contents."""
         with self._connection.cursor() as cursor, cursor.copy(_copy(table, "FROM STDIN")) as copy:
             for piece in rows:
                 copy.write(piece)
 
     def set_sequences(self) -> None:
-        """Numbers go on where they stood."""
+        """Set the sequences to their positions in the dump."""
         for name, value in self._contents.sequences.items():
             self._connection.execute("SELECT setval(quote_ident(%s)::regclass, %s)", [name, value])
 
     def check_sealed(self, size: int, check: SealedCheck) -> int:
-        """Hands over where each sealed value stands and its first bytes; gives their number."""
+        """Pass the location and first bytes of each sealed value to ``check``; return their number."""
         return _check_sealed(self._connection, self._contents.tables, size, check)
 
 
@@ -179,7 +179,7 @@ def _refuse_servers(connection: psycopg.Connection) -> None:
 
 
 def _empty(connection: psycopg.Connection, names: Sequence[str], *, replace: bool) -> None:
-    """Drops our tables, those of this program and those of the copy; others in the database stay."""
+    """Drop the tables of this program and of the dump; other tables in the database are kept."""
     ours = {*metadata.tables, *names}
     present = [name for (name, _) in connection.execute(_TABLES).fetchall() if name in ours]
     for name in present:

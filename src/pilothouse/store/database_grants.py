@@ -1,8 +1,8 @@
-"""What the database role of API, worker and observer may do: work with rows, and add to the audit.
+"""Grants of the database role of API, worker and observer: read and write rows, and append to the audit table.
 
-It owns no table: it can neither change the schema, nor switch off a trigger, nor take back what it wrote to the audit.
-For the embedded server ``grant_to_application`` is run at every start; for a PostgreSQL of the operator's the same
-statements are in docs/operations.md.
+The role owns no table: it cannot change the schema, disable a trigger, or undo what it wrote to the audit table. For
+the embedded server ``grant_to_application`` runs at every start; for the operator's own PostgreSQL the same statements
+are in docs/operations.md.
 """
 
 from typing import Final
@@ -27,7 +27,7 @@ _NO_DELETES: Final = "REVOKE DELETE ON audit FROM {role}"
 
 
 def grant_to_application(database: Database) -> None:
-    """Give the role its rights to the tables there are now; call it as their owner, after a migration."""
+    """Grant the role its rights to the existing tables; call it as their owner, after a migration."""
     role = sql.Identifier(APPLICATION)
     try:
         with psycopg.connect(database.dsn(), connect_timeout=10) as connection:

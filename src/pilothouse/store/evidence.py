@@ -1,4 +1,4 @@
-"""What was found in the cluster when an operation failed. One row per attempt, written once."""
+"""Evidence from the cluster about failed operations. One row per attempt, written once."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from pilothouse.store.tables import operation_evidence
 
 @dataclass(frozen=True)
 class EvidenceRow:
-    """What one attempt found; ``found`` is a JSON object."""
+    """Evidence of one attempt; ``found`` is a JSON object."""
 
     attempt: int
     at: datetime
@@ -20,12 +20,12 @@ class EvidenceRow:
 
 
 async def add_evidence(tx: Transaction, operation_id: str, *, attempt: int, found: str) -> None:
-    """Keeps what the attempt found; what it kept before stays."""
+    """Store the attempt's evidence, unless it is stored already."""
     await tx.execute(_ADD, {"operation_id": operation_id, "attempt": attempt, "found": found})
 
 
 async def list_evidence(tx: Transaction, operation_id: str) -> list[EvidenceRow]:
-    """What was kept with the operation, oldest attempt first."""
+    """Return the operation's evidence, oldest attempt first."""
     rows = await tx.execute(_LIST, {"of_operation": operation_id})
     return [EvidenceRow(**row) for row in rows.mappings()]
 

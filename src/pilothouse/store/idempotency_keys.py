@@ -1,6 +1,6 @@
-"""Queries about the keys under which clients send a write again, and what each stands for.
+"""Queries about idempotency keys and the requests that they belong to.
 
-A key is claimed in the transaction that changes something, and by it alone: a request that was refused leaves none.
+A key is claimed by the transaction that makes the change: a refused request leaves none.
 """
 
 from dataclasses import dataclass, field, fields
@@ -16,7 +16,7 @@ from pilothouse.store.tables import idempotency_keys, operations
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key to be claimed: the client's text, and what it stands for. One older than ``life_seconds`` is forgotten."""
+    """A key to be claimed: the client's text and its request. An older one than ``life_seconds`` is ignored."""
 
     key: str
     record_sealed: bytes = field(repr=False)
@@ -25,7 +25,7 @@ class NewKey:
 
 @dataclass(frozen=True)
 class FoundKey:
-    """What a key stands for, and the operation as it is now."""
+    """The request of a key, and the current state of its operation."""
 
     record_sealed: bytes = field(repr=False)
     operation: OperationRow
@@ -47,14 +47,14 @@ _GIVEN = {
 
 
 async def claim(tx: Transaction, new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> None:
-    """The key stands for the operation; raises KeyUsed when it stands for one already. One writer at a time."""
+    """Claim the key for the operation; raise KeyUsed if it belongs to another. One writer at a time."""
     given = claim_parameters(new, project_id=project_id, user_id=user_id, operation_id=operation_id)
     if (await tx.execute(_CLAIM, given)).first() is None:
         raise refuse_used(new.key)
 
 
 def claim_parameters(new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> dict[str, object]:
-    """Parameters for ``claiming``."""
+    """Return the parameters for ``claiming``."""
     return {
         "key_project": project_id,
         "key_user": user_id,
@@ -66,7 +66,7 @@ def claim_parameters(new: NewKey, *, project_id: str, user_id: str, operation_id
 
 
 def claiming(*conditions: ColumnElement[bool]) -> postgresql.Insert:
-    """A statement that gives a row if the conditions hold and the key was claimed, and changes nothing otherwise."""
+    """Build a statement that returns a row if the conditions hold and the key was claimed, else changes nothing."""
     row = select(*(bindparam(name, type_=idempotency_keys.c[column].type) for column, name in _GIVEN.items()))
     insert = postgresql.insert(idempotency_keys).from_select(list(_GIVEN), row.where(*conditions))
     return insert.on_conflict_do_update(
@@ -81,12 +81,12 @@ def claiming(*conditions: ColumnElement[bool]) -> postgresql.Insert:
 
 
 def is_used() -> ColumnElement[bool]:
-    """Whether a key of the ``claim_parameters`` stands for something."""
+    """Build the condition that a key of the ``claim_parameters`` is in use."""
     return select(idempotency_keys.c.key).where(*_OF_KEY, ~_IS_OLD).exists()
 
 
 def refuse_used(key: str) -> KeyUsed:
-    """The error for a key that stands for another request."""
+    """Return the error for a key that was used for a different request."""
     return KeyUsed(
         f"Idempotency-Key: {key!r} was used for another request before; a key stands for one request, so send this one "
         "with a new key"
@@ -94,7 +94,7 @@ def refuse_used(key: str) -> KeyUsed:
 
 
 async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, life_seconds: float) -> FoundKey | None:
-    """What the key stands for, if it is not older than that."""
+    """Return the request of the key, if it is not older than ``life_seconds``."""
     given = {"key_project": project_id, "key_user": user_id, "key_text": key, "key_seconds": life_seconds}
     row = (await tx.execute(_FIND, given)).mappings().one_or_none()
     if row is None:
@@ -103,7 +103,7 @@ async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, 
 
 
 async def expire(tx: Transaction, *, life_seconds: float, limit: int) -> int:
-    """Deletes at most that many keys that are older; gives how many."""
+    """Delete at most ``limit`` keys that are older; return how many."""
     return (await tx.execute(_EXPIRE, {"key_seconds": life_seconds, "most": limit})).rowcount
 
 

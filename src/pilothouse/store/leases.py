@@ -1,4 +1,4 @@
-"""Renewing leases over a connection of their own, so that no other work delays a renewal."""
+"""Renewal of leases over a dedicated connection, so that no other work delays it."""
 
 import psycopg
 
@@ -14,7 +14,7 @@ RETURNING state
 
 
 class LeaseConnection:
-    """One synchronous connection, for one thread, opened when first needed and again after it broke."""
+    """One synchronous connection for one thread, opened on first use and again after it broke."""
 
     def __init__(self, database: Database, *, timeout_seconds: float) -> None:
         self._dsn = database.dsn()
@@ -22,10 +22,10 @@ class LeaseConnection:
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
 
     def renew(self, operation_id: str, *, attempt: int, lease_seconds: float) -> str | None:
-        """Extends the lease and gives the operation's state: running or cancelling.
+        """Extend the lease and return the operation's state: running or cancelling.
 
-        None when the attempt no longer holds the operation or its lease has lapsed. A lapsed lease is never renewed.
-        Raises DatabaseUnavailable when no answer came in time.
+        Returns None if the attempt no longer holds the operation or its lease has expired; an expired lease is never
+        renewed. Raises DatabaseUnavailable if no answer came in time.
         """
         try:
             if self._connection is None:
@@ -44,7 +44,7 @@ class LeaseConnection:
         return str(row[0]) if row else None
 
     def close(self) -> None:
-        """Closes the connection; the next renewal opens another."""
+        """Close the connection; the next renewal opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -1,7 +1,7 @@
-"""Counting wrong signatures of an access key, for installations that lock keys as the vendor does.
+"""Counters of wrong signatures per access key, for installations that lock keys as the vendor does.
 
-The count and the lock stand in the key's row, so that the look-up brings them along, every replica sees them, and a
-request that succeeds writes nothing unless one before it had failed.
+Counter and lock are columns of the key's row, so that the lookup returns them, every replica sees them, and a
+successful request writes nothing unless an earlier one had failed.
 """
 
 from sqlalchemy import ColumnElement, case, func, null, or_, update
@@ -15,7 +15,7 @@ IS_LOCKED: ColumnElement[bool] = coalesce(access_keys.c.locked_until > func.cloc
 
 
 async def count_failure(tx: Transaction, access_key: str, *, most: int, lock_seconds: float) -> bool:
-    """Counts a wrong signature; more than ``most`` in a row lock the key for so long. True if it is locked now."""
+    """Count a wrong signature; more than ``most`` in a row lock the key. Return True if it is locked now."""
     over = access_keys.c.locked_until <= func.clock_timestamp()
     count = case((over, 1), else_=access_keys.c.failures + 1)
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lock_seconds)
@@ -31,5 +31,5 @@ async def count_failure(tx: Transaction, access_key: str, *, most: int, lock_sec
 
 
 async def forget_failures(tx: Transaction, access_key: str) -> None:
-    """The key was proven: its count starts anew, and a lock is lifted."""
+    """Reset the counter and lift a lock, after a valid signature."""
     await tx.execute(update(access_keys).where(access_keys.c.id == access_key).values(failures=0, locked_until=None))

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this program."""
+"""Migration of a database to the schema of this program."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _configuration(connection: Connection | None) -> Config:
 
 
 def newest_revision() -> str:
-    """The schema revision that this program needs."""
+    """Return the schema revision that this program needs."""
     head = ScriptDirectory.from_config(_configuration(None)).get_current_head()
     if head is None:
         raise RuntimeError("the package has no migrations: it was built wrongly")
@@ -35,7 +35,7 @@ def newest_revision() -> str:
 
 
 def migrate_on(connection: Connection, revision: str) -> None:
-    """Brings the connection's database up to a revision, in its transaction.
+    """Migrate the connection's database to a revision, in its transaction.
 
     Raises DatabaseUnavailable for a revision that this program does not know.
     """
@@ -48,7 +48,7 @@ def migrate_on(connection: Connection, revision: str) -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """The schema revision that the database has, None for an empty one; raises DatabaseUnavailable."""
+    """Return the schema revision of the database, None for an empty one; raise DatabaseUnavailable."""
     engine = create_engine(database.url, connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
@@ -60,9 +60,9 @@ def current_revision(database: Database) -> str | None:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Applies what is missing, one program at a time; gives the revision before and after.
+    """Apply missing migrations, one program at a time; return the revisions before and after.
 
-    Raises DatabaseUnavailable when the database cannot be reached or was migrated by a newer Pilothouse.
+    Raises DatabaseUnavailable if the database cannot be reached or was migrated by a newer Pilothouse.
     """
     engine = create_engine(database.url, connect_args={"connect_timeout": 10})
     try:

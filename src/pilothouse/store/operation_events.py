@@ -1,7 +1,7 @@
-"""What happened on the way of an operation, told to people. Events are only added.
+"""Events of operations, for people and programs. Append-only.
 
-Ids of one operation grow in the order in which its events are committed: a reader that has seen one id has seen every
-lower one. For that a writer waits for the transaction of the one before it.
+Ids of one operation grow in the order in which its events are committed, so a reader that has seen one id has seen
+every lower one. For that, a writer waits for the transaction of the previous one.
 """
 
 from dataclasses import dataclass
@@ -31,20 +31,20 @@ class EventRow:
 
 
 def event_key(operation_id: str) -> str:
-    """The operation in the words of ``NEWS_CHANNEL``."""
+    """Return the operation's key on ``NEWS_CHANNEL``."""
     return f"operation:{operation_id}"
 
 
 async def add_event(
     tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
 ) -> None:
-    """Adds an event and announces it on commit."""
+    """Insert an event and notify readers on commit."""
     given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": storable(said[:_LONGEST])}
     await tx.execute(_ADD, given | {"with_data": storable_data(data)})
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
-    """The events that follow the one of that id, oldest first."""
+    """Return the events after that id, oldest first."""
     rows = await tx.execute(_LIST, {"of_operation": operation_id, "after": after, "most": limit})
     return [EventRow(**row) for row in rows.mappings()]
 

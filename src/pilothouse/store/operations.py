@@ -1,7 +1,7 @@
 """Queries about operations: the row is the truth about accepted work.
 
-Times are the database's ``clock_timestamp()``, never a worker's clock. How one begins: ``submit``; what an attempt
-at it writes: ``attempts``.
+Times are the database's ``clock_timestamp()``, never a worker's clock. How an operation begins: ``submit``; what an
+attempt at it writes: ``attempts``.
 """
 
 from dataclasses import dataclass, field, fields
@@ -38,7 +38,7 @@ LIVING = ("queued", "running", "cancelling")
 
 @dataclass(frozen=True)
 class NewOperation:
-    """What the caller decides about an operation; the rest is the database's."""
+    """The part of an operation that the caller sets; the database sets the rest."""
 
     id: str
     project_id: str
@@ -67,7 +67,7 @@ class NewOperation:
 
 @dataclass(frozen=True)
 class OperationRow(NewOperation):
-    """One operation as it stands; the order is sealed, and dropped after the end."""
+    """One operation in its current state; the order is sealed, and dropped after the end."""
 
     state: str
     turn: int
@@ -95,20 +95,21 @@ class OperationRow(NewOperation):
 
 
 async def announce(tx: Transaction) -> None:
-    """Wakes the workers when the transaction commits."""
+    """Wake the workers when the transaction commits."""
     await tx.execute(_ANNOUNCE)
 
 
 def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
-    """The release in the words of ``NEWS_CHANNEL``."""
+    """Return the release's key on ``NEWS_CHANNEL``."""
     return f"{cluster_id}/{namespace}/{release_name}"
 
 
 async def cancel(tx: Transaction, operation_id: str, *, keep: bool, underway: str, ended: str) -> OperationRow | None:
-    """The operation is cancelled if nothing of it was begun, else being cancelled; None if it was, or has ended.
+    """Cancel the operation if nothing of it was begun, else mark it as cancelling; None if it was, or has ended.
 
-    ``underway`` and ``ended`` are how it stands in the one case and in the other; ``keep``: an install is not removed.
-    Its worker notices at the next renewal of its lease; one without a worker becomes due. Crashes count anew.
+    ``underway`` and ``ended`` are the status descriptions for the two cases; ``keep``: an install is not removed. Its
+    worker notices at the next lease renewal; an operation without a worker becomes due. Crashes are counted from 0
+    again.
     """
     wanted = {"operation_id": operation_id, "keep": keep, "underway": underway, "ended": ended}
     row = (await tx.execute(_CANCEL, wanted)).mappings().one_or_none()
@@ -119,12 +120,12 @@ async def cancel(tx: Transaction, operation_id: str, *, keep: bool, underway: st
 
 
 async def keep_shown(tx: Transaction, operation_id: str, *, seconds: float) -> bool:
-    """What is shown of the order stays that long, also after the end; False when it is gone already."""
+    """Keep the displayed part of the order for that long, also after the end; return False if it is gone."""
     return (await tx.execute(_KEEP_SHOWN, {"operation_id": operation_id, "for_seconds": seconds})).rowcount == 1
 
 
 async def dismiss(tx: Transaction, operation_id: str) -> bool:
-    """A failure that left no revision is no longer shown; False when that was so already."""
+    """Hide a failed operation that wrote no revision; return False if it was already hidden."""
     statement = (
         update(operations)
         .where(operations.c.id == operation_id, operations.c.dismissed_at.is_(None), operations.c.state == "failed")
@@ -134,14 +135,14 @@ async def dismiss(tx: Transaction, operation_id: str) -> bool:
 
 
 async def find_shown(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OperationRow | None:
-    """The operation that lies over the release: a living one, else a failure that left no revision."""
+    """Return the operation that overlays the release: an active one, else a failure that wrote no revision."""
     row = (await tx.execute(_FIND_SHOWN, of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 
 @dataclass(frozen=True)
 class OriginRow:
-    """Which chart and which text of the user's a revision came from, and whether its request included hooks."""
+    """The chart and user's text of a revision, and whether its request included hooks."""
 
     namespace: str
     release_name: str
@@ -152,7 +153,7 @@ class OriginRow:
 
 
 async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, release_name: str) -> OriginRow | None:
-    """Where the newest revision came from that an operation wrote of this release."""
+    """Return the origin of the release's newest revision that an operation wrote."""
     row = (await tx.execute(_FIND_ORIGIN, of_release(cluster_id, namespace, release_name))).mappings().one_or_none()
     return OriginRow(**row) if row else None
 
@@ -160,13 +161,13 @@ async def find_origin(tx: Transaction, *, cluster_id: str, namespace: str, relea
 async def list_release_origins(
     tx: Transaction, *, cluster_id: str, namespace: str, release_name: str
 ) -> list[OriginRow]:
-    """Where each revision of one release came from that an operation wrote, the last one first."""
+    """Return the origins of all revisions of the release that operations wrote, newest first."""
     rows = await tx.execute(_LIST_RELEASE_ORIGINS, of_release(cluster_id, namespace, release_name))
     return [OriginRow(**row) for row in rows.mappings()]
 
 
 async def find_operation(tx: Transaction, operation_id: str) -> OperationRow | None:
-    """The operation of that id."""
+    """Return the operation of that id."""
     row = (await tx.execute(select(operations).where(operations.c.id == operation_id))).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
@@ -182,9 +183,9 @@ async def list_operations(
     before: tuple[datetime, str] | None,
     limit: int,
 ) -> list[OperationRow]:
-    """The project's operations that match, newest first, without their orders.
+    """Return the project's matching operations, newest first, without their orders.
 
-    ``before``: only what follows that time and id.
+    ``before``: only operations after that time and id in this order.
     """
     wanted = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
     query = select(*_WITHOUT_ORDER).where(operations.c.project_id == project_id)
@@ -198,7 +199,7 @@ async def list_operations(
 
 
 def of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
-    """Parameters for ``OF_RELEASE``."""
+    """Return the parameters for ``OF_RELEASE``."""
     return {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": release_name}
 
 
@@ -210,14 +211,14 @@ def _shown() -> ColumnElement[bool]:
 
 
 def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
-    """An interval of that length."""
+    """Build an interval of that many seconds."""
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 def order_after_end(*, ended: ColumnElement[bool], shown_as_failed: ColumnElement[bool]) -> dict[str, Any]:
-    """What an update that ends operations leaves of their orders: nothing but what is shown to somebody after it.
+    """Build the columns of an update that ends operations: drops their orders except for what is still displayed.
 
-    That is the failed install that no revision stands for, and what is answered again to an Idempotency-Key.
+    That is a failed install without a revision, and what a repeated Idempotency-Key is answered.
     """
     # rows of earlier releases hold both in one
     shown = func.coalesce(operations.c.shown_sealed, operations.c.request_sealed)

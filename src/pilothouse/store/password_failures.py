@@ -1,7 +1,7 @@
-"""Counting wrong passwords by user and address: who guesses from one address locks the user for that address alone.
+"""Counters of wrong passwords by user and address: guessing from one address locks the user for that address only.
 
-The counts stand in the database, so that every replica sees them. A row lasts for an hour after the last failure; a
-log-in that succeeds writes nothing unless one before it had failed.
+The counters are in the database, so that every replica sees them. A row lasts for an hour after the last failure; a
+successful log-in writes nothing unless an earlier one had failed.
 """
 
 from datetime import timedelta
@@ -30,7 +30,7 @@ LOCKED_UNTIL = (
 
 
 async def count(tx: Transaction, user_id: str, *, address: str, most: int, lock_seconds: float) -> bool:
-    """Counts one failure; more than ``most`` in a row lock the user for the address. True if it is locked now."""
+    """Count one failure; more than ``most`` in a row lock the user for the address. Return True if it is locked now."""
     over = or_(failures.c.locked_until <= func.clock_timestamp(), _is_forgotten())
     number = case((over, 1), else_=failures.c.failures + 1)
     until = func.clock_timestamp() + _seconds(lock_seconds)
@@ -54,13 +54,13 @@ async def count(tx: Transaction, user_id: str, *, address: str, most: int, lock_
 
 
 async def forget(tx: Transaction, user_id: str, *, address: str | None = None) -> None:
-    """Starts the count of the address anew, or (None) lifts all locks of the user."""
+    """Reset the counter of the address, or (None) lift all locks of the user."""
     statement = delete(failures).where(failures.c.user_id == user_id)
     await tx.execute(statement if address is None else statement.where(failures.c.address == address))
 
 
 async def sweep(tx: Transaction) -> int:
-    """Deletes counts that are forgotten, at most 1,000 of them; gives how many."""
+    """Delete expired counters, at most 1,000; return how many."""
     some = (
         select(failures.c.user_id, failures.c.address)
         .where(_is_forgotten())

@@ -12,7 +12,7 @@ from pilothouse.store.tables import domains, projects, role_assignments, tokens
 
 @dataclass(frozen=True)
 class ProjectRow:
-    """One project and the domain it belongs to."""
+    """One project and its domain."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ async def find_project(
     name: str | None = None,
     for_user: str | None = None,
 ) -> ProjectRow | None:
-    """The domain's project of that id, or of that name; optionally only if a user has a role in it."""
+    """Return the domain's project of that id or name; optionally only if a user has a role in it."""
     query = _SHOWN.where(projects.c.domain_id == domain_id)
     if for_user is not None:
         query = query.where(_has_role(for_user))
@@ -59,7 +59,7 @@ async def list_projects(
     offset: int = 0,
     limit: int | None = None,
 ) -> list[ProjectRow]:
-    """The domain's projects by name, optionally only those in which a user has a role."""
+    """Return the domain's projects by name, optionally only those in which a user has a role."""
     query = _SHOWN.where(projects.c.domain_id == domain_id).order_by(projects.c.name).offset(offset).limit(limit)
     if name is not None:
         query = query.where(projects.c.name == name)
@@ -76,7 +76,7 @@ def _has_role(user_id: str) -> ColumnElement[bool]:
 
 
 async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name: str, description: str) -> bool:
-    """Inserts a project; False when the domain has one of that name."""
+    """Insert a project; return False if the domain has one of that name."""
     statement = (
         postgresql.insert(projects)
         .values(id=project_id, domain_id=domain_id, name=name, description=description)
@@ -87,13 +87,13 @@ async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name:
 
 
 async def set_enabled(tx: Transaction, project_id: str, *, enabled: bool) -> None:
-    """Enables or disables the project; either way the tokens for it are gone."""
+    """Enable or disable the project; either way its tokens are deleted."""
     await tx.execute(update(projects).where(projects.c.id == project_id).values(enabled=enabled))
     await tx.execute(delete(tokens).where(tokens.c.project_id == project_id))
 
 
 async def remove_project(tx: Transaction, project_id: str) -> bool:
-    """Deletes the project with the roles in it; False if something else still belongs to it."""
+    """Delete the project with the roles in it; return False if something else still belongs to it."""
     try:
         async with tx.begin_nested():
             await tx.execute(delete(projects).where(projects.c.id == project_id))
@@ -103,12 +103,12 @@ async def remove_project(tx: Transaction, project_id: str) -> bool:
 
 
 async def any_domain(tx: Transaction) -> str | None:
-    """The id of some domain, or None in a database that was never set up."""
+    """Return the id of any domain, or None in a database that was never set up."""
     return (await tx.execute(select(domains.c.id).limit(1))).scalar_one_or_none()
 
 
 async def find_domain(tx: Transaction, *, domain_id: str | None, name: str | None) -> str | None:
-    """The id of the domain of that id or name, if there is one."""
+    """Return the id of the domain of that id or name, if there is one."""
     if domain_id is None and name is None:
         return None
     query = select(domains.c.id).where(domains.c.id == domain_id if domain_id is not None else domains.c.name == name)
@@ -116,5 +116,5 @@ async def find_domain(tx: Transaction, *, domain_id: str | None, name: str | Non
 
 
 async def add_domain(tx: Transaction, *, domain_id: str, name: str) -> None:
-    """Inserts a domain."""
+    """Insert a domain."""
     await tx.execute(insert(domains).values(id=domain_id, name=name))

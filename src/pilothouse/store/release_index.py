@@ -1,8 +1,8 @@
-"""Writes to the release index: which news of a Secret applies, and what a list proves to be gone.
+"""Writes to the release index: which changes of a Secret apply, and which deletions a list proves.
 
-Every row carries its cluster's epoch and the Secret's resourceVersion, deleted ones as well. A write applies only if
-it is newer than the row, so that writers need no order among themselves: the observers of a cluster, a second one that
-still believes to hold the lease, and the workers.
+Every row, also of a deleted Secret, carries its cluster's epoch and the Secret's resourceVersion. A write applies only
+if it is newer than the row, so writers need no order among themselves: the observer of a cluster, another one that
+still believes it holds the lease, and the workers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,9 +39,9 @@ _TOMBSTONE_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Revision:
-    """What a release Secret says; with a ``problem`` it could not be read, and the rest says little.
+    """The content of a release Secret; with a ``problem`` it could not be decoded, and other fields are incomplete.
 
-    ``values_text_size``: bytes of the values as JSON text; with no ``values_sealed`` they are too large to be kept.
+    ``values_text_size``: bytes of the values as JSON text; without ``values_sealed`` they are too large to be stored.
     """
 
     namespace: str
@@ -63,7 +63,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class NewRevision(Revision):
-    """A revision for the index; ``operation_id`` is what its label says, and believed only with the number."""
+    """A revision for the index; ``operation_id`` comes from its label, and counts only if the number matches."""
 
     operation_id: str
 
@@ -79,7 +79,7 @@ class GoneSecret:
 
 @dataclass(frozen=True)
 class SeenSecret:
-    """A Secret in a list, as far as its metadata tells."""
+    """The metadata of a Secret in a list."""
 
     namespace: str
     secret: str
@@ -88,19 +88,19 @@ class SeenSecret:
 
 @dataclass(frozen=True)
 class IndexSize:
-    """What the index holds of a cluster: rows, marks of deleted Secrets included, and bytes of sealed values."""
+    """Index usage of a cluster: rows, including tombstones, and bytes of sealed values."""
 
     rows: int
     values_bytes: int
 
 
 async def measure(tx: Transaction, cluster_id: str) -> IndexSize:
-    """Count what the index holds of the cluster."""
+    """Return the index usage of the cluster."""
     return IndexSize(*(await tx.execute(_MEASURE, {"of_cluster": cluster_id})).one())
 
 
 async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those namespaces and names that the index has a row of, be it a mark of a deleted Secret."""
+    """Return those namespaces and names that have a row or tombstone in the index."""
     given = {
         "cluster_id": cluster_id,
         "namespaces": [namespace for namespace, _ in secrets],
@@ -112,9 +112,10 @@ async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[s
 async def apply_revisions(
     tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None = None
 ) -> None:
-    """Puts revisions into the index, each if it is newer than what the index has.
+    """Write revisions to the index, each if it is newer than its row.
 
-    ``epoch``: of the observer that read them; None for who read them just now. An ended epoch's are left out.
+    ``epoch``: of the observer that read them; None for a caller that read them just now. Revisions of an ended epoch
+    are skipped.
     """
     if revisions:
         given = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
@@ -123,7 +124,7 @@ async def apply_revisions(
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
-    """Parameters for ``recording``: the revision as it was read after an action."""
+    """Return the parameters for ``recording``: the revision as it was read after an action."""
     below = row.revision if row.status == "deployed" else 0
     return {
         **_parameters(cluster_id, row, epoch=None),
@@ -134,10 +135,10 @@ def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
 
 
 def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
-    """Parts of another statement that put a revision into the index, as ``apply_revisions`` and ``supersede`` do.
+    """Build parts of another statement that write a revision, as ``apply_revisions`` and ``supersede`` do.
 
     The arguments are the names of that statement's parameters: the operation that it ends, and the revision that this
-    wrote. It can be another than the row has, which is the one that it was going to write.
+    wrote. It can differ from the row's, which is the one that it was going to write.
     """
     its = and_(
         operations.c.id == bindparam(operation_id, type_=operations.c.id.type),
@@ -151,7 +152,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
 
 
 async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
-    """Leaves a tombstone for each, unless the index has something newer."""
+    """Write a tombstone for each Secret, unless its row is newer."""
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
         await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in sorted(gone, key=_in_order)])
@@ -167,10 +168,10 @@ async def bury_missing(
     namespace: str | None = None,
     name: str | None = None,
 ) -> int:
-    """Leaves tombstones for what a complete list did not have, and gives their number.
+    """Write tombstones for Secrets that a complete list did not contain, and return their number.
 
-    ``kept`` are namespace and Secret name of what it had; ``resource_version`` is the list's: what is newer stays.
-    With ``namespace`` and ``name`` the list was one of that release only.
+    ``kept`` are namespace and Secret name of the list's items; ``resource_version`` is the list's: newer rows stay.
+    With ``namespace`` and ``name`` the list covered only that release.
     """
     pairs = list(kept)
     given = {
@@ -188,7 +189,7 @@ async def bury_missing(
 async def list_unknown(
     tx: Transaction, cluster_id: str, seen: Sequence[SeenSecret], *, epoch: int
 ) -> set[tuple[str, str]]:
-    """Namespace and name of those of which the index has nothing as new: only these need decoding."""
+    """Return namespace and name of the Secrets that are newer than the index; only these need decoding."""
     given = {
         "cluster_id": cluster_id,
         "epoch": epoch,
@@ -200,13 +201,16 @@ async def list_unknown(
 
 
 async def supersede(tx: Transaction, cluster_id: str, *, namespace: str, name: str, revision: int) -> None:
-    """Older deployed revisions are superseded, as Helm does when it deploys ``revision``; its own news may be late."""
+    """Mark older deployed revisions as superseded, as Helm does when it deploys ``revision``.
+
+    The observer may learn of that change later.
+    """
     given = {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": name, "below": revision}
     await tx.execute(_SUPERSEDE, given)
 
 
 async def sweep_tombstones(tx: Transaction) -> int:
-    """Forgets tombstones after an hour, when no older news can be under way any more; gives their number."""
+    """Delete tombstones after an hour, when no older event can arrive any more; return their number."""
     return (await tx.execute(_SWEEP, {"for_seconds": _TOMBSTONE_SECONDS})).rowcount
 
 
@@ -220,7 +224,10 @@ def _parameters(cluster_id: str, row: NewRevision, *, epoch: int | None) -> dict
 
 
 def _in_order(row: NewRevision | GoneSecret) -> tuple[str, int, str]:
-    """In this order rows are locked, everywhere: nobody waits in a circle. A release's go from older to newer."""
+    """Return the lock order of index rows; every writer uses it, which prevents deadlocks.
+
+    Revisions of a release are ordered from older to newer.
+    """
     return row.namespace, len(row.secret), row.secret
 
 

@@ -1,7 +1,7 @@
-"""Reads of the release index, with the operations that lie over it.
+"""Reads of the release index, with the operations that overlay it.
 
-Each answer comes from one statement and so from one moment: an operation's outcome and the revision that it made are
-committed together, and no reader sees one without the other.
+Each answer is one statement and so one snapshot: an operation's outcome and its revision are committed together, and no
+reader sees one without the other.
 """
 
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from pilothouse.store.release_index import Revision
 
 @dataclass(frozen=True)
 class RevisionRow(Revision):
-    """A revision in the index, with the chart and the user's text of the operation that wrote it, if one did."""
+    """A revision in the index, with the chart and the user's text of the operation that wrote it, if any."""
 
     origin_chart_id: str
     origin_description: str
@@ -26,7 +26,7 @@ class RevisionRow(Revision):
 
 @dataclass(frozen=True)
 class FoundIndex:
-    """A cluster and how fresh the index of it is."""
+    """A cluster and the freshness of its index."""
 
     cluster: ClusterName
     freshness: Freshness
@@ -34,9 +34,9 @@ class FoundIndex:
 
 @dataclass(frozen=True)
 class FoundRelease(FoundIndex):
-    """A release of a cluster: its revisions, newest first, and the operation that lies over them.
+    """A release of a cluster: its revisions, newest first, and the operation that overlays them.
 
-    ``more``: there are further revisions among those that were asked for, over the bytes that these may have.
+    ``more``: the byte budget left out some of the requested revisions.
     """
 
     revisions: list[RevisionRow]
@@ -46,7 +46,7 @@ class FoundRelease(FoundIndex):
 
 @dataclass(frozen=True)
 class ListedRelease:
-    """One release of a list: its newest revision, the operation that lies over it, or both."""
+    """One release of a list: its newest revision, the operation that overlays it, or both."""
 
     namespace: str
     name: str
@@ -56,7 +56,7 @@ class ListedRelease:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list, by namespace and name; ``more``: something follows its last release."""
+    """A page of a list, by namespace and name; ``more``: there are releases after it."""
 
     releases: list[ListedRelease]
     more: bool
@@ -73,9 +73,9 @@ async def find_release(
     below: int | None = None,
     budget_bytes: int = 4 * 1024 * 1024,
 ) -> FoundRelease | None:
-    """The release with at most that many of its revisions, ``below`` one of them; None for no such cluster.
+    """Return the release with its newest revisions, optionally only those ``below`` a number; None if no such cluster.
 
-    Their values have about ``budget_bytes`` as JSON text, but there is at least one.
+    Returns at most ``revisions``, whose values have about ``budget_bytes`` as JSON text, but at least one.
 
     A release that does not exist has neither revisions nor an operation.
     """
@@ -100,7 +100,7 @@ async def find_release(
 
 
 async def find_index(tx: Transaction, cluster_id: str, *, project_id: str) -> FoundIndex | None:
-    """How fresh the index of the cluster is; None if the project has no such cluster."""
+    """Return the freshness of the cluster's index; None if the project has no such cluster."""
     row = (await tx.execute(_FIND_INDEX, {"cluster_id": cluster_id, "project_id": project_id})).one_or_none()
     return _index(row) if row else None
 
@@ -115,7 +115,7 @@ async def read_page(
     budget_bytes: int,
     with_values: bool,
 ) -> Page:
-    """The releases that follow ``after``, at most ``limit`` and about ``budget_bytes``, but at least one."""
+    """Return the releases after ``after``, at most ``limit`` and about ``budget_bytes``, but at least one."""
     given = {
         "cluster_id": cluster_id,
         "namespace": namespace,
@@ -134,21 +134,21 @@ async def read_page(
 
 @dataclass(frozen=True)
 class Origin:
-    """The chart and the user's text that an operation ordered."""
+    """The chart and the user's text of an operation's request."""
 
     chart_id: str
     description: str
 
 
 async def find_origins(tx: Transaction, cluster_id: str, operation_ids: list[str]) -> dict[tuple[str, int], Origin]:
-    """What those of the operations ordered that write a revision of an own chart, by operation and revision."""
+    """Return the origins of those operations that write a revision of an own chart, by operation and revision."""
     rows = await tx.execute(_ORIGINS, {"cluster_id": cluster_id, "ids": operation_ids})
     return {(row.id, row.revision): Origin(row.chart_id, row.description) for row in rows}
 
 
 @dataclass(frozen=True)
 class UnreadableSecret:
-    """A Secret that says it holds a release and does not."""
+    """A Secret of Helm's type that does not contain a valid release."""
 
     namespace: str
     secret: str
@@ -157,14 +157,14 @@ class UnreadableSecret:
 
 @dataclass(frozen=True)
 class UnreadableSecrets:
-    """How many of a cluster's Secrets cannot be read, and the first of them."""
+    """The number of a cluster's undecodable Secrets, and the first of them."""
 
     count: int
     first: list[UnreadableSecret]
 
 
 async def find_unreadable(tx: Transaction, cluster_id: str, *, limit: int) -> UnreadableSecrets:
-    """The cluster's Secrets that cannot be read; by name as many as ``limit``, what changed last first."""
+    """Return up to ``limit`` of the cluster's undecodable Secrets, last changed first, and their total."""
     rows = (await tx.execute(_UNREADABLE, {"cluster_id": cluster_id, "limit": limit})).all()
     return UnreadableSecrets(rows[0].total if rows else 0, [UnreadableSecret(*row[:3]) for row in rows])
 
@@ -201,7 +201,7 @@ def _columns(names: list[str], table: str, *, empty: str = "") -> str:
 
 
 def _operation_columns() -> str:
-    """Of the order only what is shown; rows of earlier releases hold both in one."""
+    """Select only the displayed part of the order; rows of earlier versions hold the whole order there."""
     shown = "coalesce(o.shown_sealed, o.request_sealed) AS o_shown_sealed"
     return _columns(_OPERATION, "o", empty="request_sealed").replace("o.shown_sealed AS o_shown_sealed", shown)
 
@@ -242,10 +242,10 @@ ORDER BY r.revision DESC
 
 
 def _page(*, values: bool) -> str:
-    """First the keys with what each weighs, then what is shown of those that fit.
+    """Select the keys with their weights first, then the displayed columns of those that fit.
 
-    The look-ups by key are lateral with a limit, which leaves the planner one way to make them, by the whole key: with
-    no statistics yet of a table that was just filled it would join by the cluster alone, a thousand times slower.
+    The lookups by key are lateral with a limit, which leaves the planner only one way, the whole key: without
+    statistics of a newly filled table it would join by the cluster alone, a thousand times slower.
     """
     revision = _columns(_REVISION, "r", empty="" if values else "values_sealed")
     operation = _operation_columns()

@@ -1,8 +1,8 @@
-"""Queries about repairs: the second look at a release, one lease after an operation that was taken over or cancelled.
+"""Queries about repairs: the second check of a release, one lease after a taken-over or cancelled operation ended.
 
-A repair and an operation never act on a release at the same time: a repair is given up when an operation lives, and an
-operation that begins waits while a repair holds its lease. Whoever comes second sees the first, because each
-looks only after its own row is committed. Times are the database's.
+A repair and an operation never act on a release at the same time: a repair yields to an active operation, and an
+operation that begins waits while a repair holds its lease. The later one sees the first, because each checks only after
+its own row is committed. Times are the database's.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from pilothouse.store.tables import operations, repairs
 
 
 async def remember_objects(tx: Transaction, operation_id: str, *, objects: str) -> None:
-    """What is about to be uninstalled, and may come back: JSON, for the repair after the operation's end."""
+    """Store the objects (JSON) to be uninstalled, which may reappear, for the repair after the operation's end."""
     await _upsert(tx, operation_id, {"objects": objects})
 
 
 async def plan_repair(tx: Transaction, operation_id: str, *, after_seconds: float) -> None:
-    """The release of an operation that ends now is looked at again that much later."""
+    """Schedule a repair of the release of an operation that ends now, after ``after_seconds``."""
     await _upsert(tx, operation_id, {"due_at": func.clock_timestamp() + as_interval(after_seconds)})
 
 
 @dataclass(frozen=True)
 class TakenRepair:
-    """A repair that nobody else has until ``lease_until``; ``objects`` are those that were remembered."""
+    """A repair held exclusively until ``lease_until``; ``objects`` are those stored by ``remember_objects``."""
 
     operation_id: str
     objects: str
@@ -36,13 +36,13 @@ class TakenRepair:
 
 
 async def take_repair(tx: Transaction, *, lease_seconds: float) -> TakenRepair | None:
-    """The repair that is due, if there is one."""
+    """Take the next due repair, if there is one."""
     found = (await tx.execute(_TAKE, {"for_seconds": lease_seconds})).one_or_none()
     return TakenRepair(*found) if found else None
 
 
 async def has_company(tx: Transaction, operation_id: str) -> bool:
-    """Whether an operation lives on the release of this repair; ask after the repair was taken and committed."""
+    """Return True if an operation is active on the repair's release; call it after the take is committed."""
     living = (
         select(operations.c.id).where(_of_same_release(), operations.c.state.in_(LIVING)).correlate(repairs).exists()
     )
@@ -50,20 +50,20 @@ async def has_company(tx: Transaction, operation_id: str) -> bool:
 
 
 async def is_being_repaired(tx: Transaction, operation_id: str) -> bool:
-    """Whether a repair is at work on the operation's release."""
+    """Return True if a repair is running on the operation's release."""
     statement = select(being_repaired()).where(operations.c.id == operation_id)
     return bool((await tx.execute(statement)).scalar_one_or_none())
 
 
 def being_repaired() -> ColumnElement[bool]:
-    """The same, for a statement about operations."""
+    """Build the same condition, for a statement about operations."""
     return select(repairs.c.operation_id).where(_of_same_release(), ~_is_free()).correlate(operations).exists()
 
 
 async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float, at_most_seconds: float) -> bool:
-    """It is due again in ``seconds``; False, and given up, when the operation ended ``at_most_seconds`` ago.
+    """Retry it in ``seconds``; return False and give up if the operation ended ``at_most_seconds`` ago.
 
-    Nothing changes, here and in ``end_repair``, when somebody else has taken it since.
+    Here and in ``end_repair``, nothing changes if another worker has taken it since.
     """
     statement = (
         update(repairs)
@@ -81,7 +81,7 @@ async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float
 
 
 async def end_repair(tx: Transaction, taken: TakenRepair) -> None:
-    """Nothing more is to be done, and nobody needs the operation's order any more."""
+    """Delete the finished repair and the operation's order, which nothing else needs."""
     if (await tx.execute(repairs.delete().where(_is_still(taken)))).rowcount:
         await tx.execute(_DROP_ORDER, {"of_id": taken.operation_id})
 

@@ -1,8 +1,8 @@
-"""Deleting what is over and old, in small pieces, one process at a time.
+"""Deletion of old rows, in small batches, by one process at a time.
 
-An operation whose revision still exists is kept however old it is: from it the release's views know the chart's id, the
-user's description, and whether the request included hooks. So nothing that a reader needs goes before the release does,
-and their number is bounded by that of the revisions.
+An operation is kept, whatever its age, while its revision exists: the release's views take the chart's id, the user's
+description and the choice of hooks from it. So nothing that a reader needs is deleted before the release is, and the
+number of kept rows is bounded by that of the revisions.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pilothouse.store.tables import operations, repairs
 
 @dataclass(frozen=True)
 class Position:
-    """Up to where a walk through the ended operations has come."""
+    """The position of a scan of ended operations."""
 
     finished_at: datetime
     operation_id: str
@@ -29,19 +29,19 @@ START = Position(datetime.fromtimestamp(0, UTC), "")
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the walk: how many of its operations were deleted, and where to go on; None at the end."""
+    """Result of one batch: how many operations were deleted, and where to continue; None at the end."""
 
     deleted: int
     following: Position | None
 
 
 async def is_ours(tx: Transaction) -> bool:
-    """Whether nobody else deletes just now; holds until the transaction ends."""
+    """Return True if no other process is deleting now; holds until the transaction ends."""
     return bool((await tx.execute(_LOCK)).scalar_one())
 
 
 async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_ago: float, limit: int) -> Piece:
-    """Looks at the next operations that ended that long ago and deletes those that no view needs, with their events."""
+    """Delete those of the next operations that ended that long ago that no view needs, with their events."""
     given = {
         "finished_at": after.finished_at,
         "id": after.operation_id,
@@ -54,18 +54,18 @@ async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_a
 
 
 async def drop_orders(tx: Transaction, *, limit: int) -> int:
-    """Drops what is left of at most that many orders and is shown to nobody any more; gives how many.
+    """Delete at most ``limit`` orders that are no longer displayed; return how many.
 
-    It was shown when the operation ended: as a failure that was dismissed since, or by a key that is forgotten. Rows
-    that ended in an earlier release have their whole order still.
+    They were displayed when the operation ended: as a failure dismissed since, or by an expired key. Rows that ended in
+    an earlier version still have their whole order.
     """
     return (await tx.execute(_DROP_ORDERS, {"most": limit})).rowcount
 
 
 async def expire_audit(tx: Transaction, *, older_seconds: float, failed_seconds: float, limit: int) -> int:
-    """Deletes audit rows of that age among the ``limit`` oldest, and those of failed proofs; gives how many.
+    """Delete audit rows of that age among the ``limit`` oldest, and those of failed proofs; return how many.
 
-    By a function of the database: it is the only way, and keeps a day whatever it is told.
+    A function of the database does it, which is the only way and always keeps the last day.
     """
     given = {"seconds": older_seconds, "failed_seconds": failed_seconds, "most": limit}
     return int((await tx.execute(_EXPIRE_AUDIT, given)).scalar_one())

@@ -1,4 +1,4 @@
-"""Queries about which user has which role where."""
+"""Queries about roles of users, per project and account."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class RoleRow:
 
 
 def held_roles(*, here: bool) -> ColumnElement[list[str]]:
-    """The roles of the row's user as a column: in the whole account and, with ``here``, in the row's project."""
+    """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
     counts: ColumnElement[bool] = role_assignments.c.project_id.is_(None)
     if here:
         counts = or_(counts, role_assignments.c.project_id == projects.c.id)
@@ -28,14 +28,14 @@ def held_roles(*, here: bool) -> ColumnElement[list[str]]:
 
 
 def has_some_role() -> ColumnElement[bool]:
-    """Whether some role of the row's user counts in the row's project."""
+    """Build the condition that the row's user has a role that counts in the row's project."""
     counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
     query = select(role_assignments.c.id).where(role_assignments.c.user_id == users.c.id, counts)
     return query.correlate(users, projects).exists()
 
 
 async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
-    """The user's roles: those in the whole account first, then by project."""
+    """Return the user's roles: those in the whole account first, then by project."""
     query = (
         select(role_assignments.c.role, role_assignments.c.project_id)
         .where(role_assignments.c.user_id == user_id)
@@ -45,20 +45,20 @@ async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
 
 
 async def has_role(tx: Transaction, user_id: str, *, project_id: str) -> bool:
-    """True if some role of the user counts in the project."""
+    """Return True if some role of the user counts in the project."""
     query = select(role_assignments.c.id).where(role_assignments.c.user_id == user_id, _counts_in(project_id)).limit(1)
     return (await tx.execute(query)).scalar_one_or_none() is not None
 
 
 async def add_role(tx: Transaction, *, user_id: str, project_id: str | None, role: str) -> bool:
-    """Gives the user the role in the project, or (None) in the whole account; False if it has it already."""
+    """Grant the user the role in the project, or (None) in the whole account; return False if already granted."""
     statement = postgresql.insert(role_assignments).values(user_id=user_id, project_id=project_id, role=role)
     added = await tx.execute(statement.on_conflict_do_nothing().returning(role_assignments.c.id))
     return added.scalar_one_or_none() is not None
 
 
 async def remove_role(tx: Transaction, *, user_id: str, project_id: str | None, role: str) -> bool:
-    """Takes the role away; False if the user does not have it there."""
+    """Revoke the role; return False if the user does not have it there."""
     statement = delete(role_assignments).where(
         role_assignments.c.user_id == user_id,
         role_assignments.c.role == role,

@@ -1,6 +1,6 @@
-"""Every sealed value of the database, whatever table holds it: found by the name that sealed columns have.
+"""All sealed values of the database, in any table, found by the naming convention of sealed columns.
 
-Nothing here opens a value; the master key that one needs is written in its first bytes.
+Nothing here opens a value; the first bytes name the master key that it needs.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ SUFFIX = "_sealed"
 
 @dataclass(frozen=True)
 class SealedColumn:
-    """One column that holds sealed values."""
+    """One column with sealed values."""
 
     table: Table
     column: Column[Any]
@@ -37,7 +37,7 @@ class SealedValue:
 
 
 def sealed_columns() -> list[SealedColumn]:
-    """All of them, in an order that stays."""
+    """Return all of them, in a stable order."""
     return [
         SealedColumn(table, column)
         for table in metadata.sorted_tables
@@ -47,7 +47,7 @@ def sealed_columns() -> list[SealedColumn]:
 
 
 async def count_by_header(tx: Transaction, *, header_bytes: int) -> Counter[bytes]:
-    """How many values begin with each header; a header names the master key."""
+    """Count the values by header; a header names the master key."""
     counted: Counter[bytes] = Counter()
     for one in sealed_columns():
         header = func.substring(one.column, 1, header_bytes)
@@ -60,7 +60,7 @@ async def count_by_header(tx: Transaction, *, header_bytes: int) -> Counter[byte
 async def next_values(
     tx: Transaction, one: SealedColumn, *, without_header: bytes, after: SealedValue | None, limit: int
 ) -> list[SealedValue]:
-    """The next values, by primary key, that do not begin with this header; none at the end."""
+    """Return the next values, by primary key, that do not start with this header; none at the end."""
     keys = list(one.table.primary_key.columns)
     query = (
         select(*keys, one.column)
@@ -74,7 +74,7 @@ async def next_values(
 
 
 async def replace_value(tx: Transaction, one: SealedColumn, value: SealedValue, *, sealed: bytes) -> bool:
-    """Puts ``sealed`` in the value's place; False, and nothing changed, if a writer was there in between."""
+    """Replace the value with ``sealed``; return False, and change nothing, if another writer changed it meanwhile."""
     same_row = [key == part for key, part in zip(one.table.primary_key.columns, value.row, strict=True)]
     done = await tx.execute(update(one.table).where(*same_row, one.column == value.sealed).values({one.column: sealed}))
     return bool(done.rowcount)

@@ -1,8 +1,8 @@
-"""How an operation comes to stand in the queue: one statement that does all of it or nothing.
+"""Acceptance of an operation into the queue, as one statement that does everything or nothing.
 
-The order of the queue is fair between projects: a newcomer's first operation comes right after the round that is
-being worked on, its second one a round later, however many others wait. The place, ``turn``, is given once, here, so
-that taking the next operation stays a look at the head of an index.
+The order of the queue is fair between projects: a project's first operation comes right after the current round, its
+second one a round later, however many others wait. The position, ``turn``, is assigned once, here, so that taking the
+next operation only reads the head of an index.
 """
 
 from dataclasses import dataclass, fields
@@ -55,9 +55,9 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Room:
-    """How many operations may wait for a cluster and for a project, and what a caller is told who finds no room.
+    """Limits of queued operations per cluster and per project, and the Retry-After beyond them.
 
-    ``bytes_per_project``: how many bytes the large ones among the sealed orders of a project may have together.
+    ``bytes_per_project``: limit of the total size of a project's large sealed orders.
     """
 
     per_cluster: int
@@ -80,15 +80,14 @@ async def accept(
     room: Room,
     key: NewKey | None = None,
 ) -> OperationRow:
-    """Inserts a queued operation with its audit row and announces it; AlreadyExists if the release has a living one.
+    """Insert a queued operation with its audit row and notify workers; AlreadyExists if the release has an active one.
 
-    The same if one came and went, and left a release, since the caller looked at the cluster. Busy when the queue of
-    the cluster or project is full; of requests at the same moment a few more than there is room for may pass, but no
-    bytes of large orders. KeyUsed
-    when the key, which is claimed for the operation, stands for something already.
-    The release's earlier failures without a revision are dismissed: the new operation is shown in their place.
-    From then on the chart's archive stays until the operation is final; NotFound if it is gone already.
-    It is one statement, so that it stands whole or not at all in a transaction as well as on its own.
+    Also AlreadyExists if one came and went, and left a release, since the caller looked at the cluster. Raises Busy if
+    the queue of the cluster or project is full; concurrent requests can exceed the counts slightly, but not the bytes
+    of large orders. Raises KeyUsed if the key, which is claimed for the operation, was already used. The release's
+    earlier failures without a revision are dismissed: the new operation is displayed instead. From then on the chart's
+    archive is kept until the operation is final; NotFound if it is already gone. It is one statement, so it is atomic
+    in a transaction and without one.
     """
     wanted = {
         **{f"new_{name}": value for name, value in vars(new).items()},
@@ -132,7 +131,7 @@ async def accept(
 async def _refusal(
     tx: Transaction, new: NewOperation, wanted: dict[str, object], *, room: Room, key: NewKey | None
 ) -> PilothouseError | None:
-    """Why nothing was inserted; None if nothing is in the way any more: it was a moment ago."""
+    """Return why nothing was inserted; None if the obstacle is gone again."""
     found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, wanted)).one()
     if found.living:
         return _still_running(new)
@@ -166,7 +165,7 @@ def _still_running(new: NewOperation) -> AlreadyExists:
 
 
 def _full(waiting: TextClause, of: ColumnElement[bool], last: str) -> ColumnElement[bool]:
-    """Whether the last place is taken; the look ends there."""
+    """Build the condition that the limit is reached; the scan ends there."""
     return select(literal_column("1")).where(waiting, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
 
 
@@ -250,7 +249,7 @@ def _audited(accepted: CTE) -> CTE:
 
 
 def _accept(*, with_key: bool = False) -> Select[tuple[object, ...]]:
-    """One statement, for one round trip."""
+    """Build one statement, for one round trip."""
     accepted = _accepted(with_key=with_key)
     announced = func.pg_notify(CHANNEL, "").label("announced")
     return select(accepted, announced).add_cte(_dismissed(accepted), _audited(accepted))

@@ -1,7 +1,7 @@
 """The tables as SQLAlchemy sees them; ``migrations/`` creates them, and a test compares the two.
 
-Everything secret arrives here sealed (``*_sealed``, see ``auth.sealing``): the database never holds a
-key, a password, a kubeconfig or the values of a release in the clear.
+Every secret is sealed (``*_sealed``, see ``auth.sealing``): the database never holds a plaintext key, password,
+kubeconfig or release value.
 """
 
 from datetime import datetime

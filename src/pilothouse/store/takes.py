@@ -1,4 +1,4 @@
-"""Taking the operation whose turn is next, past the projects and API servers that have as many at work as they may."""
+"""Taking the next operation, skipping projects and API servers that are at their limits."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ _APART_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Caps:
-    """How many operations may run at a time of one project, and at one API server; None: as many as there are places.
+    """Maximum number of running operations of one project, and at one API server; None: no limit but the slots.
 
-    The first two count what one worker process holds, the others what all hold. ``last_chance``: an operation with so
-    many crashes, which is given up after another one, is not begun beside another such one in the same process: what
-    brings a whole worker down does not take with it whoever was beside it each time.
+    The first two count one worker process, the others all workers. ``last_chance``: an operation with so many crashes
+    that the next one fails it does not start next to another such one in the same process, so that an operation that
+    crashes its worker each time does not fail its neighbours with it.
     """
 
     project_here: int | None = None
@@ -33,10 +33,10 @@ class Caps:
     def of_worker(
         cls, places: int, *, reserved: int, per_project: int | None, per_cluster: int | None, attempts: int
     ) -> Self:
-        """Return the caps of a worker of so many places: a project leaves more of them to others than an API server.
+        """Return the limits of a worker of so many slots: a project leaves more of them to others than an API server.
 
-        Else one project could use up what its API server may have, which the other projects in it need too. With too
-        few places for both, only projects have a cap. ``attempts``: after so many crashes an operation is given up.
+        Otherwise one project could use up its API server's share, which other projects on it need too. With too few
+        slots for both, only projects are limited. ``attempts``: number of crashes after which an operation is given up.
         """
         both = places > 2 * reserved + 1
         return cls(
@@ -55,12 +55,12 @@ NO_CAPS = Caps()
 async def take(
     tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS, besides: Collection[str] = ()
 ) -> OperationRow | None:
-    """Hands the due operation whose turn is next to the worker: attempt + 1, with a lease; or None.
+    """Assign the next due operation to the worker: attempt + 1, with a lease; return None if there is none.
 
-    A queued one is running then; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
-    process and, after the last colon, its place. Projects and API servers that are at a cap are passed over. Of
-    processes that take at the same moment, each may go one over a cap that counts over all workers; those of one
-    process hold exactly if it takes one at a time. What the process holds ``besides`` needs none of its places.
+    A queued one becomes running; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
+    process and, after the last colon, its slot. Projects and API servers at a limit are skipped. Processes that take at
+    the same moment may each exceed a limit over all workers by one; the limits of one process are exact if it takes one
+    at a time. Operations that the process holds ``besides`` need none of its slots.
     """
     given = {
         "by_worker": worker,

@@ -1,15 +1,15 @@
-"""Texts as PostgreSQL takes them. What Helm, a cluster or a chart says may hold anything, and is kept all the same."""
+"""Sanitising of texts for PostgreSQL: texts from Helm, clusters and charts may contain anything."""
 
 from typing import Any
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL cannot hold: NUL, and halves of pairs of surrogates."""
+    """Remove what PostgreSQL cannot store: NUL and unpaired surrogates."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode()
 
 
 def storable_data(data: Any) -> Any:
-    """The same for everything that is text in a JSON value, the keys included."""
+    """Do the same for all strings in a JSON value, including keys."""
     match data:
         case str():
             return storable(data)

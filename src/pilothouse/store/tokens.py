@@ -1,4 +1,4 @@
-"""Queries about tokens; they are found by the hash of their text, which is kept nowhere."""
+"""Queries about tokens, by the hash of their text, which is not stored."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,10 +14,10 @@ _SWEPT_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One token with its user and that user's roles of this moment.
+    """One token with its user and that user's current roles.
 
-    ``alive`` is False when the user or project is disabled, or password, keys or roles changed since it was issued;
-    ``expired`` is by the database's clock. ``project_id`` and ``project_name`` are there if ``scope`` is "project".
+    ``alive`` is False if the user or project is disabled, or password, keys or roles changed since it was issued;
+    ``expired`` is by the database's clock. ``project_id`` and ``project_name`` are set if ``scope`` is "project".
     """
 
     digest: str
@@ -71,13 +71,13 @@ _FIND = (
 
 
 async def find_token(tx: Transaction, digest: str) -> TokenRow | None:
-    """The token of that hash, dead or alive."""
+    """Return the token of that hash, valid or not."""
     row = (await tx.execute(_FIND, {"of_token": digest})).mappings().one_or_none()
     return TokenRow(**row) if row else None
 
 
 async def read_token(tx: Transaction, digest: str) -> TokenRow:
-    """The token of that hash, which the same transaction has added."""
+    """Return the token of that hash, which the same transaction has added."""
     return TokenRow(**(await tx.execute(_FIND, {"of_token": digest})).mappings().one())
 
 
@@ -93,7 +93,7 @@ async def add_token(
     not_after: datetime | None = None,
     proven_at: datetime | None = None,
 ) -> None:
-    """Insert a token that lives so long by the database's clock, and not longer than ``not_after``.
+    """Insert a token that is valid for so long by the database's clock, and not longer than ``not_after``.
 
     ``proven_at`` is when a password was given for it, if that is not now.
     """
@@ -132,12 +132,12 @@ async def end_oldest(tx: Transaction, user_id: str, *, most: int) -> int:
 
 
 async def remove_token(tx: Transaction, digest: str) -> bool:
-    """Deletes the token; False if there is none."""
+    """Delete the token; return False if there is none."""
     return (await tx.execute(delete(tokens).where(tokens.c.digest == digest))).rowcount == 1
 
 
 async def sweep(tx: Transaction, *, expired_seconds_ago: float) -> int:
-    """Deletes tokens that expired that long ago or longer, at most 1,000 of them; gives how many."""
+    """Delete tokens that expired that long ago or earlier, at most 1,000; return how many."""
     long_ago = func.clock_timestamp() - timedelta(seconds=expired_seconds_ago)
     # Skipping locked rows: sweeps of several replicas neither wait for each other nor deadlock.
     some = (

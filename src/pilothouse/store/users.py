@@ -16,7 +16,7 @@ from pilothouse.store.tables import password_failures as failures
 
 @dataclass(frozen=True)
 class UserRow:
-    """One user as it is shown."""
+    """One user, for display."""
 
     id: str
     domain_id: str
@@ -28,7 +28,7 @@ class UserRow:
 
 @dataclass(frozen=True)
 class LoginRow:
-    """What a log-in needs to know of a user."""
+    """The data of a user that a log-in needs."""
 
     id: str
     name: str
@@ -75,9 +75,9 @@ async def find_login(
     domain_id: str | None = None,
     domain_name: str | None = None,
 ) -> LoginRow | None:
-    """The user of that id, or of that name in the domain of that id or name; enabled or not.
+    """Return the user of that id, or of that name in the domain of that id or name; enabled or not.
 
-    Its failures and its lock are those of the address.
+    Failures and lock are those of the address.
     """
     query = _LOGIN
     for column, wanted in (
@@ -93,20 +93,20 @@ async def find_login(
 
 
 async def find_user(tx: Transaction, user_id: str, *, domain_id: str) -> UserRow | None:
-    """The user if it belongs to that domain."""
+    """Return the user if it belongs to that domain."""
     query = _SHOWN.where(users.c.id == user_id, users.c.domain_id == domain_id)
     row = (await tx.execute(query)).mappings().one_or_none()
     return _shown(row) if row else None
 
 
 async def list_users(tx: Transaction, *, domain_id: str) -> list[UserRow]:
-    """The domain's users by name."""
+    """Return the domain's users by name."""
     query = _SHOWN.where(users.c.domain_id == domain_id).order_by(users.c.name)
     return [_shown(row) for row in (await tx.execute(query)).mappings()]
 
 
 async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, password_hash: str) -> UserRow | None:
-    """Inserts a user, or gives None when the domain has one of that name."""
+    """Insert a user; return None if the domain has one of that name."""
     statement = (
         postgresql.insert(users)
         .values(id=user_id, domain_id=domain_id, name=name, password_hash=password_hash)
@@ -125,30 +125,30 @@ async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, 
 
 
 async def set_password(tx: Transaction, user_id: str, *, password_hash: str) -> None:
-    """Replaces the password, lifts the locks, and ends the user's tokens."""
+    """Replace the password, lift the locks, and revoke the user's tokens."""
     await password_failures.forget(tx, user_id)
     await _change(tx, user_id, password_hash=password_hash)
 
 
 async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> None:
-    """Another hash of the same password, unless the password has changed meanwhile; tokens live on."""
+    """Store another hash of the same password, unless the password has changed meanwhile; tokens stay valid."""
     where = (users.c.id == user_id, users.c.password_hash == old)
     await tx.execute(update(users).where(*where).values(password_hash=new))
 
 
 async def set_enabled(tx: Transaction, user_id: str, *, enabled: bool) -> None:
-    """Enables or disables the user, lifts the locks, and ends the user's tokens."""
+    """Enable or disable the user, lift the locks, and revoke the user's tokens."""
     await password_failures.forget(tx, user_id)
     await _change(tx, user_id, enabled=enabled)
 
 
 async def end_tokens(tx: Transaction, user_id: str) -> None:
-    """What the user may do has changed: no token that it has counts any longer."""
+    """Revoke all tokens of a user whose rights changed."""
     await _change(tx, user_id)
 
 
 async def remove_user(tx: Transaction, user_id: str) -> None:
-    """Deletes the user with its access keys, roles and tokens."""
+    """Delete the user with its access keys, roles and tokens."""
     await tx.execute(delete(access_keys).where(access_keys.c.user_id == user_id))
     await tx.execute(delete(users).where(users.c.id == user_id))
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``store.migration`` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that ``store.migration`` passes."""
 
 from alembic import context
 
