@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.charts import build_chart
-from tests.support.costs import MIB, MOST_GROWTH, MOST_MILLISECONDS, least_hold, watching
+from tests.support.costs import MIB, MOST_MILLISECONDS, least_hold, watching
 from tests.support.servers import RunningServer, open_folder, run_server
 
 CHARTS = 40
 AT_ONCE = 4
+#: One chart is read at a time, for all these callers; 5 to 7 MiB were seen, and 80 to 105 with pages of 2 MiB each.
+MOST = 48 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_a_list_of_heavy_charts_is_whole_and_costs_little(server: RunningServer)
     for found in answers:
         assert [one["name"] for one in found] == [f"c{number}" for number in reversed(range(CHARTS))]
         assert all(len(str(one["values"])) > MIB - 100 for one in found)
-    assert seen.growth < MOST_GROWTH
+    assert seen.growth < MOST
 
 
 def test_a_list_of_heavy_charts_does_not_hold_the_loop(server: RunningServer):

@@ -115,7 +115,8 @@ async def test_of_uploads_of_one_version_that_race_one_wins(database: Database, 
     done = await asyncio.gather(*uploads, return_exceptions=True)
     assert [type(one) for one in done].count(ChartRow) == 1
     assert [type(one) for one in done].count(AlreadyExists) == 4
-    (left,) = (await charts.list_charts(caller)).charts
+    async with charts.listed(caller) as page:
+        (left,) = page.charts
     assert await read(database, left.digest) is not None
 
 
@@ -397,8 +398,8 @@ async def test_changes_that_wait_for_each_other_leave_the_connections_to_others(
         await asyncio.sleep(0.5)
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         (found,) = connection.execute(waiting).fetchall()
-        async with asyncio.timeout(2):
-            await charts.list_charts(callers[0])
+        async with asyncio.timeout(2), charts.listed(callers[0]):
+            pass
     assert found[0] <= len(callers)
     outcomes = await asyncio.gather(*changes, return_exceptions=True)
     assert {type(one) for one in outcomes} == {NotFound}

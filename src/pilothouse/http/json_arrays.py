@@ -9,6 +9,9 @@ from fastapi.responses import StreamingResponse
 
 Place = TypeVar("Place")
 
+#: What is given to the connection at a time: it keeps copies of what the client does not take.
+_PIECE_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True)
 class ArrayPart(Generic[Place]):
@@ -40,9 +43,11 @@ async def _stream(part: ArrayPart[Place], read: Callable[[Place], Awaitable[Arra
     """
     separator = b"["
     while True:
-        if members := part.text[1:-1]:
+        end = len(part.text) - 1  # without the brackets
+        if end > 1:
             yield separator
-            yield members
+            for start in range(1, end, _PIECE_BYTES):
+                yield part.text[start : min(start + _PIECE_BYTES, end)]
             separator = b","
         if part.rest is None:
             yield b"]" if separator == b"," else b"[]"

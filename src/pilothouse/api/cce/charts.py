@@ -45,9 +45,8 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
         caller = caller_of(request)
 
         async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
-            page = await charts.list_charts(caller, after=after)
-            text = orjson.dumps([chart_resp(row) for row in page.charts])
-            return ArrayPart(text, page.rest)
+            async with charts.listed(caller, after=after) as page:
+                return ArrayPart(orjson.dumps([chart_resp(row) for row in page.charts]), page.rest)
 
         return array_response(await read(None), read)
 

@@ -1,5 +1,6 @@
 """Charts: uploaded archives, checked before they are stored, stored once per digest, counted per version."""
 
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,8 +23,10 @@ from pilothouse.store.database import Database, Transaction
 
 #: Projects whose charts change at a time: that many connections, of the sixteen that a process may have.
 _CHANGES = 4
-#: Of a list that is in memory at a time, some times over.
-_PAGE_BYTES = 2 * 1024 * 1024
+#: Of one list that is read at a time; the driver, the rows and the answer each have these bytes once more.
+_PAGE_BYTES = 512 * 1024
+#: Lists, of as many projects, that are read at a time: it takes milliseconds, and all others wait without the bytes.
+_LISTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,9 @@ class Charts:
             what="this server is storing as many charts as it can at once",
             most=1,
             most_waiting=engine_settings.waiting_per_project,
+        )
+        self._listing = FairPlaces(
+            _LISTS, what="this server is reading as many lists of charts as it can at once", most_waiting=sys.maxsize
         )
         self._quota = quota
         self._quota_bytes = quota_bytes
@@ -151,12 +157,18 @@ class Charts:
             await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
         return row
 
-    async def list_charts(self, caller: Caller, *, after: ChartPlace | None = None) -> ChartPage:
-        """A few of the project's charts, newest first: those that follow a place, or the first."""
+    @asynccontextmanager
+    async def listed(self, caller: Caller, *, after: ChartPlace | None = None) -> AsyncIterator[ChartPage]:
+        """Hold a few of the project's charts, newest first, for the block: those that follow a place, or the first.
+
+        Projects take turns, so leave the block soon.
+        """
         caller.require("cce:chart:list")
-        async with self._database.statements() as tx:
-            await require_still(tx, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
-            return await store.read_page(tx, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES)
+        async with self._listing.place(caller.project_id, seconds=None):
+            async with self._database.statements() as tx:
+                await require_still(tx, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
+                page = await store.read_page(tx, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES)
+            yield page
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
         """One chart of the project with its values, else NotFound."""
