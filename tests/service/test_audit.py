@@ -11,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import AuditSettings
 from pilothouse.store import audit as store
-from pilothouse.store.audit import AuditRow, Somebody, Wanted
+from pilothouse.store.audit import AuditRow, Outcome, Somebody, Wanted
 from pilothouse.store.database import Database
 
 SETTINGS = AuditSettings(stranger_kinds=5, user_kinds=8)
@@ -121,7 +121,7 @@ async def test_the_same_again_is_one_row_and_then_one_a_minute_with_its_number(
 
     def fail(times: int) -> None:
         for _ in range(times):
-            audit.note(who, "iam:tokens:create", outcome="failed", target="u", target_name="bob", detail="wrong")
+            audit.note(who, "iam:tokens:create", outcome=Outcome.FAILED, target="u", target_name="bob", detail="wrong")
 
     fail(3)
     await audit.write()
@@ -155,9 +155,9 @@ async def test_strangers_from_everywhere_make_a_few_rows_a_minute_and_push_out_n
 ):
     for number in range(3000):
         who = Somebody(domain_id=domain, source=f"10.{number // 250}.0.{number % 250}")
-        audit.note(who, "iam:tokens:create", outcome="failed", detail="unknown user")
+        audit.note(who, "iam:tokens:create", outcome=Outcome.FAILED, detail="unknown user")
     user = Somebody(user_id="u", domain_id=domain)
-    audit.note(user, "cce:chart:upload", outcome="denied")
+    audit.note(user, "cce:chart:upload", outcome=Outcome.DENIED)
     await audit.write()
     found = await rows(database, domain)
     failed = [row for row in found if row.outcome == "failed"]
@@ -166,7 +166,7 @@ async def test_strangers_from_everywhere_make_a_few_rows_a_minute_and_push_out_n
     assert [row.detail for row in failed if not row.source] == ["more than are told apart"]
     assert [row.user_id for row in found if row.outcome == "denied"] == ["u"]
     clock.now += 61
-    audit.note(Somebody(domain_id=domain, source="192.0.2.9"), "iam:tokens:create", outcome="failed")
+    audit.note(Somebody(domain_id=domain, source="192.0.2.9"), "iam:tokens:create", outcome=Outcome.FAILED)
     await audit.write()
     assert (await rows(database, domain))[0].source == "192.0.2.9"
 
@@ -225,4 +225,4 @@ async def test_accounts_are_walled_off_and_every_filter_narrows(database: Databa
     assert await count(action="cce:%*") == await count(action="*x") == await count(action="c_e:*") == 0
     assert await count(target="t-3") == await count(target="name-3") == 1
     assert await count(source="192.0.2.1") == 2
-    assert await count(outcome="failed") == 0
+    assert await count(outcome=Outcome.FAILED) == 0

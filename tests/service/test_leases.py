@@ -18,6 +18,7 @@ from pilothouse.queue import Queue
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import Settings, WorkerSettings
+from pilothouse.states import OperationState
 from pilothouse.store import operations
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -86,7 +87,7 @@ class Holding(Actions):
             await asyncio.sleep(0.2)
             hold_interpreter(2.0)
         await asyncio.sleep(0.5 if row.attempt > 1 else 20)  # a first attempt lasts until the hold ends it
-        return Outcome("cancelled", "as always")
+        return Outcome(OperationState.CANCELLED, "as always")
 
 
 async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_beside_it(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
 
+from pilothouse.states import Action
+
 #: How many revisions of a release are kept: the vendor's number, which is also the default of the helm command.
 MAX_HISTORY = 10
 
@@ -63,7 +65,7 @@ class InstallRequest(Request[ReleaseOutcome]):
     ``skip_schema_validation``: no ``values.schema.json`` is looked at, and it may refer to anything.
     """
 
-    action = "install"
+    action = Action.INSTALL
     outcome_type = ReleaseOutcome
 
     kubeconfig: str = field(repr=False)
@@ -94,7 +96,7 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     ``remove_namespace``, the Namespace that the release is in stays, though the new revision lacks it.
     """
 
-    action = "upgrade"
+    action = Action.UPGRADE
     outcome_type = ReleaseOutcome
 
     kubeconfig: str = field(repr=False)
@@ -124,7 +126,7 @@ class RollbackRequest(Request[None]):
     ``to_revision`` must exist. A dry run checks that it does, and little else. The rest as in UpgradeRequest.
     """
 
-    action = "rollback"
+    action = Action.ROLLBACK
     outcome_type = type(None)
 
     kubeconfig: str = field(repr=False)
@@ -146,7 +148,7 @@ class UninstallRequest(Request[str]):
     With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was ordered.
     """
 
-    action = "uninstall"
+    action = Action.UNINSTALL
     outcome_type = str
 
     kubeconfig: str = field(repr=False)

@@ -8,6 +8,7 @@ from fastapi import Request
 from pilothouse.errors import NotPermitted, PilothouseError
 from pilothouse.http.requests import caller_of, request_id_of
 from pilothouse.services.admin.audit import Audit
+from pilothouse.store.audit import Outcome
 
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
@@ -30,7 +31,7 @@ def note_denial(request: Request, error: Exception) -> None:
     _audit(request).note(
         caller_of(request),
         error.action,
-        outcome="denied",
+        outcome=Outcome.DENIED,
         detail=f"{request.method} {request.scope['path']}"[:200],
         request_id=request_id_of(request),
     )

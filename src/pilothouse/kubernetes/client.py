@@ -15,6 +15,7 @@ from pilothouse.kubernetes.readiness import mapping
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
+from pilothouse.states import ReleaseStatus
 
 #: The kinds of one group; real ones have some tens of KiB, and many groups may be asked about at a time.
 _LARGEST_DISCOVERY = 1024 * 1024
@@ -152,7 +153,7 @@ class ClusterClient:
                 found.append(
                     ReleaseLabels(
                         int(version),
-                        str(labels.get("status", "unknown")),
+                        str(labels.get("status", ReleaseStatus.UNKNOWN)),
                         labels,
                         uid=str(metadata.get("uid", "")),
                         resource_version=str(metadata.get("resourceVersion", "")),

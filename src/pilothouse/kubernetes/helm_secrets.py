@@ -26,6 +26,7 @@ from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.json_lines import MOST_VALUES, count_values
 from pilothouse.kubernetes.readiness import mapping
 from pilothouse.redaction import masks_of
+from pilothouse.states import ReleaseStatus
 
 #: On every revision that an operation installs or upgrades to: with its number, a proof of who wrote it.
 OPERATION_LABEL = "pilothouse.dev/operation"
@@ -39,8 +40,8 @@ _LARGEST_SECRET = 1024 * 1024
 _PREFIX = "sh.helm.release.v1."
 _REVISION = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 #: The statuses that a writer leaves while it acts; Helm refuses to write over a pending one.
-PENDING = frozenset({"pending-install", "pending-upgrade", "pending-rollback"})
-UNINSTALLING = "uninstalling"
+PENDING = frozenset({ReleaseStatus.PENDING_INSTALL, ReleaseStatus.PENDING_UPGRADE, ReleaseStatus.PENDING_ROLLBACK})
+UNINSTALLING = ReleaseStatus.UNINSTALLING
 LOCKED = PENDING | {UNINSTALLING}
 _LAST_YEAR = 9999
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -198,7 +199,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         namespace=key.namespace,
         name=key.name,
         revision=key.revision,
-        status=payload.info.status or "unknown",
+        status=payload.info.status or ReleaseStatus.UNKNOWN,
         description=_without_values(payload.info.description, key, config),
         chart_name=payload.chart.metadata.name,
         chart_version=payload.chart.metadata.version,
@@ -277,9 +278,9 @@ async def unlock(
     release.
     """
     said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
-    unlocked = await asyncio.to_thread(_turned, secret, LOCKED, "failed", said)
+    unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, said)
     if unlocked is not None and len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
-        unlocked = await asyncio.to_thread(_turned, secret, LOCKED, "failed", {})
+        unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, {})
     return unlocked is not None and await client.replace_secret({**unlocked, "immutable": True})
 
 
@@ -289,7 +290,9 @@ async def supersede(client: ClusterClient, secret: Secret) -> bool:
     False when it is not deployed, or when the Secret changed since it was read. Raises CorruptRelease if it is no
     release.
     """
-    superseded = await asyncio.to_thread(_turned, secret, frozenset({"deployed"}), "superseded", {})
+    superseded = await asyncio.to_thread(
+        _turned, secret, frozenset({ReleaseStatus.DEPLOYED}), ReleaseStatus.SUPERSEDED, {}
+    )
     return superseded is not None and await client.replace_secret(superseded)
 
 

@@ -27,14 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from pilothouse.states import HELD_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import announce, announce_end, as_interval, order_after_end
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, operations
 from pilothouse.store.texts import storable
-
-_HELD = ("running", "cancelling")
 
 
 async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
@@ -63,7 +62,7 @@ async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
     """
     statement = (
         update(operations)
-        .where(operations.c.state.in_(_HELD), operations.c.worker.startswith(f"{worker}:", autoescape=True))
+        .where(operations.c.state.in_(HELD_STATES), operations.c.worker.startswith(f"{worker}:", autoescape=True))
         .values(**_PUT_BACK, crashes=operations.c.crashes + 1, last_error="the worker died")
         .returning(operations.c.id)
     )
@@ -184,7 +183,7 @@ async def finish(
     given = {
         "of_id": operation_id,
         "in_attempt": attempt,
-        "from_state": "cancelling" if cancelling else "running",
+        "from_state": OperationState.CANCELLING if cancelling else OperationState.RUNNING,
         "to_state": state,
         "said": storable(status_description),
         "written_revision": revision,
@@ -202,14 +201,14 @@ def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
 
 # Built once: building a statement costs more than running it.
 _PUT_BACK = {
-    "state": case((operations.c.state == "running", "queued"), else_=operations.c.state),
+    "state": case((operations.c.state == OperationState.RUNNING, OperationState.QUEUED), else_=operations.c.state),
     "lease_until": None,
     "worker": "",
 }
 _HELD_BY_ATTEMPT = update(operations).where(
     operations.c.id == bindparam("of_id"),
     operations.c.attempt == bindparam("in_attempt"),
-    operations.c.state.in_(_HELD),
+    operations.c.state.in_(HELD_STATES),
     # one that is being cancelled keeps its state and its attempt when it is put back
     operations.c.lease_until.is_not(None),
 )
@@ -220,7 +219,7 @@ _BASE = {
     "base_version": bindparam("newest_version"),
 }
 _BEGIN = (
-    _HELD_BY_ATTEMPT.where(operations.c.state == "running")
+    _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.RUNNING)
     .values(
         **_BASE,
         begun_attempt=operations.c.attempt,
@@ -233,7 +232,7 @@ _BEGIN = (
     .returning(being_repaired())
 )
 _BEGIN_UNDO = (
-    _HELD_BY_ATTEMPT.where(operations.c.state == "cancelling")
+    _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.CANCELLING)
     .values(**_BASE, undo_revision=_NEXT_REVISION)
     .returning(being_repaired())
 )
@@ -251,7 +250,9 @@ _FINISH = (
         finished_at=func.clock_timestamp(),
         **order_after_end(
             ended=not_(bindparam("keep_order", type_=Boolean)),
-            shown_as_failed=and_(_TO_STATE == "failed", not_(_WROTE), operations.c.action == "install"),
+            shown_as_failed=and_(
+                _TO_STATE == OperationState.FAILED, not_(_WROTE), operations.c.action == Action.INSTALL
+            ),
         ),
     )
     .returning(announce_end)
@@ -269,7 +270,7 @@ _REQUEUE_LAPSED = (
         operations.c.id.in_(
             select(operations.c.id)
             .where(
-                operations.c.state.in_(_HELD),
+                operations.c.state.in_(HELD_STATES),
                 operations.c.lease_until < _from_now(-bindparam("seconds_ago", type_=Double)),
             )
             .with_for_update(skip_locked=True)
@@ -290,7 +291,7 @@ _FAIL_OVERDUE = (
             select(operations.c.id)
             .where(
                 IN_ORDER,
-                operations.c.state == "queued",
+                operations.c.state == OperationState.QUEUED,
                 operations.c.begun_attempt.is_(None),
                 operations.c.created_at + as_interval(operations.c.deadline_seconds) < func.clock_timestamp(),
             )
@@ -298,7 +299,7 @@ _FAIL_OVERDUE = (
         )
     )
     .values(
-        state="failed",
+        state=OperationState.FAILED,
         status_description=func.concat(
             "timed out after ",
             operations.c.deadline_seconds,
@@ -306,7 +307,7 @@ _FAIL_OVERDUE = (
             func.coalesce(func.nullif(operations.c.last_error, ""), "it waited in the queue for a worker"),
         ),
         finished_at=func.clock_timestamp(),
-        **order_after_end(ended=true(), shown_as_failed=operations.c.action == "install"),
+        **order_after_end(ended=true(), shown_as_failed=operations.c.action == Action.INSTALL),
     )
     .returning(operations.c.id, announce_end)
 )

@@ -8,14 +8,21 @@ with a count of ``times``.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, or_, select
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit
 
-Outcome = Literal["done", "denied", "failed"]
+
+class Outcome(StrEnum):
+    """How it went: done, denied for lack of a role, or failed for lack of a proof."""
+
+    DONE = "done"
+    DENIED = "denied"
+    FAILED = "failed"
 
 
 class Actor(Protocol):

@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import operations
 
@@ -32,8 +33,6 @@ from pilothouse.store.tables import operations
 CHANNEL = "pilothouse_operations"
 #: The channel on which callers hear of ends (the payload is ``release_key``) and of events (see operation_events).
 NEWS_CHANNEL = "pilothouse_operation_news"
-
-LIVING = ("queued", "running", "cancelling")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,11 @@ async def dismiss(tx: Transaction, operation_id: str) -> bool:
     """Hide a failed operation that wrote no revision; return False if it was already hidden."""
     statement = (
         update(operations)
-        .where(operations.c.id == operation_id, operations.c.dismissed_at.is_(None), operations.c.state == "failed")
+        .where(
+            operations.c.id == operation_id,
+            operations.c.dismissed_at.is_(None),
+            operations.c.state == OperationState.FAILED,
+        )
         .values(dismissed_at=func.clock_timestamp())
     )
     return (await tx.execute(statement)).rowcount == 1
@@ -205,9 +208,9 @@ def of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, 
 
 def _shown() -> ColumnElement[bool]:
     failed_before_helm = and_(
-        operations.c.state == "failed", ~operations.c.wrote_release, operations.c.dismissed_at.is_(None)
+        operations.c.state == OperationState.FAILED, ~operations.c.wrote_release, operations.c.dismissed_at.is_(None)
     )
-    return or_(operations.c.state.in_(LIVING), failed_before_helm)
+    return or_(operations.c.state.in_(LIVING_STATES), failed_before_helm)
 
 
 def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
@@ -245,7 +248,7 @@ _ORIGINS = select(
 ).where(operations.c.wrote_release)
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
-IS_LIVING = operations.c.state.in_(LIVING)
+IS_LIVING_STATES = operations.c.state.in_(LIVING_STATES)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 #: Tells those who wait for the release that something about it is final.
 announce_end = func.pg_notify(
@@ -270,17 +273,20 @@ _KEEP_SHOWN = (
 )
 #: A failed install without a revision, which lies over the release until something takes its place.
 FAILED_INSTALL = and_(
-    operations.c.state == "failed",
-    operations.c.action == "install",
+    operations.c.state == OperationState.FAILED,
+    operations.c.action == Action.INSTALL,
     ~operations.c.wrote_release,
     operations.c.dismissed_at.is_(None),
 )
-_NOT_BEGUN = and_(operations.c.state == "queued", operations.c.begun_attempt.is_(None))
+_NOT_BEGUN = and_(operations.c.state == OperationState.QUEUED, operations.c.begun_attempt.is_(None))
 _CANCEL = (
     update(operations)
-    .where(operations.c.id == bindparam("operation_id"), operations.c.state.in_(["queued", "running"]))
+    .where(
+        operations.c.id == bindparam("operation_id"),
+        operations.c.state.in_([OperationState.QUEUED, OperationState.RUNNING]),
+    )
     .values(
-        state=case((_NOT_BEGUN, "cancelled"), else_="cancelling"),
+        state=case((_NOT_BEGUN, OperationState.CANCELLED), else_=OperationState.CANCELLING),
         finished_at=case((_NOT_BEGUN, func.clock_timestamp())),
         cancelling_at=func.clock_timestamp(),
         cancel_keeps=bindparam("keep"),

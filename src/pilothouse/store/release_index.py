@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
+from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import observations, operations, release_revisions
 
@@ -125,7 +126,7 @@ async def apply_revisions(
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
     """Return the parameters for ``recording``: the revision as it was read after an action."""
-    below = row.revision if row.status == "deployed" else 0
+    below = row.revision if row.status == ReleaseStatus.DEPLOYED else 0
     return {
         **_parameters(cluster_id, row, epoch=None),
         "of_namespace": row.namespace,
@@ -147,7 +148,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
     known = release_revisions.c.secret
     # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.
     return _apply(or_(_HAS_REVISION, its)).returning(known).cte("applied"), _SUPERSEDE.returning(known).cte(
-        "superseded"
+        ReleaseStatus.SUPERSEDED
     )
 
 
@@ -266,7 +267,7 @@ _WRITTEN_BY = and_(
     operations.c.cluster_id == observations.c.cluster_id,
     operations.c.namespace == _GIVEN["namespace"],
     operations.c.release_name == _GIVEN["name"],
-    or_(operations.c.action == "install", operations.c.action == "upgrade"),
+    or_(operations.c.action == Action.INSTALL, operations.c.action == Action.UPGRADE),
 )
 
 
@@ -376,10 +377,10 @@ _SUPERSEDE = (
         release_revisions.c.namespace == bindparam("of_namespace"),
         release_revisions.c.name == bindparam("of_name"),
         release_revisions.c.revision < bindparam("below"),
-        release_revisions.c.status == "deployed",
+        release_revisions.c.status == ReleaseStatus.DEPLOYED,
         release_revisions.c.gone_at.is_(None),
     )
-    .values(status="superseded")
+    .values(status=ReleaseStatus.SUPERSEDED)
 )
 _SWEEP = delete(release_revisions).where(
     release_revisions.c.gone_at

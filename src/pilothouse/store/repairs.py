@@ -11,8 +11,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Double, and_, bindparam, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
+from pilothouse.states import LIVING_STATES
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import FAILED_INSTALL, LIVING, as_interval, order_after_end
+from pilothouse.store.operations import FAILED_INSTALL, as_interval, order_after_end
 from pilothouse.store.tables import operations, repairs
 
 
@@ -44,7 +45,10 @@ async def take_repair(tx: Transaction, *, lease_seconds: float) -> TakenRepair |
 async def has_company(tx: Transaction, operation_id: str) -> bool:
     """Return True if an operation is active on the repair's release; call it after the take is committed."""
     living = (
-        select(operations.c.id).where(_of_same_release(), operations.c.state.in_(LIVING)).correlate(repairs).exists()
+        select(operations.c.id)
+        .where(_of_same_release(), operations.c.state.in_(LIVING_STATES))
+        .correlate(repairs)
+        .exists()
     )
     return bool((await tx.execute(select(living).where(repairs.c.operation_id == operation_id))).scalar_one_or_none())
 

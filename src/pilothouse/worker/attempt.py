@@ -39,6 +39,7 @@ from pilothouse.services.releases.commands import Order, UpgradeOrder, open_orde
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.settings import Settings
+from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import attempts, charts, evidence, operation_events, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -75,7 +76,7 @@ class Seen:
     @property
     def last_deployed(self) -> int | None:
         """The number of the deployed one; where none is, of the newest that was."""
-        for status in ("deployed", "superseded"):
+        for status in (ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED):
             found = [one.revision for one in self.revisions if one.status == status]
             if found:
                 return max(found)
@@ -200,7 +201,7 @@ class Attempt:
     def is_fresh(self) -> bool:
         """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
         row = self.row
-        if row.attempt > 1 or row.state != "running" or row.started_at is None:
+        if row.attempt > 1 or row.state != OperationState.RUNNING or row.started_at is None:
             return False
         return row.started_at - row.created_at < _JUST_NOW
 
@@ -209,7 +210,7 @@ class Attempt:
         row = self.row
         if row.base_revision is None or not row.base_uid or not self.is_fresh():
             return await self.look()
-        return Seen((ReleaseLabels(row.base_revision, "deployed", {}, row.base_uid, row.base_version),))
+        return Seen((ReleaseLabels(row.base_revision, ReleaseStatus.DEPLOYED, {}, row.base_uid, row.base_version),))
 
     async def read(self, revision: int, *, lately: bool = False) -> Secret | None:
         """The Secret of one revision; ``lately``: or as it was a moment ago."""
@@ -238,7 +239,7 @@ class Attempt:
         newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
         base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
         async with self._workshop.database.statements() as tx:
-            if self.row.state != "cancelling":
+            if self.row.state != OperationState.CANCELLING:
                 begun = await attempts.begin(tx, self.row.id, base=base, deployed=seen.last_deployed, **which)
             else:
                 begun = await attempts.begin_undo(tx, self.row.id, base=base, **which) if base is not None else None
@@ -261,7 +262,7 @@ class Attempt:
         row, begun = self.row, self.row.undo_revision is not None
         row = replace(
             row,
-            action="rollback",
+            action=Action.ROLLBACK,
             revision=row.undo_revision,
             begun_attempt=row.attempt if begun else None,
         )
@@ -355,7 +356,7 @@ class Attempt:
             case EngineTimeout():
                 self.check_held()
                 limit = self.row.deadline_seconds
-                if self.row.state == "cancelling":
+                if self.row.state == OperationState.CANCELLING:
                     limit = int(self.settings.worker.undo_timeout_seconds)
                 return Said("stopped", f"timed out after {limit} s; the engine was stopped")
             case EngineCrashed():

@@ -21,6 +21,7 @@ import structlog
 
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import WorkerSettings
+from pilothouse.states import OperationState
 from pilothouse.store.database import Database
 from pilothouse.store.leases import LeaseConnection
 
@@ -103,7 +104,7 @@ class Lease:
                 if sent > self._confirmed:
                     self._confirmed, self._held_up = sent, 0.0
                 self._on_renewed(max(0.0, self._left()))
-                if state == "cancelling" and not self.cancelling and not self._ended.is_set():
+                if state == OperationState.CANCELLING and not self.cancelling and not self._ended.is_set():
                     self.cancelling = True
                     self._on_cancelling()
         finally:

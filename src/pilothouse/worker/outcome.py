@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pilothouse.kubernetes.client import Secret
+from pilothouse.states import OperationState
 
 
 class NotHeld(Exception):
@@ -29,7 +30,7 @@ class Outcome:
     ``unseen``: the cluster could not be looked at, and something of the operation may be left there.
     """
 
-    state: Literal["succeeded", "failed", "cancelled", "retry", "crashed"]
+    state: Literal[OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED, "retry", "crashed"]
     text: str
     wrote_release: bool = False
     revision: int | None = None

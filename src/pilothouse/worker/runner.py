@@ -17,6 +17,7 @@ from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
 from pilothouse.queue import Queue
 from pilothouse.settings import Settings
+from pilothouse.states import OperationState
 from pilothouse.store import attempts, operation_events, operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
@@ -142,7 +143,7 @@ class Runner:
             loop.call_soon_threadsafe(lambda: [attempt.cancel() for attempt in attempts])
 
         def stop_what_was_ordered() -> None:
-            if row.state != "cancelling":
+            if row.state != OperationState.CANCELLING:
                 loop.call_soon_threadsafe(lambda: [attempt.cancel() for attempt in attempts[:1]])
 
         with Lease(
@@ -190,7 +191,7 @@ class Runner:
 
     def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
         """How many seconds the operation has in all, over its attempts and its time in the queue, and since when."""
-        if row.state == "cancelling":  # the undo has a deadline of its own
+        if row.state == OperationState.CANCELLING:  # the undo has a deadline of its own
             return self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
         return float(row.deadline_seconds), row.created_at
 
@@ -201,7 +202,7 @@ class Runner:
     async def _cancel(self, row: OperationRow, fence: Fence, place: Place) -> bool:
         async with self._database.statements() as tx:
             now = await operations.find_operation(tx, row.id)
-        if now is None or now.attempt != row.attempt or now.state != "cancelling":
+        if now is None or now.attempt != row.attempt or now.state != OperationState.CANCELLING:
             log.info("outcome_not_ours", operation_id=row.id, attempt=row.attempt)
             return False
         return await self._carry_through(now, fence, place)
@@ -223,11 +224,11 @@ class Runner:
             return await self._actions.attempt(row, fence=fence, seconds=left, place=place)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
-            return Outcome("failed" if final else "retry", hopeless or str(error), unseen=True)
+            return Outcome(OperationState.FAILED if final else "retry", hopeless or str(error), unseen=True)
         except DatabaseUnavailable:
             raise
         except PilothouseError as error:
-            return Outcome("failed", str(error))
+            return Outcome(OperationState.FAILED, str(error))
 
     async def _give_up(self, row: OperationRow, fence: Fence, hopeless: str) -> Outcome:
         for _ in range(_LAST_LOOKS):
@@ -243,10 +244,10 @@ class Runner:
             # not later than the deadline, which the next attempt is there to see
             after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
-        if row.state == "cancelling" and outcome.state == "failed":
+        if row.state == OperationState.CANCELLING and outcome.state == OperationState.FAILED:
             outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
         seen = await self._records.look(row, outcome)
-        doubtful = row.begun_attempt is not None or row.state == "cancelling" or outcome.unseen
+        doubtful = row.begun_attempt is not None or row.state == OperationState.CANCELLING or outcome.unseen
         several = doubtful or outcome.events
         async with self._database.transaction() if several else self._database.statements() as tx:
             await self._records.write_absence(tx, row, seen)
@@ -258,7 +259,7 @@ class Runner:
                 status_description=outcome.text,
                 revision=outcome.revision,
                 wrote_release=outcome.wrote_release,
-                cancelling=row.state == "cancelling",
+                cancelling=row.state == OperationState.CANCELLING,
                 keep_order=doubtful,
                 seen=self._records.read(row, seen),
             )
@@ -328,7 +329,7 @@ class Runner:
 def _broken(hopeless: str) -> Outcome:
     """After an error of ours: another attempt, or, where that is ``hopeless``, the end with that text."""
     if hopeless:
-        return Outcome("failed", hopeless, unseen=True)
+        return Outcome(OperationState.FAILED, hopeless, unseen=True)
     return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
 
 

@@ -18,6 +18,7 @@ from pilothouse.services.releases.index import LARGEST_VALUES
 from pilothouse.services.releases.masking import hide_in_text, hide_values, mask_values
 from pilothouse.services.releases.pages import Release
 from pilothouse.settings import ReleaseSettings
+from pilothouse.states import ReleaseStatus
 from pilothouse.store.charts import ChartRow
 
 
@@ -94,16 +95,16 @@ class ChartParameters(_Body):
 
 
 #: Helm's status words on the wire: Helm 2's names, which the vendor kept.
-_STATUS = {
-    "unknown": "UNKNOWN",
-    "deployed": "DEPLOYED",
-    "uninstalled": "DELETED",
-    "superseded": "SUPERSEDED",
-    "failed": "FAILED",
-    "uninstalling": "DELETING",
-    "pending-install": "PENDING_INSTALL",
-    "pending-upgrade": "PENDING_UPGRADE",
-    "pending-rollback": "PENDING_ROLLBACK",
+_STATUS: dict[str, str] = {
+    ReleaseStatus.UNKNOWN: "UNKNOWN",
+    ReleaseStatus.DEPLOYED: "DEPLOYED",
+    ReleaseStatus.UNINSTALLED: "DELETED",
+    ReleaseStatus.SUPERSEDED: "SUPERSEDED",
+    ReleaseStatus.FAILED: "FAILED",
+    ReleaseStatus.UNINSTALLING: "DELETING",
+    ReleaseStatus.PENDING_INSTALL: "PENDING_INSTALL",
+    ReleaseStatus.PENDING_UPGRADE: "PENDING_UPGRADE",
+    ReleaseStatus.PENDING_ROLLBACK: "PENDING_ROLLBACK",
 }
 
 

@@ -9,9 +9,8 @@ from pilothouse.errors import InvalidRequest
 from pilothouse.http.openapi import asks
 from pilothouse.http.requests import caller_of, json_response, parse_time
 from pilothouse.services.admin.audit import Audit
-from pilothouse.store.audit import AuditRow, Wanted
+from pilothouse.store.audit import AuditRow, Outcome, Wanted
 
-_OUTCOMES = ("done", "denied", "failed")
 _MARKER = "X-Pilothouse-Marker"
 _MOST = 500
 
@@ -50,7 +49,7 @@ def routes(audit: Audit) -> APIRouter:
             project="only in the project of this id or name",
             action="only this action; `iam:*` for all that begin so",
             target="only what was done to this id or name",
-            outcome=f"only with this outcome: {', '.join(_OUTCOMES)}",
+            outcome=f"only with this outcome: {', '.join(Outcome)}",
             address="only from this address",
             limit=f"1 to {_MOST}, else 100",
             marker=f"goes on where {_MARKER} of the part before says",
@@ -64,8 +63,8 @@ def routes(audit: Audit) -> APIRouter:
         """
         query = request.query_params
         outcome = query.get("outcome") or None
-        if outcome is not None and outcome not in _OUTCOMES:
-            raise InvalidRequest(f"outcome: {outcome[:100]!r} is not one of {', '.join(_OUTCOMES)}")
+        if outcome is not None and outcome not in tuple(Outcome):
+            raise InvalidRequest(f"outcome: {outcome[:100]!r} is not one of {', '.join(Outcome)}")
         page = await audit.list_rows(
             caller_of(request),
             Wanted(

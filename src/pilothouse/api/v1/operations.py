@@ -18,10 +18,10 @@ from pilothouse.http.requests import caller_of, json_response, request_id_of
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
 from pilothouse.shares import Counted
+from pilothouse.states import OperationState
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
-_STATES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 _MOST = 500
 _YEARS = range(1970, 9999)  # near the ends of the calendar a time zone leads out of it
 _ID = re.compile(r"[0-9a-f-]{32,36}")
@@ -85,7 +85,7 @@ def routes(operations: Operations, cancellations: Cancellations, *, streams: Cou
             cluster_id="only of this cluster",
             namespace="only of this namespace",
             release="only of the release of this name",
-            state=f"only in this state: {', '.join(_STATES)}",
+            state=f"only in this state: {', '.join(OperationState)}",
             limit=f"1 to {_MOST}, else 100",
             marker=f"goes on where {_MARKER} of the part before says",
         ),
@@ -97,8 +97,8 @@ def routes(operations: Operations, cancellations: Cancellations, *, streams: Cou
         """
         query = request.query_params
         state = query.get("state") or None
-        if state is not None and state not in _STATES:
-            raise InvalidRequest(f"state: {state[:100]!r} is not one of {', '.join(_STATES)}")
+        if state is not None and state not in tuple(OperationState):
+            raise InvalidRequest(f"state: {state[:100]!r} is not one of {', '.join(OperationState)}")
         page = await operations.list_operations(
             caller_of(request),
             cluster_id=query.get("cluster_id") or None,

@@ -81,7 +81,7 @@ class Audit:
         actor: Actor,
         action: str,
         *,
-        outcome: Outcome = "done",
+        outcome: Outcome = Outcome.DONE,
         target: str = "",
         target_name: str = "",
         detail: str = "",
@@ -93,7 +93,7 @@ class Audit:
         kind = _Kind(Somebody(**store.names_of(actor)), action, outcome, *texts)
         now = self._monotonic()
         if kind not in self._gathered and not self._may_tell_apart(kind, now):
-            nobody = Somebody(domain_id=actor.domain_id) if outcome == "failed" else replace(kind.who, source="")
+            nobody = Somebody(domain_id=actor.domain_id) if outcome == Outcome.FAILED else replace(kind.who, source="")
             kind = _Kind(nobody, action, outcome, "", "", _OTHERS)
         repeat = self._settings.read_seconds if often else self._settings.repeat_seconds
         one = self._gathered.setdefault(kind, _Gathered(now, request_id, repeat))
@@ -158,7 +158,7 @@ class Audit:
         if now - self._minute >= _MINUTE:
             self._minute = now
             self._new.clear()
-        whose = "" if kind.outcome == "failed" else kind.who.user_id
+        whose = "" if kind.outcome == Outcome.FAILED else kind.who.user_id
         most = self._settings.user_kinds if whose else self._settings.stranger_kinds
         if self._new[whose] >= most or len(self._gathered) >= _MOST_TOLD_APART:
             return False

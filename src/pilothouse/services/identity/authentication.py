@@ -21,7 +21,7 @@ from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import access_keys, lockout, tokens
 from pilothouse.store.access_keys import ProvingKeyRow
-from pilothouse.store.audit import Somebody, names_of
+from pilothouse.store.audit import Outcome, Somebody, names_of
 from pilothouse.store.database import Database
 from pilothouse.store.tokens import TokenRow
 
@@ -74,7 +74,7 @@ class Authentication:
             row = await access_keys.find_proving(tx, access_key, project_id=project_id)
         if row is None:
             self._attempts.fail(source, access_key)
-            self._audit.note(Somebody(source=source), _SIGN, outcome="failed", detail="unknown access key")
+            self._audit.note(Somebody(source=source), _SIGN, outcome=Outcome.FAILED, detail="unknown access key")
             return None
         if row.locked:
             self._note_key(_named(row, source), row.id, "locked")
@@ -98,7 +98,7 @@ class Authentication:
         if holder.caller.project_id:
             return holder.caller
         self._audit.note(
-            holder.caller, _USE_PROJECT, outcome="denied", target=project_id or "", detail="unknown or disabled"
+            holder.caller, _USE_PROJECT, outcome=Outcome.DENIED, target=project_id or "", detail="unknown or disabled"
         )
         if project_id is None:
             raise NotFound(f"the project of access key {holder.access_key} is disabled; name another in X-Project-Id")
@@ -136,7 +136,7 @@ class Authentication:
     def _note_key(self, who: Somebody, access_key: str, reason: str) -> None:
         # What strangers name is not kept unless it is somebody's.
         target = access_key if who.user_id else ""
-        self._audit.note(who, _SIGN, outcome="failed", target=target, target_name=who.user_name, detail=reason)
+        self._audit.note(who, _SIGN, outcome=Outcome.FAILED, target=target, target_name=who.user_name, detail=reason)
 
     async def find_token(self, token: str, project_id: str | None, source: str) -> Caller:
         """The caller that a living token stands for; NotAuthenticated tells why there is none.
@@ -149,7 +149,7 @@ class Authentication:
             async with self._database.statements() as tx:
                 row = await tokens.find_token(tx, digest)
         if row is None:
-            self._audit.note(Somebody(source=source), _TOKEN, outcome="failed", detail="unknown token")
+            self._audit.note(Somebody(source=source), _TOKEN, outcome=Outcome.FAILED, detail="unknown token")
             raise NotAuthenticated(_UNKNOWN_TOKEN)
         try:
             check_alive(row)
@@ -157,7 +157,7 @@ class Authentication:
             self._audit.note(
                 _named(row, source),
                 _TOKEN,
-                outcome="failed",
+                outcome=Outcome.FAILED,
                 target=row.user_id,
                 target_name=row.user_name,
                 detail="ended",
@@ -167,7 +167,7 @@ class Authentication:
             self._audit.note(
                 caller_of(row, source),
                 _USE_PROJECT,
-                outcome="denied",
+                outcome=Outcome.DENIED,
                 target=project_id,
                 detail="not the project of the token",
             )

@@ -20,7 +20,7 @@ from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
 from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import password_failures, projects, users
-from pilothouse.store.audit import Somebody
+from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database
 from pilothouse.store.users import LoginRow
 
@@ -136,18 +136,18 @@ class Passwords:
         if user is not None:
             who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=login.source)
             detail = "locked" if user.locked else "disabled" if not user.enabled else "wrong password"
-            self._audit.note(who, _LOG_IN, outcome="failed", target=user.id, target_name=user.name, detail=detail)
+            self._audit.note(who, _LOG_IN, outcome=Outcome.FAILED, target=user.id, target_name=user.name, detail=detail)
             return
         async with self._database.statements() as tx:
             domain_id = await projects.find_domain(tx, domain_id=login.domain_id, name=login.domain_name)
         nobody = Somebody(domain_id=domain_id or "", source=login.source)
-        self._audit.note(nobody, _LOG_IN, outcome="failed", detail="unknown user")
+        self._audit.note(nobody, _LOG_IN, outcome=Outcome.FAILED, detail="unknown user")
 
     def _note_full(self, login: Login) -> None:
         """Tells the audit of a log-in that found no place; whose it would have been is not looked up: it is a flood."""
         domain_id = self._domains.get(login.domain_id or login.domain_name or "", "")
         nobody = Somebody(domain_id=domain_id, source=login.source)
-        self._audit.note(nobody, _LOG_IN, outcome="failed", detail="too many log-ins at once")
+        self._audit.note(nobody, _LOG_IN, outcome=Outcome.FAILED, detail="too many log-ins at once")
 
     async def _settle(self, user: LoginRow, password: str, address: str) -> None:
         """What a right password leaves behind: no failures, and a hash of today's strength."""

@@ -10,7 +10,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import audit, projects, tokens
-from pilothouse.store.audit import Somebody
+from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.tokens import TokenRow
 from pilothouse.store.users import LoginRow
@@ -77,14 +77,19 @@ class Tokens:
         async with self._database.statements() as tx:
             row = await tokens.find_token(tx, digest) if digest is not None else None
         if row is None:
-            self._notes.note(Somebody(source=source), _CREATE, outcome="failed", detail="unknown token")
+            self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail="unknown token")
             raise NotAuthenticated("The token is unknown or was revoked.")
         try:
             check_alive(row)
         except NotAuthenticated:
             who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
             self._notes.note(
-                who, _CREATE, outcome="failed", target=row.user_id, target_name=row.user_name, detail="token ended"
+                who,
+                _CREATE,
+                outcome=Outcome.FAILED,
+                target=row.user_id,
+                target_name=row.user_name,
+                detail="token ended",
             )
             raise
         # With the generation of the old token: what ends that one until the new one is stored ends both.
@@ -110,7 +115,7 @@ class Tokens:
             self._notes.note(
                 who,
                 _CREATE,
-                outcome="denied",
+                outcome=Outcome.DENIED,
                 target=scope.project_id or scope.project_name or "",
                 detail="the scope is no project or domain of this user",
             )

@@ -9,6 +9,7 @@ import structlog
 from pilothouse.errors import AlreadyEnded, InvalidRequest, NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY
+from pilothouse.states import Action, OperationState
 from pilothouse.store import audit, operation_events, operations
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.operations import OperationRow
@@ -16,17 +17,17 @@ from pilothouse.store.operations import OperationRow
 log = structlog.get_logger(__name__)
 
 #: Who may order it may cancel it.
-_PERMISSIONS = {
-    "install": "cce:release:create",
-    "upgrade": "cce:release:update",
-    "rollback": "cce:release:update",
-    "uninstall": "cce:release:delete",
+_PERMISSIONS: dict[str, str] = {
+    Action.INSTALL: "cce:release:create",
+    Action.UPGRADE: "cce:release:update",
+    Action.ROLLBACK: "cce:release:update",
+    Action.UNINSTALL: "cce:release:delete",
 }
-_UNDERWAY = {
-    "install": UNINSTALL_UNDERWAY,
-    "upgrade": "Cancelling; the release goes back to the revision that was deployed before",
-    "rollback": "Cancelling; the release goes back to the revision that was deployed before",
-    "uninstall": "Cancelling; the release is restored if nothing of it is deleted yet, else it is removed",
+_UNDERWAY: dict[str, str] = {
+    Action.INSTALL: UNINSTALL_UNDERWAY,
+    Action.UPGRADE: "Cancelling; the release goes back to the revision that was deployed before",
+    Action.ROLLBACK: "Cancelling; the release goes back to the revision that was deployed before",
+    Action.UNINSTALL: "Cancelling; the release is restored if nothing of it is deleted yet, else it is removed",
 }
 _KEEPING = "Cancelling; what is installed is kept as a failed release"
 _NEVER_BEGUN = "cancelled before anything was done"
@@ -53,7 +54,7 @@ class Cancellations:
         caller.require("cce:operation:get")
         async with self._database.transaction() as tx:
             row = await _find(tx, caller, operation_id)
-            if keep and row.action != "install":
+            if keep and row.action != Action.INSTALL:
                 raise InvalidRequest(
                     f"keep: only an install can be kept, and operation {operation_id} is of action {row.action}"
                 )
@@ -75,7 +76,7 @@ class Cancellations:
         row = await operations.find_operation(tx, operation_id)
         if row is None:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
-        if row.state != "cancelling":
+        if row.state != OperationState.CANCELLING:
             raise AlreadyEnded(
                 f"operation {operation_id} is {row.state} since {row.finished_at}: {row.status_description}"
             )

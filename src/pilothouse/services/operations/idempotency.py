@@ -21,6 +21,7 @@ from pilothouse.services.releases.commands import open_shown
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.read import from_operation
 from pilothouse.settings import Settings
+from pilothouse.states import OperationState
 from pilothouse.store import idempotency_keys, operations
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database, Transaction
@@ -105,7 +106,7 @@ class Idempotency:
         record = _Record(
             fingerprint=key.fingerprint,
             cluster_name=cluster_name,
-            state="queued",
+            state=OperationState.QUEUED,
             revision=new.revision,
             status_description=new.status_description,
         )

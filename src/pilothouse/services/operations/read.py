@@ -9,6 +9,7 @@ from pilothouse.errors import NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Announcements
+from pilothouse.states import LIVING_STATES
 from pilothouse.store import evidence
 from pilothouse.store import operation_events as events
 from pilothouse.store import operations as store
@@ -110,7 +111,7 @@ class Operations:
                     yield event
                 if len(found) == _PAGE:
                     continue
-                if row.state not in store.LIVING or self._announcements.closed:
+                if row.state not in LIVING_STATES or self._announcements.closed:
                     return
                 if time.monotonic() - told >= _QUIET_SECONDS:
                     told = time.monotonic()

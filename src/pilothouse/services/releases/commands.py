@@ -17,13 +17,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import InvalidRequest, SealBroken, UnreadableOrder
+from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 
 log = structlog.get_logger(__name__)
 
 Wait = Literal["none", "hooks", "ready"]
 Crds = Literal["skip", "create", "replace"]
-Action = Literal["install", "upgrade", "rollback", "uninstall"]
 
 
 def as_wait(text: str) -> Wait:
@@ -106,10 +106,10 @@ class UninstallOrder:
 Order = InstallOrder | UpgradeOrder | RollbackOrder | UninstallOrder
 
 _ORDERS: dict[Action, type[Order]] = {
-    "install": InstallOrder,
-    "upgrade": UpgradeOrder,
-    "rollback": RollbackOrder,
-    "uninstall": UninstallOrder,
+    Action.INSTALL: InstallOrder,
+    Action.UPGRADE: UpgradeOrder,
+    Action.ROLLBACK: RollbackOrder,
+    Action.UNINSTALL: UninstallOrder,
 }
 #: Values repeat themselves; from here on an order is packed before it is sealed. The fastest level is enough.
 _SHORTEST_PACKED: Final = 512
@@ -175,7 +175,7 @@ def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
         if row.shown_sealed is not None:
             plain |= _open(row.shown_sealed, keys, row.id)
         # rows of the first release carry no action: they are installs
-        return _reader(plain.pop("action", "install")).validate_python(plain)
+        return _reader(Action(plain.pop("action", Action.INSTALL))).validate_python(plain)
     except SealBroken as error:
         raise UnreadableOrder(f"the order of the operation cannot be read: {error}") from error
     except (ValueError, TypeError, KeyError) as error:  # a text of pydantic's holds what it does not like
@@ -209,11 +209,11 @@ def stand_in(action: str) -> Order:
     nothing: dict[str, Any] = {"merged_values": {}, "disable_hooks": True, "wait": "none"}
     released: dict[str, Any] = {"first_deployed": datetime.now(UTC), **nothing}
     match action:
-        case "upgrade":
+        case Action.UPGRADE:
             return UpgradeOrder(values={}, reset_values=False, reuse_values=False, recreate=False, **released)
-        case "rollback":
+        case Action.ROLLBACK:
             return RollbackOrder(to_revision=0, recreate=False, **released)
-        case "uninstall":
+        case Action.UNINSTALL:
             return UninstallOrder(hooks=0, **released)
     return InstallOrder(values={}, replace=False, **nothing)
 

@@ -28,6 +28,7 @@ from pilothouse.services.releases.read import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import Acceptance, Request
 from pilothouse.settings import Settings
+from pilothouse.states import ReleaseStatus
 from pilothouse.store import archives, charts
 from pilothouse.store import commands as orders
 from pilothouse.store.database import Database
@@ -35,7 +36,7 @@ from pilothouse.store.database import Database
 log = structlog.get_logger(__name__)
 
 _CREATE = "cce:release:create"
-_REPLACEABLE = frozenset({"uninstalled", "failed"})
+_REPLACEABLE = frozenset({ReleaseStatus.UNINSTALLED, ReleaseStatus.FAILED})
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class Releases:
             namespace=wanted.namespace,
             name=name,
             revision=outcome.revision,
-            status="pending-install",
+            status=ReleaseStatus.PENDING_INSTALL,
             description=wanted.description or DRY_RUN_COMPLETE,
             status_description=DRY_RUN_COMPLETE,
             chart_name=chart.name,

@@ -19,6 +19,7 @@ from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import Acceptance, Request, base_of
 from pilothouse.settings import Settings
+from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store import audit, operations
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.operations import OperationRow, OriginRow
@@ -28,7 +29,7 @@ _DELETE = "cce:release:delete"
 _ROUNDS = 5
 
 #: What a failure that is dismissed is answered as: a release that is being deleted.
-_DISMISSED = {"state": "cancelled", "cancel_keeps": False, "status_description": UNINSTALL_UNDERWAY}
+_DISMISSED = {"state": OperationState.CANCELLED, "cancel_keeps": False, "status_description": UNINSTALL_UNDERWAY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +113,9 @@ class Deletions:
         self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> Accepted | None:
         """The answer while an operation lives; None when it has just ended."""
-        cancelling = shown.state == "cancelling"
-        if (shown.action, cancelling) == ("uninstall", False) or (
-            (shown.action, cancelling) == ("install", True) and not shown.cancel_keeps
+        cancelling = shown.state == OperationState.CANCELLING
+        if (shown.action, cancelling) == (Action.UNINSTALL, False) or (
+            (shown.action, cancelling) == (Action.INSTALL, True) and not shown.cancel_keeps
         ):
             if key is not None:
                 async with self._database.transaction() as tx:
@@ -122,7 +123,7 @@ class Deletions:
                         return None
                     await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
             return self._answer(cluster, shown)
-        if shown.action != "install" or cancelling:
+        if shown.action != Action.INSTALL or cancelling:
             raise refuse_while_running(shown)
         async with self._database.transaction() as tx:
             await self._idempotency.hold(tx, key, shown)
@@ -167,9 +168,9 @@ class Deletions:
             async with self._database.statements() as tx:
                 shown = await operations.find_shown(tx, **where)
                 origin = await operations.find_origin(tx, **where)
-            if shown is not None and shown.state in operations.LIVING:
+            if shown is not None and shown.state in LIVING_STATES:
                 return _Found(living=shown)
-            failed_install = shown if shown is not None and shown.action == "install" else None
+            failed_install = shown if shown is not None and shown.action == Action.INSTALL else None
             with naming(cluster):
                 stored, secret = await looking or (None, None)
             return _Found(origin=origin, failed_install=failed_install, stored=stored, secret=secret)

@@ -14,6 +14,7 @@ from pilothouse.kubernetes.api_client import resource_version
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
 from pilothouse.services.charts.archives import compact_json
+from pilothouse.states import ReleaseStatus
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
 from pilothouse.store.release_index import GoneSecret, NewRevision, Revision, SeenSecret
@@ -84,7 +85,7 @@ class ReleaseIndex:
         if row is None:
             return
         await store.apply_revisions(tx, cluster_id, [row])
-        if row.status == "deployed" and row.revision > 1:
+        if row.status == ReleaseStatus.DEPLOYED and row.revision > 1:
             await store.supersede(tx, cluster_id, namespace=row.namespace, name=row.name, revision=row.revision)
 
     async def record_gone(

@@ -5,6 +5,7 @@ from datetime import UTC
 from pilothouse.errors import Forbidden
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING, StoredRelease
+from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 
 #: The words that the vendor's Terraform provider waits on; they must be among the first 200 characters of the text.
@@ -51,9 +52,9 @@ def _writer(secret: Secret) -> str:
     return str(last["manager"])[:16] if last else "unknown"
 
 
-_NOUNS = {
-    "install": "the installation",
-    "upgrade": "an upgrade",
-    "rollback": "a rollback",
-    "uninstall": "the deletion",
+_NOUNS: dict[str, str] = {
+    Action.INSTALL: "the installation",
+    Action.UPGRADE: "an upgrade",
+    Action.ROLLBACK: "a rollback",
+    Action.UNINSTALL: "the deletion",
 }

@@ -35,26 +35,27 @@ from pilothouse.services.releases.pages import (
 )
 from pilothouse.services.releases.resources import ReleaseResources
 from pilothouse.settings import ReleaseSettings
-from pilothouse.store import charts, operations, releases
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
+from pilothouse.store import charts, releases
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.releases import FoundRelease, ListedRelease, Page, RevisionRow
 
 #: Helm's status for the revision that an action is making, and Helm's own words for it.
-_UNDERWAY = {
-    "install": "pending-install",
-    "upgrade": "pending-upgrade",
-    "rollback": "pending-rollback",
-    "uninstall": "uninstalling",
+_UNDERWAY: dict[str, ReleaseStatus] = {
+    Action.INSTALL: ReleaseStatus.PENDING_INSTALL,
+    Action.UPGRADE: ReleaseStatus.PENDING_UPGRADE,
+    Action.ROLLBACK: ReleaseStatus.PENDING_ROLLBACK,
+    Action.UNINSTALL: ReleaseStatus.UNINSTALLING,
 }
 #: The same for what is being cancelled, by the action and whether what was installed is kept.
-_BEING_CANCELLED = {
-    ("install", False): "uninstalling",
-    ("install", True): "pending-install",
-    ("upgrade", False): "pending-rollback",
-    ("rollback", False): "pending-rollback",
-    ("uninstall", False): "uninstalling",
+_BEING_CANCELLED: dict[tuple[str, bool], ReleaseStatus] = {
+    (Action.INSTALL, False): ReleaseStatus.UNINSTALLING,
+    (Action.INSTALL, True): ReleaseStatus.PENDING_INSTALL,
+    (Action.UPGRADE, False): ReleaseStatus.PENDING_ROLLBACK,
+    (Action.ROLLBACK, False): ReleaseStatus.PENDING_ROLLBACK,
+    (Action.UNINSTALL, False): ReleaseStatus.UNINSTALLING,
 }
 INSTALL_UNDERWAY = "Initial install underway"
 UPGRADE_UNDERWAY = "Preparing upgrade"
@@ -298,7 +299,7 @@ class ReleaseView:
         if operation is not None and is_shown_as_failed(operation, newest=newest.revision):
             return failed_before_helm_wrote(release, operation)
         # Helm never leaves the newest revision superseded: somebody deleted the one after it.
-        return replace(release, status="unknown") if release.status == "superseded" else release
+        return replace(release, status=ReleaseStatus.UNKNOWN) if release.status == ReleaseStatus.SUPERSEDED else release
 
     def _laid_over(
         self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
@@ -306,7 +307,7 @@ class ReleaseView:
         """The release as an operation shows it, if one lies over the newest revision."""
         if operation is None:
             return None
-        if operation.state not in operations.LIVING and (newest is not None or operation.action != "install"):
+        if operation.state not in LIVING_STATES and (newest is not None or operation.action != Action.INSTALL):
             return None
         release = from_operation(cluster, operation, open_shown(operation, keys=self._keys))
         if operation.revision is None and newest is not None:
@@ -339,8 +340,8 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
     that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
     """
     values = compact_json(shown.values)
-    status = _UNDERWAY[row.action] if row.state in operations.LIVING else "failed"
-    if row.state in {"cancelling", "cancelled"}:
+    status = _UNDERWAY[row.action] if row.state in LIVING_STATES else ReleaseStatus.FAILED
+    if row.state in {OperationState.CANCELLING, OperationState.CANCELLED}:
         status = _BEING_CANCELLED[row.action, row.cancel_keeps]
     return Release(
         cluster_id=cluster.id,
@@ -365,14 +366,14 @@ def is_shown_as_failed(shown: OperationRow, *, newest: int) -> bool:
     So it is until a revision is made after the one that it found: the release stands as it was, and a client that
     waits for an end must not take that for success.
     """
-    return shown.state == "failed" and not shown.wrote_release and shown.base_revision == newest
+    return shown.state == OperationState.FAILED and not shown.wrote_release and shown.base_revision == newest
 
 
 def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
     """The release as it stands, with the failure of the operation laid over it."""
     return replace(
         release,
-        status="failed",
+        status=ReleaseStatus.FAILED,
         description=shown.status_description,
         status_description=shown.status_description,
         updated_at=shown.finished_at or release.updated_at,
@@ -382,7 +383,7 @@ def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
 def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
     """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
     recorded = one.revision.origin_chart_id if one.revision is not None else ""
-    if one.operation is not None and (one.operation.state in operations.LIVING or one.revision is None):
+    if one.operation is not None and (one.operation.state in LIVING_STATES or one.revision is None):
         recorded = one.operation.chart_id
     if recorded:
         return recorded == chart_id

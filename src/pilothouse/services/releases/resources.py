@@ -15,6 +15,7 @@ from pilothouse.kubernetes.resources import LiveObjects, manifest_objects
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import Clusters, ReachableCluster, naming
 from pilothouse.services.releases.masking import hide_in_object
+from pilothouse.states import ReleaseStatus
 
 #: A release Secret holds 1 MiB, packed; real manifests are far smaller than this.
 _LARGEST_MANIFEST = 4 * 1024 * 1024
@@ -58,7 +59,9 @@ class ReleaseResources:
     async def _masks(self, client: ClusterClient, stored: StoredRelease, labels: Sequence[ReleaseLabels]) -> Masks:
         """Return what is to be masked in the objects of the release."""
         values: dict[str, Any] = {"merged": stored.values, "own": stored.config}
-        deployed = max((one.revision for one in labels if one.status == "deployed"), default=stored.revision)
+        deployed = max(
+            (one.revision for one in labels if one.status == ReleaseStatus.DEPLOYED), default=stored.revision
+        )
         if deployed != stored.revision:
             secret = await client.find_release_secret(namespace=stored.namespace, name=stored.name, revision=deployed)
             before = await read_release(secret) if secret is not None else stored

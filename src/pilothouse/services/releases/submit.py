@@ -19,6 +19,7 @@ from pilothouse.services.operations.idempotency import Accepted, Idempotency, Ke
 from pilothouse.services.releases.commands import Order, action_of, seal_order, shown_of
 from pilothouse.services.releases.read import from_operation
 from pilothouse.settings import Settings
+from pilothouse.states import ReleaseStatus
 from pilothouse.store import operation_events, operations
 from pilothouse.store import submit as acceptance
 from pilothouse.store.database import Database
@@ -135,7 +136,7 @@ class _Base(TypedDict):
 
 def base_of(newest: StoredRelease) -> _Base:
     """What a request says of the newest revision on which it is based."""
-    if newest.status != "deployed":
+    if newest.status != ReleaseStatus.DEPLOYED:
         return {"base_revision": newest.revision, "base_uid": "", "base_version": ""}
     return {
         "base_revision": newest.revision,

@@ -17,6 +17,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_while_running
 from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.states import LIVING_STATES
 from pilothouse.store import audit, operations
 from pilothouse.store.database import Database
 
@@ -57,7 +58,7 @@ class Unlocks:
         async with self._database.statements() as tx:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
             shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-        if shown is not None and shown.state in operations.LIVING:
+        if shown is not None and shown.state in LIVING_STATES:
             raise refuse_while_running(shown)
         client = self._clusters.client(cluster)
         with naming(cluster):

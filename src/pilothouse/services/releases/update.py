@@ -31,6 +31,7 @@ from pilothouse.services.releases.read import UPGRADE_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import Acceptance, Request, base_of
 from pilothouse.settings import Settings
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
 from pilothouse.store import archives, charts, operations
 from pilothouse.store import commands as orders
 from pilothouse.store.database import Database
@@ -83,7 +84,7 @@ class _Target:
     @property
     def current(self) -> StoredRelease:
         """The revision whose values Helm keeps: the deployed one, or the newest when none is."""
-        return next((one for one in reversed(self.stored) if one.status == "deployed"), self.newest)
+        return next((one for one in reversed(self.stored) if one.status == ReleaseStatus.DEPLOYED), self.newest)
 
 
 class Updates:
@@ -183,9 +184,9 @@ class Updates:
         """
         async with self._database.statements() as tx:
             shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
-        if shown is not None and shown.state in operations.LIVING:
+        if shown is not None and shown.state in LIVING_STATES:
             raise refuse_while_running(shown)
-        if shown is not None and (shown.action, shown.state) == ("install", "failed"):
+        if shown is not None and (shown.action, shown.state) == (Action.INSTALL, OperationState.FAILED):
             raise NotFound(
                 f"release {name!r} was never installed: its installation failed before Helm wrote anything (operation "
                 f"{shown.id}); create it again, or delete it"
@@ -202,7 +203,7 @@ class Updates:
         key: Key | None,
     ) -> Accepted:
         newest = target.newest
-        if newest.status == "uninstalled":
+        if newest.status == ReleaseStatus.UNINSTALLED:
             raise InvalidRequest(
                 f"release {target.name!r} is uninstalled and only its history is left; "
                 "create it anew with parameters.replace, or roll it back"
@@ -225,7 +226,7 @@ class Updates:
         )
         if wanted.dry_run:
             values = await self._try_upgrade(target, chart, order)
-            return _dry(target, chart.name, chart.version, order, values=values, status="pending-upgrade")
+            return _dry(target, chart.name, chart.version, order, values=values, status=ReleaseStatus.PENDING_UPGRADE)
         request = Request(
             namespace=target.namespace,
             release_name=target.name,
@@ -338,7 +339,12 @@ class Updates:
                 what="the rollback",
             )
             return _dry(
-                target, goal.chart_name, goal.chart_version, order, values=goal.values, status="pending-rollback"
+                target,
+                goal.chart_name,
+                goal.chart_version,
+                order,
+                values=goal.values,
+                status=ReleaseStatus.PENDING_ROLLBACK,
             )
         request = Request(
             namespace=target.namespace,
@@ -360,7 +366,7 @@ class Updates:
         """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
         client = self._clusters.client(target.cluster)
         found = await client.list_release_labels(namespace=target.namespace, name=target.name)
-        good = (one.revision for one in found if one.status in {"deployed", "superseded"})
+        good = (one.revision for one in found if one.status in {ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
         return max((one for one in good if one < target.newest.revision), default=0)
 
     async def _find_chart_id(self, target: _Target, revision: int) -> str:
@@ -391,9 +397,9 @@ class Updates:
 
 
 def _is_rollback(wanted: UpdateRelease) -> bool:
-    if wanted.action not in {"upgrade", "rollback", ""}:
+    if wanted.action not in {Action.UPGRADE, Action.ROLLBACK, ""}:
         raise InvalidRequest(f"action: {wanted.action!r} is not one of upgrade, rollback; empty means upgrade")
-    if wanted.action != "rollback":
+    if wanted.action != Action.ROLLBACK:
         if not wanted.chart_id:
             raise InvalidRequest("chart_id: missing; an upgrade needs the chart to upgrade to")
         return False

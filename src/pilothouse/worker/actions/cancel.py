@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.services.releases.commands import InstallOrder, Order, RollbackOrder, UninstallOrder
+from pilothouse.states import OperationState, ReleaseStatus
 from pilothouse.worker.actions.deploy import Deployment, Rollback
 from pilothouse.worker.actions.hooks import end_interrupted
 from pilothouse.worker.actions.manifests import read_objects_of, stand_whole
@@ -45,12 +46,14 @@ class CancelledInstall:
             await asyncio.sleep(_SETTLE_SECONDS)
             seen = await self._attempt.look()
         if seen.newest is None:
-            return Outcome("cancelled", "cancelled; there was nothing to uninstall", gone=True)
+            return Outcome(OperationState.CANCELLED, "cancelled; there was nothing to uninstall", gone=True)
         if not self._is_there(seen):
             if self._row.cancel_keeps:
-                return Outcome("cancelled", "cancelled; nothing was installed")
+                return Outcome(OperationState.CANCELLED, "cancelled; nothing was installed")
             if seen.newest.revision != self._row.base_revision:
-                return Outcome("cancelled", "cancelled; the release that is there now was made by another program")
+                return Outcome(
+                    OperationState.CANCELLED, "cancelled; the release that is there now was made by another program"
+                )
             if seen.newest.status in PENDING:
                 return await failed_by_lock(self._attempt, seen.newest)
         return await (self._keep(seen.newest) if self._row.cancel_keeps else self._remove(seen.newest))
@@ -59,20 +62,20 @@ class CancelledInstall:
         """The failure that nothing more is tried after."""
         seen = await self._attempt.look()
         if seen.newest is None:
-            return Outcome("cancelled", "cancelled and uninstalled", gone=True)
+            return Outcome(OperationState.CANCELLED, "cancelled and uninstalled", gone=True)
         secret = None
         if self._is_there(seen) and (seen.newest.status in PENDING or seen.newest.status == UNINSTALLING):
             secret = await unlock_newest(self._attempt, seen.newest, why=f"{_WHY}, but {text}")
-        return Outcome("failed", text, wrote_release=True, revision=seen.newest.revision, secret=secret)
+        return Outcome(OperationState.FAILED, text, wrote_release=True, revision=seen.newest.revision, secret=secret)
 
     async def _keep(self, newest: ReleaseLabels) -> Outcome:
         secret = await unlock_newest(self._attempt, newest, why=_WHY)
         stored = stored_in(secret)
-        if stored is not None and stored.status == "deployed":
+        if stored is not None and stored.status == ReleaseStatus.DEPLOYED:
             text = f"{stored.description}; it had ended before the cancel took effect"
-            return Outcome("succeeded", text, wrote_release=True, revision=stored.revision, secret=secret)
+            return Outcome(OperationState.SUCCEEDED, text, wrote_release=True, revision=stored.revision, secret=secret)
         text = "cancelled; what was installed is kept"
-        return Outcome("cancelled", text, wrote_release=True, revision=newest.revision, secret=secret)
+        return Outcome(OperationState.CANCELLED, text, wrote_release=True, revision=newest.revision, secret=secret)
 
     async def _remove(self, newest: ReleaseLabels) -> Outcome:
         stored = stored_in(await self._attempt.read(newest.revision))
@@ -81,12 +84,14 @@ class CancelledInstall:
         if newest.status in PENDING or newest.status == UNINSTALLING:
             await unlock_newest(self._attempt, newest, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=not self._include_hooks, wait=self._order.wait)
-        if outcome.state == "succeeded":
+        if outcome.state == OperationState.SUCCEEDED:
             left = await find_left_behind(self._attempt, stored, crds=True) if stored is not None else ()
-            return replace(outcome, state="cancelled", text="cancelled and uninstalled", events=left)
-        if outcome.state == "failed":
+            return replace(outcome, state=OperationState.CANCELLED, text="cancelled and uninstalled", events=left)
+        if outcome.state == OperationState.FAILED:
             text = f"the uninstall failed: {outcome.text}"
-            return Outcome("failed", text, wrote_release=True, revision=newest.revision, secret=outcome.secret)
+            return Outcome(
+                OperationState.FAILED, text, wrote_release=True, revision=newest.revision, secret=outcome.secret
+            )
         return outcome
 
     def _is_there(self, seen: Seen) -> bool:
@@ -110,11 +115,11 @@ class _Restoration:
         """By a rollback that this attempt, or one before it, begins; ends or takes over what of it is there."""
         newest = seen.newest
         if newest is None:
-            return Outcome("cancelled", "cancelled; the release is gone", gone=True)
+            return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
         if self._row.undo_revision is not None and not await self._is_of_undo(newest, seen):
             return await self._leave(newest)
         outcome = self._as_cancelled(await self._undo().run())
-        if outcome.state != "cancelled":
+        if outcome.state != OperationState.CANCELLED:
             return outcome
         return replace(outcome, events=(*outcome.events, *await self._find_left_behind(outcome)))
 
@@ -128,11 +133,11 @@ class _Restoration:
     async def _leave(self, newest: ReleaseLabels) -> Outcome:
         """What is there is none of ours: as it was before, or what another program made since."""
         if (newest.revision, newest.uid) == (self._row.base_revision, self._row.base_uid):
-            return Outcome("cancelled", "cancelled before anything was written")
+            return Outcome(OperationState.CANCELLED, "cancelled before anything was written")
         if newest.status in PENDING or newest.status == UNINSTALLING:
             return await failed_by_lock(self._attempt, newest)
         text = f"cancelled; revision {newest.revision} was made by another program since, and stays"
-        return Outcome("cancelled", text, wrote_release=self.writes_revision)
+        return Outcome(OperationState.CANCELLED, text, wrote_release=self.writes_revision)
 
     async def _is_of_undo(self, newest: ReleaseLabels, seen: Seen) -> bool:
         """Whether nothing came after what the undo began on, but what it wrote itself."""
@@ -157,10 +162,12 @@ class _Restoration:
     def _as_cancelled(self, outcome: Outcome) -> Outcome:
         """The end of the undo as the end of the operation, whose revision stays the one that it wrote."""
         target = self._row.restore_revision
-        if outcome.state == "succeeded":
+        if outcome.state == OperationState.SUCCEEDED:
             text = f"cancelled; rolled back to revision {target}, as revision {outcome.revision}"
-            return replace(outcome, state="cancelled", text=text, revision=None, wrote_release=self.writes_revision)
-        if outcome.state == "failed":
+            return replace(
+                outcome, state=OperationState.CANCELLED, text=text, revision=None, wrote_release=self.writes_revision
+            )
+        if outcome.state == OperationState.FAILED:
             text = f"the rollback to revision {target} failed: {outcome.text}"
             return replace(outcome, text=text, revision=None, wrote_release=self.writes_revision)
         return outcome
@@ -184,13 +191,13 @@ class CancelledUpdate(_Restoration):
         if self._row.undo_revision is not None:
             return await self._restore(await self._attempt.look())
         if not self._attempt.begun:
-            return Outcome("cancelled", "cancelled before anything was done")
+            return Outcome(OperationState.CANCELLED, "cancelled before anything was done")
         seen = await self._attempt.look()
         if seen.newest is not None and seen.newest.revision != self._row.revision:
             await asyncio.sleep(_SETTLE_SECONDS)
             seen = await self._attempt.look()
         if seen.newest is None:
-            return Outcome("cancelled", "cancelled; the release is gone", gone=True)
+            return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
         await self._unlock_ours(seen)
         seen = await self._attempt.look()
         return await self._take_back(seen)
@@ -200,12 +207,12 @@ class CancelledUpdate(_Restoration):
         if self._row.undo_revision is not None:
             return await self._give_up(text)
         outcome = await self._deployment.end(text)
-        return replace(outcome, state="failed", text=text)
+        return replace(outcome, state=OperationState.FAILED, text=text)
 
     async def _take_back(self, seen: Seen) -> Outcome:
         newest = seen.newest
         if newest is None:
-            return Outcome("cancelled", "cancelled; the release is gone", gone=True)
+            return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
         secret = await self._attempt.read(newest.revision)
         stored = stored_in(secret)
         if stored is None or stored.uid != newest.uid:
@@ -216,10 +223,13 @@ class CancelledUpdate(_Restoration):
             return await self._leave(newest)
         if seen.find(self._row.restore_revision) is not None:
             return await self._restore(seen)
-        state: Literal["succeeded", "cancelled"] = "cancelled"
+        state: Literal[OperationState.SUCCEEDED, OperationState.CANCELLED] = OperationState.CANCELLED
         text = "cancelled; nothing of the release was ever deployed before, so it stays failed"
-        if stored.status == "deployed":
-            state, text = "succeeded", f"{stored.description}; it had ended before the cancel, and followed nothing"
+        if stored.status == ReleaseStatus.DEPLOYED:
+            state, text = (
+                OperationState.SUCCEEDED,
+                f"{stored.description}; it had ended before the cancel, and followed nothing",
+            )
         return Outcome(state, text, wrote_release=True, revision=stored.revision, secret=secret)
 
     async def _find_left_behind(self, restored: Outcome) -> tuple[Event, ...]:
@@ -230,16 +240,16 @@ class CancelledUpdate(_Restoration):
 
     async def _keep_overtaken(self, stored: StoredRelease, secret: Secret | None) -> Outcome:
         """Another program's revision came between ours and what was deployed before: that one is not undone either."""
-        if stored.status == "deployed":
+        if stored.status == ReleaseStatus.DEPLOYED:
             text = f"{stored.description}; it had ended before the cancel took effect"
-            return Outcome("succeeded", text, wrote_release=True, revision=stored.revision, secret=secret)
+            return Outcome(OperationState.SUCCEEDED, text, wrote_release=True, revision=stored.revision, secret=secret)
         if stored.status in PENDING:
             secret = await end_interrupted(self._attempt, stored, why=_WHY)
         text = (
             f"cancelled; revision {self._row.revision} was made by another program meanwhile, so nothing is rolled"
             f" back, and revision {stored.revision} stays failed"
         )
-        return Outcome("cancelled", text, wrote_release=True, revision=stored.revision, secret=secret)
+        return Outcome(OperationState.CANCELLED, text, wrote_release=True, revision=stored.revision, secret=secret)
 
     def _is_overtaken(self, stored: StoredRelease, seen: Seen) -> bool:
         """Whether it is ours, after a number that another program took first."""
@@ -258,7 +268,7 @@ class CancelledUpdate(_Restoration):
         if stored.revision == self._row.revision:
             return self._deployment.is_of_earlier_attempt(stored, seen)
         # what an attempt before the last one left
-        again = (self._row.begun_attempt or 0) > 1 and stored.status == "failed"
+        again = (self._row.begun_attempt or 0) > 1 and stored.status == ReleaseStatus.FAILED
         return self._is_left_by_us(stored) or (again and self._deployment.is_ours(stored))
 
 
@@ -276,7 +286,7 @@ class CancelledUninstall(_Restoration):
         if self._row.undo_revision is not None:
             return await self._restore(seen)
         if not self._attempt.begun:
-            return Outcome("cancelled", "cancelled before anything was done")
+            return Outcome(OperationState.CANCELLED, "cancelled before anything was done")
         found = await self._find_touched(seen)
         if isinstance(found, Outcome):
             return found
@@ -295,7 +305,9 @@ class CancelledUninstall(_Restoration):
         found = await self._find_touched(seen)
         if isinstance(found, Outcome):
             return found
-        return Outcome("failed", text, secret=await end_interrupted(self._attempt, found, why=f"{_WHY}, but {text}"))
+        return Outcome(
+            OperationState.FAILED, text, secret=await end_interrupted(self._attempt, found, why=f"{_WHY}, but {text}")
+        )
 
     async def _find_touched(self, seen: Seen) -> StoredRelease | Outcome:
         """The revision that the uninstall worked on; an outcome if there is nothing of it to undo."""
@@ -304,16 +316,16 @@ class CancelledUninstall(_Restoration):
             await asyncio.sleep(_SETTLE_SECONDS)
             seen = await self._attempt.look()
             touched = await self._look_at(seen)
-        return touched or Outcome("cancelled", "cancelled before anything was removed")
+        return touched or Outcome(OperationState.CANCELLED, "cancelled before anything was removed")
 
     async def _look_at(self, seen: Seen) -> StoredRelease | Outcome | None:
         """The same at one moment; None if the revision is as the uninstall found it."""
         newest = seen.newest
         if newest is None:
             text = f"{GONE}; it had ended before the cancel took effect"
-            return Outcome("succeeded", text, gone=True)
+            return Outcome(OperationState.SUCCEEDED, text, gone=True)
         if not seen.has_base_of(self._row):
-            return Outcome("succeeded", f"{GONE}; a release of the same name was made since")
+            return Outcome(OperationState.SUCCEEDED, f"{GONE}; a release of the same name was made since")
         if newest.revision != self._row.base_revision:
             return await self._leave(newest)
         stored = stored_in(await self._attempt.read(newest.revision))
@@ -330,9 +342,9 @@ class CancelledUninstall(_Restoration):
         if stored.status == UNINSTALLING:
             await end_interrupted(self._attempt, stored, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=self._disable_hooks, wait=self._order.wait)
-        if outcome.state == "succeeded":
+        if outcome.state == OperationState.SUCCEEDED:
             text = f"{outcome.text}; parts of the release were deleted before the cancel took effect"
             return replace(outcome, text=text, events=await find_left_behind(self._attempt, stored, crds=True))
-        if outcome.state == "failed":
+        if outcome.state == OperationState.FAILED:
             return replace(outcome, text=f"parts of the release were deleted, and the uninstall failed: {outcome.text}")
         return outcome

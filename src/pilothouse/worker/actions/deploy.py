@@ -24,6 +24,7 @@ from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UpgradeOrder
 from pilothouse.services.releases.locks import describe_lock
+from pilothouse.states import OperationState, ReleaseStatus
 from pilothouse.worker.actions.hooks import end_interrupted
 from pilothouse.worker.actions.post_actions import prune_history, remove_orphans, restart_workloads, supersede_older
 from pilothouse.worker.attempt import Attempt, Said, Seen, stored_in
@@ -31,8 +32,8 @@ from pilothouse.worker.outcome import Event, Outcome
 
 log = structlog.get_logger(__name__)
 
-_SUCCEEDED = frozenset({"deployed", "superseded"})
-_FINAL = _SUCCEEDED | {"failed"}
+_SUCCEEDED = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
+_FINAL = _SUCCEEDED | {ReleaseStatus.FAILED}
 
 
 class Deployment:
@@ -71,12 +72,12 @@ class Deployment:
         if self._attempt.begun and self._row.revision:
             secret, stored = await self._find_written(self._row.revision, seen)
         if stored is None or not self.is_of_earlier_attempt(stored, seen):
-            return Outcome("failed", text)
+            return Outcome(OperationState.FAILED, text)
         if stored.status in _FINAL and not stored.unlocked:
             return self._recorded(stored, secret)
         if stored.status == self.pending:
             secret = await end_interrupted(self._attempt, stored, why=text)
-        return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret)
+        return Outcome(OperationState.FAILED, text, wrote_release=True, revision=stored.revision, secret=secret)
 
     def request(self, newest: ReleaseLabels | None) -> ChangeRequest | str:
         """The engine's request, or why there can be none."""
@@ -109,7 +110,9 @@ class Deployment:
         secret_after = await end_interrupted(self._attempt, stored) if stored.status not in _FINAL else secret
         if seen.newest is not None and seen.newest.revision != stored.revision:
             text = f"interrupted; revision {seen.newest.revision} was made by another program since"
-            return Outcome("failed", text, wrote_release=True, revision=stored.revision, secret=secret_after)
+            return Outcome(
+                OperationState.FAILED, text, wrote_release=True, revision=stored.revision, secret=secret_after
+            )
         again = "" if self.disable_hooks else "; hooks that ran before run again"
         await self._attempt.record(
             "action_resumed", f"attempt {self._row.attempt} does the {self._row.action} again{again}"
@@ -122,10 +125,10 @@ class Deployment:
             secret = await self._attempt.read(newest.revision)
             stored = stored_in(secret)
             if secret is not None and stored is not None:
-                return Outcome("failed", describe_lock(stored, secret, cluster_id=self._row.cluster_id))
+                return Outcome(OperationState.FAILED, describe_lock(stored, secret, cluster_id=self._row.cluster_id))
         request = self.request(newest)
         if isinstance(request, str):
-            return Outcome("failed", request)
+            return Outcome(OperationState.FAILED, request)
         revision = newest.revision + 1 if newest is not None else 1
         looking = asyncio.create_task(self._attempt.find_problem(request, revision=revision))
         try:
@@ -134,7 +137,7 @@ class Deployment:
         finally:
             looking.cancel()
         if problem is not None:
-            return _unfinished(problem) or Outcome("failed", problem.text)
+            return _unfinished(problem) or Outcome(OperationState.FAILED, problem.text)
         return await self._judge(revision, await self._attempt.run(request), seen)
 
     async def _judge(self, revision: int, said: Said, seen: Seen) -> Outcome:
@@ -148,7 +151,7 @@ class Deployment:
         secret, stored = await self._find_written(revision, surely=said.how == "done")
         if secret is None or stored is None or not self.is_ours(stored):
             return _unfinished(said) or Outcome(
-                "failed", said.text or f"Helm reported success, but stored no revision {revision}"
+                OperationState.FAILED, said.text or f"Helm reported success, but stored no revision {revision}"
             )
         if stored.status in _FINAL and not (said.how == "unreachable" and _was_cut_off(stored)):
             return await self._conclude(stored, secret, seen)
@@ -156,7 +159,7 @@ class Deployment:
         if unfinished is not None:
             return unfinished
         secret = await end_interrupted(self._attempt, stored, why=said.text)
-        return Outcome("failed", said.text, wrote_release=True, revision=stored.revision, secret=secret)
+        return Outcome(OperationState.FAILED, said.text, wrote_release=True, revision=stored.revision, secret=secret)
 
     async def _find_written(
         self, revision: int, seen: Seen | None = None, *, surely: bool = False
@@ -190,7 +193,7 @@ class Deployment:
 
     def _recorded(self, stored: StoredRelease, secret: Secret | None, *, events: tuple[Event, ...] = ()) -> Outcome:
         return Outcome(
-            "succeeded" if stored.status in _SUCCEEDED else "failed",
+            OperationState.SUCCEEDED if stored.status in _SUCCEEDED else OperationState.FAILED,
             stored.description,
             wrote_release=True,
             revision=stored.revision,
@@ -200,7 +203,7 @@ class Deployment:
 
     async def _remove_orphans_of_failed(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
         before = [one for one in seen.revisions if one.revision < stored.revision]
-        if before and before[-1].status == "failed":
+        if before and before[-1].status == ReleaseStatus.FAILED:
             return await remove_orphans(self._attempt, stored, seen)
         return ()
 
@@ -213,7 +216,7 @@ class Deployment:
 
 def _was_cut_off(stored: StoredRelease) -> bool:
     """Whether Helm says that the revision failed because the cluster could not be reached."""
-    return stored.status == "failed" and tells_of_unreachable(stored.description)
+    return stored.status == ReleaseStatus.FAILED and tells_of_unreachable(stored.description)
 
 
 def _unfinished(said: Said, stored: StoredRelease | None = None) -> Outcome | None:
@@ -235,7 +238,7 @@ def _unfinished(said: Said, stored: StoredRelease | None = None) -> Outcome | No
 class Install(Deployment):
     """A first revision, or with ``replace`` one over a failed or uninstalled release."""
 
-    pending = "pending-install"
+    pending = ReleaseStatus.PENDING_INSTALL
     hook_events = ("pre-install", "post-install")
 
     def __init__(self, attempt: Attempt, order: InstallOrder) -> None:
@@ -285,7 +288,7 @@ class Install(Deployment):
 class Upgrade(Deployment):
     """The next revision from a chart."""
 
-    pending = "pending-upgrade"
+    pending = ReleaseStatus.PENDING_UPGRADE
     hook_events = ("pre-upgrade", "post-upgrade")
 
     def __init__(self, attempt: Attempt, order: UpgradeOrder) -> None:
@@ -329,7 +332,7 @@ class Rollback(Deployment):
     """The next revision as a copy of an earlier one, its labels included."""
 
     labelled = False
-    pending = "pending-rollback"
+    pending = ReleaseStatus.PENDING_ROLLBACK
     hook_events = ("pre-rollback", "post-rollback")
 
     def __init__(self, attempt: Attempt, order: RollbackOrder) -> None:
@@ -371,6 +374,6 @@ class Rollback(Deployment):
         """Only while the revision before it is the very one that was committed."""
         base = seen.find(self._row.base_revision)
         unchanged = base is not None and (
-            base.resource_version == self._row.base_version or base.status == "superseded"
+            base.resource_version == self._row.base_version or base.status == ReleaseStatus.SUPERSEDED
         )
         return seen.has_base_of(self._row) and unchanged and super().is_of_earlier_attempt(stored, seen)

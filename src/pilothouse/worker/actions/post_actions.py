@@ -14,6 +14,7 @@ from pilothouse.errors import ClusterDenied, InvalidRequest
 from pilothouse.kubernetes.client import SECRETS, ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
 from pilothouse.kubernetes.resources import ManifestObject
+from pilothouse.states import ReleaseStatus
 from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
 from pilothouse.worker.attempt import Attempt, Seen, stored_in
 from pilothouse.worker.outcome import Event
@@ -50,7 +51,7 @@ async def list_orphans(attempt: Attempt, seen: Seen) -> Sequence[ManifestObject]
     An uninstall knows the newest revision only.
     """
     newest = seen.newest
-    if newest is None or newest.status != "failed":
+    if newest is None or newest.status != ReleaseStatus.FAILED:
         return []
     replaced = _replaced(seen, before=newest.revision)
     stored = stored_in(await attempt.read(newest.revision)) if replaced else None
@@ -113,9 +114,9 @@ async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -
     only logs that, and goes on.
     """
     for one in seen.revisions:
-        if one.status == "deployed" and one.revision < stored.revision:
+        if one.status == ReleaseStatus.DEPLOYED and one.revision < stored.revision:
             lately = await attempt.read(one.revision, lately=True)
-            if lately is not None and lately["metadata"].get("labels", {}).get("status") == "superseded":
+            if lately is not None and lately["metadata"].get("labels", {}).get("status") == ReleaseStatus.SUPERSEDED:
                 continue
             secret = await attempt.read(one.revision)
             if secret is not None and await supersede(attempt.client, secret):
@@ -128,7 +129,7 @@ async def prune_history(attempt: Attempt, stored: StoredRelease, seen: Seen) -> 
     Helm does this itself on upgrade and rollback, and never on an install.
     """
     others = [one for one in seen.revisions if one.revision != stored.revision]
-    old = [one for one in others if one.status != "deployed"][: max(0, len(others) + 1 - MAX_HISTORY)]
+    old = [one for one in others if one.status != ReleaseStatus.DEPLOYED][: max(0, len(others) + 1 - MAX_HISTORY)]
     for one in old:
         name = f"sh.helm.release.v1.{attempt.row.release_name}.v{one.revision}"
         await attempt.client.delete_object(SECRETS, namespace=attempt.row.namespace, name=name, uid=one.uid)
@@ -161,10 +162,10 @@ def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
     for one in reversed(seen.revisions):
         if one.revision >= before:
             continue
-        if one.status not in {"failed", "deployed", "superseded"}:
+        if one.status not in {ReleaseStatus.FAILED, ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED}:
             break
         replaced.append(one)
-        if one.status != "failed":
+        if one.status != ReleaseStatus.FAILED:
             break
     return replaced
 

@@ -14,6 +14,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings
+from pilothouse.states import OperationState
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions.cancel import CancelledInstall, CancelledUninstall, CancelledUpdate
@@ -61,9 +62,9 @@ class Actions:
             hide_from_log(attempt.masks())
             return await _explained(attempt, _action(attempt).run())
         except NotFound:
-            return Outcome("failed", "the cluster was removed from Pilothouse before the operation ended")
+            return Outcome(OperationState.FAILED, "the cluster was removed from Pilothouse before the operation ended")
         except ClusterDenied as error:
-            return Outcome("failed", str(error))
+            return Outcome(OperationState.FAILED, str(error))
 
     async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
         """The end after too many crashes, or after the deadline."""
@@ -73,7 +74,7 @@ class Actions:
                 return await _end_unreadable(attempt, text)
             return await _explained(attempt, _action(attempt).end(text), text=text)
         except (NotFound, ClusterDenied):
-            return Outcome("failed", text)
+            return Outcome(OperationState.FAILED, text)
 
     async def look_again(self, row: OperationRow, *, fence: Fence) -> Attempt:
         """For a repair after the end: no lock of this operation's is left, if its end came while nobody could see it.
@@ -81,7 +82,7 @@ class Actions:
         Raises NotFound, too, when the cluster was removed.
         """
         attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
-        if row.state == "failed" and not row.wrote_release:
+        if row.state == OperationState.FAILED and not row.wrote_release:
             await _action(attempt).end(row.status_description)
         return attempt
 
@@ -93,12 +94,13 @@ async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
     """
     log.error("order_unreadable", operation_id=attempt.row.id, cause=attempt.unreadable)
     if not attempt.begun:
-        return Outcome("failed", text)
+        return Outcome(OperationState.FAILED, text)
     try:
         outcome = await _action(attempt).end(text)
     except (ClusterUnavailable, ClusterDenied):
-        return Outcome("failed", text, unseen=True)  # the repair unlocks it
-    return outcome if outcome.state in {"succeeded", "failed", "cancelled"} else Outcome("failed", text, unseen=True)
+        return Outcome(OperationState.FAILED, text, unseen=True)  # the repair unlocks it
+    is_final = isinstance(outcome.state, OperationState)
+    return outcome if is_final else Outcome(OperationState.FAILED, text, unseen=True)
 
 
 async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, text: str = "") -> Outcome:
@@ -112,7 +114,7 @@ async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, te
         if text or attempt.followed.pods:
             await attempt.keep_evidence(await of_silence(attempt, text or str(error), cause=str(error)))
         raise
-    if outcome.state == "failed":
+    if outcome.state == OperationState.FAILED:
         await attempt.keep_evidence(await collect(attempt, outcome))
     elif attempt.followed.pods and outcome.state in {"retry", "crashed"}:
         silent = "the cluster was not asked"

@@ -11,6 +11,7 @@ from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING
 from pilothouse.services.releases.commands import UninstallOrder
 from pilothouse.services.releases.locks import describe_lock
+from pilothouse.states import OperationState
 from pilothouse.worker.actions.hooks import end_interrupted
 from pilothouse.worker.actions.manifests import Kinds
 from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
@@ -33,17 +34,17 @@ class Uninstall:
         """Removes the release, or finds that it is gone."""
         seen = await self._attempt.look_at_base()
         if seen.newest is None:
-            return Outcome("succeeded", GONE, gone=True)
+            return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
         if self._attempt.begun:
             if not seen.has_base_of(self._row):
-                return Outcome("succeeded", f"{GONE}; a release of the same name was made since")
+                return Outcome(OperationState.SUCCEEDED, f"{GONE}; a release of the same name was made since")
             if seen.newest.status == UNINSTALLING and seen.newest.revision == self._row.base_revision:
                 await unlock_newest(self._attempt, seen.newest)
                 again = "" if self._order.disable_hooks else "; hooks that ran before run again"
                 await self._attempt.record("action_resumed", f"attempt {self._row.attempt} uninstalls again{again}")
                 seen = await self._attempt.look()
         if seen.newest is None:
-            return Outcome("succeeded", GONE, gone=True)
+            return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
         if seen.newest.status in PENDING:
             return await failed_by_lock(self._attempt, seen.newest)
         orphans = await list_orphans(self._attempt, seen)
@@ -53,7 +54,7 @@ class Uninstall:
         outcome = await remove(
             self._attempt, seen.newest, disable_hooks=self._order.disable_hooks, wait=self._order.wait
         )
-        if outcome.state != "succeeded":
+        if outcome.state != OperationState.SUCCEEDED:
             return outcome
         events = (
             await remove_objects(self._attempt, orphans, Kinds(self._attempt.client), newest=None) if orphans else ()
@@ -67,12 +68,12 @@ class Uninstall:
         seen = await self._attempt.look()
         newest = seen.newest
         if newest is None:
-            return Outcome("succeeded", GONE, gone=True)
+            return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
         ours = self._attempt.begun and seen.has_base_of(self._row) and newest.revision == self._row.base_revision
         if ours and newest.status == UNINSTALLING:
             secret = await unlock_newest(self._attempt, newest, why=text)
-            return Outcome("failed", text, secret=secret)
-        return Outcome("failed", text)
+            return Outcome(OperationState.FAILED, text, secret=secret)
+        return Outcome(OperationState.FAILED, text)
 
 
 async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool, wait: str) -> Outcome:
@@ -96,18 +97,18 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, said: Said) -> Outcome
     text = f"{GONE}; {said.text}" if said.text else GONE
     absent_at = await attempt.find_absence()
     if absent_at is not None:
-        return Outcome("succeeded", text, gone=True, absent_at=absent_at)
+        return Outcome(OperationState.SUCCEEDED, text, gone=True, absent_at=absent_at)
     secret = await attempt.read(newest.revision)
     stored = stored_in(secret)
     if stored is None or stored.uid != newest.uid:
-        return Outcome("succeeded", text)
+        return Outcome(OperationState.SUCCEEDED, text)
     if said.how == "done":
         return Outcome("crashed", f"Helm reported success, but revision {newest.revision} is still there")
     if said.how in {"crashed", "unreachable"}:
         return Outcome("crashed" if said.how == "crashed" else "retry", said.text)
     if stored.status == UNINSTALLING:
         secret = await end_interrupted(attempt, stored, why=said.text)
-    return Outcome("failed", said.text, secret=secret)
+    return Outcome(OperationState.FAILED, said.text, secret=secret)
 
 
 async def unlock_newest(
@@ -129,4 +130,4 @@ async def failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
     stored = stored_in(secret)
     if secret is None or stored is None:
         return Outcome("retry", "the release changed while it was looked at")
-    return Outcome("failed", describe_lock(stored, secret, cluster_id=attempt.row.cluster_id))
+    return Outcome(OperationState.FAILED, describe_lock(stored, secret, cluster_id=attempt.row.cluster_id))

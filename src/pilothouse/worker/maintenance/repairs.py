@@ -30,6 +30,7 @@ from pilothouse.errors import (
 from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.resources import ManifestObject, Object
+from pilothouse.states import ReleaseStatus
 from pilothouse.store import operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
@@ -121,7 +122,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     """
     seen, kinds = await attempt.look(), Kinds(attempt.client)
     newest = seen.newest
-    if newest is not None and newest.status != "deployed":
+    if newest is not None and newest.status != ReleaseStatus.DEPLOYED:
         return (), True
     stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
     parts = await read_parts(stored) if stored is not None else []
@@ -151,7 +152,7 @@ async def _interrupted(attempt: Attempt, seen: Seen) -> list[ManifestObject]:
     """What the revisions have whose writers died, and that a writer which woke up may have made again."""
     found: list[ManifestObject] = []
     for one in seen.revisions:
-        if one.status == "failed":
+        if one.status == ReleaseStatus.FAILED:
             old: StoredRelease | None = stored_in(await attempt.read(one.revision))
             if old is not None and old.unlocked:
                 found += [part for part, _ in await read_parts(old)]

@@ -1,0 +1,59 @@
+"""The words for states and actions stand in one module."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pilothouse
+from pilothouse.states import Action, OperationState, ReleaseStatus
+
+SOURCE = Path(pilothouse.__file__).parent
+WORDS = frozenset({*Action, *OperationState, *ReleaseStatus}) - {ReleaseStatus.UNKNOWN}
+#: Where the same words mean something else.
+OTHER_WORDS = {
+    "kubernetes/readiness.py": {"running", "succeeded"},  # Kubernetes' own, of containers and Jobs
+    "cli/checks.py": {"running"},  # of the database server
+    "services/releases/preflight.py": {"install", "upgrade"},  # in the text of an error
+    "store/tables.py": {*OperationState},  # conditions of indexes, which alembic compares with the database's
+}
+
+
+def strings(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Every text of the module but those in the bodies of enumerations."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "StrEnum" for base in node.bases):
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node
+        yield from strings(node)
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = path.relative_to(SOURCE).as_posix()
+        if "migrations/" not in name:
+            yield name, ast.parse(path.read_text())
+
+
+def test_no_state_or_action_is_a_literal_elsewhere():
+    literals = [
+        f"{name}:{node.lineno} {node.value!r}"
+        for name, tree in modules()
+        for node in strings(tree)
+        if node.value in WORDS - OTHER_WORDS.get(name, set())
+    ]
+    assert literals == []
+
+
+def test_statements_in_sql_compare_with_words_that_there_are():
+    compared = [
+        (column, word)
+        for name, tree in modules()
+        if name.startswith("store/")
+        for node in strings(tree)
+        for column, words in re.findall(r"\b(state|action) (?:=|<>|IN) (\([^)]*\)|'[^']*')", str(node.value))
+        for word in re.findall(r"'([^']*)'", words)
+    ]
+    assert len(compared) > 20
+    assert [one for one in compared if one[1] not in set({"state": OperationState, "action": Action}[one[0]])] == []
