@@ -1,1 +1,1 @@
-"""What is known about a chart archive before anything opens it."""
+"""Inspection of chart archives before anything else opens them."""

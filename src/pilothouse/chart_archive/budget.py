@@ -1,4 +1,4 @@
-"""What an archive and everything nested in it may cost together; Helm's own limits are for each archive by itself."""
+"""Limits for an archive and all archives nested in it together; Helm's own limits apply to each archive separately."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pilothouse.errors import InvalidChart
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveLimits:
-    """Plain numbers, see ``settings.ChartLimits``: whoever only opens archives need not load the settings."""
+    """Plain numbers, see ``settings.ChartLimits``, for callers that open archives without loading the settings."""
 
     unpacked_bytes: int
     file_bytes: int
@@ -17,14 +17,14 @@ class ArchiveLimits:
 
 @dataclass
 class Budget:
-    """What is spent so far; every charge that passes a limit raises InvalidChart, which says which one."""
+    """Usage so far; a charge that exceeds a limit raises InvalidChart, which names the limit."""
 
     limits: ArchiveLimits
     unpacked: int = 0
     entries: int = 0
 
     def charge_bytes(self, count: int, *, archive: str) -> None:
-        """Counts inflated bytes, the nested archives' own and what they inflate to."""
+        """Count inflated bytes, of nested archives themselves and of their content."""
         self.unpacked += count
         if self.unpacked > self.limits.unpacked_bytes:
             raise InvalidChart(
@@ -33,7 +33,7 @@ class Budget:
             )
 
     def charge_entry(self, *, archive: str) -> None:
-        """Counts a file, folder or extension header."""
+        """Count a file, folder or extension header."""
         self.entries += 1
         if self.entries > self.limits.files:
             raise InvalidChart(
@@ -42,13 +42,13 @@ class Budget:
             )
 
     def check_file(self, size: int, *, name: str, archive: str) -> None:
-        """Refuses a file that is too large by itself."""
+        """Refuse a file that is too large by itself."""
         if size > self.limits.file_bytes:
             raise InvalidChart(
                 f"{archive}: {name!r} has {size} bytes; the limit for one file is {self.limits.file_bytes}"
             )
 
     def check_depth(self, depth: int, *, archive: str) -> None:
-        """Refuses an archive that lies too deep in others."""
+        """Refuse an archive that is nested too deeply."""
         if depth > self.limits.depth:
             raise InvalidChart(f"{archive}: archives inside archives more than {self.limits.depth} deep, the limit")

@@ -1,7 +1,7 @@
-"""What a chart archive says of itself, checked before it is stored and before Helm loads it.
+"""Metadata of a chart archive, checked before it is stored and before Helm loads it.
 
-The rules are Helm's own (``pkg/chart/v2/metadata.go``) where they protect the meaning of a field, and narrower
-where a name travels into file names, URLs and database columns.
+The rules are Helm's own (``pkg/chart/v2/metadata.go``) where they protect the meaning of a field, and stricter where a
+name is used in file names, URLs and database columns.
 """
 
 import hashlib
@@ -45,8 +45,8 @@ class ChartArchive:
     """A chart archive that may be stored; ``values`` is what Helm reads from values.yaml, {} without one.
 
     ``version`` is as written. ``readme_name`` is the readme's name as in the archive, or ''. ``type`` is
-    ``application`` or ``library`` (which cannot be installed). ``digest`` is the SHA-256 of the archive in hex
-    and ``size`` its bytes.
+    ``application`` or ``library`` (which cannot be installed). ``digest`` is the SHA-256 of the archive in hex and
+    ``size`` its size in bytes.
     """
 
     name: str
@@ -63,10 +63,10 @@ class ChartArchive:
 
 
 def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArchive:
-    """The chart in the archive, if opening it is safe and within the limits; InvalidChart names the file or limit.
+    """Return the chart if opening the archive is safe and within the limits; InvalidChart names the file or limit.
 
-    Holds at most one file of ``limits.file_bytes`` per level of nested archives, and takes at most about a
-    second at the default limits. It blocks: call it in a thread.
+    Holds at most one file of ``limits.file_bytes`` per level of nested archives, and takes at most about a second at
+    the default limits. Blocks: call it in a thread.
     """
     source = _Measured(io.BytesIO(archive) if isinstance(archive, bytes) else archive)
     budget = Budget(limits_of(limits))
@@ -91,12 +91,12 @@ def inspect_chart(archive: bytes | BinaryIO, *, limits: ChartLimits) -> ChartArc
 
 
 def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
-    """Whether a template of the chart, or of one inside it, may read objects of the cluster. It blocks."""
+    """Return True if a template of the chart or its subcharts may read objects of the cluster. Blocks."""
     return _templates_mention((b"lookup",), archive, limits=limits)
 
 
 def asks_cluster(archive: bytes, *, limits: ChartLimits) -> bool:
-    """Whether what the chart makes may depend on the cluster: its objects, its version, its kinds. It blocks."""
+    """Return True if the output may depend on the cluster: its objects, its version, its kinds. Blocks."""
     return _templates_mention((b"lookup", b"Capabilities"), archive, limits=limits)
 
 
@@ -117,9 +117,9 @@ def _templates_mention(words: tuple[bytes, ...], archive: bytes, *, limits: Char
 
 
 def read_crds(archive: bytes, *, limits: ChartLimits) -> list[bytes]:
-    """What Helm installs from ``crds/`` of the chart and of those inside it; InvalidChart if it cannot be opened.
+    """Return what Helm installs from ``crds/`` of the chart and its subcharts; InvalidChart if it cannot be opened.
 
-    It blocks.
+    Blocks.
     """
     found = unpack(
         io.BytesIO(archive),
@@ -136,14 +136,14 @@ def read_crds(archive: bytes, *, limits: ChartLimits) -> list[bytes]:
 
 
 def limits_of(limits: ChartLimits) -> ArchiveLimits:
-    """The part of the settings that is about the archive itself."""
+    """Return the settings that concern the archive itself."""
     return ArchiveLimits(
         unpacked_bytes=limits.unpacked_bytes, file_bytes=limits.file_bytes, files=limits.files, depth=limits.depth
     )
 
 
 class _Measured:
-    """Takes the digest and the size of what passes through."""
+    """Compute digest and size of a stream as it is read."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
@@ -158,9 +158,9 @@ class _Measured:
 
 
 def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[str, str]:
-    """The text fields of Chart.yaml that we use, all of them present and the required ones checked.
+    """Return the text fields of Chart.yaml that we use, all present, the required ones checked.
 
-    Helm lays all of requirements.yaml over Chart.yaml, not only the dependencies in it.
+    Helm overlays all of requirements.yaml on Chart.yaml, not only its dependencies.
     """
     fields: dict[str, Any] = {}
     for file in ("Chart.yaml", "requirements.yaml"):
@@ -178,7 +178,7 @@ def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[s
 
 
 def _fields(document: Any, *, file: str) -> dict[str, Any]:
-    """Return what Helm fills its fields with: keys of any case, in byte order, of which null changes nothing."""
+    """Return the fields as Helm fills them: keys in any case, in byte order; null changes nothing."""
     if not isinstance(document, dict):
         wanted = "apiVersion, name and version" if file == "Chart.yaml" else "the key 'dependencies'"
         raise InvalidChart(f"{file}: must be a mapping with {wanted}")
@@ -219,7 +219,7 @@ def _text(value: Any, *, key: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """White space as single blanks and nothing unprintable, as Helm stores such texts."""
+    """Collapse white space to single blanks and drop unprintable characters, as Helm stores such texts."""
     return "".join(" " if char.isspace() else char for char in text if char.isspace() or char.isprintable())
 
 

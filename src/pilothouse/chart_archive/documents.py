@@ -1,13 +1,13 @@
-"""Reads a chart's YAML to the values that Helm sees, at a bounded price.
+"""Parses a chart's YAML to the values that Helm sees, at bounded cost.
 
-Helm reads YAML with ``sigs.k8s.io/yaml``: YAML 1.1 as ``go.yaml.in/yaml/v2`` resolves it, turned into JSON and
-read back, so that every number is a 64-bit float, every key a string, and a date stays text. PyYAML's own rules
-differ (``y``, ``1e3``, ``0o17``, ``1:30``, dates, ``<<``), so only its event stream is used and the scalars are
-resolved here by the Go rules. Working on events also bounds the price: depth, nodes and text are counted as they
-come, and an alias is charged with all that it stands for, so a bomb is refused before it is built.
+Helm reads YAML with ``sigs.k8s.io/yaml``: YAML 1.1 as ``go.yaml.in/yaml/v2`` resolves it, converted to JSON and read
+back, so that every number is a 64-bit float, every key a string, and a date stays text. PyYAML's own rules differ
+(``y``, ``1e3``, ``0o17``, ``1:30``, dates, ``<<``), so only its event stream is used and the scalars are resolved here
+by the Go rules. Working on events also bounds the cost: depth, nodes and text are counted as they come, and an alias is
+charged with everything that it refers to, so a bomb is refused before it is built.
 
-Known differences to Helm, all on the refusing side: tags other than those of JSON's types, ``%TAG`` lines, and
-documents over the caps below.
+Known differences to Helm, all stricter: tags other than those of JSON's types, ``%TAG`` lines, and documents over the
+limits below.
 """
 
 import base64
@@ -52,14 +52,14 @@ _Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 def read_document(data: bytes, *, file: str, max_bytes: int) -> Any:
-    """The first document, its numbers as written (int or float); InvalidChart names the file and line."""
+    """Return the first document with its numbers as written (int or float); InvalidChart names file and line."""
     return _Builder(file=file, max_bytes=max_bytes).build(_decode(data, file=file), first_line=1)
 
 
 def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
-    """The mapping that a template sees as ``.Values``; documents separated by ``---`` are merged as Helm does.
+    """Return the mapping that a template sees as ``.Values``; documents separated by ``---`` are merged as Helm does.
 
-    ``max_bytes`` bounds the text with every alias expanded. InvalidChart names the file and line.
+    ``max_bytes`` limits the text with every alias expanded. InvalidChart names file and line.
     """
     values: dict[str, Any] = {}
     builder = _Builder(file=file, max_bytes=max_bytes, as_json=True)
@@ -74,7 +74,7 @@ def read_values(data: bytes, *, file: str, max_bytes: int) -> dict[str, Any]:
 
 
 def read_objects(data: bytes, *, file: str, max_bytes: int) -> list[dict[str, Any]]:
-    """The mappings among the documents of a rendered manifest, in order; InvalidChart names the line."""
+    """Return the mappings among the documents of a rendered manifest, in order; InvalidChart names the line."""
     builder = _Builder(file=file, max_bytes=max_bytes)
     documents = [
         builder.build(text, first_line=first_line)
@@ -84,7 +84,7 @@ def read_objects(data: bytes, *, file: str, max_bytes: int) -> list[dict[str, An
 
 
 def go_text(value: float | bool) -> str:  # noqa: FBT001  # the value, no switch
-    """A number or boolean where Helm wants text: ``1.10`` becomes ``1.1``, ``yes`` becomes ``true``.
+    """Convert a number or boolean where Helm wants text: ``1.10`` becomes ``1.1``, ``yes`` becomes ``true``.
 
     Floats pass through 32 bits (``strconv.FormatFloat(value, 'g', -1, 32)`` in ``sigs.k8s.io/yaml``).
     """
@@ -104,7 +104,7 @@ def go_text(value: float | bool) -> str:  # noqa: FBT001  # the value, no switch
 
 
 def _single(value: float) -> float:
-    """The nearest 32-bit float; infinite where there is none."""
+    """Return the nearest 32-bit float; infinite if there is none."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
@@ -120,7 +120,7 @@ def _decode(data: bytes, *, file: str) -> str:
 
 
 def _documents(text: str, *, file: str) -> Iterator[tuple[str, int]]:
-    """Cuts at lines that begin with ``---``, before any YAML is read, as Kubernetes' YAMLReader does."""
+    """Split at lines that start with ``---``, before any YAML is parsed, as Kubernetes' YAMLReader does."""
     start, first_line, documents = 0, 1, 0
     for separator in _SEPARATOR.finditer(text):
         line = first_line + text.count("\n", start, separator.start())
@@ -146,7 +146,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class _Frame:
-    """A list or mapping under construction, and what had been spent when it began."""
+    """A list or mapping under construction, and the cost when it began."""
 
     value: Any
     anchor: str | None
@@ -159,7 +159,7 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Anchored:
-    """A value that aliases stand for, and what each of them costs: nodes, text, levels of nesting."""
+    """An anchored value and the cost of each alias of it: nodes, text, levels of nesting."""
 
     value: Any
     nodes: int
@@ -169,7 +169,7 @@ class _Anchored:
 
 @dataclass
 class _Builder:
-    """Builds one document at a time; the caps hold for all of them together."""
+    """Builds one document at a time; the limits apply to all of them together."""
 
     file: str
     max_bytes: int
@@ -181,7 +181,7 @@ class _Builder:
     anchors: dict[str, _Anchored | None] = field(default_factory=dict)
 
     def build(self, text: str, *, first_line: int) -> Any:
-        """The text's first document, None if it has none."""
+        """Return the text's first document, None if it has none."""
         self.first_line = first_line
         self.stack, self.anchors = [_Frame([], None, 0, 0)], {}
         try:
@@ -253,7 +253,7 @@ class _Builder:
                 self._merge_key(frame.value, value, event)
 
     def _merge_key(self, target: dict[str, Any], value: Any, event: yaml.Event) -> None:
-        """``<<``: lies over the keys before it and under those after it, as in the Go library."""
+        """Apply ``<<``: it overrides the keys before it and is overridden by those after it, as in the Go library."""
         sources = reversed(value) if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):
@@ -287,7 +287,7 @@ class _Builder:
         return value
 
     def _binary(self, event: yaml.ScalarEvent) -> str:
-        """The bytes as text, as Helm gets them through Go's YAML and JSON."""
+        """Return the bytes as text, as Helm gets them through Go's YAML and JSON."""
         packed = event.value.replace("\r", "").replace("\n", "")
         try:
             return base64.b64decode(packed, validate=True).decode(errors="replace")
@@ -295,7 +295,7 @@ class _Builder:
             raise self._invalid(event, "!!binary value contains invalid base64 data") from None
 
     def _as_json(self, value: Any, event: yaml.Event) -> Any:
-        """A number as Helm's detour over JSON leaves it: whole ones as int, the others as float."""
+        """Return a number as Helm's round trip through JSON leaves it: whole ones as int, others as float."""
         if not self.as_json or type(value) not in (int, float):
             return value
         number = float(value)
@@ -325,7 +325,7 @@ class _Builder:
 
 
 def resolve(text: str) -> Any:
-    """What a plain scalar stands for in the Go library: None, bool, int, float or str."""
+    """Return the value of a plain scalar in the Go library: None, bool, int, float or str."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
@@ -344,7 +344,7 @@ def resolve(text: str) -> Any:
 
 
 def _integer(digits: str) -> int | None:
-    """A signed 64-bit or, without sign, an unsigned 64-bit integer in any of Go's bases."""
+    """Parse a signed 64-bit or, without sign, an unsigned 64-bit integer in any of Go's bases."""
     matched = _INTEGER.fullmatch(digits)
     if matched is None:
         return None

@@ -1,13 +1,12 @@
-"""Reads a chart's gzipped tar as a stream, and refuses what could cost more than the limits or land elsewhere.
+"""Reads a chart's gzipped tar as a stream, and refuses what exceeds the limits or would be extracted elsewhere.
 
-Helm's limits are per archive, so that a few KiB of archives inside archives become gigabytes. Here one
-``Budget`` is shared by an archive and all that lie in its ``charts/``, and every inflated byte is charged before
-it is looked at. The tar format is read by our own few lines, because a reader that follows every extension
-(sparse files, binary sizes, headers of any length) is exactly what an attacker writes for; what a chart never
-needs is refused by name. What must stay true: nothing here holds more than one file of at most ``file_bytes``
-per level of nesting, and a path that is accepted means the same file to Helm (``pkg/chart/loader/archive``): links and
-devices are empty files, the name of the top folder means nothing, backslashes part folders, and of a path that occurs
-twice the last file counts (of an archive in ``charts/`` the first).
+Helm's limits are per archive, so a few KiB of nested archives can become gigabytes. Here one ``Budget`` is shared by an
+archive and all those in its ``charts/``, and every inflated byte is charged before it is used. We parse the tar format
+ourselves, because a reader that supports every extension (sparse files, binary sizes, headers of any length) is exactly
+what an attacker targets; features that charts never need are refused by name. Invariants: at most one file of at most
+``file_bytes`` is held per level of nesting, and an accepted path means the same file to Helm
+(``pkg/chart/loader/archive``): links and devices are empty files, the name of the top folder means nothing, backslashes
+separate folders, and for a duplicate path the last file counts (for an archive in ``charts/`` the first).
 """
 
 import io
@@ -45,9 +44,9 @@ _REFUSED_RECORDS = re.compile(rb"GNU\.sparse\.|SUN\.devm|size$|hdrcharset$")
 
 @dataclass
 class Unpacked:
-    """An archive's file paths below its top folder, in its order, and of the files asked for the content.
+    """File paths of an archive below its top folder, in order, and the content of the requested files.
 
-    ``nested`` holds the same of each archive in its ``charts/``, by its path, which is one of the paths.
+    ``nested`` holds the same for each archive in its ``charts/``, by its path, which is one of the paths.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -60,10 +59,10 @@ Keep = Callable[[str, int], bool]
 
 
 def unpack(source: BinaryIO, *, budget: Budget, keep: Keep, archive: str = "archive", depth: int = 0) -> Unpacked:
-    """The paths and the kept files of a gzipped tar that is safe to give to Helm, or InvalidChart.
+    """Return the paths and the kept files of a gzipped tar that is safe for Helm; raise InvalidChart.
 
-    Reads the source to its end. Archives in ``charts/`` are checked the same way, out of the same budget; ``archive``
-    names this one in error texts.
+    Reads the source to its end. Archives in ``charts/`` are checked the same way, with the same budget; ``archive``
+    names this one in error messages.
     """
     found = Unpacked()
     seen: set[str] = set()
@@ -130,7 +129,7 @@ class _Gunzip:
             raise InvalidChart(f"{archive}: not a gzip file; pack the chart with 'helm package'")
 
     def read(self, size: int) -> bytes:
-        """Exactly ``size`` bytes, or fewer at the end of the stream."""
+        """Return exactly ``size`` bytes, or fewer at the end of the stream."""
         while len(self._buffer) < size:
             piece = self._piece()
             if not piece:
@@ -141,25 +140,25 @@ class _Gunzip:
         return taken
 
     def read_exactly(self, size: int) -> bytes:
-        """``size`` bytes, or InvalidChart."""
+        """Return ``size`` bytes, or raise InvalidChart."""
         data = self.read(size)
         if len(data) < size:
             raise InvalidChart(f"{self._archive}: the tar ends in the middle of a file; upload it again")
         return data
 
     def skip(self, size: int) -> None:
-        """Reads and forgets ``size`` bytes."""
+        """Read and discard ``size`` bytes."""
         while size:
             size -= len(self.read_exactly(min(size, _PIECE)))
 
     def expect_zeros_to_end(self) -> None:
-        """Reads to the end of the source; padding is fine, anything else is InvalidChart."""
+        """Read to the end of the source; anything but padding is InvalidChart."""
         while piece := self.read(_PIECE):
             if piece.count(0) != len(piece):
                 raise InvalidChart(f"{self._archive}: holds data after the end of the tar")
 
     def _piece(self) -> bytes:
-        """The next inflated piece; empty at the end."""
+        """Return the next inflated piece; empty at the end."""
         while self._inflater is not None:
             data = self._pending or self._source.read(_PIECE)
             try:
@@ -177,13 +176,13 @@ class _Gunzip:
         return b""
 
     def _read_magic(self, data: bytes) -> bytes:
-        """The data with what follows it, long enough to tell a gzip header, unless the source ends."""
+        """Return the data with what follows it, long enough to detect a gzip header, unless the source ends."""
         while len(data) < len(_GZIP_MAGIC) and (more := self._source.read(_PIECE)):
             data += more
         return data
 
     def _next_member(self, rest: bytes) -> None:
-        """Goes on with the member that follows, as Go's reader does, or ends the stream."""
+        """Continue with the next member, as Go's reader does, or end the stream."""
         rest = self._read_magic(rest)
         if rest.startswith(_GZIP_MAGIC):
             self._members += 1
@@ -200,7 +199,7 @@ class _Gunzip:
 
 @dataclass
 class _Entry:
-    """One file or folder; ``read`` it before the next entry is asked for, or never."""
+    """One file or folder; call ``read`` before asking for the next entry, or never."""
 
     name: str
     is_folder: bool
@@ -209,14 +208,14 @@ class _Entry:
     content: bytes | None = None
 
     def read(self) -> bytes:
-        """The file's content."""
+        """Return the file's content."""
         if self.content is None:
             self.content = self.stream.read_exactly(self.size)
         return self.content
 
 
 def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entry]:
-    """Files and folders in order; reads the stream to its end."""
+    """Yield files and folders in order; read the stream to its end."""
     long_name: bytes | None = None
     while (header := stream.read(_BLOCK)) and header != _ZERO_BLOCK:
         budget.charge_entry(archive=archive)
@@ -255,7 +254,7 @@ def _check_entry(*, name: str, kind: bytes, size: int, is_folder: bool, budget: 
 
 
 def _read_extension(stream: _Gunzip, *, kind: bytes, size: int, archive: str) -> bytes | None:
-    """The name that a pax or GNU header gives to the next entry, if it gives one; where a link leads is passed over."""
+    """Return the name that a pax or GNU header gives the next entry, if any; link targets are ignored."""
     if size > _EXTENSION_BYTES:
         raise InvalidChart(f"{archive}: a tar extension header of {size} bytes; the limit is {_EXTENSION_BYTES}")
     data = stream.read_exactly(size)
@@ -267,7 +266,7 @@ def _read_extension(stream: _Gunzip, *, kind: bytes, size: int, archive: str) ->
 
 
 def _pax_path(data: bytes, *, archive: str) -> bytes | None:
-    """The ``path`` among records, each of them length, blank, key, equals sign, value and newline."""
+    """Return ``path`` from records of the form length, blank, key, equals sign, value and newline."""
     path: bytes | None = None
     start = 0
     while start < len(data):
@@ -298,7 +297,7 @@ def _check_sum(header: bytes, *, archive: str) -> None:
 
 
 def _octal(text: bytes, *, archive: str) -> int:
-    """A number field; the binary form is for sizes that no chart has."""
+    """Parse a number field; the binary form is for sizes that no chart has."""
     digits = text.strip(b" \0")
     if not _OCTAL.fullmatch(digits):
         raise InvalidChart(f"{archive}: not a tar, or a damaged one (a size or checksum is not octal)")
@@ -306,7 +305,7 @@ def _octal(text: bytes, *, archive: str) -> int:
 
 
 def _header_name(header: bytes, *, archive: str) -> bytes:
-    """The name of a header block; only the ustar form knows a prefix."""
+    """Return the name of a header block; only the ustar form has a prefix."""
     name = header[:100].split(b"\0", 1)[0]
     if header[257:263] == b"ustar\0":
         if header[508:512] == b"tar\0":

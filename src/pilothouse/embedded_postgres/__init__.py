@@ -1,1 +1,1 @@
-"""The PostgreSQL server that ``pilothouse serve`` brings along."""
+"""The PostgreSQL server bundled with ``pilothouse serve``."""

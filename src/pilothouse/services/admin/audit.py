@@ -1,8 +1,8 @@
-"""The audit: what changes nothing is gathered here and written beside the requests; administrators read it all.
+"""The audit log: events that change nothing are buffered here and written asynchronously; administrators read the log.
 
-Strangers decide how often they fail, and clients how often they ask: the same thing again within a minute (reads: ten)
-is one row with a number of times, and only so many different ones a minute are told apart. What one process has
-gathered and not yet written is lost when it is killed: some seconds of it, or the number of repetitions.
+Unauthenticated clients decide how often they fail, and clients how often they ask: repeats within a minute (reads: ten)
+are one row with a counter, and only so many different events per minute get rows of their own. Events that a process
+has buffered and not yet written are lost when it is killed: a few seconds of them, or their counters.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _LONGEST: Final = 300
 
 @dataclass(frozen=True)
 class _Kind:
-    """What makes two happenings the same."""
+    """The fields that make two events repeats of each other."""
 
     who: Somebody
     action: str
@@ -45,7 +45,7 @@ class _Kind:
 
 @dataclass
 class _Gathered:
-    """How often it happened since it was written last."""
+    """How often it happened since it was last written."""
 
     first: float
     request_id: str
@@ -63,7 +63,7 @@ class AuditPage:
 
 
 class Audit:
-    """Gathers what happens, writes it now and then, and shows the account's rows."""
+    """Buffer events, write them periodically, and list the account's rows."""
 
     def __init__(
         self, database: Database, settings: AuditSettings, *, monotonic: Callable[[], float] = time.monotonic
@@ -88,7 +88,7 @@ class Audit:
         request_id: str = "",
         often: bool = False,
     ) -> None:
-        """Something happened that changed nothing; ``often``: clients do it all the time, so it is told less often."""
+        """Buffer an event that changed nothing; ``often``: clients cause it constantly, so it is reported rarely."""
         texts = (one[:_LONGEST] for one in (target, target_name, detail))
         kind = _Kind(Somebody(**store.names_of(actor)), action, outcome, *texts)
         now = self._monotonic()
@@ -102,11 +102,11 @@ class Audit:
         one.times += 1
 
     def note_use(self, access_key: str) -> None:
-        """The key was proven just now."""
+        """Record that the key was proved just now."""
         self._used[access_key] = self._monotonic()
 
     async def keep_writing(self) -> None:
-        """Writes what is due again and again, until cancelled; the database may be away for a while."""
+        """Write due events periodically until cancelled; tolerates an unavailable database."""
         while True:
             await asyncio.sleep(self._settings.gather_seconds)
             try:
@@ -117,7 +117,7 @@ class Audit:
                 log.exception("audit_not_written")
 
     async def write(self, *, all_of_it: bool = False) -> None:
-        """Writes what is due, or ``all_of_it`` at the end; what could not be written stays."""
+        """Write due events, or ``all_of_it`` at the end; events that could not be written stay buffered."""
         now = self._monotonic()
         due = {
             kind: one
@@ -147,7 +147,7 @@ class Audit:
         }
 
     async def list_rows(self, caller: Caller, wanted: Wanted, *, before: int | None, limit: int) -> AuditPage:
-        """The rows of the caller's account, for its administrators alone."""
+        """Return the rows of the caller's account, for its administrators only."""
         # A verb that no role for reading has: who did what is not for everybody who may look at things.
         caller.require_in_account("pilothouse:audit:read")
         async with self._database.statements() as tx:

@@ -1,8 +1,8 @@
-"""Backups: the database and what opens it, in one file.
+"""Backups: the database and its keys in one file.
 
-A backup is a ZIP file: ``database/NNN-TABLE.copy`` per table, ``master.key``, ``tls/…``, and at last ``manifest.json``,
-which names every other entry with its digest, so that a cut file is no backup. What must stay true: data and key fit
-together, both when the backup is made and before a restore is committed.
+A backup is a ZIP file: ``database/NNN-TABLE.copy`` per table, ``master.key``, ``tls/…``, and finally ``manifest.json``,
+which lists every other entry with its digest, so that a truncated file is not a backup. Invariant: data and key match,
+both when the backup is made and before a restore is committed.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _PIECE: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup file says about itself."""
+    """The manifest of a backup file."""
 
     created_at: datetime
     version: str
@@ -47,7 +47,7 @@ class Backup:
 def make_backup(
     file: Path, database: Database, *, data_dir: Path, key_file: Path, with_key: bool, clock: Callable[[], datetime]
 ) -> Backup:
-    """Writes a backup (0600) of one moment while servers go on; the file appears whole or not at all.
+    """Write a consistent backup (0600) while servers run; the file is created atomically.
 
     Raises InvalidBackup if the file exists, and SealBroken if the key file does not open the data.
     """
@@ -90,10 +90,10 @@ def make_backup(
 
 
 class BackupFile:
-    """A backup that can be put back; every read checks the digest."""
+    """A backup that can be restored; every read verifies the digest."""
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
-        """Raises InvalidBackup for a file that is no backup, or not of a format that this program reads."""
+        """Read the manifest; raise InvalidBackup for any other file, and for an unknown format."""
         self._archive = archive
         self._path = path
         try:
@@ -117,17 +117,17 @@ class BackupFile:
             raise InvalidBackup(f"{path} is no backup, or a damaged one: {error}") from error
 
     def rows(self, table: CopiedTable) -> Iterator[bytes]:
-        """The rows of a table; raises InvalidBackup at their end if they are not what was written."""
+        """Yield the rows of a table; raise InvalidBackup at their end if the digest does not match."""
         return self._read(self._entries[table.name])
 
     def keys(self) -> KeyRing | None:
-        """The master keys, if the backup has them."""
+        """Return the master keys, if the backup has them."""
         if _KEY not in self._digests:
             return None
         return parse_keys(b"".join(self._read(_KEY)), self._path)
 
     def tls_files(self) -> dict[str, bytes]:
-        """The local authority and its certificate, by file name."""
+        """Return the local authority and its certificate, by file name."""
         return {name: b"".join(self._read(f"tls/{name}")) for name in _TLS if f"tls/{name}" in self._digests}
 
     def _read(self, entry: str) -> Iterator[bytes]:
@@ -145,7 +145,7 @@ class BackupFile:
 
 @contextmanager
 def open_backup(path: Path) -> Iterator[BackupFile]:
-    """The backup in this file; raises InvalidBackup if it is none."""
+    """Open the backup in this file; raise InvalidBackup if it is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield BackupFile(archive, path)
@@ -156,9 +156,9 @@ def open_backup(path: Path) -> Iterator[BackupFile]:
 
 
 def restore_backup(backup: BackupFile, database: Database, ring: KeyRing, *, replace: bool) -> int:
-    """The database is the backup's, in one transaction, and every sealed value opens with these keys; their number.
+    """Replace the database with the backup's, in one transaction, and return the number of sealed values checked.
 
-    Raises InvalidBackup, or SealBroken for keys that do not fit; then the database is as it was.
+    Raises InvalidBackup, or SealBroken for keys that do not match; then the database is unchanged.
     """
     with replacement(database, backup.contents, replace=replace) as target:
         for table in backup.contents.tables:
@@ -173,7 +173,7 @@ def restore_backup(backup: BackupFile, database: Database, ring: KeyRing, *, rep
 
 
 def refuse_other_keys(key_file: Path, ring: KeyRing) -> None:
-    """Raises InvalidBackup if there is a key file that lacks a key of the ring: what it opens would be lost."""
+    """Raise InvalidBackup if there is a key file that lacks a key of the ring: what it opens would be lost."""
     if not key_file.exists():
         return
     present = {(key.id, key.secret) for key in read_keys(key_file).keys}
@@ -185,9 +185,9 @@ def refuse_other_keys(key_file: Path, ring: KeyRing) -> None:
 
 
 def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file: Path) -> list[Path]:
-    """The data folder has these master keys, and the backup's authority; gives the names of files moved aside.
+    """Install the master keys and the backup's authority; return the names of files moved aside.
 
-    A key file that has all the keys already stays as it is. Raises SealBroken or InvalidBackup.
+    A key file that already has all the keys is left unchanged. Raises SealBroken or InvalidBackup.
     """
     aside: list[Path] = []
     try:

@@ -1,9 +1,9 @@
-"""Master keys: a new one takes over from an old one while servers run, and an old one goes when nothing needs it.
+"""Rotation of master keys while servers run, and removal of old keys that nothing needs.
 
-The order that keeps every value readable at every moment: the new key is in the file before anything is sealed with
-it; then values are taken over in batches, each replaced only if it is still the one that was read; then, when no value
-needs the old key and no request that began before can still write with it, the old key leaves the file. Every step can
-be cut off and done again.
+The order that keeps every value readable at every moment: the new key is in the file before anything is sealed with it;
+then values are re-sealed in batches, each replaced only if it is unchanged since it was read; then, when no value needs
+the old key and no request that began before can still write with it, the old key is removed from the file. Every step
+can be interrupted and repeated.
 """
 
 import os
@@ -26,7 +26,7 @@ SETTLE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class KeyUse:
-    """One key of the file. ``role``: seals, opens (old values), staged (known, but not sealing yet)."""
+    """One key of the file. ``role``: seals, opens (old values), staged (known, but not yet sealing)."""
 
     key: MasterKey
     role: str
@@ -35,7 +35,7 @@ class KeyUse:
 
 @dataclass
 class Resealed:
-    """What a take-over did; ``broken`` names the values that no key of the file opens."""
+    """Result of re-sealing; ``broken`` names the values that no key of the file opens."""
 
     values: int = 0
     broken: list[str] = field(default_factory=list)
@@ -43,14 +43,14 @@ class Resealed:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What left the key file, and why the rest of the old keys stays."""
+    """Keys that were removed from the file, and why the other old keys stay."""
 
     ids: list[str]
     kept: dict[str, str]
 
 
 def stage_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urandom) -> MasterKey:
-    """The file holds a key that opens but does not seal, to be copied to other machines; a staged one stays."""
+    """Add a key that opens but does not seal, to be copied to other machines; an already staged one is kept."""
 
     def add(ring: KeyRing) -> KeyRing:
         return ring if _staged(ring) else replace(ring, keys=(*ring.keys, new_key(random_bytes, beside=ring, now=now)))
@@ -62,7 +62,7 @@ def stage_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urand
 
 
 def begin_new_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urandom) -> MasterKey:
-    """From here on the staged key seals, or a new one if none is staged; the one before only opens."""
+    """Make the staged key, or a new one if none is staged, the sealing key; the previous one only opens."""
 
     def begin(ring: KeyRing) -> KeyRing:
         following = _staged(ring)
@@ -77,7 +77,7 @@ def begin_new_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.u
 
 
 async def list_keys(database: Database, path: Path) -> list[KeyUse]:
-    """Every key of the file with the number of values that need it; raises SealBroken for values of unknown keys."""
+    """Return every key of the file with its number of values; raise SealBroken for values of unknown keys."""
     ring, used = read_keys(path), await _values_by_key(database)
     unknown = sorted(used.keys() - {key.id for key in ring.keys})
     if unknown:
@@ -93,7 +93,7 @@ async def list_keys(database: Database, path: Path) -> list[KeyUse]:
 async def reseal_all(
     database: Database, keys: MasterKeys, *, on_batch: Callable[[str, int], None] = lambda _name, _count: None
 ) -> Resealed:
-    """Every value is under the key that seals now, but for broken ones; running it again goes on where it stopped."""
+    """Re-seal all values but broken ones with the current key; a repeated run continues where it stopped."""
     done = Resealed()
     for column in store.sealed_columns():
         last = None
@@ -121,7 +121,7 @@ async def reseal_all(
 async def drop_unused_keys(
     database: Database, path: Path, *, now: datetime, random_bytes: RandomBytes = os.urandom
 ) -> Dropped:
-    """Old keys leave the file if no value needs them and no request can still write with them."""
+    """Remove old keys that no value needs and that no request can still write with."""
     uses = await list_keys(database, path)
     kept: dict[str, str] = {}
     for use in uses:
@@ -155,6 +155,6 @@ async def _values_by_key(database: Database) -> dict[str, int]:
 
 
 def _staged(ring: KeyRing) -> MasterKey | None:
-    """A key behind the sealing one that never sealed."""
+    """Return a key after the sealing one that never sealed."""
     ids = [key.id for key in ring.keys]
     return next((key for key in ring.keys[ids.index(ring.sealing) + 1 :] if key.retired_at is None), None)

@@ -1,1 +1,1 @@
-"""Charts: checked, stored, listed."""
+"""Charts: checks, storage, lists."""

@@ -1,6 +1,6 @@
-"""What a chart has to pass before it is stored: our own look at the archive, then Helm's lint in an engine child.
+"""Checks of a chart before it is stored: our own inspection of the archive, then Helm's lint in an engine child.
 
-Only so many archives are looked at at once: each holds a processor for up to a second.
+Concurrent checks are limited: each can use a CPU core for up to a second.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _NO_LINT = 'parameters {"skip_lint": true} stores the chart without Helm\'s lint
 
 
 class ChartChecks:
-    """Checks archives for one process."""
+    """Check archives for one process."""
 
     def __init__(self, engine: EnginePool, *, limits: ChartLimits, engine_settings: EngineSettings) -> None:
         self._engine = engine
@@ -35,9 +35,9 @@ class ChartChecks:
     async def check(
         self, archive: BinaryIO, *, lint: bool, project_id: str, warnings: list[str] | None = None
     ) -> ChartArchive:
-        """The chart, if it may be stored; raises InvalidChart with the file, the limit or Helm's findings, or Busy.
+        """Return the chart if it may be stored; raise InvalidChart with the file, limit or Helm's findings, or Busy.
 
-        Helm's warnings do not refuse a chart, its errors do; they are added to ``warnings``. Projects take turns.
+        Helm's errors reject a chart, its warnings do not; they are added to ``warnings``. Projects take turns.
         """
         async with self._places.place(project_id, seconds=self._settings.queue_seconds):
             chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
@@ -68,7 +68,7 @@ class ChartChecks:
 
 
 def _explain(findings: Sequence[LintFinding]) -> str:
-    """Errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
+    """Format errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
     told = sorted(
         (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
     )
@@ -76,7 +76,7 @@ def _explain(findings: Sequence[LintFinding]) -> str:
 
 
 def _lines(told: Sequence[LintFinding]) -> list[str]:
-    """The first of them as ``helm lint`` prints them, and how many more there are."""
+    """Format the first of them as ``helm lint`` prints them, and the number of further ones."""
     lines = [
         f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}" for one in told[:_SHOWN_FINDINGS]
     ]

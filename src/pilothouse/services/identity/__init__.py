@@ -1,1 +1,1 @@
-"""Who may call: users, keys, tokens, projects."""
+"""Callers: users, keys, tokens, projects."""

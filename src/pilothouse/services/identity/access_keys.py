@@ -1,4 +1,4 @@
-"""Access keys: everybody manages its own, administrators of the account everybody's; a secret is shown once."""
+"""Access keys: users manage their own, administrators of the account all; a secret is shown once."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _UPDATE = "iam:credentials:updateCredential"
 
 @dataclass(frozen=True)
 class WantedKey:
-    """A key to be made: the caller's, in the caller's project, for ever, if nothing else is said."""
+    """A key to be created; by default the caller's, in the caller's project, without expiry."""
 
     user_id: str | None = None
     project_id: str | None = None
@@ -31,14 +31,14 @@ class WantedKey:
 
 @dataclass(frozen=True)
 class NewAccessKey:
-    """A key that was made, and its secret, which is shown only now."""
+    """A created key and its secret, which is shown only now."""
 
     row: AccessKeyRow
     secret_key: str = field(repr=False)
 
 
 class AccessKeys:
-    """Makes, shows, disables and deletes access keys."""
+    """Create, show, disable and delete access keys."""
 
     def __init__(self, database: Database, keys: MasterKeys, passwords: Passwords, settings: IdentitySettings) -> None:
         self._database = database
@@ -47,7 +47,7 @@ class AccessKeys:
         self._settings = settings
 
     async def list_keys(self, caller: Caller, *, user_id: str | None) -> list[AccessKeyRow]:
-        """The keys of the caller, or of another user of the account, oldest first."""
+        """Return the keys of the caller, or of another user of the account, oldest first."""
         owner = user_id or caller.user_id
         if owner != caller.user_id:
             caller.require_in_account("iam:credentials:listCredentials")
@@ -57,13 +57,13 @@ class AccessKeys:
             return await store.list_access_keys(tx, owner)
 
     async def show(self, caller: Caller, access_key: str) -> AccessKeyRow:
-        """One key, without its secret; NotFound for another account's."""
+        """Return one key without its secret; NotFound for another account's."""
         return await self._find(caller, access_key, action="iam:credentials:getCredential")
 
     async def create(self, caller: Caller, wanted: WantedKey, *, request_id: str) -> NewAccessKey:
-        """A key for the caller or another user, that acts in a project of the account where none is named.
+        """Create a key for the caller or another user; in a project of the account where none is named.
 
-        The caller proves itself: by its password, or by a token that a password gave a few minutes ago. Raises
+        The caller proves itself with its password, or a token obtained with the password a few minutes ago. Raises
         NotFound, InvalidRequest, Forbidden (no proof, or another owner has no role there), QuotaExceeded or Busy.
         """
         owner_id = wanted.user_id or caller.user_id
@@ -105,11 +105,11 @@ class AccessKeys:
         return NewAccessKey(row, secret_key)
 
     async def check_change(self, caller: Caller, access_key: str) -> None:
-        """Return if the caller may enable and disable the key, else NotFound or Forbidden."""
+        """Return if the caller may enable and disable the key, else raise NotFound or Forbidden."""
         await self._find(caller, access_key, action=_UPDATE)
 
     async def set_enabled(self, caller: Caller, access_key: str, *, enabled: bool, request_id: str) -> AccessKeyRow:
-        """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
+        """Enable or disable a key, and lift a lock; disabling revokes the tokens of its user."""
         found = await self._find(caller, access_key, action=_UPDATE)
         async with self._database.transaction() as tx:
             row = await store.set_enabled(tx, access_key, enabled=enabled)
@@ -122,7 +122,7 @@ class AccessKeys:
         return row
 
     async def remove(self, caller: Caller, access_key: str, *, request_id: str) -> None:
-        """Deletes a key, which ends the tokens of its user."""
+        """Delete a key, which revokes the tokens of its user."""
         action = "iam:credentials:deleteCredential"
         found = await self._find(caller, access_key, action=action)
         async with self._database.transaction() as tx:
@@ -173,7 +173,7 @@ class AccessKeys:
 
 
 async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id: str) -> tuple[UserRow, ProjectRow]:
-    """Who gets a key, and where it acts; Forbidden where another user could do nothing with it.
+    """Return the key's owner and project; Forbidden where another user would have no rights with it.
 
     A project in which the caller itself has no role does not exist for it.
     """

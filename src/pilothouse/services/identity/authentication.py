@@ -1,7 +1,7 @@
-"""What the gateway asks about a request's credentials: one look-up each, and no write while all is well.
+"""Authentication of requests: one lookup per request, and no write unless something fails.
 
-Wrong signatures are counted by address and key in this process (``auth.attempts``): they are answered ever later, and
-nobody else is. Locking a key for everybody, as the vendor does, is a setting.
+Wrong signatures are counted by address and key in this process (``auth.attempts``): they are delayed more and more, and
+nobody else is. Locking a key for everyone, as the vendor does, is a setting.
 """
 
 import math
@@ -39,7 +39,7 @@ _UNKNOWN_TOKEN = "decrypt token fail"  # noqa: S105 - the vendor's words
 
 @dataclass(frozen=True)
 class KeyHolder:
-    """An enabled access key with its secret in the clear, and whom it stands for; keep it for one request."""
+    """An enabled access key with its plaintext secret and its user; keep it for one request only."""
 
     secret_key: str = field(repr=False)
     access_key: str
@@ -49,7 +49,7 @@ class KeyHolder:
 
 
 class Authentication:
-    """Knows access keys and tokens."""
+    """Look up access keys and tokens."""
 
     def __init__(self, database: Database, keys: MasterKeys, settings: IdentitySettings, audit: Audit) -> None:
         self._database = database
@@ -60,10 +60,10 @@ class Authentication:
         self._holders: OrderedDict[str, Somebody] = OrderedDict()
 
     async def find_key(self, access_key: str, project_id: str | None, source: str) -> KeyHolder | None:
-        """The holder of an enabled access key, else None; in the project that the request names, or the key's own.
+        """Return the holder of an enabled access key, in the requested project or the key's own; else None.
 
-        Raises NotAuthenticated for a key that is locked, and Busy for one that was wrong too often from the address
-        ``source`` and was not proven from there lately.
+        Raises NotAuthenticated for a locked key, and Busy for one with too many wrong signatures from the address
+        ``source`` that was not recently proved from there.
         """
         wait = self._attempts.wait_seconds(source, access_key)
         if wait:
@@ -88,7 +88,7 @@ class Authentication:
         )
 
     async def select_project(self, holder: KeyHolder, project_id: str | None) -> Caller:
-        """The caller in the project that the key was found with; NotFound if the account has no such project."""
+        """Return the caller in the project that the key was looked up for; NotFound if the account lacks it."""
         self._attempts.succeed(holder.caller.source, holder.access_key)
         if holder.used_long_ago:
             self._audit.note_use(holder.access_key)
@@ -105,7 +105,7 @@ class Authentication:
         raise NotFound(f"X-Project-Id {project_id!r} is not an enabled project in which the user has a role")
 
     async def reject_key(self, holder: KeyHolder) -> None:
-        """Counts a wrong signature; raises Busy if the next one from that address has to wait."""
+        """Count a wrong signature; raise Busy if the next one from that address has to wait."""
         if self._settings.lock_keys_after:
             async with self._database.statements() as tx:
                 locked = await lockout.count_failure(
@@ -123,9 +123,9 @@ class Authentication:
             raise _too_often(wait)
 
     async def note_unusable(self, access_key: str, source: str, reason: str) -> None:
-        """Tells the audit of a request that names a key and proves nothing, such as one that is sent again later.
+        """Record in the audit log a request that names a key but proves nothing, such as a replay.
 
-        ``reason`` is one of a few fixed texts. Not for a key that nobody has: strangers name what they like.
+        ``reason`` is one of a few fixed texts. Not for unknown keys: unauthenticated clients can name anything.
         """
         with suppress(DatabaseUnavailable):  # the request is refused in any case
             async with self._database.statements() as tx:
@@ -139,9 +139,10 @@ class Authentication:
         self._audit.note(who, _SIGN, outcome=Outcome.FAILED, target=target, target_name=who.user_name, detail=reason)
 
     async def find_token(self, token: str, project_id: str | None, source: str) -> Caller:
-        """The caller that a living token stands for; NotAuthenticated tells why there is none.
+        """Return the caller of a valid token; NotAuthenticated says why it is not valid.
 
-        A request that names another project than the token's raises NotFound: it would act where nobody meant it to.
+        A request that names another project than the token's raises NotFound, because it would act in the wrong
+        project.
         """
         digest = token_digest(token)
         row = None
@@ -180,7 +181,7 @@ def _named(row: ProvingKeyRow | TokenRow, source: str) -> Somebody:
 
 
 def holder_of(row: ProvingKeyRow, source: str) -> Caller:
-    """The caller that the key stands for, in the project that it was found with."""
+    """Return the caller of the key, in the project that it was looked up for."""
     return Caller(
         user_id=row.user_id,
         user_name=row.user_name,
@@ -203,7 +204,7 @@ def _too_often(wait: float) -> Busy:
 
 
 def check_alive(row: TokenRow) -> None:
-    """Raises NotAuthenticated for a token that has expired or died early."""
+    """Raise NotAuthenticated for a token that has expired or was revoked."""
     if row.expired:
         raise NotAuthenticated(f"token expires, expires_at: {row.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
     if not row.alive:
@@ -214,7 +215,7 @@ def check_alive(row: TokenRow) -> None:
 
 
 def caller_of(row: TokenRow, source: str) -> Caller:
-    """The caller that the token stands for: its scope decides which of the user's roles count."""
+    """Return the caller of the token: its scope decides which of the user's roles count."""
     return Caller(
         user_id=row.user_id,
         user_name=row.user_name,

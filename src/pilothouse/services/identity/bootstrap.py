@@ -1,4 +1,4 @@
-"""Who calls, and what the first start makes so that somebody can."""
+"""Callers, and the identities that the first start creates."""
 
 import time
 import uuid
@@ -14,7 +14,7 @@ from pilothouse.store.database import Database
 
 @dataclass(frozen=True)
 class Proof:
-    """The credentials of a request: an access key, or the digest of a token, and how long ago a password gave it."""
+    """The credentials of a request: an access key, or the digest of a token and the age of the log-in."""
 
     kind: Literal["key", "token"]
     id: str = field(repr=False)
@@ -25,9 +25,9 @@ class Proof:
 class Caller:
     """Who made a request, from where, for which project, and with which roles there.
 
-    ``project_id`` is empty for a token that is bound to no project. ``account_roles`` is the part of ``roles`` that
-    counts in the whole account: only they reach users and projects. ``proof`` is what is asked again when the request
-    takes long, and ``asked_at`` the moment, by the monotonic clock, at which all of this was known.
+    ``project_id`` is empty for a token without a project. ``account_roles`` is the subset of ``roles`` that counts in
+    the whole account: only they give access to users and projects. ``proof`` is checked again if the request takes
+    long, and ``asked_at`` is when all of this was last checked, by the monotonic clock.
     """
 
     user_id: str
@@ -43,7 +43,7 @@ class Caller:
     asked_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     def require(self, action: str) -> None:
-        """Returns if the caller's roles in its project allow the action, else raises Forbidden, which names it."""
+        """Return if the caller's roles in its project allow the action, else raise Forbidden, which names it."""
         if not self.project_id:
             raise NotPermitted(
                 f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project",
@@ -57,7 +57,7 @@ class Caller:
         return bool(self.project_id) and policy.allows(self.roles, action)
 
     def require_in_account(self, action: str) -> None:
-        """Like ``require`` for what concerns the whole account: a role in one project does not count."""
+        """Do the same as ``require`` for the whole account: a role in one project does not count."""
         if not policy.allows(self.account_roles, action):
             raise self._forbidden(action, self.account_roles, "in the whole account")
 
@@ -72,7 +72,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class FirstCredentials:
-    """What first start made; the only time that the secrets are shown."""
+    """What the first start created; the secrets are shown only now."""
 
     domain_name: str
     project_id: str
@@ -84,7 +84,7 @@ class FirstCredentials:
 
 
 class Identity:
-    """Makes the first identities of an installation."""
+    """Create the first identities of an installation."""
 
     def __init__(self, database: Database, keys: MasterKeys) -> None:
         self._database = database
@@ -93,7 +93,7 @@ class Identity:
     async def create_first(
         self, *, region: str, domain_name: str = "pilothouse", user_name: str = "admin"
     ) -> FirstCredentials | None:
-        """Makes domain, project (named after the region), user and access key in an empty database, else None."""
+        """Create domain, project (named like the region), user and access key in an empty database; else return None."""
         first = FirstCredentials(
             domain_name=domain_name,
             project_id=uuid.uuid4().hex,
@@ -134,9 +134,9 @@ class Identity:
 
 
 async def recover_administrator(database: Database, *, domain_name: str, user_name: str) -> str:
-    """A new password for a user who from now on is enabled and an administrator; for whoever holds the database.
+    """Set a new password for a user, enable it and make it an administrator; for the owner of the database.
 
-    The way back in when nobody has credentials left. Raises NotFound.
+    The way back in if nobody has credentials left. Raises NotFound.
     """
     password = passwords.generate_password()
     async with database.transaction() as tx:
@@ -157,12 +157,12 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
 
 
 def seal_secret(secret_key: str, *, keys: MasterKeys, access_key: str) -> bytes:
-    """The secret as the database holds it; it opens for this access key only."""
+    """Return the sealed secret as stored in the database; it opens for this access key only."""
     return keys.seal(secret_key.encode(), context=_context(access_key))
 
 
 def open_secret(sealed: bytes, *, keys: MasterKeys, access_key: str) -> str:
-    """The secret of the access key; raises SealBroken for another key's or a damaged one."""
+    """Return the secret of the access key; raise SealBroken for another key's or a damaged one."""
     return keys.unseal(sealed, context=_context(access_key)).decode()
 
 

@@ -1,9 +1,9 @@
-"""Where passwords are hashed: few at a time, beside the event loop, and in turn.
+"""Password hashing: few at a time, off the event loop, in turn.
 
-A hash costs 12 MiB and tens of milliseconds, and strangers may ask for one. Each address has one place in the queue, so
-that a flood from one makes others wait for one hash and not for all of them. The user is looked up when its turn has
-come, so that guesses sent all at once do not pass the lock between them. A lock holds for the address alone that
-guessed: strangers lock nobody out elsewhere.
+A hash costs 12 MiB and tens of milliseconds, and unauthenticated clients can request one. Each address has one place in
+the queue, so that a flood from one delays others by one hash only. The user is looked up when its turn has come, so
+that simultaneous guesses cannot bypass the lock. A lock applies to the guessing address alone: nobody can lock users
+out elsewhere.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _LOG_IN = "iam:tokens:create"
 
 @dataclass(frozen=True)
 class Login:
-    """A claim to be a user: of that id, or of that name in the domain of that id or name; ``source`` is the address."""
+    """A log-in of a user by id, or by name in the domain of that id or name; ``source`` is the address."""
 
     password: str = field(repr=False)
     user_id: str | None = None
@@ -43,7 +43,7 @@ class Login:
 
 
 class Passwords:
-    """Makes and proves passwords."""
+    """Hash and verify passwords."""
 
     def __init__(self, database: Database, settings: IdentitySettings, audit: Audit) -> None:
         self._database = database
@@ -58,7 +58,7 @@ class Passwords:
         self._nobodys_hash = passwords.hash_password(passwords.generate_password())
 
     async def prove(self, login: Login) -> LoginRow:
-        """The enabled user whose password this is; raises NotAuthenticated, in one form of words, or Busy."""
+        """Return the enabled user with this password; raise NotAuthenticated, always in the same words, or Busy."""
         address = network_of(login.source)
         async with AsyncExitStack() as turn:
             try:
@@ -90,7 +90,7 @@ class Passwords:
         return user
 
     async def hash(self, password: str, *, user_name: str, source: str) -> str:
-        """The hash of a new password; raises InvalidRequest if it is too weak, or Busy."""
+        """Return the hash of a new password; raise InvalidRequest if it is too weak, or Busy."""
         if len(password) < _SHORTEST or password.lower() == user_name.lower():
             raise InvalidRequest(f"password: at least {_SHORTEST} characters, and not the user's name")
         async with self._turn(network_of(source)):
@@ -98,7 +98,7 @@ class Passwords:
 
     @asynccontextmanager
     async def _turn(self, address: str) -> AsyncIterator[None]:
-        """The right to hash: one of an address waits for it at a time, a few more of it wait behind that one."""
+        """Hold the right to hash: one log-in per address is in the queue, a few more of it wait behind that one."""
         if self._in_lane[address] >= self._settings.password_queue:
             raise _too_many()
         lane = self._lanes.setdefault(address, asyncio.Lock())
@@ -132,7 +132,7 @@ class Passwords:
             log.warning("user_locked", user_id=user.id, address=address, seconds=self._settings.lock_seconds)
 
     async def _note(self, login: Login, user: LoginRow | None) -> None:
-        """Tells the audit; of a name that is nobody's only the account that it was to be in, if there is one."""
+        """Record in the audit log; for an unknown name only the account that was named, if it exists."""
         if user is not None:
             who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=login.source)
             detail = "locked" if user.locked else "disabled" if not user.enabled else "wrong password"
@@ -144,13 +144,13 @@ class Passwords:
         self._audit.note(nobody, _LOG_IN, outcome=Outcome.FAILED, detail="unknown user")
 
     def _note_full(self, login: Login) -> None:
-        """Tells the audit of a log-in that found no place; whose it would have been is not looked up: it is a flood."""
+        """Record a rejected log-in in the audit log without looking up the user, because it is a flood."""
         domain_id = self._domains.get(login.domain_id or login.domain_name or "", "")
         nobody = Somebody(domain_id=domain_id, source=login.source)
         self._audit.note(nobody, _LOG_IN, outcome=Outcome.FAILED, detail="too many log-ins at once")
 
     async def _settle(self, user: LoginRow, password: str, address: str) -> None:
-        """What a right password leaves behind: no failures, and a hash of today's strength."""
+        """Update after a right password: reset failures, and renew an outdated hash."""
         if user.failures:
             async with self._database.statements() as tx:
                 await password_failures.forget(tx, user.id, address=address)

@@ -1,4 +1,4 @@
-"""Projects: what clusters, charts and releases belong to, and the account that they are in."""
+"""Projects, which own clusters, charts and releases, and their account."""
 
 import re
 import uuid
@@ -18,14 +18,14 @@ _LONGEST_DESCRIPTION = 255
 
 @dataclass(frozen=True)
 class Page:
-    """Part of a list, and whether more comes after it."""
+    """A page of a list, and whether more comes after it."""
 
     rows: list[ProjectRow]
     more: bool
 
 
 class Projects:
-    """Lists, makes, disables and deletes the projects of an account."""
+    """List, create, disable and delete the projects of an account."""
 
     def __init__(self, database: Database, *, region: str) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class Projects:
     async def list_page(
         self, caller: Caller, *, name: str | None = None, enabled: bool | None = None, page: int, per_page: int
     ) -> Page:
-        """One page, by name, of the account's projects in which the caller has a role."""
+        """Return one page, by name, of the account's projects in which the caller has a role."""
         async with self._database.statements() as tx:
             rows = await store.list_projects(
                 tx,
@@ -48,17 +48,17 @@ class Projects:
         return Page(rows[:per_page], more=len(rows) > per_page)
 
     async def list_all(self, caller: Caller) -> list[ProjectRow]:
-        """The account's projects in which the caller has a role, by name; who has one in the account sees all."""
+        """Return the account's projects in which the caller has a role, by name; with a role in the account, all."""
         async with self._database.statements() as tx:
             return await store.list_projects(tx, domain_id=caller.domain_id, for_user=caller.user_id)
 
     async def list_usable(self, caller: Caller) -> list[ProjectRow]:
-        """The enabled projects in which the caller has a role."""
+        """Return the enabled projects in which the caller has a role."""
         async with self._database.statements() as tx:
             return await store.list_projects(tx, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id)
 
     async def show(self, caller: Caller, project_id: str) -> ProjectRow:
-        """One project of the account in which the caller has a role, else NotFound."""
+        """Return one project of the account in which the caller has a role, else raise NotFound."""
         async with self._database.statements() as tx:
             row = await store.find_project(
                 tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
@@ -68,7 +68,7 @@ class Projects:
         return row
 
     def check_create_in_region(self, caller: Caller) -> None:
-        """Return if the caller may make projects; else Forbidden, which tells what the Node SDK does not."""
+        """Return if the caller may create projects; else Forbidden, with the explanation that the Node SDK lacks."""
         try:
             caller.require_in_account(_CREATE)
         except NotPermitted as error:
@@ -81,10 +81,10 @@ class Projects:
         )
 
     async def create_in_region(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
-        """Like ``create`` under the vendor's rule for names: the region, '_', and more.
+        """Do the same as ``create`` with the vendor's rule for names: the region, '_', and more.
 
-        The rule keeps a client with the wrong region from making a project of that region's name: the Node SDK
-        tries to, when its look-up finds none.
+        The rule keeps a client with the wrong region from creating a project with that region's name: the Node SDK
+        tries to if its lookup finds none.
         """
         if not name.startswith(f"{self.region}_"):
             raise Forbidden(
@@ -94,7 +94,7 @@ class Projects:
         return await self.create(caller, name=name, description=description, request_id=request_id)
 
     async def create(self, caller: Caller, *, name: str, description: str, request_id: str) -> ProjectRow:
-        """A new project of the account; raises InvalidRequest for its name, or AlreadyExists."""
+        """Create a project of the account; raise InvalidRequest for its name, or AlreadyExists."""
         caller.require_in_account(_CREATE)
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
@@ -115,7 +115,7 @@ class Projects:
         return await self.show(caller, project_id)
 
     async def set_enabled(self, caller: Caller, project_id: str, *, enabled: bool, request_id: str) -> ProjectRow:
-        """Enables or disables a project; nobody acts in a disabled one, and its tokens are dead for good.
+        """Enable or disable a project; nobody can act in a disabled one, and its tokens are revoked.
 
         Operations that were accepted before are carried out.
         """
@@ -137,7 +137,7 @@ class Projects:
         return await self.show(caller, project_id)
 
     async def remove(self, caller: Caller, project_id: str, *, request_id: str) -> None:
-        """Deletes a project that is empty; raises InvalidRequest if it is not."""
+        """Delete an empty project; raise InvalidRequest if it is not empty."""
         caller.require_in_account("iam:projects:deleteProject")
         row = await self.show(caller, project_id)
         async with self._database.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Whether a caller still may do what its request was let in for: what takes long outlives keys, tokens and roles."""
+"""Repeated authorisation of long requests, which can outlive keys, tokens and roles."""
 
 import time
 from typing import Final
@@ -14,15 +14,15 @@ FRESH_SECONDS: Final = 1.0
 
 
 class Standing:
-    """Asks again about callers."""
+    """Check again that callers still have their rights."""
 
     def __init__(self, database: Database, *, again_seconds: float) -> None:
-        """``again_seconds``: how often to ask while something is told bit by bit."""
+        """``again_seconds``: how often to check while an answer is streamed."""
         self._database = database
         self.again_seconds = again_seconds
 
     async def require(self, caller: Caller, action: str, *, after_seconds: float = FRESH_SECONDS) -> Caller:
-        """Do what ``require_still`` does, on a connection of its own if it has to ask."""
+        """Do what ``require_still`` does, on a separate connection if the database has to be asked."""
         if _is_fresh(caller, after_seconds):
             caller.require(action)
             return caller
@@ -33,7 +33,7 @@ class Standing:
 async def require_still(
     tx: Transaction, caller: Caller, action: str, *, after_seconds: float = FRESH_SECONDS
 ) -> Caller:
-    """Return the caller as it is now, if its roles allow the action; what is known for less than that counts as now.
+    """Return the caller with its current roles if they allow the action; younger knowledge counts as current.
 
     Raises NotPermitted, and what ``ask_again`` raises.
     """
@@ -44,10 +44,10 @@ async def require_still(
 
 
 async def ask_again(tx: Transaction, caller: Caller) -> Caller:
-    """Return the caller as it is now: with the roles of this moment, if what it proved itself by still counts.
+    """Return the caller with its current roles, if its credentials are still valid.
 
-    Raises NotAuthenticated if that has ended, or its user is disabled or gone, and NotFound for its project. Locks
-    are about guesses, and end nothing that was proven.
+    Raises NotAuthenticated if they are not, or its user is disabled or gone, and NotFound for its project. Locks are
+    about guesses, and do not end what was proved.
     """
     proof = caller.proof
     if proof is not None and proof.kind == "key":

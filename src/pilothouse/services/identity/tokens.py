@@ -1,4 +1,4 @@
-"""Tokens: issued for a password or a token, shown to their owners, revoked, dead when what they rest on changes."""
+"""Tokens: issued for a password or a token, shown to their owners, revoked when their basis changes."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ _REMEMBERED_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Scope:
-    """What a token is wanted for: a project by id or name, else the domain, else nothing in particular."""
+    """The requested scope of a token: a project by id or name, else the domain, else unscoped."""
 
     project_id: str | None = None
     project_name: str | None = None
@@ -41,7 +41,7 @@ class IssuedToken:
 
 @dataclass(frozen=True)
 class _Holder:
-    """Whom a token stands for, as a log-in would tell it."""
+    """The holder of a token, in the form of a log-in."""
 
     id: str
     name: str
@@ -51,7 +51,7 @@ class _Holder:
 
 
 class Tokens:
-    """Issues, shows and revokes tokens."""
+    """Issue, show and revoke tokens."""
 
     def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings, notes: Audit) -> None:
         self._database = database
@@ -60,7 +60,7 @@ class Tokens:
         self._notes = notes
 
     async def issue(self, login: Login, scope: Scope, *, request_id: str) -> IssuedToken:
-        """A token for the user whose password this is; what has expired long ago is swept out on the way.
+        """Issue a token for the user with this password; deletes long-expired tokens along the way.
 
         Raises NotAuthenticated, Busy or NotFound (the domain, or a project in which the user has a role).
         """
@@ -68,10 +68,10 @@ class Tokens:
         return await self._add(user, scope, request_id=request_id, source=login.source)
 
     async def exchange(self, token: str, scope: Scope, *, request_id: str, source: str) -> IssuedToken:
-        """Return a token of another scope for the holder of a living one; it expires no later than that.
+        """Return a token of another scope for the holder of a valid one; it does not expire later than that.
 
-        Raises NotAuthenticated or NotFound (the domain, or a project in which the user has a role).
-        Source: Keystone identity API v3, "Token authentication with scoped authorization".
+        Raises NotAuthenticated or NotFound (the domain, or a project in which the user has a role). Source: Keystone
+        identity API v3, "Token authentication with scoped authorization".
         """
         digest = token_digest(token)
         async with self._database.statements() as tx:
@@ -147,7 +147,7 @@ class Tokens:
         return IssuedToken(text, row)
 
     async def show(self, caller: Caller, token: str) -> TokenRow:
-        """A living token of the caller's own, or of its account for an administrator; NotFound or Forbidden."""
+        """Return a valid token of the caller or, for an administrator, of its account; NotFound or Forbidden."""
         digest = token_digest(token)
         async with self._database.statements() as tx:
             row = await tokens.find_token(tx, digest) if digest is not None else None
@@ -162,9 +162,9 @@ class Tokens:
         return row
 
     async def revoke(self, caller: Caller, token: str, *, request_id: str) -> None:
-        """End a token of the caller's own, or of its account for who may end those; NotFound or Forbidden.
+        """Revoke a token of the caller or, with that right, of its account; NotFound or Forbidden.
 
-        To see another user's token is a right to read, and ends nothing.
+        The right to see another user's token does not include revoking it.
         """
         row = await self.show(caller, token)
         if row.user_id != caller.user_id:
@@ -182,7 +182,7 @@ class Tokens:
 
 
 async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) -> tuple[str, str | None]:
-    """The kind of scope, and the project's id."""
+    """Return the kind of scope and the project's id."""
     if scope.domain_id not in {None, user.domain_id} or scope.domain_name not in {None, user.domain_name}:
         raise NotFound(f"scope: the domain {scope.domain_name or scope.domain_id!r} is not the user's")
     if scope.project_id is None and scope.project_name is None:

@@ -1,6 +1,6 @@
-"""Users of an account: made, enabled, given roles and passwords by its administrators.
+"""Users of an account: created, enabled, and given roles and passwords by its administrators.
 
-Nobody disables, deletes or demotes itself, so that an account keeps at least the administrator who is at work.
+Administrators cannot disable, delete or demote themselves, so an account keeps at least the acting one.
 """
 
 import re
@@ -31,34 +31,34 @@ class User:
 
 @dataclass(frozen=True)
 class NewUser:
-    """A user that was made; ``password`` is there if Pilothouse chose it, and shown only now."""
+    """A created user; ``password`` is set if Pilothouse generated it, and shown only now."""
 
     user: User
     password: str | None = field(repr=False)
 
 
 class Users:
-    """Makes, shows and changes the users of an account."""
+    """Create, show and change the users of an account."""
 
     def __init__(self, database: Database, passwords: Passwords) -> None:
         self._database = database
         self._passwords = passwords
 
     async def list_users(self, caller: Caller) -> list[UserRow]:
-        """The account's users by name."""
+        """Return the account's users by name."""
         caller.require_in_account("iam:users:listUsers")
         async with self._database.statements() as tx:
             return await store.list_users(tx, domain_id=caller.domain_id)
 
     async def show(self, caller: Caller, user_id: str) -> User:
-        """One user with its roles: everybody may look at itself; NotFound for another account's."""
+        """Return one user with its roles: users may see themselves; NotFound for another account's."""
         if user_id != caller.user_id:
             caller.require_in_account("iam:users:getUser")
         async with self._database.statements() as tx:
             return User(await _find(tx, caller, user_id), await roles.list_roles(tx, user_id))
 
     async def create(self, caller: Caller, *, name: str, password: str | None, request_id: str) -> NewUser:
-        """A user without any role; without a password one is chosen. Raises InvalidRequest or AlreadyExists."""
+        """Create a user without roles; without a password one is generated. Raises InvalidRequest or AlreadyExists."""
         caller.require_in_account("iam:users:createUser")
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
@@ -79,7 +79,7 @@ class Users:
         return NewUser(User(row, []), chosen)
 
     async def set_enabled(self, caller: Caller, user_id: str, *, enabled: bool, request_id: str) -> User:
-        """Enables or disables a user, lifts a lock and ends its tokens; a disabled one's keys do nothing either."""
+        """Enable or disable a user, lift a lock and revoke its tokens; keys of a disabled user do not work either."""
         caller.require_in_account("iam:users:updateUser")
         _refuse_self(caller, user_id, "disable")
         async with self._database.transaction() as tx:
@@ -106,7 +106,7 @@ class Users:
         end_keys: bool = False,
         request_id: str,
     ) -> None:
-        """Replaces a password, which ends the user's tokens; for one's own the current one has to be given.
+        """Replace a password, which revokes the user's tokens; one's own requires the current one.
 
         ``end_keys``: the user's access keys are disabled too.
 
@@ -133,7 +133,7 @@ class Users:
             )
 
     async def remove(self, caller: Caller, user_id: str, *, request_id: str) -> None:
-        """Deletes a user with its keys, tokens and roles; what it did stays on record."""
+        """Delete a user with its keys, tokens and roles; its audit rows stay."""
         caller.require_in_account("iam:users:deleteUser")
         _refuse_self(caller, user_id, "delete")
         async with self._database.transaction() as tx:
@@ -144,7 +144,7 @@ class Users:
             )
 
     async def grant(self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str) -> User:
-        """Gives a role in a project, or (None) in the whole account; it ends the user's tokens if it is new."""
+        """Grant a role in a project, or (None) in the whole account; a new role revokes the user's tokens."""
         caller.require_in_account("iam:permissions:grantRoleToUser")
         _check_role(role)
         async with self._database.transaction() as tx:
@@ -166,7 +166,7 @@ class Users:
     async def withdraw(
         self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str
     ) -> User:
-        """Takes a role away, which ends the user's tokens; NotFound if the user does not have it there."""
+        """Revoke a role and the user's tokens; NotFound if the user does not have it there."""
         caller.require_in_account("iam:permissions:revokeRoleFromUser")
         _check_role(role)
         if project_id is None:
@@ -207,7 +207,7 @@ async def _find(tx: Transaction, caller: Caller, user_id: str) -> UserRow:
 
 
 async def _find_project(tx: Transaction, caller: Caller, project_id: str | None) -> str:
-    """How the project is called, for people; None is the account."""
+    """Return the display name of the project; None is the account."""
     if project_id is None:
         return "the whole account"
     row = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)

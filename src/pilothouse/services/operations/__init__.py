@@ -1,1 +1,1 @@
-"""Accepted operations: read, cancelled, announced."""
+"""Accepted operations: read, cancel, notifications."""

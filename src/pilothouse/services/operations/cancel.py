@@ -1,7 +1,7 @@
-"""Cancel: what is not begun never begins, and what is begun is stopped and undone.
+"""Cancellation: an operation that was not begun never begins; one that was begun is stopped and undone.
 
-The promise for each action: an install is uninstalled, or kept as a failed release; an upgrade and a rollback lead back
-to the revision that was deployed before; an uninstall too, as long as everything of the release still stands.
+For each action: an install is uninstalled, or kept as a failed release; an upgrade or rollback goes back to the
+revision that was deployed before, and so does an uninstall as long as every object of the release exists.
 """
 
 import structlog
@@ -34,22 +34,23 @@ _NEVER_BEGUN = "cancelled before anything was done"
 
 
 class Cancellations:
-    """Cancels the operations of a project."""
+    """Cancel the operations of a project."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def check(self, caller: Caller, operation_id: str) -> None:
-        """Return if the caller may cancel the operation, whose state does not matter; else NotFound or Forbidden."""
+        """Return if the caller may cancel the operation, in whatever state; else raise NotFound or Forbidden."""
         caller.require("cce:operation:get")
         async with self._database.statements() as tx:
             await _find(tx, caller, operation_id)
 
     async def cancel(self, caller: Caller, operation_id: str, *, keep: bool, request_id: str) -> OperationRow:
-        """The operation, cancelled or being cancelled; asked again while it is, the same.
+        """Cancel the operation. Idempotent: repeating the call while it is being cancelled returns the same result.
 
-        ``keep``: what an install has made so far stays, as a failed release. Raises NotFound; Forbidden for who may not
-        order what is cancelled; AlreadyEnded; InvalidRequest for ``keep`` of what is no install.
+        ``keep``: what an install has created so far stays, as a failed release. Raises NotFound; Forbidden without the
+        permission of the operation being cancelled; AlreadyEnded; InvalidRequest for ``keep`` of anything but an
+        install.
         """
         caller.require("cce:operation:get")
         async with self._database.transaction() as tx:
@@ -72,7 +73,7 @@ class Cancellations:
         return cancelled
 
     async def _explain(self, tx: Transaction, operation_id: str, *, keep: bool) -> OperationRow:
-        """Why there is nothing to cancel: it is being cancelled already, which is the answer, or has ended."""
+        """Return the operation if it is being cancelled already; raise AlreadyEnded otherwise."""
         row = await operations.find_operation(tx, operation_id)
         if row is None:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
@@ -101,7 +102,7 @@ class Cancellations:
 
 
 async def _find(tx: Transaction, caller: Caller, operation_id: str) -> OperationRow:
-    """The operation, which the caller may cancel; NotFound or Forbidden."""
+    """Return the operation, which the caller may cancel; raise NotFound or Forbidden."""
     row = await operations.find_operation(tx, operation_id)
     if row is None or row.project_id != caller.project_id:
         raise NotFound(f"operation {operation_id!r} does not exist in this project")

@@ -1,8 +1,8 @@
-"""Writes that a client may send again without knowing whether the first one arrived.
+"""Idempotency of writes, for clients that do not know whether the first request arrived.
 
-The key that comes with a write is claimed in the transaction in which the write takes effect, together with what is
-needed to give the same answer again. So nothing is asked before the write is tried: a second one is refused somewhere
-on its way, at the claim at the latest, and then the key tells whether that was only its own first attempt.
+The key of a write is claimed in the transaction in which the write takes effect, together with what is needed to repeat
+the answer. So nothing is looked up before the write is tried: a repeat is refused somewhere on its way, at the claim at
+the latest, and then the key tells whether it collided with its own first attempt.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,9 +33,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Accepted:
-    """The release as it now is, and the operation that changes it; None when there is none, as after a dry run.
+    """The release in its current state, and the operation that changes it; None if there is none, as after a dry run.
 
-    ``repeated``: it is the answer that an earlier request with the same key was given.
+    ``repeated``: it is the answer to an earlier request with the same key.
     """
 
     release: Release
@@ -45,7 +45,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Key:
-    """The key of one request; ``fingerprint`` is the same for the same request and no other."""
+    """The key of one request; ``fingerprint`` identifies the request."""
 
     text: str
     fingerprint: str
@@ -53,7 +53,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """What was answered, and for which request: what the answer shows of the operation and changes later."""
+    """The answer and its request: the parts of the operation that the answer shows and that change later."""
 
     fingerprint: str
     cluster_name: str
@@ -73,7 +73,7 @@ class _Record:
 
 
 class Idempotency:
-    """Remembers what was answered to whom under which key."""
+    """Store answers by caller and key."""
 
     def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
         self._database = database
@@ -81,9 +81,9 @@ class Idempotency:
         self._life_seconds = settings.retention.key_seconds
 
     async def once(self, caller: Caller, key: Key | None, write: Callable[[], Awaitable[Accepted]]) -> Accepted:
-        """What ``write`` gives, or what it gave when the same caller's same request came with this key before.
+        """Run ``write`` at most once per key; a repeat gets the stored response.
 
-        Raises KeyUsed when the key came with another request, and what ``write`` raises; then the key is still free.
+        Raises KeyUsed if the key came with another request, and what ``write`` raises; then the key is still free.
         """
         if key is None:
             return await write()
@@ -102,7 +102,7 @@ class Idempotency:
         return accepted
 
     def of_new(self, key: Key, new: NewOperation, *, cluster_name: str) -> NewKey:
-        """The key as it is claimed with an operation that is about to be accepted."""
+        """Return the key to be claimed with an operation that is about to be accepted."""
         record = _Record(
             fingerprint=key.fingerprint,
             cluster_name=cluster_name,
@@ -113,16 +113,16 @@ class Idempotency:
         return self._seal(key, record, operation_id=new.id)
 
     async def hold(self, tx: Transaction, key: Key | None, row: OperationRow) -> bool:
-        """Whether what the answer shows of the operation stays as long as the key: the first thing in its transaction.
+        """Keep what the answer shows of the operation as long as the key; call it first in the transaction.
 
-        Not if it is gone, because the operation has ended since it was read.
+        Returns False if it is gone, because the operation has ended since it was read.
         """
         return key is None or await operations.keep_shown(tx, row.id, seconds=self._life_seconds)
 
     async def claim(
         self, tx: Transaction, caller: Caller, key: Key | None, row: OperationRow, *, cluster_name: str
     ) -> None:
-        """In the transaction that does what was asked: the key, if there is one, stands for the row as it is given."""
+        """Claim the key, if there is one, for the given row, in the transaction that makes the change."""
         if key is None:
             return
         record = _Record(

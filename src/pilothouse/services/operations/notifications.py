@@ -1,7 +1,7 @@
-"""Waiting for news of operations, without asking again and again.
+"""Waiting for changes of operations without polling.
 
-PostgreSQL announces every event and every ending when it is committed, to whichever replica a caller is connected to.
-An announcement is a hint: what is answered is always what a look finds, and a lost one costs a few seconds.
+PostgreSQL announces every event and every end when it is committed, to every replica. A notification is a hint: the
+answer is always read from the database, and a lost notification costs a few seconds.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Found = TypeVar("Found")
 
 
 class Announcements:
-    """Wakes those who wait in this process for news of a release or an operation."""
+    """Wake waiters of this process when a release or an operation changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class Announcements:
         self.closed = False
 
     async def listen(self) -> None:
-        """Passes announcements on until cancelled, reconnecting when the connection breaks."""
+        """Dispatch notifications until cancelled, reconnecting when the connection breaks."""
         while True:
             try:
                 async for key in self._database.notifications(operations.NEWS_CHANNEL):
@@ -44,7 +44,7 @@ class Announcements:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def close(self) -> None:
-        """From now on nobody waits: every waiting look is the last one."""
+        """Stop all waiting: every pending ``look`` is the last one."""
         self.closed = True
         for key in list(self._waiting):
             self._wake(key)
@@ -59,9 +59,9 @@ class Announcements:
         name: str,
         seconds: float,
     ) -> Found:
-        """What ``look`` finds of that release once it is settled, or after ``seconds`` as it then is.
+        """Poll ``look`` until the release is settled or ``seconds`` elapse; return the last result.
 
-        At least one look is made, and what it raises ends the wait.
+        Calls ``look`` at least once; an exception from it ends the wait.
         """
         until = time.monotonic() + seconds
         with self.expecting(operations.release_key(cluster_id, namespace, name)) as news:
@@ -74,14 +74,14 @@ class Announcements:
                 await self.wait(news, seconds=left)
 
     async def wait(self, news: asyncio.Event, *, seconds: float = _LOOK_SECONDS) -> None:
-        """Returns when it is time to look again: there is news, or it may have been lost, or ``seconds`` are over."""
+        """Return when it is time to look again: news arrived, it may have been lost, or ``seconds`` elapsed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, _LOOK_SECONDS)):
                 await news.wait()
 
     @contextmanager
     def expecting(self, key: str) -> Iterator[asyncio.Event]:
-        """An event that is set when there is news of what the key names."""
+        """Return an event that is set when the object named by the key changes."""
         event = asyncio.Event()
         self._waiting.setdefault(key, set()).add(event)
         try:

@@ -1,4 +1,4 @@
-"""Operations: what was accepted, how far it is, and what happened on the way."""
+"""Reads of operations: requests, progress, and events."""
 
 import time
 from collections.abc import AsyncIterator
@@ -25,14 +25,14 @@ _QUIET_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class OperationPage:
-    """A part of a list, newest first; ``next`` is where the next part begins, None at the end."""
+    """A page of a list, newest first; ``next`` is where the next page begins, None at the end."""
 
     operations: list[OperationRow]
     next: tuple[datetime, str] | None
 
 
 class Operations:
-    """Shows the operations of a project."""
+    """Show the operations of a project."""
 
     def __init__(self, database: Database, announcements: Announcements, standing: Standing) -> None:
         self._database = database
@@ -50,7 +50,7 @@ class Operations:
         before: tuple[datetime, str] | None,
         limit: int,
     ) -> OperationPage:
-        """The project's operations that match, newest first."""
+        """Return the project's matching operations, newest first."""
         caller.require("cce:operation:list")
         async with self._database.statements() as tx:
             rows = await store.list_operations(
@@ -67,7 +67,7 @@ class Operations:
         return OperationPage(rows[:limit], (last.created_at, last.id) if last is not None else None)
 
     async def show(self, caller: Caller, operation_id: str) -> OperationRow:
-        """One operation of the project, else NotFound."""
+        """Return one operation of the project, else raise NotFound."""
         caller.require("cce:operation:get")
         async with self._database.statements() as tx:
             row = await store.find_operation(tx, operation_id)
@@ -76,24 +76,24 @@ class Operations:
         return row
 
     async def list_events(self, caller: Caller, operation_id: str, *, after: int = 0) -> list[EventRow]:
-        """What happened after the event of that id, oldest first, at most 500 at a time."""
+        """Return the events after that id, oldest first, at most 500 at a time."""
         caller.require("cce:operation:get")
         await self.show(caller, operation_id)
         async with self._database.statements() as tx:
             return await events.list_events(tx, operation_id, after=after, limit=_PAGE)
 
     async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
-        """What was found in the cluster when attempts at the operation failed, oldest first."""
+        """Return the evidence of the operation's failed attempts, oldest first."""
         await self.show(caller, operation_id)
         async with self._database.statements() as tx:
             return await evidence.list_evidence(tx, operation_id)
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
-        """Every event after that id as it happens, until the operation is final and all is told.
+        """Yield every event after that id as it happens, until the operation is final and all events are sent.
 
-        None now and then says that nothing has happened. Whoever comes back with the last id misses nothing, on
-        whatever replica. Whether the caller still may is asked again every few seconds: NotAuthenticated, Forbidden or
-        NotFound ends it.
+        None now and then means that nothing has happened. A client that reconnects with the last id misses nothing, on
+        any replica. The caller's rights are checked again every few seconds: NotAuthenticated, Forbidden or NotFound
+        ends it.
         """
         caller.require("cce:operation:get")
         told = time.monotonic()
