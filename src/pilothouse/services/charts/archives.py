@@ -1,4 +1,4 @@
-"""Charts: uploaded archives, checked before they are stored, stored once per digest, counted per version."""
+"""Charts: archives checked before they are stored, stored once per digest, counted per version."""
 
 import sys
 import uuid
@@ -31,7 +31,7 @@ _LISTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not said.
+    """An archive at its beginning, and the keys of the form's ``parameters``; ``visible`` None: not given.
 
     ``warnings`` are those of Helm's lint, once the archive was checked.
     """
@@ -46,7 +46,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Download:
-    """A chart's archive on its way out: exactly ``size`` bytes in ``pieces``."""
+    """A chart's archive being sent: exactly ``size`` bytes in ``pieces``."""
 
     chart: ChartRow
     size: int
@@ -55,7 +55,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Quota:
-    """How many chart versions a project may have, and has."""
+    """Limit and usage of a project's chart versions."""
 
     limit: int
     used: int
@@ -74,7 +74,7 @@ class Charts:
         quota_bytes: int,
         engine_settings: EngineSettings,
     ) -> None:
-        """``engine_settings`` say how long a project's changes wait for each other, and how many of them."""
+        """``engine_settings`` limit how long a project's changes wait for each other, and how many of them."""
         self._database = database
         self._checks = checks
         self._standing = standing
@@ -93,7 +93,7 @@ class Charts:
         self._quota_bytes = quota_bytes
 
     async def upload(self, caller: Caller, upload: Upload, *, request_id: str) -> ChartRow:
-        """Stores the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
+        """Store the archive under the name and version of its Chart.yaml; ``override`` replaces, and keeps the id.
 
         Raises InvalidChart, AlreadyExists (that name and version, without ``override``), QuotaExceeded or Busy.
         """
@@ -120,10 +120,10 @@ class Charts:
         return row
 
     async def update(self, caller: Caller, chart_id: str, upload: Upload, *, request_id: str) -> ChartRow:
-        """Replaces the chart's content, and with it perhaps its version; the id stays. Operations keep what they have.
+        """Replace the chart's content, and possibly its version; the id stays. Operations keep their archive.
 
-        Raises InvalidChart, InvalidRequest (the archive is of another name), NotFound, AlreadyExists (another chart
-        has that version) or Busy.
+        Raises InvalidChart, InvalidRequest (the archive has another name), NotFound, AlreadyExists (another chart has
+        that version) or Busy.
         """
         caller.require("cce:chart:update")
         await self._find(caller, chart_id)
@@ -149,7 +149,7 @@ class Charts:
         return row
 
     async def delete(self, caller: Caller, chart_id: str, *, request_id: str) -> ChartRow:
-        """Removes the chart and gives what it was; releases and operations made from it are not touched."""
+        """Delete the chart and return it; releases and operations made from it are not affected."""
         caller.require("cce:chart:delete")
         async with self._change(caller) as tx:
             row = await _find(tx, caller, chart_id)
@@ -171,15 +171,15 @@ class Charts:
             yield page
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
-        """One chart of the project with its values, else NotFound."""
+        """Return one chart of the project with its values, else raise NotFound."""
         caller.require("cce:chart:get")
         return await self._find(caller, chart_id)
 
     async def download(self, caller: Caller, chart_id: str) -> Download:
-        """The chart's archive, byte for byte as it was uploaded; NotFound if the project has no such chart.
+        """Return the chart's archive, byte for byte as uploaded; NotFound if the project has no such chart.
 
-        It is read while it is sent. A chart that is deleted meanwhile is still sent whole, because unused archives
-        stay for a while.
+        It is read while it is sent. If the chart is deleted meanwhile it is still sent completely, because unused
+        archives are kept for a while.
         """
         caller.require("cce:chart:download")
         async with self._database.statements() as tx:
@@ -190,7 +190,7 @@ class Charts:
         return Download(chart, size, self._read(caller, chart.digest, size))
 
     async def quota(self, caller: Caller, project_id: str) -> Quota:
-        """The quota of the caller's own project; Forbidden for any other."""
+        """Return the quota of the caller's own project; Forbidden for any other."""
         caller.require("cce:chart:getQuota")
         if project_id != caller.project_id:
             raise Forbidden(
@@ -202,7 +202,7 @@ class Charts:
 
     @asynccontextmanager
     async def _change(self, caller: Caller) -> AsyncIterator[Transaction]:
-        """A transaction in which nobody else changes the project's charts; Busy after waiting too long for one."""
+        """Open a transaction with an exclusive lock on the project's charts; Busy after waiting too long for it."""
         async with (
             self._changing.place(caller.project_id, seconds=self._wait_seconds),
             self._database.transaction() as tx,
@@ -226,7 +226,7 @@ class Charts:
             yield piece
 
     async def _add_archive(self, tx: Transaction, caller: Caller, chart: ChartArchive, upload: Upload) -> None:
-        """Store the archive if the project's bytes allow it; nobody else counts meanwhile (``lock_charts_of``)."""
+        """Store the archive if the project's quota allows it; ``lock_charts_of`` keeps other counts out meanwhile."""
         used = await archives.count_bytes(tx, project_id=caller.project_id, besides=chart.digest)
         if used + chart.size > self._quota_bytes:
             raise QuotaExceeded(
@@ -246,7 +246,7 @@ class Charts:
 
 
 def compact_json(values: object) -> str:
-    """JSON as the wire's strings have it: compact, keys sorted, non-ASCII as it is."""
+    """Return JSON as strings in the API have it: compact, keys sorted, non-ASCII unescaped."""
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -276,7 +276,7 @@ async def _find_version(tx: Transaction, caller: Caller, chart: ChartArchive) ->
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: ChartRow, *, request_id: str) -> None:
-    """Add the row of a change that is about to be committed, if the caller still may make it."""
+    """Insert the audit row of a change that is about to be committed, if the caller may still make it."""
     await require_still(tx, caller, action)
     name = f"{row.name}-{row.version}"
     await audit.record(tx, caller, action, target=row.id, target_name=name, request_id=request_id)

@@ -93,7 +93,7 @@ class Identity:
     async def create_first(
         self, *, region: str, domain_name: str = "pilothouse", user_name: str = "admin"
     ) -> FirstCredentials | None:
-        """Create domain, project (named like the region), user and access key in an empty database; else return None."""
+        """Create domain, project (named like the region), user and key in an empty database, else return None."""
         first = FirstCredentials(
             domain_name=domain_name,
             project_id=uuid.uuid4().hex,
