@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -29,7 +29,7 @@ from pilothouse.errors import (
     UnreadableOrder,
 )
 from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
-from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, unlock
+from pilothouse.kubernetes.helm_secrets import StoredRelease, decode_release, unlock
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.masking_thread import in_masking_thread, mask
@@ -44,11 +44,12 @@ from pilothouse.store import attempts, charts, evidence, operation_events, repai
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
-from pilothouse.worker.outcome import NotHeld
+from pilothouse.worker.outcome import NotHeld, Said
 from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
+from pilothouse.worker.state import ReleaseState, Seen, Step, next_step, step_after_call
 
 log = structlog.get_logger(__name__)
 
@@ -60,56 +61,6 @@ _LONGEST_WHY = 2000
 _MOST_LEFT = 50
 _JUST_NOW = timedelta(seconds=1)
 _REPAIR_LOOK_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The revisions of a release at one moment, oldest first."""
-
-    revisions: tuple[ReleaseLabels, ...]
-
-    @property
-    def newest(self) -> ReleaseLabels | None:
-        """The one that Helm acts on."""
-        return self.revisions[-1] if self.revisions else None
-
-    @property
-    def last_deployed(self) -> int | None:
-        """The number of the deployed one; where none is, of the newest that was."""
-        for status in (ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED):
-            found = [one.revision for one in self.revisions if one.status == status]
-            if found:
-                return max(found)
-        return None
-
-    def find(self, revision: int | None) -> ReleaseLabels | None:
-        """The one of that number."""
-        return next((one for one in self.revisions if one.revision == revision), None)
-
-    def find_labelled(self, operation_id: str, *, after: int) -> ReleaseLabels | None:
-        """The first revision after that one with the operation's label: those behind it can have inherited that.
-
-        Where another program took the number that the operation was going to write, Helm has counted on by itself.
-        """
-        labelled = (one for one in self.revisions if one.labels.get(OPERATION_LABEL) == operation_id)
-        return next((one for one in labelled if one.revision > after), None)
-
-    def has_base_of(self, row: OperationRow) -> bool:
-        """Whether the very revision is still there that an earlier attempt saw as the newest before it acted."""
-        base = self.find(row.base_revision)
-        return base is not None and base.uid == row.base_uid
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a call of the engine ended, and in which words.
-
-    ``refused``: Helm's own answer. ``unreachable``: the cluster could not be reached at some point. ``unavailable``:
-    there was no engine, nothing was done. ``stopped``: killed at the deadline. ``crashed``: the child died.
-    """
-
-    how: Literal["done", "refused", "unreachable", "unavailable", "stopped", "crashed"]
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -365,7 +316,7 @@ class Attempt:
                 return Said("crashed", str(error))
         raise error
 
-    async def unlock(self, stored: StoredRelease, *, why: str = "The operation was interrupted") -> Secret | None:
+    async def unlock(self, stored: StoredRelease, *, why: str) -> Secret | None:
         """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that.
 
         ``why`` is what the release's status says from then on.
@@ -399,6 +350,19 @@ class Attempt:
             limits = self.settings.charts
             text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
         return await mask(self.masks(), text)
+
+    def decide(self, action: Action, state: ReleaseState, *, giving_up: bool = False) -> Step:
+        """Return what to do about a release in that state; raise NotHeld for what it may not write any more."""
+        return self._unless_lost(next_step(action, state, giving_up=giving_up, held=not self._fence.passed))
+
+    def decide_after(self, said: Said, written: ReleaseState) -> Step:
+        """Return the same after a call of the engine that ended like that."""
+        return self._unless_lost(step_after_call(said.how, written, held=not self._fence.passed))
+
+    def _unless_lost(self, step: Step) -> Step:
+        if step is Step.STOP:
+            raise NotHeld
+        return step
 
     def check_held(self) -> None:
         """NotHeld when the time has passed in which the attempt may write."""

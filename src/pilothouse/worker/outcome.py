@@ -1,14 +1,23 @@
-"""How an attempt at an operation ended."""
+"""How an attempt at an operation ended, and a call of the engine in it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pilothouse.kubernetes.client import Secret
 from pilothouse.states import OperationState
+from pilothouse.worker.state import EngineStatus
 
 
 class NotHeld(Exception):
     """The attempt may no longer act: its lease is lost, or the operation is being cancelled."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a call of the engine ended, and in which words."""
+
+    how: EngineStatus
+    text: str = ""
 
 
 @dataclass(frozen=True)

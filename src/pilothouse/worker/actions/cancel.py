@@ -15,15 +15,17 @@ from typing import ClassVar, Literal
 
 from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
-from pilothouse.services.releases.commands import InstallOrder, Order, RollbackOrder, UninstallOrder
+from pilothouse.services.releases.commands import InstallOrder, Order, RollbackOrder, UninstallOrder, UpgradeOrder
 from pilothouse.states import OperationState, ReleaseStatus
-from pilothouse.worker.actions.deploy import Deployment, Rollback
-from pilothouse.worker.actions.hooks import end_interrupted
+from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.manifests import read_objects_of, stand_whole
-from pilothouse.worker.actions.uninstall import GONE, failed_by_lock, remove, unlock_newest
-from pilothouse.worker.attempt import Attempt, Seen, stored_in
+from pilothouse.worker.actions.rollback import Rollback
+from pilothouse.worker.actions.uninstall import GONE, MADE_ANEW, remove
+from pilothouse.worker.actions.upgrade import Upgrade
+from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.diagnostics.retained_objects import find_left_behind
 from pilothouse.worker.outcome import Event, Outcome
+from pilothouse.worker.state import Seen, is_labelled, is_of_earlier_attempt, is_written_by
 
 #: A request that a killed child had sent can still take effect that long.
 _SETTLE_SECONDS = 1.0
@@ -146,7 +148,7 @@ class _Restoration:
         if newest.revision != self._row.undo_revision:
             return False
         stored = stored_in(await self._attempt.read(newest.revision))
-        return stored is not None and self._undo().is_of_earlier_attempt(stored, seen)
+        return stored is not None and is_of_earlier_attempt(self._attempt.undoing().row, stored, seen)
 
     def _undo(self) -> Rollback:
         order = RollbackOrder(
@@ -182,9 +184,12 @@ class CancelledUpdate(_Restoration):
 
     writes_revision = True
 
-    def __init__(self, attempt: Attempt, order: Order, deployment: Deployment) -> None:
-        super().__init__(attempt, order, disable_hooks=deployment.disable_hooks)
-        self._deployment = deployment
+    def __init__(self, attempt: Attempt, order: UpgradeOrder | RollbackOrder) -> None:
+        super().__init__(attempt, order, disable_hooks=order.disable_hooks)
+        action: Upgrade | Rollback = (
+            Upgrade(attempt, order) if isinstance(order, UpgradeOrder) else Rollback(attempt, order)
+        )
+        self._action = action
 
     async def run(self) -> Outcome:
         """Takes back what was begun; what was never begun is simply not done."""
@@ -206,7 +211,7 @@ class CancelledUpdate(_Restoration):
         """The failure that nothing more is tried after."""
         if self._row.undo_revision is not None:
             return await self._give_up(text)
-        outcome = await self._deployment.end(text)
+        outcome = await self._action.end(text)
         return replace(outcome, state=OperationState.FAILED, text=text)
 
     async def _take_back(self, seen: Seen) -> Outcome:
@@ -254,7 +259,7 @@ class CancelledUpdate(_Restoration):
     def _is_overtaken(self, stored: StoredRelease, seen: Seen) -> bool:
         """Whether it is ours, after a number that another program took first."""
         taken = seen.find(self._row.revision)
-        if not self._deployment.labelled or taken is None or taken.labels.get(OPERATION_LABEL) == self._row.id:
+        if not is_labelled(self._row) or taken is None or taken.labels.get(OPERATION_LABEL) == self._row.id:
             return False
         ours = seen.find_labelled(self._row.id, after=taken.revision)
         return ours is not None and ours.uid == stored.uid
@@ -266,10 +271,10 @@ class CancelledUpdate(_Restoration):
 
     def _is_ours(self, stored: StoredRelease, seen: Seen) -> bool:
         if stored.revision == self._row.revision:
-            return self._deployment.is_of_earlier_attempt(stored, seen)
+            return is_of_earlier_attempt(self._row, stored, seen)
         # what an attempt before the last one left
         again = (self._row.begun_attempt or 0) > 1 and stored.status == ReleaseStatus.FAILED
-        return self._is_left_by_us(stored) or (again and self._deployment.is_ours(stored))
+        return self._is_left_by_us(stored) or (again and is_written_by(self._row, stored))
 
 
 class CancelledUninstall(_Restoration):
@@ -325,7 +330,7 @@ class CancelledUninstall(_Restoration):
             text = f"{GONE}; it had ended before the cancel took effect"
             return Outcome(OperationState.SUCCEEDED, text, gone=True)
         if not seen.has_base_of(self._row):
-            return Outcome(OperationState.SUCCEEDED, f"{GONE}; a release of the same name was made since")
+            return Outcome(OperationState.SUCCEEDED, MADE_ANEW)
         if newest.revision != self._row.base_revision:
             return await self._leave(newest)
         stored = stored_in(await self._attempt.read(newest.revision))

@@ -16,8 +16,8 @@ import structlog
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.engine.deadline import boottime
 from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
-from pilothouse.kubernetes.client import ObjectKind, Secret
-from pilothouse.kubernetes.helm_secrets import LOCKED, UNINSTALLING, StoredRelease
+from pilothouse.kubernetes.client import ObjectKind
+from pilothouse.kubernetes.helm_secrets import UNINSTALLING, StoredRelease
 from pilothouse.kubernetes.resources import ManifestObject, manifest_objects
 from pilothouse.worker.actions.manifests import Kinds, find_live, is_kept
 from pilothouse.worker.attempt import Attempt
@@ -32,18 +32,6 @@ _LONGEST_SECONDS = 40.0
 _LOOK_SECONDS = 0.2
 #: The cluster's clock need not be the worker's.
 _CLOCKS = timedelta(seconds=60)
-
-
-async def end_interrupted(
-    attempt: Attempt, stored: StoredRelease, *, why: str = "The operation was interrupted"
-) -> Secret | None:
-    """Remove what the hooks of a locked revision made, then unlock it; return its Secret after that.
-
-    In this order: whoever takes over in between finds it locked, and does both.
-    """
-    if stored.status in LOCKED:
-        await remove_hooks(attempt, stored)
-    return await attempt.unlock(stored, why=why)
 
 
 @dataclass

@@ -16,8 +16,9 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.states import ReleaseStatus
 from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
-from pilothouse.worker.attempt import Attempt, Seen, stored_in
+from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event
+from pilothouse.worker.state import Seen
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,10 @@ from pilothouse.states import OperationState
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions.cancel import CancelledInstall, CancelledUninstall, CancelledUpdate
-from pilothouse.worker.actions.deploy import Install, Rollback, Upgrade
+from pilothouse.worker.actions.install import Install
+from pilothouse.worker.actions.rollback import Rollback
 from pilothouse.worker.actions.uninstall import Uninstall
+from pilothouse.worker.actions.upgrade import Upgrade
 from pilothouse.worker.attempt import Attempt, Workshop, open_attempt
 from pilothouse.worker.diagnostics.evidence import collect, of_silence
 from pilothouse.worker.maintenance.archives import Archives
@@ -142,9 +144,7 @@ def _undo(attempt: Attempt) -> Action:
         case InstallOrder() as order:
             hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
             return CancelledInstall(attempt, order, include_hooks=hooks)
-        case UpgradeOrder() as order:
-            return CancelledUpdate(attempt, order, Upgrade(attempt, order))
-        case RollbackOrder() as order:
-            return CancelledUpdate(attempt, order, Rollback(attempt, order))
+        case UpgradeOrder() | RollbackOrder() as order:
+            return CancelledUpdate(attempt, order)
         case UninstallOrder() as order:
             return CancelledUninstall(attempt, order)

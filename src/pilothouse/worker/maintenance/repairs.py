@@ -36,9 +36,10 @@ from pilothouse.store.database import Database
 from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
 from pilothouse.worker.actions.post_actions import remove_objects, told
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.attempt import Attempt, Seen, stored_in
+from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event, NotHeld
 from pilothouse.worker.periodic import keep_doing
+from pilothouse.worker.state import Seen
 
 log = structlog.get_logger(__name__)
 

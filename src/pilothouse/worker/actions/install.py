@@ -1,0 +1,48 @@
+"""Installs: a first revision, or with ``replace`` one over a failed or uninstalled release."""
+
+from pilothouse.engine.protocol import InstallRequest
+from pilothouse.kubernetes.client import ReleaseLabels
+from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease
+from pilothouse.services.releases.commands import InstallOrder
+from pilothouse.states import Action
+from pilothouse.worker.actions.post_actions import prune_history, remove_orphans, supersede_older
+from pilothouse.worker.actions.revision_action import RevisionAction
+from pilothouse.worker.outcome import Event
+from pilothouse.worker.state import Seen
+
+
+class Install(RevisionAction[InstallOrder]):
+    """One attempt at an install."""
+
+    action = Action.INSTALL
+    hook_events = ("pre-install", "post-install")
+
+    async def look(self) -> Seen:
+        """Not asked again by the first attempt where the acceptance found the name free: Helm refuses a taken one."""
+        if self._row.attempt == 1 and self._row.base_revision is None and not self._order.replace:
+            return Seen(())
+        return await self._attempt.look()
+
+    def request(self, newest: ReleaseLabels | None, chart: bytes) -> InstallRequest:
+        """Return an install; what this operation itself left behind is replaced without being asked."""
+        own = newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
+        return InstallRequest(
+            **self._target(),
+            chart=chart,
+            values=self._order.values,
+            replace=self._order.replace or own,
+            labels={OPERATION_LABEL: self._row.id},
+            create_namespace=self._attempt.settings.cluster.create_namespaces,
+            crds=self._order.crds,
+            skip_schema_validation=self._order.skip_schema_validation,
+        )
+
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """Leave nothing of the revisions in whose place it is, and of history no more than Helm keeps."""
+        if not seen.revisions:
+            return ()
+        await supersede_older(self._attempt, stored, seen)
+        return (
+            *await remove_orphans(self._attempt, stored, seen),
+            *await prune_history(self._attempt, stored, seen),
+        )

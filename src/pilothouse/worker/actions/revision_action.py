@@ -1,0 +1,240 @@
+"""What installs, upgrades and rollbacks share: each makes a new revision, and is judged by what that says.
+
+How the release is found, and what is done then, is decided in ``worker.state``.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypedDict, TypeVar
+
+import structlog
+
+from pilothouse.engine.protocol import ChangeRequest
+from pilothouse.kubernetes.client import ReleaseLabels, Secret
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UpgradeOrder, Wait
+from pilothouse.states import Action, OperationState, ReleaseStatus
+from pilothouse.worker.actions.locks import INTERRUPTED, end_interrupted, failed_by_lock
+from pilothouse.worker.actions.post_actions import remove_orphans, restart_workloads, supersede_older
+from pilothouse.worker.attempt import Attempt, stored_in
+from pilothouse.worker.outcome import Event, Outcome, Said
+from pilothouse.worker.state import (
+    FINAL,
+    SUCCEEDED,
+    Seen,
+    Step,
+    classify,
+    classify_written,
+    is_labelled,
+    is_of_earlier_attempt,
+    is_written_by,
+)
+
+log = structlog.get_logger(__name__)
+
+OrderT = TypeVar("OrderT", bound=InstallOrder | UpgradeOrder | RollbackOrder)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A revision that this operation wrote."""
+
+    stored: StoredRelease
+    secret: Secret = field(repr=False)
+
+
+class Target(TypedDict):
+    """What every request of the engine says."""
+
+    kubeconfig: str
+    namespace: str
+    release_name: str
+    disable_hooks: bool
+    wait: Wait
+    timeout_seconds: float
+
+
+class RevisionAction(Generic[OrderT]):
+    """One attempt at an action that makes a revision; each action fills in what is its own."""
+
+    action: ClassVar[Action]
+    hook_events: ClassVar[tuple[str, str]]
+
+    def __init__(self, attempt: Attempt, order: OrderT) -> None:
+        self._attempt = attempt
+        self._row = attempt.row
+        self._order = order
+
+    async def run(self) -> Outcome:
+        """Carry the action out, or find that an earlier attempt did."""
+        seen = await self.look()
+        ours = await self._find_begun(seen)
+        if ours is not None:
+            found = ours.stored.status
+            log.info("operation_resumed", operation_id=self._row.id, attempt=self._row.attempt, found=found)
+        step = self._attempt.decide(self.action, classify(seen, self._row, ours.stored if ours else None))
+        if ours is not None and step is Step.UNLOCK_AND_ACT:
+            await self._unlock(ours)
+            again = "" if self._order.disable_hooks else "; hooks that ran before run again"
+            text = f"attempt {self._row.attempt} does the {self._row.action} again{again}"
+            await self._attempt.record("action_resumed", text)
+            seen, ours = await self._attempt.look(), None
+            step = self._attempt.decide(self.action, classify(seen, self._row))
+        newest = seen.newest
+        match step:
+            case Step.ACT:
+                return await self._act(seen)
+            case Step.COMPLETE if ours is not None:
+                return await self._complete(ours, seen)
+            case Step.REFUSE if newest is not None:
+                return await failed_by_lock(self._attempt, newest)
+        if newest is None:
+            return Outcome(OperationState.FAILED, f"release {self._row.release_name!r} no longer exists")
+        text = f"interrupted; revision {newest.revision} was made by another program since"
+        return await self._fail(ours, text, why=INTERRUPTED)
+
+    async def end(self, text: str) -> Outcome:
+        """Fail, and try nothing more: what is ours and locked is unlocked."""
+        seen = await self._attempt.look()
+        ours = await self._find_begun(seen)
+        state = classify(seen, self._row, ours.stored if ours else None)
+        if self._attempt.decide(self.action, state, giving_up=True) is Step.RECORD and ours is not None:
+            return _recorded(ours)
+        return await self._fail(ours, text)
+
+    async def look(self) -> Seen:
+        """Return the release before the action: all its revisions, or the one that was deployed a moment ago."""
+        return await self._attempt.look_at_base()
+
+    def request(self, newest: ReleaseLabels | None, chart: bytes) -> ChangeRequest:
+        """Return the engine's request; ``chart`` is empty for an action that takes none."""
+        raise NotImplementedError
+
+    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+        """Do what belongs to the action and Helm does not do, once the revision is deployed; maybe again.
+
+        After an update the revision before is superseded, and with ``recreate`` the workloads restart. Helm compares
+        with one revision only, an upgrade with the deployed one, a rollback with the newest: what a failed one before
+        this one had, and what that one took the place of, goes here.
+        """
+        await supersede_older(self._attempt, stored, seen)
+        before = [one for one in seen.revisions if one.revision < stored.revision]
+        removed = (
+            await remove_orphans(self._attempt, stored, seen)
+            if before and before[-1].status == ReleaseStatus.FAILED
+            else ()
+        )
+        recreate = not isinstance(self._order, InstallOrder) and self._order.recreate
+        return (*removed, *(await restart_workloads(self._attempt, stored) if recreate else ()))
+
+    def _target(self) -> Target:
+        return Target(
+            kubeconfig=self._attempt.cluster.kubeconfig,
+            namespace=self._row.namespace,
+            release_name=self._row.release_name,
+            disable_hooks=self._order.disable_hooks,
+            wait=self._order.wait,
+            timeout_seconds=self._attempt.seconds,
+        )
+
+    async def _act(self, seen: Seen) -> Outcome:
+        chart = self._attempt.archive
+        if chart is None and self.action is not Action.ROLLBACK:
+            return Outcome(
+                OperationState.FAILED,
+                f"chart {self._row.chart_name} {self._row.chart_version} is gone from the database",
+            )
+        request = self.request(seen.newest, chart or b"")
+        revision = seen.newest.revision + 1 if seen.newest is not None else 1
+        looking = asyncio.create_task(self._attempt.find_problem(request, revision=revision))
+        try:
+            await self._attempt.begin(seen, revision=revision)
+            problem = await looking
+        finally:
+            looking.cancel()
+        if problem is not None:
+            return await self._judge(problem, None, seen)
+        said = await self._attempt.run(request)
+        if said.how == "done" and is_labelled(self._row):
+            # What has our label and is deployed is so by our last write, however old this look is.
+            written = self._if_ours(await self._attempt.read(revision, lately=True))
+            if written is not None and written.stored.status in SUCCEEDED:
+                return await self._judge(said, written, seen)
+        if said.how == "done":
+            said = Said("done", f"Helm reported success, but stored no revision {revision}")
+        return await self._judge(said, await self._find_written(revision, surely=said.how == "done"), seen)
+
+    async def _judge(self, said: Said, ours: Written | None, seen: Seen) -> Outcome:
+        """Return the outcome by the revision's Secret; the engine's words count where there is none of ours."""
+        match self._attempt.decide_after(said, classify_written(self._row, ours.stored if ours else None)):
+            case Step.COMPLETE if ours is not None:
+                return await self._complete(ours, seen)
+            case Step.RETRY:
+                return Outcome("retry", said.text)
+            case Step.CRASH if said.how == "done":
+                return Outcome("crashed", "Helm reported success, but its last write did not arrive")
+            case Step.CRASH:
+                return Outcome("crashed", said.text)
+        return await self._fail(ours, said.text)
+
+    async def _find_begun(self, seen: Seen) -> Written | None:
+        """Return what an earlier attempt began."""
+        if not self._attempt.begun:
+            return None
+        written = await self._find_written(self._row.revision or 0, seen)
+        return written if written is not None and is_of_earlier_attempt(self._row, written.stored, seen) else None
+
+    async def _find_written(self, revision: int, seen: Seen | None = None, *, surely: bool = False) -> Written | None:
+        """Return our revision: the one of that number, or one after it where another program has taken that.
+
+        ``surely``: there is one, for Helm said so.
+        """
+        written, labelled = self._if_ours(await self._attempt.read(revision)), is_labelled(self._row)
+        if written is not None or not (labelled or surely):
+            return written
+        seen = seen or await self._attempt.look()
+        later = [one for one in seen.revisions if one.revision > revision]
+        if labelled:
+            ours = seen.find_labelled(self._row.id, after=revision)
+            later = [ours] if ours is not None else []
+        for one in later:
+            written = self._if_ours(await self._attempt.read(one.revision))
+            if written is not None:
+                return written
+        return None
+
+    def _if_ours(self, secret: Secret | None) -> Written | None:
+        stored = stored_in(secret)
+        if secret is None or stored is None or not is_written_by(self._row, stored):
+            return None
+        return Written(stored, secret)
+
+    async def _complete(self, ours: Written, seen: Seen) -> Outcome:
+        events = await self.follow_up(ours.stored, seen) if ours.stored.status in SUCCEEDED else ()
+        left_out = ours.stored.count_hooks(*self.hook_events) if self._order.disable_hooks else 0
+        if left_out:
+            events = (*events, Event("hooks_not_run", f"{left_out} hooks not run"))
+        return _recorded(ours, events=events)
+
+    async def _fail(self, ours: Written | None, text: str, *, why: str = "") -> Outcome:
+        """Fail, without a lock of ours; ``why`` is what the revision says, else the same text."""
+        if ours is None:
+            return Outcome(OperationState.FAILED, text)
+        secret = await self._unlock(ours, why=why or text)
+        return Outcome(OperationState.FAILED, text, wrote_release=True, revision=ours.stored.revision, secret=secret)
+
+    async def _unlock(self, ours: Written, *, why: str = INTERRUPTED) -> Secret | None:
+        return (
+            ours.secret if ours.stored.status in FINAL else await end_interrupted(self._attempt, ours.stored, why=why)
+        )
+
+
+def _recorded(ours: Written, *, events: tuple[Event, ...] = ()) -> Outcome:
+    return Outcome(
+        OperationState.SUCCEEDED if ours.stored.status in SUCCEEDED else OperationState.FAILED,
+        ours.stored.description,
+        wrote_release=True,
+        revision=ours.stored.revision,
+        secret=ours.secret,
+        events=events,
+    )

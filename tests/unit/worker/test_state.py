@@ -1,0 +1,414 @@
+"""What the documentation promises about found revisions, as rows: who wrote what, which action, which attempt, what.
+
+The crash suite (``tests/crash``) proves the same on a cluster; here every state and every step is looked at.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.kubernetes.client import ReleaseLabels
+from pilothouse.kubernetes.helm_secrets import LOCKED, OPERATION_LABEL, PENDING, StoredRelease
+from pilothouse.states import Action
+from pilothouse.store.operations import OperationRow
+from pilothouse.worker.state import (
+    FINAL,
+    EngineStatus,
+    ReleaseState,
+    Seen,
+    Step,
+    classify,
+    classify_uninstalled,
+    classify_written,
+    next_step,
+    step_after_call,
+)
+
+OURS, HELM = "operation-1", ""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CUT_OFF = 'Upgrade "web" failed: Get "https://10.0.0.1": dial tcp 10.0.0.1:443: connect: connection refused'
+REFUSED = 'Upgrade "web" failed: resource Job/shop/migrate not ready. status: Failed, message: Job Failed'
+ENGINE: tuple[EngineStatus, ...] = ("done", "refused", "stopped", "unreachable", "unavailable", "crashed")
+PROMISES = re.sub(r"\s+", " ", (Path(__file__).parents[3] / "docs" / "operations.md").read_text())
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision, and who made it: the operation of the rows below, or another program (``HELM``)."""
+
+    number: int
+    status: str
+    by: str = HELM
+    description: str = "Upgrade complete"
+    unlocked: bool = False
+    version: str = "1"
+    remade: bool = False
+
+    @property
+    def uid(self) -> str:
+        return f"uid-{self.number}" + ("-anew" if self.remade else "")
+
+    def labels(self) -> ReleaseLabels:
+        labels = {OPERATION_LABEL: self.by} if self.by else {}
+        return ReleaseLabels(self.number, self.status, labels, self.uid, self.version)
+
+    def stored(self) -> StoredRelease:
+        seen = self.labels()
+        return StoredRelease(
+            namespace="shop",
+            name="web",
+            chart_name="web",
+            chart_version="1.0.0",
+            manifest="",
+            target_namespace="shop",
+            first_deployed=NOW,
+            last_deployed=NOW,
+            created_at=NOW,
+            acted_at=NOW,
+            values={},
+            chart_values={},
+            config={},
+            revision=seen.revision,
+            status=seen.status,
+            description=self.description,
+            labels=seen.labels,
+            uid=seen.uid,
+            resource_version=seen.resource_version,
+            unlocked=self.unlocked,
+        )
+
+
+def operation(action: str, **facts: Any) -> OperationRow:
+    """The row of ``OURS``; what is not named is empty."""
+    empty: dict[str, Any] = {one.name: None for one in fields(OperationRow)}
+    return OperationRow(**(empty | {"id": OURS, "action": action, "attempt": 1} | facts))
+
+
+def begun(action: str, *, number: int, base: Revision | None) -> OperationRow:
+    """The same after an attempt that committed ``base`` as the newest revision, and the number that it was to write."""
+    facts = {} if base is None else {"base_revision": base.number, "base_uid": base.uid, "base_version": base.version}
+    return operation(action, attempt=2, begun_attempt=1, revision=number, **facts)
+
+
+def seen(*revisions: Revision) -> Seen:
+    return Seen(tuple(one.labels() for one in revisions))
+
+
+FIRST = Revision(1, "deployed")
+BEFORE = replace(FIRST, status="superseded")
+SECOND = Revision(2, "deployed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sentence of docs/operations.md, a situation that it is about, and what is done in it.
+
+    ``written``: which of the revisions is found where the operation committed that it would write. ``given_up``: what
+    is done when there is no further attempt.
+    """
+
+    sentence: str
+    operation: OperationRow
+    found: Sequence[Revision]
+    state: ReleaseState
+    step: Step
+    given_up: Step
+    written: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.operation.action}: {self.state}"
+
+
+#: No sentence tells of it: what is there is nobody's concern, and Helm says the rest.
+UNTOLD = ""
+FOREIGN = "If ownership is uncertain, the revision is treated as foreign and left untouched."
+OWN = "A revision counts as Pilothouse's own only with exactly that number, in a status that the action writes"
+LABELLED = "for installs and upgrades, with this operation's id in the label `pilothouse.dev/operation`"
+ROLLED_BACK = "there the number, Helm's own description and the unchanged revision before it decide."
+NEXT_NUMBER = "then the first later revision with this operation's label is Pilothouse's own."
+RECORDED = "it reads the release from the cluster, records what is final, unlocks what this operation left pending"
+AGAIN_IN_PLACE = "unlocked and installed again in its place"
+AGAIN_FURTHER = "unlocked and done again as a further revision"
+AGAIN_GONE = "unlocked and uninstalled again"
+GONE_IS_SUCCESS = "a release that is gone is a success"
+RECREATED = "one that others recreated is left untouched"
+RETRIED = "If a cluster is unreachable, the operation is retried at growing intervals until its deadline."
+REFUSED_LOCK = "Pilothouse never changes it by itself."
+FOREIGN_UNINSTALL = "A release that a `helm` left `uninstalling` can simply be deleted."
+
+PROMISED = (
+    # nothing is there, or nothing that matters
+    Row(
+        UNTOLD, operation("install"), [], ReleaseState.ABSENT, Step.ACT, Step.ABANDON,
+    ),
+    Row(
+        UNTOLD, operation("upgrade"), [FIRST], ReleaseState.FREE, Step.ACT, Step.ABANDON,
+    ),
+    Row(
+        UNTOLD, operation("rollback"), [BEFORE, Revision(2, "deployed")],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON,
+    ),
+    Row(
+        UNTOLD, operation("uninstall"), [FIRST], ReleaseState.FREE, Step.ACT, Step.ABANDON,
+    ),
+    Row(
+        UNTOLD, operation("upgrade"), [], ReleaseState.ABSENT, Step.ABANDON, Step.ABANDON,
+    ),
+    Row(
+        UNTOLD, operation("rollback"), [], ReleaseState.ABSENT, Step.ABANDON, Step.ABANDON,
+    ),
+    Row(
+        GONE_IS_SUCCESS, operation("uninstall"), [], ReleaseState.ABSENT, Step.RECORD, Step.RECORD,
+    ),
+    # what an earlier attempt finished
+    Row(
+        RECORDED, begun("install", number=1, base=None), [Revision(1, "deployed", OURS)],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=1,
+    ),
+    Row(
+        RECORDED, begun("upgrade", number=2, base=FIRST), [BEFORE, Revision(2, "deployed", OURS)],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
+    Row(
+        RECORDED, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "failed", OURS, REFUSED)],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
+    Row(
+        RECORDED, begun("upgrade", number=2, base=FIRST),
+        [BEFORE, Revision(2, "superseded", OURS), Revision(3, "deployed", OURS)],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
+    Row(
+        RECORDED, begun("rollback", number=2, base=FIRST), [BEFORE, replace(SECOND, description="Rollback to 1")],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
+    # what its dead writer left locked
+    Row(
+        AGAIN_IN_PLACE, begun("install", number=1, base=None), [Revision(1, "pending-install", OURS)],
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, written=1,
+    ),
+    Row(
+        AGAIN_FURTHER, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "pending-upgrade", OURS)],
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, written=2,
+    ),
+    Row(
+        AGAIN_FURTHER, begun("rollback", number=2, base=FIRST),
+        [FIRST, Revision(2, "pending-rollback", description="Rollback to 1")],
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, written=2,
+    ),
+    Row(
+        AGAIN_GONE, begun("uninstall", number=1, base=FIRST), [replace(FIRST, status="uninstalling", version="2")],
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON,
+    ),
+    Row(
+        AGAIN_FURTHER, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "failed", OURS, unlocked=True)],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
+    ),
+    # what nobody has judged (decision 7: a cluster that breaks off in the middle)
+    Row(
+        RETRIED, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "failed", OURS, CUT_OFF)],
+        ReleaseState.CUT_OFF, Step.UNLOCK_AND_ACT, Step.RECORD, written=2,
+    ),
+    # whose revision it is
+    Row(
+        OWN, begun("upgrade", number=2, base=FIRST), [BEFORE, Revision(2, "uninstalling", OURS)],
+        ReleaseState.FOREIGN_UNINSTALLING, Step.REFUSE, Step.ABANDON, written=2,
+    ),
+    Row(
+        OWN, operation("upgrade"), [BEFORE, Revision(2, "deployed", OURS)],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON,
+    ),
+    Row(
+        LABELLED, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "pending-upgrade", "operation-2")],
+        ReleaseState.FOREIGN_PENDING, Step.REFUSE, Step.ABANDON, written=2,
+    ),
+    Row(
+        LABELLED, begun("install", number=1, base=None), [Revision(1, "deployed")],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON, written=1,
+    ),
+    Row(
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST), [BEFORE, Revision(2, "deployed", OURS)],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
+    ),
+    Row(
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+        [replace(FIRST, status="failed", version="9"), Revision(2, "pending-rollback", description="Rollback to 1")],
+        ReleaseState.FOREIGN_PENDING, Step.REFUSE, Step.ABANDON, written=2,
+    ),
+    Row(
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+        [replace(BEFORE, remade=True), Revision(2, "deployed", description="Rollback to 1")],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
+    ),
+    Row(
+        NEXT_NUMBER, begun("upgrade", number=2, base=FIRST),
+        [BEFORE, Revision(2, "deployed"), Revision(3, "pending-upgrade", OURS)],
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, written=3,
+    ),
+    Row(
+        FOREIGN, begun("upgrade", number=2, base=FIRST),
+        [FIRST, Revision(2, "pending-upgrade", OURS), Revision(3, "deployed")],
+        ReleaseState.OVERTAKEN, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, written=2,
+    ),
+    Row(
+        FOREIGN, begun("upgrade", number=2, base=FIRST),
+        [FIRST, Revision(2, "failed", OURS, CUT_OFF), Revision(3, "deployed")],
+        ReleaseState.CUT_OFF_OVERTAKEN, Step.ABANDON, Step.RECORD, written=2,
+    ),
+    Row(
+        RECREATED, begun("uninstall", number=1, base=FIRST), [replace(FIRST, remade=True)],
+        ReleaseState.RECREATED, Step.RECORD, Step.ABANDON,
+    ),
+    # another program's locks (decision 7: an uninstall done twice is an uninstall)
+    *(
+        Row(
+            REFUSED_LOCK, operation(action), [FIRST, Revision(2, status)],
+            ReleaseState.FOREIGN_PENDING, Step.REFUSE, Step.ABANDON,
+        )
+        for action, status in itertools.product(("install", "upgrade", "rollback", "uninstall"), sorted(PENDING))
+    ),
+    *(
+        Row(
+            FOREIGN_UNINSTALL, operation(action), [Revision(1, "uninstalling")],
+            ReleaseState.FOREIGN_UNINSTALLING, Step.ACT if action == "uninstall" else Step.REFUSE, Step.ABANDON,
+        )
+        for action in ("install", "upgrade", "rollback", "uninstall")
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROMISED, ids=str)
+def test_what_is_promised_is_decided(case: Row):
+    written = next((one.stored() for one in case.found if one.number == case.written), None)
+    state = classify(seen(*case.found), case.operation, written)
+    action = Action(case.operation.action)
+    assert state is case.state
+    assert next_step(action, state, held=True) is case.step
+    assert next_step(action, state, giving_up=True, held=True) is case.given_up
+
+
+@pytest.mark.parametrize("sentence", sorted({case.sentence for case in PROMISED if case.sentence}))
+def test_each_row_is_about_a_sentence_of_the_documentation(sentence: str):
+    assert sentence in PROMISES
+
+
+@pytest.mark.parametrize(
+    ("status", "written", "step"),
+    [
+        # Helm's storage tells how it went, whatever the engine said
+        *((status, Revision(2, "deployed", OURS), Step.COMPLETE) for status in ENGINE),
+        *((status, Revision(2, "failed", OURS, REFUSED), Step.COMPLETE) for status in ENGINE),
+        # a cluster that breaks off is no answer; after Helm stored that, it counts
+        ("unreachable", Revision(2, "failed", OURS, CUT_OFF), Step.CRASH),
+        ("unreachable", Revision(2, "pending-upgrade", OURS), Step.RETRY),
+        ("unreachable", None, Step.RETRY),
+        ("refused", Revision(2, "failed", OURS, CUT_OFF), Step.COMPLETE),
+        # success without a final status in storage counts as a crash
+        ("done", Revision(2, "pending-upgrade", OURS), Step.CRASH),
+        ("done", None, Step.ABANDON),
+        # a dead engine child counts as a crash; no engine does not
+        ("crashed", Revision(2, "pending-upgrade", OURS), Step.CRASH),
+        ("crashed", None, Step.CRASH),
+        ("unavailable", None, Step.RETRY),
+        # Helm's own answers, and the deadline, are final, and leave no lock
+        *((status, None, Step.ABANDON) for status in ("refused", "stopped")),
+        *((status, Revision(2, "pending-upgrade", OURS), Step.UNLOCK_AND_ABANDON) for status in ("refused", "stopped")),
+        # another program's revision of that number says nothing about ours
+        ("refused", Revision(2, "deployed"), Step.ABANDON),
+        ("crashed", Revision(2, "deployed"), Step.CRASH),
+    ],
+)
+def test_after_a_call_of_the_engine_the_revision_decides(status: EngineStatus, written: Revision | None, step: Step):
+    state = classify_written(operation("upgrade"), written.stored() if written else None)
+    assert step_after_call(status, state, held=True) is step
+
+
+@pytest.mark.parametrize(
+    ("status", "left", "step"),
+    [
+        *((status, None, Step.RECORD) for status in ENGINE),
+        *((status, replace(FIRST, remade=True), Step.RECORD) for status in ENGINE),
+        ("done", FIRST, Step.CRASH),
+        ("crashed", FIRST, Step.CRASH),
+        ("unreachable", FIRST, Step.RETRY),
+        ("refused", FIRST, Step.UNLOCK_AND_ABANDON),
+        ("stopped", FIRST, Step.UNLOCK_AND_ABANDON),
+    ],
+)
+def test_after_an_uninstall_what_is_left_decides(status: EngineStatus, left: Revision | None, step: Step):
+    stored = left.stored() if left else None
+    state = classify_uninstalled(FIRST.labels(), stored, absent=left is None)
+    assert step_after_call(status, state, held=True) is step
+
+
+STATUSES = st.sampled_from(sorted(FINAL | LOCKED | {"uninstalled", "unknown"}))
+DESCRIPTIONS = st.sampled_from(["Upgrade complete", "Rollback to 1", REFUSED, CUT_OFF])
+REVISIONS = st.builds(
+    Revision,
+    number=st.integers(1, 4),
+    status=STATUSES,
+    by=st.sampled_from([OURS, HELM, "operation-2"]),
+    description=DESCRIPTIONS,
+    unlocked=st.booleans(),
+    version=st.sampled_from(["1", "2"]),
+    remade=st.booleans(),
+)
+HISTORIES = st.lists(REVISIONS, max_size=4, unique_by=lambda one: one.number).map(
+    lambda found: sorted(found, key=lambda one: one.number)
+)
+ACTIONS = st.sampled_from(["install", "upgrade", "rollback", "uninstall"])
+ROWS = st.builds(
+    lambda action, number, base: operation(action) if number is None else begun(action, number=number, base=base),
+    ACTIONS,
+    st.none() | st.integers(1, 4),
+    st.none() | REVISIONS,
+)
+
+
+@given(ROWS, HISTORIES, st.none() | REVISIONS)
+def test_whatever_is_found_there_is_a_decision_and_none_writes_without_the_lease(
+    row: OperationRow, found: list[Revision], written: Revision | None
+):
+    state = classify(seen(*found), row, written.stored() if written else None)
+    for giving_up in (False, True):
+        decide = partial(next_step, Action(row.action), state, giving_up=giving_up)
+        decided = decide(held=True)
+        assert decide(held=False) is (Step.STOP if decided.writes else decided)
+        assert not giving_up or decided not in {Step.ACT, Step.UNLOCK_AND_ACT, Step.COMPLETE, Step.REFUSE}
+
+
+@pytest.mark.parametrize("state", ReleaseState)
+@pytest.mark.parametrize("status", ENGINE)
+def test_every_end_of_a_call_is_decided_and_none_writes_without_the_lease(status: EngineStatus, state: ReleaseState):
+    decided = step_after_call(status, state, held=True)
+    assert step_after_call(status, state, held=False) is (Step.STOP if decided.writes else decided)
+
+
+@pytest.mark.parametrize("state", ReleaseState)
+@pytest.mark.parametrize("action", Action)
+def test_every_state_is_decided_for_every_action(action: Action, state: ReleaseState):
+    assert not next_step(action, state, held=False).writes
+    assert not next_step(action, state, giving_up=True, held=False).writes
+
+
+@given(ROWS, HISTORIES, st.none() | REVISIONS)
+def test_what_is_another_programs_is_neither_unlocked_nor_acted_upon_while_it_is_locked(
+    row: OperationRow, found: list[Revision], written: Revision | None
+):
+    """Unlocked is only what carries our label, or what a rollback or an uninstall of ours had committed."""
+    state = classify(seen(*found), row, written.stored() if written else None)
+    step = next_step(Action(row.action), state, held=True)
+    unlocks = step in {Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON}
+    if row.begun_attempt is None or (row.action in {"install", "upgrade"} and (not written or written.by != OURS)):
+        assert not unlocks
+    if step is Step.ACT and found:
+        assert found[-1].status not in PENDING
