@@ -48,7 +48,13 @@ class EngineSettings(_Group):
     """The processes that run Helm."""
 
     children: int = Field(
-        2, ge=1, description="warm children of each process that owns a pool; more than cores buy nothing"
+        2,
+        ge=1,
+        description="children of the API that work at a time: one is always there, others are started when they are"
+        " needed (0.2 s); more than cores buy nothing",
+    )
+    idle_seconds: float = Field(
+        120.0, ge=0, description="how long a child beyond the first is kept that has nothing to do (14 MB)"
     )
     memory_bytes: int = Field(
         3072 * _MIB, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pilothouse.engine import pool as pools
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, ProgressEvent
 from pilothouse.errors import Busy
@@ -19,9 +18,8 @@ MOST_WAITING = 2
 
 
 @pytest.fixture
-async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EnginePool]:
-    monkeypatch.setattr(pools, "_LINGER_SECONDS", 0.2)
-    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path, most_waiting=MOST_WAITING)
+async def pool(tmp_path: Path) -> AsyncIterator[EnginePool]:
+    pool = EnginePool(EngineSettings(children=1, idle_seconds=0.2), state_dir=tmp_path, most_waiting=MOST_WAITING)
     await pool.start()
     yield pool
     await pool.close()

@@ -3,6 +3,7 @@
 The attempts are made by a program that has put itself into the very sandbox of a child, with a folder from the pool.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -207,7 +208,11 @@ async def test_a_child_of_the_pool_is_in_it(tmp_path: Path):
     pool = EnginePool(EngineSettings(children=2), state_dir=tmp_path / "engine")
     await pool.start()
     try:
-        assert await pool.run(RenderNameRequest(template="a-{{ 1 }}"), deadline_seconds=30) == "a-1"
+        call = RenderNameRequest(template="a-{{ 1 }}")
+        assert await asyncio.gather(*(pool.run(call, deadline_seconds=30) for _ in range(2))) == ["a-1"] * 2
+        async with asyncio.timeout(30):
+            while len(pool._children) < 2:  # noqa: ASYNC110 - what is waited for is a process
+                await asyncio.sleep(0.01)
         found = [_status(child.pid) for child in pool._children]
     finally:
         await pool.close()

@@ -74,8 +74,41 @@ async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
+async def _start_all(pool: EnginePool, count: int) -> None:
+    """Keep the pool so busy that it has that many children."""
+    await asyncio.gather(*(_render(pool) for _ in range(count)))
+    await _until(lambda: len(_pids(pool)) == count, 30)
+
+
+async def test_children_are_started_when_they_are_needed_and_end_when_they_are_not(make_pool: MakePool):
+    pool = await make_pool(children=3, idle_seconds=0.2)
+    assert len(_pids(pool)) == 1
+    for _ in range(2):
+        calls = [asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60)) for _ in range(4)]
+        await _until(lambda: len(_pids(pool)) == 3, 30)
+        await _until(lambda: [child.calls for child in pool._children].count(0) == 0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await _render(pool) == "ok"
+        await _until(lambda: len(_pids(pool)) == 1 and not pool._adding, 30)
+    (pid,) = _pids(pool)
+    await asyncio.sleep(0.5)
+    assert _pids(pool) == {pid}, "the last one stays"
+
+
+async def test_children_that_are_used_now_and_then_stay(make_pool: MakePool):
+    pool = await make_pool(children=2, idle_seconds=60)
+    await _start_all(pool, 2)
+    before = _pids(pool)
+    await asyncio.sleep(0.3)
+    assert await _render(pool) == "ok"
+    assert _pids(pool) == before
+
+
 async def test_a_call_goes_to_the_child_that_knows_its_cluster(make_pool: MakePool):
     pool = await make_pool(children=3)
+    await _start_all(pool, 3)
     chart = config_map_chart()
 
     async def run(kubeconfig: str) -> int:
@@ -428,15 +461,16 @@ async def test_a_child_that_is_killed_while_it_starts_does_not_cost_the_pool(mak
 
 
 async def test_a_further_child_that_is_killed_while_it_starts_costs_no_call_of_the_first(make_pool: MakePool):
+    pool = await make_pool(children=2)
     before = {*children(os.getpid())}
-    starting = asyncio.create_task(make_pool(children=2))
-    await _until(lambda: len({*children(os.getpid())} - before) == 2, 30)
-    first, second = sorted({*children(os.getpid())} - before)
+    calls = [asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60)), asyncio.create_task(_render(pool))]
+    await _until(lambda: bool({*children(os.getpid())} - before), 30)
+    (second,) = {*children(os.getpid())} - before
     os.kill(second, 9)
-    pool = await starting
-    assert first in _pids(pool)
-    assert await _render(pool) == "ok"
-    await _until(lambda: len(_pids(pool)) == 2, 30)
+    assert await calls[1] == "ok"
+    assert len(_pids(pool)) == 2
+    calls[0].cancel()
+    await asyncio.gather(calls[0], return_exceptions=True)
 
 
 async def test_starting_is_tried_again_slowly_and_callers_hear_why(pool: EnginePool, monkeypatch: pytest.MonkeyPatch):
@@ -513,6 +547,7 @@ async def test_one_project_with_endless_calls_leaves_the_others_their_turn(make_
 
 async def test_who_breaks_its_child_does_not_get_the_other_before_there_is_a_new_one(make_pool: MakePool):
     pool = await make_pool(children=2)
+    await _start_all(pool, 2)
     with pytest.raises(EngineTimeout):
         await pool.run(_ENDLESS, deadline_seconds=0.3, share="busy")
     assert len([child for child in pool._children if child.usable]) == 1

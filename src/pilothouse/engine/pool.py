@@ -1,9 +1,10 @@
-"""The parent's side of the engine: a few warm children, and a promise about each call.
+"""The parent's side of the engine: one warm child, others while they are needed, and a promise about each call.
 
 A call runs in a child of its own for as long as it takes, and ends at its deadline at the latest, whatever the chart
-does. A child that died, was killed or is worn out is replaced without the caller's help; a worn-out one keeps serving
-until the new one is warm. When children cannot be started at all, callers get the reason at once, and starting is
-tried again ever more slowly.
+does. A call that finds every child at work gets a new one (0.2 s), up to the pool's size, which ends when it was idle
+for long. A child that died, was killed or is worn out is replaced without the caller's help; a worn-out one keeps
+serving until the new one is warm. When children cannot be started at all, callers get the reason at once, and starting
+is tried again ever more slowly.
 """
 
 import asyncio
@@ -38,8 +39,6 @@ Route = Callable[[str, str], Awaitable[Sequence[str]]]
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
-#: How long a child is kept that stands beside the others only because some of them waited.
-_LINGER_SECONDS = 60.0
 
 
 class EnginePool:
@@ -82,7 +81,9 @@ class EnginePool:
         self._most_waiting = most_waiting
         self._resting: set[ChildProcess] = set()
         self._adding = 0
+        #: Those without a call, the longest idle first.
         self._idle: deque[ChildProcess] = deque()
+        self._shrinking: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[ChildProcess]] = deque()
         self._starts: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
@@ -96,36 +97,30 @@ class EnginePool:
         self._owed: deque[str] = deque()
 
     async def start(self) -> None:
-        """Every child that could be started is warm; raises EngineUnavailable with the reason when none could.
+        """Start the first child; raises EngineUnavailable with the reason when it cannot be.
 
-        The first one alone: calls may wait for it already, and the others would take its processor. It is tried twice:
-        the first may have been killed, and what keeps every child from starting keeps the second, too. Once one is
-        there, it may be at work: one of the others that does not start is tried again in the background.
+        It is tried twice: the first may have been killed, and what keeps every child from starting keeps the second,
+        too.
         """
         self._folder = folder = PoolFolder(self._state_dir)
         try:
-            failures: list[BaseException] = []
-            for _ in range(2):
-                failures = [error for error in await _gather(self._spawn(folder)) if error is not None]
-                if not failures:
-                    break
-                log.warning("engine_child_start_failed", reason=str(failures[0]))
-            if not failures:
-                others = (self._spawn(folder) for _ in range(self._settings.children - 1))
-                for error in await _gather(*others):
-                    if error is not None:
-                        log.warning("engine_child_start_failed", reason=str(error))
-                        self._in_background(self._add(), self._starts)
-        except BaseException:
+            try:
+                await self._spawn(folder)
+            except (EngineUnavailable, OSError) as error:
+                log.warning("engine_child_start_failed", reason=str(error))
+                await self._spawn(folder)
+        except BaseException as error:
             await self.close()
+            if isinstance(error, OSError):
+                raise _unavailable(error) from error
             raise
-        if failures:
-            await self.close()
-            raise _unavailable(failures[0])
+        self._grow()
 
     async def close(self) -> None:
         """Every child is dead and every file of the pool gone; calls under way fail with EngineCrashed."""
         folder, self._folder = self._folder, None
+        if self._shrinking is not None:
+            self._shrinking.cancel()
         for task in self._starts:
             task.cancel()
         await asyncio.gather(*self._starts, return_exceptions=True)
@@ -260,9 +255,10 @@ class EnginePool:
             if not waiter.done():
                 waiter.set_result(child)
                 return
+        child.idle_since = time.monotonic()
         self._idle.append(child)
-        if self._surplus > 0:
-            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._shrink)
+        if self._shrinking is None:
+            self._shrink()
 
     def _watching(self, child: ChildProcess, on_progress: ProgressCallback) -> ProgressCallback:
         """Return what passes reports on, and notes whether the child only waits."""
@@ -278,29 +274,31 @@ class EnginePool:
         return watch
 
     @property
-    def _surplus(self) -> int:
-        """How many children more there are, or will be, than those that wait and those that are always there."""
-        standing = len(self._children) - len(self._retired) + self._adding
-        return standing - min(len(self._resting), self._most_waiting) - self._settings.children
+    def _standing(self) -> int:
+        """How many children there are, or will be, that go on serving."""
+        return len(self._children) - len(self._retired) + self._adding
 
     def _grow(self) -> None:
-        """Start a child for each call that has none, as far as others only wait for their cluster."""
-        without = sum(not waiter.done() for waiter in self._waiters) - self._adding
-        for _ in range(min(without, -self._surplus)):
-            self._adding += 1
-            self._in_background(self._add_one(), self._starts)
+        """Start a child for each call that has none, up to the pool's size and those that wait for their cluster.
 
-    async def _add_one(self) -> None:
-        try:
-            if self._folder is not None:
-                await self._spawn(self._folder)
-        except (EngineUnavailable, OSError) as error:
-            log.warning("engine_child_start_failed", reason=str(error))
-        finally:
-            self._adding -= 1
+        The first child starts alone: calls may wait for it already, and others would take its processor.
+        """
+        if self._folder is None or not self._children:
+            return
+        without = sum(not waiter.done() for waiter in self._waiters) - self._adding
+        most = self._settings.children + min(len(self._resting), self._most_waiting)
+        for _ in range(min(without, most - self._standing)):
+            self._add()
 
     def _shrink(self) -> None:
-        while self._idle and self._surplus > 0:
+        """End the children that were idle for long, but not the last one that is."""
+        self._shrinking = None
+        now, seconds = time.monotonic(), self._settings.idle_seconds
+        while len(self._idle) > 1:
+            left = self._idle[0].idle_since + seconds - now
+            if left > 0:
+                self._shrinking = asyncio.get_running_loop().call_later(left, self._shrink)
+                return
             child = self._idle.popleft()
             self._retired.add(child)
             child.kill()
@@ -313,12 +311,14 @@ class EnginePool:
         self._put_back(child)
         self._release_owed(1)
 
-    async def _add(self) -> None:
+    def _add(self) -> None:
+        """Start a child in the background; what keeps it from starting is tried again until it does."""
         self._adding += 1
-        try:
-            await self._spawn_until_it_works()
-        finally:
-            self._adding -= 1
+        self._in_background(self._spawn_until_it_works(), self._starts).add_done_callback(self._added)
+
+    def _added(self, _: "asyncio.Task[None]") -> None:
+        self._adding -= 1
+        self._grow()
 
     async def _spawn_until_it_works(self) -> None:
         delay = _FIRST_RETRY_SECONDS
@@ -356,8 +356,8 @@ class EnginePool:
         needless = child in self._succeeded or child in self._retired
         self._succeeded.discard(child)
         self._retired.discard(child)
-        if not needless and len(self._children) - len(self._retired) + self._adding < self._settings.children:
-            self._in_background(self._add(), self._starts)
+        if not needless and self._standing < self._settings.children:
+            self._add()
         else:
             self._grow()
 
@@ -367,14 +367,11 @@ class EnginePool:
             if not waiter.done():
                 waiter.set_exception(_copy(error))
 
-    def _in_background(self, work: Coroutine[Any, Any, None], tasks: "set[asyncio.Task[None]]") -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None], tasks: "set[asyncio.Task[None]]") -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-
-
-async def _gather(*starts: Coroutine[Any, Any, None]) -> list[BaseException | None]:
-    return await asyncio.gather(*starts, return_exceptions=True)
+        return task
 
 
 def _mask(error: EngineError, request: Request[Any]) -> None:

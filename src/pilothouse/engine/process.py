@@ -85,6 +85,7 @@ class ChildProcess:
     ) -> None:
         self.pid = process.pid
         self.calls = 0
+        self.idle_since = 0.0
         #: The clusters that this child has connections to and has discovered, as hashes of their kubeconfigs.
         self.clusters: deque[int] = deque(maxlen=KEPT_CLUSTERS)
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
