@@ -1,12 +1,15 @@
 """A write that is sent again with the same Idempotency-Key: done once, answered alike."""
 
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 
+from pilothouse.auth.sealing import MasterKeys
 from tests.contract.test_release_deletions import chart_with
 from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.releases import HelmCommand, OneRelease
@@ -189,3 +192,31 @@ def test_two_keys_are_refused(server: RunningServer):
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/default/releases/none"
     headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
     assert_error(exchange(server, "DELETE", path, headers=headers), *INVALID, "2 times")
+
+
+@pytest.mark.parametrize(
+    ("change", "readable"),
+    [({"made_up_later": [1]}, True), ({"cancel_keeps": None}, False), ({"finished_at": "soon"}, False)],
+)
+def test_an_answer_that_another_version_wrote_is_given_as_far_as_it_can_be_read(
+    release: OneRelease, chart: str, *, change: dict[str, Any], readable: bool
+):
+    key = new_key()
+    first = create(release, key, chart)
+    assert first.status_code == 201
+    keys = MasterKeys.load_or_create(release.server.data_dir / "master.key")
+    context = f"idempotency-key:{first.headers['x-operation-id']}"
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        ((sealed,),) = connection.execute(
+            "SELECT record_sealed FROM idempotency_keys WHERE key = %s", [key["Idempotency-Key"]]
+        ).fetchall()
+        record = json.loads(keys.unseal(sealed, context=context)) | change
+        connection.execute(
+            "UPDATE idempotency_keys SET record_sealed = %s WHERE key = %s",
+            [keys.seal(json.dumps(record).encode(), context=context), key["Idempotency-Key"]],
+        )
+    again = create(release, key, chart)
+    if readable:
+        assert_repeated(again, first)
+    else:
+        assert_error(again, *USED, "its answer cannot be read")

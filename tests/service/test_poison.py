@@ -106,8 +106,9 @@ def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRe
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
-        ("version", "of_another_version"),
-        ("list", "another version of Pilothouse wrote it"),
+        ("newer", "a newer Pilothouse wrote it (version 2, this one reads 1); upgrade the workers"),
+        ("fields", "missing required field"),
+        ("list", "no JSON object"),
         ("bytes", "it is damaged"),
         ("short", "is damaged, or another version of Pilothouse sealed it"),
         ("key", "needs master key 00000000, which the key file does not hold"),
@@ -124,7 +125,8 @@ def test_an_order_that_cannot_be_read_fails_its_operation_with_the_reason(
             read = f"SELECT {part_of_it} FROM operations WHERE id = %s"  # noqa: S608 - a column of ours
             sealed = connection.execute(read.encode(), found).fetchall()[0][0]
             written = {
-                "version": keys.seal(b'{"of_another_version": 1}', context=f"operation:{found[0]}"),
+                "newer": keys.seal(b'{"version": 2}', context=f"operation:{found[0]}"),
+                "fields": keys.seal(b'{"of_another_version": 1}', context=f"operation:{found[0]}"),
                 "list": keys.seal(b"[1]", context=f"operation:{found[0]}"),
                 "bytes": sealed[:-1] + bytes([sealed[-1] ^ 1]),
                 "short": b"",

@@ -63,7 +63,7 @@ class Cancellations:
                 tx,
                 operation_id,
                 keep=keep,
-                underway=_KEEPING if keep else _UNDERWAY[row.action],
+                underway=_KEEPING if keep else _UNDERWAY.get(row.action, "Cancelling"),
                 ended=_NEVER_BEGUN,
             )
             if cancelled is None:
@@ -106,5 +106,5 @@ async def _find(tx: Transaction, caller: Caller, operation_id: str) -> Operation
     row = await operations.find_operation(tx, operation_id)
     if row is None or row.project_id != caller.project_id:
         raise NotFound(f"operation {operation_id!r} does not exist in this project")
-    caller.require(_PERMISSIONS[row.action])
+    caller.require(_PERMISSIONS.get(row.action, f"cce:release:{row.action}"))
     return row

@@ -6,15 +6,14 @@ the latest, and then the key tells whether it collided with its own first attemp
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
 
-import orjson
+import msgspec
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotAuthenticated, NotPermitted, PilothouseError
+from pilothouse.errors import KeyUsed, NotAuthenticated, NotPermitted, PilothouseError, SealBroken
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.commands import open_shown
@@ -63,13 +62,6 @@ class _Record:
     cancel_keeps: bool = False
     undo_revision: int | None = None
     finished_at: datetime | None = None
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Self:
-        plain = orjson.loads(text)
-        if plain["finished_at"] is not None:
-            plain["finished_at"] = datetime.fromisoformat(plain["finished_at"])
-        return cls(**plain)
 
 
 class Idempotency:
@@ -168,11 +160,20 @@ class Idempotency:
         return Accepted(release, then.id, repeated=True)
 
     def _seal(self, key: Key, record: _Record, *, operation_id: str) -> NewKey:
-        sealed = self._keys.seal(orjson.dumps(asdict(record)), context=_context(operation_id))
+        sealed = self._keys.seal(msgspec.json.encode(record), context=_context(operation_id))
         return NewKey(key.text, sealed, self._life_seconds)
 
     def _open(self, found: FoundKey) -> _Record:
-        return _Record.from_json(self._keys.unseal(found.record_sealed, context=_context(found.operation.id)))
+        """Pass over what a newer version wrote beside; raise KeyUsed for a record that nobody can read."""
+        try:
+            text = self._keys.unseal(found.record_sealed, context=_context(found.operation.id))
+            return msgspec.json.decode(text, type=_Record)
+        except (SealBroken, msgspec.MsgspecError) as error:
+            log.warning("idempotency_record_unreadable", operation_id=found.operation.id, cause=str(error))
+            raise KeyUsed(
+                f"Idempotency-Key: this key stands for operation {found.operation.id}, but its answer cannot be read; "
+                "look at the operation, and use a new key for another request"
+            ) from error
 
 
 def _context(operation_id: str) -> str:

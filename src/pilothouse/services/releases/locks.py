@@ -14,8 +14,9 @@ _REFUSED = "Update release is forbidden"
 
 def refuse_while_running(row: OperationRow) -> Forbidden:
     """The answer to a write while an operation on the release has not ended."""
+    noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
-        f"{_REFUSED}: {_NOUNS[row.action]} of release {row.release_name!r} is {row.state} (operation {row.id}); "
+        f"{_REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
         "ask again when the release is no longer pending"
     )
 

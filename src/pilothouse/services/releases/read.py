@@ -340,9 +340,10 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
     that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
     """
     values = compact_json(shown.values)
-    status = _UNDERWAY[row.action] if row.state in LIVING_STATES else ReleaseStatus.FAILED
+    # an action that only a newer version knows is shown as unknown
+    status = _UNDERWAY.get(row.action, ReleaseStatus.UNKNOWN) if row.state in LIVING_STATES else ReleaseStatus.FAILED
     if row.state in {OperationState.CANCELLING, OperationState.CANCELLED}:
-        status = _BEING_CANCELLED[row.action, row.cancel_keeps]
+        status = _BEING_CANCELLED.get((row.action, row.cancel_keeps), ReleaseStatus.UNKNOWN)
     return Release(
         cluster_id=cluster.id,
         cluster_name=cluster.name,

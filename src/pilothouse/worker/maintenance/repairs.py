@@ -108,7 +108,7 @@ class Repairs:
         if row is None or busy:
             return False
         attempt = await self._actions.look_again(row, fence=fence)
-        remembered = [ManifestObject(*one) for one in json.loads(objects)]
+        remembered = [ManifestObject(*one[:4]) for one in json.loads(objects)]
         events, settled = await repair(attempt, remembered=remembered)
         for event in events:
             await attempt.record(event.kind, event.text)
