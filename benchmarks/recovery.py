@@ -86,7 +86,7 @@ def _cancel(place: Place, namespace: str, name: str) -> None:
 def _begun(database: "psycopg.Connection[tuple[int]]", namespace: str, name: str) -> int:
     """The last attempt that has begun to act; 0 before the first."""
     row = database.execute(
-        "SELECT coalesce(begun_attempt, 0) FROM operations WHERE namespace = %s AND release_name = %s",
+        "SELECT coalesce(last_writing_attempt, 0) FROM operations WHERE namespace = %s AND release_name = %s",
         [namespace, name],
     ).fetchone()
     return row[0] if row else 0

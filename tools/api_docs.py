@@ -17,9 +17,9 @@ from pilothouse.api.v1.reference import OPENAPI_PATH
 from pilothouse.app import create_app
 from pilothouse.http.errors import statuses
 from pilothouse.http.reference import Field, Operation, sections
-from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.notifications import Notifications
 from pilothouse.settings import Settings
-from pilothouse.wiring import build_parts
+from pilothouse.wiring import build_runtime
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 
@@ -39,8 +39,8 @@ def page() -> str:
 def describe() -> dict[str, Any]:
     """The OpenAPI description; nothing is started or connected for it."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = build_parts(Settings(data_dir=Path(folder)), database_url="postgresql://nowhere", engine_children=1)
-        return asyncio.run(_ask(create_app(parts, Announcements(parts.database))))
+        parts = build_runtime(Settings(data_dir=Path(folder)), database_url="postgresql://nowhere", engine_children=1)
+        return asyncio.run(_ask(create_app(parts, Notifications(parts.database))))
 
 
 async def _ask(app: ASGIApp) -> dict[str, Any]:

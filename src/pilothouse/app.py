@@ -18,7 +18,7 @@ from pilothouse.api.cce import projects as project_routes
 from pilothouse.api.cce import releases as release_routes
 from pilothouse.api.cce import tokens as token_routes
 from pilothouse.api.cce import versions as version_routes
-from pilothouse.api.cce.models import ReleaseForm
+from pilothouse.api.cce.models import ReleaseSerializer
 from pilothouse.api.v1 import access_keys as access_key_api
 from pilothouse.api.v1 import audit as audit_api
 from pilothouse.api.v1 import clusters as cluster_api
@@ -56,7 +56,7 @@ from pilothouse.services.identity.tokens import Tokens
 from pilothouse.services.identity.users import Users
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.idempotency import Idempotency
-from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
@@ -67,25 +67,25 @@ from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.wait import ReleaseWaits
 from pilothouse.settings import Settings
 from pilothouse.shares import Counted
-from pilothouse.wiring import Parts, build_parts, settle_memory
+from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 
 _PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
 
 
-def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
+def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
-    settings = parts.settings
+    settings = runtime.settings
     watch = LoopWatch()
-    audit = Audit(parts.database, settings.audit)
-    authentication = Authentication(parts.database, parts.keys, settings.identity, audit)
+    audit = Audit(runtime.database, settings.audit)
+    authentication = Authentication(runtime.database, runtime.keys, settings.identity, audit)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with answering():
-            await parts.engine.start()
+            await runtime.engine.start()
             watch.start()
-            tasks = [asyncio.create_task(announcements.listen()), asyncio.create_task(audit.keep_writing())]
-            settle_memory()
+            tasks = [asyncio.create_task(notifications.listen()), asyncio.create_task(audit.keep_writing())]
+            freeze_gc()
             try:
                 yield
             finally:
@@ -95,7 +95,7 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 with suppress(DatabaseUnavailable):
                     await audit.write(all_of_it=True)
-                await parts.close()
+                await runtime.close()
 
     app = FastAPI(
         title="Pilothouse",
@@ -108,25 +108,25 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         dependencies=[Depends(refuse_nul)],
     )
     app.state.audit = audit
-    form = ReleaseForm(ZoneInfo(settings.time_zone), settings.releases)
+    form = ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases)
     preflight = Preflight(settings)
-    releases = Releases(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
-    updates = Updates(parts.database, parts.keys, parts.clusters, parts.engine, settings, preflight=preflight)
-    deletions = Deletions(parts.database, parts.keys, parts.clusters, settings, preflight=preflight)
-    idempotency = Idempotency(parts.database, parts.keys, settings)
-    standing = Standing(parts.database, again_seconds=settings.identity.ask_again_seconds)
-    view = ReleaseView(parts.database, parts.keys, parts.clusters, settings.releases, standing)
+    releases = Releases(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight=preflight)
+    updates = Updates(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight=preflight)
+    deletions = Deletions(runtime.database, runtime.keys, runtime.clusters, settings, preflight=preflight)
+    idempotency = Idempotency(runtime.database, runtime.keys, settings)
+    standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds)
+    view = ReleaseView(runtime.database, runtime.keys, runtime.clusters, settings.releases, standing)
     waits = ReleaseWaits(
         view,
-        announcements,
+        notifications,
         standing,
         waiting=Counted(
             what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
         ),
     )
-    checks = ChartChecks(parts.engine, limits=settings.charts, engine_settings=settings.engine)
+    checks = ChartChecks(runtime.engine, limits=settings.charts, engine_settings=settings.engine)
     charts = Charts(
-        parts.database,
+        runtime.database,
         checks,
         standing,
         quota=settings.chart_quota,
@@ -150,11 +150,11 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
         app.include_router(router, include_in_schema=False)
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    _include_identity(app, parts, audit)
-    app.include_router(cluster_api.routes(parts.clusters))
-    app.include_router(release_api.routes(Unlocks(parts.database, parts.keys, parts.clusters)))
-    _include_operations(app, parts, announcements, standing)
-    app.include_router(health.routes(parts.database, watch))
+    _include_identity(app, runtime, audit)
+    app.include_router(cluster_api.routes(runtime.clusters))
+    app.include_router(release_api.routes(Unlocks(runtime.database, runtime.keys, runtime.clusters)))
+    _include_operations(app, runtime, notifications, standing)
+    app.include_router(health.routes(runtime.database, watch))
     app.include_router(compatible_description.routes(), include_in_schema=False)
     describe(app, public=_is_public)
     app.include_router(reference.routes(app.openapi))
@@ -172,31 +172,31 @@ def create_app(parts: Parts, announcements: Announcements) -> ASGIApp:
     )
 
 
-def _include_operations(app: FastAPI, parts: Parts, announcements: Announcements, standing: Standing) -> None:
+def _include_operations(app: FastAPI, runtime: Runtime, notifications: Notifications, standing: Standing) -> None:
     """The routes about operations."""
-    settings = parts.settings
-    operations = Operations(parts.database, announcements, standing)
+    settings = runtime.settings
+    operations = Operations(runtime.database, notifications, standing)
     streams = Counted(
         what="event streams",
         per_key=settings.streams_per_user,
         whose="this user",
         in_all=settings.streams,
     )
-    app.include_router(operation_api.routes(operations, Cancellations(parts.database), streams=streams))
+    app.include_router(operation_api.routes(operations, Cancellations(runtime.database), streams=streams))
     app.include_router(evidence_api.routes(operations))
 
 
-def _include_identity(app: FastAPI, parts: Parts, audit: Audit) -> None:
+def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
     """The routes about who may call: the vendor's part of them, and ours."""
-    settings = parts.settings
-    passwords = Passwords(parts.database, settings.identity, audit)
-    tokens = Tokens(parts.database, passwords, settings.identity, audit)
-    projects = Projects(parts.database, region=settings.region)
+    settings = runtime.settings
+    passwords = Passwords(runtime.database, settings.identity, audit)
+    tokens = Tokens(runtime.database, passwords, settings.identity, audit)
+    projects = Projects(runtime.database, region=settings.region)
     app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
     app.include_router(project_routes.routes(projects), include_in_schema=False)
-    app.include_router(user_api.routes(Users(parts.database, passwords)))
-    app.include_router(access_key_api.routes(AccessKeys(parts.database, parts.keys, passwords, settings.identity)))
+    app.include_router(user_api.routes(Users(runtime.database, passwords)))
+    app.include_router(access_key_api.routes(AccessKeys(runtime.database, runtime.keys, passwords, settings.identity)))
     app.include_router(project_api.routes(projects))
     app.include_router(audit_api.routes(audit))
 
@@ -223,10 +223,10 @@ def run_api(settings: Settings, *, database_url: str) -> None:
     """Serves HTTP and HTTPS until SIGTERM or SIGINT."""
     listeners = endpoints(settings)
     tls = TlsContext(lambda: certificate_files(settings), ciphers=settings.tls.ciphers) if settings.tls.port else None
-    parts = build_parts(settings, database_url=database_url, engine_children=settings.engine.children)
-    announcements = Announcements(parts.database)
+    runtime = build_runtime(settings, database_url=database_url, engine_children=settings.engine.children)
+    notifications = Notifications(runtime.database)
     config = uvicorn.Config(
-        create_app(parts, announcements),
+        create_app(runtime, notifications),
         log_config=None,
         timeout_graceful_shutdown=10,
         proxy_headers=False,
@@ -241,4 +241,4 @@ def run_api(settings: Settings, *, database_url: str) -> None:
         most_bytes=settings.http.waiting_bytes,
         trusted=settings.trusted_networks,
     )
-    GatewayServer(config, listeners, tls=tls, on_stop=announcements.close).run()
+    GatewayServer(config, listeners, tls=tls, on_stop=notifications.close).run()

@@ -14,9 +14,9 @@ from pilothouse.queue import Queue
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import Settings
 from pilothouse.store.takes import Caps
-from pilothouse.wiring import Parts, build_parts, settle_memory
+from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.index_writer import Records
+from pilothouse.worker.index_writer import IndexWriter
 from pilothouse.worker.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -45,17 +45,17 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    parts = build_parts(
+    runtime = build_runtime(
         settings,
         database_url=database_url,
         engine_children=settings.worker.operations,
         engine_waiting=settings.worker.waiting,
     )
     # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
-    warming = asyncio.create_task(_warm(parts, stop))
+    warming = asyncio.create_task(_warm(runtime, stop))
     try:
         queue = Queue(
-            parts.database,
+            runtime.database,
             poll_seconds=settings.worker.poll_seconds,
             caps=Caps.of_worker(
                 settings.worker.operations,
@@ -65,27 +65,27 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
                 attempts=settings.worker.attempts,
             ),
         )
-        actions = Actions(parts.database, parts.keys, parts.clusters, parts.engine, settings)
-        records = Records(parts.clusters, ReleaseIndex(parts.keys))
+        actions = Actions(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings)
+        index_writer = IndexWriter(runtime.clusters, ReleaseIndex(runtime.keys))
         await asyncio.sleep(0)  # the engine is being started: operations wait for it
-        await Runner(parts.database, queue, actions, records, settings, name=name).run(stop)
+        await Runner(runtime.database, queue, actions, index_writer, settings, name=name).run(stop)
         if warming.done():
             warming.result()
     finally:
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)
-        await parts.close()
+        await runtime.close()
 
 
-async def _warm(parts: Parts, stop: asyncio.Event) -> None:
+async def _warm(runtime: Runtime, stop: asyncio.Event) -> None:
     """Starts the engine; without one the worker ends."""
     try:
-        await parts.engine.start()
+        await runtime.engine.start()
     except BaseException:
         stop.set()
         raise
-    log.info("engine_ready", **parts.engine.versions)
-    settle_memory()
+    log.info("engine_ready", **runtime.engine.versions)
+    freeze_gc()
 
 
 async def _observe(settings: Settings, database_url: str) -> None:
@@ -93,10 +93,10 @@ async def _observe(settings: Settings, database_url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    parts = build_parts(settings, database_url=database_url, engine_children=1)
-    settle_memory()
+    runtime = build_runtime(settings, database_url=database_url, engine_children=1)
+    freeze_gc()
     try:
-        index = ReleaseIndex(parts.keys)
-        await Observer(parts.database, parts.clusters, index, settings.observer).run(stop)
+        index = ReleaseIndex(runtime.keys)
+        await Observer(runtime.database, runtime.clusters, index, settings.observer).run(stop)
     finally:
-        await parts.close()
+        await runtime.close()

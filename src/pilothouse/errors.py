@@ -100,7 +100,7 @@ class EngineError(PilothouseError):
     """Base of what can go wrong between us and the Helm engine."""
 
 
-class HelmRefused(EngineError):
+class HelmError(EngineError):
     """Helm itself answered with an error; ``str(error)`` is Helm's own text, and it is final.
 
     ``kind`` is the engine's class of error (``HelmRenderError``, ``HelmReleaseError``, …).
@@ -131,11 +131,11 @@ class EngineUnavailable(EngineError):
         self.stderr_tail = stderr_tail
 
 
-class UnreadableOrder(PilothouseError):
+class UnreadableCommand(PilothouseError):
     """What an operation was ordered to do cannot be read; the message says why."""
 
 
-class SealBroken(PilothouseError):
+class DecryptionFailed(PilothouseError):
     """Sealed data does not open: the wrong master key, or damaged data."""
 
 

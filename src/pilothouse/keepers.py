@@ -23,7 +23,7 @@ class Backoff:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ManagedProcess:
     """A child process. ``env`` may be a function, asked at every start; without it the child inherits ours.
 
     ``wait_until_ready`` returns when the part serves; it is cancelled when the part dies or ``ready_seconds`` pass.
@@ -78,7 +78,7 @@ EventKind = Literal[
 
 
 @dataclass(frozen=True)
-class PartEvent:
+class ProcessEvent:
     """Something that happened to a part; ``detail`` is for a person, and often empty."""
 
     kind: EventKind
@@ -90,7 +90,7 @@ class PartEvent:
 class Keeper:
     """Keeps one part running, in a task of its own that ends only when it is told to."""
 
-    def __init__(self, name: str, backoff: Backoff, announce: Callable[[PartEvent], None]) -> None:
+    def __init__(self, name: str, backoff: Backoff, announce: Callable[[ProcessEvent], None]) -> None:
         self.task: asyncio.Task[None] | None = None
         self.name = name
         self.stopping = asyncio.Event()
@@ -119,7 +119,7 @@ class Keeper:
 
     def announce(self, kind: EventKind, pid: int | None = None, detail: str = "") -> None:
         """Tells the supervisor what happened to the part."""
-        self._announce(PartEvent(kind, self.name, pid, detail))
+        self._announce(ProcessEvent(kind, self.name, pid, detail))
 
     async def pause(self, lived_seconds: float) -> None:
         """Waits before the next start, longer after every short life; a stop ends the wait."""
@@ -132,10 +132,10 @@ class Keeper:
 class ProcessKeeper(Keeper):
     """Keeps a child process of ours running."""
 
-    def __init__(self, part: Part, hasten: asyncio.Event, announce: Callable[[PartEvent], None]) -> None:
+    def __init__(self, part: ManagedProcess, force: asyncio.Event, announce: Callable[[ProcessEvent], None]) -> None:
         super().__init__(part.name, part.backoff, announce)
         self._part = part
-        self._hasten = hasten
+        self._force = force
         self._child: subprocess.Popen[bytes] | None = None
         self._exited = asyncio.Event()
 
@@ -238,7 +238,7 @@ class ProcessKeeper(Keeper):
         self.announce("part_stopping", child.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGTERM)
-        await _within(self._part.stop_seconds, _first(self._exited.wait(), self._hasten.wait()))
+        await _within(self._part.stop_seconds, _first(self._exited.wait(), self._force.wait()))
         if not self._exited.is_set():
             self.announce("part_killed", child.pid)
             self._kill_group(child)
@@ -254,7 +254,7 @@ class ProcessKeeper(Keeper):
 class ServiceKeeper(Keeper):
     """Keeps a service running that is nobody's child."""
 
-    def __init__(self, part: WatchedService, announce: Callable[[PartEvent], None]) -> None:
+    def __init__(self, part: WatchedService, announce: Callable[[ProcessEvent], None]) -> None:
         super().__init__(part.name, part.backoff, announce)
         self._service = part.service
         self._watch_seconds = part.watch_seconds

@@ -38,8 +38,10 @@ class Queue:
         The operations ``besides`` need no place of this worker.
         """
         # One after the other, so that a take sees what the one before it took: the caps hold exactly.
-        async with self._taking, self._database.statements() as tx:
-            row = await takes.take(tx, worker=worker, lease_seconds=lease_seconds, caps=self._caps, besides=besides)
+        async with self._taking, self._database.autocommit() as connection:
+            row = await takes.take(
+                connection, worker=worker, lease_seconds=lease_seconds, caps=self._caps, besides=besides
+            )
         if row is not None:
             self._pass_on()
         return row

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from pilothouse.keepers import Keeper, Part, PartEvent, ProcessKeeper, ServiceKeeper, WatchedService
+from pilothouse.keepers import Keeper, ManagedProcess, ProcessEvent, ProcessKeeper, ServiceKeeper, WatchedService
 
 _log = structlog.get_logger(__name__)
 
@@ -31,14 +31,17 @@ class Supervisor:
     """Runs the parts until it is told to stop. One object, one run."""
 
     def __init__(
-        self, parts: Sequence[Part | WatchedService], *, on_event: Callable[[PartEvent], object] | None = None
+        self,
+        parts: Sequence[ManagedProcess | WatchedService],
+        *,
+        on_event: Callable[[ProcessEvent], object] | None = None,
     ) -> None:
         """``on_event`` is called in the supervisor's thread, must be quick, and what it raises is only logged."""
         self._parts = parts
         self._on_event = on_event
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
-        self._hasten = asyncio.Event()
+        self._force = asyncio.Event()
 
     def run(self) -> None:
         """Returns after SIGTERM, SIGINT, SIGHUP or ``stop``, when every part has ended; a second one kills at once.
@@ -92,15 +95,15 @@ class Supervisor:
 
     def _on_stop(self) -> None:
         if self._stopping.is_set():
-            self._hasten.set()
+            self._force.set()
         self._stopping.set()
 
-    def _keeper(self, part: Part | WatchedService) -> Keeper:
-        if isinstance(part, Part):
-            return ProcessKeeper(part, self._hasten, self._announce)
+    def _keeper(self, part: ManagedProcess | WatchedService) -> Keeper:
+        if isinstance(part, ManagedProcess):
+            return ProcessKeeper(part, self._force, self._announce)
         return ServiceKeeper(part, self._announce)
 
-    def _announce(self, event: PartEvent) -> None:
+    def _announce(self, event: ProcessEvent) -> None:
         # Logging and printing fail when the terminal is gone; the parts must be kept and stopped all the same.
         try:
             _log.info(event.kind, part=event.part, pid=event.pid, detail=event.detail)

@@ -17,7 +17,7 @@ from pilothouse.store.database import Database
 
 
 @dataclass(frozen=True)
-class Parts:
+class Runtime:
     """What every kind of process is made of."""
 
     settings: Settings
@@ -34,13 +34,13 @@ class Parts:
         await self.database.close()
 
 
-def build_parts(settings: Settings, *, database_url: str, engine_children: int, engine_waiting: int = 0) -> Parts:
-    """Builds the parts; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
+def build_runtime(settings: Settings, *, database_url: str, engine_children: int, engine_waiting: int = 0) -> Runtime:
+    """Build the runtime; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
     database = Database(database_url)
     keys = MasterKeys.load_or_create(settings.master_key)
     clients = ClusterClients(settings.cluster)
     engine_settings = settings.engine.model_copy(update={"children": engine_children})
-    return Parts(
+    return Runtime(
         settings=settings,
         database=database,
         keys=keys,
@@ -58,7 +58,7 @@ def build_parts(settings: Settings, *, database_url: str, engine_children: int, 
     )
 
 
-def settle_memory() -> None:
+def freeze_gc() -> None:
     """Takes what was loaded at the start out of the collector's sight: walking it costs requests 30 ms at a time."""
     gc.collect()
     gc.freeze()

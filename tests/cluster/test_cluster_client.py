@@ -111,13 +111,13 @@ async def test_a_namespace_that_was_there_a_moment_ago_is_not_asked_for_again(
 
 async def test_a_secret_that_was_read_lately_is_the_same(client: ClusterClient, api: AsyncClient, namespace: str):
     await put_revision(api, namespace, "web", 1)
-    assert await client.find_release_secret(namespace=namespace, name="none", revision=1, lately=True) is None
+    assert await client.find_release_secret(namespace=namespace, name="none", revision=1, allow_stale=True) is None
     for _ in range(100):  # the API server's cache hears of it a moment later
-        lately = await client.find_release_secret(namespace=namespace, name="web", revision=1, lately=True)
-        if lately is not None:
+        allow_stale = await client.find_release_secret(namespace=namespace, name="web", revision=1, allow_stale=True)
+        if allow_stale is not None:
             break
         await asyncio.sleep(0.05)
-    assert lately == await client.find_release_secret(namespace=namespace, name="web", revision=1)
+    assert allow_stale == await client.find_release_secret(namespace=namespace, name="web", revision=1)
 
 
 async def test_labels_are_read_without_payloads(client: ClusterClient, api: AsyncClient, namespace: str):

@@ -15,7 +15,7 @@ from pilothouse.kubernetes import api_client, client_cache
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.settings import ClusterSettings
-from tests.support.peers import Handler, certificate, http, kubeconfig, peer, read_request, saying
+from tests.support.fake_api_servers import Handler, certificate, http, kubeconfig, peer, read_request, saying
 
 SECONDS = 0.5
 SETTINGS = ClusterSettings(allow_loopback=True, answer_seconds=SECONDS)

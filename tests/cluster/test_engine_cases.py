@@ -17,7 +17,7 @@ from lightkube.resources.core_v1 import ConfigMap, Secret
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, ProgressEvent, RollbackRequest, UninstallRequest, UpgradeRequest
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.releases import HelmCommand
@@ -168,7 +168,7 @@ async def test_what_lies_in_crds_is_applied_as_the_policy_says(
 
 async def test_a_name_that_is_in_use_costs_no_crd(engine: Engine, group: str):
     await engine.install(config_map_chart())
-    with pytest.raises(HelmRefused, match="cannot reuse a name"):
+    with pytest.raises(HelmError, match="cannot reuse a name"):
         await engine.install(build_chart(files={"crds/w.yaml": definition(group)}))
     assert engine.find(_CRDS, f"widgets.{group}") is None
 
@@ -226,7 +226,7 @@ async def test_an_object_that_cannot_be_found_again_is_refused_before_the_first_
     if action == "upgrade":
         await engine.install(config_map_chart())
     before = helm_cli("list", "-n", engine.namespace, "-o", "json")
-    with pytest.raises(HelmRefused, match=said) as refused:
+    with pytest.raises(HelmError, match=said) as refused:
         await (engine.install if action == "install" else engine.upgrade)(broken, dry_run=dry_run)
     assert "demo/templates/odd.yaml" in str(refused.value)
     assert helm_cli("list", "-n", engine.namespace, "-o", "json") == before

@@ -18,7 +18,7 @@ from lightkube.resources.core_v1 import ConfigMap, Namespace, Secret
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, ProgressEvent
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import (
     build_chart,
@@ -182,7 +182,7 @@ async def test_a_manifest_that_the_server_refuses_leaves_a_failed_release(
     install: Install, helm_cli: HelmCli, client: Client, namespace: str
 ):
     chart = build_chart(templates={"a.yaml": config_map_template(data='"x"'), "b.yaml": _BROKEN_DEPLOYMENT})
-    with pytest.raises(HelmRefused, match="replicaz: field not declared in schema") as refused:
+    with pytest.raises(HelmError, match="replicaz: field not declared in schema") as refused:
         await install("broken", chart)
     assert refused.value.kind == "HelmReleaseError"
     assert _history(helm_cli, "broken", namespace) == [(1, "failed")]
@@ -193,7 +193,7 @@ async def test_replace_takes_the_place_of_a_failed_release_and_leaves_its_object
     install: Install, helm_cli: HelmCli, client: Client, namespace: str
 ):
     failing = build_chart(templates={"a.yaml": config_map_template("old", data='"x"'), "b.yaml": _BROKEN_DEPLOYMENT})
-    with pytest.raises(HelmRefused):
+    with pytest.raises(HelmError):
         await install("again", failing)
     outcome = await install("again", config_map_chart(), replace=True)
     assert (outcome.revision, outcome.status) == (2, "deployed")
@@ -238,7 +238,7 @@ async def test_a_kind_defined_by_one_call_is_known_to_the_next(install: Install,
     }
     wants = f'{{{{ if not (.Capabilities.APIVersions.Has "{group}/v1/Bar") }}}}{{{{ fail "stale" }}}}{{{{ end }}}}\n'
     needs = build_chart(templates={"bar.yaml": f"{wants}apiVersion: {group}/v1\nkind: Bar\nmetadata: {{name: z}}\n"})
-    with pytest.raises(HelmRefused, match="stale"):
+    with pytest.raises(HelmError, match="stale"):
         await install("before", needs)
     await install("defines", build_chart(templates={"crd.yaml": json.dumps(definition)}))
     await _until_served(install, needs)
@@ -251,7 +251,7 @@ async def _until_served(install: Install, chart: bytes) -> None:
     for _ in range(50):
         try:
             await install("asks", chart, dry_run="server")
-        except HelmRefused:
+        except HelmError:
             await asyncio.sleep(0.1)
         else:
             return
@@ -262,7 +262,7 @@ async def test_the_clients_schema_check_would_change_nothing_but_the_time(
 ):
     """The engine skips the client's OpenAPI check; the CLI makes it: same refusal, same objects left behind."""
     chart = build_chart(templates={"a.yaml": config_map_template(data='"x"'), "b.yaml": _BROKEN_DEPLOYMENT})
-    with pytest.raises(HelmRefused) as ours:
+    with pytest.raises(HelmError) as ours:
         await install("same", chart)
     ours_left = _exists(client, ConfigMap, "same-config", namespace)
     helm_cli("uninstall", "same", "-n", namespace)

@@ -13,7 +13,7 @@ from lightkube.types import PatchType
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
 
@@ -43,9 +43,9 @@ async def pool(tmp_path: Path) -> AsyncIterator[EnginePool]:
 
 @pytest.fixture
 def refusal(pool: EnginePool, kubeconfig: str, namespace: str) -> Refusal:
-    async def run(chart: bytes, *, name: str = "r", **changes: Any) -> HelmRefused:
+    async def run(chart: bytes, *, name: str = "r", **changes: Any) -> HelmError:
         fields: dict[str, Any] = {"kubeconfig": kubeconfig, "namespace": namespace, **changes}
-        with pytest.raises(HelmRefused) as refused:
+        with pytest.raises(HelmError) as refused:
             await pool.run(InstallRequest(release_name=name, chart=chart, **fields), deadline_seconds=60)
         return refused.value
 

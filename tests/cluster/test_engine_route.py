@@ -13,14 +13,14 @@ import pytest
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest
-from pilothouse.errors import ClusterUnavailable, HelmRefused
+from pilothouse.errors import ClusterUnavailable, HelmError
 from pilothouse.kubernetes.addresses import Addresses, resolve_server
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.settings import ClusterSettings, EngineSettings
 from tests.support.charts import config_map_chart
-from tests.support.peers import Handler, certificate, http, peer, read_request, saying
-from tests.support.peers import kubeconfig as kubeconfig_of_peer
+from tests.support.fake_api_servers import Handler, certificate, http, peer, read_request, saying
+from tests.support.fake_api_servers import kubeconfig as kubeconfig_of_peer
 
 #: In every API server's certificate, and in nobody's DNS.
 CLUSTER_NAME = "kubernetes.default.svc"
@@ -81,7 +81,7 @@ async def test_an_unreachable_cluster_is_named_as_it_was_registered(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     async with engine(tmp_path, "127.0.0.1") as pool:
-        with pytest.raises(HelmRefused) as refused:
+        with pytest.raises(HelmError) as refused:
             await install(pool, kubeconfig_of_peer(port, host=PEER_NAME))
     assert refused.value.kind == "HelmKubeError"
     assert f"dial tcp {PEER_NAME}:{port}: connect: connection refused" in str(refused.value)
@@ -96,14 +96,14 @@ async def test_the_server_sees_its_own_name(tmp_path: Path):
         writer.write(http("404 Not Found", b"{}"))
 
     async with named_peer(handler, tmp_path) as (port, text), engine(tmp_path, "127.0.0.1") as pool:
-        with pytest.raises(HelmRefused):
+        with pytest.raises(HelmError):
             await install(pool, text)
     assert f"host: {PEER_NAME}:{port}".encode() in seen[0].lower().split(b"\r\n")
 
 
 async def test_the_certificate_must_bear_the_name_and_not_the_address(tmp_path: Path):
     async with peer(saying(http("200 OK", b"{}")), tmp_path) as port, engine(tmp_path, "127.0.0.1") as pool:
-        with pytest.raises(HelmRefused, match="certificate is valid for localhost, not other"):
+        with pytest.raises(HelmError, match="certificate is valid for localhost, not other"):
             await install(pool, kubeconfig_of_peer(port, host="other"))
 
 
@@ -111,7 +111,7 @@ async def test_a_server_on_this_machine_is_named_as_it_was_registered(tmp_path: 
     async with peer(saying(http("200 OK", b"{}")), tmp_path, cert=certificate("other")) as port:
         text = kubeconfig_of_peer(port, authority=certificate("other")[0], host="localhost")
         async with engine(tmp_path, "127.0.0.1") as pool:
-            with pytest.raises(HelmRefused, match=f"https://localhost:{port}/.*valid for other, not localhost"):
+            with pytest.raises(HelmError, match=f"https://localhost:{port}/.*valid for other, not localhost"):
                 await install(pool, text)
 
 
@@ -153,7 +153,7 @@ async def test_a_redirect_is_not_followed(status: str, scheme: str, tmp_path: Pa
             named_peer(saying(http(status, b"", location)), tmp_path) as (_, text),
             engine(tmp_path, "127.0.0.1") as pool,
         ):
-            with pytest.raises(HelmRefused, match="sends us to another address, which is not followed"):
+            with pytest.raises(HelmError, match="sends us to another address, which is not followed"):
                 await install(pool, text)
     assert connections == []
 
@@ -167,7 +167,7 @@ async def test_a_redirect_to_this_machine_is_not_followed(status: str, host: str
             named_peer(saying(http(status, b"", location)), tmp_path) as (_, text),
             engine(tmp_path, "127.0.0.1") as pool,
         ):
-            with pytest.raises(HelmRefused, match="sends us to another address, which is not followed"):
+            with pytest.raises(HelmError, match="sends us to another address, which is not followed"):
                 await install(pool, text)
     assert connections == []
 
@@ -181,7 +181,7 @@ async def test_one_engine_goes_from_cluster_to_cluster_and_back(named: tuple[str
     ):
         for number in range(3):
             assert (await install(pool, text, namespace, name=f"demo-{number}")).status == "deployed"
-            with pytest.raises(HelmRefused):
+            with pytest.raises(HelmError):
                 await install(pool, other)
 
 

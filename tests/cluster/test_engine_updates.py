@@ -15,7 +15,7 @@ from lightkube.resources.core_v1 import ConfigMap, Secret
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, RollbackRequest, UninstallRequest, UpgradeRequest
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import (
     build_chart,
@@ -145,7 +145,7 @@ async def test_a_rollback_copies_an_earlier_revision(engine: Engine, find: Any):
 
 async def test_a_rollback_to_a_revision_that_is_not_there_is_refused(engine: Engine):
     await engine.install(config_map_chart())
-    with pytest.raises(HelmRefused):
+    with pytest.raises(HelmError):
         await engine.rollback(7)
     assert engine.history() == [(1, "deployed", "Install complete")]
 
@@ -173,7 +173,7 @@ async def test_an_uninstall_removes_objects_and_history_and_tells_what_it_kept(e
 
 async def test_what_does_not_exist_cannot_be_upgraded_rolled_back_or_uninstalled(engine: Engine):
     for call in (engine.upgrade(config_map_chart()), engine.rollback(1), engine.uninstall()):
-        with pytest.raises(HelmRefused, match=r"not found|has no deployed releases"):
+        with pytest.raises(HelmError, match=r"not found|has no deployed releases"):
             await call
 
 
@@ -199,7 +199,7 @@ async def test_an_upgrade_that_waits_returns_when_the_objects_are_ready(engine: 
 async def test_a_refused_upgrade_leaves_a_failed_revision_that_the_next_one_mends(engine: Engine, find: Any):
     await engine.install(config_map_chart())
     broken = build_chart(templates={"a.yaml": config_map_template("extra", data='"x"'), "b.yaml": BROKEN})
-    with pytest.raises(HelmRefused, match="replicaz"):
+    with pytest.raises(HelmError, match="replicaz"):
         await engine.upgrade(broken)
     assert [status for _, status, _ in engine.history()] == ["deployed", "failed"]
     await engine.upgrade(config_map_chart())

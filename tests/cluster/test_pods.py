@@ -16,8 +16,8 @@ from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.settings import ClusterSettings
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
-from tests.support.peers import http, peer, read_request, saying
-from tests.support.peers import kubeconfig as kubeconfig_of_peer
+from tests.support.fake_api_servers import http, peer, read_request, saying
+from tests.support.fake_api_servers import kubeconfig as kubeconfig_of_peer
 from tools.localcluster.cluster import RunningCluster
 
 SETTINGS = ClusterSettings(allow_loopback=True)

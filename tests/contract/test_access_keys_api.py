@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.people import PASSWORD, add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import ask, login, send
+from tests.support.users import PASSWORD, add_person
 from tests.support.wire import assert_error
 
 INVALID, FORBIDDEN, UNKNOWN = (400, "CCE.01400001"), (403, "CCE.01403001"), (404, "CCE.01404001")

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from tests.support.charts import config_map_chart
-from tests.support.people import PASSWORD, add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tenants import add_tenant
 from tests.support.tokens import PATH, ask, login, send
+from tests.support.users import PASSWORD, add_person
 from tests.support.wire import assert_error
 
 FORBIDDEN = (403, "CCE.01403001")

@@ -37,10 +37,10 @@ from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkcore.http.formdata import FormFile
 
 from tests.support.charts import build_chart, config_map_chart
-from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.tokens import token_of
+from tests.support.users import add_person
 from tests.support.wire import assert_error, exchange
 
 NOT_FOUND = (404, "CCE.01404001")

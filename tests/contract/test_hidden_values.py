@@ -3,8 +3,8 @@
 import json
 
 from tests.support.charts import build_chart, config_map_template
-from tests.support.people import add_person
 from tests.support.servers import RunningServer
+from tests.support.users import add_person
 
 HIDDEN = {"text": "******", "number": "******", "list": ["******", "******"], "empty": {}}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.people import PASSWORD, add_person
 from tests.support.servers import RunningServer
 from tests.support.tokens import ask, login, send
+from tests.support.users import PASSWORD, add_person
 
 
 def run(server: RunningServer, *arguments: str, typed: str = "", token: str = "") -> "subprocess.CompletedProcess[str]":

@@ -7,9 +7,9 @@ import pytest
 from huaweicloudsdkcce.v3 import ListChartsRequest
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 
-from tests.support.people import PASSWORD, add_person
 from tests.support.servers import RunningServer, open_folder, run_server
 from tests.support.tokens import ask, login, send, token_of
+from tests.support.users import PASSWORD, add_person
 from tests.support.wire import assert_error
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
-from tests.support.people import add_person
 from tests.support.servers import RunningServer, wait_for
 from tests.support.tenants import add_tenant
+from tests.support.users import add_person
 from tests.support.wire import assert_error
 
 INVALID = (400, "CCE.01400001")

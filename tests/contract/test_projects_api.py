@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 from huaweicloudsdkcce.v3 import ListChartsRequest
 
-from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
+from tests.support.users import add_person
 from tests.support.wire import assert_error, exchange
 
 

@@ -15,11 +15,11 @@ from sqlalchemy import select
 
 from pilothouse.errors import AlreadyExists
 from pilothouse.store import operations, tables
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 from tests.support.charts import build_chart, config_map_template
 from tests.support.forwarder import Forwarder, forward
-from tests.support.operations import ROOM
+from tests.support.operations import LIMITS
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.wire import assert_error, exchange
@@ -305,12 +305,12 @@ async def test_a_release_made_since_the_cluster_was_looked_at_is_a_conflict(
         late = operations.NewOperation(**fields | {"id": str(uuid.uuid4())})
         with pytest.raises(AlreadyExists, match="just made"):
             async with database.transaction() as tx:
-                await acceptance.accept(tx, late, audit_action="cce:release:create", looked_seconds_ago=60, room=ROOM)
+                await queue.enqueue(tx, late, audit_action="cce:release:create", observed_seconds_ago=60, limits=LIMITS)
         with contextlib.suppress(ZeroDivisionError):  # nothing of it is to stay
             async with database.transaction() as tx:
                 assert (
-                    await acceptance.accept(
-                        tx, late, audit_action="cce:release:create", looked_seconds_ago=0, room=ROOM
+                    await queue.enqueue(
+                        tx, late, audit_action="cce:release:create", observed_seconds_ago=0, limits=LIMITS
                     )
                 ).state == "queued"
                 raise ZeroDivisionError

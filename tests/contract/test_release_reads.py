@@ -162,11 +162,11 @@ def test_an_observer_that_was_away_too_long_lists_again(
     helm_cli("uninstall", "gone", "-n", namespace)
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         # The cluster's API server has long forgotten what came after its first write, and answers 410.
-        connection.execute("UPDATE observations SET resource_version = 1")
+        connection.execute("UPDATE cluster_watches SET resource_version = 1")
     os.kill(observer, signal.SIGKILL)
     eventually(lambda: history(server, namespace, "gone"), lambda found: found == [])
     with psycopg.connect(server.database_url, autocommit=True) as connection:
-        row = connection.execute("SELECT min(epoch), min(resource_version) FROM observations").fetchone()
+        row = connection.execute("SELECT min(epoch), min(resource_version) FROM cluster_watches").fetchone()
     assert row is not None
     assert (row[0], row[1] > 1) == (0, True)
 

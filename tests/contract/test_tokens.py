@@ -13,10 +13,10 @@ from keystoneauth1.identity.generic import Password as GenericPassword
 from keystoneauth1.identity.v3 import Password, Token
 from keystoneauth1.session import Session
 
-from tests.support.people import add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.tokens import PATH, ask, login, send, token_of
+from tests.support.users import add_person
 from tests.support.wire import assert_error, exchange
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"

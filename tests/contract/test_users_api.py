@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 from tests.support.charts import config_map_chart
-from tests.support.people import PASSWORD, Person, add_person
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.tokens import ask, login, send
+from tests.support.users import PASSWORD, Person, add_person
 from tests.support.wire import assert_error
 
 FORBIDDEN = (403, "CCE.01403001")

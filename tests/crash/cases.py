@@ -1,4 +1,4 @@
-"""One case: an action, a point in its life, a fault that strikes there, and what the witnesses say afterwards."""
+"""One case: an action, a point in its life, a fault that strikes there, and what the oracles say afterwards."""
 
 import random
 import threading
@@ -15,9 +15,9 @@ from tests.crash import invariants
 from tests.crash.deployment import CLUSTER, FINAL, LEASE_SECONDS, Deployment, Member, Noted
 from tests.crash.faults import LONG, Fault
 from tests.crash.invariants import Ending, Sent
+from tests.crash.oracles import AuditLog, Witness
 from tests.crash.points import READS, Point
 from tests.crash.releases import CANCELS, ActionName, Charts, Release
-from tests.crash.witnesses import AuditLog, Witness
 from tests.support.releases import HelmCommand
 from tools.localcluster.faults.rules import Held, How
 
@@ -28,7 +28,7 @@ LATE, THEN = ", which arrives late", ", then "
 
 
 @dataclass(frozen=True)
-class Blow:
+class Injection:
     """A fault at a point. ``late``: what the point held back reaches the other end when others have ended the work."""
 
     point: Point
@@ -44,13 +44,13 @@ class Case:
     """The second blow, if there is one, falls on what the survivor does about the first."""
 
     action: ActionName
-    blow: Blow
-    second: Blow | None = None
+    injection: Injection
+    second: Injection | None = None
     seed: int = 0
 
     def __str__(self) -> str:
         then = f"{THEN}{self.second}" if self.second else ""
-        return f"{self.action}: {self.blow}{then} [seed {self.seed}]"
+        return f"{self.action}: {self.injection}{then} [seed {self.seed}]"
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Sender(threading.Thread):
 
 
 @dataclass
-class Ground:
-    """A deployment, a namespace and the witnesses, for one case after the other."""
+class Environment:
+    """A deployment, a namespace and the oracles, for one case after the other."""
 
     charts: Charts
     namespace: str
@@ -107,29 +107,29 @@ class Ground:
         return Release(self.charts, self.namespace, f"{action}-{self.count}", action)
 
     def witness(self, release: Release) -> Witness:
-        """The witnesses, about this release."""
+        """The oracles, about this release."""
         return Witness(self.api, self.helm, self.namespace, release.name)
 
 
-def run_case(ground: Ground, case: Case) -> Verdict:
+def run_case(environment: Environment, case: Case) -> Verdict:
     """The case from its preparation to the verdict; every piece runs again afterwards."""
     verdict = Verdict(case)
     began = time.monotonic()
-    release = ground.release(case.action)
-    ground.deployment.mend()  # what ended by itself since the case before: a supervisor would have started it again
+    release = environment.release(case.action)
+    environment.deployment.mend()  # what ended by itself since the case before: a supervisor would have started it again
     release.prepare()
-    _Run(ground, case, release, verdict).play()
+    _Run(environment, case, release, verdict).play()
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
 class _Run:
-    def __init__(self, ground: Ground, case: Case, release: Release, verdict: Verdict) -> None:
-        self._ground = ground
+    def __init__(self, environment: Environment, case: Case, release: Release, verdict: Verdict) -> None:
+        self._ground = environment
         self._case = case
         self._release = release
         self._verdict = verdict
-        self._deployment = ground.deployment
+        self._deployment = environment.deployment
         self._random = random.Random(case.seed)  # noqa: S311 - a seed that can be given again is the point
         self._woke_at: float | None = None
         self._before = {one[0] for one in self._deployment.operations(release.name)}
@@ -137,16 +137,16 @@ class _Run:
     def play(self) -> None:
         case, deployment = self._case, self._deployment
         self._mark = deployment.proxy.newest()
-        deployment.proxy.arm(case.blow.point.rule(deployment))
+        deployment.proxy.arm(case.injection.point.rule(deployment))
         sender = Sender(self._release)
-        struck = self._deal(case.blow)
+        struck = self._deal(case.injection)
         if struck is not None and case.second is not None:
             self._deal_second(case.second, struck)
         deployment.mend()
         sender.join(70)
         self._settle(sender)
 
-    def _deal(self, blow: Blow, *, while_held: Callable[[], None] = lambda: None) -> Member | None:
+    def _deal(self, injection: Injection, *, while_held: Callable[[], None] = lambda: None) -> Member | None:
         """Waits for the point and strikes; the worker that was struck, or None if the point was not reached."""
         deployment = self._deployment
         held = self._wait_held()
@@ -158,23 +158,23 @@ class _Run:
         operation = self._operation()
         worker = (deployment.holder(operation) if operation else None) or deployment.workers[0]
         attempt = self._attempt()
-        blow.fault.strike(deployment, worker)
-        self._verdict.struck.append(blow.fault)
-        if blow.fault.until == "at once":
+        injection.fault.strike(deployment, worker)
+        self._verdict.struck.append(injection.fault)
+        if injection.fault.until == "at once":
             # What a killed process had sent may have reached the other end, or not.
-            self._let_go(held, "cut" if blow.fault.kills and self._random.random() < 0.5 else "pass")
-        elif blow.fault.until == "a while" or blow.point.who == "api":
-            time.sleep(blow.fault.seconds)
-            self._undo(blow.fault, worker)
+            self._let_go(held, "cut" if injection.fault.kills and self._random.random() < 0.5 else "pass")
+        elif injection.fault.until == "a while" or injection.point.who == "api":
+            time.sleep(injection.fault.seconds)
+            self._undo(injection.fault, worker)
             self._let_go(held, "pass")
         else:
-            self._wait_for_take_over(attempt, until_end=blow.late)
-            if blow.point.when == "request" and not blow.late:
+            self._wait_for_take_over(attempt, until_end=injection.late)
+            if injection.point.when == "request" and not injection.late:
                 self._let_go(held, "cut")
             # What is not frozen goes on first, while its other half still is.
             self._let_go(held, "pass")
             time.sleep(_HALF_SECONDS)
-            self._undo(blow.fault, worker)
+            self._undo(injection.fault, worker)
         return worker
 
     def _undo(self, fault: Fault, worker: Member) -> None:
@@ -192,13 +192,13 @@ class _Run:
                 return held
         return []
 
-    def _deal_second(self, blow: Blow, struck: Member) -> None:
+    def _deal_second(self, injection: Injection, struck: Member) -> None:
         """The second blow falls on another worker, at what it does about the first."""
         deployment = self._deployment
         others = [one.pid for one in deployment.workers if one is not struck]
-        deployment.proxy.arm(blow.point.rule(deployment, only=others))
+        deployment.proxy.arm(injection.point.rule(deployment, only=others))
         self._verdict.reached = False
-        self._deal(blow, while_held=struck.start)
+        self._deal(injection, while_held=struck.start)
 
     def _let_go(self, held: Sequence[Held], how: How) -> None:
         for one in held:
@@ -223,15 +223,15 @@ class _Run:
         )
 
     def _settle(self, sender: Sender) -> None:
-        """Waits for the end, and asks the witnesses."""
-        ground, verdict, deployment = self._ground, self._verdict, self._deployment
+        """Waits for the end, and asks the oracles."""
+        environment, verdict, deployment = self._ground, self._verdict, self._deployment
         operation = self._operation()
         if operation is None:
             if 200 <= sender.status < 300:
                 verdict.violations.append(f"accepted with {sender.status}, and the operation is lost")
             verdict.state = "not accepted"
             return
-        limit = 2 * LEASE_SECONDS + 3 * ground.undisturbed + ground.patience
+        limit = 2 * LEASE_SECONDS + 3 * environment.undisturbed + environment.patience
         until = time.monotonic() + limit
         while self._state() not in FINAL and time.monotonic() < until:
             time.sleep(0.1)
@@ -242,17 +242,17 @@ class _Run:
         verdict.text = self._release.text()
         verdict.violations += invariants.ended(history, seconds=limit)
         verdict.violations += invariants.one_attempt_at_a_time(history)
-        if ground.audit is not None:
-            writes = ground.audit.writes(namespace=ground.namespace, release=self._release.name)
+        if environment.audit is not None:
+            writes = environment.audit.writes(namespace=environment.namespace, release=self._release.name)
             found, verdict.remainder = invariants.fenced(history, writes, self._senders(history), woke_at=self._woke_at)
             verdict.violations += found
-        witness = ground.witness(self._release)
+        witness = environment.witness(self._release)
         ending = Ending(self._case.action, verdict.state, history, witness.history(), witness.objects())
         verdict.violations += invariants.no_lock_left(ending.revisions)
         verdict.violations += invariants.one_deployed(ending.revisions)
         verdict.violations += invariants.ends_as_promised(ending)
         verdict.violations += invariants.objects_match(witness, ending)
-        verdict.violations += invariants.helm_goes_on(witness, ground.chart)
+        verdict.violations += invariants.helm_goes_on(witness, environment.chart)
 
     def _senders(self, history: Sequence[Noted]) -> dict[str, Sent]:
         workers = {one.worker_pid for one in history}

@@ -254,10 +254,10 @@ def deploy(
     kubernetes: RunningCluster,
     *,
     workers: int = 2,
-    sabotage: str = "",
+    mutant: str = "",
     environment: dict[str, str] | None = None,
 ) -> Iterator[Deployment]:
-    """All pieces run; at the end none does. ``sabotage`` names what is left out of the workers: see ``sabotage``."""
+    """All pieces run; at the end none does. ``mutant`` names what is left out of the workers: see ``mutant``."""
     with open_folder() as folder, fault_proxy() as proxy:
         data = folder / "data"
         postgres = EmbeddedPostgres(PostgresSettings(), data_dir=data)
@@ -285,7 +285,7 @@ def deploy(
                 **(environment or {}),
             }
             ours = [sys.executable, "-m", "pilothouse"]
-            worker = [sys.executable, "-m", "tests.crash.sabotage", sabotage] if sabotage else ours
+            worker = [sys.executable, "-m", "tests.crash.mutants", mutant] if mutant else ours
             members += [
                 Member("api", [*ours, "api"], variables, folder / "api.log", _answers(url)),
                 Member("observer", [*ours, "observer"], variables, folder / "observer.log", _says("observer_started")),

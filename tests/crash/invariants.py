@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash.deployment import FINAL, Noted
-from tests.crash.witnesses import Objects, Revision, Witness, Write
+from tests.crash.oracles import Objects, Revision, Witness, Write
 
 _HELD = frozenset({"running", "cancelling"})
 #: A process that wakes up may send that long before its watchdog has had a turn.
@@ -25,7 +25,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an operation ended, and what the witnesses then said."""
+    """How an operation ended, and what the oracles then said."""
 
     action: str
     state: str

@@ -15,12 +15,12 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Namespace, Service
 
-from tests.crash.cases import Case, Ground, Verdict, run_case
+from tests.crash.cases import Case, Environment, Verdict, run_case
 from tests.crash.deployment import deploy
+from tests.crash.oracles import AuditLog
 from tests.crash.points import Point
 from tests.crash.releases import ActionName, Charts, chart
 from tests.crash.survey import survey, survey_recovery
-from tests.crash.witnesses import AuditLog
 from tests.support.releases import HelmCommand
 from tools.localcluster.cluster import RunningCluster
 
@@ -40,13 +40,13 @@ class Found:
 class Lanes:
     """Threads with a deployment each; jobs go to whichever is free."""
 
-    def __init__(self, count: int, make_ground: "Callable[[ExitStack], Ground]") -> None:
-        self._jobs: queue.Queue[tuple[Callable[[Ground], object], Future[object]] | None] = queue.Queue()
-        self._threads = [threading.Thread(target=self._work, args=(make_ground,)) for _ in range(count)]
+    def __init__(self, count: int, make_environment: "Callable[[ExitStack], Environment]") -> None:
+        self._jobs: queue.Queue[tuple[Callable[[Environment], object], Future[object]] | None] = queue.Queue()
+        self._threads = [threading.Thread(target=self._work, args=(make_environment,)) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Callable[[Ground], Result]) -> "Future[Result]":
+    def submit(self, job: Callable[[Environment], Result]) -> "Future[Result]":
         """The job's result, when a lane has played it."""
         future: Future[Result] = Future()
         self._jobs.put((job, future))  # type: ignore[arg-type]  # the queue holds jobs of all kinds
@@ -54,17 +54,17 @@ class Lanes:
 
     def play(self, cases: Sequence[Case]) -> "list[Future[Verdict]]":
         """The verdicts to come, in the order of the cases."""
-        return [self.submit(lambda ground, case=case: run_case(ground, case)) for case in cases]  # type: ignore[misc]  # a default binds it
+        return [self.submit(lambda environment, case=case: run_case(environment, case)) for case in cases]  # type: ignore[misc]  # a default binds it
 
     def survey(self, actions: Sequence[ActionName]) -> dict[ActionName, Found]:
         """Where each action can be struck, on its undisturbed way and in what follows a death."""
 
-        def look(ground: Ground, action: ActionName) -> Found:
-            points = survey(ground, action)
-            return Found(points, survey_recovery(ground, action, points))
+        def look(environment: Environment, action: ActionName) -> Found:
+            points = survey(environment, action)
+            return Found(points, survey_recovery(environment, action, points))
 
         looking = {
-            action: self.submit(lambda ground, action=action: look(ground, action))  # type: ignore[misc]  # as above
+            action: self.submit(lambda environment, action=action: look(environment, action))  # type: ignore[misc]  # as above
             for action in actions
         }
         return {action: future.result() for action, future in looking.items()}
@@ -79,11 +79,11 @@ class Lanes:
         for thread in self._threads:
             thread.join()
 
-    def _work(self, make_ground: "Callable[[ExitStack], Ground]") -> None:
+    def _work(self, make_environment: "Callable[[ExitStack], Environment]") -> None:
         failure: BaseException | None = None
         with ExitStack() as stack:
             try:
-                ground = make_ground(stack)
+                environment = make_environment(stack)
             except BaseException as error:  # noqa: BLE001 - every job of this lane is to fail of it
                 failure = error
             while (job := self._jobs.get()) is not None:
@@ -92,23 +92,23 @@ class Lanes:
                     future.set_exception(failure)
                     continue
                 try:
-                    future.set_result(work(ground))
+                    future.set_result(work(environment))
                 except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
                     future.set_exception(error)
 
 
 @contextmanager
-def open_ground(
-    kubernetes: RunningCluster, helm: HelmCommand, *, sabotage: str = "", workers: int = 2
-) -> Iterator[Ground]:
-    """A deployment in a namespace of its own, with the witnesses; all of it is gone afterwards."""
+def open_environment(
+    kubernetes: RunningCluster, helm: HelmCommand, *, mutant: str = "", workers: int = 2
+) -> Iterator[Environment]:
+    """A deployment in a namespace of its own, with the oracles; all of it is gone afterwards."""
     namespace = f"crash-{uuid.uuid4().hex[:12]}"
     with ExitStack() as stack:
         config = KubeConfig.from_file(kubernetes.kubeconfig)
         api = stack.enter_context(Client(config=config, trust_env=False, timeout=httpx2.Timeout(30)))
         api.create(Namespace(metadata=ObjectMeta(name=namespace)))
         stack.callback(api.delete, Namespace, namespace)
-        deployment = stack.enter_context(deploy(kubernetes, workers=workers, sabotage=sabotage))
+        deployment = stack.enter_context(deploy(kubernetes, workers=workers, mutant=mutant))
         file = deployment.folder / "next.tgz"
         file.write_bytes(chart(_NEXT))
         log = kubernetes.kubeconfig.parent / "logs" / "audit.log"
@@ -119,7 +119,7 @@ def open_ground(
         for version in (1, 2):
             charts.id_of(version)
         charts.id_of(1, slow_hook=True)
-        yield Ground(charts, namespace, api, helm, audit, file)
+        yield Environment(charts, namespace, api, helm, audit, file)
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> 
     # What msgspec knows of a type it makes when it first meets it; from several threads at once that is a segfault.
     for kind in (Namespace, ConfigMap, Service):
         kind.from_dict({})
-    lanes = Lanes(count, lambda stack: stack.enter_context(open_ground(kubernetes, helm)))
+    lanes = Lanes(count, lambda stack: stack.enter_context(open_environment(kubernetes, helm)))
     try:
         yield lanes
     finally:

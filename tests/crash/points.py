@@ -22,7 +22,7 @@ _IGNORED = (
     "repairs(lease_until)",
     "selfsubjectaccessreviews",
     "chart_archives",
-    "observations",
+    "cluster_watches",
     "release_index",
     "tokens",
     "locks",

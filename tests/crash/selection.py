@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.crash.cases import LATE, THEN, Blow, Case
+from tests.crash.cases import LATE, THEN, Case, Injection
 from tests.crash.faults import BY_NAME, FAULTS, LOSE, Fault
 from tests.crash.points import READS, Point
 from tests.crash.releases import ALL_ACTIONS, CANCELS, ActionName
@@ -48,19 +48,21 @@ def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point]
     """
     rng = random.Random(seed)  # noqa: S311 - a seed that can be given again is the point
 
-    def case(first: Blow, second: Blow | None = None) -> Case:
+    def case(first: Injection, second: Injection | None = None) -> Case:
         return Case(action, first, second, seed=rng.randrange(1_000_000))
 
-    cases = [case(Blow(point, _fault_for(point, rng, met))) for point in _new(points, met, where=action)]
+    cases = [case(Injection(point, _fault_for(point, rng, met))) for point in _new(points, met, where=action)]
     writes = [point for point in points if point.is_childs_write]
-    struck = {one.blow.fault for one in cases}
+    struck = {one.injection.fault for one in cases}
     if action not in CANCELS:
-        cases += [case(Blow(rng.choice(writes), fault)) for fault in _OF_EACH_ACTION if fault not in struck]
-    lost = Blow(next(point for point in writes if point.when == "answer"), LOSE)
-    cases += [case(lost, Blow(point, _fault_for(point, rng, met))) for point in _new(recovery, met, where=_RECOVERY)]
+        cases += [case(Injection(rng.choice(writes), fault)) for fault in _OF_EACH_ACTION if fault not in struck]
+    lost = Injection(next(point for point in writes if point.when == "answer"), LOSE)
+    cases += [
+        case(lost, Injection(point, _fault_for(point, rng, met))) for point in _new(recovery, met, where=_RECOVERY)
+    ]
     last = [point for point in writes if point.resource == "secrets" and point.when == "request"]
     if last:
-        cases.append(case(Blow(last[-1], BY_NAME["stop worker and child"], late=True)))
+        cases.append(case(Injection(last[-1], BY_NAME["stop worker and child"], late=True)))
     return cases
 
 
@@ -77,20 +79,24 @@ def walk(
     while True:
         action = rng.choice(list(points))
         fault = rng.choice(kills if rng.random() < killing else FAULTS)
-        blow = Blow(rng.choice(points[action]), fault, late=fault.until == "taken over" and rng.random() < 0.3)
+        injection = Injection(
+            rng.choice(points[action]), fault, late=fault.until == "taken over" and rng.random() < 0.3
+        )
         second = None
         if recovery[action] and rng.random() < 0.3:
-            blow = Blow(_lost_at(points[action], rng), LOSE)
-            second = Blow(rng.choice(recovery[action]), rng.choice(FAULTS))
-        yield Case(action, blow, second, seed=rng.randrange(1_000_000))
+            injection = Injection(_lost_at(points[action], rng), LOSE)
+            second = Injection(rng.choice(recovery[action]), rng.choice(FAULTS))
+        yield Case(action, injection, second, seed=rng.randrange(1_000_000))
 
 
 def read_case(line: str, points: Sequence[Point]) -> Case:
     """The case that a line tells of; raises ValueError when there is no such point or fault."""
     found = _match(line)
     first, _, second = found["blows"].partition(THEN)
-    blow = _read_blow(first, points)
-    return Case(action_of(line), blow, _read_blow(second, points) if second else None, seed=int(found["seed"]))
+    injection = _read_injection(first, points)
+    return Case(
+        action_of(line), injection, _read_injection(second, points) if second else None, seed=int(found["seed"])
+    )
 
 
 def action_of(line: str) -> ActionName:
@@ -106,13 +112,13 @@ def _match(line: str) -> re.Match[str]:
     return found
 
 
-def _read_blow(text: str, points: Sequence[Point]) -> Blow:
+def _read_injection(text: str, points: Sequence[Point]) -> Injection:
     late = text.endswith(LATE)
     text = text.removesuffix(LATE)
     for point in points:
         for fault in BY_NAME.values():
             if text == f"{fault} {point}":
-                return Blow(point, fault, late=late)
+                return Injection(point, fault, late=late)
     raise ValueError(f"no point of this action, or no fault: {text}")
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from tests.crash.cases import Ground
+from tests.crash.cases import Environment
 from tests.crash.deployment import FINAL
 from tests.crash.faults import LOSE
 from tests.crash.points import READS, Point, find_points
@@ -11,39 +11,39 @@ from tests.crash.releases import ActionName, Release
 from tests.support.servers import wait_for
 
 
-def survey(ground: Ground, action: ActionName) -> list[Point]:
+def survey(environment: Environment, action: ActionName) -> list[Point]:
     """The points of the action; the ground learns how long it takes undisturbed."""
-    release = ground.release(action)
+    release = environment.release(action)
     release.prepare()
-    mark = ground.deployment.proxy.newest()
+    mark = environment.deployment.proxy.newest()
     began = time.monotonic()
     answer = release.send()
     assert answer.is_success, answer.text
-    _wait_until_final(ground, release)
-    ground.undisturbed = max(ground.undisturbed, time.monotonic() - began)
+    _wait_until_final(environment, release)
+    environment.undisturbed = max(environment.undisturbed, time.monotonic() - began)
     time.sleep(0.5)  # the COMMIT's answer is noted after the row is seen
-    return find_points(ground.deployment, ground.deployment.proxy.exchanges(after=mark))
+    return find_points(environment.deployment, environment.deployment.proxy.exchanges(after=mark))
 
 
-def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point]) -> list[Point]:
+def survey_recovery(environment: Environment, action: ActionName, points: Sequence[Point]) -> list[Point]:
     """The points in what a worker does after another has died in the middle of the action."""
-    deployment = ground.deployment
-    blow = next(one for one in points if one.is_childs_write and one.when == "answer")
-    release = ground.release(action)
+    deployment = environment.deployment
+    injection = next(one for one in points if one.is_childs_write and one.when == "answer")
+    release = environment.release(action)
     release.prepare()
-    deployment.proxy.arm(blow.rule(deployment))
+    deployment.proxy.arm(injection.rule(deployment))
     answer = release.send()
     assert answer.is_success, answer.text
     held = deployment.proxy.wait_held(30)
-    assert held, f"{blow} is not reached again"
+    assert held, f"{injection} is not reached again"
     operation = deployment.operations(release.name)[-1][0]
     worker = deployment.holder(operation)
     assert worker is not None
-    mark = ground.deployment.proxy.newest()
+    mark = environment.deployment.proxy.newest()
     survivors = {one.pid for one in deployment.workers if one is not worker}
     LOSE.strike(deployment, worker)
     deployment.proxy.release(held[0], "cut")
-    _wait_until_final(ground, release)
+    _wait_until_final(environment, release)
     time.sleep(0.5)
     exchanges = [
         one for one in deployment.proxy.exchanges(after=mark) if one.pid in survivors or one.parent in survivors
@@ -53,5 +53,5 @@ def survey_recovery(ground: Ground, action: ActionName, points: Sequence[Point])
     return [one for one in found if one.who != "api" and one.verb not in READS]
 
 
-def _wait_until_final(ground: Ground, release: Release) -> None:
-    wait_for(lambda: ground.deployment.operations(release.name)[-1][1] in FINAL, seconds=180)
+def _wait_until_final(environment: Environment, release: Release) -> None:
+    wait_for(lambda: environment.deployment.operations(release.name)[-1][1] in FINAL, seconds=180)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.crash.cases import Blow, Case, Verdict, run_case
+from tests.crash.cases import Case, Injection, Verdict, run_case
 from tests.crash.faults import BY_NAME
-from tests.crash.lanes import open_ground
+from tests.crash.lanes import open_environment
 from tests.crash.points import Point
 from tests.crash.survey import survey
 from tests.support.releases import HelmCommand
@@ -36,7 +36,7 @@ class Hunt:
             for one in points
             if (one.who, one.verb, one.resource, one.when) == ("child", self.verb, self.resource, self.when)
         ]
-        return Case("install", Blow(mine[-1 if self.late else 0], BY_NAME[self.fault], late=self.late))
+        return Case("install", Injection(mine[-1 if self.late else 0], BY_NAME[self.fault], late=self.late))
 
 
 HUNTS = (
@@ -52,9 +52,9 @@ def found(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Mapping[str, Ver
     """What came of each hunt; they go on side by side."""
 
     def go(hunt: Hunt) -> Verdict:
-        with open_ground(kubernetes, helm_cli, sabotage=hunt.bug) as ground:
-            ground.patience = PATIENCE_SECONDS
-            return run_case(ground, hunt.case(survey(ground, "install")))
+        with open_environment(kubernetes, helm_cli, mutant=hunt.bug) as environment:
+            environment.patience = PATIENCE_SECONDS
+            return run_case(environment, hunt.case(survey(environment, "install")))
 
     with ThreadPoolExecutor(len(HUNTS)) as threads:
         return dict(zip((hunt.bug for hunt in HUNTS), threads.map(go, HUNTS), strict=True))

@@ -34,13 +34,17 @@ def chosen(seed: int) -> dict[ActionName, list[Case]]:
 def test_every_point_is_struck_and_each_action_meets_what_ends_its_worker_or_child():
     cases = chosen(1)
     everything = list(itertools.chain.from_iterable(cases.values()))
-    struck = {str(one.blow.point) for one in everything}
+    struck = {str(one.injection.point) for one in everything}
     assert {str(point) for point in POINTS if point.who != "child"} <= struck
     assert {"before child's get /version", "before child's update secrets", "after child's update secrets"} <= struck
     for action in set(ACTIONS) - CANCELS:
-        assert {one.blow.fault.name for one in cases[action]} >= {"kill worker", "kill child", "stop worker and child"}
+        assert {one.injection.fault.name for one in cases[action]} >= {
+            "kill worker",
+            "kill child",
+            "stop worker and child",
+        }
     assert any(one.second is not None for one in everything)
-    assert all(any(one.blow.late for one in of_action) for of_action in cases.values())
+    assert all(any(one.injection.late for one in of_action) for of_action in cases.values())
 
 
 def test_the_same_seed_chooses_the_same_cases():

@@ -10,9 +10,9 @@ import httpx2
 import psycopg
 import pytest
 
-from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server
 from tests.support.tokens import PATH, login
+from tests.support.users import add_person
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 TIMES = 25  # of each of four attackers

@@ -22,10 +22,10 @@ import pytest
 from tests.support.bystanders import longest_wait
 from tests.support.charts import build_chart
 from tests.support.crowds import crowd
-from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import PATH as TOKENS
 from tests.support.tokens import send, token_of
+from tests.support.users import add_person
 from tests.support.wire import assert_error
 
 MIB = 1024 * 1024

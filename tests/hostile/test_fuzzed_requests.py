@@ -23,9 +23,9 @@ import pytest
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import config_map_chart
 from tests.support.matrix import form_of, request, words_of
-from tests.support.people import add_person
 from tests.support.route_table import TABLE
 from tests.support.servers import RunningServer
+from tests.support.users import add_person
 
 REQUESTS = int(os.environ.get("PILOTHOUSE_TEST_REQUESTS") or 10_000)
 THREADS = 2

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.costs import MIB, MOST_GROWTH, MOST_MILLISECONDS, least_hold, watching
 from tests.support.hostile_clusters import HostileCluster, release_secret
-from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server
+from tests.support.users import add_person
 
 REVISIONS = 24
 RELEASES = 24

@@ -307,7 +307,7 @@ def test_a_watch_that_never_stops_sending_costs_the_observer_little(
 
     cluster.attacks["/api/v1/secrets?"] = watch
     with psycopg.connect(server.database_url) as connection:  # the watch under way is one that says nothing
-        connection.execute("UPDATE observations SET resource_version = 0 WHERE cluster_id = %s", [cluster_id])
+        connection.execute("UPDATE cluster_watches SET resource_version = 0 WHERE cluster_id = %s", [cluster_id])
     os.kill(part(server, "observer"), signal.SIGTERM)
     wait_for(lambda: cluster.sent, seconds=60)
     with watching(server, "observer") as seen:

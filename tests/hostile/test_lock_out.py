@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.support.people import add_person
 from tests.support.servers import RunningServer, open_folder, run_server
 from tests.support.tokens import login, send
+from tests.support.users import add_person
 
 SECONDS = 4.0
 DEFAULTS = {

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support.charts import build_chart
 from tests.support.costs import MOST_MILLISECONDS, least_hold
-from tests.support.people import Person, add_person
 from tests.support.servers import RunningServer
 from tests.support.tokens import PATH as TOKENS
+from tests.support.users import Person, add_person
 from tests.support.wire import assert_error
 
 RELEASES = "/cce/cam/v3/clusters/{}/releases"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.fake_api_servers import kubeconfig as kubeconfig_of
 from tests.support.hostile_clusters import Attack, HostileCluster, answer
-from tests.support.peers import kubeconfig as kubeconfig_of
 from tests.support.servers import RunningServer, free_port, open_folder, run_server
 
 SECONDS = 1.5

@@ -14,9 +14,9 @@ import pytest
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.hostile_clusters import answer, hostile_cluster
-from tests.support.people import Person, add_person
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import send
+from tests.support.users import Person, add_person
 from tests.support.wire import assert_error
 
 SLOW = """\

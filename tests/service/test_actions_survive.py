@@ -14,7 +14,7 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.core_v1 import ConfigMap
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
-from tests.support.places import SHORT_LEASES, Kill, Place, kill_children, kill_worker
+from tests.support.interrupted_releases import SHORT_LEASES, Kill, Place, kill_children, kill_worker
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, children, open_folder, part, run_server, wait_for
 from tools.localcluster.cluster import RunningCluster

@@ -36,8 +36,8 @@ async def caller(database: Database, keys: MasterKeys, authentication: Authentic
 
 
 async def again(database: Database, caller: Caller) -> Caller:
-    async with database.statements() as tx:
-        return await ask_again(tx, caller)
+    async with database.autocommit() as connection:
+        return await ask_again(connection, caller)
 
 
 async def test_nothing_changed(database: Database, caller: Caller):
@@ -76,7 +76,7 @@ async def test_its_project_is_gone(database: Database, caller: Caller):
 async def test_what_is_fresh_is_not_asked_again_and_what_is_not_needs_the_right(database: Database, caller: Caller):
     async with database.transaction() as tx:
         await roles.remove_role(tx, user_id=caller.user_id, project_id=None, role="te_admin")
-    async with database.statements() as tx:
-        assert await require_still(tx, caller, "cce:chart:upload", after_seconds=60) is caller
+    async with database.autocommit() as connection:
+        assert await require_still(connection, caller, "cce:chart:upload", after_seconds=60) is caller
         with pytest.raises(NotPermitted, match="cce:chart:upload"):
-            await require_still(tx, caller, "cce:chart:upload", after_seconds=0)
+            await require_still(connection, caller, "cce:chart:upload", after_seconds=0)

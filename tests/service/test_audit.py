@@ -40,8 +40,8 @@ def audit(database: Database, clock: Clock) -> Audit:
 
 
 async def rows(database: Database, domain: str) -> list[AuditRow]:
-    async with database.statements() as tx:
-        return await store.list_rows(tx, Wanted(), domain_id=domain, before=None, limit=1000)
+    async with database.autocommit() as connection:
+        return await store.list_rows(connection, Wanted(), domain_id=domain, before=None, limit=1000)
 
 
 @pytest.fixture
@@ -214,8 +214,8 @@ async def test_accounts_are_walled_off_and_every_filter_narrows(database: Databa
         await store.record(tx, Somebody(domain_id="another"), "cce:chart:1", target="t-1", request_id="r")
 
     async def count(**wanted: str) -> int:
-        async with database.statements() as tx:
-            return len(await store.list_rows(tx, Wanted(**wanted), domain_id=domain, before=None, limit=100))  # type: ignore[arg-type]
+        async with database.autocommit() as connection:
+            return len(await store.list_rows(connection, Wanted(**wanted), domain_id=domain, before=None, limit=100))  # type: ignore[arg-type]
 
     assert await count() == 6
     assert await count(user="id-1") == await count(user="user-1") == 3

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import DatabaseUnavailable, InvalidBackup, SealBroken
+from pilothouse.errors import DatabaseUnavailable, DecryptionFailed, InvalidBackup
 from pilothouse.services.admin.backups import Backup, make_backup, open_backup, restore_backup
 from pilothouse.store import audit
 from pilothouse.store.database import Database
@@ -209,10 +209,10 @@ async def test_keys_that_do_not_open_the_data_stop_a_backup_and_a_restore(
 ):
     await fill(own_database_url, key_file)
     MasterKeys.load_or_create(tmp_path / "other.key")
-    with pytest.raises(SealBroken, match=r"access_keys\.secret_sealed needs master key"):
+    with pytest.raises(DecryptionFailed, match=r"access_keys\.secret_sealed needs master key"):
         back_up(own_database_url, tmp_path / "other.key", file)
     back_up(own_database_url, key_file, file)
-    with pytest.raises(SealBroken, match=r"access_keys\.secret_sealed needs master key"):
+    with pytest.raises(DecryptionFailed, match=r"access_keys\.secret_sealed needs master key"):
         put_back(second_url, tmp_path / "other.key", file)
     assert current_revision(Database(second_url)) is None
 

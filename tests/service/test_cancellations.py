@@ -13,7 +13,7 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
-from tests.support.places import SHORT_LEASES, Place, kill_children, kill_worker
+from tests.support.interrupted_releases import SHORT_LEASES, Place, kill_children, kill_worker
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.wire import assert_error

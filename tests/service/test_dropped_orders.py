@@ -9,12 +9,12 @@ import pytest
 
 from pilothouse.settings import RetentionSettings
 from pilothouse.store import attempts, idempotency_keys, operations, repairs, retention, takes
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.retention import forget
-from tests.support.operations import ROOM, accept, new_install
+from tests.support.operations import LIMITS, accept, new_install
 
 DAY = 24 * 3600.0
 Left = tuple[bytes | None, bytes | None]
@@ -48,12 +48,12 @@ async def stand(database: Database, *, key: str = "", **different: Any) -> Opera
     if not key:
         return await accept(database, new)
     async with database.transaction() as tx:
-        return await acceptance.accept(
+        return await queue.enqueue(
             tx,
             new,
             audit_action="cce:release:create",
-            looked_seconds_ago=0.0,
-            room=ROOM,
+            observed_seconds_ago=0.0,
+            limits=LIMITS,
             key=NewKey(key, b"record", DAY),
         )
 
@@ -66,7 +66,7 @@ async def take(database: Database) -> OperationRow:
 
 
 async def end(database: Database, row: OperationRow, state: str, **different: Any) -> None:
-    usual = {"status_description": "over", "revision": None, "wrote_release": state == "succeeded"}
+    usual = {"status_description": "over", "revision": None, "wrote_revision": state == "succeeded"}
     async with database.transaction() as tx:
         assert await attempts.finish(tx, row.id, attempt=row.attempt, state=state, **usual | different)
 
@@ -96,7 +96,7 @@ async def test_an_end_leaves_what_is_shown_of_a_failed_install_and_else_nothing(
     await stand(database, action=action)
     row = await take(database)
     assert (row.request_sealed, row.shown_sealed) == WHOLE
-    await end(database, row, state, wrote_release=wrote)
+    await end(database, row, state, wrote_revision=wrote)
     assert order_of(execute, row) == left
 
 
@@ -177,7 +177,7 @@ async def test_a_repair_has_the_order_until_it_is_over(database: Database, execu
             state="failed",
             status_description="unseen",
             revision=None,
-            wrote_release=False,
+            wrote_revision=False,
             keep_order=True,
         )
         await repairs.plan_repair(tx, row.id, after_seconds=0.0)

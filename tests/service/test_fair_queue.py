@@ -9,23 +9,23 @@ from sqlalchemy import event
 from pilothouse.errors import AlreadyExists, Busy
 from pilothouse.queue import Queue
 from pilothouse.store import attempts
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
-from pilothouse.store.submit import Room
+from pilothouse.store.submit import QueueLimits
 from pilothouse.store.takes import NO_CAPS, Caps
-from tests.support.operations import ROOM, accept, new_install
+from tests.support.operations import LIMITS, accept, new_install
 
 USER = "user"
 
 
 async def add(
-    database: Database, project_id: str, names: list[str], *, cluster_id: str = "cluster", room: Room = ROOM
+    database: Database, project_id: str, names: list[str], *, cluster_id: str = "cluster", limits: QueueLimits = LIMITS
 ) -> None:
     for name in names:
         new = new_install(project_id, USER, release_name=name, cluster_id=cluster_id)
-        await accept(database, new, room=room)
+        await accept(database, new, limits=limits)
 
 
 async def take(database: Database, *, caps: Caps = NO_CAPS) -> OperationRow | None:
@@ -41,7 +41,7 @@ async def take_names(database: Database, count: int) -> list[str]:
 async def finish(database: Database, row: OperationRow) -> None:
     async with database.transaction() as tx:
         assert await attempts.finish(
-            tx, row.id, attempt=row.attempt, state="failed", status_description="", revision=None, wrote_release=False
+            tx, row.id, attempt=row.attempt, state="failed", status_description="", revision=None, wrote_revision=False
         )
 
 
@@ -85,24 +85,24 @@ async def test_an_operation_that_waits_for_its_retry_does_not_let_newcomers_over
 
 
 async def test_a_full_cluster_refuses_and_takes_again_when_one_was_taken(database: Database, projects: tuple[str, str]):
-    room = Room(per_cluster=2, per_project=100, retry_seconds=7)
-    await add(database, projects[0], ["one", "two"], room=room)
+    limits = QueueLimits(per_cluster=2, per_project=100, retry_seconds=7)
+    await add(database, projects[0], ["one", "two"], limits=limits)
     with pytest.raises(Busy, match="2 operations of this cluster wait already") as refused:
-        await add(database, projects[1], ["three"], room=room)
+        await add(database, projects[1], ["three"], limits=limits)
     assert refused.value.retry_after_seconds == 7
     with pytest.raises(AlreadyExists, match="still running"):
-        await add(database, projects[0], ["one"], room=room)
-    await add(database, projects[1], ["three"], cluster_id="another", room=room)
+        await add(database, projects[0], ["one"], limits=limits)
+    await add(database, projects[1], ["three"], cluster_id="another", limits=limits)
     assert await take(database) is not None
-    await add(database, projects[1], ["four"], room=room)
+    await add(database, projects[1], ["four"], limits=limits)
 
 
 async def test_a_full_project_refuses_and_the_others_go_on(database: Database, projects: tuple[str, str]):
-    room = Room(per_cluster=100, per_project=2, retry_seconds=7)
-    await add(database, projects[0], ["one", "two"], room=room)
+    limits = QueueLimits(per_cluster=100, per_project=2, retry_seconds=7)
+    await add(database, projects[0], ["one", "two"], limits=limits)
     with pytest.raises(Busy, match="2 operations of this project wait already"):
-        await add(database, projects[0], ["three"], cluster_id="another", room=room)
-    await add(database, projects[1], ["three"], room=room)
+        await add(database, projects[0], ["three"], cluster_id="another", limits=limits)
+    await add(database, projects[1], ["three"], limits=limits)
 
 
 async def test_a_cluster_that_hangs_holds_no_more_workers_than_it_may(database: Database, projects: tuple[str, str]):
@@ -130,18 +130,18 @@ async def test_requests_at_the_same_moment_stand_each_once_and_in_turn(database:
 async def test_a_place_that_becomes_free_while_the_refusal_is_explained_is_taken(
     database: Database, projects: tuple[str, str], key: NewKey | None
 ):
-    room = Room(per_cluster=1, per_project=1000, retry_seconds=1)
-    await add(database, projects[0], ["first"], room=room)
-    async with database.statements() as tx:
+    limits = QueueLimits(per_cluster=1, per_project=1000, retry_seconds=1)
+    await add(database, projects[0], ["first"], limits=limits)
+    async with database.autocommit() as connection:
 
         def end_the_first(*_: object) -> None:
             with psycopg.connect(database.dsn(), autocommit=True) as connection:
                 connection.execute("UPDATE operations SET state = 'failed' WHERE release_name = 'first'")
 
-        event.listen(tx.sync_connection, "after_cursor_execute", end_the_first, once=True)
+        event.listen(connection.sync_connection, "after_cursor_execute", end_the_first, once=True)
         new = new_install(projects[0], USER, release_name="second")
-        row = await acceptance.accept(
-            tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0, room=room, key=key
+        row = await queue.enqueue(
+            connection, new, audit_action="cce:release:create", observed_seconds_ago=0.0, limits=limits, key=key
         )
     assert row.release_name == "second"
 
@@ -149,11 +149,11 @@ async def test_a_place_that_becomes_free_while_the_refusal_is_explained_is_taken
 async def test_large_orders_at_the_same_moment_take_no_more_bytes_than_a_project_may_have(
     database: Database, projects: tuple[str, str]
 ):
-    room = Room(per_cluster=1000, per_project=1000, retry_seconds=7, bytes_per_project=105_000)
+    limits = QueueLimits(per_cluster=1000, per_project=1000, retry_seconds=7, bytes_per_project=105_000)
 
     async def add_large(name: str, project_id: str = projects[0]) -> OperationRow:
         new = new_install(project_id, USER, release_name=name, request_sealed=bytes(15_000), shown_sealed=bytes(5_000))
-        return await accept(database, new, room=room)
+        return await accept(database, new, limits=limits)
 
     ended = await asyncio.gather(*(add_large(f"l{number}") for number in range(12)), return_exceptions=True)
     refusals = [one for one in ended if isinstance(one, BaseException)]
@@ -163,7 +163,7 @@ async def test_large_orders_at_the_same_moment_take_no_more_bytes_than_a_project
         assert "orders of this project that wait have 100000 bytes, with this one more than 105000" in str(refusal)
         assert refusal.retry_after_seconds == 7
     # Small ones go on, as do the other projects; and what is taken makes room.
-    await add(database, projects[0], ["small"], room=room)
+    await add(database, projects[0], ["small"], limits=limits)
     await add_large("other", projects[1])
     assert await take(database) is not None
     assert (await add_large("next")).order_bytes == 20_000

@@ -3,8 +3,7 @@
 import psycopg
 import pytest
 
-from pilothouse.store import cluster_watches as observations
-from pilothouse.store import idempotency_keys, repairs, takes
+from pilothouse.store import cluster_watches, idempotency_keys, repairs, takes
 from pilothouse.store.database import Database
 from tests.support.operations import accept, new_install
 
@@ -17,7 +16,7 @@ _FILL = (
     SELECT project_id, user_id, id, id, '', clock_timestamp() - interval '1 day' FROM operations WHERE id = %(id)s""",
     """INSERT INTO clusters (id, project_id, name, server, kubeconfig_sealed)
     SELECT id, project_id, id, '', '' FROM operations WHERE id = %(id)s""",
-    "INSERT INTO observations (cluster_id) VALUES (%(id)s)",
+    "INSERT INTO cluster_watches (cluster_id) VALUES (%(id)s)",
 )
 
 
@@ -29,13 +28,13 @@ async def filled(database: Database, projects: tuple[str, str]) -> Database:
     run once for every row.
     """
     async with await psycopg.AsyncConnection.connect(database.dsn(), autocommit=True) as connection:
-        await connection.execute("DELETE FROM observations")
+        await connection.execute("DELETE FROM cluster_watches")
         for number in range(ROWS):
             one = await accept(database, new_install(projects[0], "user", release_name=f"web-{number}"))
             for statement in _FILL:
                 await connection.execute(statement, {"id": one.id})
             if number == 0:
-                await connection.execute("VACUUM ANALYZE operations, repairs, idempotency_keys, observations")
+                await connection.execute("VACUUM ANALYZE operations, repairs, idempotency_keys, cluster_watches")
     return database
 
 
@@ -57,8 +56,8 @@ async def test_one_operation_is_taken_at_a_time(filled: Database, limit: int | N
 
 async def test_an_observer_takes_no_more_than_its_share(filled: Database):
     async with filled.transaction() as tx:
-        assert len(await observations.take(tx, "one", lease_seconds=60, limit=2)) == 2
-        assert len(await observations.take(tx, "two", lease_seconds=60, limit=ROWS)) == ROWS - 2
+        assert len(await cluster_watches.take(tx, "one", lease_seconds=60, limit=2)) == 2
+        assert len(await cluster_watches.take(tx, "two", lease_seconds=60, limit=ROWS)) == ROWS - 2
 
 
 async def test_keys_expire_a_few_at_a_time(filled: Database):

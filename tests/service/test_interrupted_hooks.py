@@ -13,7 +13,7 @@ from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Pod
 
 from tests.support.charts import build_chart, config_map_template
-from tests.support.places import SHORT_LEASES, Place, kill_children
+from tests.support.interrupted_releases import SHORT_LEASES, Place, kill_children
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tools.localcluster.cluster import RunningCluster

@@ -16,7 +16,7 @@ from sqlalchemy import LargeBinary, text
 
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys, key_id_of
-from pilothouse.errors import SealBroken
+from pilothouse.errors import DecryptionFailed
 from pilothouse.services.admin.master_keys import SETTLE, begin_new_key, drop_unused_keys, list_keys, reseal_all
 from pilothouse.services.identity.bootstrap import open_secret, seal_secret
 from pilothouse.store import access_keys, sealed
@@ -65,9 +65,10 @@ async def add_key(
 
 
 async def stored(database: Database) -> dict[str, bytes]:
-    async with database.statements() as tx:
+    async with database.autocommit() as connection:
         return {
-            row.id: row.secret_sealed for row in await tx.execute(text("SELECT id, secret_sealed FROM access_keys"))
+            row.id: row.secret_sealed
+            for row in await connection.execute(text("SELECT id, secret_sealed FROM access_keys"))
         }
 
 
@@ -77,8 +78,8 @@ async def assert_all_open(database: Database, keys: MasterKeys, secrets: dict[st
 
 
 async def test_every_sealed_column_of_the_database_is_found_by_its_name(own_database: Database):
-    async with own_database.statements() as tx:
-        rows = await tx.execute(
+    async with own_database.autocommit() as connection:
+        rows = await connection.execute(
             text(
                 "SELECT table_name || '.' || column_name FROM information_schema.columns"
                 " WHERE table_schema = 'public' AND data_type = 'bytea'"
@@ -124,8 +125,10 @@ async def test_all_values_are_taken_over_and_then_the_old_key_can_go(own_databas
 async def test_readers_and_writers_of_running_servers_notice_nothing(own_database: Database, path: Path):
     running = MasterKeys.load_or_create(path)
     secrets = await add_keys(own_database, running, 30)
-    async with own_database.statements() as tx:
-        user_id, project_id = (await tx.execute(text("SELECT user_id, project_id FROM access_keys LIMIT 1"))).one()
+    async with own_database.autocommit() as connection:
+        user_id, project_id = (
+            await connection.execute(text("SELECT user_id, project_id FROM access_keys LIMIT 1"))
+        ).one()
     over = asyncio.Event()
 
     async def write() -> None:
@@ -186,7 +189,7 @@ async def test_a_value_that_no_key_opens_is_named_and_stops_nothing(own_database
     done = await reseal_all(own_database, keys)
     assert done.values == 24
     assert [broken in problem for problem in done.broken] == [True]
-    with pytest.raises(SealBroken, match="ffffffff"):
+    with pytest.raises(DecryptionFailed, match="ffffffff"):
         await list_keys(own_database, path)
 
 

@@ -24,7 +24,7 @@ from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.takes import Caps
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.index_writer import Records
+from pilothouse.worker.index_writer import IndexWriter
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcome import Outcome
 from pilothouse.worker.places import Place
@@ -100,7 +100,7 @@ async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_b
     caps = Caps.of_worker(4, reserved=0, per_project=None, per_cluster=None, attempts=SHORT.attempts)
     queue = Queue(database, poll_seconds=0.1, caps=caps)
     actions = Holding(database, keys, clusters, engine, settings)
-    runner = Runner(database, queue, actions, Records(clusters, ReleaseIndex(keys)), settings, name="")
+    runner = Runner(database, queue, actions, IndexWriter(clusters, ReleaseIndex(keys)), settings, name="")
     rows = [await accept(database, new_install(projects[0], "user", release_name="holding"))]
     rows += [await accept(database, new_install(projects[1], "user", release_name=f"beside-{n}")) for n in range(2)]
     stop = asyncio.Event()
@@ -121,8 +121,8 @@ async def ended(database: Database, row: OperationRow) -> OperationRow:
     """The operation once it has ended."""
     while row.finished_at is None:
         await asyncio.sleep(0.1)
-        async with database.statements() as tx:
-            row = await operations.find_operation(tx, row.id) or row
+        async with database.autocommit() as connection:
+            row = await operations.find_operation(connection, row.id) or row
     return row
 
 

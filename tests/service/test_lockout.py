@@ -292,8 +292,8 @@ async def test_an_outdated_hash_is_made_anew_at_the_next_log_in(database: Databa
         await users.set_password(tx, user, password_hash=old)
     passwords = Passwords(database, IdentitySettings(), audit_of(database))
     assert await attempt(passwords, user, PASSWORD)
-    async with database.statements() as tx:
-        row = await users.find_login(tx, user_id=user, address=HERE)
+    async with database.autocommit() as connection:
+        row = await users.find_login(connection, user_id=user, address=HERE)
     assert row is not None
     assert "t=3" in row.password_hash
     assert await attempt(passwords, user, PASSWORD)

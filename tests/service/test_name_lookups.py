@@ -18,8 +18,8 @@ from pilothouse.services.clusters import Cluster, Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import ClusterSettings
 from pilothouse.store.database import Database
+from tests.support.fake_api_servers import kubeconfig
 from tests.support.hostile_clusters import HostileCluster, hostile_cluster
-from tests.support.peers import kubeconfig
 from tests.support.tenants import add_project
 
 GOOD = "api.good.test"

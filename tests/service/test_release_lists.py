@@ -15,8 +15,7 @@ from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
-from pilothouse.store import access_keys, clusters, release_index
-from pilothouse.store import cluster_watches as observations
+from pilothouse.store import access_keys, cluster_watches, clusters, release_index
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
 from tests.support.tenants import add_project
@@ -44,8 +43,8 @@ async def caller(database: Database, keys: MasterKeys) -> AsyncIterator[Caller]:
             server="https://x.test",
             kubeconfig_sealed=b"sealed",
         )
-        await observations.add_observation(tx, CLUSTER)
-        await observations.note_listed(tx, CLUSTER, epoch=0, resource_version=1)
+        await cluster_watches.add_cluster_watch(tx, CLUSTER)
+        await cluster_watches.note_listed(tx, CLUSTER, epoch=0, resource_version=1)
     yield made
     async with database.transaction() as tx:
         await clusters.remove_cluster(tx, CLUSTER, project_id=made.project_id)

@@ -10,13 +10,13 @@ import pytest
 from pilothouse.errors import Busy, KeyUsed
 from pilothouse.settings import RetentionSettings
 from pilothouse.store import idempotency_keys, operation_events, operations
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 from pilothouse.store.idempotency_keys import NewKey
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance import retention
 from pilothouse.worker.maintenance.retention import forget
-from tests.support.operations import ROOM, accept, new_install
+from tests.support.operations import LIMITS, accept, new_install
 
 USER = "user"
 WEEK = 7 * 24 * 3600.0
@@ -43,7 +43,7 @@ def execute(database: Database, projects: tuple[str, str]) -> Execute:
             " VALUES (%s, %s, %s, 'https://', '')",
             *(name, projects[0], name),
         )
-        run("INSERT INTO observations (cluster_id, listed_at) VALUES (%s, %s)", name, listed)
+        run("INSERT INTO cluster_watches (cluster_id, listed_at) VALUES (%s, %s)", name, listed)
     return run
 
 
@@ -71,7 +71,7 @@ async def ended(
     """An operation that ended that long ago; it wrote the revision, if there is one."""
     row = await accept(database, new_install("busy", USER, release_name=name, cluster_id=cluster_id))
     execute(
-        "UPDATE operations SET state = %s, revision = %s, wrote_release = %s,"
+        "UPDATE operations SET state = %s, revision = %s, wrote_revision = %s,"
         " created_at = clock_timestamp() - make_interval(days => %s),"
         " finished_at = clock_timestamp() - make_interval(days => %s) WHERE id = %s",
         *(state, revision, revision is not None, days_ago, days_ago, row.id),
@@ -181,12 +181,12 @@ def key_of(record: bytes, *, life_seconds: float = WEEK) -> NewKey:
 
 async def accept_with(database: Database, name: str, key: NewKey) -> OperationRow:
     async with database.transaction() as tx:
-        return await acceptance.accept(
+        return await queue.enqueue(
             tx,
             new_install("busy", USER, release_name=name),
             audit_action="cce:release:create",
-            looked_seconds_ago=0.0,
-            room=ROOM,
+            observed_seconds_ago=0.0,
+            limits=LIMITS,
             key=key,
         )
 
@@ -225,16 +225,16 @@ async def test_a_key_is_forgotten_when_it_is_old_or_its_operation_is(database: D
 
 @pytest.mark.usefixtures("execute")
 async def test_a_refused_operation_leaves_the_key_free(database: Database):
-    full = acceptance.Room(per_cluster=1, per_project=100, retry_seconds=1)
+    full = queue.QueueLimits(per_cluster=1, per_project=100, retry_seconds=1)
     await accept(database, new_install("busy", USER, release_name="first"))
     async with database.transaction() as tx:
         with pytest.raises(Busy):
-            await acceptance.accept(
+            await queue.enqueue(
                 tx,
                 new_install("busy", USER, release_name="second"),
                 audit_action="cce:release:create",
-                looked_seconds_ago=0.0,
-                room=full,
+                observed_seconds_ago=0.0,
+                limits=full,
                 key=key_of(b"second"),
             )
     assert await find(database) is None

@@ -12,19 +12,19 @@ from pilothouse.queue import Queue
 from pilothouse.store import attempts, takes
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
-from pilothouse.store.submit import Room
+from pilothouse.store.submit import QueueLimits
 from pilothouse.store.takes import Caps
 from tests.support.operations import accept, new_install
 
 USER = "user"
-ROOM = Room(per_cluster=10_000, per_project=10_000, retry_seconds=1)
+LIMITS = QueueLimits(per_cluster=10_000, per_project=10_000, retry_seconds=1)
 #: A worker of four places, by default.
 CAPS = Caps(project_here=3, cluster_here=3)
 
 
 async def add(database: Database, project_id: str, names: list[str], **different: Any) -> None:
     for name in names:
-        await accept(database, new_install(project_id, USER, release_name=name, **different), room=ROOM)
+        await accept(database, new_install(project_id, USER, release_name=name, **different), limits=LIMITS)
 
 
 async def take(queue: Queue, place: int = 0, *, process: str = "host:7") -> OperationRow | None:
@@ -39,7 +39,7 @@ async def take_names(queue: Queue, count: int, *, process: str = "host:7") -> li
 async def finish(database: Database, row: OperationRow) -> None:
     async with database.transaction() as tx:
         assert await attempts.finish(
-            tx, row.id, attempt=row.attempt, state="failed", status_description="", revision=None, wrote_release=False
+            tx, row.id, attempt=row.attempt, state="failed", status_description="", revision=None, wrote_revision=False
         )
 
 
@@ -157,9 +157,9 @@ async def explain_take(database: Database, caps: Caps) -> dict[str, Any]:
 async def fill(database: Database, project_id: str, count: int) -> None:
     """So many wait at one API server, in clones of the one that waits; the planner has seen none of them."""
     copied = """
-    INSERT INTO operations (id, turn, release_name, project_id, user_id, cluster_id, api_server, namespace, action,
+    INSERT INTO operations (id, queue_position, release_name, project_id, user_id, cluster_id, api_server, namespace, action,
       state, chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id)
-    SELECT id || n, turn + n, release_name || n, project_id, user_id, cluster_id, api_server, namespace, action, state,
+    SELECT id || n, queue_position + n, release_name || n, project_id, user_id, cluster_id, api_server, namespace, action, state,
       chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id
     FROM operations, generate_series(1, %s) n WHERE state = 'queued' AND project_id = %s
     """

@@ -18,10 +18,9 @@ from pilothouse.observer.observer import Observer
 from pilothouse.services.clusters import Clusters, _sealing_context
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ClusterSettings, ObserverSettings
-from pilothouse.store import cluster_watches as observations
-from pilothouse.store import clusters, releases
+from pilothouse.store import cluster_watches, clusters, releases
 from pilothouse.store.database import Database
-from tests.support.peers import kubeconfig, peer
+from tests.support.fake_api_servers import kubeconfig, peer
 from tests.support.secret_storage import Secret, SecretStorage
 from tests.support.tenants import add_project
 
@@ -58,12 +57,12 @@ class Place:
                 server=f"https://127.0.0.1:{port}",
                 kubeconfig_sealed=self.keys.seal(kubeconfig(port).encode(), context=_sealing_context(cluster_id)),
             )
-            await observations.add_observation(tx, cluster_id)
+            await cluster_watches.add_cluster_watch(tx, cluster_id)
 
     async def remove(self, cluster_id: str) -> None:
         async with self.database.transaction() as tx:
             await clusters.remove_cluster(tx, cluster_id, project_id=self.project_id)
-            await observations.announce(tx)
+            await cluster_watches.announce(tx)
 
     def observe(self) -> asyncio.Event:
         """An observer that runs until the event is set."""
@@ -85,9 +84,9 @@ class Place:
 
     async def shown(self) -> dict[str, list[tuple[int, str]]]:
         """Every release with number and status of its revisions, newest first."""
-        async with self.database.statements() as tx:
+        async with self.database.autocommit() as connection:
             page = await releases.read_page(
-                tx,
+                connection,
                 self.cluster_id,
                 namespace=None,
                 after=("", ""),
@@ -98,15 +97,20 @@ class Place:
             found = {}
             for one in page.releases:
                 release = await releases.find_release(
-                    tx, self.cluster_id, project_id=self.project_id, namespace="shop", name=one.name, revisions=9
+                    connection,
+                    self.cluster_id,
+                    project_id=self.project_id,
+                    namespace="shop",
+                    name=one.name,
+                    revisions=9,
                 )
                 assert release is not None
                 found[one.name] = [(row.revision, row.status) for row in release.revisions]
         return found
 
-    async def state(self) -> observations.ObservationRow:
-        async with self.database.statements() as tx:
-            found = await observations.find_observation(tx, self.cluster_id)
+    async def state(self) -> cluster_watches.ClusterWatchRow:
+        async with self.database.autocommit() as connection:
+            found = await cluster_watches.find_cluster_watch(connection, self.cluster_id)
         assert found is not None
         return found
 
@@ -326,13 +330,13 @@ async def test_observers_share_the_clusters(place: Place):
 async def _held(place: Place) -> list[int]:
     """How many clusters each observer holds."""
     async with await psycopg.AsyncConnection.connect(place.database.dsn()) as connection:
-        rows = await connection.execute("SELECT count(*) FROM observations WHERE holder <> '' GROUP BY holder")
+        rows = await connection.execute("SELECT count(*) FROM cluster_watches WHERE holder <> '' GROUP BY holder")
         return [row[0] for row in await rows.fetchall()]
 
 
 async def _servers(place: Place) -> set[str]:
-    async with place.database.statements() as tx:
-        return {row.server for row in await clusters.list_clusters(tx, project_id=place.project_id)}
+    async with place.database.autocommit() as connection:
+        return {row.server for row in await clusters.list_clusters(connection, project_id=place.project_id)}
 
 
 async def test_a_removed_cluster_is_let_go(place: Place):

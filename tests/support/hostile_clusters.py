@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.peers import kubeconfig, peer
+from tests.support.fake_api_servers import kubeconfig, peer
 
 Attack = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 _MIB = 1024 * 1024

@@ -11,10 +11,10 @@ import psycopg
 
 from tests.support.charts import config_map_chart
 from tests.support.matrix import ABROAD, BESIDE, OWN, Caller, Ids, Wire, World, form_of
-from tests.support.people import PASSWORD, Person, add_person
 from tests.support.servers import RunningServer, wait_for
 from tests.support.tenants import add_tenant
 from tests.support.tokens import ask, login
+from tests.support.users import PASSWORD, Person, add_person
 
 _ADMIN = frozenset({"te_admin"})
 

@@ -3,12 +3,12 @@
 import uuid
 from typing import Any
 
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 from pilothouse.store.operations import NewOperation, OperationRow
 
 #: More than a test queues.
-ROOM = acceptance.Room(per_cluster=1000, per_project=1000, retry_seconds=1)
+LIMITS = queue.QueueLimits(per_cluster=1000, per_project=1000, retry_seconds=1)
 
 
 def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation:
@@ -40,7 +40,7 @@ def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation
     return NewOperation(**usual | different, project_id=project_id, user_id=user_id)
 
 
-async def accept(database: Database, new: NewOperation, *, room: acceptance.Room = ROOM) -> OperationRow:
+async def accept(database: Database, new: NewOperation, *, limits: queue.QueueLimits = LIMITS) -> OperationRow:
     """The operation stands."""
     async with database.transaction() as tx:
-        return await acceptance.accept(tx, new, audit_action="cce:release:create", looked_seconds_ago=0.0, room=room)
+        return await queue.enqueue(tx, new, audit_action="cce:release:create", observed_seconds_ago=0.0, limits=limits)

@@ -13,9 +13,9 @@ from fastapi.routing import iter_route_contexts
 
 from pilothouse.api.cce.description import openapi
 from pilothouse.app import create_app
-from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.notifications import Notifications
 from pilothouse.settings import Settings
-from pilothouse.wiring import build_parts
+from pilothouse.wiring import build_runtime
 
 #: Without credentials too.
 PUBLIC: Final = "public"
@@ -170,8 +170,8 @@ def application(folder: Path) -> Served:
 
 
 async def _application(folder: Path) -> Served:
-    parts = build_parts(Settings(data_dir=folder), database_url="postgresql://nowhere", engine_children=1)
-    app = create_app(parts, Announcements(parts.database))
+    parts = build_runtime(Settings(data_dir=folder), database_url="postgresql://nowhere", engine_children=1)
+    app = create_app(parts, Notifications(parts.database))
     while not isinstance(app, FastAPI):
         app = app._app  # type: ignore[attr-defined]
     found = iter_route_contexts(app.routes)

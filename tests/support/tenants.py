@@ -10,8 +10,8 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.services.identity.bootstrap import Caller, Proof, seal_secret
 from pilothouse.store import access_keys, projects, roles, users
 from pilothouse.store.database import Database
-from tests.support.people import PASSWORD
 from tests.support.servers import RunningServer
+from tests.support.users import PASSWORD
 
 _HASH = passwords.hash_password(PASSWORD)
 

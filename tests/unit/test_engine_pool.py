@@ -15,7 +15,7 @@ import pytest
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
-from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmRefused
+from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart
 from tests.support.servers import children
@@ -130,7 +130,7 @@ async def test_a_name_template_has_the_functions_of_a_chart(pool: EnginePool):
 
 
 async def test_a_name_template_cannot_read_the_environment(pool: EnginePool):
-    with pytest.raises(HelmRefused, match='function "env" not defined'):
+    with pytest.raises(HelmError, match='function "env" not defined'):
         await _render(pool, '{{ env "HOME" }}')
 
 
@@ -143,7 +143,7 @@ async def test_a_name_template_cannot_read_the_environment(pool: EnginePool):
     ],
 )
 async def test_a_broken_name_template_is_refused_with_helms_text(pool: EnginePool, template: str, text: str):
-    with pytest.raises(HelmRefused) as refused:
+    with pytest.raises(HelmError) as refused:
         await _render(pool, template)
     assert text in str(refused.value)
     assert "templates/" not in str(refused.value)
@@ -186,37 +186,37 @@ async def test_one_callers_values_and_switches_do_not_reach_the_next(pool: Engin
 
 
 async def test_a_library_chart_is_refused(pool: EnginePool):
-    with pytest.raises(HelmRefused, match="library chart"):
+    with pytest.raises(HelmError, match="library chart"):
         await pool.run(_dry_install(build_chart(chart_type="library")), deadline_seconds=10)
 
 
 async def test_a_remote_schema_is_refused(pool: EnginePool):
     chart = build_chart(subcharts={"i.tgz": build_chart("i", schema='{"$ref": "http://127.0.0.1:9/x"}')})
-    with pytest.raises(HelmRefused, match="only references within the file"):
+    with pytest.raises(HelmError, match="only references within the file"):
         await pool.run(_dry_install(chart), deadline_seconds=10)
 
 
 async def test_nul_is_refused_before_any_child_sees_it(pool: EnginePool):
-    with pytest.raises(HelmRefused, match="NUL"):
+    with pytest.raises(HelmError, match="NUL"):
         await pool.run(_dry_install(config_map_chart(), values={"text": "a\0b"}), deadline_seconds=10)
     assert await _render(pool) == "ok"
 
 
 @pytest.mark.parametrize("kubeconfig", ["", "  \n"])
 async def test_a_real_install_without_a_kubeconfig_is_refused(pool: EnginePool, kubeconfig: str):
-    with pytest.raises(HelmRefused, match="kubeconfig is empty"):
+    with pytest.raises(HelmError, match="kubeconfig is empty"):
         await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig=kubeconfig), deadline_seconds=10)
 
 
 async def test_a_kubeconfig_without_a_server_reaches_nobody(pool: EnginePool):
-    with pytest.raises(HelmRefused) as refused:
+    with pytest.raises(HelmError) as refused:
         await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig="a: b"), deadline_seconds=10)
     assert refused.value.kind == "HelmKubeError"
     assert "8080" not in str(refused.value)
 
 
 async def test_the_text_of_a_broken_kubeconfig_names_no_file_of_ours(pool: EnginePool, tmp_path: Path):
-    with pytest.raises(HelmRefused) as refused:
+    with pytest.raises(HelmError) as refused:
         await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig="a: ["), deadline_seconds=10)
     assert str(tmp_path) not in str(refused.value)
 
@@ -239,7 +239,7 @@ async def test_an_api_server_that_never_answers_costs_the_deadline_and_no_more(p
 async def test_a_refused_connection_is_helms_answer(pool: EnginePool):
     kubeconfig = '{"clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}], "current-context": "a", '
     kubeconfig += '"contexts": [{"name": "a", "context": {"cluster": "a"}}]}'
-    with pytest.raises(HelmRefused, match="cluster unreachable") as refused:
+    with pytest.raises(HelmError, match="cluster unreachable") as refused:
         await pool.run(_dry_install(config_map_chart(), dry_run="none", kubeconfig=kubeconfig), deadline_seconds=10)
     assert refused.value.kind == "HelmKubeError"
 

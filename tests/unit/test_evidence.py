@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.engine.helm_errors import Blocking, Conflict, blocking_in, conflicts_in
-from pilothouse.kubernetes.readiness import containers, is_well, progress, trouble
+from pilothouse.kubernetes.readiness import containers, is_healthy, pod_problem, progress
 from pilothouse.redaction import Masks
 from pilothouse.worker.diagnostics.evidence import Found
 
@@ -133,8 +133,8 @@ UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedul
     ],
 )  # fmt: skip
 def test_a_pod_says_what_is_wrong_with_it(ailing: dict[str, Any], words: str):
-    assert trouble(ailing) == words
-    assert not is_well(ailing)
+    assert pod_problem(ailing) == words
+    assert not is_healthy(ailing)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ anything = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["metadata", "status", "spec", "kind"]), anything))
 def test_a_status_may_be_anything(odd: dict[str, Any]):
-    assert isinstance(trouble(odd), str)
+    assert isinstance(pod_problem(odd), str)
     assert isinstance(progress(odd), str)
     for one in containers(odd):
         assert isinstance(one.state, str)

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.http.gateway_errors import internal_error, route_not_found
-from pilothouse.http.middleware.request_id import RequestIds
+from pilothouse.http.middleware.request_id import RequestIdMiddleware
 from pilothouse.http.middleware.stack import wrap
 from pilothouse.settings import Settings
 
@@ -495,7 +495,7 @@ class TestRequestId:
             seen.append(structlog.contextvars.get_contextvars())
             await PlainTextResponse("")(_scope, _receive, send)
 
-        await call(RequestIds(app, new_id=lambda: "id"))
+        await call(RequestIdMiddleware(app, new_id=lambda: "id"))
 
         assert seen == [{"request_id": "id"}]
         assert structlog.contextvars.get_contextvars() == {}
@@ -503,7 +503,7 @@ class TestRequestId:
     async def test_one_log_line_per_request_without_the_query(self):
         query = b"token=secret"
         times = iter([1.0, 1.5])
-        app = RequestIds(application(), new_id=lambda: "id", monotonic=lambda: next(times))
+        app = RequestIdMiddleware(application(), new_id=lambda: "id", monotonic=lambda: next(times))
         with structlog.testing.capture_logs() as logs:
             await call(app, "/nowhere", query=query)
 

@@ -7,7 +7,7 @@ import pytest
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable, Forbidden, NotPermitted
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
+from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 
@@ -23,7 +23,7 @@ def idempotency(tmp_path: Path) -> Idempotency:
 
 
 async def test_who_may_no_longer_write_is_not_told_what_came_of_an_earlier_request(idempotency: Idempotency):
-    async def refused() -> Accepted:
+    async def refused() -> SubmittedOperation:
         CALLER.require("cce:release:create")
         raise AssertionError("a caller without a role was let through")
 
@@ -32,7 +32,7 @@ async def test_who_may_no_longer_write_is_not_told_what_came_of_an_earlier_reque
 
 
 async def test_any_other_refusal_asks_the_key(idempotency: Idempotency):
-    async def refused() -> Accepted:
+    async def refused() -> SubmittedOperation:
         raise Forbidden("Update release is forbidden")
 
     with pytest.raises(DatabaseUnavailable):
@@ -40,7 +40,7 @@ async def test_any_other_refusal_asks_the_key(idempotency: Idempotency):
 
 
 async def test_without_a_key_nothing_is_asked(idempotency: Idempotency):
-    async def refused() -> Accepted:
+    async def refused() -> SubmittedOperation:
         raise Forbidden("Update release is forbidden")
 
     with pytest.raises(Forbidden, match="Update release"):

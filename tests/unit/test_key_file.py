@@ -10,7 +10,7 @@ import pytest
 
 from pilothouse.auth.key_file import KeyRing, change_keys, read_keys, write_keys
 from pilothouse.auth.sealing import MasterKeys, key_id_of
-from pilothouse.errors import SealBroken
+from pilothouse.errors import DecryptionFailed
 from pilothouse.services.admin.master_keys import begin_new_key, stage_key
 
 NOW = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -81,9 +81,9 @@ def test_an_id_that_is_taken_is_not_used_again(path: Path):
 
 
 def test_no_file_is_an_error_where_one_is_needed(tmp_path: Path):
-    with pytest.raises(SealBroken, match="there is no master key file"):
+    with pytest.raises(DecryptionFailed, match="there is no master key file"):
         begin_new_key(tmp_path / "master.key", now=NOW)
-    with pytest.raises(SealBroken, match="there is no master key file"):
+    with pytest.raises(DecryptionFailed, match="there is no master key file"):
         begin_new_key(tmp_path / "absent" / "master.key", now=NOW)
 
 
@@ -93,7 +93,7 @@ def test_a_file_from_elsewhere_never_replaces_other_keys(path: Path, tmp_path: P
     assert read_keys(tmp_path / "elsewhere" / "master.key") == read_keys(path)
     write_keys(path, content, random_bytes=os.urandom)
     MasterKeys.load_or_create(tmp_path / "other")
-    with pytest.raises(SealBroken, match="holds other keys"):
+    with pytest.raises(DecryptionFailed, match="holds other keys"):
         write_keys(tmp_path / "other", content, random_bytes=os.urandom)
 
 
@@ -132,12 +132,12 @@ class TestResealing:
         fresh = keys.reseal(sealed, what="it")
         assert key_id_of(fresh) == new.id
         assert keys.unseal(fresh, context=CONTEXT) == b"secret"
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             keys.unseal(fresh, context="access-key:OTHER")
 
     def test_a_damaged_value_is_named(self, path: Path):
         keys = MasterKeys.load_or_create(path)
         sealed = bytearray(keys.seal(b"secret", context=CONTEXT))
         sealed[20] ^= 1
-        with pytest.raises(SealBroken, match=r"clusters\.kubeconfig_sealed of c1"):
+        with pytest.raises(DecryptionFailed, match=r"clusters\.kubeconfig_sealed of c1"):
             keys.reseal(bytes(sealed), what="clusters.kubeconfig_sealed of c1")

@@ -17,7 +17,7 @@ from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.settings import ClusterSettings
 
 
-def refusal(
+def helm_error(
     address: str, *, allow_loopback: bool = False, allowed: str = "", port: int = 443, name: str = ""
 ) -> str | None:
     made = addresses_of(ClusterSettings(allow_loopback=allow_loopback, allowed=allowed))
@@ -52,27 +52,27 @@ LOOPBACK = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:
 
 @pytest.mark.parametrize("address", ALLOWED)
 def test_addresses_of_clusters_are_allowed(address: str):
-    assert refusal(address, allow_loopback=False) is None
+    assert helm_error(address, allow_loopback=False) is None
 
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_addresses_of_metadata_services_and_of_nobody_are_refused(address: str):
-    assert refusal(address, allow_loopback=True)
+    assert helm_error(address, allow_loopback=True)
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
 def test_this_machine_is_a_setting(address: str):
-    assert "is this machine" in (refusal(address, allow_loopback=False) or "")
-    assert refusal(address, allow_loopback=True) is None
+    assert "is this machine" in (helm_error(address, allow_loopback=False) or "")
+    assert helm_error(address, allow_loopback=True) is None
 
 
 @given(st.ip_addresses(v=4))
 def test_an_ipv4_address_is_judged_the_same_in_its_ipv6_forms(address: ipaddress.IPv4Address):
-    plain = refusal(str(address), allow_loopback=False) is None
+    plain = helm_error(str(address), allow_loopback=False) is None
     mapped = ipaddress.IPv6Address(0xFFFF_0000_0000 + int(address))
     translated = ipaddress.IPv6Address(int(ipaddress.IPv6Address("64:ff9b::")) + int(address))
-    assert (refusal(str(mapped), allow_loopback=False) is None) == plain
-    assert (refusal(str(translated), allow_loopback=False) is None) == plain
+    assert (helm_error(str(mapped), allow_loopback=False) is None) == plain
+    assert (helm_error(str(translated), allow_loopback=False) is None) == plain
 
 
 def _answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -122,12 +122,12 @@ def test_this_machine_is_known_by_every_address_that_it_has():
     found = own_addresses()
     assert found, "a machine without a network"
     for address in found:
-        assert "is this machine" in (refusal(address) or ""), address
-        assert refusal(address, allow_loopback=True) is None
-        assert refusal(address, allowed=f"{address}") is None
-        assert "is this machine" in (refusal(address, allowed="0.0.0.0/0, ::/0") or "")
+        assert "is this machine" in (helm_error(address) or ""), address
+        assert helm_error(address, allow_loopback=True) is None
+        assert helm_error(address, allowed=f"{address}") is None
+        assert "is this machine" in (helm_error(address, allowed="0.0.0.0/0, ::/0") or "")
         if ":" not in address:
-            assert "is this machine" in (refusal(f"::ffff:{address}") or "")
+            assert "is this machine" in (helm_error(f"::ffff:{address}") or "")
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_a_list_says_which_clusters_there_may_be(
     name: str,
     is_allowed: bool,  # noqa: FBT001
 ):
-    assert (refusal(address, allowed=allowed, port=port, name=name) is None) == is_allowed
+    assert (helm_error(address, allowed=allowed, port=port, name=name) is None) == is_allowed
 
 
 def test_the_setting_for_this_machine_counts_beside_a_list():
-    assert refusal("127.0.0.1", allow_loopback=True, allowed="10.0.0.0/8") is None
-    assert refusal("11.0.0.1", allow_loopback=True, allowed="10.0.0.0/8")
+    assert helm_error("127.0.0.1", allow_loopback=True, allowed="10.0.0.0/8") is None
+    assert helm_error("11.0.0.1", allow_loopback=True, allowed="10.0.0.0/8")
 
 
 @pytest.mark.parametrize("allowed", ["10.0.0.0/33", "a b", "10.0.0.1:0", "10.0.0.1:70000", "https://a", "*", "a:b:c"])

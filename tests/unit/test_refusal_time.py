@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pilothouse.engine.helm_errors import blocking_in, conflicts_in, refusal
+from pilothouse.engine.helm_errors import blocking_in, conflicts_in, helm_error
 from pilothouse.services.releases import helm_error_hints as explanations
 
 SMALL, LARGE = 3_000, 48_000
@@ -31,7 +31,7 @@ def seconds(work: Callable[[], object]) -> float:
 )
 @pytest.mark.parametrize(
     "read",
-    [refusal, lambda text: conflicts_in(CONFLICT + text), blocking_in, explanations._CLASH.search],
+    [helm_error, lambda text: conflicts_in(CONFLICT + text), blocking_in, explanations._CLASH.search],
     ids=["refusal", "conflicts_in", "blocking_in", "clash"],
 )
 def test_the_time_of_a_byte_does_not_depend_on_the_text(read: Callable[[str], object], piece: str):

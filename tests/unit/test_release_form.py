@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
+from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseSerializer
 from pilothouse.redaction import masks_of
 from pilothouse.services.releases.masking import hide_in_object, hide_in_text, hide_values, mask_values
 from pilothouse.services.releases.pages import Release
@@ -30,28 +30,28 @@ RELEASE = Release(
 )
 
 
-def form(**settings: bool) -> ReleaseForm:
-    return ReleaseForm(ZoneInfo("Asia/Shanghai"), ReleaseSettings(**settings))
+def form(**settings: bool) -> ReleaseSerializer:
+    return ReleaseSerializer(ZoneInfo("Asia/Shanghai"), ReleaseSettings(**settings))
 
 
 def test_times_carry_the_offset_and_no_fraction_and_every_member_is_there():
-    written = form().resp(RELEASE)
+    written = form().to_wire(RELEASE)
     assert set(written) == RELEASE_FIELDS
     assert (written["create_at"], written["update_at"]) == ("2026-01-02T07:00:00+08:00", "2026-01-03T07:59:59+08:00")
     assert (written["status"], written["values"]) == ("SUPERSEDED", '{"admin_password":"x"}')
 
 
 def test_the_status_that_the_vendor_lacks_can_be_left_out():
-    assert form(superseded_as_unknown=True).resp(RELEASE)["status"] == "UNKNOWN"
-    assert form(superseded_as_unknown=True).resp(replace(RELEASE, status="deployed"))["status"] == "DEPLOYED"
+    assert form(superseded_as_unknown=True).to_wire(RELEASE)["status"] == "UNKNOWN"
+    assert form(superseded_as_unknown=True).to_wire(replace(RELEASE, status="deployed"))["status"] == "DEPLOYED"
 
 
 def test_a_status_that_helm_may_invent_is_unknown():
-    assert form().resp(replace(RELEASE, status="half-deployed"))["status"] == "UNKNOWN"
+    assert form().to_wire(replace(RELEASE, status="half-deployed"))["status"] == "UNKNOWN"
 
 
 def test_values_can_be_masked():
-    assert form(mask_values=True).resp(RELEASE)["values"] == '{"admin_password":"******"}'
+    assert form(mask_values=True).to_wire(RELEASE)["values"] == '{"admin_password":"******"}'
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_what_helm_says_of_every_release_is_never_withheld(said: str):
 def test_live_objects_that_were_read_for_somebody_else_are_not_shown():
     hidden = replace(form(), hides_values=True)
     shown = replace(RELEASE, resources_json='{"a":1}')
-    assert (hidden.resp(shown)["resources"], form().resp(shown)["resources"]) == ("", '{"a":1}')
-    assert hidden.resp(replace(shown, resources_hide_values=True))["resources"] == '{"a":1}'
+    assert (hidden.to_wire(shown)["resources"], form().to_wire(shown)["resources"]) == ("", '{"a":1}')
+    assert hidden.to_wire(replace(shown, resources_hide_values=True))["resources"] == '{"a":1}'

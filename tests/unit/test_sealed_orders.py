@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import UnreadableOrder
+from pilothouse.errors import UnreadableCommand
 from pilothouse.services.releases import commands
-from pilothouse.services.releases.commands import InstallOrder, Order, open_order, open_shown, seal_order, shown_of
+from pilothouse.services.releases.commands import InstallCommand, Order, open_order, open_shown, seal_command, shown_of
 from pilothouse.store.operations import OperationRow
 
 KEYS = MasterKeys({b"gold": bytes(range(32))})
@@ -31,8 +31,10 @@ def sealed_as(plain: dict[str, Any]) -> OperationRow:
     return row("one", KEYS.seal(json.dumps(plain).encode(), context="operation:one"), None)
 
 
-def order() -> InstallOrder:
-    return InstallOrder(values={"a": 1}, merged_values={"a": 1, "b": 2}, disable_hooks=True, replace=False, wait="none")
+def order() -> InstallCommand:
+    return InstallCommand(
+        values={"a": 1}, merged_values={"a": 1, "b": 2}, disable_hooks=True, replace=False, wait="none"
+    )
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=[f"{one['form']}: {one['action']}" for one in GOLDEN])
@@ -55,7 +57,7 @@ def test_every_action_has_rows_of_every_form():
 
 async def test_what_is_sealed_now_is_read_again_and_says_nothing_of_defaults():
     for one in (order(), replace(order(), crds="skip")):
-        sealed = await seal_order(one, keys=KEYS, operation_id="one")
+        sealed = await seal_command(one, keys=KEYS, operation_id="one")
         assert open_order(row("one", sealed.request, sealed.shown), keys=KEYS) == one
         written = json.loads(KEYS.unseal(sealed.request, context="operation:one"))
         assert ("crds" in written) == (one.crds != "create")
@@ -79,7 +81,7 @@ def test_what_a_newer_version_wrote_beside_is_passed_over():
     ],
 )
 def test_a_newer_order_and_one_of_another_kind_say_why_they_are_not_read(different: dict[str, Any], cause: str):
-    with pytest.raises(UnreadableOrder, match=cause):
+    with pytest.raises(UnreadableCommand, match=cause):
         open_order(sealed_as({"action": "install", **vars(order()), **different}), keys=KEYS)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import SealBroken
+from pilothouse.errors import DecryptionFailed
 
 OLD, NEW = b"\x00\x00\x00\x01", b"\x00\x00\x00\x02"
 KEYS = MasterKeys({OLD: b"o" * 32, NEW: b"n" * 32})
@@ -26,7 +26,7 @@ def test_what_was_sealed_opens_in_its_context(plaintext, context):
 def test_another_context_does_not_open_it():
     sealed = KEYS.seal(b"secret", context=CONTEXT)
 
-    with pytest.raises(SealBroken, match="damaged, or was sealed for something else"):
+    with pytest.raises(DecryptionFailed, match="damaged, or was sealed for something else"):
         KEYS.unseal(sealed, context="access-key:OTHER")
 
 
@@ -35,20 +35,20 @@ def test_no_changed_bit_opens():
     for position in range(len(sealed) * 8):
         changed = bytearray(sealed)
         changed[position // 8] ^= 1 << position % 8
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             KEYS.unseal(bytes(changed), context=CONTEXT)
 
 
 def test_no_cut_opens():
     sealed = KEYS.seal(b"secret", context=CONTEXT)
     for length in range(len(sealed)):
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             KEYS.unseal(sealed[:length], context=CONTEXT)
 
 
 @given(st.binary(max_size=100))
 def test_garbage_is_seal_broken(garbage):
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         KEYS.unseal(garbage, context=CONTEXT)
 
 
@@ -63,7 +63,7 @@ def test_the_newest_key_seals_and_the_old_one_still_opens():
 def test_a_missing_key_is_named_so_that_the_right_file_can_be_found():
     sealed = KEYS.seal(b"secret", context=CONTEXT)
 
-    with pytest.raises(SealBroken, match="needs master key 00000002"):
+    with pytest.raises(DecryptionFailed, match="needs master key 00000002"):
         MasterKeys({OLD: b"o" * 32}).unseal(sealed, context=CONTEXT)
 
 
@@ -72,7 +72,7 @@ def test_two_seals_of_one_value_differ():
 
 
 def test_no_keys_is_an_error_and_keys_are_not_shown():
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         MasterKeys({})
     assert "ooo" not in repr(KEYS) + str(vars(KEYS))
 
@@ -122,7 +122,7 @@ class TestKeyFile:
         MasterKeys.load_or_create(path)
         path.chmod(mode)
 
-        with pytest.raises(SealBroken, match=f"mode {mode:04o}.*chmod 600"):
+        with pytest.raises(DecryptionFailed, match=f"mode {mode:04o}.*chmod 600"):
             MasterKeys.load_or_create(path)
 
     def test_several_keys_the_last_one_seals(self, tmp_path):
@@ -164,7 +164,7 @@ class TestKeyFile:
         path.write_text(content)
         path.chmod(0o600)
 
-        with pytest.raises(SealBroken, match=str(path)):
+        with pytest.raises(DecryptionFailed, match=str(path)):
             MasterKeys.load_or_create(path)
         assert path.read_text() == content
 
@@ -174,18 +174,18 @@ class TestKeyFile:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({"version": 1, "keys": content["keys"] * 2}))
 
-        with pytest.raises(SealBroken, match="two of one id"):
+        with pytest.raises(DecryptionFailed, match="two of one id"):
             MasterKeys.load_or_create(path)
 
     def test_what_is_no_file_is_refused_without_waiting(self, tmp_path):
         os.mkfifo(tmp_path / "fifo", 0o600)
 
         for path in (tmp_path / "fifo", tmp_path):
-            with pytest.raises(SealBroken, match="not a regular file"):
+            with pytest.raises(DecryptionFailed, match="not a regular file"):
                 MasterKeys.load_or_create(path)
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").touch()
 
-        with pytest.raises(SealBroken, match="cannot be"):
+        with pytest.raises(DecryptionFailed, match="cannot be"):
             MasterKeys.load_or_create(tmp_path / "file" / "key")

@@ -17,10 +17,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from pilothouse.errors import SealBroken
+from pilothouse.errors import DecryptionFailed
 
 RandomBytes = Callable[[int], bytes]
-Stamp = tuple[int, int, int]
+FileVersion = tuple[int, int, int]
 
 KEY_ID_BYTES: Final = 4
 _KEY_BYTES: Final = 32
@@ -59,7 +59,7 @@ def new_key(random_bytes: RandomBytes, *, beside: KeyRing | None = None, now: da
     return MasterKey(key_id, random_bytes(_KEY_BYTES), created_at=now)
 
 
-def stamp_of(path: Path) -> Stamp | None:
+def file_version(path: Path) -> FileVersion | None:
     """Return a value that changes when the file does; None if the file does not exist or is not accessible."""
     try:
         status = path.stat()
@@ -69,11 +69,11 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 def read_keys(path: Path) -> KeyRing:
-    """Return the keys in the file; raise SealBroken if it is missing, damaged, or accessible to others."""
+    """Return the keys in the file; raise DecryptionFailed if it is missing, damaged, or accessible to others."""
     try:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:
-        raise SealBroken(
+        raise DecryptionFailed(
             f"there is no master key file {path}; restore it from a backup, because what it sealed opens with "
             "nothing else"
         ) from None
@@ -92,7 +92,7 @@ def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
 def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_bytes: RandomBytes) -> KeyRing:
     """Replace the keys in the file, one program at a time; a crash leaves the old file or the new one.
 
-    Raises SealBroken like ``read_keys``, and whatever ``change`` raises; then the file is unchanged.
+    Raises DecryptionFailed like ``read_keys``, and whatever ``change`` raises; then the file is unchanged.
     """
     with _alone(path.parent, path):
         changed = change(read_keys(path))
@@ -106,12 +106,12 @@ def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_byte
 def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
     """Install a key file from elsewhere; an existing file with the same keys is left unchanged.
 
-    Raises SealBroken for damaged content, and for an existing file with other keys.
+    Raises DecryptionFailed for damaged content, and for an existing file with other keys.
     """
     wanted = parse_keys(content, path)
     _create(path, content, random_bytes=random_bytes)
     if read_keys(path) != wanted:
-        raise SealBroken(
+        raise DecryptionFailed(
             f"{path} exists and holds other keys: what they sealed would be lost. Move it away if nothing needs it"
         )
 
@@ -131,13 +131,15 @@ def format_keys(ring: KeyRing) -> bytes:
 
 
 def parse_keys(text: bytes, path: Path) -> KeyRing:
-    """Parse the content of the key file at ``path``; raise SealBroken if it is damaged."""
+    """Parse the content of the key file at ``path``; raise DecryptionFailed if it is damaged."""
     keys: list[MasterKey] = []
     try:
         content = json.loads(text)
         entries: list[dict[str, Any]] = content["keys"]
         if content["version"] != 1:
-            raise SealBroken(f"the master key file {path} has version {content['version']!r}; this program reads 1")
+            raise DecryptionFailed(
+                f"the master key file {path} has version {content['version']!r}; this program reads 1"
+            )
         for entry in entries:
             keys.append(_parse_key(entry, path, known={key.id for key in keys}))
         sealing = content.get("sealing", keys[-1].id if keys else "")
@@ -146,7 +148,7 @@ def parse_keys(text: bytes, path: Path) -> KeyRing:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
         keys.clear()
     if not keys:
-        raise SealBroken(
+        raise DecryptionFailed(
             f"the master key file {path} is damaged; restore it from a backup, because what it sealed opens with "
             "nothing else"
         ) from None
@@ -157,7 +159,7 @@ def _parse_key(entry: dict[str, Any], path: Path, *, known: set[str]) -> MasterK
     key_id = bytes.fromhex(entry["id"])
     secret = base64.b64decode(entry["key"], validate=True)
     if len(key_id) != KEY_ID_BYTES or len(secret) != _KEY_BYTES or key_id.hex() in known:
-        raise SealBroken(f"the master key file {path} holds a key of a wrong size, or two of one id")
+        raise DecryptionFailed(f"the master key file {path} holds a key of a wrong size, or two of one id")
     created, retired = entry.get("created_at"), entry.get("retired_at")
     return MasterKey(
         key_id.hex(),
@@ -175,28 +177,28 @@ def _read_private(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
+        raise DecryptionFailed(f"the master key file {path} cannot be read: {error.strerror}") from error
     try:
         _check_private(os.fstat(descriptor), path)
         return os.read(descriptor, _LARGEST_FILE)
     except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be read: {error.strerror}") from error
+        raise DecryptionFailed(f"the master key file {path} cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
 
 
 def _check_private(status: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise SealBroken(f"the master key file {path} is not a regular file")
+        raise DecryptionFailed(f"the master key file {path} is not a regular file")
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        raise SealBroken(
+        raise DecryptionFailed(
             f"the master key file {path} is open to other users (mode {mode:04o}); run: chmod 600 '{path}', "
             "and replace the key if others may have read it"
         )
     # Root may look at everybody's: it changes keys for a server that runs under an account of its own.
     if os.geteuid() != 0 and status.st_uid not in {os.geteuid(), 0}:
-        raise SealBroken(f"the master key file {path} belongs to user {status.st_uid}; give it to {os.geteuid()}")
+        raise DecryptionFailed(f"the master key file {path} belongs to user {status.st_uid}; give it to {os.geteuid()}")
 
 
 def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
@@ -211,7 +213,7 @@ def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
             temporary.unlink()
         _sync_folder(path.parent)
     except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be made: {error.strerror}") from error
+        raise DecryptionFailed(f"the master key file {path} cannot be made: {error.strerror}") from error
 
 
 def _write_beside(
@@ -242,11 +244,11 @@ def _alone(folder: Path, path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise SealBroken(f"there is no master key file {path}") from None
+        raise DecryptionFailed(f"there is no master key file {path}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     except OSError as error:
-        raise SealBroken(f"the master key file {path} cannot be changed: {error.strerror}") from error
+        raise DecryptionFailed(f"the master key file {path} cannot be changed: {error.strerror}") from error
     finally:
         os.close(descriptor)

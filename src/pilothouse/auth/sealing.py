@@ -20,8 +20,16 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pilothouse.auth.key_file import KEY_ID_BYTES, KeyRing, RandomBytes, Stamp, ensure_keys, read_keys, stamp_of
-from pilothouse.errors import SealBroken
+from pilothouse.auth.key_file import (
+    KEY_ID_BYTES,
+    FileVersion,
+    KeyRing,
+    RandomBytes,
+    ensure_keys,
+    file_version,
+    read_keys,
+)
+from pilothouse.errors import DecryptionFailed
 
 _VERSION: Final = b"\x02"
 _KEY_BYTES: Final = 32
@@ -50,11 +58,11 @@ class MasterKeys:
     def __init__(self, keys: Mapping[bytes, bytes], *, random_bytes: RandomBytes = os.urandom) -> None:
         """Take a mapping of key id to key, oldest first; the last one seals."""
         if not keys:
-            raise SealBroken("there is no master key")
+            raise DecryptionFailed("there is no master key")
         self._loaded = _Loaded({key_id: AESGCM(key) for key_id, key in keys.items()}, next(reversed(list(keys))))
         self._random_bytes = random_bytes
         self._path: Path | None = None
-        self._stamp: Stamp | None = None
+        self._file_version: FileVersion | None = None
 
     @classmethod
     def of_ring(cls, ring: KeyRing) -> Self:
@@ -67,14 +75,14 @@ class MasterKeys:
     def load_or_create(cls, path: Path, *, random_bytes: RandomBytes = os.urandom) -> Self:
         """Load the keys of this file, creating it (mode 0600, one new key) if it does not exist.
 
-        Processes that start together end up with the same key. Raises SealBroken if the file is damaged, or if others
+        Processes that start together end up with the same key. Raises DecryptionFailed if the file is damaged, or if others
         than its owner can read or write it.
         """
         ensure_keys(path, random_bytes=random_bytes)
-        stamp = stamp_of(path)  # before the file is read: a change in between is noticed at the next look
+        version = file_version(path)  # before the file is read: a change in between is noticed at the next look
         ring = read_keys(path)
         found = cls({key.id_bytes: key.secret for key in ring.keys}, random_bytes=random_bytes)
-        found._path, found._stamp, found._loaded = path, stamp, _loaded(ring)
+        found._path, found._file_version, found._loaded = path, version, _loaded(ring)
         return found
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
@@ -85,26 +93,26 @@ class MasterKeys:
         return self._wrap(nonce, data_key) + ciphertext
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
-        """Decrypt what was sealed in this context; raise SealBroken for another context, an unknown key or damage."""
+        """Decrypt what was sealed in this context; raise DecryptionFailed for another context, an unknown key or damage."""
         data_key = self._unwrap(sealed, what=f"the sealed value of {context}")
         try:
             return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[HEAD_BYTES:], _VERSION + context.encode())
         except InvalidTag:
-            raise SealBroken(
+            raise DecryptionFailed(
                 f"the sealed value of {context} does not open: it is damaged, or was sealed for something else"
             ) from None
 
     def reseal(self, sealed: bytes, *, what: str) -> bytes:
         """Re-wrap the value for the key that seals now; nothing is decrypted, so no context is needed.
 
-        ``what`` names the value in the SealBroken raised for a damaged value or an unknown key.
+        ``what`` names the value in the DecryptionFailed raised for a damaged value or an unknown key.
         """
         self._follow_file()
         data_key = self._unwrap(sealed, what=what)
         return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[HEAD_BYTES:]
 
     def check_head(self, head: bytes, *, what: str) -> None:
-        """Check that a value with these first HEAD_BYTES opens with one of the keys; raise SealBroken otherwise."""
+        """Check that a value with these first HEAD_BYTES opens with one of the keys; raise DecryptionFailed otherwise."""
         self._unwrap(head + bytes(_TAG_BYTES), what=what)
 
     def sealing_header(self) -> bytes:
@@ -119,13 +127,13 @@ class MasterKeys:
 
     def _unwrap(self, sealed: bytes, *, what: str) -> bytes:
         if len(sealed) < HEAD_BYTES + _TAG_BYTES or sealed[:1] != _VERSION:
-            raise SealBroken(f"{what} is damaged, or another version of Pilothouse sealed it")
+            raise DecryptionFailed(f"{what} is damaged, or another version of Pilothouse sealed it")
         header, key_id = sealed[:HEADER_BYTES], sealed[len(_VERSION) : HEADER_BYTES]
         if key_id not in self._loaded.ciphers:
             self._follow_file()
         cipher = self._loaded.ciphers.get(key_id)
         if cipher is None:
-            raise SealBroken(
+            raise DecryptionFailed(
                 f"{what} needs master key {key_id.hex()}, which the key file does not hold; "
                 "restore the key file that belongs to this database"
             )
@@ -133,16 +141,16 @@ class MasterKeys:
         try:
             return cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES : HEAD_BYTES], header)
         except InvalidTag:
-            raise SealBroken(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
+            raise DecryptionFailed(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
 
     def _follow_file(self) -> None:
         """Reload a changed file; the check costs microseconds. A missing or damaged file changes nothing."""
-        if self._path is None or (stamp := stamp_of(self._path)) in (None, self._stamp):
+        if self._path is None or (version := file_version(self._path)) in (None, self._file_version):
             return
-        self._stamp = stamp
+        self._file_version = version
         try:
             self._loaded = _loaded(read_keys(self._path))
-        except SealBroken as error:
+        except DecryptionFailed as error:
             log.warning("master_keys_not_reloaded", reason=str(error))
         else:
             log.info("master_keys_reloaded", keys=len(self._loaded.ciphers), sealing=self._loaded.sealing.hex())

@@ -226,8 +226,8 @@ async def _clusters(settings: Settings, database: Database) -> list[Finding]:
     keys = MasterKeys.of_ring(read_keys(settings.master_key))
     known = Clusters(database, keys, clients, settings.cluster)
     try:
-        async with database.statements() as tx:
-            rows = await cluster_store.list_all_clusters(tx)
+        async with database.autocommit() as connection:
+            rows = await cluster_store.list_all_clusters(connection)
         if not rows:
             return [Finding("clusters", State.OK, "none registered", "register one: pilothouse cluster add")]
 

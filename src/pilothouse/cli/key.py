@@ -95,14 +95,14 @@ def drop(output: As = Output.TABLE) -> None:
 
 def _reseal(path: Path, database: "Database") -> None:
     from pilothouse.auth.sealing import MasterKeys
-    from pilothouse.errors import SealBroken
+    from pilothouse.errors import DecryptionFailed
     from pilothouse.services.admin.master_keys import reseal_all
 
     keys = MasterKeys.load_or_create(path)
     done = _run(database, reseal_all(database, keys))
     echo(f"{done.values} values were taken over")
     if done.broken:
-        raise SealBroken("these values open with no key of the file:\n" + "\n".join(done.broken))
+        raise DecryptionFailed("these values open with no key of the file:\n" + "\n".join(done.broken))
 
 
 def _run(database: "Database", work: Coroutine[Any, Any, T]) -> T:

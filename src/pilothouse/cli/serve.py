@@ -22,7 +22,7 @@ from pilothouse.cli.logs import configure_logs
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.http.endpoints import HEALTH_PATH, Endpoint, endpoints
-from pilothouse.keepers import Backoff, Part, PartEvent, WatchedService
+from pilothouse.keepers import Backoff, ManagedProcess, ProcessEvent, WatchedService
 from pilothouse.liveness import Liveness
 from pilothouse.settings import Settings
 from pilothouse.supervisor import Supervisor
@@ -96,8 +96,8 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         silent_seconds=settings.supervisor.silent_seconds, start_seconds=settings.supervisor.start_seconds
     )
     parent = ["--parent", str(os.getpid())]
-    parts: list[Part | WatchedService] = [
-        Part(
+    parts: list[ManagedProcess | WatchedService] = [
+        ManagedProcess(
             name="api",
             argv=[*_COMMAND, "api", *parent],
             env=environment,
@@ -105,14 +105,14 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             stop_seconds=15.0,
             liveness=liveness,
         ),
-        Part(
+        ManagedProcess(
             name="observer",
             argv=[*_COMMAND, "observer", *parent],
             env=environment,
             stop_seconds=10.0,
             liveness=liveness,
         ),
-        Part(
+        ManagedProcess(
             name="worker",
             # Nobody else's worker has this name: what its last life held, the next may take without waiting.
             argv=[*_COMMAND, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
@@ -160,6 +160,6 @@ async def _is_well(endpoint: Endpoint) -> bool:
         writer.close()
 
 
-def _announce(event: PartEvent, listening: list[Endpoint]) -> None:
+def _announce(event: ProcessEvent, listening: list[Endpoint]) -> None:
     if event.part == "worker" and event.kind == "part_ready":
         log.info("serving", urls=[endpoint.url for endpoint in listening], stop="Ctrl-C")

@@ -20,7 +20,7 @@ import structlog
 from psycopg import sql
 
 from pilothouse.embedded_postgres.account import Account
-from pilothouse.embedded_postgres.layout import Place, read_or_make_password, sync_folder
+from pilothouse.embedded_postgres.layout import Layout, read_or_make_password, sync_folder
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.store.application_role import APPLICATION
 
@@ -63,16 +63,16 @@ def owner_password(data_dir: Path) -> str:
 
 
 def create_data_folder(
-    place: Place, *, binaries: Path, account: Account, password: str, timeout_seconds: float
+    layout: Layout, *, binaries: Path, account: Account, password: str, timeout_seconds: float
 ) -> None:
-    """Create ``place.data``, complete and durable, or raise DatabaseUnavailable with initdb's message."""
-    for leftover in place.root.glob("initdb-*"):
+    """Create ``layout.data``, complete and durable, or raise DatabaseUnavailable with initdb's message."""
+    for leftover in layout.root.glob("initdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     began = time.monotonic()
     words = ""
     # Old systems lack C.UTF-8; with C, only upper and lower case outside ASCII differ.
     for locale in ("C.UTF-8", "C"):
-        staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=place.root))
+        staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=layout.root))
         secret = staging / "password"
         secret.touch(mode=0o600)
         secret.write_text(password + "\n")
@@ -85,16 +85,16 @@ def create_data_folder(
                 [binaries / "initdb", "-D", staging / "data", *identity, *form], timeout_seconds=timeout_seconds
             )
             if done.returncode == 0:
-                (staging / "data").rename(place.data)
-                sync_folder(place.root)
-                _log.info("postgres_initialized", data=str(place.data), seconds=round(time.monotonic() - began, 2))
+                (staging / "data").rename(layout.data)
+                sync_folder(layout.root)
+                _log.info("postgres_initialized", data=str(layout.data), seconds=round(time.monotonic() - began, 2))
                 return
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         words = f"{done.stdout}{done.stderr}".strip()
         if "invalid locale name" not in words:
             break
-    raise DatabaseUnavailable(f"initdb could not make a database in {place.root} as {account.name}:\n{words}")
+    raise DatabaseUnavailable(f"initdb could not make a database in {layout.root} as {account.name}:\n{words}")
 
 
 def ensure_database(socket_dir: Path, passwords: Passwords, *, timeout_seconds: int) -> None:

@@ -39,7 +39,7 @@ _PRIVATE = 0o700
 
 
 @dataclass(frozen=True)
-class Place:
+class Layout:
     """The folder of one embedded database, and the paths in it."""
 
     root: Path
@@ -97,7 +97,7 @@ def _changed(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Note:
+class StateFile:
     """State for later starts: the database's folder, the socket's, and whether initdb ever finished."""
 
     root: Path | None = None
@@ -105,20 +105,20 @@ class Note:
     initialized: bool = False
 
 
-def read_note(data_dir: Path) -> Note:
+def read_state_file(data_dir: Path) -> StateFile:
     """Return the note of an earlier start, empty if there is none; raise DatabaseUnavailable if it is damaged."""
     path = data_dir / "postgres.json"
     try:
         fields = json.loads(path.read_text())
         root, socket_dir = fields["root"], fields["socket_dir"]
-        return Note(
+        return StateFile(
             # Relative to the data folder where it can be, so that the folder can be moved.
             root=None if root is None else data_dir / root,
             socket_dir=None if socket_dir is None else Path(socket_dir),
             initialized=bool(fields["initialized"]),
         )
     except FileNotFoundError:
-        return Note()
+        return StateFile()
     except (ValueError, KeyError, TypeError) as error:
         raise DatabaseUnavailable(
             f"{path}, which says where the database is, does not read ({error!r}): restore it, or remove it when the "
@@ -126,20 +126,22 @@ def read_note(data_dir: Path) -> Note:
         ) from error
 
 
-def write_note(data_dir: Path, note: Note) -> None:
+def write_state_file(data_dir: Path, state: StateFile) -> None:
     """Replace the note atomically."""
-    root = note.root
+    root = state.root
     if root is not None and root.is_relative_to(data_dir):
         root = root.relative_to(data_dir)
     fields = {
         "root": None if root is None else str(root),
-        "socket_dir": None if note.socket_dir is None else str(note.socket_dir),
-        "initialized": note.initialized,
+        "socket_dir": None if state.socket_dir is None else str(state.socket_dir),
+        "initialized": state.initialized,
     }
     write_private(data_dir / "postgres.json", json.dumps(fields, indent=1) + "\n")
 
 
-def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: Account, system_dir: Path) -> Place:
+def find_layout(
+    data_dir: Path, state: StateFile, *, configured: Path | None, account: Account, system_dir: Path
+) -> Layout:
     """Return the database's folder, which exists and which the account can enter.
 
     Raises DatabaseUnavailable if it is closed to the account, or if an existing database is gone.
@@ -147,10 +149,10 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
     if configured is not None:
         root = configured.absolute()
         # A configured folder that moved is a decision of the operator; the old note does not bind it.
-        note = note if note.root == root else replace(note, initialized=False)
+        state = state if state.root == root else replace(state, initialized=False)
     else:
-        root = note.root or data_dir / "postgres"
-    if note.initialized and not (root / "data").exists():
+        root = state.root or data_dir / "postgres"
+    if state.initialized and not (root / "data").exists():
         raise DatabaseUnavailable(
             f"the database {root / 'data'} is gone: restore it from a backup (or mount its disk); "
             f"to begin with an empty one, remove {data_dir / 'postgres.json'}"
@@ -176,24 +178,24 @@ def find_place(data_dir: Path, note: Note, *, configured: Path | None, account: 
             f"to the database in {root}: choose a folder outside (PILOTHOUSE_POSTGRES__DATA_DIR), let the account pass "
             f"(chmod o+x {closed}), or name another account (PILOTHOUSE_POSTGRES__USER)"
         )
-    return Place(root)
+    return Layout(root)
 
 
-def is_abandoned(place: Place, data_dir: Path, note: Note, *, system_dir: Path) -> bool:
+def is_abandoned(layout: Layout, data_dir: Path, state: StateFile, *, system_dir: Path) -> bool:
     """Return True for a database in the system folder whose data folder, with note and password, was deleted."""
     return (
-        place.root.parent == system_dir
-        and place.data.exists()
-        and note.root is None
+        layout.root.parent == system_dir
+        and layout.data.exists()
+        and state.root is None
         and not (data_dir / "postgres.password").exists()
     )
 
 
-def set_aside(place: Place) -> Path:
+def quarantine(layout: Layout) -> Path:
     """Move the folder of an abandoned database away, leave an empty one, and return its new path."""
-    aside = Path(tempfile.mkdtemp(prefix=f"{place.root.name}.abandoned-", dir=place.root.parent))
-    place.root.rename(aside)
-    make_folder(place.root)
+    aside = Path(tempfile.mkdtemp(prefix=f"{layout.root.name}.abandoned-", dir=layout.root.parent))
+    layout.root.rename(aside)
+    make_folder(layout.root)
     return aside
 
 

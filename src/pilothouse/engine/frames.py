@@ -12,7 +12,7 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from pilothouse.engine.protocol import Body, OutcomeT, Request
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 
 HEADER = struct.Struct("!II")
 HEAD_LIMIT = 64 * 1024 * 1024
@@ -39,7 +39,7 @@ def parse_head(head: bytes) -> dict[str, Any]:
 def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
     """Frame prefix and raw body of a request, both safe to pass on.
 
-    Raises HelmRefused for what Helm would truncate or misread without a word: NUL in any string, numbers
+    Raises HelmError for what Helm would truncate or misread without a word: NUL in any string, numbers
     that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
     """
     plain: dict[str, Any] = {}
@@ -57,11 +57,11 @@ def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
         if b"\\u0000" in prefix:
             _refuse_nul(plain, "")
     except RecursionError:
-        raise HelmRefused("the values are nested too deeply", kind="HelmValuesError") from None
+        raise HelmError("the values are nested too deeply", kind="HelmValuesError") from None
     except (ValueError, TypeError) as error:
-        raise HelmRefused(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
+        raise HelmError(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
     if len(prefix) > HEAD_LIMIT or size > BODY_LIMIT:
-        raise HelmRefused("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
+        raise HelmError("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
     return prefix, body
 
 
@@ -82,13 +82,11 @@ def _is_body(each: Field[Any]) -> bool:
 def _refuse_nul(value: Any, where: str) -> None:
     if isinstance(value, str):
         if "\0" in value:
-            raise HelmRefused(f"{where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")
+            raise HelmError(f"{where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, str) and "\0" in key:
-                raise HelmRefused(
-                    f"a key of {where or 'the request'} holds a NUL character", kind="HelmInvalidArgError"
-                )
+                raise HelmError(f"a key of {where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")
             _refuse_nul(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):

@@ -6,7 +6,7 @@ The engine tells by its types what it can (``engine/errors.go``); here is what H
 import re
 from dataclasses import dataclass
 
-from pilothouse.errors import HelmRefused
+from pilothouse.errors import HelmError
 
 #: The kind of what could not be judged: the cluster could not be reached, did not answer, or not now.
 _UNREACHABLE = "HelmKubeError"
@@ -51,7 +51,7 @@ _BLOCKING = re.compile(
 )
 
 
-def refusal(text: str, *, kind: str = _ANY) -> HelmRefused:
+def helm_error(text: str, *, kind: str = _ANY) -> HelmError:
     """Return the engine's refusal: ``kind`` as its types tell, or where they tell nothing, what the text does.
 
     HelmTimeoutError is a wait that took too long. HelmKubeError: the cluster did not answer, or not now.
@@ -60,17 +60,17 @@ def refusal(text: str, *, kind: str = _ANY) -> HelmRefused:
         kind = next((finer for pattern, finer in _TEXTS if pattern.match(text)), kind)
     if kind == _ANY and "context deadline exceeded" in text:
         kind = "HelmTimeoutError"
-    return HelmRefused(text, kind=kind)
+    return HelmError(text, kind=kind)
 
 
-def is_unreachable(error: HelmRefused) -> bool:
+def is_unreachable(error: HelmError) -> bool:
     """Whether the cluster could not be reached at some point, or had no time; all else is Helm's own answer."""
     return error.kind == _UNREACHABLE
 
 
 def tells_of_unreachable(description: str) -> bool:
     """The same of what Helm wrote into a failed release's description."""
-    return is_unreachable(refusal(description))
+    return is_unreachable(helm_error(description))
 
 
 @dataclass(frozen=True)

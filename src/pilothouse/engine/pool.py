@@ -154,7 +154,7 @@ class EnginePool:
         unset, the share says so. ``fence`` can shorten the call from any thread; ``on_progress`` is called in the
         event loop and must not block. Cancelling the calling task kills the child at once. Raises Busy (no child
         became free), EngineUnavailable (none can be started) and what ``route`` raises, all before anything was done;
-        HelmRefused (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed,
+        HelmError (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed,
         after which the cluster has to be looked at.
         """
         kubeconfig = getattr(request, "kubeconfig", "")

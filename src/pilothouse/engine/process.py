@@ -31,7 +31,7 @@ from pilothouse.engine.frames import (
     encode_request,
     parse_head,
 )
-from pilothouse.engine.helm_errors import refusal
+from pilothouse.engine.helm_errors import helm_error
 from pilothouse.engine.protocol import Body, ProgressEvent, Request
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable
 from pilothouse.settings import ChartLimits
@@ -272,7 +272,7 @@ class ChildProcess:
                 case "outcome":
                     return decode_outcome(request, answer["outcome"])
                 case "refused":
-                    raise refusal(answer["message"], kind=answer["kind"])
+                    raise helm_error(answer["message"], kind=answer["kind"])
                 case _:
                     message = f"{answer['message']} during {request.action}"
         except (KeyError, TypeError) as error:

@@ -17,7 +17,7 @@ _ANY = "*"
 
 
 @dataclass(frozen=True)
-class Access:
+class ResourceAccess:
     """One thing that an account may be allowed to do; empty ``namespace``: to objects that have none, or in all."""
 
     verb: str
@@ -31,7 +31,7 @@ class Access:
         return f"{what} in namespace {self.namespace!r}" if self.namespace else f"{what} in the whole cluster"
 
 
-class Abilities:
+class Capabilities:
     """What one account finds in one cluster. Both questions raise ClusterUnavailable or ClusterDenied."""
 
     def __init__(self, client: ClusterClient, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,7 +40,7 @@ class Abilities:
         self._seconds = seconds
         self._clock = clock
         self._kinds: dict[str, tuple[float, dict[str, ObjectKind]]] = {}
-        self._allowed: dict[Access, float] = {}
+        self._allowed: dict[ResourceAccess, float] = {}
         self._limited_until = 0.0
 
     async def find_kind(self, group_version: str, kind: str) -> ObjectKind | None:
@@ -55,14 +55,14 @@ class Abilities:
         """The same without asking, by the kind's name alone; None if no group with such a kind was asked for."""
         return next((kinds[kind] for _, kinds in self._kinds.values() if kind in kinds), None)
 
-    async def find_missing(self, wanted: Iterable[Access]) -> list[Access]:
+    async def find_missing(self, wanted: Iterable[ResourceAccess]) -> list[ResourceAccess]:
         """Those of the rights that the account does not have now, in order."""
         unknown = [one for one in dict.fromkeys(wanted) if not self._knows(replace(one, name=""))]
         if not unknown or await self._may_do_everything():
             return []
         places = asyncio.Semaphore(_AT_ONCE)
 
-        async def may(one: Access) -> bool:
+        async def may(one: ResourceAccess) -> bool:
             async with places:
                 return await self._may(one)
 
@@ -76,7 +76,7 @@ class Abilities:
 
     async def _may_do_everything(self) -> bool:
         """Asked first: of most accounts it is true, and nothing else has to be asked."""
-        everything = Access(_ANY, _ANY, _ANY, "")
+        everything = ResourceAccess(_ANY, _ANY, _ANY, "")
         if self._knows(everything):
             return True
         if self._clock() < self._limited_until:
@@ -86,10 +86,10 @@ class Abilities:
         self._limited_until = self._clock() + self._seconds
         return False
 
-    def _knows(self, access: Access) -> bool:
+    def _knows(self, access: ResourceAccess) -> bool:
         return self._allowed.get(access, 0.0) > self._clock()
 
-    async def _may(self, access: Access) -> bool:
+    async def _may(self, access: ResourceAccess) -> bool:
         try:
             allowed = await self._client.review_access({key: value for key, value in vars(access).items() if value})
         except ClusterDenied:

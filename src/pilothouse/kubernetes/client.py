@@ -172,15 +172,15 @@ class ClusterClient:
         return None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
 
     async def find_release_secret(
-        self, *, namespace: str, name: str, revision: int, lately: bool = False
+        self, *, namespace: str, name: str, revision: int, allow_stale: bool = False
     ) -> Secret | None:
         """The Secret of one revision, None if there is none.
 
-        ``lately``: as the API server's cache has it, which may be as it was a moment ago, and costs it less.
+        ``allow_stale``: as the API server's cache has it, which may be as it was a moment ago, and costs it less.
         """
         path = f"{secrets_path(namespace)}/sh.helm.release.v1.{checked_name(name)}.v{revision:d}"
         answer = await self._api.ask(
-            "GET", path, params={"resourceVersion": "0"} if lately else None, taken={_NOT_FOUND}
+            "GET", path, params={"resourceVersion": "0"} if allow_stale else None, taken={_NOT_FOUND}
         )
         return answer.body if answer.ok else None
 

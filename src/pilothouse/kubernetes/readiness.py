@@ -44,13 +44,13 @@ def progress(live: Object) -> str:
     return f"{counted[0]} of {counted[1]} {'completed' if live.get('kind') == 'Job' else 'ready'}" if counted else ""
 
 
-def is_well(pod: Object) -> bool:
+def is_healthy(pod: Object) -> bool:
     """Whether the pod is ready, or has done its work."""
     status = mapping(pod.get("status"))
     return status.get("phase") == "Succeeded" or _condition(status, "Ready").get("status") == "True"
 
 
-def trouble(pod: Object) -> str:
+def pod_problem(pod: Object) -> str:
     """Why the pod is not well, in one line; its phase when it does not say."""
     status = mapping(pod.get("status"))
     scheduled = _condition(status, "PodScheduled")

@@ -26,7 +26,7 @@ class SecretChange:
 
 
 @dataclass(frozen=True)
-class News:
+class WatchBatch:
     """What arrived together, ``size`` bytes of it. After it everything up to ``resource_version`` is known."""
 
     changes: list[SecretChange]
@@ -34,9 +34,9 @@ class News:
     unreadable: int
     size: int = 0
 
-    def followed_by(self, later: "News") -> "News":
+    def followed_by(self, later: "WatchBatch") -> "WatchBatch":
         """Both as one."""
-        return News(
+        return WatchBatch(
             [*self.changes, *later.changes],
             later.resource_version,
             self.unreadable + later.unreadable,
@@ -46,7 +46,7 @@ class News:
 
 async def watch_releases(
     client: ClusterClient, *, since: int, window_seconds: int, idle_seconds: float
-) -> AsyncGenerator[News, None]:
+) -> AsyncGenerator[WatchBatch, None]:
     """What happens to Helm's Secrets after ``since``, for ``window_seconds``; first, empty news when it is accepted.
 
     Raises ListExpired when the server no longer knows what happened since, and ClusterUnavailable or ClusterDenied.
@@ -65,7 +65,7 @@ async def watch_releases(
         raise
 
 
-def _read(lines: list[bytes], known: int) -> News:
+def _read(lines: list[bytes], known: int) -> WatchBatch:
     changes, unreadable = [], 0
     for line in lines:
         kind, item = _event(line)
@@ -81,7 +81,7 @@ def _read(lines: list[bytes], known: int) -> News:
             continue
         if kind != "BOOKMARK":
             changes.append(SecretChange(item, gone=kind == "DELETED"))
-    return News(changes, known, unreadable, sum(map(len, lines)))
+    return WatchBatch(changes, known, unreadable, sum(map(len, lines)))
 
 
 def _event(line: bytes) -> tuple[str, dict[str, Any] | None]:

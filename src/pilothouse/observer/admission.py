@@ -11,7 +11,7 @@ from dataclasses import replace
 from pilothouse.settings import ObserverSettings
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
-from pilothouse.store.release_index import GoneSecret, NewRevision
+from pilothouse.store.release_index import DeletedSecret, NewRevision
 
 
 class Admission:
@@ -43,7 +43,7 @@ class Admission:
             taken.append(row)
         return taken
 
-    async def admit_gone(self, tx: Transaction, gone: Sequence[GoneSecret]) -> Sequence[GoneSecret]:
+    async def admit_deleted(self, tx: Transaction, gone: Sequence[DeletedSecret]) -> Sequence[DeletedSecret]:
         """Return those deletions that are to be remembered: of unknown Secrets only while there is room."""
         if await self._has_room(tx, len(gone), 0):
             return gone

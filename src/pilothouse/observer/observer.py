@@ -17,8 +17,7 @@ from pilothouse.observer.watcher import Watcher
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ObserverSettings
-from pilothouse.store import cluster_watches as observations
-from pilothouse.store import release_index
+from pilothouse.store import cluster_watches, release_index
 from pilothouse.store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
@@ -71,19 +70,19 @@ class Observer:
 
     async def _share(self) -> None:
         lease = self._settings.lease_seconds
-        async with self._database.statements() as tx:
-            load = await observations.report(tx, self._name, lease_seconds=lease)
-            held = await observations.renew(tx, self._name, lease_seconds=lease)
+        async with self._database.autocommit() as connection:
+            load = await cluster_watches.report(connection, self._name, lease_seconds=lease)
+            held = await cluster_watches.renew(connection, self._name, lease_seconds=lease)
             await self._stop_watching({one for one, task in self._watchers.items() if one not in held or task.done()})
             surplus = set(sorted(held)[load.share :])
             if surplus:
                 await self._stop_watching(surplus)
-                await observations.give_back(tx, self._name, surplus)
+                await cluster_watches.give_back(connection, self._name, surplus)
             if room := max(0, load.share - len(held)):
-                held |= await observations.take(tx, self._name, lease_seconds=lease, limit=room)
+                held |= await cluster_watches.take(connection, self._name, lease_seconds=lease, limit=room)
             for cluster_id in held - surplus - set(self._watchers):
                 self._start_watching(cluster_id)
-            await self._sweep(tx)
+            await self._sweep(connection)
 
     def _start_watching(self, cluster_id: str) -> None:
         watcher = Watcher(cluster_id, self._database, self._clusters, self._index, self._settings)
@@ -105,7 +104,7 @@ class Observer:
     async def _listen(self) -> None:
         while True:
             try:
-                async for changed in self._database.notifications(observations.CHANNEL):
+                async for changed in self._database.notifications(cluster_watches.CHANNEL):
                     if changed in self._watchers:  # it has other credentials now: the next round begins with them
                         self._watchers[changed].cancel()
                     self._wake.set()
@@ -116,6 +115,6 @@ class Observer:
     async def _leave(self) -> None:
         try:
             async with self._database.transaction() as tx:
-                await observations.leave(tx, self._name)
+                await cluster_watches.leave(tx, self._name)
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", cause=str(error))

@@ -2,7 +2,7 @@
 
 A list brings everything up to one resourceVersion, a watch what comes after it. What must stay true:
 
-- The index is as far as ``observations.resource_version``: it is written after, or together with, the rows it covers.
+- The index is as far as ``cluster_watches.resource_version``: it is written after, or together with, the rows it covers.
   A watcher that takes over goes on from there, and lists again only when the server has forgotten that moment (410).
 - A resourceVersion that went back is a server restored from a backup: a new epoch begins, in which every row of the
   old one is older than anything read. Nothing disappears until a complete list has shown that it is gone.
@@ -18,18 +18,18 @@ import structlog
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseUnavailable, NotFound, PilothouseError
 from pilothouse.kubernetes.api_client import ListExpired
 from pilothouse.kubernetes.client import ClusterClient, Secret
-from pilothouse.kubernetes.watch import News, watch_releases
+from pilothouse.kubernetes.watch import WatchBatch, watch_releases
 from pilothouse.observer.admission import Admission
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex, gone, see
 from pilothouse.settings import ObserverSettings
-from pilothouse.store import cluster_watches as observations
+from pilothouse.store import cluster_watches
 from pilothouse.store import release_index as store
-from pilothouse.store.cluster_watches import ObservationRow
+from pilothouse.store.cluster_watches import ClusterWatchRow
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
-from pilothouse.store.texts import storable
+from pilothouse.store.texts import sanitize
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ _TRUNCATED_SECONDS = 600.0
 _SHORTEST_WATCH_SECONDS = 1.0
 
 
-class WentBack(Exception):
+class ResourceVersionRegressed(Exception):
     """The cluster's resourceVersion is lower than one seen before: its storage was restored from a backup."""
 
 
@@ -94,12 +94,12 @@ class Watcher:
 
     async def _round(self) -> bool:
         """A list if one is due, then one window of the watch; False if the cluster is no longer registered."""
-        async with self._database.statements() as tx:
-            known = await observations.find_observation(tx, self._cluster_id)
+        async with self._database.autocommit() as connection:
+            known = await cluster_watches.find_cluster_watch(connection, self._cluster_id)
             if known is None:
                 return False
             try:
-                cluster = await self._clusters.reach(self._cluster_id, project_id=None, tx=tx)
+                cluster = await self._clusters.reach(self._cluster_id, project_id=None, tx=connection)
             except NotFound:
                 return False
         client = self._clusters.client(cluster)
@@ -116,21 +116,21 @@ class Watcher:
         except ListExpired as error:
             log.debug("watch_expired", cluster_id=self._cluster_id, cause=str(error))
             self._list_due = True
-        except WentBack:
+        except ResourceVersionRegressed:
             self._notices.warn("resource_version_went_back", epoch=known.epoch + 1)
-            async with self._database.statements() as tx:
-                await observations.begin_epoch(tx, self._cluster_id, after=known.epoch)
+            async with self._database.autocommit() as connection:
+                await cluster_watches.begin_epoch(connection, self._cluster_id, after=known.epoch)
         return True
 
-    async def _check(self, client: ClusterClient, known: ObservationRow) -> None:
+    async def _check(self, client: ClusterClient, known: ClusterWatchRow) -> None:
         """A watch from a resourceVersion that the server has not reached yet would stay silent, and not fail."""
         if await client.newest_resource_version() < known.resource_version:
-            raise WentBack
+            raise ResourceVersionRegressed
 
-    def _is_stale(self, known: ObservationRow) -> bool:
+    def _is_stale(self, known: ClusterWatchRow) -> bool:
         return known.truncated and asyncio.get_running_loop().time() - self._listed_at > _TRUNCATED_SECONDS
 
-    async def _list(self, client: ClusterClient, known: ObservationRow) -> None:
+    async def _list(self, client: ClusterClient, known: ClusterWatchRow) -> None:
         """Brings what the cluster has into the index, as much as that takes, and buries what it no longer has."""
         kept: set[tuple[str, str]] = set()
         admission = Admission(self._cluster_id, self._settings)
@@ -139,7 +139,7 @@ class Watcher:
             async for page in pages:
                 version = page.resource_version
                 if version < known.resource_version:
-                    raise WentBack
+                    raise ResourceVersionRegressed
                 secrets = [secret for secret in page.secrets if see(secret) is not None]
                 room = self._settings.rows_per_cluster - len(kept)
                 admission.truncated |= len(secrets) > room
@@ -151,7 +151,7 @@ class Watcher:
             buried = await store.bury_missing(
                 tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
             )
-            await observations.note_listed(
+            await cluster_watches.note_listed(
                 tx,
                 self._cluster_id,
                 epoch=known.epoch,
@@ -163,17 +163,17 @@ class Watcher:
             self._notices.warn("index_truncated", secrets=len(kept))
         log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
 
-    async def _index_page(self, secrets: Sequence[Secret], known: ObservationRow, admission: Admission) -> int:
+    async def _index_page(self, secrets: Sequence[Secret], known: ClusterWatchRow, admission: Admission) -> int:
         """Brings what is new of the Secrets into the index, and gives its number."""
         seen = [one for one in map(see, secrets) if one is not None]
-        async with self._database.statements() as tx:
-            unknown = await store.list_unknown(tx, self._cluster_id, seen, epoch=known.epoch)
+        async with self._database.autocommit() as connection:
+            unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=known.epoch)
         rows = await self._read([secret for secret in secrets if _key(secret) in unknown])
         async with self._database.transaction() as tx:
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=known.epoch)
         return len(rows)
 
-    async def _watch(self, client: ClusterClient, known: ObservationRow) -> None:
+    async def _watch(self, client: ClusterClient, known: ClusterWatchRow) -> None:
         window = self._settings.window_seconds
         version, changes = known.resource_version, 0
         admission = Admission(self._cluster_id, self._settings)
@@ -191,7 +191,7 @@ class Watcher:
         if asyncio.get_running_loop().time() - began < _SHORTEST_WATCH_SECONDS:
             raise ClusterUnavailable("the API server ended the watch at once")
 
-    async def _take(self, news: News, epoch: int, admission: Admission) -> None:
+    async def _take(self, news: WatchBatch, epoch: int, admission: Admission) -> None:
         """Writes what arrived together, and how far the index is with it, in one transaction."""
         if news.unreadable:
             self._notices.warn("watch_lines_unreadable", lines=news.unreadable)
@@ -200,11 +200,11 @@ class Watcher:
         rows = await self._read([change.secret for change in last.values() if not change.gone])
         async with self._database.transaction() as tx:
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=epoch)
-            await store.bury(tx, self._cluster_id, await admission.admit_gone(tx, buried), epoch=epoch)
+            await store.mark_deleted(tx, self._cluster_id, await admission.admit_deleted(tx, buried), epoch=epoch)
             if admission.truncated:
-                await observations.note_truncated(tx, self._cluster_id)
+                await cluster_watches.note_truncated(tx, self._cluster_id)
                 self._notices.warn("index_truncated")
-            await observations.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
+            await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
 
     async def _read(self, secrets: Sequence[Secret]) -> list[NewRevision]:
         rows = []
@@ -222,17 +222,17 @@ class Watcher:
         detail = error.detail if isinstance(error, ClusterUnavailable) else ""
         self._notices.warn("cluster_not_watched", cause=detail or str(error))
         with suppress(DatabaseUnavailable):
-            async with self._database.statements() as tx:
-                await observations.note_error(tx, self._cluster_id, storable(str(error)))
+            async with self._database.autocommit() as connection:
+                await cluster_watches.note_error(connection, self._cluster_id, sanitize(str(error)))
 
 
-async def _gathered(watch: AsyncGenerator[News, None], *, seconds: float) -> AsyncGenerator[News, None]:
+async def _gathered(watch: AsyncGenerator[WatchBatch, None], *, seconds: float) -> AsyncGenerator[WatchBatch, None]:
     """The same news, but what follows within ``seconds`` is one with it; only the very first comes at once.
 
     Helm writes a Secret twice for each revision, and only the last of both needs decoding; and the processors are
     left to whoever is writing.
     """
-    coming: asyncio.Task[News] | None = None
+    coming: asyncio.Task[WatchBatch] | None = None
     first = True
     loop = asyncio.get_running_loop()
     try:

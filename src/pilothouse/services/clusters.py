@@ -24,8 +24,7 @@ from pilothouse.kubernetes.kubeconfig import Kubeconfig, sanitise
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.settings import ClusterSettings
-from pilothouse.store import audit, releases
-from pilothouse.store import cluster_watches as observations
+from pilothouse.store import audit, cluster_watches, releases
 from pilothouse.store import clusters as store
 from pilothouse.store.cluster_watches import Freshness
 from pilothouse.store.clusters import ClusterName
@@ -54,7 +53,7 @@ class ClusterIndex:
 
 
 @dataclass(frozen=True)
-class ReachableCluster(Cluster):
+class ClusterConnection(Cluster):
     """A registered cluster with what is needed to act on it; holds secrets."""
 
     project_id: str
@@ -86,8 +85,8 @@ class Clusters:
                 f"name: {name!r} is not a cluster name: a lower-case letter, then lower-case letters, digits and '-', "
                 "ending in a letter or digit, at most 128 characters"
             )
-        async with self._database.statements() as tx:
-            await self._check_quota(tx, caller)  # before a cluster is asked for nothing
+        async with self._database.autocommit() as connection:
+            await self._check_quota(connection, caller)  # before a cluster is asked for nothing
         sanitised, identity = await self._try_out(caller, kubeconfig, context=context)
         cluster_id = str(uuid.uuid4())
         async with self._database.transaction() as tx:
@@ -104,7 +103,7 @@ class Clusters:
             )
             if row is None:
                 raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
-            await observations.add_observation(tx, cluster_id)
+            await cluster_watches.add_cluster_watch(tx, cluster_id)
             await require_still(tx, caller, "cce:cluster:create")
             await audit.record(
                 tx, caller, "cce:cluster:create", target=cluster_id, target_name=name, request_id=request_id
@@ -149,8 +148,8 @@ class Clusters:
             if row is None:
                 raise unknown_cluster(cluster_id)
             if difference:
-                await observations.forget_progress(tx, cluster_id)
-            await observations.announce_change(tx, cluster_id)
+                await cluster_watches.forget_progress(tx, cluster_id)
+            await cluster_watches.announce_change(tx, cluster_id)
             await require_still(tx, caller, "cce:cluster:update")
             await audit.record(
                 tx,
@@ -183,8 +182,8 @@ class Clusters:
     async def list_clusters(self, caller: Caller) -> list[Cluster]:
         """The project's clusters by name."""
         caller.require("cce:cluster:list")
-        async with self._database.statements() as tx:
-            return [_cluster(row) for row in await store.list_clusters(tx, project_id=caller.project_id)]
+        async with self._database.autocommit() as connection:
+            return [_cluster(row) for row in await store.list_clusters(connection, project_id=caller.project_id)]
 
     async def show(self, caller: Caller, cluster_id: str) -> Cluster:
         """One cluster of the project, else NotFound."""
@@ -197,11 +196,11 @@ class Clusters:
     async def show_index(self, caller: Caller, cluster_id: str) -> ClusterIndex:
         """How far the release index is with a cluster of the project, and what stands in its way; else NotFound."""
         caller.require("cce:cluster:get")
-        async with self._database.statements() as tx:
-            found = await releases.find_index(tx, cluster_id, project_id=caller.project_id)
+        async with self._database.autocommit() as connection:
+            found = await releases.find_index(connection, cluster_id, project_id=caller.project_id)
             if found is None:
                 raise unknown_cluster(cluster_id)
-            unreadable = await releases.find_unreadable(tx, cluster_id, limit=_NAMED_SECRETS)
+            unreadable = await releases.find_unreadable(connection, cluster_id, limit=_NAMED_SECRETS)
         return ClusterIndex(found.freshness, unreadable)
 
     async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
@@ -211,7 +210,7 @@ class Clusters:
             name = await store.remove_cluster(tx, cluster_id, project_id=caller.project_id)
             if name is None:
                 raise unknown_cluster(cluster_id)
-            await observations.announce(tx)
+            await cluster_watches.announce(tx)
             await audit.record(
                 tx, caller, "cce:cluster:delete", target=cluster_id, target_name=name, request_id=request_id
             )
@@ -220,26 +219,26 @@ class Clusters:
         """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
         caller.require("cce:cluster:get")
         cluster = await self.reach(cluster_id, project_id=caller.project_id)
-        with naming(cluster):
+        with cluster_error_context(cluster):
             return await self.client(cluster).probe()
 
     async def reach(
         self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None
-    ) -> ReachableCluster:
+    ) -> ClusterConnection:
         """The cluster with its credentials, if it is that project's (None: any), else NotFound.
 
         With ``tx`` it is read through that connection, beside what else the caller reads there.
         """
         return self.open(cluster_id, await self._row(cluster_id, project_id=project_id, tx=tx))
 
-    def open(self, cluster_id: str, row: store.ClusterRow | None) -> ReachableCluster:
+    def open(self, cluster_id: str, row: store.ClusterRow | None) -> ClusterConnection:
         """The cluster of that row with its credentials; NotFound for None, which is what a look-up found."""
         if row is None:
             raise unknown_cluster(cluster_id)
         kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
-        return ReachableCluster(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
+        return ClusterConnection(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
-    def client(self, cluster: ReachableCluster) -> ClusterClient:
+    def client(self, cluster: ClusterConnection) -> ClusterClient:
         """The client that this process keeps for the cluster."""
         return self._clients.get(cluster.id, cluster.kubeconfig, project=cluster.project_id)
 
@@ -249,13 +248,13 @@ class Clusters:
         if tx is not None:
             row = await store.find_cluster(tx, cluster_id, project_id=project_id)
         else:
-            async with self._database.statements() as own:
+            async with self._database.autocommit() as own:
                 row = await store.find_cluster(own, cluster_id, project_id=project_id)
         return row
 
 
 @contextmanager
-def naming(cluster: Cluster) -> Iterator[None]:
+def cluster_error_context(cluster: Cluster) -> Iterator[None]:
     """Puts the cluster's name in front of what went wrong with it: callers know names, not addresses."""
     try:
         yield

@@ -33,7 +33,7 @@ from pilothouse.store.operations import announce, announce_end, as_interval, ord
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, operations
-from pilothouse.store.texts import storable
+from pilothouse.store.texts import sanitize
 
 
 async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]:
@@ -105,7 +105,7 @@ async def give_back(
     given = {
         "of_id": operation_id,
         "in_attempt": attempt,
-        "cause": storable(last_error),
+        "cause": sanitize(last_error),
         "more_crashes": int(crashed),
         "for_seconds": retry_seconds,
     }
@@ -168,7 +168,7 @@ async def finish(
     state: str,
     status_description: str,
     revision: int | None,
-    wrote_release: bool,
+    wrote_revision: bool,
     cancelling: bool = False,
     keep_order: bool = False,
     seen: tuple[str, NewRevision] | None = None,
@@ -185,9 +185,9 @@ async def finish(
         "in_attempt": attempt,
         "from_state": OperationState.CANCELLING if cancelling else OperationState.RUNNING,
         "to_state": state,
-        "said": storable(status_description),
+        "said": sanitize(status_description),
         "written_revision": revision,
-        "wrote": wrote_release,
+        "wrote": wrote_revision,
         "keep_order": keep_order,
     }
     if seen is None:
@@ -222,10 +222,10 @@ _BEGIN = (
     _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.RUNNING)
     .values(
         **_BASE,
-        begun_attempt=operations.c.attempt,
+        last_writing_attempt=operations.c.attempt,
         revision=_NEXT_REVISION,
         restore_revision=case(
-            (operations.c.begun_attempt.is_(None), bindparam("last_deployed", type_=BigInteger)),
+            (operations.c.last_writing_attempt.is_(None), bindparam("last_deployed", type_=BigInteger)),
             else_=operations.c.restore_revision,
         ),
     )
@@ -244,7 +244,7 @@ _FINISH = (
         state=_TO_STATE,
         status_description=bindparam("said"),
         revision=func.coalesce(bindparam("written_revision", type_=BigInteger), operations.c.revision),
-        wrote_release=_WROTE,
+        wrote_revision=_WROTE,
         lease_until=None,
         worker="",
         finished_at=func.clock_timestamp(),
@@ -292,7 +292,7 @@ _FAIL_OVERDUE = (
             .where(
                 IN_ORDER,
                 operations.c.state == OperationState.QUEUED,
-                operations.c.begun_attempt.is_(None),
+                operations.c.last_writing_attempt.is_(None),
                 operations.c.created_at + as_interval(operations.c.deadline_seconds) < func.clock_timestamp(),
             )
             .with_for_update(skip_locked=True)

@@ -24,14 +24,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import observations, observers
+from pilothouse.store.tables import cluster_watches, observers
 
 #: Announces that a cluster came, went, or is free to be watched.
 CHANNEL = "pilothouse_observations"
 
 
 @dataclass(frozen=True)
-class ObservationRow:
+class ClusterWatchRow:
     """Progress of a cluster in the index. ``resource_version`` 0: a list is due."""
 
     cluster_id: str
@@ -83,9 +83,9 @@ async def find_watching(tx: Transaction) -> Watching:
     return Watching(*(await tx.execute(_WATCHING)).one())
 
 
-async def add_observation(tx: Transaction, cluster_id: str) -> None:
+async def add_cluster_watch(tx: Transaction, cluster_id: str) -> None:
     """Start watching the cluster; observers are notified on commit."""
-    await tx.execute(insert(observations).values(cluster_id=cluster_id))
+    await tx.execute(insert(cluster_watches).values(cluster_id=cluster_id))
     await announce(tx)
 
 
@@ -102,9 +102,9 @@ async def announce_change(tx: Transaction, cluster_id: str) -> None:
 async def forget_progress(tx: Transaction, cluster_id: str) -> None:
     """Make all index rows of the cluster older than what is read from now on; reads go to the cluster."""
     await tx.execute(
-        update(observations)
-        .where(observations.c.cluster_id == cluster_id)
-        .values(epoch=observations.c.epoch + 1, resource_version=0, listed_at=None, error="", truncated=False)
+        update(cluster_watches)
+        .where(cluster_watches.c.cluster_id == cluster_id)
+        .values(epoch=cluster_watches.c.epoch + 1, resource_version=0, listed_at=None, error="", truncated=False)
     )
 
 
@@ -117,7 +117,7 @@ async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Loa
     await tx.execute(delete(observers).where(observers.c.seen_at < _ago(lease_seconds)))
     counted = select(
         select(func.count()).select_from(observers).scalar_subquery(),
-        select(func.count()).select_from(observations).scalar_subquery(),
+        select(func.count()).select_from(cluster_watches).scalar_subquery(),
     )
     row = (await tx.execute(counted)).one()
     return Load(observers=row[0], clusters=row[1])
@@ -126,10 +126,10 @@ async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Loa
 async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[str]:
     """Extend the observer's unexpired leases and return their clusters."""
     statement = (
-        update(observations)
-        .where(observations.c.holder == observer, observations.c.lease_until > func.clock_timestamp())
+        update(cluster_watches)
+        .where(cluster_watches.c.holder == observer, cluster_watches.c.lease_until > func.clock_timestamp())
         .values(lease_until=_ago(-lease_seconds))
-        .returning(observations.c.cluster_id)
+        .returning(cluster_watches.c.cluster_id)
     )
     return set((await tx.execute(statement)).scalars())
 
@@ -137,18 +137,18 @@ async def renew(tx: Transaction, observer: str, *, lease_seconds: float) -> set[
 async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: int) -> set[str]:
     """Assign up to ``limit`` unwatched clusters to the observer."""
     free = (
-        select(observations.c.cluster_id)
-        .where(or_(observations.c.lease_until.is_(None), observations.c.lease_until < func.clock_timestamp()))
-        .order_by(observations.c.lease_until.asc().nulls_first())
+        select(cluster_watches.c.cluster_id)
+        .where(or_(cluster_watches.c.lease_until.is_(None), cluster_watches.c.lease_until < func.clock_timestamp()))
+        .order_by(cluster_watches.c.lease_until.asc().nulls_first())
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("free")  # which runs once, so the limit holds
     )
     statement = (
-        update(observations)
-        .where(observations.c.cluster_id.in_(select(free.c.cluster_id)))
+        update(cluster_watches)
+        .where(cluster_watches.c.cluster_id.in_(select(free.c.cluster_id)))
         .values(holder=observer, lease_until=_ago(-lease_seconds))
-        .returning(observations.c.cluster_id)
+        .returning(cluster_watches.c.cluster_id)
     )
     return set((await tx.execute(statement)).scalars())
 
@@ -156,8 +156,8 @@ async def take(tx: Transaction, observer: str, *, lease_seconds: float, limit: i
 async def give_back(tx: Transaction, observer: str, cluster_ids: set[str]) -> None:
     """End these leases of the observer at once, and wake the others."""
     await tx.execute(
-        update(observations)
-        .where(observations.c.holder == observer, observations.c.cluster_id.in_(cluster_ids))
+        update(cluster_watches)
+        .where(cluster_watches.c.holder == observer, cluster_watches.c.cluster_id.in_(cluster_ids))
         .values(holder="", lease_until=None)
     )
     await announce(tx)
@@ -166,21 +166,23 @@ async def give_back(tx: Transaction, observer: str, cluster_ids: set[str]) -> No
 async def leave(tx: Transaction, observer: str) -> None:
     """Release all clusters of an observer that stops."""
     await tx.execute(delete(observers).where(observers.c.name == observer))
-    await tx.execute(update(observations).where(observations.c.holder == observer).values(holder="", lease_until=None))
+    await tx.execute(
+        update(cluster_watches).where(cluster_watches.c.holder == observer).values(holder="", lease_until=None)
+    )
     await announce(tx)
 
 
-async def find_observation(tx: Transaction, cluster_id: str) -> ObservationRow | None:
+async def find_cluster_watch(tx: Transaction, cluster_id: str) -> ClusterWatchRow | None:
     """Return the cluster's progress; None if it was removed."""
     row = (await tx.execute(_FIND, {"of_cluster": cluster_id})).mappings().one_or_none()
-    return ObservationRow(**row) if row else None
+    return ClusterWatchRow(**row) if row else None
 
 
 async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
     """Make all index rows of the cluster older than what is read from now on; a list is due."""
     await tx.execute(
-        update(observations)
-        .where(observations.c.cluster_id == cluster_id, observations.c.epoch == after)
+        update(cluster_watches)
+        .where(cluster_watches.c.cluster_id == cluster_id, cluster_watches.c.epoch == after)
         .values(epoch=after + 1, resource_version=0)
     )
 
@@ -196,8 +198,8 @@ async def note_listed(
 async def note_truncated(tx: Transaction, cluster_id: str) -> None:
     """Record that something of the cluster was left out of the index."""
     await tx.execute(
-        update(observations)
-        .where(observations.c.cluster_id == cluster_id, observations.c.truncated.is_(False))
+        update(cluster_watches)
+        .where(cluster_watches.c.cluster_id == cluster_id, cluster_watches.c.truncated.is_(False))
         .values(truncated=True)
     )
 
@@ -209,8 +211,8 @@ async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_ve
 
 async def note_error(tx: Transaction, cluster_id: str, error: str) -> None:
     """Record why the cluster is not watched now."""
-    changed = and_(observations.c.cluster_id == cluster_id, observations.c.error != error)
-    await tx.execute(update(observations).where(changed).values(error=error))
+    changed = and_(cluster_watches.c.cluster_id == cluster_id, cluster_watches.c.error != error)
+    await tx.execute(update(cluster_watches).where(changed).values(error=error))
 
 
 def _ago(seconds: float) -> ColumnElement[datetime]:
@@ -218,23 +220,23 @@ def _ago(seconds: float) -> ColumnElement[datetime]:
     return func.clock_timestamp() - interval
 
 
-_FIND = select(*(observations.c[field.name] for field in fields(ObservationRow))).where(
-    observations.c.cluster_id == bindparam("of_cluster")
+_FIND = select(*(cluster_watches.c[field.name] for field in fields(ClusterWatchRow))).where(
+    cluster_watches.c.cluster_id == bindparam("of_cluster")
 )
-_NOTED = update(observations).where(
-    observations.c.cluster_id == bindparam("of_cluster"), observations.c.epoch == bindparam("in_epoch")
+_NOTED = update(cluster_watches).where(
+    cluster_watches.c.cluster_id == bindparam("of_cluster"), cluster_watches.c.epoch == bindparam("in_epoch")
 )
-_FURTHER = func.greatest(observations.c.resource_version, bindparam("version", type_=BigInteger))
+_FURTHER = func.greatest(cluster_watches.c.resource_version, bindparam("version", type_=BigInteger))
 _NOTE_SEEN = _NOTED.values(resource_version=_FURTHER, seen_at=func.clock_timestamp(), error="")
 _NOTE_LISTED = _NOTED.values(
     resource_version=_FURTHER,
     seen_at=func.clock_timestamp(),
-    listed_at=func.coalesce(observations.c.listed_at, func.clock_timestamp()),
+    listed_at=func.coalesce(cluster_watches.c.listed_at, func.clock_timestamp()),
     truncated=bindparam("is_truncated", type_=Boolean),
     error="",
 )
 _WATCHING = text("""
 SELECT count(*), count(*) FILTER (WHERE error <> '' OR listed_at IS NULL),
   CAST(coalesce(max(extract(epoch FROM clock_timestamp() - seen_at)), 0) AS double precision)
-FROM observations
+FROM cluster_watches
 """)

@@ -72,7 +72,7 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def statements(self) -> AsyncIterator[Transaction]:
+    async def autocommit(self) -> AsyncIterator[Transaction]:
         """Open a connection on which each statement is its own transaction: a third of the round trips.
 
         For reads, which under READ COMMITTED have no consistent snapshot in a transaction either, and for writes of one
@@ -96,19 +96,19 @@ class Database:
 
     async def ping(self) -> None:
         """Return if the database answers, else raise DatabaseUnavailable."""
-        async with self.statements() as tx:
-            await tx.execute(text("SELECT 1"))
+        async with self.autocommit() as connection:
+            await connection.execute(text("SELECT 1"))
 
     async def now(self) -> datetime:
         """Return the time of the database's clock."""
-        async with self.statements() as tx:
-            found: datetime = (await tx.execute(text("SELECT clock_timestamp()"))).scalar_one()
+        async with self.autocommit() as connection:
+            found: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
         return found
 
     async def server_version(self) -> int:
         """Return the major version of the server."""
-        async with self.statements() as tx:
-            return int((await tx.execute(text("SHOW server_version_num"))).scalar_one()) // 10_000
+        async with self.autocommit() as connection:
+            return int((await connection.execute(text("SHOW server_version_num"))).scalar_one()) // 10_000
 
     def dsn(self) -> str:
         """Return the database's address as a plain libpq URL, for connections outside the pool."""

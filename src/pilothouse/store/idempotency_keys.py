@@ -50,7 +50,7 @@ async def claim(tx: Transaction, new: NewKey, *, project_id: str, user_id: str, 
     """Claim the key for the operation; raise KeyUsed if it belongs to another. One writer at a time."""
     given = claim_parameters(new, project_id=project_id, user_id=user_id, operation_id=operation_id)
     if (await tx.execute(_CLAIM, given)).first() is None:
-        raise refuse_used(new.key)
+        raise key_used_error(new.key)
 
 
 def claim_parameters(new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> dict[str, object]:
@@ -85,7 +85,7 @@ def is_used() -> ColumnElement[bool]:
     return select(idempotency_keys.c.key).where(*_OF_KEY, ~_IS_OLD).exists()
 
 
-def refuse_used(key: str) -> KeyUsed:
+def key_used_error(key: str) -> KeyUsed:
     """Return the error for a key that was used for a different request."""
     return KeyUsed(
         f"Idempotency-Key: {key!r} was used for another request before; a key stands for one request, so send this one "

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, select, text
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import NEWS_CHANNEL
+from pilothouse.store.operations import EVENTS_CHANNEL
 from pilothouse.store.tables import operation_events
-from pilothouse.store.texts import storable, storable_data
+from pilothouse.store.texts import sanitize, sanitize_data
 
 _LONGEST = 4000
 
@@ -31,7 +31,7 @@ class EventRow:
 
 
 def event_key(operation_id: str) -> str:
-    """Return the operation's key on ``NEWS_CHANNEL``."""
+    """Return the operation's key on ``EVENTS_CHANNEL``."""
     return f"operation:{operation_id}"
 
 
@@ -39,8 +39,8 @@ async def add_event(
     tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
 ) -> None:
     """Insert an event and notify readers on commit."""
-    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": storable(said[:_LONGEST])}
-    await tx.execute(_ADD, given | {"with_data": storable_data(data)})
+    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(said[:_LONGEST])}
+    await tx.execute(_ADD, given | {"with_data": sanitize_data(data)})
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:
@@ -67,7 +67,7 @@ _ADD = (
             bindparam("with_data", type_=operation_events.c.data.type),
         ).select_from(_IN_TURN),
     )
-    .returning(func.pg_notify(NEWS_CHANNEL, text("'operation:' || operation_id")))
+    .returning(func.pg_notify(EVENTS_CHANNEL, text("'operation:' || operation_id")))
 )
 _LIST = (
     select(

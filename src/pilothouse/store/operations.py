@@ -32,7 +32,7 @@ from pilothouse.store.tables import operations
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
 #: The channel on which callers hear of ends (the payload is ``release_key``) and of events (see operation_events).
-NEWS_CHANNEL = "pilothouse_operation_news"
+EVENTS_CHANNEL = "pilothouse_operation_news"
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class OperationRow(NewOperation):
     """One operation in its current state; the order is sealed, and dropped after the end."""
 
     state: str
-    turn: int
+    queue_position: int
     order_bytes: int
     pinned_digest: str | None
-    begun_attempt: int | None
-    wrote_release: bool
+    last_writing_attempt: int | None
+    wrote_revision: bool
     dismissed_at: datetime | None
     attempt: int
     crashes: int
@@ -85,7 +85,7 @@ class OperationRow(NewOperation):
     not_before: datetime | None
     created_at: datetime
     cancelling_at: datetime | None
-    cancel_keeps: bool
+    keep_resources: bool
     restore_revision: int | None
     undo_revision: int | None
     started_at: datetime | None
@@ -99,7 +99,7 @@ async def announce(tx: Transaction) -> None:
 
 
 def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
-    """Return the release's key on ``NEWS_CHANNEL``."""
+    """Return the release's key on ``EVENTS_CHANNEL``."""
     return f"{cluster_id}/{namespace}/{release_name}"
 
 
@@ -208,7 +208,7 @@ def of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, 
 
 def _shown() -> ColumnElement[bool]:
     failed_before_helm = and_(
-        operations.c.state == OperationState.FAILED, ~operations.c.wrote_release, operations.c.dismissed_at.is_(None)
+        operations.c.state == OperationState.FAILED, ~operations.c.wrote_revision, operations.c.dismissed_at.is_(None)
     )
     return or_(operations.c.state.in_(LIVING_STATES), failed_before_helm)
 
@@ -245,14 +245,14 @@ _ORIGINS = select(
     operations.c.chart_id,
     operations.c.description,
     operations.c.include_hooks,
-).where(operations.c.wrote_release)
+).where(operations.c.wrote_revision)
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
 IS_LIVING_STATES = operations.c.state.in_(LIVING_STATES)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 #: Tells those who wait for the release that something about it is final.
 announce_end = func.pg_notify(
-    NEWS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
+    EVENTS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
 _SEALED = ("request_sealed", "shown_sealed")
 _WITHOUT_ORDER = [
@@ -275,10 +275,10 @@ _KEEP_SHOWN = (
 FAILED_INSTALL = and_(
     operations.c.state == OperationState.FAILED,
     operations.c.action == Action.INSTALL,
-    ~operations.c.wrote_release,
+    ~operations.c.wrote_revision,
     operations.c.dismissed_at.is_(None),
 )
-_NOT_BEGUN = and_(operations.c.state == OperationState.QUEUED, operations.c.begun_attempt.is_(None))
+_NOT_BEGUN = and_(operations.c.state == OperationState.QUEUED, operations.c.last_writing_attempt.is_(None))
 _CANCEL = (
     update(operations)
     .where(
@@ -289,7 +289,7 @@ _CANCEL = (
         state=case((_NOT_BEGUN, OperationState.CANCELLED), else_=OperationState.CANCELLING),
         finished_at=case((_NOT_BEGUN, func.clock_timestamp())),
         cancelling_at=func.clock_timestamp(),
-        cancel_keeps=bindparam("keep"),
+        keep_resources=bindparam("keep"),
         crashes=0,
         lapsed_attempt=None,
         not_before=None,

@@ -33,7 +33,7 @@ from sqlalchemy.dialects import postgresql
 
 from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import observations, operations, release_revisions
+from pilothouse.store.tables import cluster_watches, operations, release_revisions
 
 _TOMBSTONE_SECONDS = 3600.0
 
@@ -70,7 +70,7 @@ class NewRevision(Revision):
 
 
 @dataclass(frozen=True)
-class GoneSecret:
+class DeletedSecret:
     """A Secret that was deleted at this resourceVersion."""
 
     namespace: str
@@ -152,7 +152,7 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
     )
 
 
-async def bury(tx: Transaction, cluster_id: str, gone: Sequence[GoneSecret], *, epoch: int) -> None:
+async def mark_deleted(tx: Transaction, cluster_id: str, gone: Sequence[DeletedSecret], *, epoch: int) -> None:
     """Write a tombstone for each Secret, unless its row is newer."""
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
@@ -224,7 +224,7 @@ def _parameters(cluster_id: str, row: NewRevision, *, epoch: int | None) -> dict
     }
 
 
-def _in_order(row: NewRevision | GoneSecret) -> tuple[str, int, str]:
+def _in_order(row: NewRevision | DeletedSecret) -> tuple[str, int, str]:
     """Return the lock order of index rows; every writer uses it, which prevents deadlocks.
 
     Revisions of a release are ordered from older to newer.
@@ -232,7 +232,7 @@ def _in_order(row: NewRevision | GoneSecret) -> tuple[str, int, str]:
     return row.namespace, len(row.secret), row.secret
 
 
-def _as_parameters(row: NewRevision | GoneSecret) -> dict[str, Any]:
+def _as_parameters(row: NewRevision | DeletedSecret) -> dict[str, Any]:
     return {f"its_{name}": value for name, value in vars(row).items()}
 
 
@@ -257,14 +257,14 @@ _GIVEN = {
 }
 _IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
 _OBSERVED = and_(
-    observations.c.cluster_id == bindparam("of_cluster"),
-    or_(_IN_EPOCH.is_(None), observations.c.epoch == _IN_EPOCH),
+    cluster_watches.c.cluster_id == bindparam("of_cluster"),
+    or_(_IN_EPOCH.is_(None), cluster_watches.c.epoch == _IN_EPOCH),
 )
 _HAS_REVISION = operations.c.revision == _GIVEN["revision"]
 # The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
 _WRITTEN_BY = and_(
     operations.c.id == bindparam("its_operation_id"),
-    operations.c.cluster_id == observations.c.cluster_id,
+    operations.c.cluster_id == cluster_watches.c.cluster_id,
     operations.c.namespace == _GIVEN["namespace"],
     operations.c.release_name == _GIVEN["name"],
     or_(operations.c.action == Action.INSTALL, operations.c.action == Action.UPGRADE),
@@ -288,13 +288,13 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
             *("origin_chart_id", "origin_description"),
         ],
         select(
-            observations.c.cluster_id,
-            observations.c.epoch,
+            cluster_watches.c.cluster_id,
+            cluster_watches.c.epoch,
             *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *_SAID)),
             func.coalesce(operations.c.chart_id, ""),
             func.coalesce(operations.c.description, ""),
         )
-        .select_from(observations.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
+        .select_from(cluster_watches.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
         .where(_OBSERVED),
     )
     known, news = release_revisions.c, insert.excluded
@@ -315,8 +315,8 @@ def _bury() -> postgresql.Insert:
     insert = postgresql.insert(release_revisions).from_select(
         ["cluster_id", "epoch", "namespace", "secret", "resource_version", "gone_at", "chart_version", *empty],
         select(
-            observations.c.cluster_id,
-            observations.c.epoch,
+            cluster_watches.c.cluster_id,
+            cluster_watches.c.epoch,
             *(_GIVEN[name] for name in ("namespace", "secret", "resource_version")),
             func.clock_timestamp(),
             literal(""),
@@ -332,7 +332,7 @@ _BURY = _bury()
 _BURY_MISSING = text("""
 WITH missing AS (
   SELECT known.cluster_id, known.namespace, known.secret, seen.epoch
-  FROM observations seen JOIN release_revisions known ON known.cluster_id = seen.cluster_id
+  FROM cluster_watches seen JOIN release_revisions known ON known.cluster_id = seen.cluster_id
   WHERE seen.cluster_id = :cluster_id AND (CAST(:epoch AS integer) IS NULL OR seen.epoch = :epoch)
     AND known.gone_at IS NULL
     AND (CAST(:namespace AS text) IS NULL OR known.namespace = :namespace)

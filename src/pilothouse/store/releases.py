@@ -190,7 +190,7 @@ _OPERATION = [field.name for field in fields(OperationRow)]
 _SHOWN = "gone_at IS NULL AND problem = ''"
 # The two conditions are those of two partial indexes, to the letter.
 _LIVING = "state IN ('queued', 'running', 'cancelling')"
-_FAILED = "state = 'failed' AND NOT wrote_release AND dismissed_at IS NULL"
+_FAILED = "state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL"
 
 
 def _columns(names: list[str], table: str, *, empty: str = "") -> str:
@@ -212,14 +212,14 @@ _INDEX = """c.id AS cluster_id, c.name AS cluster_name, b.listed_at IS NOT NULL 
   coalesce(b.truncated, false) AS truncated"""
 _FIND_INDEX = text(f"""
 SELECT {_INDEX}
-FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id
+FROM clusters c LEFT JOIN cluster_watches b ON b.cluster_id = c.id
 WHERE c.id = :cluster_id AND c.project_id = :project_id
 """)
 _FIND = text(f"""
 SELECT {_INDEX}, r.following,
   {_operation_columns()}, {_columns(_REVISION, "r")}
 FROM clusters c
-LEFT JOIN observations b ON b.cluster_id = c.id
+LEFT JOIN cluster_watches b ON b.cluster_id = c.id
 LEFT JOIN LATERAL (
   SELECT * FROM operations
   WHERE cluster_id = :cluster_id AND namespace = :namespace AND release_name = :name

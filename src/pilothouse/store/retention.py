@@ -81,8 +81,8 @@ WITH old AS (
   ORDER BY finished_at, id LIMIT :most
 ), deleted AS (
   DELETE FROM operations o USING old
-  WHERE o.id = old.id AND o.state IN ('succeeded', 'failed', 'cancelled') AND NOT (o.wrote_release AND EXISTS (
-    SELECT FROM clusters c LEFT JOIN observations b ON b.cluster_id = c.id
+  WHERE o.id = old.id AND o.state IN ('succeeded', 'failed', 'cancelled') AND NOT (o.wrote_revision AND EXISTS (
+    SELECT FROM clusters c LEFT JOIN cluster_watches b ON b.cluster_id = c.id
     WHERE c.id = o.cluster_id AND (b.listed_at IS NULL OR EXISTS (
       SELECT FROM release_revisions r
       WHERE r.cluster_id = o.cluster_id AND r.namespace = o.namespace COLLATE "C"
@@ -90,7 +90,7 @@ WITH old AS (
         AND (r.revision = o.revision OR NOT EXISTS (
           SELECT FROM operations newer
           WHERE newer.cluster_id = o.cluster_id AND newer.namespace = o.namespace
-            AND newer.release_name = o.release_name AND newer.wrote_release AND newer.created_at > o.created_at
+            AND newer.release_name = o.release_name AND newer.wrote_revision AND newer.created_at > o.created_at
         ))
     ))
   ))

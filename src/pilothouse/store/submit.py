@@ -1,7 +1,7 @@
 """Acceptance of an operation into the queue, as one statement that does everything or nothing.
 
 The order of the queue is fair between projects: a project's first operation comes right after the current round, its
-second one a round later, however many others wait. The position, ``turn``, is assigned once, here, so that taking the
+second one a round later, however many others wait. The position, ``queue_position``, is assigned once, here, so that taking the
 next operation only reads the head of an index.
 """
 
@@ -35,7 +35,7 @@ from sqlalchemy.exc import IntegrityError
 from pilothouse.errors import AlreadyExists, Busy, NotFound, PilothouseError
 from pilothouse.store.audit import Actor, Somebody, names_of
 from pilothouse.store.database import Transaction
-from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, is_used, refuse_used
+from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, is_used, key_used_error
 from pilothouse.store.operations import (
     CHANNEL,
     OF_RELEASE,
@@ -54,7 +54,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True)
-class Room:
+class QueueLimits:
     """Limits of queued operations per cluster and per project, and the Retry-After beyond them.
 
     ``bytes_per_project``: limit of the total size of a project's large sealed orders.
@@ -70,14 +70,14 @@ class Room:
 LARGE: Final = 8192
 
 
-async def accept(
+async def enqueue(
     tx: Transaction,
     new: NewOperation,
     *,
     audit_action: str,
     by: Actor = Somebody(),  # noqa: B008 (immutable)
-    looked_seconds_ago: float,
-    room: Room,
+    observed_seconds_ago: float,
+    limits: QueueLimits,
     key: NewKey | None = None,
 ) -> OperationRow:
     """Insert a queued operation with its audit row and notify workers; AlreadyExists if the release has an active one.
@@ -92,14 +92,14 @@ async def accept(
     wanted = {
         **{f"new_{name}": value for name, value in vars(new).items()},
         **of_release(new.cluster_id, new.namespace, new.release_name),
-        "for_seconds": looked_seconds_ago,
+        "for_seconds": observed_seconds_ago,
         "audit_action": audit_action,
         "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
         **{f"audit_{name}": value for name, value in names_of(by).items() if name in _AUDITED},
-        "last_of_cluster": room.per_cluster - 1,
-        "last_of_project": room.per_project - 1,
+        "last_of_cluster": limits.per_cluster - 1,
+        "last_of_project": limits.per_project - 1,
         "new_order_bytes": sum(len(part) for part in (new.request_sealed, new.shown_sealed) if part is not None),
-        "most_bytes": room.bytes_per_project,
+        "most_bytes": limits.bytes_per_project,
     }
     if key is not None:
         wanted |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
@@ -110,7 +110,7 @@ async def accept(
             row = (await tx.execute(statement, wanted)).mappings().one_or_none()
             if row is not None:
                 return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
-            refusal = await _refusal(tx, new, wanted, room=room, key=key)
+            refusal = await _refusal(tx, new, wanted, limits=limits, key=key)
             if refusal is not None:
                 break
     except IntegrityError as error:
@@ -124,38 +124,38 @@ async def accept(
         raise
     raise refusal or Busy(
         f"release {new.release_name!r} and the queue changed at every look; nothing was changed, try again",
-        retry_after_seconds=room.retry_seconds,
+        retry_after_seconds=limits.retry_seconds,
     )
 
 
 async def _refusal(
-    tx: Transaction, new: NewOperation, wanted: dict[str, object], *, room: Room, key: NewKey | None
+    tx: Transaction, new: NewOperation, wanted: dict[str, object], *, limits: QueueLimits, key: NewKey | None
 ) -> PilothouseError | None:
     """Return why nothing was inserted; None if the obstacle is gone again."""
     found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, wanted)).one()
     if found.living:
         return _still_running(new)
     for full, whose, most in (
-        (found.cluster_full, "this cluster", room.per_cluster),
-        (found.project_full, "this project", room.per_project),
+        (found.cluster_full, "this cluster", limits.per_cluster),
+        (found.project_full, "this project", limits.per_project),
     ):
         if full:
             return Busy(
                 f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
-                retry_after_seconds=room.retry_seconds,
+                retry_after_seconds=limits.retry_seconds,
             )
     if found.too_large:
         return Busy(
             f"the orders of this project that wait have {found.waiting_bytes} bytes, with this one more than "
-            f"{room.bytes_per_project}, the limit; nothing was changed, try again when some are done, or send smaller "
+            f"{limits.bytes_per_project}, the limit; nothing was changed, try again when some are done, or send smaller "
             "values",
-            retry_after_seconds=room.retry_seconds,
+            retry_after_seconds=limits.retry_seconds,
         )
     if found.made:
         return AlreadyExists(
             f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
         )
-    return refuse_used(key.key) if key is not None and found.used else None
+    return key_used_error(key.key) if key is not None and found.used else None
 
 
 def _still_running(new: NewOperation) -> AlreadyExists:
@@ -169,12 +169,12 @@ def _full(waiting: TextClause, of: ColumnElement[bool], last: str) -> ColumnElem
     return select(literal_column("1")).where(waiting, of).offset(bindparam(last, type_=BigInteger)).limit(1).exists()
 
 
-_NEW = ("state", "turn", "answers_until", "order_bytes", *(field.name for field in fields(NewOperation)))
+_NEW = ("state", "queue_position", "answers_until", "order_bytes", *(field.name for field in fields(NewOperation)))
 _GIVEN = {name: bindparam(f"new_{name}", type_=operations.c[name].type) for name in _NEW[4:]}
 # States are written out and not given as parameters, with which no plan that is kept could use the partial indexes.
 _LIVES = text("state IN ('queued', 'running', 'cancelling')")
 _LEFT_A_RELEASE = and_(
-    text("(wrote_release OR state = 'succeeded')"),
+    text("(wrote_revision OR state = 'succeeded')"),
     operations.c.finished_at > func.clock_timestamp() - as_interval(bindparam("for_seconds", type_=Double)),
 )
 _CLUSTER_FULL = _full(OF_CLUSTERS, operations.c.cluster_id == _GIVEN["cluster_id"], "last_of_cluster")
@@ -194,12 +194,16 @@ _HAS_ROOM = case(
 )
 # The round that is being worked on: that of the newest operation at work; of the next one if none is.
 _ROUND = func.coalesce(
-    select(func.max(operations.c.turn)).where(IS_HELD).scalar_subquery(),
-    select(operations.c.turn).where(IN_ORDER).order_by(operations.c.turn).limit(1).scalar_subquery(),
+    select(func.max(operations.c.queue_position)).where(IS_HELD).scalar_subquery(),
+    select(operations.c.queue_position)
+    .where(IN_ORDER)
+    .order_by(operations.c.queue_position)
+    .limit(1)
+    .scalar_subquery(),
     literal_column("0"),
 )
 _LAST_OF_PROJECT = (
-    select(func.max(operations.c.turn))
+    select(func.max(operations.c.queue_position))
     .where(OF_PROJECTS, operations.c.project_id == _GIVEN["project_id"])
     .scalar_subquery()
 )
@@ -225,7 +229,7 @@ def _dismissed(accepted: CTE) -> CTE:
     return (
         update(operations)
         .where(OF_RELEASE, operations.c.dismissed_at.is_(None))
-        .where(text("state IN ('failed', 'cancelled') AND NOT wrote_release"))
+        .where(text("state IN ('failed', 'cancelled') AND NOT wrote_revision"))
         .where(select(accepted.c.id).exists())
         .values(dismissed_at=func.clock_timestamp())
         .returning(operations.c.id)

@@ -263,16 +263,16 @@ operations = Table(
     ),
     Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
     Column("revision", BigInteger, comment="the revision that the attempt writes, once known"),
-    Column("begun_attempt", Integer, comment="the last attempt that may have written to the cluster"),
+    Column("last_writing_attempt", Integer, comment="the last attempt that may have written to the cluster"),
     Column("base_revision", BigInteger, comment="the newest revision when the attempt began to act; none: no release"),
     Column("base_uid", Text, nullable=False, server_default="", comment="uid of the base's Secret"),
     Column("base_version", Text, nullable=False, server_default="", comment="resourceVersion of the base's Secret"),
     Column("description", Text, nullable=False, server_default="", comment="the user's own text for the release"),
     Column("status_description", Text, nullable=False, server_default=""),
-    Column("wrote_release", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
+    Column("wrote_revision", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
     Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
     Column(
-        "turn",
+        "queue_position",
         BigInteger,
         nullable=False,
         server_default=text("0"),
@@ -290,7 +290,7 @@ operations = Table(
     Column("request_id", Text, nullable=False),
     _created(),
     Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
-    Column("cancel_keeps", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
+    Column("keep_resources", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
     Column("restore_revision", BigInteger, comment="the last deployed revision before it wrote: where an undo leads"),
     Column(
         "undo_revision", BigInteger, comment="the revision that its undo writes, once known; base_* are the undo's then"
@@ -316,15 +316,17 @@ IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
 # Each has an index that says more than its question needs, so that no other index fits the question: a queue grows from
 # nothing to thousands before PostgreSQL counts it, and until then it takes whatever index fits for as good as the right
 # one. To be used to the letter.
-IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND turn >= 0")
+IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND queue_position >= 0")
 OF_PROJECTS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND project_id <> ''")
 OF_CLUSTERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND cluster_id <> ''")
 OF_SERVERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND attempt >= 0")
 #: What waits with a large order; smaller ones are limited by their number. ``has_room_for_order`` has it, too.
 IS_LARGE = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND order_bytes >= 8192")
 
-Index("ix_operations_queue", operations.c.turn, operations.c.created_at, postgresql_where=IN_ORDER)
-Index("ix_operations_queue_of_project", operations.c.project_id, operations.c.turn, postgresql_where=OF_PROJECTS)
+Index("ix_operations_queue", operations.c.queue_position, operations.c.created_at, postgresql_where=IN_ORDER)
+Index(
+    "ix_operations_queue_of_project", operations.c.project_id, operations.c.queue_position, postgresql_where=OF_PROJECTS
+)
 Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=OF_CLUSTERS)
 Index("ix_operations_large_orders", operations.c.project_id, operations.c.order_bytes, postgresql_where=IS_LARGE)
 #: The queues of the projects for each API server: the take looks at the heads of those that may run.
@@ -332,7 +334,7 @@ Index(
     "ix_operations_queue_of_server",
     operations.c.project_id,
     operations.c.api_server,
-    operations.c.turn,
+    operations.c.queue_position,
     operations.c.created_at,
     postgresql_where=OF_SERVERS,
 )
@@ -392,8 +394,8 @@ repairs = Table(
     Column("lease_until", DateTime(timezone=True), comment="until then a worker is at it, and writers wait"),
 )
 
-observations = Table(
-    "observations",
+cluster_watches = Table(
+    "cluster_watches",
     metadata,
     Column("cluster_id", Text, ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
     Column("holder", Text, nullable=False, server_default="", comment="the observer that watches it, see observers"),
@@ -428,7 +430,7 @@ observers = Table(
 release_revisions = Table(
     "release_revisions",
     metadata,
-    Column("cluster_id", Text, ForeignKey("observations.cluster_id", ondelete="CASCADE"), primary_key=True),
+    Column("cluster_id", Text, ForeignKey("cluster_watches.cluster_id", ondelete="CASCADE"), primary_key=True),
     Column("namespace", Text(collation="C"), primary_key=True),
     Column("secret", Text(collation="C"), primary_key=True, comment="name of Helm's Secret"),
     Column("name", Text(collation="C"), nullable=False, comment="of the release; empty if the Secret does not say"),
@@ -476,7 +478,7 @@ Index(
     operations.c.cluster_id,
     operations.c.namespace,
     operations.c.release_name,
-    postgresql_where=text("state = 'failed' AND NOT wrote_release AND dismissed_at IS NULL"),
+    postgresql_where=text("state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL"),
 )
 
 operation_events = Table(

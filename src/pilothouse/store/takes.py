@@ -121,13 +121,13 @@ WITH RECURSIVE held AS MATERIALIZED (
     ORDER BY api_server LIMIT 1
   ) following
 ), heads AS MATERIALIZED (
-  SELECT queue.project_id, queue.api_server, head.turn, head.created_at FROM queues queue CROSS JOIN LATERAL (
-    SELECT turn, created_at FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1
+  SELECT queue.project_id, queue.api_server, head.queue_position, head.created_at FROM queues queue CROSS JOIN LATERAL (
+    SELECT queue_position, created_at FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY queue_position, created_at LIMIT 1
   ) head
   WHERE queue.api_server NOT IN (SELECT api_server FROM full_servers)
 ), next AS MATERIALIZED (
-  SELECT first.id FROM (SELECT * FROM heads ORDER BY turn, created_at) queue CROSS JOIN LATERAL (
-    SELECT id FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY turn, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+  SELECT first.id FROM (SELECT * FROM heads ORDER BY queue_position, created_at) queue CROSS JOIN LATERAL (
+    SELECT id FROM operations WHERE {_DUE_IN_QUEUE} ORDER BY queue_position, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
   ) first
   LIMIT 1
 )

@@ -25,8 +25,8 @@ from pilothouse.errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
-    HelmRefused,
-    UnreadableOrder,
+    HelmError,
+    UnreadableCommand,
 )
 from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, decode_release, unlock
@@ -34,8 +34,8 @@ from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.masking_thread import in_masking_thread, mask
 from pilothouse.redaction import Masks, masks_of
-from pilothouse.services.clusters import Clusters, ReachableCluster
-from pilothouse.services.releases.commands import Order, UpgradeOrder, open_order, stand_in
+from pilothouse.services.clusters import ClusterConnection, Clusters
+from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.settings import Settings
@@ -44,12 +44,12 @@ from pilothouse.store import attempts, charts, evidence, operation_events, repai
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
-from pilothouse.worker.outcome import NotHeld, Said
+from pilothouse.worker.outcome import EngineResult, LeaseLost
 from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
-from pilothouse.worker.state import ReleaseState, Seen, Step, next_step, step_after_call
+from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, next_step, step_after_call
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ _REPAIR_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Workshop:
+class AttemptContext:
     """What every attempt of a worker shares."""
 
     database: Database
@@ -80,14 +80,14 @@ class Attempt:
     """One attempt that holds its operation under ``fence``, with at most ``seconds`` left.
 
     Made by ``open_attempt``. Whatever asks the cluster raises ClusterUnavailable or ClusterDenied; whatever needs the
-    operation to be held raises NotHeld when it is not.
+    operation to be held raises LeaseLost when it is not.
     """
 
     def __init__(
         self,
-        workshop: Workshop,
+        workshop: AttemptContext,
         row: OperationRow,
-        cluster: ReachableCluster,
+        cluster: ClusterConnection,
         archive: bytes | None,
         order: Order,
         *,
@@ -124,7 +124,7 @@ class Attempt:
     @property
     def begun(self) -> bool:
         """Whether an earlier attempt may have written to the cluster."""
-        return self.row.begun_attempt is not None
+        return self.row.last_writing_attempt is not None
 
     def masks(self) -> Masks:
         """Return what no text about this operation may hold: values that were ordered or come of them, and credentials.
@@ -144,10 +144,10 @@ class Attempt:
         """Make them now; many values take a tenth of a second, beside the event loop."""
         self.masks().prepare()
 
-    async def look(self) -> Seen:
+    async def observe(self) -> ReleaseSnapshot:
         """The release's revisions now; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
-        return Seen(tuple(sorted(found, key=lambda one: one.revision)))
+        return ReleaseSnapshot(tuple(sorted(found, key=lambda one: one.revision)))
 
     def is_fresh(self) -> bool:
         """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
@@ -156,17 +156,19 @@ class Attempt:
             return False
         return row.started_at - row.created_at < _JUST_NOW
 
-    async def look_at_base(self) -> Seen:
+    async def observe_base(self) -> ReleaseSnapshot:
         """The deployed revision on which the operation is based, as the acceptance saw it just now; else a look."""
         row = self.row
         if row.base_revision is None or not row.base_uid or not self.is_fresh():
-            return await self.look()
-        return Seen((ReleaseLabels(row.base_revision, ReleaseStatus.DEPLOYED, {}, row.base_uid, row.base_version),))
+            return await self.observe()
+        return ReleaseSnapshot(
+            (ReleaseLabels(row.base_revision, ReleaseStatus.DEPLOYED, {}, row.base_uid, row.base_version),)
+        )
 
-    async def read(self, revision: int, *, lately: bool = False) -> Secret | None:
-        """The Secret of one revision; ``lately``: or as it was a moment ago."""
+    async def read(self, revision: int, *, allow_stale: bool = False) -> Secret | None:
+        """The Secret of one revision; ``allow_stale``: or as it was a moment ago."""
         return await self.client.find_release_secret(
-            namespace=self.row.namespace, name=self.row.release_name, revision=revision, lately=lately
+            namespace=self.row.namespace, name=self.row.release_name, revision=revision, allow_stale=allow_stale
         )
 
     async def find_absence(self) -> int | None:
@@ -177,11 +179,11 @@ class Attempt:
         """The archive of the chart that the release was last made from here; None if it is not known, or gone."""
         if self.archive is not None or not self.row.chart_id:
             return self.archive
-        async with self._workshop.database.statements() as tx:
-            chart = await charts.find_chart(tx, self.row.chart_id, project_id=self.row.project_id)
+        async with self._workshop.database.autocommit() as connection:
+            chart = await charts.find_chart(connection, self.row.chart_id, project_id=self.row.project_id)
         return await self._workshop.archives.read(chart.digest) if chart is not None else None
 
-    async def begin(self, seen: Seen, *, revision: int) -> None:
+    async def begin(self, seen: ReleaseSnapshot, *, revision: int) -> None:
         """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
 
         Returns when no repair is at work on the release.
@@ -189,18 +191,20 @@ class Attempt:
         self.check_held()
         newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
         base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
-        async with self._workshop.database.statements() as tx:
+        async with self._workshop.database.autocommit() as connection:
             if self.row.state != OperationState.CANCELLING:
-                begun = await attempts.begin(tx, self.row.id, base=base, deployed=seen.last_deployed, **which)
+                begun = await attempts.begin(connection, self.row.id, base=base, deployed=seen.last_deployed, **which)
             else:
-                begun = await attempts.begin_undo(tx, self.row.id, base=base, **which) if base is not None else None
+                begun = (
+                    await attempts.begin_undo(connection, self.row.id, base=base, **which) if base is not None else None
+                )
         if begun is None:
-            raise NotHeld
+            raise LeaseLost
         while begun.during_repair:
             await asyncio.sleep(_REPAIR_LOOK_SECONDS)
             self.check_held()
-            async with self._workshop.database.statements() as tx:
-                begun = attempts.Begun(during_repair=await repairs.is_being_repaired(tx, self.row.id))
+            async with self._workshop.database.autocommit() as connection:
+                begun = attempts.Begun(during_repair=await repairs.is_being_repaired(connection, self.row.id))
 
     async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
         """Commits what is about to be uninstalled, for the repair: no Secret will tell it any more."""
@@ -215,7 +219,7 @@ class Attempt:
             row,
             action=Action.ROLLBACK,
             revision=row.undo_revision,
-            begun_attempt=row.attempt if begun else None,
+            last_writing_attempt=row.attempt if begun else None,
         )
         attempt = Attempt(
             *(self._workshop, row, self.cluster, None, self.order),
@@ -227,21 +231,21 @@ class Attempt:
         attempt._masks = self._masks
         return attempt
 
-    async def find_problem(self, request: Request[Any], *, revision: int) -> Said | None:
+    async def find_problem(self, request: Request[Any], *, revision: int) -> EngineResult | None:
         """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
         if not isinstance(request, InstallRequest | UpgradeRequest):
             return None  # a rollback was checked when it was ordered
         values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
-        owns = isinstance(self.order, UpgradeOrder) and self.order.owns_namespace
+        owns = isinstance(self.order, UpgradeCommand) and self.order.owns_namespace
         try:
             text = await self._workshop.preflight.find_problem(
                 self._ask, self.client, request, revision=revision, merged_values=values, owns_namespace=owns
             )
         except EngineError as error:
             return await self._said(error, request)
-        return Said("refused", await mask(self.masks(), text)) if text is not None else None
+        return EngineResult("refused", await mask(self.masks(), text)) if text is not None else None
 
-    async def run(self, request: ChangeRequest) -> Said:
+    async def run(self, request: ChangeRequest) -> EngineResult:
         """One call of the engine, and how it ended; the hooks that it runs are followed."""
         hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
         failed = False
@@ -256,7 +260,7 @@ class Attempt:
         """Further connections to the cluster, which the caller closes."""
         return Pods(self.cluster.kubeconfig, self.settings.cluster, look_up=self.client.look_up)
 
-    async def _call(self, request: ChangeRequest, hooks: HookPods) -> Said:
+    async def _call(self, request: ChangeRequest, hooks: HookPods) -> EngineResult:
         left: list[str] = []
         try:
             async with Progress(self.record, Waits(self.client).look) as progress:
@@ -279,7 +283,7 @@ class Attempt:
             self._place.work()
             for text in left[:_MOST_LEFT]:
                 await self.record("object_left", text)
-        return Said("done")
+        return EngineResult("done")
 
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
         """With the time that is left for the call, and no longer for a child of the engine to become free."""
@@ -295,25 +299,25 @@ class Attempt:
         except Busy as error:
             raise EngineUnavailable(str(error)) from error
 
-    async def _said(self, error: EngineError, request: Request[Any]) -> Said:
+    async def _said(self, error: EngineError, request: Request[Any]) -> EngineResult:
         match error:
-            case HelmRefused() if is_unreachable(error):
-                return Said("unreachable", str(error))
-            case HelmRefused():
+            case HelmError() if is_unreachable(error):
+                return EngineResult("unreachable", str(error))
+            case HelmError():
                 text = await self._workshop.preflight.explain(self.client, error)
-                return Said("refused", await self._without_secrets(text, request))
+                return EngineResult("refused", await self._without_secrets(text, request))
             case EngineUnavailable():
-                return Said("unavailable", str(error))
+                return EngineResult("unavailable", str(error))
             case EngineTimeout():
                 self.check_held()
                 limit = self.row.deadline_seconds
                 if self.row.state == OperationState.CANCELLING:
                     limit = int(self.settings.worker.undo_timeout_seconds)
-                return Said("stopped", f"timed out after {limit} s; the engine was stopped")
+                return EngineResult("stopped", f"timed out after {limit} s; the engine was stopped")
             case EngineCrashed():
                 self.check_held()
                 log.warning("engine_crashed", operation_id=self.row.id, cause=str(error), stderr=error.stderr_tail)
-                return Said("crashed", str(error))
+                return EngineResult("crashed", str(error))
         raise error
 
     async def unlock(self, stored: StoredRelease, *, why: str) -> Secret | None:
@@ -337,13 +341,15 @@ class Attempt:
     async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
         """Adds an event to the operation, without secrets."""
         said = await mask(self.masks(), said)
-        async with self._workshop.database.statements() as tx:
-            await operation_events.add_event(tx, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data)
+        async with self._workshop.database.autocommit() as connection:
+            await operation_events.add_event(
+                connection, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data
+            )
 
     async def keep_evidence(self, found: str) -> None:
         """Keeps with the operation what was found when the attempt failed; the JSON object of ``evidence.collect``."""
-        async with self._workshop.database.statements() as tx:
-            await evidence.add_evidence(tx, self.row.id, attempt=self.row.attempt, found=found)
+        async with self._workshop.database.autocommit() as connection:
+            await evidence.add_evidence(connection, self.row.id, attempt=self.row.attempt, found=found)
 
     async def _without_secrets(self, text: str, request: Request[Any]) -> str:
         if isinstance(request, InstallRequest | UpgradeRequest):
@@ -352,26 +358,26 @@ class Attempt:
         return await mask(self.masks(), text)
 
     def decide(self, action: Action, state: ReleaseState, *, giving_up: bool = False) -> Step:
-        """Return what to do about a release in that state; raise NotHeld for what it may not write any more."""
+        """Return what to do about a release in that state; raise LeaseLost for what it may not write any more."""
         return self._unless_lost(next_step(action, state, giving_up=giving_up, held=not self._fence.passed))
 
-    def decide_after(self, said: Said, written: ReleaseState) -> Step:
+    def decide_after(self, said: EngineResult, written: ReleaseState) -> Step:
         """Return the same after a call of the engine that ended like that."""
         return self._unless_lost(step_after_call(said.how, written, held=not self._fence.passed))
 
     def _unless_lost(self, step: Step) -> Step:
         if step is Step.STOP:
-            raise NotHeld
+            raise LeaseLost
         return step
 
     def check_held(self) -> None:
-        """NotHeld when the time has passed in which the attempt may write."""
+        """LeaseLost when the time has passed in which the attempt may write."""
         if self._fence.passed:
-            raise NotHeld
+            raise LeaseLost
 
 
 async def open_attempt(
-    workshop: Workshop, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
+    workshop: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
 ) -> Attempt:
     """The attempt at this operation; NotFound when its cluster was removed."""
     cluster, archive = await asyncio.gather(
@@ -380,7 +386,7 @@ async def open_attempt(
     unreadable = ""
     try:
         order = open_order(row, keys=workshop.keys)
-    except UnreadableOrder as error:
+    except UnreadableCommand as error:
         order, unreadable = stand_in(row.action), str(error)
     attempt = Attempt(
         workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
@@ -389,7 +395,7 @@ async def open_attempt(
     return attempt
 
 
-async def _read_archive(workshop: Workshop, row: OperationRow) -> bytes | None:
+async def _read_archive(workshop: AttemptContext, row: OperationRow) -> bytes | None:
     return await workshop.archives.read(row.chart_digest) if row.chart_digest is not None else None
 
 

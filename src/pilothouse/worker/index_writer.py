@@ -20,38 +20,38 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class RecordedState:
     """The release's newest Secret after the action, or the resourceVersion at which it had none; or neither."""
 
     secret: Secret | None = field(default=None, repr=False)
     absent_at: int | None = None
 
 
-class Records:
+class IndexWriter:
     """Writes what was seen into the index."""
 
     def __init__(self, clusters: Clusters, index: ReleaseIndex) -> None:
         self._clusters = clusters
         self._index = index
 
-    async def look(self, row: OperationRow, outcome: Outcome) -> Seen:
+    async def look(self, row: OperationRow, outcome: Outcome) -> RecordedState:
         """What to record: the Secret, or, if the release is gone, since when; what cannot be asked is left out."""
         if outcome.secret is not None or outcome.absent_at is not None or not outcome.gone:
-            return Seen(outcome.secret, absent_at=outcome.absent_at)
+            return RecordedState(outcome.secret, absent_at=outcome.absent_at)
         try:
             cluster = await self._clusters.reach(row.cluster_id, project_id=None)
             client = self._clusters.client(cluster)
-            return Seen(absent_at=await client.find_absence(namespace=row.namespace, name=row.release_name))
+            return RecordedState(absent_at=await client.find_absence(namespace=row.namespace, name=row.release_name))
         except (ClusterUnavailable, ClusterDenied, NotFound) as error:
             log.warning("index_left_to_observer", operation_id=row.id, cause=str(error))
-            return Seen()
+            return RecordedState()
 
-    def read(self, row: OperationRow, seen: Seen) -> tuple[str, NewRevision] | None:
+    def read(self, row: OperationRow, seen: RecordedState) -> tuple[str, NewRevision] | None:
         """The seen Secret as the index holds it, and its cluster's id; for ``attempts.finish``."""
         revision = self._index.read(row.cluster_id, seen.secret) if seen.secret is not None else None
         return (row.cluster_id, revision) if revision is not None else None
 
-    async def write_absence(self, tx: Transaction, row: OperationRow, seen: Seen) -> None:
+    async def write_absence(self, tx: Transaction, row: OperationRow, seen: RecordedState) -> None:
         """Puts into the index that the release is gone; where the index has something newer, nothing changes."""
         if seen.absent_at is not None:
             await self._index.record_gone(

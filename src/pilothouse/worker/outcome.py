@@ -8,12 +8,12 @@ from pilothouse.states import OperationState
 from pilothouse.worker.state import EngineStatus
 
 
-class NotHeld(Exception):
+class LeaseLost(Exception):
     """The attempt may no longer act: its lease is lost, or the operation is being cancelled."""
 
 
 @dataclass(frozen=True)
-class Said:
+class EngineResult:
     """How a call of the engine ended, and in which words."""
 
     how: EngineStatus
@@ -33,7 +33,7 @@ class Event:
 class Outcome:
     """Final (``succeeded``, ``failed``, ``cancelled``), or not: ``retry``, or ``crashed``, which counts.
 
-    ``wrote_release``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
+    ``wrote_revision``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
     ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
     that the release has no Secret any more, and ``absent_at`` at which resourceVersion that was seen, if it is known.
     ``unseen``: the cluster could not be looked at, and something of the operation may be left there.
@@ -41,7 +41,7 @@ class Outcome:
 
     state: Literal[OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED, "retry", "crashed"]
     text: str
-    wrote_release: bool = False
+    wrote_revision: bool = False
     revision: int | None = None
     secret: Secret | None = field(default=None, repr=False)
     gone: bool = False

@@ -22,12 +22,12 @@ from pilothouse.store import attempts, operation_events, operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.index_writer import Records
+from pilothouse.worker.index_writer import IndexWriter
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.maintenance.archives import collect_archives
 from pilothouse.worker.maintenance.repairs import Repairs
 from pilothouse.worker.maintenance.retention import keep_forgetting
-from pilothouse.worker.outcome import NotHeld, Outcome
+from pilothouse.worker.outcome import LeaseLost, Outcome
 from pilothouse.worker.periodic import keep_doing
 from pilothouse.worker.places import Place, Places
 
@@ -49,13 +49,20 @@ class Runner:
     """One worker process: a slot for each operation that works or waits at a time, one sweep, one listener."""
 
     def __init__(
-        self, database: Database, queue: Queue, actions: Actions, records: Records, settings: Settings, *, name: str
+        self,
+        database: Database,
+        queue: Queue,
+        actions: Actions,
+        index_writer: IndexWriter,
+        settings: Settings,
+        *,
+        name: str,
     ) -> None:
         """``name`` is what the supervisor calls its one worker, over all its lives; empty without a supervisor."""
         self._database = database
         self._queue = queue
         self._actions = actions
-        self._records = records
+        self._index_writer = index_writer
         self._excuses: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._retention = settings.retention
@@ -177,17 +184,17 @@ class Runner:
     async def _carry_through(self, row: OperationRow, fence: Fence, place: Place) -> bool:
         """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
         left = self._left(row)
-        hopeless = self._why_hopeless(row, left)
+        give_up_reason = self._give_up_reason(row, left)
         try:
-            outcome = await self._attempt(row, fence, place, left, hopeless=hopeless)
+            outcome = await self._attempt(row, fence, place, left, give_up_reason=give_up_reason)
             return await self._conclude(row, outcome)
-        except NotHeld:
+        except LeaseLost:
             return False
         except DatabaseUnavailable:
             raise
         except Exception:  # what a cluster answers, or a row holds, may not end the worker, and then the next one
             log.exception("attempt_failed", operation_id=row.id, attempt=row.attempt)
-            return await self._conclude(row, _broken(hopeless))
+            return await self._conclude(row, _broken(give_up_reason))
 
     def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
         """How many seconds the operation has in all, over its attempts and its time in the queue, and since when."""
@@ -200,14 +207,14 @@ class Runner:
         return seconds - (datetime.now(UTC) - since).total_seconds()
 
     async def _cancel(self, row: OperationRow, fence: Fence, place: Place) -> bool:
-        async with self._database.statements() as tx:
-            now = await operations.find_operation(tx, row.id)
+        async with self._database.autocommit() as connection:
+            now = await operations.find_operation(connection, row.id)
         if now is None or now.attempt != row.attempt or now.state != OperationState.CANCELLING:
             log.info("outcome_not_ours", operation_id=row.id, attempt=row.attempt)
             return False
         return await self._carry_through(now, fence, place)
 
-    def _why_hopeless(self, row: OperationRow, left: float) -> str:
+    def _give_up_reason(self, row: OperationRow, left: float) -> str:
         """Why no further attempt is made; empty while one is."""
         if row.crashes >= self._settings.attempts:
             return f"gave up after {row.crashes} attempts: {row.last_error}"
@@ -216,26 +223,28 @@ class Runner:
         why = row.last_error or ("it waited in the queue for a worker" if row.attempt == 1 else "")
         return f"timed out after {self._deadline(row)[0]:.0f} s" + (f": {why}" if why else "")
 
-    async def _attempt(self, row: OperationRow, fence: Fence, place: Place, left: float, *, hopeless: str) -> Outcome:
+    async def _attempt(
+        self, row: OperationRow, fence: Fence, place: Place, left: float, *, give_up_reason: str
+    ) -> Outcome:
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
-            if hopeless:
-                return await self._give_up(row, fence, hopeless)
+            if give_up_reason:
+                return await self._give_up(row, fence, give_up_reason)
             return await self._actions.attempt(row, fence=fence, seconds=left, place=place)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
-            return Outcome(OperationState.FAILED if final else "retry", hopeless or str(error), unseen=True)
+            return Outcome(OperationState.FAILED if final else "retry", give_up_reason or str(error), unseen=True)
         except DatabaseUnavailable:
             raise
         except PilothouseError as error:
             return Outcome(OperationState.FAILED, str(error))
 
-    async def _give_up(self, row: OperationRow, fence: Fence, hopeless: str) -> Outcome:
+    async def _give_up(self, row: OperationRow, fence: Fence, give_up_reason: str) -> Outcome:
         for _ in range(_LAST_LOOKS):
-            outcome = await self._actions.give_up(row, fence=fence, text=hopeless)
+            outcome = await self._actions.give_up(row, fence=fence, text=give_up_reason)
             if outcome.state not in _NOT_THE_END:  # else the release changed while it was looked at
                 return outcome
-        return _broken(hopeless)
+        return _broken(give_up_reason)
 
     async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
         """Whether the attempt still held the operation and its end is written."""
@@ -246,11 +255,11 @@ class Runner:
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
         if row.state == OperationState.CANCELLING and outcome.state == OperationState.FAILED:
             outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
-        seen = await self._records.look(row, outcome)
-        doubtful = row.begun_attempt is not None or row.state == OperationState.CANCELLING or outcome.unseen
+        seen = await self._index_writer.look(row, outcome)
+        doubtful = row.last_writing_attempt is not None or row.state == OperationState.CANCELLING or outcome.unseen
         several = doubtful or outcome.events
-        async with self._database.transaction() if several else self._database.statements() as tx:
-            await self._records.write_absence(tx, row, seen)
+        async with self._database.transaction() if several else self._database.autocommit() as tx:
+            await self._index_writer.write_absence(tx, row, seen)
             written = await attempts.finish(
                 tx,
                 row.id,
@@ -258,10 +267,10 @@ class Runner:
                 state=outcome.state,
                 status_description=outcome.text,
                 revision=outcome.revision,
-                wrote_release=outcome.wrote_release,
+                wrote_revision=outcome.wrote_revision,
                 cancelling=row.state == OperationState.CANCELLING,
                 keep_order=doubtful,
-                seen=self._records.read(row, seen),
+                seen=self._index_writer.read(row, seen),
             )
             if written and doubtful:
                 later = self._settings.lease_seconds + self._settings.lease_margin_seconds
@@ -319,17 +328,17 @@ class Runner:
             for operation_id in lapsed:
                 log.warning("lease_lapsed", operation_id=operation_id)
             if next(turns) % _OVERDUE_EVERY == 0:
-                async with self._database.statements() as tx:
-                    for operation_id in await attempts.fail_overdue(tx):
+                async with self._database.autocommit() as connection:
+                    for operation_id in await attempts.fail_overdue(connection):
                         log.info("operation_overdue", operation_id=operation_id)
 
         await keep_doing(sweep, every_seconds=1.0, failure="sweep_failed")
 
 
-def _broken(hopeless: str) -> Outcome:
-    """After an error of ours: another attempt, or, where that is ``hopeless``, the end with that text."""
-    if hopeless:
-        return Outcome(OperationState.FAILED, hopeless, unseen=True)
+def _broken(give_up_reason: str) -> Outcome:
+    """After an error of ours: another attempt, or, where that is ``give_up_reason``, the end with that text."""
+    if give_up_reason:
+        return Outcome(OperationState.FAILED, give_up_reason, unseen=True)
     return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
 
 

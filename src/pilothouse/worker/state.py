@@ -19,7 +19,7 @@ FINAL: Final = SUCCEEDED | {ReleaseStatus.FAILED}
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReleaseSnapshot:
     """The revisions of a release at one moment, oldest first."""
 
     revisions: tuple[ReleaseLabels, ...]
@@ -133,7 +133,7 @@ def is_written_by(row: OperationRow, stored: StoredRelease) -> bool:
     return stored.unlocked or stored.description.startswith("Rollback ")
 
 
-def is_of_earlier_attempt(row: OperationRow, stored: StoredRelease, seen: Seen) -> bool:
+def is_of_earlier_attempt(row: OperationRow, stored: StoredRelease, seen: ReleaseSnapshot) -> bool:
     """Return whether an attempt of the operation began the revision: also by the statuses that the action writes.
 
     Of a rollback only while the revision before it is the very one that was committed.
@@ -150,18 +150,18 @@ def is_of_earlier_attempt(row: OperationRow, stored: StoredRelease, seen: Seen) 
     )
 
 
-def classify(seen: Seen, row: OperationRow, written: StoredRelease | None = None) -> ReleaseState:
+def classify(seen: ReleaseSnapshot, row: OperationRow, written: StoredRelease | None = None) -> ReleaseState:
     """Return how the release is found before the operation acts.
 
     ``written``: what is found under the number that an earlier attempt committed, or under a later one with our label.
     """
     ours = None
-    if row.begun_attempt is not None:
+    if row.last_writing_attempt is not None:
         ours = _classify_uninstall(seen, row) if row.action == Action.UNINSTALL else _classify_begun(seen, row, written)
     return ours or _classify_foreign(seen.newest)
 
 
-def _classify_uninstall(seen: Seen, row: OperationRow) -> ReleaseState | None:
+def _classify_uninstall(seen: ReleaseSnapshot, row: OperationRow) -> ReleaseState | None:
     newest = seen.newest
     if newest is None:
         return None
@@ -171,7 +171,7 @@ def _classify_uninstall(seen: Seen, row: OperationRow) -> ReleaseState | None:
     return ReleaseState.OURS_PENDING if ours else None
 
 
-def _classify_begun(seen: Seen, row: OperationRow, written: StoredRelease | None) -> ReleaseState | None:
+def _classify_begun(seen: ReleaseSnapshot, row: OperationRow, written: StoredRelease | None) -> ReleaseState | None:
     # what an earlier attempt unlocked is closed for good: that attempt died before it could act again
     if written is None or written.unlocked or not is_of_earlier_attempt(row, written, seen):
         return None

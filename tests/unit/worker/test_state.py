@@ -23,8 +23,8 @@ from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (
     FINAL,
     EngineStatus,
+    ReleaseSnapshot,
     ReleaseState,
-    Seen,
     Step,
     classify,
     classify_uninstalled,
@@ -96,11 +96,11 @@ def operation(action: str, **facts: Any) -> OperationRow:
 def begun(action: str, *, number: int, base: Revision | None) -> OperationRow:
     """The same after an attempt that committed ``base`` as the newest revision, and the number that it was to write."""
     facts = {} if base is None else {"base_revision": base.number, "base_uid": base.uid, "base_version": base.version}
-    return operation(action, attempt=2, begun_attempt=1, revision=number, **facts)
+    return operation(action, attempt=2, last_writing_attempt=1, revision=number, **facts)
 
 
-def seen(*revisions: Revision) -> Seen:
-    return Seen(tuple(one.labels() for one in revisions))
+def seen(*revisions: Revision) -> ReleaseSnapshot:
+    return ReleaseSnapshot(tuple(one.labels() for one in revisions))
 
 
 FIRST = Revision(1, "deployed")
@@ -408,7 +408,9 @@ def test_what_is_another_programs_is_neither_unlocked_nor_acted_upon_while_it_is
     state = classify(seen(*found), row, written.stored() if written else None)
     step = next_step(Action(row.action), state, held=True)
     unlocks = step in {Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON}
-    if row.begun_attempt is None or (row.action in {"install", "upgrade"} and (not written or written.by != OURS)):
+    if row.last_writing_attempt is None or (
+        row.action in {"install", "upgrade"} and (not written or written.by != OURS)
+    ):
         assert not unlocks
     if step is Step.ACT and found:
         assert found[-1].status not in PENDING

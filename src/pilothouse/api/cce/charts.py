@@ -13,7 +13,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from pilothouse.api.cce.models import ChartParameters, chart_file_name, chart_resp
+from pilothouse.api.cce.models import ChartParameters, chart_file_name, chart_to_wire
 from pilothouse.http.audit import note_read
 from pilothouse.http.json_arrays import ArrayPart, array_response
 from pilothouse.http.json_bodies import parse_json
@@ -38,7 +38,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
         caller_of(request).require("cce:chart:upload")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
-        return json_response(chart_resp(row), status_code=201, headers=_lint_headers(upload))
+        return json_response(chart_to_wire(row), status_code=201, headers=_lint_headers(upload))
 
     @router.get("")
     async def list_charts(request: Request) -> Response:
@@ -46,25 +46,25 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
         async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
             async with charts.listed(caller, after=after) as page:
-                return ArrayPart(orjson.dumps([chart_resp(row) for row in page.charts]), page.rest)
+                return ArrayPart(orjson.dumps([chart_to_wire(row) for row in page.charts]), page.rest)
 
         return array_response(await read(None), read)
 
     @router.get("/{chart_id}")
     async def show_chart(request: Request, chart_id: str) -> Response:
-        return json_response(chart_resp(await charts.show(caller_of(request), chart_id)))
+        return json_response(chart_to_wire(await charts.show(caller_of(request), chart_id)))
 
     @router.put("/{chart_id}")
     async def update_chart(request: Request, chart_id: str) -> Response:
         caller_of(request).require("cce:chart:update")  # before a large form is looked into
         async with _read_upload(request) as upload:
             row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
-        return json_response(chart_resp(row), headers=_lint_headers(upload))
+        return json_response(chart_to_wire(row), headers=_lint_headers(upload))
 
     @router.delete("/{chart_id}")
     async def delete_chart(request: Request, chart_id: str) -> Response:
         row = await charts.delete(caller_of(request), chart_id, request_id=request_id_of(request))
-        return json_response(chart_resp(row))
+        return json_response(chart_to_wire(row))
 
     @router.get("/{chart_id}/archive")
     async def download_chart(request: Request, chart_id: str) -> Response:

@@ -138,18 +138,18 @@ _LEFT_OUT = compact_json(
 
 
 @dataclass(frozen=True)
-class ReleaseForm:
+class ReleaseSerializer:
     """How this installation writes releases: ``zone`` gives the offset that times carry; for the rest see settings."""
 
     zone: ZoneInfo
     settings: ReleaseSettings
     hides_values: bool = False
 
-    def seen_by(self, caller: Caller) -> "ReleaseForm":
+    def seen_by(self, caller: Caller) -> "ReleaseSerializer":
         """Return the form for what this caller is shown: without the right to read values, only their names."""
         return replace(self, hides_values=not caller.may(READ_VALUES))
 
-    def resp(self, release: Release) -> dict[str, object]:
+    def to_wire(self, release: Release) -> dict[str, object]:
         """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
         description, status_description = (
             self._said(text, release) for text in (release.description, release.status_description)
@@ -190,7 +190,7 @@ class ReleaseForm:
         return mask_values(values_json) if self.settings.mask_values else values_json
 
 
-def chart_resp(chart: ChartRow) -> dict[str, object]:
+def chart_to_wire(chart: ChartRow) -> dict[str, object]:
     """The 13 fields of a chart; ``chart_url`` is a file name, and times are UTC."""
     return {
         "id": chart.id,

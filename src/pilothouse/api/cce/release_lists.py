@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import orjson
 from fastapi import Request, Response
 
-from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseForm
+from pilothouse.api.cce.models import RELEASE_FIELDS, ReleaseSerializer
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.json_arrays import ArrayPart, array_response
 from pilothouse.off_loop import off_loop
@@ -54,7 +54,7 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
 
 
-async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseForm) -> Response:
+async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseSerializer) -> Response:
     """The part that was asked for, or all of it: at once if it is little, else streamed as it is read."""
     headers = age_header(found.age_seconds)
     if wanted.limit is not None:
@@ -72,7 +72,7 @@ async def list_response(found: ReleaseList, wanted: WantedList, *, form: Release
 
 
 async def history_response(
-    first: HistoryPage, read: Callable[[HistoryRest], Awaitable[HistoryPage]], *, form: ReleaseForm
+    first: HistoryPage, read: Callable[[HistoryRest], Awaitable[HistoryPage]], *, form: ReleaseSerializer
 ) -> Response:
     """The revisions: at once if they are little, else streamed as they are read."""
 
@@ -91,7 +91,7 @@ def age_header(seconds: float | None) -> dict[str, str]:
 
 
 async def release_response(
-    release: Release, form: ReleaseForm, *, status_code: int = 200, headers: dict[str, str]
+    release: Release, form: ReleaseSerializer, *, status_code: int = 200, headers: dict[str, str]
 ) -> Response:
     """The release as an answer."""
     text = (await releases_text([release], form))[1:-1]
@@ -99,11 +99,11 @@ async def release_response(
 
 
 async def releases_text(
-    releases: list[Release], form: ReleaseForm, *, fields: frozenset[str] = RELEASE_FIELDS
+    releases: list[Release], form: ReleaseSerializer, *, fields: frozenset[str] = RELEASE_FIELDS
 ) -> bytes:
     """The releases as a JSON array; off the loop if they are large, as is what they are made of."""
     size = sum(len(one.values_json or "") + len(one.resources_json) for one in releases)
-    return await off_loop(lambda: orjson.dumps([_row(form.resp(one), fields) for one in releases]), size=size)
+    return await off_loop(lambda: orjson.dumps([_row(form.to_wire(one), fields) for one in releases]), size=size)
 
 
 def _row(row: dict[str, object], fields: frozenset[str]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from fastapi import APIRouter, Request, Response
 
-from pilothouse.api.cce.models import CreateReleaseReqBody, ReleaseForm, UpdateReleaseReqBody
+from pilothouse.api.cce.models import CreateReleaseReqBody, ReleaseSerializer, UpdateReleaseReqBody
 from pilothouse.api.cce.release_lists import (
     WantedList,
     age_header,
@@ -22,7 +22,7 @@ from pilothouse.http.json_bodies import RELEASE, read_json
 from pilothouse.http.requests import caller_of, idempotency_key, request_id_of, wanted_wait
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.operations.idempotency import Accepted, Idempotency
+from pilothouse.services.operations.idempotency import Idempotency, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, Wait, as_crds, as_wait
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.delete import Deletions
@@ -53,7 +53,7 @@ def routes(
     *,
     standing: Standing,
     idempotency: Idempotency,
-    form: ReleaseForm,
+    form: ReleaseSerializer,
     longest_timeout_seconds: int,
     prefix: str,
 ) -> APIRouter:
@@ -62,7 +62,7 @@ def routes(
     longest = longest_timeout_seconds
 
     async def answer(
-        caller: Caller, accepted: Accepted, *, status_code: int = 200, resources: bool = False
+        caller: Caller, accepted: SubmittedOperation, *, status_code: int = 200, resources: bool = False
     ) -> Response:
         headers = {"X-Operation-Id": accepted.operation_id} if accepted.operation_id else {}
         if accepted.repeated:
@@ -167,7 +167,7 @@ def routes(
     return router
 
 
-async def _still_told(standing: Standing, caller: Caller, accepted: Accepted, action: str) -> Caller:
+async def _still_told(standing: Standing, caller: Caller, accepted: SubmittedOperation, action: str) -> Caller:
     """The caller, who may still be told what came of a dry run; what was accepted is accepted."""
     return caller if accepted.operation_id is not None else await standing.require(caller, action)
 

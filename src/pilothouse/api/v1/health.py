@@ -9,7 +9,7 @@ from pilothouse.http.endpoints import HEALTH_PATH
 from pilothouse.http.openapi import asks
 from pilothouse.http.requests import caller_of, json_response
 from pilothouse.loop_watch import REMEMBERED_SECONDS, LoopWatch
-from pilothouse.store import cluster_watches as observations
+from pilothouse.store import cluster_watches
 from pilothouse.store.database import Database
 
 
@@ -59,8 +59,8 @@ def routes(database: Database, watch: LoopWatch) -> APIRouter:
         """
         caller_of(request).require_in_account("pilothouse:status:get")
         last = _seconds(request.query_params.get("seconds"))
-        async with database.statements() as tx:
-            watching = await observations.find_watching(tx)
+        async with database.autocommit() as connection:
+            watching = await cluster_watches.find_watching(connection)
         index = {
             "clusters": watching.clusters,
             "unwatched": watching.unwatched,

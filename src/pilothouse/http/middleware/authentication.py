@@ -125,7 +125,7 @@ class _Proven:
     asked_at: float
 
 
-class Credentials(Generic[K]):
+class AuthenticationMiddleware(Generic[K]):
     """Lets through what is public, what carries a token and what is signed; the rest is answered here.
 
     A token counts before a signature: the vendor's SDKs, made to send one, sign the request too or leave any text

@@ -26,7 +26,7 @@ def new_request_id() -> str:
     return secrets.token_hex(16)
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Sets ``X-Request-Id`` on every response, ``scope['state']['request_id']``, and the log context.
 
     An exception that gets here is logged with its traceback and answered with 500 CCE.01500001, unless a response

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp
 
-from pilothouse.http.middleware.authentication import Authenticator, Credentials, K
-from pilothouse.http.middleware.request_id import RequestIds, new_request_id
+from pilothouse.http.middleware.authentication import AuthenticationMiddleware, Authenticator, K
+from pilothouse.http.middleware.request_id import RequestIdMiddleware, new_request_id
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.settings import Settings
 
@@ -28,7 +28,7 @@ def wrap(
     new_id: Callable[[], str] = new_request_id,
 ) -> ASGIApp:
     """The application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
-    guarded = Credentials(
+    guarded = AuthenticationMiddleware(
         app,
         settings=settings,
         authenticator=authenticator,
@@ -36,7 +36,7 @@ def wrap(
         clock=clock,
         largest_body=largest_body,
     )
-    return RequestIds(guarded, new_id=new_id)
+    return RequestIdMiddleware(guarded, new_id=new_id)
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -150,8 +150,8 @@ class Audit:
         """Return the rows of the caller's account, for its administrators only."""
         # A verb that no role for reading has: who did what is not for everybody who may look at things.
         caller.require_in_account("pilothouse:audit:read")
-        async with self._database.statements() as tx:
-            rows = await store.list_rows(tx, wanted, domain_id=caller.domain_id, before=before, limit=limit + 1)
+        async with self._database.autocommit() as connection:
+            rows = await store.list_rows(connection, wanted, domain_id=caller.domain_id, before=before, limit=limit + 1)
         return AuditPage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
     def _may_tell_apart(self, kind: _Kind, now: float) -> bool:

@@ -49,7 +49,7 @@ def make_backup(
 ) -> Backup:
     """Write a consistent backup (0600) while servers run; the file is created atomically.
 
-    Raises InvalidBackup if the file exists, and SealBroken if the key file does not open the data.
+    Raises InvalidBackup if the file exists, and DecryptionFailed if the key file does not open the data.
     """
     if file.exists():
         raise InvalidBackup(f"{file} exists; a backup never replaces a file")
@@ -158,7 +158,7 @@ def open_backup(path: Path) -> Iterator[BackupFile]:
 def restore_backup(backup: BackupFile, database: Database, ring: KeyRing, *, replace: bool) -> int:
     """Replace the database with the backup's, in one transaction, and return the number of sealed values checked.
 
-    Raises InvalidBackup, or SealBroken for keys that do not match; then the database is unchanged.
+    Raises InvalidBackup, or DecryptionFailed for keys that do not match; then the database is unchanged.
     """
     with replacement(database, backup.contents, replace=replace) as target:
         for table in backup.contents.tables:
@@ -187,7 +187,7 @@ def refuse_other_keys(key_file: Path, ring: KeyRing) -> None:
 def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file: Path) -> list[Path]:
     """Install the master keys and the backup's authority; return the names of files moved aside.
 
-    A key file that already has all the keys is left unchanged. Raises SealBroken or InvalidBackup.
+    A key file that already has all the keys is left unchanged. Raises DecryptionFailed or InvalidBackup.
     """
     aside: list[Path] = []
     try:

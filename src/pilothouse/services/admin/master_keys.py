@@ -15,7 +15,7 @@ from typing import Final
 
 from pilothouse.auth.key_file import KeyRing, MasterKey, RandomBytes, change_keys, new_key, read_keys
 from pilothouse.auth.sealing import HEADER_BYTES, MasterKeys, key_id_of
-from pilothouse.errors import SealBroken
+from pilothouse.errors import DecryptionFailed
 from pilothouse.store import sealed as store
 from pilothouse.store.database import Database
 
@@ -57,7 +57,7 @@ def stage_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urand
 
     staged = _staged(change_keys(path, add, random_bytes=random_bytes))
     if staged is None:
-        raise SealBroken(f"{path} was changed by another program meanwhile; look at it, and try again")
+        raise DecryptionFailed(f"{path} was changed by another program meanwhile; look at it, and try again")
     return staged
 
 
@@ -77,11 +77,11 @@ def begin_new_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.u
 
 
 async def list_keys(database: Database, path: Path) -> list[KeyUse]:
-    """Return every key of the file with its number of values; raise SealBroken for values of unknown keys."""
+    """Return every key of the file with its number of values; raise DecryptionFailed for values of unknown keys."""
     ring, used = read_keys(path), await _values_by_key(database)
     unknown = sorted(used.keys() - {key.id for key in ring.keys})
     if unknown:
-        raise SealBroken(
+        raise DecryptionFailed(
             f"{sum(used[key] for key in unknown)} sealed values need the master key {', '.join(unknown)}, which "
             f"{path} does not hold; restore the key file that belongs to this database"
         )
@@ -106,7 +106,7 @@ async def reseal_all(
                     name = f"{column.name} of {'/'.join(str(part) for part in value.row)}"
                     try:
                         fresh = keys.reseal(value.sealed, what=name)
-                    except SealBroken as error:
+                    except DecryptionFailed as error:
                         done.broken.append(str(error))
                         continue
                     # Refused when a writer came between; what it wrote is sealed with the new key already.
@@ -146,8 +146,8 @@ async def drop_unused_keys(
 
 
 async def _values_by_key(database: Database) -> dict[str, int]:
-    async with database.statements() as tx:
-        counted = await store.count_by_header(tx, header_bytes=HEADER_BYTES)
+    async with database.autocommit() as connection:
+        counted = await store.count_by_header(connection, header_bytes=HEADER_BYTES)
     used: dict[str, int] = {}
     for header, number in counted.items():
         used[key_id_of(header)] = used.get(key_id_of(header), 0) + number

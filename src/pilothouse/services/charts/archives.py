@@ -165,9 +165,11 @@ class Charts:
         """
         caller.require("cce:chart:list")
         async with self._listing.place(caller.project_id, seconds=None):
-            async with self._database.statements() as tx:
-                await require_still(tx, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
-                page = await store.read_page(tx, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES)
+            async with self._database.autocommit() as connection:
+                await require_still(connection, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
+                page = await store.read_page(
+                    connection, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES
+                )
             yield page
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
@@ -182,9 +184,9 @@ class Charts:
         archives are kept for a while.
         """
         caller.require("cce:chart:download")
-        async with self._database.statements() as tx:
-            chart = await _find(tx, caller, chart_id)
-            size = await archives.find_size(tx, chart.digest)
+        async with self._database.autocommit() as connection:
+            chart = await _find(connection, caller, chart_id)
+            size = await archives.find_size(connection, chart.digest)
         if size is None:
             raise NotFound(f"chart {chart_id!r} was deleted just now")
         return Download(chart, size, self._read(caller, chart.digest, size))
@@ -197,8 +199,8 @@ class Charts:
                 "Forbidden: the project in the path is not the one of these credentials; "
                 f"ask for the quotas of {caller.project_id}"
             )
-        async with self._database.statements() as tx:
-            return Quota(limit=self._quota, used=await store.count_charts(tx, caller.project_id))
+        async with self._database.autocommit() as connection:
+            return Quota(limit=self._quota, used=await store.count_charts(connection, caller.project_id))
 
     @asynccontextmanager
     async def _change(self, caller: Caller) -> AsyncIterator[Transaction]:
@@ -211,16 +213,16 @@ class Charts:
             yield tx
 
     async def _find(self, caller: Caller, chart_id: str) -> ChartRow:
-        async with self._database.statements() as tx:
-            return await _find(tx, caller, chart_id)
+        async with self._database.autocommit() as connection:
+            return await _find(connection, caller, chart_id)
 
     async def _read(self, caller: Caller, digest: str, size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, archives.PIECE_BYTES):
-            async with self._database.statements() as tx:
+            async with self._database.autocommit() as connection:
                 caller = await require_still(
-                    tx, caller, "cce:chart:download", after_seconds=self._standing.again_seconds
+                    connection, caller, "cce:chart:download", after_seconds=self._standing.again_seconds
                 )
-                piece = await archives.read_piece(tx, digest, start=start)
+                piece = await archives.read_piece(connection, digest, start=start)
             if piece is None:
                 raise NotFound("the chart was deleted while it was sent")
             yield piece

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import LintFinding, LintRequest
-from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidChart
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairPlaces
 
@@ -56,7 +56,7 @@ class ChartChecks:
                 queue_seconds=self._settings.queue_seconds,
                 share=project_id,
             )
-        except HelmRefused as error:
+        except HelmError as error:
             raise InvalidChart(f"helm lint: {error}") from error
         except EngineTimeout as error:
             raise InvalidChart(f"helm lint: stopped after {seconds:g} s, the limit; {_NO_LINT}") from error

@@ -51,10 +51,10 @@ class AccessKeys:
         owner = user_id or caller.user_id
         if owner != caller.user_id:
             caller.require_in_account("iam:credentials:listCredentials")
-        async with self._database.statements() as tx:
-            if await users.find_user(tx, owner, domain_id=caller.domain_id) is None:
+        async with self._database.autocommit() as connection:
+            if await users.find_user(connection, owner, domain_id=caller.domain_id) is None:
                 raise NotFound(f"user {owner!r} does not exist in this account")
-            return await store.list_access_keys(tx, owner)
+            return await store.list_access_keys(connection, owner)
 
     async def show(self, caller: Caller, access_key: str) -> AccessKeyRow:
         """Return one key without its secret; NotFound for another account's."""
@@ -72,8 +72,8 @@ class AccessKeys:
         project_id = wanted.project_id or caller.project_id
         if not project_id:
             raise InvalidRequest("project_id: missing; name the project that the key acts in")
-        async with self._database.statements() as tx:
-            owner, project = await _find_owner(tx, caller, owner_id, project_id)
+        async with self._database.autocommit() as connection:
+            owner, project = await _find_owner(connection, caller, owner_id, project_id)
         _check_expiry(wanted.expires_at)
         await self._prove(caller, wanted.password)
         access_key, secret_key = generate_access_key(), generate_secret_key()
@@ -163,8 +163,8 @@ class AccessKeys:
         )
 
     async def _find(self, caller: Caller, access_key: str, *, action: str) -> AccessKeyRow:
-        async with self._database.statements() as tx:
-            row = await store.find_access_key(tx, access_key, domain_id=caller.domain_id)
+        async with self._database.autocommit() as connection:
+            row = await store.find_access_key(connection, access_key, domain_id=caller.domain_id)
         if row is None:
             raise _unknown(access_key)
         if row.user_id != caller.user_id:

@@ -70,8 +70,8 @@ class Authentication:
             who = self._holders.get(access_key, Somebody())
             self._note_key(replace(who, source=source), access_key, "slowed: too many wrong signatures")
             raise _too_often(wait)
-        async with self._database.statements() as tx:
-            row = await access_keys.find_proving(tx, access_key, project_id=project_id)
+        async with self._database.autocommit() as connection:
+            row = await access_keys.find_proving(connection, access_key, project_id=project_id)
         if row is None:
             self._attempts.fail(source, access_key)
             self._audit.note(Somebody(source=source), _SIGN, outcome=Outcome.FAILED, detail="unknown access key")
@@ -93,8 +93,8 @@ class Authentication:
         if holder.used_long_ago:
             self._audit.note_use(holder.access_key)
         if holder.failures:
-            async with self._database.statements() as tx:
-                await lockout.forget_failures(tx, holder.access_key)
+            async with self._database.autocommit() as connection:
+                await lockout.forget_failures(connection, holder.access_key)
         if holder.caller.project_id:
             return holder.caller
         self._audit.note(
@@ -107,9 +107,12 @@ class Authentication:
     async def reject_key(self, holder: KeyHolder) -> None:
         """Count a wrong signature; raise Busy if the next one from that address has to wait."""
         if self._settings.lock_keys_after:
-            async with self._database.statements() as tx:
+            async with self._database.autocommit() as connection:
                 locked = await lockout.count_failure(
-                    tx, holder.access_key, most=self._settings.lock_keys_after, lock_seconds=self._settings.lock_seconds
+                    connection,
+                    holder.access_key,
+                    most=self._settings.lock_keys_after,
+                    lock_seconds=self._settings.lock_seconds,
                 )
             if locked:
                 log.warning("access_key_locked", access_key=holder.access_key, seconds=self._settings.lock_seconds)
@@ -128,8 +131,8 @@ class Authentication:
         ``reason`` is one of a few fixed texts. Not for unknown keys: unauthenticated clients can name anything.
         """
         with suppress(DatabaseUnavailable):  # the request is refused in any case
-            async with self._database.statements() as tx:
-                row = await access_keys.find_proving(tx, access_key, project_id=None)
+            async with self._database.autocommit() as connection:
+                row = await access_keys.find_proving(connection, access_key, project_id=None)
             if row is not None:
                 self._note_key(_named(row, source), row.id, reason)
 
@@ -147,8 +150,8 @@ class Authentication:
         digest = token_digest(token)
         row = None
         if digest is not None:
-            async with self._database.statements() as tx:
-                row = await tokens.find_token(tx, digest)
+            async with self._database.autocommit() as connection:
+                row = await tokens.find_token(connection, digest)
         if row is None:
             self._audit.note(Somebody(source=source), _TOKEN, outcome=Outcome.FAILED, detail="unknown token")
             raise NotAuthenticated(_UNKNOWN_TOKEN)

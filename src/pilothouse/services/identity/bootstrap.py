@@ -162,7 +162,7 @@ def seal_secret(secret_key: str, *, keys: MasterKeys, access_key: str) -> bytes:
 
 
 def open_secret(sealed: bytes, *, keys: MasterKeys, access_key: str) -> str:
-    """Return the secret of the access key; raise SealBroken for another key's or a damaged one."""
+    """Return the secret of the access key; raise DecryptionFailed for another key's or a damaged one."""
     return keys.unseal(sealed, context=_context(access_key)).decode()
 
 

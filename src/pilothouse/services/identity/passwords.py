@@ -66,9 +66,9 @@ class Passwords:
             except Busy:
                 self._note_full(login)
                 raise
-            async with self._database.statements() as tx:
+            async with self._database.autocommit() as connection:
                 user = await users.find_login(
-                    tx,
+                    connection,
                     address=address,
                     user_id=login.user_id,
                     name=login.name,
@@ -120,9 +120,9 @@ class Passwords:
     async def _count(self, user: LoginRow, address: str) -> None:
         if not self._settings.lock_passwords_after:
             return
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             locked = await password_failures.count(
-                tx,
+                connection,
                 user.id,
                 address=address,
                 most=self._settings.lock_passwords_after,
@@ -138,8 +138,8 @@ class Passwords:
             detail = "locked" if user.locked else "disabled" if not user.enabled else "wrong password"
             self._audit.note(who, _LOG_IN, outcome=Outcome.FAILED, target=user.id, target_name=user.name, detail=detail)
             return
-        async with self._database.statements() as tx:
-            domain_id = await projects.find_domain(tx, domain_id=login.domain_id, name=login.domain_name)
+        async with self._database.autocommit() as connection:
+            domain_id = await projects.find_domain(connection, domain_id=login.domain_id, name=login.domain_name)
         nobody = Somebody(domain_id=domain_id or "", source=login.source)
         self._audit.note(nobody, _LOG_IN, outcome=Outcome.FAILED, detail="unknown user")
 
@@ -152,12 +152,12 @@ class Passwords:
     async def _settle(self, user: LoginRow, password: str, address: str) -> None:
         """Update after a right password: reset failures, and renew an outdated hash."""
         if user.failures:
-            async with self._database.statements() as tx:
-                await password_failures.forget(tx, user.id, address=address)
+            async with self._database.autocommit() as connection:
+                await password_failures.forget(connection, user.id, address=address)
         if passwords.needs_rehash(user.password_hash):
             anew = await asyncio.to_thread(passwords.hash_password, password)
-            async with self._database.statements() as tx:
-                await users.replace_hash(tx, user.id, old=user.password_hash, new=anew)
+            async with self._database.autocommit() as connection:
+                await users.replace_hash(connection, user.id, old=user.password_hash, new=anew)
 
     def _refusal(self) -> NotAuthenticated:
         text = "The username or password is wrong."

@@ -35,9 +35,9 @@ class Projects:
         self, caller: Caller, *, name: str | None = None, enabled: bool | None = None, page: int, per_page: int
     ) -> Page:
         """Return one page, by name, of the account's projects in which the caller has a role."""
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             rows = await store.list_projects(
-                tx,
+                connection,
                 domain_id=caller.domain_id,
                 name=name,
                 enabled=enabled,
@@ -49,19 +49,21 @@ class Projects:
 
     async def list_all(self, caller: Caller) -> list[ProjectRow]:
         """Return the account's projects in which the caller has a role, by name; with a role in the account, all."""
-        async with self._database.statements() as tx:
-            return await store.list_projects(tx, domain_id=caller.domain_id, for_user=caller.user_id)
+        async with self._database.autocommit() as connection:
+            return await store.list_projects(connection, domain_id=caller.domain_id, for_user=caller.user_id)
 
     async def list_usable(self, caller: Caller) -> list[ProjectRow]:
         """Return the enabled projects in which the caller has a role."""
-        async with self._database.statements() as tx:
-            return await store.list_projects(tx, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id)
+        async with self._database.autocommit() as connection:
+            return await store.list_projects(
+                connection, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id
+            )
 
     async def show(self, caller: Caller, project_id: str) -> ProjectRow:
         """Return one project of the account in which the caller has a role, else raise NotFound."""
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             row = await store.find_project(
-                tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+                connection, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
             )
         if row is None:
             raise NotFound(f"project {project_id!r} does not exist in this account")

@@ -26,8 +26,8 @@ class Standing:
         if _is_fresh(caller, after_seconds):
             caller.require(action)
             return caller
-        async with self._database.statements() as tx:
-            return await require_still(tx, caller, action, after_seconds=after_seconds)
+        async with self._database.autocommit() as connection:
+            return await require_still(connection, caller, action, after_seconds=after_seconds)
 
 
 async def require_still(

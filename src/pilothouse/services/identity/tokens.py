@@ -74,8 +74,8 @@ class Tokens:
         identity API v3, "Token authentication with scoped authorization".
         """
         digest = token_digest(token)
-        async with self._database.statements() as tx:
-            row = await tokens.find_token(tx, digest) if digest is not None else None
+        async with self._database.autocommit() as connection:
+            row = await tokens.find_token(connection, digest) if digest is not None else None
         if row is None:
             self._notes.note(Somebody(source=source), _CREATE, outcome=Outcome.FAILED, detail="unknown token")
             raise NotAuthenticated("The token is unknown or was revoked.")
@@ -108,8 +108,8 @@ class Tokens:
         text = new_token()
         digest = token_digest(text) or ""
         try:
-            async with self._database.statements() as tx:
-                kind, project_id = await _resolve(tx, user, scope)
+            async with self._database.autocommit() as connection:
+                kind, project_id = await _resolve(connection, user, scope)
         except NotFound:
             who = Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id, source=source)
             self._notes.note(
@@ -149,8 +149,8 @@ class Tokens:
     async def show(self, caller: Caller, token: str) -> TokenRow:
         """Return a valid token of the caller or, for an administrator, of its account; NotFound or Forbidden."""
         digest = token_digest(token)
-        async with self._database.statements() as tx:
-            row = await tokens.find_token(tx, digest) if digest is not None else None
+        async with self._database.autocommit() as connection:
+            row = await tokens.find_token(connection, digest) if digest is not None else None
         if row is None or row.domain_id != caller.domain_id:
             raise NotFound("Could not find token: it is unknown, revoked, or of another account")
         try:

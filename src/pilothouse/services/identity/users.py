@@ -47,15 +47,15 @@ class Users:
     async def list_users(self, caller: Caller) -> list[UserRow]:
         """Return the account's users by name."""
         caller.require_in_account("iam:users:listUsers")
-        async with self._database.statements() as tx:
-            return await store.list_users(tx, domain_id=caller.domain_id)
+        async with self._database.autocommit() as connection:
+            return await store.list_users(connection, domain_id=caller.domain_id)
 
     async def show(self, caller: Caller, user_id: str) -> User:
         """Return one user with its roles: users may see themselves; NotFound for another account's."""
         if user_id != caller.user_id:
             caller.require_in_account("iam:users:getUser")
-        async with self._database.statements() as tx:
-            return User(await _find(tx, caller, user_id), await roles.list_roles(tx, user_id))
+        async with self._database.autocommit() as connection:
+            return User(await _find(connection, caller, user_id), await roles.list_roles(connection, user_id))
 
     async def create(self, caller: Caller, *, name: str, password: str | None, request_id: str) -> NewUser:
         """Create a user without roles; without a password one is generated. Raises InvalidRequest or AlreadyExists."""
@@ -114,8 +114,8 @@ class Users:
         """
         if user_id != caller.user_id:
             caller.require_in_account("iam:users:updateUser")
-        async with self._database.statements() as tx:
-            row = await _find(tx, caller, user_id)
+        async with self._database.autocommit() as connection:
+            row = await _find(connection, caller, user_id)
         if user_id == caller.user_id:
             await self._prove_own(caller, current)
         password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)

@@ -42,8 +42,8 @@ class Cancellations:
     async def check(self, caller: Caller, operation_id: str) -> None:
         """Return if the caller may cancel the operation, in whatever state; else raise NotFound or Forbidden."""
         caller.require("cce:operation:get")
-        async with self._database.statements() as tx:
-            await _find(tx, caller, operation_id)
+        async with self._database.autocommit() as connection:
+            await _find(connection, caller, operation_id)
 
     async def cancel(self, caller: Caller, operation_id: str, *, keep: bool, request_id: str) -> OperationRow:
         """Cancel the operation. Idempotent: repeating the call while it is being cancelled returns the same result.
@@ -81,8 +81,8 @@ class Cancellations:
             raise AlreadyEnded(
                 f"operation {operation_id} is {row.state} since {row.finished_at}: {row.status_description}"
             )
-        if row.cancel_keeps != keep:
-            way = "with keep" if row.cancel_keeps else "without keep"
+        if row.keep_resources != keep:
+            way = "with keep" if row.keep_resources else "without keep"
             raise AlreadyEnded(f"operation {operation_id} is being cancelled already, {way}; that cannot be changed")
         return row
 

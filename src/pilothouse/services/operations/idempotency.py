@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import KeyUsed, NotAuthenticated, NotPermitted, PilothouseError, SealBroken
+from pilothouse.errors import DecryptionFailed, KeyUsed, NotAuthenticated, NotPermitted, PilothouseError
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.commands import open_shown
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Accepted:
+class SubmittedOperation:
     """The release in its current state, and the operation that changes it; None if there is none, as after a dry run.
 
     ``repeated``: it is the answer to an earlier request with the same key.
@@ -72,7 +72,9 @@ class Idempotency:
         self._keys = keys
         self._life_seconds = settings.retention.key_seconds
 
-    async def once(self, caller: Caller, key: Key | None, write: Callable[[], Awaitable[Accepted]]) -> Accepted:
+    async def once(
+        self, caller: Caller, key: Key | None, write: Callable[[], Awaitable[SubmittedOperation]]
+    ) -> SubmittedOperation:
         """Run ``write`` at most once per key; a repeat gets the stored response.
 
         Raises KeyUsed if the key came with another request, and what ``write`` raises; then the key is still free.
@@ -123,17 +125,17 @@ class Idempotency:
             state=row.state,
             revision=row.revision,
             status_description=row.status_description,
-            cancel_keeps=row.cancel_keeps,
+            cancel_keeps=row.keep_resources,
             undo_revision=row.undo_revision,
             finished_at=row.finished_at,
         )
         new = self._seal(key, record, operation_id=row.id)
         await idempotency_keys.claim(tx, new, project_id=caller.project_id, user_id=caller.user_id, operation_id=row.id)
 
-    async def _find(self, caller: Caller, key: Key) -> Accepted | None:
-        async with self._database.statements() as tx:
+    async def _find(self, caller: Caller, key: Key) -> SubmittedOperation | None:
+        async with self._database.autocommit() as connection:
             found = await idempotency_keys.find_key(
-                tx,
+                connection,
                 project_id=caller.project_id,
                 user_id=caller.user_id,
                 key=key.text,
@@ -143,13 +145,13 @@ class Idempotency:
             return None
         record = self._open(found)
         if record.fingerprint != key.fingerprint:
-            raise idempotency_keys.refuse_used(key.text)
+            raise idempotency_keys.key_used_error(key.text)
         then = replace(
             found.operation,
             state=record.state,
             revision=record.revision,
             status_description=record.status_description,
-            cancel_keeps=record.cancel_keeps,
+            keep_resources=record.cancel_keeps,
             undo_revision=record.undo_revision,
             finished_at=record.finished_at,
         )
@@ -157,7 +159,7 @@ class Idempotency:
         release = await off_loop(
             lambda: from_operation(cluster, then, open_shown(then, keys=self._keys)), size=len(then.shown_sealed or b"")
         )
-        return Accepted(release, then.id, repeated=True)
+        return SubmittedOperation(release, then.id, repeated=True)
 
     def _seal(self, key: Key, record: _Record, *, operation_id: str) -> NewKey:
         sealed = self._keys.seal(msgspec.json.encode(record), context=_context(operation_id))
@@ -168,7 +170,7 @@ class Idempotency:
         try:
             text = self._keys.unseal(found.record_sealed, context=_context(found.operation.id))
             return msgspec.json.decode(text, type=_Record)
-        except (SealBroken, msgspec.MsgspecError) as error:
+        except (DecryptionFailed, msgspec.MsgspecError) as error:
             log.warning("idempotency_record_unreadable", operation_id=found.operation.id, cause=str(error))
             raise KeyUsed(
                 f"Idempotency-Key: this key stands for operation {found.operation.id}, but its answer cannot be read; "

@@ -25,7 +25,7 @@ _RECONNECT_SECONDS = 1.0
 Found = TypeVar("Found")
 
 
-class Announcements:
+class Notifications:
     """Wake waiters of this process when a release or an operation changes."""
 
     def __init__(self, database: Database) -> None:
@@ -37,7 +37,7 @@ class Announcements:
         """Dispatch notifications until cancelled, reconnecting when the connection breaks."""
         while True:
             try:
-                async for key in self._database.notifications(operations.NEWS_CHANNEL):
+                async for key in self._database.notifications(operations.EVENTS_CHANNEL):
                     self._wake(key)
             except DatabaseUnavailable as error:
                 log.warning("announcements_lost", cause=str(error))
@@ -49,7 +49,7 @@ class Announcements:
         for key in list(self._waiting):
             self._wake(key)
 
-    async def settled(
+    async def wait_until_settled(
         self,
         look: Callable[[], Awaitable[Found]],
         *,
@@ -64,7 +64,7 @@ class Announcements:
         Calls ``look`` at least once; an exception from it ends the wait.
         """
         until = time.monotonic() + seconds
-        with self.expecting(operations.release_key(cluster_id, namespace, name)) as news:
+        with self.subscribe(operations.release_key(cluster_id, namespace, name)) as news:
             while True:
                 news.clear()  # before the look: what ends after it was begun wakes us up
                 found = await look()
@@ -80,7 +80,7 @@ class Announcements:
                 await news.wait()
 
     @contextmanager
-    def expecting(self, key: str) -> Iterator[asyncio.Event]:
+    def subscribe(self, key: str) -> Iterator[asyncio.Event]:
         """Return an event that is set when the object named by the key changes."""
         event = asyncio.Event()
         self._waiting.setdefault(key, set()).add(event)

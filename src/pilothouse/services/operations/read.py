@@ -8,7 +8,7 @@ from datetime import datetime
 from pilothouse.errors import NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.notifications import Notifications
 from pilothouse.states import LIVING_STATES
 from pilothouse.store import evidence
 from pilothouse.store import operation_events as events
@@ -34,9 +34,9 @@ class OperationPage:
 class Operations:
     """Show the operations of a project."""
 
-    def __init__(self, database: Database, announcements: Announcements, standing: Standing) -> None:
+    def __init__(self, database: Database, notifications: Notifications, standing: Standing) -> None:
         self._database = database
-        self._announcements = announcements
+        self._notifications = notifications
         self._standing = standing
 
     async def list_operations(
@@ -52,9 +52,9 @@ class Operations:
     ) -> OperationPage:
         """Return the project's matching operations, newest first."""
         caller.require("cce:operation:list")
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             rows = await store.list_operations(
-                tx,
+                connection,
                 project_id=caller.project_id,
                 cluster_id=cluster_id,
                 namespace=namespace,
@@ -69,8 +69,8 @@ class Operations:
     async def show(self, caller: Caller, operation_id: str) -> OperationRow:
         """Return one operation of the project, else raise NotFound."""
         caller.require("cce:operation:get")
-        async with self._database.statements() as tx:
-            row = await store.find_operation(tx, operation_id)
+        async with self._database.autocommit() as connection:
+            row = await store.find_operation(connection, operation_id)
         if row is None or row.project_id != caller.project_id:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
         return row
@@ -79,14 +79,14 @@ class Operations:
         """Return the events after that id, oldest first, at most 500 at a time."""
         caller.require("cce:operation:get")
         await self.show(caller, operation_id)
-        async with self._database.statements() as tx:
-            return await events.list_events(tx, operation_id, after=after, limit=_PAGE)
+        async with self._database.autocommit() as connection:
+            return await events.list_events(connection, operation_id, after=after, limit=_PAGE)
 
     async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
         """Return the evidence of the operation's failed attempts, oldest first."""
         await self.show(caller, operation_id)
-        async with self._database.statements() as tx:
-            return await evidence.list_evidence(tx, operation_id)
+        async with self._database.autocommit() as connection:
+            return await evidence.list_evidence(connection, operation_id)
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
         """Yield every event after that id as it happens, until the operation is final and all events are sent.
@@ -97,7 +97,7 @@ class Operations:
         """
         caller.require("cce:operation:get")
         told = time.monotonic()
-        with self._announcements.expecting(events.event_key(operation_id)) as news:
+        with self._notifications.subscribe(events.event_key(operation_id)) as news:
             while True:
                 news.clear()  # before the look: what comes after it was begun wakes us up
                 caller = await self._standing.require(
@@ -111,9 +111,9 @@ class Operations:
                     yield event
                 if len(found) == _PAGE:
                     continue
-                if row.state not in LIVING_STATES or self._announcements.closed:
+                if row.state not in LIVING_STATES or self._notifications.closed:
                     return
                 if time.monotonic() - told >= _QUIET_SECONDS:
                     told = time.monotonic()
                     yield None
-                await self._announcements.wait(news)
+                await self._notifications.wait(news)

@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import InvalidRequest, SealBroken, UnreadableOrder
+from pilothouse.errors import DecryptionFailed, InvalidRequest, UnreadableCommand
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 
@@ -44,7 +44,7 @@ def as_crds(text: str) -> Crds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstallOrder:
+class InstallCommand:
     """An accepted install. ``values`` are the caller's own; ``merged_values`` lie over the chart's, for display."""
 
     values: dict[str, Any] = field(repr=False)
@@ -57,7 +57,7 @@ class InstallOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpgradeOrder:
+class UpgradeCommand:
     """An accepted upgrade; ``values`` go to Helm with the two flags, ``merged_values`` are what comes of them.
 
     ``first_deployed`` is the release's, for display while the upgrade runs. ``recreate``: restart its workloads after.
@@ -79,7 +79,7 @@ class UpgradeOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackOrder:
+class RollbackCommand:
     """An accepted rollback to an existing revision; ``merged_values`` are that revision's."""
 
     to_revision: int
@@ -92,7 +92,7 @@ class RollbackOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UninstallOrder:
+class UninstallCommand:
     """An accepted uninstall; the rest describes the release as it was. ``hooks``: how many it has for an uninstall."""
 
     merged_values: dict[str, Any] = field(repr=False)
@@ -102,13 +102,13 @@ class UninstallOrder:
     wait: Wait
 
 
-Order = InstallOrder | UpgradeOrder | RollbackOrder | UninstallOrder
+Order = InstallCommand | UpgradeCommand | RollbackCommand | UninstallCommand
 
 _ORDERS: dict[Action, type[Order]] = {
-    Action.INSTALL: InstallOrder,
-    Action.UPGRADE: UpgradeOrder,
-    Action.ROLLBACK: RollbackOrder,
-    Action.UNINSTALL: UninstallOrder,
+    Action.INSTALL: InstallCommand,
+    Action.UPGRADE: UpgradeCommand,
+    Action.ROLLBACK: RollbackCommand,
+    Action.UNINSTALL: UninstallCommand,
 }
 #: The newest order that this version can carry out. An order says its own where an older worker, which passes over what
 #: it does not know, would do something else: docs/decisions/0018-stored-payloads.md.
@@ -124,7 +124,7 @@ _SHOWN = ("merged_values", "first_deployed")
 
 
 @dataclass(frozen=True)
-class SealedOrder:
+class SealedCommand:
     """An order as the operation row holds it: what an attempt needs besides, and what is shown."""
 
     request: bytes = field(repr=False)
@@ -146,10 +146,10 @@ def action_of(order: Order) -> Action:
 
 def shown_of(order: Order) -> Shown:
     """What is shown of the order."""
-    return Shown(order.merged_values, None if isinstance(order, InstallOrder) else order.first_deployed)
+    return Shown(order.merged_values, None if isinstance(order, InstallCommand) else order.first_deployed)
 
 
-async def seal_order(order: Order, *, keys: MasterKeys, operation_id: str) -> SealedOrder:
+async def seal_command(order: Order, *, keys: MasterKeys, operation_id: str) -> SealedCommand:
     """The order as the operation row holds it; it opens for this operation only.
 
     In a thread if it is large: compressing 4 MB takes a tenth of a second.
@@ -164,25 +164,25 @@ async def seal_order(order: Order, *, keys: MasterKeys, operation_id: str) -> Se
 
     texts = orjson.dumps(plain), orjson.dumps(shown)
     if sum(map(len, texts)) < _LARGE:
-        return SealedOrder(*map(seal, texts))
-    return SealedOrder(*await asyncio.to_thread(lambda: [seal(text) for text in texts]))
+        return SealedCommand(*map(seal, texts))
+    return SealedCommand(*await asyncio.to_thread(lambda: [seal(text) for text in texts]))
 
 
 def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
-    """Return the order of the operation; raise UnreadableOrder if it is damaged, newer, or of another key.
+    """Return the order of the operation; raise UnreadableCommand if it is damaged, newer, or of another key.
 
     What this version does not know is passed over, and what an earlier one did not write has its default.
     """
     if row.request_sealed is None:
-        raise UnreadableOrder("the order of the operation is gone: it had ended")
+        raise UnreadableCommand("the order of the operation is gone: it had ended")
     try:
         plain = _open(row.request_sealed, keys, row.id)
         if row.shown_sealed is not None:
             plain |= _open(row.shown_sealed, keys, row.id)
         # rows of the first release carry no action: they are installs
         return msgspec.convert(plain, _ORDERS[Action(plain.get("action", Action.INSTALL))])
-    except (SealBroken, ValueError, TypeError) as error:
-        raise UnreadableOrder(f"the order of the operation cannot be read: {error}") from error
+    except (DecryptionFailed, ValueError, TypeError) as error:
+        raise UnreadableCommand(f"the order of the operation cannot be read: {error}") from error
 
 
 def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
@@ -197,7 +197,7 @@ def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
         return Shown(
             dict(plain["merged_values"]), datetime.fromisoformat(first_deployed) if first_deployed is not None else None
         )
-    except (SealBroken, ValueError, TypeError, KeyError) as error:
+    except (DecryptionFailed, ValueError, TypeError, KeyError) as error:
         log.warning("order_unreadable", operation_id=row.id, error=type(error).__name__)
         return Shown({}, None)
 
@@ -208,12 +208,12 @@ def stand_in(action: str) -> Order:
     released: dict[str, Any] = {"first_deployed": datetime.now(UTC), **nothing}
     match action:
         case Action.UPGRADE:
-            return UpgradeOrder(values={}, reset_values=False, reuse_values=False, recreate=False, **released)
+            return UpgradeCommand(values={}, reset_values=False, reuse_values=False, recreate=False, **released)
         case Action.ROLLBACK:
-            return RollbackOrder(to_revision=0, recreate=False, **released)
+            return RollbackCommand(to_revision=0, recreate=False, **released)
         case Action.UNINSTALL:
-            return UninstallOrder(hooks=0, **released)
-    return InstallOrder(values={}, replace=False, **nothing)
+            return UninstallCommand(hooks=0, **released)
+    return InstallCommand(values={}, replace=False, **nothing)
 
 
 def _written(order: Order) -> dict[str, Any]:

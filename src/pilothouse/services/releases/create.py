@@ -12,13 +12,13 @@ import structlog
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
-from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmRefused, InvalidRequest, NotFound
+from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmError, InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import merge_values
 from pilothouse.services.charts.archives import compact_json
-from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.operations.idempotency import Accepted, Key
-from pilothouse.services.releases.commands import Crds, InstallOrder, Wait, as_wait
+from pilothouse.services.operations.idempotency import Key, SubmittedOperation
+from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
@@ -26,11 +26,10 @@ from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
-from pilothouse.services.releases.submit import Acceptance, Request
+from pilothouse.services.releases.submit import OperationRequest, Submissions
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
-from pilothouse.store import archives, charts
-from pilothouse.store import commands as orders
+from pilothouse.store import archives, charts, commands
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -80,11 +79,11 @@ class Releases:
         self._settings = settings
         self._preflight = preflight
         self._namespaces = Namespaces()
-        self._acceptance = Acceptance(database, keys, settings)
+        self._submissions = Submissions(database, keys, settings)
 
     async def create(
         self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         """Accepts an install, or answers a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
@@ -93,17 +92,17 @@ class Releases:
         caller.require(_CREATE)
         check_namespace(wanted.namespace)
         await refuse_oversized(wanted.values or {})
-        async with self._database.statements() as tx:
-            row, found = await orders.find_cluster_and_chart(
-                tx, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
+        async with self._database.autocommit() as connection:
+            row, found = await commands.find_cluster_and_chart(
+                connection, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
             )
         cluster = self._clusters.open(cluster_id, row)
         chart = _check_chart(found, wanted)
         name = await self._choose_name(wanted, project_id=caller.project_id)
-        looked_at = time.monotonic()
-        with naming(cluster):
+        observed_at = time.monotonic()
+        with cluster_error_context(cluster):
             base_revision = await self._check_live(cluster, name, wanted)
-        order = InstallOrder(
+        order = InstallCommand(
             values=wanted.values or {},
             merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
             disable_hooks=wanted.no_hooks,
@@ -113,8 +112,8 @@ class Releases:
             skip_schema_validation=wanted.skip_schema_validation,
         )
         if wanted.dry_run:
-            return Accepted(await self._dry_run(cluster, chart, name, wanted, order), None)
-        request = Request(
+            return SubmittedOperation(await self._dry_run(cluster, chart, name, wanted, order), None)
+        request = OperationRequest(
             namespace=wanted.namespace,
             release_name=name,
             order=order,
@@ -129,8 +128,8 @@ class Releases:
             status_description=INSTALL_UNDERWAY,
             timeout_seconds=wanted.timeout_seconds,
         )
-        return await self._acceptance.accept(
-            caller, cluster, request, permission=_CREATE, looked_at=looked_at, request_id=request_id, key=key
+        return await self._submissions.submit(
+            caller, cluster, request, permission=_CREATE, observed_at=observed_at, request_id=request_id, key=key
         )
 
     async def _choose_name(self, wanted: CreateRelease, *, project_id: str) -> str:
@@ -151,12 +150,12 @@ class Releases:
         except EngineTimeout as error:
             seconds = self._settings.engine.name_seconds
             raise InvalidRequest(f"parameters.name_template: stopped after {seconds:g} s, the limit") from error
-        except (HelmRefused, EngineCrashed) as error:
+        except (HelmError, EngineCrashed) as error:
             raise InvalidRequest(f"parameters.name_template: {error}") from error
         check_name(name, field="parameters.name_template")
         return name
 
-    async def _check_live(self, cluster: ReachableCluster, name: str, wanted: CreateRelease) -> int | None:
+    async def _check_live(self, cluster: ClusterConnection, name: str, wanted: CreateRelease) -> int | None:
         """Asks the cluster now what would fail later: the namespace, and whether the name is free.
 
         Gives the revision whose place is taken; None on a free name.
@@ -187,14 +186,14 @@ class Releases:
 
     async def _dry_run(
         self,
-        cluster: ReachableCluster,
+        cluster: ClusterConnection,
         chart: charts.ChartRow,
         name: str,
         wanted: CreateRelease,
-        order: InstallOrder,
+        order: InstallCommand,
     ) -> Release:
-        async with self._database.statements() as tx:
-            archive = await archives.read_archive(tx, chart.digest)
+        async with self._database.autocommit() as connection:
+            archive = await archives.read_archive(connection, chart.digest)
         request = InstallRequest(
             kubeconfig=cluster.kubeconfig,
             namespace=wanted.namespace,

@@ -8,16 +8,16 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
-from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
-from pilothouse.services.releases.commands import UninstallOrder, Wait, as_wait, open_shown
+from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
+from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
 from pilothouse.services.releases.external_managers import ReleaseManagers
-from pilothouse.services.releases.locks import refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.releases.locks import changed_error, locked_error, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
-from pilothouse.services.releases.submit import Acceptance, Request, base_of
+from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.settings import Settings
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store import audit, operations
@@ -29,7 +29,7 @@ _DELETE = "cce:release:delete"
 _ROUNDS = 5
 
 #: What a failure that is dismissed is answered as: a release that is being deleted.
-_DISMISSED = {"state": OperationState.CANCELLED, "cancel_keeps": False, "status_description": UNINSTALL_UNDERWAY}
+_DISMISSED = {"state": OperationState.CANCELLED, "keep_resources": False, "status_description": UNINSTALL_UNDERWAY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Deletions:
         self._clusters = clusters
         self._settings = settings
         self._managers = ReleaseManagers(preflight, settings.releases)
-        self._acceptance = Acceptance(database, keys, settings)
+        self._submissions = Submissions(database, keys, settings)
         self._idempotency = Idempotency(database, keys, settings)
 
     async def delete(
@@ -68,7 +68,7 @@ class Deletions:
         timeout_seconds: int | None,
         request_id: str,
         key: Key | None = None,
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         """Accepts an uninstall; the release is shown as being deleted until it is gone.
 
         A release that is being deleted already gives the same answer. An install that is queued is cancelled; one
@@ -78,9 +78,9 @@ class Deletions:
         """
         caller.require(_DELETE)
         for round_ in range(_ROUNDS):
-            async with self._database.statements() as tx:
-                cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            looked_at = time.monotonic()
+            async with self._database.autocommit() as connection:
+                cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=connection)
+            observed_at = time.monotonic()
             found = await self._look(cluster, namespace, name)
             if found.living is not None:
                 ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
@@ -96,26 +96,32 @@ class Deletions:
             if found.stored.status in PENDING:
                 if round_ == 0:
                     continue  # it may be of an operation that ended while both were looked at
-                raise refuse_locked(found.stored, found.secret, cluster_id=cluster.id)
+                raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
             request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
-            with naming(cluster):
+            with cluster_error_context(cluster):
                 warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
             request = replace(request, warning=warning)
             try:
-                return await self._acceptance.accept(
-                    caller, cluster, request, permission=_DELETE, looked_at=looked_at, request_id=request_id, key=key
+                return await self._submissions.submit(
+                    caller,
+                    cluster,
+                    request,
+                    permission=_DELETE,
+                    observed_at=observed_at,
+                    request_id=request_id,
+                    key=key,
                 )
             except AlreadyExists:
                 continue
-        raise refuse_changed(name)
+        raise changed_error(name)
 
     async def _end_install(
-        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
-    ) -> Accepted | None:
+        self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
+    ) -> SubmittedOperation | None:
         """The answer while an operation lives; None when it has just ended."""
         cancelling = shown.state == OperationState.CANCELLING
         if (shown.action, cancelling) == (Action.UNINSTALL, False) or (
-            (shown.action, cancelling) == (Action.INSTALL, True) and not shown.cancel_keeps
+            (shown.action, cancelling) == (Action.INSTALL, True) and not shown.keep_resources
         ):
             if key is not None:
                 async with self._database.transaction() as tx:
@@ -124,7 +130,7 @@ class Deletions:
                     await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
             return self._answer(cluster, shown)
         if shown.action != Action.INSTALL or cancelling:
-            raise refuse_while_running(shown)
+            raise running_error(shown)
         async with self._database.transaction() as tx:
             await self._idempotency.hold(tx, key, shown)
             row = await operations.cancel(
@@ -139,8 +145,8 @@ class Deletions:
         return self._answer(cluster, replace(row, request_sealed=shown.request_sealed, shown_sealed=shown.shown_sealed))
 
     async def _dismiss(
-        self, caller: Caller, cluster: ReachableCluster, shown: OperationRow, *, request_id: str, key: Key | None
-    ) -> Accepted:
+        self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
+    ) -> SubmittedOperation:
         gone = OperationRow(**{**vars(shown), **_DISMISSED})
         async with self._database.transaction() as tx:
             await self._idempotency.hold(tx, key, shown)
@@ -160,18 +166,18 @@ class Deletions:
             operation_id=row.id,
         )
 
-    async def _look(self, cluster: ReachableCluster, namespace: str, name: str) -> _Found:
+    async def _look(self, cluster: ClusterConnection, namespace: str, name: str) -> _Found:
         """The operations and the cluster's storage, both at once; the cluster need not answer if an operation lives."""
         where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
         looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
         try:
-            async with self._database.statements() as tx:
-                shown = await operations.find_shown(tx, **where)
-                origin = await operations.find_origin(tx, **where)
+            async with self._database.autocommit() as connection:
+                shown = await operations.find_shown(connection, **where)
+                origin = await operations.find_origin(connection, **where)
             if shown is not None and shown.state in LIVING_STATES:
                 return _Found(living=shown)
             failed_install = shown if shown is not None and shown.action == Action.INSTALL else None
-            with naming(cluster):
+            with cluster_error_context(cluster):
                 stored, secret = await looking or (None, None)
             return _Found(origin=origin, failed_install=failed_install, stored=stored, secret=secret)
         finally:
@@ -179,7 +185,7 @@ class Deletions:
             await asyncio.gather(looking, return_exceptions=True)
 
     async def _find_newest(
-        self, cluster: ReachableCluster, namespace: str, name: str
+        self, cluster: ClusterConnection, namespace: str, name: str
     ) -> tuple[StoredRelease, Secret] | None:
         if not (is_namespace(namespace) and is_name(name)):
             return None
@@ -193,22 +199,22 @@ class Deletions:
 
     def _request(
         self,
-        cluster: ReachableCluster,
+        cluster: ClusterConnection,
         stored: StoredRelease,
         origin: OriginRow | None,
         *,
         wait: Wait | None,
         timeout_seconds: int | None,
-    ) -> Request:
+    ) -> OperationRequest:
         include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
-        order = UninstallOrder(
+        order = UninstallCommand(
             merged_values=stored.values,
             first_deployed=stored.first_deployed,
             disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
             hooks=stored.count_hooks("pre-delete", "post-delete"),
             wait=wait or as_wait(cluster.wait),
         )
-        return Request(
+        return OperationRequest(
             namespace=stored.namespace,
             release_name=stored.name,
             order=order,
@@ -222,5 +228,5 @@ class Deletions:
             timeout_seconds=timeout_seconds,
         )
 
-    def _answer(self, cluster: ReachableCluster, row: OperationRow) -> Accepted:
-        return Accepted(from_operation(cluster, row, open_shown(row, keys=self._keys)), row.id)
+    def _answer(self, cluster: ClusterConnection, row: OperationRow) -> SubmittedOperation:
+        return SubmittedOperation(from_operation(cluster, row, open_shown(row, keys=self._keys)), row.id)

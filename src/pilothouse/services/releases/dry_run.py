@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, Request, UpgradeRequest
-from pilothouse.errors import EngineCrashed, EngineTimeout, HelmRefused, InvalidRequest
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidRequest
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.secret_data import without_secret_data
@@ -59,7 +59,7 @@ async def dry_run(
             )
         if problem is None:
             return await ask(request)
-    except HelmRefused as error:
+    except HelmError as error:
         text = await preflight.explain(client, error)
         if isinstance(request, InstallRequest | UpgradeRequest):
             text = await without_secret_data(text, chart=request.chart, client=client, limits=settings.charts)

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from pilothouse.errors import HelmRefused, PilothouseError
-from pilothouse.kubernetes.capabilities import Abilities
+from pilothouse.errors import HelmError, PilothouseError
+from pilothouse.kubernetes.capabilities import Capabilities
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.external_managers import find_manager
 from pilothouse.services.releases.names import is_name, is_namespace
@@ -13,7 +13,7 @@ SMALLER = (
     "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
     "images, or split the chart"
 )
-STRANDED = (
+KINDS_GONE_HINT = (
     "Helm cannot compare with it: have its record rewritten (helm's plugin mapkubeapis does that), or delete the "
     "release and create it anew"
 )
@@ -27,15 +27,15 @@ _RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: d
 _OLD_MANIFEST = "unable to build kubernetes objects from current release manifest"
 
 
-async def explain(error: HelmRefused, *, client: ClusterClient, abilities: Abilities) -> str:
+async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capabilities) -> str:
     """Helm's text, and what is known besides; it may ask the cluster for one object."""
     text = str(error)
     if _RECORD_TOO_LARGE.search(text):
         return f"the release does not fit into the Secret that Helm keeps of it; {SMALLER}; Helm says: {text}"
     if _OLD_MANIFEST in text:
-        return f"the release as it stands has kinds that are no longer served; {STRANDED}; Helm says: {text}"
+        return f"the release as it stands has kinds that are no longer served; {KINDS_GONE_HINT}; Helm says: {text}"
     found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
-    kind = abilities.find_known_kind(found["kind"]) if found is not None else None
+    kind = capabilities.find_known_kind(found["kind"]) if found is not None else None
     if found is None or kind is None:
         return text
     try:

@@ -17,8 +17,8 @@ from pilothouse.services.charts.archives import compact_json
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
-from pilothouse.store.release_index import GoneSecret, NewRevision, Revision, SeenSecret
-from pilothouse.store.texts import storable
+from pilothouse.store.release_index import DeletedSecret, NewRevision, Revision, SeenSecret
+from pilothouse.store.texts import sanitize
 
 _LONGEST_NAME = 253
 _LONGEST_TEXT = 8192
@@ -67,7 +67,7 @@ class ReleaseIndex:
         )
 
     def open_values(self, cluster_id: str, row: Revision) -> str | None:
-        """The values of the row as the wire's JSON text, None if they are too large; SealBroken if they do not open."""
+        """The values of the row as the wire's JSON text, None if they are too large; DecryptionFailed if they do not open."""
         if row.values_sealed is None:
             return None if row.values_text_size else ""
         plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
@@ -117,10 +117,10 @@ def see(secret: Secret) -> SeenSecret | None:
     return SeenSecret(_clean(namespace, _LONGEST_NAME), _clean(name, _LONGEST_NAME), version)
 
 
-def gone(secret: Secret) -> GoneSecret | None:
+def gone(secret: Secret) -> DeletedSecret | None:
     """The Secret of a deletion's event."""
     seen = see(secret)
-    return GoneSecret(seen.namespace, seen.secret, seen.resource_version) if seen is not None else None
+    return DeletedSecret(seen.namespace, seen.secret, seen.resource_version) if seen is not None else None
 
 
 def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
@@ -146,7 +146,7 @@ def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
 
 def _clean(text: str, longest: int) -> str:
     """Without what PostgreSQL cannot hold, and cut."""
-    return storable(text[:longest])
+    return sanitize(text[:longest])
 
 
 def _context(cluster_id: str, namespace: str, secret: str) -> str:

@@ -10,7 +10,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.kubernetes.budget import keep
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import release_key
-from pilothouse.services.clusters import Clusters, naming
+from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.store import releases
@@ -42,7 +42,7 @@ class LiveReleases:
             return []
         cluster = await self._clusters.reach(cluster_id, project_id=None)
         client = self._clusters.client(cluster)
-        with naming(cluster):
+        with cluster_error_context(cluster):
             async with client.within_limit():
                 secrets = client.list_release_secrets(namespace=namespace, name=name)
                 rows = [await self._read(cluster_id, secret) async for secret in secrets]
@@ -58,7 +58,7 @@ class LiveReleases:
         cluster = await self._clusters.reach(cluster_id, project_id=None)
         client = self._clusters.client(cluster)
         newest: dict[tuple[str, str], tuple[int, NewRevision | None]] = {}
-        with naming(cluster):
+        with cluster_error_context(cluster):
             # The newest revision is hardly ever superseded, and most of the others are.
             async for secret in client.list_release_secrets(namespace=namespace, superseded=False):
                 key = release_key(secret)
@@ -78,8 +78,8 @@ class LiveReleases:
         problems = [row.problem for row in read if row is not None and row.problem]
         if problems:
             log.warning("release_secrets_unreadable", cluster_id=cluster_id, secrets=len(problems), problem=problems[0])
-        async with self._database.statements() as tx:
-            origins = await releases.find_origins(tx, cluster_id, [row.operation_id for row in rows])
+        async with self._database.autocommit() as connection:
+            origins = await releases.find_origins(connection, cluster_id, [row.operation_id for row in rows])
         return [_with_origin(row, origins) for row in rows]
 
 

@@ -12,7 +12,7 @@ from pilothouse.store.operations import OperationRow
 _REFUSED = "Update release is forbidden"
 
 
-def refuse_while_running(row: OperationRow) -> Forbidden:
+def running_error(row: OperationRow) -> Forbidden:
     """The answer to a write while an operation on the release has not ended."""
     noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
@@ -21,7 +21,7 @@ def refuse_while_running(row: OperationRow) -> Forbidden:
     )
 
 
-def refuse_changed(name: str) -> Forbidden:
+def changed_error(name: str) -> Forbidden:
     """The answer when another request was accepted, or ended, between our look and our own acceptance."""
     return Forbidden(f"{_REFUSED}: release {name!r} was changed by another request in this moment; ask again")
 
@@ -31,7 +31,7 @@ def is_locked(stored: StoredRelease) -> bool:
     return stored.status in PENDING or stored.status == UNINSTALLING
 
 
-def refuse_locked(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> Forbidden:
+def locked_error(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> Forbidden:
     """The answer when a ``pending-*`` revision is not of an operation of ours: whose, since when, and the way out."""
     return Forbidden(f"{_REFUSED}: {describe_lock(stored, secret, cluster_id=cluster_id)}")
 

@@ -25,8 +25,8 @@ from pilothouse.engine.protocol import (
     Request,
     UpgradeRequest,
 )
-from pilothouse.errors import ClusterDenied, HelmRefused, InvalidChart, InvalidRequest
-from pilothouse.kubernetes.capabilities import Abilities, Access
+from pilothouse.errors import ClusterDenied, HelmError, InvalidChart, InvalidRequest
+from pilothouse.kubernetes.capabilities import Capabilities, ResourceAccess
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
 from pilothouse.kubernetes.resources import manifest_objects
@@ -53,7 +53,7 @@ _HOOK_VERBS = (*_OBJECT_VERBS, *_WAIT_VERBS, "delete")
 #: A role that names the objects that it is for can allow these; a new object has no name yet, a list has many.
 _NAMED_VERBS = frozenset({"get", "patch", "delete"})
 #: Helm's record of the release.
-_RECORD = tuple(Access(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
+_RECORD = tuple(ResourceAccess(verb, "", "secrets", "") for verb in ("get", "list", "create", "update"))
 
 _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
@@ -72,7 +72,7 @@ class Ask(Protocol):
 @dataclass(frozen=True)
 class _Findings:
     unserved: tuple[RenderedObject, ...]
-    missing: tuple[tuple[Access, tuple[RenderedObject, ...]], ...]
+    missing: tuple[tuple[ResourceAccess, tuple[RenderedObject, ...]], ...]
     served: tuple[tuple[RenderedObject, ObjectKind], ...]
 
     def __bool__(self) -> bool:
@@ -97,19 +97,19 @@ class Preflight:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._abilities: OrderedDict[ClusterClient, Abilities] = OrderedDict()
+        self._abilities: OrderedDict[ClusterClient, Capabilities] = OrderedDict()
 
-    def abilities(self, client: ClusterClient) -> Abilities:
+    def capabilities(self, client: ClusterClient) -> Capabilities:
         """What is known of the client's cluster and account."""
-        known = self._abilities.setdefault(client, Abilities(client, seconds=_REMEMBER_SECONDS))
+        known = self._abilities.setdefault(client, Capabilities(client, seconds=_REMEMBER_SECONDS))
         self._abilities.move_to_end(client)
         if len(self._abilities) > _REMEMBERED_CLIENTS:
             self._abilities.popitem(last=False)
         return known
 
-    async def explain(self, client: ClusterClient, error: HelmRefused) -> str:
+    async def explain(self, client: ClusterClient, error: HelmError) -> str:
         """Helm's text with what is known besides."""
-        return await explain(error, client=client, abilities=self.abilities(client))
+        return await explain(error, client=client, capabilities=self.capabilities(client))
 
     async def find_problem(
         self,
@@ -124,7 +124,7 @@ class Preflight:
         """Why the request must not be carried out, for people; None if nothing speaks against it.
 
         ``merged_values`` are what an upgrade's values come to; with ``owns_namespace`` the release has the Namespace
-        that it is in. Raises what ``ask`` raises, HelmRefused with Helm's words for what its dry run refuses among it,
+        that it is in. Raises what ``ask`` raises, HelmError with Helm's words for what its dry run refuses among it,
         and ClusterUnavailable or ClusterDenied.
         """
         known = isinstance(request, InstallRequest) or _values_are_known(request)
@@ -139,7 +139,7 @@ class Preflight:
         )
         try:
             inspection = await ask(look)
-        except HelmRefused:
+        except HelmError:
             # An upgrade renders before it writes anything. An install has installed what lies in crds/ by then.
             if isinstance(request, InstallRequest):
                 await ask(_trial(request))
@@ -185,11 +185,11 @@ class Preflight:
         is_brought: Callable[[RenderedObject], bool] = lambda _: False,
         waits: bool = False,
     ) -> _Findings:
-        abilities = self.abilities(client)
+        capabilities = self.capabilities(client)
         unserved, served = [], []
-        needs: dict[Access, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
+        needs: dict[ResourceAccess, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
         wanted = dict.fromkeys((one.api_version, one.kind) for one in objects)
-        kinds = {(version, kind): await abilities.find_kind(version, kind) for version, kind in wanted}
+        kinds = {(version, kind): await capabilities.find_kind(version, kind) for version, kind in wanted}
         for one in objects:
             kind = kinds[one.api_version, one.kind]
             if kind is not None:
@@ -198,13 +198,13 @@ class Preflight:
                     needs.setdefault(access, []).append(one)
             elif not is_brought(one):
                 unserved.append(one)
-        missing = await abilities.find_missing(needs)
+        missing = await capabilities.find_missing(needs)
         left = await self._still_needed(client, missing, served)
         return _Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
 
     async def _still_needed(
-        self, client: ClusterClient, missing: list[Access], served: list[tuple[RenderedObject, ObjectKind]]
-    ) -> list[Access]:
+        self, client: ClusterClient, missing: list[ResourceAccess], served: list[tuple[RenderedObject, ObjectKind]]
+    ) -> list[ResourceAccess]:
         """Without the right to create what is there already."""
         left = []
         for access in missing:
@@ -238,7 +238,7 @@ class Preflight:
         if any(one.hook for one in findings.objects):
             try:
                 outcome = await ask(replace(_trial(request), show_hooks=True))
-            except HelmRefused as error:
+            except HelmError as error:
                 named = _named_by(error)
                 if named is None:
                     raise
@@ -270,7 +270,7 @@ async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject],
     return lambda one: (one.api_version, one.kind, one.name) in objects
 
 
-def _named_by(error: HelmRefused) -> Callable[[RenderedObject], bool] | None:
+def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
     """What Helm's error is about, if it is about kinds that are not served or an object that may not be looked at."""
     if error.kind == "HelmManifestError":
         kinds = set(_NOT_SERVED.findall(str(error)))
@@ -320,7 +320,7 @@ async def _try(
     """What Helm's dry run gives, with Helm's own checks; None if nothing but the chart's own CRDs stops it."""
     try:
         return await ask(_trial(request))
-    except HelmRefused as error:
+    except HelmError as error:
         lacking = {(version, kind) for kind, version in _NOT_SERVED.findall(str(error))}
         lacking.update(_NOT_LOOKED_UP.findall(str(error)))
         if not lacking or not lacking <= own:
@@ -349,11 +349,13 @@ async def _find_clash(
     return None
 
 
-def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Access]:
+def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[ResourceAccess]:
     group = one.api_version.rpartition("/")[0]
     namespace = one.namespace if kind.namespaced else ""
     verbs = _HOOK_VERBS if one.hook else (*_OBJECT_VERBS, *(_WAIT_VERBS if waits else ()))
-    return [Access(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs]
+    return [
+        ResourceAccess(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs
+    ]
 
 
 def _describe_size(inspection: Inspection) -> str:

@@ -171,18 +171,18 @@ class ReleaseView:
     ) -> ReleaseList:
         """Every release of the cluster; optionally of one namespace or one chart, or without their values."""
         caller.require("cce:release:list")
-        async with self._database.statements() as tx:
-            found = await releases.find_index(tx, cluster_id, project_id=caller.project_id)
+        async with self._database.autocommit() as connection:
+            found = await releases.find_index(connection, cluster_id, project_id=caller.project_id)
             if found is None:
                 raise unknown_cluster(cluster_id)
             chart = None
             if chart_id is not None:
-                chart = await charts.find_chart(tx, chart_id, project_id=caller.project_id)
+                chart = await charts.find_chart(connection, chart_id, project_id=caller.project_id)
 
         async def read(after: tuple[str, str], limit: int) -> Page:
-            async with self._database.statements() as tx:
+            async with self._database.autocommit() as connection:
                 return await releases.read_page(
-                    tx,
+                    connection,
                     cluster_id,
                     namespace=namespace,
                     after=after,
@@ -239,9 +239,9 @@ class ReleaseView:
         rest: HistoryRest | None,
     ) -> tuple[FoundRelease, list[RevisionRow] | None]:
         """The release with a page of its revisions, and all of them if they were read from the cluster."""
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             found = await releases.find_release(
-                tx,
+                connection,
                 cluster_id,
                 project_id=caller.project_id,
                 namespace=namespace,
@@ -343,7 +343,7 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
     # an action that only a newer version knows is shown as unknown
     status = _UNDERWAY.get(row.action, ReleaseStatus.UNKNOWN) if row.state in LIVING_STATES else ReleaseStatus.FAILED
     if row.state in {OperationState.CANCELLING, OperationState.CANCELLED}:
-        status = _BEING_CANCELLED.get((row.action, row.cancel_keeps), ReleaseStatus.UNKNOWN)
+        status = _BEING_CANCELLED.get((row.action, row.keep_resources), ReleaseStatus.UNKNOWN)
     return Release(
         cluster_id=cluster.id,
         cluster_name=cluster.name,
@@ -367,7 +367,7 @@ def is_shown_as_failed(shown: OperationRow, *, newest: int) -> bool:
     So it is until a revision is made after the one that it found: the release stands as it was, and a client that
     waits for an end must not take that for success.
     """
-    return shown.state == OperationState.FAILED and not shown.wrote_release and shown.base_revision == newest
+    return shown.state == OperationState.FAILED and not shown.wrote_revision and shown.base_revision == newest
 
 
 def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:

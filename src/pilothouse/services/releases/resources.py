@@ -13,7 +13,7 @@ from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.kubernetes.resources import LiveObjects, manifest_objects
 from pilothouse.redaction import Masks, masks_of
-from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.releases.masking import hide_in_object
 from pilothouse.states import ReleaseStatus
 
@@ -40,7 +40,7 @@ class ReleaseResources:
         try:
             cluster = await self._clusters.reach(cluster_id, project_id=None)
             client = self._clusters.client(cluster)
-            with naming(cluster):
+            with cluster_error_context(cluster):
                 labels = await client.list_release_labels(namespace=namespace, name=name)
                 newest = max((one.revision for one in labels), default=0)
                 secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
@@ -69,7 +69,7 @@ class ReleaseResources:
         return await asyncio.to_thread(_made, values, (stored.name, stored.namespace, stored.target_namespace))
 
     async def _of_manifest(
-        self, cluster: ReachableCluster, *, namespace: str, manifest: str, masks: Masks | None
+        self, cluster: ClusterConnection, *, namespace: str, manifest: str, masks: Masks | None
     ) -> str:
         """The objects of a manifest as JSON text: groups as Helm has them, with an ``error`` where one is missing.
 

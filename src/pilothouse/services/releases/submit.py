@@ -12,23 +12,23 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
-from pilothouse.services.clusters import ReachableCluster
+from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
-from pilothouse.services.operations.idempotency import Accepted, Idempotency, Key
-from pilothouse.services.releases.commands import Order, action_of, seal_order, shown_of
+from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
+from pilothouse.services.releases.commands import Order, action_of, seal_command, shown_of
 from pilothouse.services.releases.read import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import operation_events, operations
-from pilothouse.store import submit as acceptance
+from pilothouse.store import submit as queue
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class OperationRequest:
     """An order with what the operation row says of it in the clear.
 
     ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
@@ -55,7 +55,7 @@ class Request:
     warning: str | None = None
 
 
-class Acceptance:
+class Submissions:
     """Accepts orders."""
 
     def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
@@ -63,27 +63,27 @@ class Acceptance:
         self._keys = keys
         self._settings = settings
         self._idempotency = Idempotency(database, keys, settings)
-        self._room = acceptance.Room(
+        self._limits = queue.QueueLimits(
             per_cluster=settings.queue.waiting_per_cluster,
             per_project=settings.queue.waiting_per_project,
             retry_seconds=settings.queue.retry_seconds,
             bytes_per_project=settings.queue.waiting_bytes_per_project,
         )
 
-    async def accept(
+    async def submit(
         self,
         caller: Caller,
-        cluster: ReachableCluster,
-        request: Request,
+        cluster: ClusterConnection,
+        request: OperationRequest,
         *,
         permission: str,
-        looked_at: float | None,
+        observed_at: float | None,
         request_id: str,
         key: Key | None,
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         """The operation stands, with its audit row and the request's key, and a worker hears of it.
 
-        ``looked_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
+        ``observed_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
         operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
         Busy when too many operations wait for the cluster or the project; KeyUsed when the key stands for something.
         """
@@ -92,7 +92,7 @@ class Acceptance:
         plain = {
             name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
         }
-        sealed = await seal_order(request.order, keys=self._keys, operation_id=operation_id)
+        sealed = await seal_command(request.order, keys=self._keys, operation_id=operation_id)
         new = operations.NewOperation(
             **plain,
             id=operation_id,
@@ -106,26 +106,26 @@ class Acceptance:
             deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
             request_id=request_id,
         )
-        async with self._database.statements() as tx:
-            caller = await require_still(tx, caller, permission)
-            row = await acceptance.accept(
-                tx,
+        async with self._database.autocommit() as connection:
+            caller = await require_still(connection, caller, permission)
+            row = await queue.enqueue(
+                connection,
                 new,
                 audit_action=permission,
                 by=caller,
-                looked_seconds_ago=0.0 if looked_at is None else time.monotonic() - looked_at,
-                room=self._room,
+                observed_seconds_ago=0.0 if observed_at is None else time.monotonic() - observed_at,
+                limits=self._limits,
                 key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
             )
         log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
         if request.warning is not None:
             # the operation stands: that people are not warned must not look as if it did not
             with suppress(DatabaseUnavailable):
-                async with self._database.statements() as tx:
+                async with self._database.autocommit() as connection:
                     await operation_events.add_event(
-                        tx, operation_id, attempt=0, kind="other_manager_found", said=request.warning
+                        connection, operation_id, attempt=0, kind="other_manager_found", said=request.warning
                     )
-        return Accepted(from_operation(cluster, row, shown_of(request.order)), operation_id)
+        return SubmittedOperation(from_operation(cluster, row, shown_of(request.order)), operation_id)
 
 
 class _Base(TypedDict):

@@ -12,10 +12,10 @@ import structlog
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
-from pilothouse.services.clusters import Clusters, naming
+from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.index import ReleaseIndex
-from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_while_running
+from pilothouse.services.releases.locks import changed_error, is_locked, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.states import LIVING_STATES
 from pilothouse.store import audit, operations
@@ -55,13 +55,15 @@ class Unlocks:
         reason = " ".join(reason.split())
         if not 1 <= len(reason) <= _LONGEST_REASON:
             raise InvalidRequest(f"reason: say in 1 to {_LONGEST_REASON} characters why the writer is known to be dead")
-        async with self._database.statements() as tx:
-            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=tx)
-            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        async with self._database.autocommit() as connection:
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=connection)
+            shown = await operations.find_shown(
+                connection, cluster_id=cluster.id, namespace=namespace, release_name=name
+            )
         if shown is not None and shown.state in LIVING_STATES:
-            raise refuse_while_running(shown)
+            raise running_error(shown)
         client = self._clusters.client(cluster)
-        with naming(cluster):
+        with cluster_error_context(cluster):
             found = []
             if is_namespace(namespace) and is_name(name):
                 found = await client.list_release_labels(namespace=namespace, name=name)
@@ -72,14 +74,14 @@ class Unlocks:
                 )
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
             if secret is None:
-                raise refuse_changed(name)
+                raise changed_error(name)
             before = await read_release(secret)
             if not is_locked(before):
                 raise InvalidRequest(
                     f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
                 )
             if not await unlock(client, secret, reason=f"by {caller.user_name}: {reason}"):
-                raise refuse_changed(name)
+                raise changed_error(name)
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
         async with self._database.transaction() as tx:
             if secret is not None:

@@ -16,24 +16,23 @@ from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, merge_values, read_release
 from pilothouse.services.charts.archives import compact_json
-from pilothouse.services.clusters import Clusters, ReachableCluster, naming
+from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.operations.idempotency import Accepted, Key
-from pilothouse.services.releases.commands import Crds, RollbackOrder, UpgradeOrder, Wait, as_wait
+from pilothouse.services.operations.idempotency import Key, SubmittedOperation
+from pilothouse.services.releases.commands import Crds, RollbackCommand, UpgradeCommand, Wait, as_wait
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.external_managers import ReleaseManagers
-from pilothouse.services.releases.locks import is_locked, refuse_changed, refuse_locked, refuse_while_running
+from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UPGRADE_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
-from pilothouse.services.releases.submit import Acceptance, Request, base_of
+from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.settings import Settings
 from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
-from pilothouse.store import archives, charts, operations
-from pilothouse.store import commands as orders
+from pilothouse.store import archives, charts, commands, operations
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -70,11 +69,11 @@ class UpdateRelease:
 class _Target:
     """The release to be updated, as it was found."""
 
-    cluster: ReachableCluster
+    cluster: ClusterConnection
     namespace: str
     name: str
     stored: list[StoredRelease]
-    looked_at: float
+    observed_at: float
     warning: str | None
 
     @property
@@ -106,7 +105,7 @@ class Updates:
         self._settings = settings
         self._preflight = preflight
         self._managers = ReleaseManagers(preflight, settings.releases)
-        self._acceptance = Acceptance(database, keys, settings)
+        self._submissions = Submissions(database, keys, settings)
 
     async def update(
         self,
@@ -118,7 +117,7 @@ class Updates:
         wanted: UpdateRelease,
         request_id: str,
         key: Key | None = None,
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         """Accepts an upgrade or a rollback, or answers a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, release, revision),
@@ -129,9 +128,9 @@ class Updates:
         rollback = _is_rollback(wanted)
         if not rollback:
             await refuse_oversized(wanted.values or {})
-        async with self._database.statements() as tx:
-            row, chart = await orders.find_cluster_and_chart(
-                tx,
+        async with self._database.autocommit() as connection:
+            row, chart = await commands.find_cluster_and_chart(
+                connection,
                 cluster_id=cluster_id,
                 chart_id="" if rollback else wanted.chart_id,
                 project_id=caller.project_id,
@@ -139,7 +138,7 @@ class Updates:
             cluster = self._clusters.open(cluster_id, row)
             if chart is None and not rollback:
                 raise _no_chart(wanted)
-        with naming(cluster):
+        with cluster_error_context(cluster):
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
             try:
@@ -148,25 +147,25 @@ class Updates:
                 return await self._upgrade(caller, target, chart, wanted, request_id=request_id, key=key)
             except AlreadyExists as error:
                 await self._refuse_while_running(cluster, namespace, name)
-                raise refuse_changed(name) from error
+                raise changed_error(name) from error
 
-    async def _find_target(self, cluster: ReachableCluster, namespace: str, name: str) -> _Target:
-        looked_at = time.monotonic()
+    async def _find_target(self, cluster: ClusterConnection, namespace: str, name: str) -> _Target:
+        observed_at = time.monotonic()
         found = await self._read(cluster, namespace, name)
         if not found or is_locked(found[-1][0]):
             await self._refuse_while_running(cluster, namespace, name)
             # none runs: what was seen may be of one that ended in between
-            looked_at = time.monotonic()
+            observed_at = time.monotonic()
             found = await self._read(cluster, namespace, name)
         if not found:
             raise NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")
         newest, secret = found[-1]
         if is_locked(newest):
-            raise refuse_locked(newest, secret, cluster_id=cluster.id)
+            raise locked_error(newest, secret, cluster_id=cluster.id)
         warning = await self._managers.check(self._clusters.client(cluster), newest, secret)
-        return _Target(cluster, namespace, name, [stored for stored, _ in found], looked_at, warning)
+        return _Target(cluster, namespace, name, [stored for stored, _ in found], observed_at, warning)
 
-    async def _read(self, cluster: ReachableCluster, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
+    async def _read(self, cluster: ClusterConnection, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
         """The newest revision, last, and before it those that are not superseded: the deployed one is among them."""
         if not (is_namespace(namespace) and is_name(name)):
             return []
@@ -177,15 +176,17 @@ class Updates:
         ]
         return sorted(found, key=lambda one: one[0].revision)
 
-    async def _refuse_while_running(self, cluster: ReachableCluster, namespace: str, name: str) -> None:
+    async def _refuse_while_running(self, cluster: ClusterConnection, namespace: str, name: str) -> None:
         """Raises Forbidden if an operation of ours is what stands in the way.
 
         Asked only then: what refuses a second writer is the acceptance, and most requests are the only one.
         """
-        async with self._database.statements() as tx:
-            shown = await operations.find_shown(tx, cluster_id=cluster.id, namespace=namespace, release_name=name)
+        async with self._database.autocommit() as connection:
+            shown = await operations.find_shown(
+                connection, cluster_id=cluster.id, namespace=namespace, release_name=name
+            )
         if shown is not None and shown.state in LIVING_STATES:
-            raise refuse_while_running(shown)
+            raise running_error(shown)
         if shown is not None and (shown.action, shown.state) == (Action.INSTALL, OperationState.FAILED):
             raise NotFound(
                 f"release {name!r} was never installed: its installation failed before Helm wrote anything (operation "
@@ -201,7 +202,7 @@ class Updates:
         *,
         request_id: str,
         key: Key | None,
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         newest = target.newest
         if newest.status == ReleaseStatus.UNINSTALLED:
             raise InvalidRequest(
@@ -210,7 +211,7 @@ class Updates:
             )
         if newest.chart_name != chart.name:
             log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
-        order = UpgradeOrder(
+        order = UpgradeCommand(
             values=wanted.values,
             merged_values=_merged(target.current, chart, wanted),
             first_deployed=newest.first_deployed,
@@ -227,7 +228,7 @@ class Updates:
         if wanted.dry_run:
             values = await self._try_upgrade(target, chart, order)
             return _dry(target, chart.name, chart.version, order, values=values, status=ReleaseStatus.PENDING_UPGRADE)
-        request = Request(
+        request = OperationRequest(
             namespace=target.namespace,
             release_name=target.name,
             order=order,
@@ -245,22 +246,22 @@ class Updates:
         return await self._accept(caller, target, request, request_id=request_id, key=key)
 
     async def _accept(
-        self, caller: Caller, target: _Target, request: Request, *, request_id: str, key: Key | None
-    ) -> Accepted:
-        return await self._acceptance.accept(
+        self, caller: Caller, target: _Target, request: OperationRequest, *, request_id: str, key: Key | None
+    ) -> SubmittedOperation:
+        return await self._submissions.submit(
             caller,
             target.cluster,
             request,
             permission=_UPDATE,
-            looked_at=target.looked_at,
+            observed_at=target.observed_at,
             request_id=request_id,
             key=key,
         )
 
-    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeOrder) -> dict[str, Any]:
+    async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeCommand) -> dict[str, Any]:
         """Return the values that the templates were given: those of subcharts and imported ones are among them."""
-        async with self._database.statements() as tx:
-            archive = await archives.read_archive(tx, chart.digest)
+        async with self._database.autocommit() as connection:
+            archive = await archives.read_archive(connection, chart.digest)
         request = UpgradeRequest(
             kubeconfig=target.cluster.kubeconfig,
             namespace=target.namespace,
@@ -294,7 +295,7 @@ class Updates:
 
     async def _roll_back(
         self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
-    ) -> Accepted:
+    ) -> SubmittedOperation:
         newest = target.newest
         to_revision = wanted.release_version or await self._find_last_good(target)
         goal, chart_id = await asyncio.gather(
@@ -311,7 +312,7 @@ class Updates:
             raise InvalidRequest(
                 f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
             )
-        order = RollbackOrder(
+        order = RollbackCommand(
             to_revision=to_revision,
             merged_values=goal.values,
             first_deployed=newest.first_deployed,
@@ -346,7 +347,7 @@ class Updates:
                 values=goal.values,
                 status=ReleaseStatus.PENDING_ROLLBACK,
             )
-        request = Request(
+        request = OperationRequest(
             namespace=target.namespace,
             release_name=target.name,
             order=order,
@@ -371,9 +372,9 @@ class Updates:
 
     async def _find_chart_id(self, target: _Target, revision: int) -> str:
         """The chart that the revision was ordered from; empty if that was not here."""
-        async with self._database.statements() as tx:
+        async with self._database.autocommit() as connection:
             origins = await operations.list_release_origins(
-                tx, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
+                connection, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
             )
         return next((one.chart_id for one in origins if one.revision == revision), "")
 
@@ -429,11 +430,11 @@ def _dry(
     target: _Target,
     chart_name: str,
     chart_version: str,
-    order: UpgradeOrder | RollbackOrder,
+    order: UpgradeCommand | RollbackCommand,
     *,
     values: dict[str, Any],
     status: str,
-) -> Accepted:
+) -> SubmittedOperation:
     release = Release(
         cluster_id=target.cluster.id,
         cluster_name=target.cluster.name,
@@ -449,4 +450,4 @@ def _dry(
         created_at=order.first_deployed,
         updated_at=datetime.now().astimezone(),
     )
-    return Accepted(release, None)
+    return SubmittedOperation(release, None)

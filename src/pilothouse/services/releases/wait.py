@@ -2,7 +2,7 @@
 
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.operations.notifications import Announcements
+from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.read import UNSETTLED, ReleaseView
 from pilothouse.shares import Counted
@@ -14,11 +14,11 @@ class ReleaseWaits:
     """Shows releases once they are settled."""
 
     def __init__(
-        self, view: ReleaseView, announcements: Announcements, standing: Standing, *, waiting: Counted
+        self, view: ReleaseView, notifications: Notifications, standing: Standing, *, waiting: Counted
     ) -> None:
         """``waiting`` counts the requests of each user that wait."""
         self._view = view
-        self._announcements = announcements
+        self._notifications = notifications
         self._standing = standing
         self._waiting = waiting
 
@@ -39,7 +39,7 @@ class ReleaseWaits:
             return await self._view.show(caller, cluster_id, namespace=namespace, name=name)
 
         with self._waiting.held(caller.user_id):
-            return await self._announcements.settled(
+            return await self._notifications.wait_until_settled(
                 look,
                 is_settled=lambda found: found.status not in UNSETTLED,
                 cluster_id=cluster_id,

@@ -15,7 +15,13 @@ from typing import ClassVar, Literal
 
 from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
-from pilothouse.services.releases.commands import InstallOrder, Order, RollbackOrder, UninstallOrder, UpgradeOrder
+from pilothouse.services.releases.commands import (
+    InstallCommand,
+    Order,
+    RollbackCommand,
+    UninstallCommand,
+    UpgradeCommand,
+)
 from pilothouse.states import OperationState, ReleaseStatus
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.manifests import read_objects_of, stand_whole
@@ -25,7 +31,7 @@ from pilothouse.worker.actions.upgrade import Upgrade
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.diagnostics.retained_objects import find_left_behind
 from pilothouse.worker.outcome import Event, Outcome
-from pilothouse.worker.state import Seen, is_labelled, is_of_earlier_attempt, is_written_by
+from pilothouse.worker.state import ReleaseSnapshot, is_labelled, is_of_earlier_attempt, is_written_by
 
 #: A request that a killed child had sent can still take effect that long.
 _SETTLE_SECONDS = 1.0
@@ -35,7 +41,7 @@ _WHY = "Cancelled"
 class CancelledInstall:
     """Its release is uninstalled, or kept as a failed one, in as many attempts as it takes."""
 
-    def __init__(self, attempt: Attempt, order: InstallOrder, *, include_hooks: bool) -> None:
+    def __init__(self, attempt: Attempt, order: InstallCommand, *, include_hooks: bool) -> None:
         self._attempt = attempt
         self._row = attempt.row
         self._order = order
@@ -43,14 +49,14 @@ class CancelledInstall:
 
     async def run(self) -> Outcome:
         """Removes what the install left, or keeps it."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         if self._attempt.begun and not self._is_there(seen):
             await asyncio.sleep(_SETTLE_SECONDS)
-            seen = await self._attempt.look()
+            seen = await self._attempt.observe()
         if seen.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; there was nothing to uninstall", gone=True)
         if not self._is_there(seen):
-            if self._row.cancel_keeps:
+            if self._row.keep_resources:
                 return Outcome(OperationState.CANCELLED, "cancelled; nothing was installed")
             if seen.newest.revision != self._row.base_revision:
                 return Outcome(
@@ -58,26 +64,26 @@ class CancelledInstall:
                 )
             if seen.newest.status in PENDING:
                 return await failed_by_lock(self._attempt, seen.newest)
-        return await (self._keep(seen.newest) if self._row.cancel_keeps else self._remove(seen.newest))
+        return await (self._keep(seen.newest) if self._row.keep_resources else self._remove(seen.newest))
 
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         if seen.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled and uninstalled", gone=True)
         secret = None
         if self._is_there(seen) and (seen.newest.status in PENDING or seen.newest.status == UNINSTALLING):
             secret = await unlock_newest(self._attempt, seen.newest, why=f"{_WHY}, but {text}")
-        return Outcome(OperationState.FAILED, text, wrote_release=True, revision=seen.newest.revision, secret=secret)
+        return Outcome(OperationState.FAILED, text, wrote_revision=True, revision=seen.newest.revision, secret=secret)
 
     async def _keep(self, newest: ReleaseLabels) -> Outcome:
         secret = await unlock_newest(self._attempt, newest, why=_WHY)
         stored = stored_in(secret)
         if stored is not None and stored.status == ReleaseStatus.DEPLOYED:
             text = f"{stored.description}; it had ended before the cancel took effect"
-            return Outcome(OperationState.SUCCEEDED, text, wrote_release=True, revision=stored.revision, secret=secret)
+            return Outcome(OperationState.SUCCEEDED, text, wrote_revision=True, revision=stored.revision, secret=secret)
         text = "cancelled; what was installed is kept"
-        return Outcome(OperationState.CANCELLED, text, wrote_release=True, revision=newest.revision, secret=secret)
+        return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=newest.revision, secret=secret)
 
     async def _remove(self, newest: ReleaseLabels) -> Outcome:
         stored = stored_in(await self._attempt.read(newest.revision))
@@ -92,11 +98,11 @@ class CancelledInstall:
         if outcome.state == OperationState.FAILED:
             text = f"the uninstall failed: {outcome.text}"
             return Outcome(
-                OperationState.FAILED, text, wrote_release=True, revision=newest.revision, secret=outcome.secret
+                OperationState.FAILED, text, wrote_revision=True, revision=newest.revision, secret=outcome.secret
             )
         return outcome
 
-    def _is_there(self, seen: Seen) -> bool:
+    def _is_there(self, seen: ReleaseSnapshot) -> bool:
         newest = seen.newest
         return newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
 
@@ -113,7 +119,7 @@ class _Restoration:
         self._order = order
         self._disable_hooks = disable_hooks
 
-    async def _restore(self, seen: Seen) -> Outcome:
+    async def _restore(self, seen: ReleaseSnapshot) -> Outcome:
         """By a rollback that this attempt, or one before it, begins; ends or takes over what of it is there."""
         newest = seen.newest
         if newest is None:
@@ -139,9 +145,9 @@ class _Restoration:
         if newest.status in PENDING or newest.status == UNINSTALLING:
             return await failed_by_lock(self._attempt, newest)
         text = f"cancelled; revision {newest.revision} was made by another program since, and stays"
-        return Outcome(OperationState.CANCELLED, text, wrote_release=self.writes_revision)
+        return Outcome(OperationState.CANCELLED, text, wrote_revision=self.writes_revision)
 
-    async def _is_of_undo(self, newest: ReleaseLabels, seen: Seen) -> bool:
+    async def _is_of_undo(self, newest: ReleaseLabels, seen: ReleaseSnapshot) -> bool:
         """Whether nothing came after what the undo began on, but what it wrote itself."""
         if newest.revision == self._row.base_revision:
             return newest.uid == self._row.base_uid
@@ -151,7 +157,7 @@ class _Restoration:
         return stored is not None and is_of_earlier_attempt(self._attempt.undoing().row, stored, seen)
 
     def _undo(self) -> Rollback:
-        order = RollbackOrder(
+        order = RollbackCommand(
             to_revision=self._row.restore_revision or 0,
             merged_values=self._order.merged_values,
             first_deployed=datetime.now(UTC),
@@ -167,11 +173,11 @@ class _Restoration:
         if outcome.state == OperationState.SUCCEEDED:
             text = f"cancelled; rolled back to revision {target}, as revision {outcome.revision}"
             return replace(
-                outcome, state=OperationState.CANCELLED, text=text, revision=None, wrote_release=self.writes_revision
+                outcome, state=OperationState.CANCELLED, text=text, revision=None, wrote_revision=self.writes_revision
             )
         if outcome.state == OperationState.FAILED:
             text = f"the rollback to revision {target} failed: {outcome.text}"
-            return replace(outcome, text=text, revision=None, wrote_release=self.writes_revision)
+            return replace(outcome, text=text, revision=None, wrote_revision=self.writes_revision)
         return outcome
 
     def _is_left_by_us(self, stored: StoredRelease) -> bool:
@@ -184,27 +190,27 @@ class CancelledUpdate(_Restoration):
 
     writes_revision = True
 
-    def __init__(self, attempt: Attempt, order: UpgradeOrder | RollbackOrder) -> None:
+    def __init__(self, attempt: Attempt, order: UpgradeCommand | RollbackCommand) -> None:
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
         action: Upgrade | Rollback = (
-            Upgrade(attempt, order) if isinstance(order, UpgradeOrder) else Rollback(attempt, order)
+            Upgrade(attempt, order) if isinstance(order, UpgradeCommand) else Rollback(attempt, order)
         )
         self._action = action
 
     async def run(self) -> Outcome:
         """Takes back what was begun; what was never begun is simply not done."""
         if self._row.undo_revision is not None:
-            return await self._restore(await self._attempt.look())
+            return await self._restore(await self._attempt.observe())
         if not self._attempt.begun:
             return Outcome(OperationState.CANCELLED, "cancelled before anything was done")
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         if seen.newest is not None and seen.newest.revision != self._row.revision:
             await asyncio.sleep(_SETTLE_SECONDS)
-            seen = await self._attempt.look()
+            seen = await self._attempt.observe()
         if seen.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
         await self._unlock_ours(seen)
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         return await self._take_back(seen)
 
     async def end(self, text: str) -> Outcome:
@@ -214,7 +220,7 @@ class CancelledUpdate(_Restoration):
         outcome = await self._action.end(text)
         return replace(outcome, state=OperationState.FAILED, text=text)
 
-    async def _take_back(self, seen: Seen) -> Outcome:
+    async def _take_back(self, seen: ReleaseSnapshot) -> Outcome:
         newest = seen.newest
         if newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
@@ -235,7 +241,7 @@ class CancelledUpdate(_Restoration):
                 OperationState.SUCCEEDED,
                 f"{stored.description}; it had ended before the cancel, and followed nothing",
             )
-        return Outcome(state, text, wrote_release=True, revision=stored.revision, secret=secret)
+        return Outcome(state, text, wrote_revision=True, revision=stored.revision, secret=secret)
 
     async def _find_left_behind(self, restored: Outcome) -> tuple[Event, ...]:
         removed, stored = stored_in(await self._attempt.read(self._row.revision or 0)), stored_in(restored.secret)
@@ -247,16 +253,16 @@ class CancelledUpdate(_Restoration):
         """Another program's revision came between ours and what was deployed before: that one is not undone either."""
         if stored.status == ReleaseStatus.DEPLOYED:
             text = f"{stored.description}; it had ended before the cancel took effect"
-            return Outcome(OperationState.SUCCEEDED, text, wrote_release=True, revision=stored.revision, secret=secret)
+            return Outcome(OperationState.SUCCEEDED, text, wrote_revision=True, revision=stored.revision, secret=secret)
         if stored.status in PENDING:
             secret = await end_interrupted(self._attempt, stored, why=_WHY)
         text = (
             f"cancelled; revision {self._row.revision} was made by another program meanwhile, so nothing is rolled"
             f" back, and revision {stored.revision} stays failed"
         )
-        return Outcome(OperationState.CANCELLED, text, wrote_release=True, revision=stored.revision, secret=secret)
+        return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=stored.revision, secret=secret)
 
-    def _is_overtaken(self, stored: StoredRelease, seen: Seen) -> bool:
+    def _is_overtaken(self, stored: StoredRelease, seen: ReleaseSnapshot) -> bool:
         """Whether it is ours, after a number that another program took first."""
         taken = seen.find(self._row.revision)
         if not is_labelled(self._row) or taken is None or taken.labels.get(OPERATION_LABEL) == self._row.id:
@@ -264,16 +270,16 @@ class CancelledUpdate(_Restoration):
         ours = seen.find_labelled(self._row.id, after=taken.revision)
         return ours is not None and ours.uid == stored.uid
 
-    async def _unlock_ours(self, seen: Seen) -> None:
+    async def _unlock_ours(self, seen: ReleaseSnapshot) -> None:
         stored = stored_in(await self._attempt.read(self._row.revision or 0))
         if stored is not None and stored.status in PENDING and self._is_ours(stored, seen):
             await end_interrupted(self._attempt, stored, why=_WHY)
 
-    def _is_ours(self, stored: StoredRelease, seen: Seen) -> bool:
+    def _is_ours(self, stored: StoredRelease, seen: ReleaseSnapshot) -> bool:
         if stored.revision == self._row.revision:
             return is_of_earlier_attempt(self._row, stored, seen)
         # what an attempt before the last one left
-        again = (self._row.begun_attempt or 0) > 1 and stored.status == ReleaseStatus.FAILED
+        again = (self._row.last_writing_attempt or 0) > 1 and stored.status == ReleaseStatus.FAILED
         return self._is_left_by_us(stored) or (again and is_written_by(self._row, stored))
 
 
@@ -282,12 +288,12 @@ class CancelledUninstall(_Restoration):
 
     writes_revision = False
 
-    def __init__(self, attempt: Attempt, order: UninstallOrder) -> None:
+    def __init__(self, attempt: Attempt, order: UninstallCommand) -> None:
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
 
     async def run(self) -> Outcome:
         """Takes back what was begun, or ends it."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         if self._row.undo_revision is not None:
             return await self._restore(seen)
         if not self._attempt.begun:
@@ -299,14 +305,14 @@ class CancelledUninstall(_Restoration):
             self._attempt, await read_objects_of(found)
         ):
             await end_interrupted(self._attempt, found, why=_WHY)
-            return await self._restore(await self._attempt.look())
+            return await self._restore(await self._attempt.observe())
         return await self._finish(seen, found)
 
     async def end(self, text: str) -> Outcome:
         """The failure that nothing more is tried after."""
         if self._row.undo_revision is not None:
             return await self._give_up(text)
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         found = await self._find_touched(seen)
         if isinstance(found, Outcome):
             return found
@@ -314,16 +320,16 @@ class CancelledUninstall(_Restoration):
             OperationState.FAILED, text, secret=await end_interrupted(self._attempt, found, why=f"{_WHY}, but {text}")
         )
 
-    async def _find_touched(self, seen: Seen) -> StoredRelease | Outcome:
+    async def _find_touched(self, seen: ReleaseSnapshot) -> StoredRelease | Outcome:
         """The revision that the uninstall worked on; an outcome if there is nothing of it to undo."""
         touched = await self._look_at(seen)
         if touched is None:
             await asyncio.sleep(_SETTLE_SECONDS)
-            seen = await self._attempt.look()
+            seen = await self._attempt.observe()
             touched = await self._look_at(seen)
         return touched or Outcome(OperationState.CANCELLED, "cancelled before anything was removed")
 
-    async def _look_at(self, seen: Seen) -> StoredRelease | Outcome | None:
+    async def _look_at(self, seen: ReleaseSnapshot) -> StoredRelease | Outcome | None:
         """The same at one moment; None if the revision is as the uninstall found it."""
         newest = seen.newest
         if newest is None:
@@ -339,7 +345,7 @@ class CancelledUninstall(_Restoration):
         untouched = stored.resource_version == self._row.base_version and not self._is_left_by_us(stored)
         return None if untouched else stored
 
-    async def _finish(self, seen: Seen, stored: StoredRelease) -> Outcome:
+    async def _finish(self, seen: ReleaseSnapshot, stored: StoredRelease) -> Outcome:
         newest = seen.find(stored.revision)
         if newest is None:
             return Outcome("retry", "the release changed while it was looked at")

@@ -3,25 +3,25 @@
 from pilothouse.engine.protocol import InstallRequest
 from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease
-from pilothouse.services.releases.commands import InstallOrder
+from pilothouse.services.releases.commands import InstallCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.post_actions import prune_history, remove_orphans, supersede_older
 from pilothouse.worker.actions.revision_action import RevisionAction
 from pilothouse.worker.outcome import Event
-from pilothouse.worker.state import Seen
+from pilothouse.worker.state import ReleaseSnapshot
 
 
-class Install(RevisionAction[InstallOrder]):
+class Install(RevisionAction[InstallCommand]):
     """One attempt at an install."""
 
     action = Action.INSTALL
     hook_events = ("pre-install", "post-install")
 
-    async def look(self) -> Seen:
+    async def observe(self) -> ReleaseSnapshot:
         """Not asked again by the first attempt where the acceptance found the name free: Helm refuses a taken one."""
         if self._row.attempt == 1 and self._row.base_revision is None and not self._order.replace:
-            return Seen(())
-        return await self._attempt.look()
+            return ReleaseSnapshot(())
+        return await self._attempt.observe()
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> InstallRequest:
         """Return an install; what this operation itself left behind is replaced without being asked."""
@@ -37,7 +37,7 @@ class Install(RevisionAction[InstallOrder]):
             skip_schema_validation=self._order.skip_schema_validation,
         )
 
-    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+    async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
         """Leave nothing of the revisions in whose place it is, and of history no more than Helm keeps."""
         if not seen.revisions:
             return ()

@@ -18,7 +18,7 @@ from pilothouse.states import ReleaseStatus
 from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event
-from pilothouse.worker.state import Seen
+from pilothouse.worker.state import ReleaseSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 _REMOVALS = 5
 
 
-async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
     """Nothing is left of the revisions that this one took the place of, but what it has too.
 
     Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
@@ -39,14 +39,14 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: Seen) ->
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
         return ()
-    newest = (await attempt.look()).newest
+    newest = (await attempt.observe()).newest
     if newest is None or newest.uid != stored.uid:
         return ()
     orphans = await _list_orphans(attempt, replaced, kept=stored)
     return await remove_objects(attempt, orphans, Kinds(attempt.client), newest=newest)
 
 
-async def list_orphans(attempt: Attempt, seen: Seen) -> Sequence[ManifestObject]:
+async def list_orphans(attempt: Attempt, seen: ReleaseSnapshot) -> Sequence[ManifestObject]:
     """What the failed newest revision lacks of those that it was to take the place of; nothing if it has not failed.
 
     An uninstall knows the newest revision only.
@@ -88,7 +88,7 @@ async def remove_objects(
             except (ClusterDenied, InvalidRequest) as error:
                 failed.append(f"{one.kind}/{one.name} ({error})")
         there = [one for one in found if one is not None]
-        if not there or (await attempt.look()).newest != newest:
+        if not there or (await attempt.observe()).newest != newest:
             break
         left = []
         for each in there:
@@ -108,7 +108,7 @@ async def remove_objects(
     )
 
 
-async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -> None:
+async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> None:
     """No revision before this one is deployed any more.
 
     An install over a failed upgrade leaves one; so does an upgrade or a rollback whose write about it was lost: Helm
@@ -116,15 +116,18 @@ async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Seen) -
     """
     for one in seen.revisions:
         if one.status == ReleaseStatus.DEPLOYED and one.revision < stored.revision:
-            lately = await attempt.read(one.revision, lately=True)
-            if lately is not None and lately["metadata"].get("labels", {}).get("status") == ReleaseStatus.SUPERSEDED:
+            allow_stale = await attempt.read(one.revision, allow_stale=True)
+            if (
+                allow_stale is not None
+                and allow_stale["metadata"].get("labels", {}).get("status") == ReleaseStatus.SUPERSEDED
+            ):
                 continue
             secret = await attempt.read(one.revision)
             if secret is not None and await supersede(attempt.client, secret):
                 log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)
 
 
-async def prune_history(attempt: Attempt, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+async def prune_history(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
     """At most ``MAX_HISTORY`` revisions are left, the one just made included; the oldest go first.
 
     Helm does this itself on upgrade and rollback, and never on an install.
@@ -157,7 +160,7 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
     )
 
 
-def _replaced(seen: Seen, *, before: int) -> list[ReleaseLabels]:
+def _replaced(seen: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
     """The failed revisions right before that one, and the deployed one before them, or that was it until now."""
     replaced: list[ReleaseLabels] = []
     for one in reversed(seen.revisions):

@@ -11,7 +11,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
 from pilothouse.redaction import hide_from_log
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UninstallOrder, UpgradeOrder
+from pilothouse.services.releases.commands import InstallCommand, RollbackCommand, UninstallCommand, UpgradeCommand
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.states import OperationState
@@ -22,7 +22,7 @@ from pilothouse.worker.actions.install import Install
 from pilothouse.worker.actions.rollback import Rollback
 from pilothouse.worker.actions.uninstall import Uninstall
 from pilothouse.worker.actions.upgrade import Upgrade
-from pilothouse.worker.attempt import Attempt, Workshop, open_attempt
+from pilothouse.worker.attempt import Attempt, AttemptContext, open_attempt
 from pilothouse.worker.diagnostics.evidence import collect, of_silence
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import Outcome
@@ -46,14 +46,16 @@ class Action(Protocol):
 class Actions:
     """Carries out operations for the runner.
 
-    Both methods raise ClusterUnavailable when the cluster cannot be looked at, and NotHeld when the attempt lost the
+    Both methods raise ClusterUnavailable when the cluster cannot be looked at, and LeaseLost when the attempt lost the
     operation, or the operation is to be cancelled instead.
     """
 
     def __init__(
         self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
     ) -> None:
-        self._workshop = Workshop(database, Archives(database), keys, clusters, engine, Preflight(settings), settings)
+        self._workshop = AttemptContext(
+            database, Archives(database), keys, clusters, engine, Preflight(settings), settings
+        )
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
         """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
@@ -84,7 +86,7 @@ class Actions:
         Raises NotFound, too, when the cluster was removed.
         """
         attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
-        if row.state == OperationState.FAILED and not row.wrote_release:
+        if row.state == OperationState.FAILED and not row.wrote_revision:
             await _action(attempt).end(row.status_description)
         return attempt
 
@@ -129,22 +131,22 @@ def _action(attempt: Attempt) -> Action:
     if attempt.row.cancelling_at is not None:
         return _undo(attempt)
     match attempt.order:
-        case InstallOrder() as order:
+        case InstallCommand() as order:
             return Install(attempt, order)
-        case UpgradeOrder() as order:
+        case UpgradeCommand() as order:
             return Upgrade(attempt, order)
-        case RollbackOrder() as order:
+        case RollbackCommand() as order:
             return Rollback(attempt, order)
-        case UninstallOrder() as order:
+        case UninstallCommand() as order:
             return Uninstall(attempt, order)
 
 
 def _undo(attempt: Attempt) -> Action:
     match attempt.order:
-        case InstallOrder() as order:
+        case InstallCommand() as order:
             hooks = attempt.row.include_hooks or attempt.settings.hooks.on_delete
             return CancelledInstall(attempt, order, include_hooks=hooks)
-        case UpgradeOrder() | RollbackOrder() as order:
+        case UpgradeCommand() | RollbackCommand() as order:
             return CancelledUpdate(attempt, order)
-        case UninstallOrder() as order:
+        case UninstallCommand() as order:
             return CancelledUninstall(attempt, order)

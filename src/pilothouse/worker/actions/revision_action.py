@@ -12,16 +12,16 @@ import structlog
 from pilothouse.engine.protocol import ChangeRequest
 from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease
-from pilothouse.services.releases.commands import InstallOrder, RollbackOrder, UpgradeOrder, Wait
+from pilothouse.services.releases.commands import InstallCommand, RollbackCommand, UpgradeCommand, Wait
 from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.worker.actions.locks import INTERRUPTED, end_interrupted, failed_by_lock
 from pilothouse.worker.actions.post_actions import remove_orphans, restart_workloads, supersede_older
 from pilothouse.worker.attempt import Attempt, stored_in
-from pilothouse.worker.outcome import Event, Outcome, Said
+from pilothouse.worker.outcome import EngineResult, Event, Outcome
 from pilothouse.worker.state import (
     FINAL,
     SUCCEEDED,
-    Seen,
+    ReleaseSnapshot,
     Step,
     classify,
     classify_written,
@@ -32,7 +32,7 @@ from pilothouse.worker.state import (
 
 log = structlog.get_logger(__name__)
 
-OrderT = TypeVar("OrderT", bound=InstallOrder | UpgradeOrder | RollbackOrder)
+OrderT = TypeVar("OrderT", bound=InstallCommand | UpgradeCommand | RollbackCommand)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RevisionAction(Generic[OrderT]):
 
     async def run(self) -> Outcome:
         """Carry the action out, or find that an earlier attempt did."""
-        seen = await self.look()
+        seen = await self.observe()
         ours = await self._find_begun(seen)
         if ours is not None:
             found = ours.stored.status
@@ -78,7 +78,7 @@ class RevisionAction(Generic[OrderT]):
             again = "" if self._order.disable_hooks else "; hooks that ran before run again"
             text = f"attempt {self._row.attempt} does the {self._row.action} again{again}"
             await self._attempt.record("action_resumed", text)
-            seen, ours = await self._attempt.look(), None
+            seen, ours = await self._attempt.observe(), None
             step = self._attempt.decide(self.action, classify(seen, self._row))
         newest = seen.newest
         match step:
@@ -95,22 +95,22 @@ class RevisionAction(Generic[OrderT]):
 
     async def end(self, text: str) -> Outcome:
         """Fail, and try nothing more: what is ours and locked is unlocked."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         ours = await self._find_begun(seen)
         state = classify(seen, self._row, ours.stored if ours else None)
         if self._attempt.decide(self.action, state, giving_up=True) is Step.RECORD and ours is not None:
             return _recorded(ours)
         return await self._fail(ours, text)
 
-    async def look(self) -> Seen:
+    async def observe(self) -> ReleaseSnapshot:
         """Return the release before the action: all its revisions, or the one that was deployed a moment ago."""
-        return await self._attempt.look_at_base()
+        return await self._attempt.observe_base()
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> ChangeRequest:
         """Return the engine's request; ``chart`` is empty for an action that takes none."""
         raise NotImplementedError
 
-    async def follow_up(self, stored: StoredRelease, seen: Seen) -> tuple[Event, ...]:
+    async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
         """Do what belongs to the action and Helm does not do, once the revision is deployed; maybe again.
 
         After an update the revision before is superseded, and with ``recreate`` the workloads restart. Helm compares
@@ -124,7 +124,7 @@ class RevisionAction(Generic[OrderT]):
             if before and before[-1].status == ReleaseStatus.FAILED
             else ()
         )
-        recreate = not isinstance(self._order, InstallOrder) and self._order.recreate
+        recreate = not isinstance(self._order, InstallCommand) and self._order.recreate
         return (*removed, *(await restart_workloads(self._attempt, stored) if recreate else ()))
 
     def _target(self) -> Target:
@@ -137,7 +137,7 @@ class RevisionAction(Generic[OrderT]):
             timeout_seconds=self._attempt.seconds,
         )
 
-    async def _act(self, seen: Seen) -> Outcome:
+    async def _act(self, seen: ReleaseSnapshot) -> Outcome:
         chart = self._attempt.archive
         if chart is None and self.action is not Action.ROLLBACK:
             return Outcome(
@@ -157,14 +157,14 @@ class RevisionAction(Generic[OrderT]):
         said = await self._attempt.run(request)
         if said.how == "done" and is_labelled(self._row):
             # What has our label and is deployed is so by our last write, however old this look is.
-            written = self._if_ours(await self._attempt.read(revision, lately=True))
+            written = self._if_ours(await self._attempt.read(revision, allow_stale=True))
             if written is not None and written.stored.status in SUCCEEDED:
                 return await self._judge(said, written, seen)
         if said.how == "done":
-            said = Said("done", f"Helm reported success, but stored no revision {revision}")
+            said = EngineResult("done", f"Helm reported success, but stored no revision {revision}")
         return await self._judge(said, await self._find_written(revision, surely=said.how == "done"), seen)
 
-    async def _judge(self, said: Said, ours: Written | None, seen: Seen) -> Outcome:
+    async def _judge(self, said: EngineResult, ours: Written | None, seen: ReleaseSnapshot) -> Outcome:
         """Return the outcome by the revision's Secret; the engine's words count where there is none of ours."""
         match self._attempt.decide_after(said, classify_written(self._row, ours.stored if ours else None)):
             case Step.COMPLETE if ours is not None:
@@ -177,14 +177,16 @@ class RevisionAction(Generic[OrderT]):
                 return Outcome("crashed", said.text)
         return await self._fail(ours, said.text)
 
-    async def _find_begun(self, seen: Seen) -> Written | None:
+    async def _find_begun(self, seen: ReleaseSnapshot) -> Written | None:
         """Return what an earlier attempt began."""
         if not self._attempt.begun:
             return None
         written = await self._find_written(self._row.revision or 0, seen)
         return written if written is not None and is_of_earlier_attempt(self._row, written.stored, seen) else None
 
-    async def _find_written(self, revision: int, seen: Seen | None = None, *, surely: bool = False) -> Written | None:
+    async def _find_written(
+        self, revision: int, seen: ReleaseSnapshot | None = None, *, surely: bool = False
+    ) -> Written | None:
         """Return our revision: the one of that number, or one after it where another program has taken that.
 
         ``surely``: there is one, for Helm said so.
@@ -192,7 +194,7 @@ class RevisionAction(Generic[OrderT]):
         written, labelled = self._if_ours(await self._attempt.read(revision)), is_labelled(self._row)
         if written is not None or not (labelled or surely):
             return written
-        seen = seen or await self._attempt.look()
+        seen = seen or await self._attempt.observe()
         later = [one for one in seen.revisions if one.revision > revision]
         if labelled:
             ours = seen.find_labelled(self._row.id, after=revision)
@@ -209,7 +211,7 @@ class RevisionAction(Generic[OrderT]):
             return None
         return Written(stored, secret)
 
-    async def _complete(self, ours: Written, seen: Seen) -> Outcome:
+    async def _complete(self, ours: Written, seen: ReleaseSnapshot) -> Outcome:
         events = await self.follow_up(ours.stored, seen) if ours.stored.status in SUCCEEDED else ()
         left_out = ours.stored.count_hooks(*self.hook_events) if self._order.disable_hooks else 0
         if left_out:
@@ -221,7 +223,7 @@ class RevisionAction(Generic[OrderT]):
         if ours is None:
             return Outcome(OperationState.FAILED, text)
         secret = await self._unlock(ours, why=why or text)
-        return Outcome(OperationState.FAILED, text, wrote_release=True, revision=ours.stored.revision, secret=secret)
+        return Outcome(OperationState.FAILED, text, wrote_revision=True, revision=ours.stored.revision, secret=secret)
 
     async def _unlock(self, ours: Written, *, why: str = INTERRUPTED) -> Secret | None:
         return (
@@ -233,7 +235,7 @@ def _recorded(ours: Written, *, events: tuple[Event, ...] = ()) -> Outcome:
     return Outcome(
         OperationState.SUCCEEDED if ours.stored.status in SUCCEEDED else OperationState.FAILED,
         ours.stored.description,
-        wrote_release=True,
+        wrote_revision=True,
         revision=ours.stored.revision,
         secret=ours.secret,
         events=events,

@@ -2,12 +2,12 @@
 
 from pilothouse.engine.protocol import MAX_HISTORY, RollbackRequest
 from pilothouse.kubernetes.client import ReleaseLabels
-from pilothouse.services.releases.commands import RollbackOrder
+from pilothouse.services.releases.commands import RollbackCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.revision_action import RevisionAction
 
 
-class Rollback(RevisionAction[RollbackOrder]):
+class Rollback(RevisionAction[RollbackCommand]):
     """One attempt at a rollback."""
 
     action = Action.ROLLBACK

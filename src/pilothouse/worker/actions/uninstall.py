@@ -9,14 +9,14 @@ from dataclasses import replace
 from pilothouse.engine.protocol import UninstallRequest
 from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import UNINSTALLING
-from pilothouse.services.releases.commands import UninstallOrder
+from pilothouse.services.releases.commands import UninstallCommand
 from pilothouse.states import Action, OperationState
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.manifests import Kinds
 from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
 from pilothouse.worker.attempt import Attempt, stored_in
-from pilothouse.worker.outcome import Event, Outcome, Said
-from pilothouse.worker.state import ReleaseState, Seen, Step, classify, classify_uninstalled
+from pilothouse.worker.outcome import EngineResult, Event, Outcome
+from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, classify, classify_uninstalled
 
 #: Helm's words.
 GONE = "Uninstallation complete"
@@ -28,21 +28,21 @@ class Uninstall:
 
     action = Action.UNINSTALL
 
-    def __init__(self, attempt: Attempt, order: UninstallOrder) -> None:
+    def __init__(self, attempt: Attempt, order: UninstallCommand) -> None:
         self._attempt = attempt
         self._row = attempt.row
         self._order = order
 
     async def run(self) -> Outcome:
         """Remove the release, or find that it is gone."""
-        seen = await self._attempt.look_at_base()
+        seen = await self._attempt.observe_base()
         state = classify(seen, self._row)
         step = self._attempt.decide(self.action, state)
         if step is Step.UNLOCK_AND_ACT and seen.newest is not None:
             await unlock_newest(self._attempt, seen.newest)
             again = "" if self._order.disable_hooks else "; hooks that ran before run again"
             await self._attempt.record("action_resumed", f"attempt {self._row.attempt} uninstalls again{again}")
-            seen = await self._attempt.look()
+            seen = await self._attempt.observe()
             state = classify(seen, self._row)
             step = self._attempt.decide(self.action, state)
         if seen.newest is None:
@@ -55,7 +55,7 @@ class Uninstall:
 
     async def end(self, text: str) -> Outcome:
         """Fail, and try nothing more: what is ours and locked is unlocked."""
-        seen = await self._attempt.look()
+        seen = await self._attempt.observe()
         step = self._attempt.decide(self.action, classify(seen, self._row), giving_up=True)
         if seen.newest is None:
             return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
@@ -65,7 +65,7 @@ class Uninstall:
             )
         return Outcome(OperationState.FAILED, text)
 
-    async def _act(self, seen: Seen, newest: ReleaseLabels) -> Outcome:
+    async def _act(self, seen: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
         orphans = await list_orphans(self._attempt, seen)
         await self._attempt.begin(seen, revision=newest.revision)
         if orphans:
@@ -95,7 +95,7 @@ async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool
     return await _judge(attempt, newest, await attempt.run(request))
 
 
-async def _judge(attempt: Attempt, newest: ReleaseLabels, said: Said) -> Outcome:
+async def _judge(attempt: Attempt, newest: ReleaseLabels, said: EngineResult) -> Outcome:
     if said.how == "unavailable":
         return Outcome("retry", said.text)
     # Helm removes the newest revision last; what went wrong before that did not keep the release

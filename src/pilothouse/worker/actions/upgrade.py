@@ -3,12 +3,12 @@
 from pilothouse.engine.protocol import MAX_HISTORY, UpgradeRequest
 from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
-from pilothouse.services.releases.commands import UpgradeOrder
+from pilothouse.services.releases.commands import UpgradeCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.revision_action import RevisionAction
 
 
-class Upgrade(RevisionAction[UpgradeOrder]):
+class Upgrade(RevisionAction[UpgradeCommand]):
     """One attempt at an upgrade."""
 
     action = Action.UPGRADE

@@ -24,7 +24,7 @@ from pilothouse.errors import InvalidChart, PilothouseError
 from pilothouse.kubernetes.budget import Budget, budgeted
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.pods import Pods
-from pilothouse.kubernetes.readiness import containers, is_well, mapping, progress, replicas, trouble
+from pilothouse.kubernetes.readiness import containers, is_healthy, mapping, pod_problem, progress, replicas
 from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import Masks, masks_of_data, redact_named
@@ -108,7 +108,7 @@ class Found:
             "owner": owner,
             "hook": hook,
             "phase": str(status.get("phase") or ""),
-            "trouble": "" if is_well(pod) else self.clean(trouble(pod)),
+            "trouble": "" if is_healthy(pod) else self.clean(pod_problem(pod)),
             "containers": [
                 {
                     "name": one.name,
@@ -234,7 +234,7 @@ class _Collection:
         live = live or self._attempt.followed.removed.get(_key(one))
         pods = await self._pods_of(one, live)
         ready = replicas(live) if live is not None else None
-        ailing = [pod for pod in pods if not is_well(pod)]
+        ailing = [pod for pod in pods if not is_healthy(pod)]
         if not hook and live is not None and not ailing and (one.kind == "Pod" or (ready and ready[0] >= ready[1])):
             return
         state = "gone" if live is None else progress(live)

@@ -28,8 +28,8 @@ class Archives:
         if digest in self._kept:
             self._kept.move_to_end(digest)
             return self._kept[digest]
-        async with self._database.statements() as tx:
-            archive = await archives.read_archive(tx, digest)
+        async with self._database.autocommit() as connection:
+            archive = await archives.read_archive(connection, digest)
         if archive is not None and digest not in self._kept and len(archive) <= _KEPT_BYTES // 4:
             self._kept[digest] = archive
             self._kept_bytes += len(archive)

@@ -37,9 +37,9 @@ from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find
 from pilothouse.worker.actions.post_actions import remove_objects, told
 from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.attempt import Attempt, stored_in
-from pilothouse.worker.outcome import Event, NotHeld
+from pilothouse.worker.outcome import Event, LeaseLost
 from pilothouse.worker.periodic import keep_doing
-from pilothouse.worker.state import Seen
+from pilothouse.worker.state import ReleaseSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Repairs:
         try:
             async with asyncio.timeout(until - boottime()):
                 return await self._repair(operation_id, taken.objects, Fence(until))
-        except (ClusterUnavailable, TimeoutError, NotHeld) as error:
+        except (ClusterUnavailable, TimeoutError, LeaseLost) as error:
             log.warning("repair_postponed", operation_id=operation_id, cause=str(error))
             return False
         except (ClusterDenied, CorruptRelease, NotFound, InvalidRequest) as error:
@@ -102,9 +102,9 @@ class Repairs:
 
     async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
         """Whether it was done; not while an operation lives on the release."""
-        async with self._database.statements() as tx:
-            row = await operations.find_operation(tx, operation_id)
-            busy = await repairs.has_company(tx, operation_id)
+        async with self._database.autocommit() as connection:
+            row = await operations.find_operation(connection, operation_id)
+            busy = await repairs.has_company(connection, operation_id)
         if row is None or busy:
             return False
         attempt = await self._actions.look_again(row, fence=fence)
@@ -121,7 +121,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     ``remembered``: what a revision had that was uninstalled. Gives what was done, and whether no other look is needed:
     one is if another program's revision came just when something was removed, which it may have found and kept as its.
     """
-    seen, kinds = await attempt.look(), Kinds(attempt.client)
+    seen, kinds = await attempt.observe(), Kinds(attempt.client)
     newest = seen.newest
     if newest is not None and newest.status != ReleaseStatus.DEPLOYED:
         return (), True
@@ -134,7 +134,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
         stale.pop(identity(one), None)
     removed = await remove_objects(attempt, stale.values(), kinds, newest=newest)
     due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
-    if (await attempt.look()).newest != newest:
+    if (await attempt.observe()).newest != newest:
         return removed, not removed  # by another program: its objects are its own, and were perhaps looked at already
     return (*removed, *await _apply_again(attempt, due)), True
 
@@ -149,7 +149,7 @@ class _Due:
     version: str
 
 
-async def _interrupted(attempt: Attempt, seen: Seen) -> list[ManifestObject]:
+async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[ManifestObject]:
     """What the revisions have whose writers died, and that a writer which woke up may have made again."""
     found: list[ManifestObject] = []
     for one in seen.revisions:

@@ -5,7 +5,7 @@ from typing import Final
 from pilothouse.engine.protocol import ProgressEvent
 from pilothouse.errors import PilothouseError
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
-from pilothouse.kubernetes.readiness import is_well, progress, trouble
+from pilothouse.kubernetes.readiness import is_healthy, pod_problem, progress
 from pilothouse.kubernetes.resources import manifest_objects
 
 _LARGEST: Final = 4 * 1024 * 1024
@@ -37,7 +37,7 @@ class Waits:
             if live is None:
                 return ""
             if event.object_kind == "Pod":
-                return "" if is_well(live) else trouble(live)
+                return "" if is_healthy(live) else pod_problem(live)
             (one,) = manifest_objects([live], namespace=namespace)
             pods = (
                 await self._client.list_pods(
@@ -49,9 +49,9 @@ class Waits:
         except (PilothouseError, ValueError):
             return ""
         said = [words] if (words := progress(live)) else []
-        ailing = min((pod for pod in pods if not is_well(pod)), key=_name, default=None)
+        ailing = min((pod for pod in pods if not is_healthy(pod)), key=_name, default=None)
         if ailing is not None:
-            said.append(f"pod {_name(ailing)}: {trouble(ailing)}")
+            said.append(f"pod {_name(ailing)}: {pod_problem(ailing)}")
         return ", ".join(said)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from pilothouse.kubernetes.capabilities import Abilities, Access
+from pilothouse.kubernetes.capabilities import Capabilities, ResourceAccess
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.settings import ClusterSettings
-from tests.support.peers import http, kubeconfig, peer, read_request
+from tests.support.fake_api_servers import http, kubeconfig, peer, read_request
 
 JSON = "Content-Type: application/json"
-CREATE = Access("create", "", "configmaps", "shop")
-PATCH = Access("patch", "", "configmaps", "shop", "web-config")
+CREATE = ResourceAccess("create", "", "configmaps", "shop")
+PATCH = ResourceAccess("patch", "", "configmaps", "shop", "web-config")
 
 
 class ApiServer:
@@ -58,11 +58,11 @@ def server() -> ApiServer:
 
 
 @asynccontextmanager
-async def abilities(server: ApiServer, folder: Path, *, clock: list[float]) -> AsyncIterator[Abilities]:
+async def capabilities(server: ApiServer, folder: Path, *, clock: list[float]) -> AsyncIterator[Capabilities]:
     async with peer(server.handle, folder) as port:
         client = ClusterClient(kubeconfig(port), ClusterSettings(allow_loopback=True))
         try:
-            yield Abilities(client, seconds=300, clock=lambda: clock[0])
+            yield Capabilities(client, seconds=300, clock=lambda: clock[0])
         finally:
             await client.close()
 
@@ -70,9 +70,9 @@ async def abilities(server: ApiServer, folder: Path, *, clock: list[float]) -> A
 async def test_an_account_that_may_do_everything_is_asked_for_once(server: ApiServer, tmp_path: Path):
     server.allowed = [{"verb": "*", "group": "*", "resource": "*"}]
     clock = [1000.0]
-    async with abilities(server, tmp_path, clock=clock) as known:
+    async with capabilities(server, tmp_path, clock=clock) as known:
         for number in range(50):
-            assert await known.find_missing([CREATE, Access("get", "", "secrets", f"shop-{number}")]) == []
+            assert await known.find_missing([CREATE, ResourceAccess("get", "", "secrets", f"shop-{number}")]) == []
         assert len(server.asked) == 1
         clock[0] += 301
         assert await known.find_missing([CREATE]) == []
@@ -84,7 +84,7 @@ async def test_a_right_is_remembered_and_a_refusal_is_not(server: ApiServer, tmp
     patch = {"verb": "patch", "resource": "configmaps", "namespace": "shop"}
     server.allowed = [create]
     clock = [1000.0]
-    async with abilities(server, tmp_path, clock=clock) as known:
+    async with capabilities(server, tmp_path, clock=clock) as known:
         assert await known.find_missing([CREATE, PATCH]) == [PATCH]
         assert await known.find_missing([CREATE]) == []
         server.allowed.append(patch)
@@ -99,14 +99,14 @@ async def test_a_right_is_remembered_and_a_refusal_is_not(server: ApiServer, tmp
 
 async def test_a_right_to_one_object_is_not_taken_for_a_right_to_all(server: ApiServer, tmp_path: Path):
     server.allowed = [{"verb": "patch", "resource": "configmaps", "namespace": "shop", "name": "web-config"}]
-    other = Access("patch", "", "configmaps", "shop", "other-config")
-    async with abilities(server, tmp_path, clock=[1000.0]) as known:
+    other = ResourceAccess("patch", "", "configmaps", "shop", "other-config")
+    async with capabilities(server, tmp_path, clock=[1000.0]) as known:
         assert await known.find_missing([PATCH]) == []
         assert await known.find_missing([PATCH, other]) == [other]
 
 
 async def test_a_kind_that_was_missing_is_looked_for_again(server: ApiServer, tmp_path: Path):
-    async with abilities(server, tmp_path, clock=[1000.0]) as known:
+    async with capabilities(server, tmp_path, clock=[1000.0]) as known:
         assert await known.find_kind("v1", "Secret") is None
         server.kinds.append("Secret")
         found = await known.find_kind("v1", "Secret")
@@ -118,5 +118,5 @@ async def test_a_kind_that_was_missing_is_looked_for_again(server: ApiServer, tm
 
 
 async def test_a_group_that_the_server_does_not_have_is_no_dead_server(server: ApiServer, tmp_path: Path):
-    async with abilities(server, tmp_path, clock=[1000.0]) as known:
+    async with capabilities(server, tmp_path, clock=[1000.0]) as known:
         assert await known.find_kind("example.com/v1", "Widget") is None
