@@ -116,7 +116,7 @@ def run_case(environment: Environment, case: Case) -> Verdict:
     verdict = Verdict(case)
     began = time.monotonic()
     release = environment.release(case.action)
-    environment.deployment.mend()  # what ended by itself since the case before: a supervisor would have started it again
+    environment.deployment.mend()  # a supervisor would have restarted what ended since the case before
     release.prepare()
     _Run(environment, case, release, verdict).play()
     verdict.seconds = time.monotonic() - began

@@ -157,10 +157,10 @@ async def explain_take(database: Database, caps: Caps) -> dict[str, Any]:
 async def fill(database: Database, project_id: str, count: int) -> None:
     """So many wait at one API server, in clones of the one that waits; the planner has seen none of them."""
     copied = """
-    INSERT INTO operations (id, queue_position, release_name, project_id, user_id, cluster_id, api_server, namespace, action,
-      state, chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id)
-    SELECT id || n, queue_position + n, release_name || n, project_id, user_id, cluster_id, api_server, namespace, action, state,
-      chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id
+    INSERT INTO operations (id, queue_position, release_name, project_id, user_id, cluster_id, api_server, namespace,
+      action, state, chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id)
+    SELECT id || n, queue_position + n, release_name || n, project_id, user_id, cluster_id, api_server, namespace,
+      action, state, chart_id, chart_name, chart_version, request_sealed, deadline_seconds, request_id
     FROM operations, generate_series(1, %s) n WHERE state = 'queued' AND project_id = %s
     """
     async with await psycopg.AsyncConnection.connect(database.dsn(), autocommit=True) as connection:

@@ -75,7 +75,7 @@ class MasterKeys:
     def load_or_create(cls, path: Path, *, random_bytes: RandomBytes = os.urandom) -> Self:
         """Load the keys of this file, creating it (mode 0600, one new key) if it does not exist.
 
-        Processes that start together end up with the same key. Raises DecryptionFailed if the file is damaged, or if others
+        Processes that start together end up with the same key. Raises DecryptionFailed if it is damaged, or if others
         than its owner can read or write it.
         """
         ensure_keys(path, random_bytes=random_bytes)
@@ -93,7 +93,7 @@ class MasterKeys:
         return self._wrap(nonce, data_key) + ciphertext
 
     def unseal(self, sealed: bytes, *, context: str) -> bytes:
-        """Decrypt what was sealed in this context; raise DecryptionFailed for another context, an unknown key or damage."""
+        """Decrypt what was sealed in this context; raise DecryptionFailed if another, an unknown key or damage."""
         data_key = self._unwrap(sealed, what=f"the sealed value of {context}")
         try:
             return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[HEAD_BYTES:], _VERSION + context.encode())
@@ -112,7 +112,7 @@ class MasterKeys:
         return self._wrap(self._random_bytes(_NONCE_BYTES), data_key) + sealed[HEAD_BYTES:]
 
     def check_head(self, head: bytes, *, what: str) -> None:
-        """Check that a value with these first HEAD_BYTES opens with one of the keys; raise DecryptionFailed otherwise."""
+        """Check that a value with these first HEAD_BYTES opens with one of the keys; else raise DecryptionFailed."""
         self._unwrap(head + bytes(_TAG_BYTES), what=what)
 
     def sealing_header(self) -> bytes:

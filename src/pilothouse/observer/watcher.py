@@ -2,7 +2,7 @@
 
 A list brings everything up to one resourceVersion, a watch what comes after it. What must stay true:
 
-- The index is as far as ``cluster_watches.resource_version``: it is written after, or together with, the rows it covers.
+- The index is as far as ``cluster_watches.resource_version``: written after, or together with, the rows it covers.
   A watcher that takes over goes on from there, and lists again only when the server has forgotten that moment (410).
 - A resourceVersion that went back is a server restored from a backup: a new epoch begins, in which every row of the
   old one is older than anything read. Nothing disappears until a complete list has shown that it is gone.

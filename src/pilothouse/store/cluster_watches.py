@@ -27,7 +27,7 @@ from pilothouse.store.database import Transaction
 from pilothouse.store.tables import cluster_watches, observers
 
 #: Announces that a cluster came, went, or is free to be watched.
-CHANNEL = "pilothouse_observations"
+CHANNEL = "pilothouse_cluster_watches"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Acceptance of an operation into the queue, as one statement that does everything or nothing.
 
 The order of the queue is fair between projects: a project's first operation comes right after the current round, its
-second one a round later, however many others wait. The position, ``queue_position``, is assigned once, here, so that taking the
-next operation only reads the head of an index.
+second one a round later, however many others wait. ``queue_position`` is assigned once, here, so that taking the next
+operation only reads the head of an index.
 """
 
 from dataclasses import dataclass, fields
@@ -147,8 +147,8 @@ async def _refusal(
     if found.too_large:
         return Busy(
             f"the orders of this project that wait have {found.waiting_bytes} bytes, with this one more than "
-            f"{limits.bytes_per_project}, the limit; nothing was changed, try again when some are done, or send smaller "
-            "values",
+            f"{limits.bytes_per_project}, the limit; nothing was written: retry when some are done, "
+            "or send smaller values",
             retry_after_seconds=limits.retry_seconds,
         )
     if found.made:

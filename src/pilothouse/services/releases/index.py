@@ -67,7 +67,7 @@ class ReleaseIndex:
         )
 
     def open_values(self, cluster_id: str, row: Revision) -> str | None:
-        """The values of the row as the wire's JSON text, None if they are too large; DecryptionFailed if they do not open."""
+        """Return the row's values as the wire's JSON text, None if too large; raise DecryptionFailed if unreadable."""
         if row.values_sealed is None:
             return None if row.values_text_size else ""
         plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
