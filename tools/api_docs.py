@@ -1,9 +1,10 @@
-"""``make docs``: writes docs/api.md from the OpenAPI description that the server gives of its own API.
+"""``make docs``: writes docs/openapi.json, what the server says of its own API, and docs/api.md for people from it.
 
-A test compares the two, so that the page cannot grow old.
+A test compares them, so that they cannot grow old.
 """
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,19 +22,27 @@ from pilothouse.services.operations.notifications import Notifications
 from pilothouse.settings import Settings
 from pilothouse.wiring import build_runtime
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE, DOCUMENT = DOCS / "api.md", DOCS / "openapi.json"
 
 
 def main() -> int:
-    """Writes the page."""
-    PAGE.write_text(page())
-    print(f"wrote {PAGE}")
+    """Write both."""
+    openapi = describe()
+    for file, text in ((DOCUMENT, document(openapi)), (PAGE, page(openapi))):
+        file.write_text(text)
+        print(f"wrote {file}")
     return 0
 
 
-def page() -> str:
-    """The page, as it belongs in docs/api.md."""
-    return "\n".join(_lines(describe())) + "\n"
+def document(openapi: dict[str, Any]) -> str:
+    """Return the description as it belongs in docs/openapi.json."""
+    return json.dumps(openapi, ensure_ascii=False, indent=2) + "\n"
+
+
+def page(openapi: dict[str, Any]) -> str:
+    """Return the page as it belongs in docs/api.md."""
+    return "\n".join(_lines(openapi)) + "\n"
 
 
 def describe() -> dict[str, Any]:

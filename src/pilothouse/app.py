@@ -19,15 +19,9 @@ from pilothouse.api.cce import releases as release_routes
 from pilothouse.api.cce import tokens as token_routes
 from pilothouse.api.cce import versions as version_routes
 from pilothouse.api.cce.models import ReleaseSerializer
-from pilothouse.api.v1 import access_keys as access_key_api
-from pilothouse.api.v1 import audit as audit_api
-from pilothouse.api.v1 import clusters as cluster_api
-from pilothouse.api.v1 import evidence as evidence_api
-from pilothouse.api.v1 import health, reference
-from pilothouse.api.v1 import operations as operation_api
-from pilothouse.api.v1 import projects as project_api
-from pilothouse.api.v1 import releases as release_api
-from pilothouse.api.v1 import users as user_api
+from pilothouse.api.v1 import reference
+from pilothouse.api.v1.operations import EventStreams
+from pilothouse.api.v1.routers import DESCRIPTION, ROUTERS, largest_body
 from pilothouse.errors import DatabaseUnavailable, PilothouseError
 from pilothouse.http.cluster_reads import ClusterReads
 from pilothouse.http.connections import ConnectionLimits, most_connections
@@ -35,9 +29,8 @@ from pilothouse.http.endpoints import HEALTH_PATH, endpoints
 from pilothouse.http.errors import handle
 from pilothouse.http.gateway_errors import internal_error, route_not_found
 from pilothouse.http.handshake import Handshake
-from pilothouse.http.json_bodies import FORM, KUBECONFIG, LOGIN, RELEASE
+from pilothouse.http.json_bodies import LOGIN, RELEASE
 from pilothouse.http.middleware import stack
-from pilothouse.http.openapi import describe
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.http.requests import refuse_nul
 from pilothouse.http.server import GatewayServer, TlsContext, certificate_files
@@ -100,6 +93,8 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     app = FastAPI(
         title="Pilothouse",
         version=__version__,
+        description=DESCRIPTION,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
@@ -108,6 +103,7 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
         dependencies=[Depends(refuse_nul)],
     )
     app.state.audit = audit
+    app.state.services = {}
     form = ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases)
     preflight = Preflight(settings)
     releases = Releases(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight=preflight)
@@ -151,13 +147,23 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     for prefix in chart_routes.PREFIXES:
         app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
     _include_identity(app, runtime, audit)
-    app.include_router(cluster_api.routes(runtime.clusters))
-    app.include_router(release_api.routes(Unlocks(runtime.database, runtime.keys, runtime.clusters)))
-    _include_operations(app, runtime, notifications, standing)
-    app.include_router(health.routes(runtime.database, watch))
     app.include_router(compatible_description.routes(), include_in_schema=False)
-    describe(app, public=_is_public)
+    for native in ROUTERS:
+        app.include_router(native)
     app.include_router(reference.routes(app.openapi))
+    _add_services(
+        app,
+        audit,
+        watch,
+        runtime.database,
+        runtime.clusters,
+        Unlocks(runtime.database, runtime.keys, runtime.clusters),
+        Operations(runtime.database, notifications, standing),
+        Cancellations(runtime.database),
+        EventStreams(
+            what="event streams", per_key=settings.streams_per_user, whose="this user", in_all=settings.streams
+        ),
+    )
     app.add_exception_handler(PilothouseError, handle)
     app.add_exception_handler(404, route_not_found)
     app.add_exception_handler(405, route_not_found)
@@ -172,22 +178,13 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     )
 
 
-def _include_operations(app: FastAPI, runtime: Runtime, notifications: Notifications, standing: Standing) -> None:
-    """The routes about operations."""
-    settings = runtime.settings
-    operations = Operations(runtime.database, notifications, standing)
-    streams = Counted(
-        what="event streams",
-        per_key=settings.streams_per_user,
-        whose="this user",
-        in_all=settings.streams,
-    )
-    app.include_router(operation_api.routes(operations, Cancellations(runtime.database), streams=streams))
-    app.include_router(evidence_api.routes(operations))
+def _add_services(app: FastAPI, *services: object) -> None:
+    """Give routes of our own API these services, each by its class."""
+    app.state.services.update({type(one): one for one in services})
 
 
 def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
-    """The routes about who may call: the vendor's part of them, and ours."""
+    """The vendor's routes about who may call, and the services that ours share with them."""
     settings = runtime.settings
     passwords = Passwords(runtime.database, settings.identity, audit)
     tokens = Tokens(runtime.database, passwords, settings.identity, audit)
@@ -195,10 +192,12 @@ def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
     app.include_router(version_routes.routes(), include_in_schema=False)
     app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
     app.include_router(project_routes.routes(projects), include_in_schema=False)
-    app.include_router(user_api.routes(Users(runtime.database, passwords)))
-    app.include_router(access_key_api.routes(AccessKeys(runtime.database, runtime.keys, passwords, settings.identity)))
-    app.include_router(project_api.routes(projects))
-    app.include_router(audit_api.routes(audit))
+    _add_services(
+        app,
+        projects,
+        Users(runtime.database, passwords),
+        AccessKeys(runtime.database, runtime.keys, passwords, settings.identity),
+    )
 
 
 def _is_public(method: str, path: str) -> bool:
@@ -208,7 +207,7 @@ def _is_public(method: str, path: str) -> bool:
     return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
 
 
-def _largest_body(_method: str, path: str) -> int:
+def _largest_body(method: str, path: str) -> int:
     """How many bytes a route reads at most: nobody gets to send what will only be refused."""
     if path == token_routes.PATH:
         return LOGIN.size
@@ -216,7 +215,7 @@ def _largest_body(_method: str, path: str) -> int:
         return sys.maxsize
     if path.startswith(release_routes.PREFIXES):
         return RELEASE.size
-    return KUBECONFIG.size if path.startswith("/api/v1/clusters") else FORM.size
+    return largest_body(method, path)
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:

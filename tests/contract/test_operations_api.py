@@ -97,10 +97,10 @@ def test_the_list_is_newest_first_and_goes_on_at_its_marker(server: RunningServe
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("state=odd", "state: 'odd'"),
-        ("limit=0", "limit: '0'"),
-        ("limit=501", "limit: '501'"),
-        ("limit=-1", "limit: '-1'"),
+        ("state=odd", "state:"),
+        ("limit=0", "limit: must be at least 1"),
+        ("limit=501", "limit: must be at most 500"),
+        ("limit=-1", "limit: must be at least 1"),
         ("marker=x", "marker: 'x'"),
         ("marker=2026-01-01T00:00:00/x", "marker:"),
     ],

@@ -41,10 +41,16 @@ _OTHER = "The server, its database or a cluster failed; the message says which, 
 
 def statuses() -> list[tuple[int, str, str]]:
     """Each status with its code and when it is answered, for people; what is nearest to the caller first."""
-    return sorted(
-        (status, code, (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER)
-        for kind, (status, code) in _TABLE.items()
-    )
+    return sorted((status, code, _when(kind)) for kind, (status, code) in _TABLE.items())
+
+
+def describe_error(kind: type[errors.PilothouseError]) -> tuple[int, str]:
+    """Return the status of that error, and when it is answered."""
+    return _TABLE[kind][0], _when(kind)
+
+
+def _when(kind: type[errors.PilothouseError]) -> str:
+    return (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER
 
 
 def error_body(code: str, message: str) -> bytes:

@@ -6,6 +6,7 @@ An error names the first thing that is wrong and nothing else: the rest may be h
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ _MARK: Final = re.compile(rb'\\.|["\[{,]', re.DOTALL)
 #: An integer that 64 bits may not hold.
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
 _QUOTE, _BACKSLASH = b'"\\'
+_LONGEST_ECHO: Final = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ RELEASE: Final = JsonLimits(size=4 * 1024 * 1024, values=50_000, levels=100)
 
 
 async def read_json(
-    request: Request, model: type[Model], *, limits: JsonLimits = FORM, default: Model | None = None
+    request: Request,
+    model: type[Model],
+    *,
+    limits: JsonLimits = FORM,
+    types: frozenset[str] = _JSON_TYPES,
+    default: Model | None = None,
 ) -> Model:
     """Return the body as that model, or the default if there is none; InvalidRequest names the first wrong field.
 
@@ -56,7 +63,7 @@ async def read_json(
     """
     for given in request.headers.getlist("content-type"):
         content_type = given.split(";")[0].strip().lower()
-        if content_type not in _JSON_TYPES:
+        if content_type not in types:
             raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
     body = await request.body()
     if not body.strip():
@@ -83,7 +90,7 @@ def parse_json(text: bytes | str, model: type[Model], *, where: str, limits: Jso
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InvalidRequest(_explain(error)) from error
+        raise InvalidRequest(explain(error.errors(include_url=False)[0])) from error
 
 
 def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE) -> dict[str, Any]:
@@ -170,25 +177,43 @@ def _holds_at_most(text: bytes, values: int) -> bool:
     return True
 
 
+#: The type of an error whose message names a field that the model does not have.
+UNKNOWN_FIELD: Final = "unknown_field"
 _WANTED: Final = {
     "missing": "missing",
     "string_type": "must be a string",
     "string_too_short": "must not be empty",
     "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }
 
 
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    text = _WANTED.get(first["type"], first["msg"])
-    if first["type"] in {"missing", "string_too_short"}:
-        return f"{field}: {text}"
-    return f"{field}: {text}, and is {_kind(first['input'])}"
+def explain(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a body, without a value: that may be a secret."""
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == UNKNOWN_FIELD:
+        return f"{field}{'.' if field else ''}{error['msg']}"
+    if error["type"] in {"missing", "string_too_short"}:
+        return f"{field}: {_WANTED[error['type']]}"
+    return f"{field}: {_text(error)}, and is {_kind(error['input'])}"
+
+
+def explain_parameter(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a parameter of the query, the path or a header, and its value."""
+    return f"{error['loc'][-1]}: {_text(error)}, and is {repr(error['input'])[:_LONGEST_ECHO]}"
+
+
+def _text(error: Mapping[str, Any]) -> str:
+    known = _WANTED.get(error["type"])
+    return known.format(**error.get("ctx", {})) if known else str(error["msg"])
 
 
 def _kind(value: Any) -> str:

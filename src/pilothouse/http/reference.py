@@ -60,7 +60,7 @@ def _operation(openapi: dict[str, Any], method: str, path: str, operation: dict[
         method=method,
         path=path,
         text=_plain(operation.get("description", "")),
-        public=operation.get("security") == [],
+        public=not operation.get("security"),
         parameters=[
             Field(
                 one["name"], _type(openapi, one["schema"]), bool(one.get("required")), one.get("description", one["in"])

@@ -1,14 +1,16 @@
 """Why an operation failed: what was read from the cluster before it could be gone."""
 
 import orjson
-from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
-from pilothouse.http.requests import caller_of, json_response
-from pilothouse.services.operations.read import Operations
+from pilothouse.api.v1.dependencies import CurrentCaller
+from pilothouse.api.v1.models import Milliseconds, View
+from pilothouse.api.v1.operations import OperationsService
+from pilothouse.api.v1.routing import native_router
+
+router = native_router("/api/v1/operations", tag="operations")
 
 
-class BlockingView(BaseModel):
+class BlockingView(View):
     """An object that was waited for in vain, with its state in the words of Helm's readiness library."""
 
     kind: str
@@ -18,7 +20,7 @@ class BlockingView(BaseModel):
     message: str
 
 
-class ConflictView(BaseModel):
+class ConflictView(View):
     """A field of an object that another manager holds, so that server-side apply did not set it."""
 
     kind: str
@@ -28,7 +30,7 @@ class ConflictView(BaseModel):
     manager: str
 
 
-class ObjectView(BaseModel):
+class ObjectView(View):
     """An object that was not as it should be; `hook`: it is a hook's. `state`: `1 of 3 ready`, `gone`, or empty."""
 
     kind: str
@@ -38,7 +40,7 @@ class ObjectView(BaseModel):
     state: str
 
 
-class ContainerView(BaseModel):
+class ContainerView(View):
     """A container, and the last lines of its log."""
 
     name: str
@@ -46,7 +48,7 @@ class ContainerView(BaseModel):
     log: list[str]
 
 
-class PodView(BaseModel):
+class PodView(View):
     """A pod of a hook, or one that was not ready; `owner` is what it belongs to, `trouble` is empty if all was well."""
 
     namespace: str
@@ -58,7 +60,7 @@ class PodView(BaseModel):
     containers: list[ContainerView]
 
 
-class KubernetesEventView(BaseModel):
+class KubernetesEventView(View):
     """What a part of Kubernetes said about one of these objects."""
 
     at: str
@@ -69,11 +71,11 @@ class KubernetesEventView(BaseModel):
     count: int
 
 
-class EvidenceView(BaseModel):
+class EvidenceView(View):
     """What an attempt that failed found: Helm's error, what the cluster told; `missing`: what could not be had."""
 
     attempt: int
-    at: str
+    at: Milliseconds
     error: str
     blocking: list[BlockingView]
     conflicts: list[ConflictView]
@@ -83,21 +85,13 @@ class EvidenceView(BaseModel):
     missing: list[str]
 
 
-def routes(operations: Operations) -> APIRouter:
-    """The route about evidence."""
-    router = APIRouter(prefix="/api/v1", tags=["operations"])
+@router.get("/{operation_id}/evidence", response_model=list[EvidenceView])
+async def list_evidence(
+    operation_id: str, caller: CurrentCaller, operations: OperationsService
+) -> list[dict[str, object]]:
+    """Why the operation failed: what was read from the cluster before it could be gone, oldest attempt first.
 
-    @router.get("/operations/{operation_id}/evidence", response_model=list[EvidenceView])
-    async def list_evidence(request: Request, operation_id: str) -> Response:
-        """Why the operation failed: what was read from the cluster before it could be gone, oldest attempt first.
-
-        Empty if nothing failed. Kept as long as the operation; without secrets that Pilothouse knows or recognises.
-        """
-        found = await operations.list_evidence(caller_of(request), operation_id)
-        shown = [
-            {"attempt": row.attempt, "at": row.at.isoformat(timespec="milliseconds"), **orjson.loads(row.found)}
-            for row in found
-        ]
-        return json_response(shown)
-
-    return router
+    Empty if nothing failed. Kept as long as the operation; without secrets that Pilothouse knows or recognises.
+    """
+    found = await operations.list_evidence(caller, operation_id)
+    return [{"attempt": row.attempt, "at": row.at, **orjson.loads(row.found)} for row in found]

@@ -3,63 +3,62 @@
 For administrators of the account; everybody may look at itself and change its own password.
 """
 
-from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-from pilothouse.http.json_bodies import read_json
-from pilothouse.http.openapi import takes
-from pilothouse.http.requests import caller_of, json_response, request_id_of
+from fastapi import Query, Request
+
+from pilothouse import errors
+from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, allowed_in_account, service
+from pilothouse.api.v1.models import Body, Seconds, View
+from pilothouse.api.v1.routing import error_responses, native_router
+from pilothouse.http.requests import caller_of
+from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.users import User, Users
 from pilothouse.store.users import UserRow
 
+router = native_router("/api/v1/users", tag="users")
+UsersService = Annotated[Users, service(Users)]
 
-class CreateUser(BaseModel):
+
+class CreateUser(Body):
     """A name; without a password one is chosen and shown once."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str
     password: str | None = None
 
 
-class ChangeUser(BaseModel):
+class ChangeUser(Body):
     """Whether the user may act at all."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     enabled: bool
 
 
-class SetPassword(BaseModel):
+class SetPassword(Body):
     """The new password, and for one's own the current one; ``end_keys``: the user's access keys are disabled too."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     password: str
     current_password: str | None = None
     end_keys: bool = False
 
 
-class Grant(BaseModel):
+class GrantRole(Body):
     """A role, in a project or (null) in the whole account."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: str
     project_id: str | None = None
 
 
-class UserSummary(BaseModel):
+class UserSummary(View):
     """A user in a list; ``locked_until``: the last of its locks, each for an address that guessed its password."""
 
     id: str
     name: str
     enabled: bool
-    locked_until: str | None
-    created_at: str
+    locked_until: Seconds | None
+    created_at: Seconds
 
 
-class RoleView(BaseModel):
+class RoleView(View):
     """A role, in a project or (null) in the whole account."""
 
     role: str
@@ -78,97 +77,97 @@ class NewUserView(UserView):
     password: str | None
 
 
-def routes(users: Users) -> APIRouter:
-    """The user routes."""
-    router = APIRouter(prefix="/api/v1/users", tags=["users"])
-
-    @router.get("", response_model=list[UserSummary])
-    async def list_users(request: Request) -> Response:
-        """The account's users by name."""
-        return json_response([_summary(row) for row in await users.list_users(caller_of(request))])
-
-    @router.post("", status_code=201, response_model=NewUserView, openapi_extra=takes(CreateUser))
-    async def create_user(request: Request) -> Response:
-        """Makes a user; it can do nothing until it is given a role."""
-        caller_of(request).require_in_account("iam:users:createUser")
-        body = await read_json(request, CreateUser)
-        made = await users.create(
-            caller_of(request), name=body.name, password=body.password, request_id=request_id_of(request)
-        )
-        return json_response({**_view(made.user), "password": made.password}, status_code=201)
-
-    @router.get("/{user_id}", response_model=UserView)
-    async def show_user(request: Request, user_id: str) -> Response:
-        """One user with its roles; everybody may look at itself, also under the id ``me``."""
-        return json_response(_view(await users.show(caller_of(request), _meant(request, user_id))))
-
-    @router.patch("/{user_id}", response_model=UserView, openapi_extra=takes(ChangeUser))
-    async def change_user(request: Request, user_id: str) -> Response:
-        """Enables or disables a user, lifts a lock, and ends its tokens."""
-        caller_of(request).require_in_account("iam:users:updateUser")
-        body = await read_json(request, ChangeUser)
-        user = await users.set_enabled(
-            caller_of(request), user_id, enabled=body.enabled, request_id=request_id_of(request)
-        )
-        return json_response(_view(user))
-
-    @router.put("/{user_id}/password", status_code=204, openapi_extra=takes(SetPassword))
-    async def set_password(request: Request, user_id: str) -> Response:
-        """Replaces a password, which ends the user's tokens, and if wanted its keys; ``me`` is the caller."""
-        if _meant(request, user_id) != caller_of(request).user_id:
-            caller_of(request).require_in_account("iam:users:updateUser")
-        body = await read_json(request, SetPassword)
-        await users.set_password(
-            caller_of(request),
-            _meant(request, user_id),
-            password=body.password,
-            current=body.current_password,
-            end_keys=body.end_keys,
-            request_id=request_id_of(request),
-        )
-        return Response(status_code=204)
-
-    @router.post("/{user_id}/roles", response_model=UserView, openapi_extra=takes(Grant))
-    async def grant_role(request: Request, user_id: str) -> Response:
-        """Gives a role, which ends the user's tokens if it is new."""
-        caller_of(request).require_in_account("iam:permissions:grantRoleToUser")
-        body = await read_json(request, Grant)
-        user = await users.grant(
-            caller_of(request), user_id, role=body.role, project_id=body.project_id, request_id=request_id_of(request)
-        )
-        return json_response(_view(user))
-
-    @router.delete("/{user_id}/roles/{role}", response_model=UserView)
-    async def withdraw_role(request: Request, user_id: str, role: str, project_id: str | None = None) -> Response:
-        """Takes a role away, in ``project_id`` or in the whole account, which ends the user's tokens."""
-        user = await users.withdraw(
-            caller_of(request), user_id, role=role, project_id=project_id, request_id=request_id_of(request)
-        )
-        return json_response(_view(user))
-
-    @router.delete("/{user_id}", status_code=204)
-    async def delete_user(request: Request, user_id: str) -> Response:
-        """Deletes a user with its keys, tokens and roles."""
-        await users.remove(caller_of(request), user_id, request_id=request_id_of(request))
-        return Response(status_code=204)
-
-    return router
+@router.get("", response_model=list[UserSummary])
+async def list_users(caller: CurrentCaller, users: UsersService) -> list[UserRow]:
+    """The account's users by name."""
+    return await users.list_users(caller)
 
 
-def _meant(request: Request, user_id: str) -> str:
-    return caller_of(request).user_id if user_id == "me" else user_id
+@router.post(
+    "",
+    status_code=201,
+    response_model=NewUserView,
+    dependencies=[allowed_in_account("iam:users:createUser")],
+    responses=error_responses(errors.AlreadyExists),
+)
+async def create_user(
+    body: CreateUser, caller: CurrentCaller, users: UsersService, request_id: RequestId
+) -> dict[str, object]:
+    """Makes a user; it can do nothing until it is given a role."""
+    made = await users.create(caller, name=body.name, password=body.password, request_id=request_id)
+    return {**_view(made.user), "password": made.password}
 
 
-def _summary(row: UserRow) -> dict[str, object]:
-    return UserSummary(
-        id=row.id,
-        name=row.name,
-        enabled=row.enabled,
-        locked_until=row.locked_until.isoformat(timespec="seconds") if row.locked_until else None,
-        created_at=row.created_at.isoformat(timespec="seconds"),
-    ).model_dump()
+@router.get("/{user_id}", response_model=UserView)
+async def show_user(user_id: str, caller: CurrentCaller, users: UsersService) -> dict[str, object]:
+    """One user with its roles; everybody may look at itself, also under the id ``me``."""
+    return _view(await users.show(caller, _meant(caller, user_id)))
+
+
+@router.patch("/{user_id}", response_model=UserView, dependencies=[allowed_in_account("iam:users:updateUser")])
+async def change_user(
+    user_id: str, body: ChangeUser, caller: CurrentCaller, users: UsersService, request_id: RequestId
+) -> dict[str, object]:
+    """Enables or disables a user, lifts a lock, and ends its tokens."""
+    return _view(await users.set_enabled(caller, user_id, enabled=body.enabled, request_id=request_id))
+
+
+async def _may_set_password(request: Request) -> None:
+    caller = caller_of(request)
+    if _meant(caller, request.path_params["user_id"]) != caller.user_id:
+        caller.require_in_account("iam:users:updateUser")
+
+
+@router.put("/{user_id}/password", status_code=204, dependencies=[Check(_may_set_password)])
+async def set_password(
+    user_id: str, body: SetPassword, caller: CurrentCaller, users: UsersService, request_id: RequestId
+) -> None:
+    """Replaces a password, which ends the user's tokens, and if wanted its keys; ``me`` is the caller."""
+    await users.set_password(
+        caller,
+        _meant(caller, user_id),
+        password=body.password,
+        current=body.current_password,
+        end_keys=body.end_keys,
+        request_id=request_id,
+    )
+
+
+@router.post(
+    "/{user_id}/roles",
+    response_model=UserView,
+    dependencies=[allowed_in_account("iam:permissions:grantRoleToUser")],
+)
+async def grant_role(
+    user_id: str, body: GrantRole, caller: CurrentCaller, users: UsersService, request_id: RequestId
+) -> dict[str, object]:
+    """Gives a role, which ends the user's tokens if it is new."""
+    return _view(await users.grant(caller, user_id, role=body.role, project_id=body.project_id, request_id=request_id))
+
+
+@router.delete("/{user_id}/roles/{role}", response_model=UserView)
+async def withdraw_role(
+    *,
+    user_id: str,
+    role: str,
+    caller: CurrentCaller,
+    users: UsersService,
+    request_id: RequestId,
+    project_id: Annotated[str | None, Query(description="the project; else in the whole account")] = None,
+) -> dict[str, object]:
+    """Takes a role away, in ``project_id`` or in the whole account, which ends the user's tokens."""
+    return _view(await users.withdraw(caller, user_id, role=role, project_id=project_id, request_id=request_id))
+
+
+@router.delete("/{user_id}", status_code=204)
+async def delete_user(user_id: str, caller: CurrentCaller, users: UsersService, request_id: RequestId) -> None:
+    """Deletes a user with its keys, tokens and roles."""
+    await users.remove(caller, user_id, request_id=request_id)
+
+
+def _meant(caller: Caller, user_id: str) -> str:
+    return caller.user_id if user_id == "me" else user_id
 
 
 def _view(user: User) -> dict[str, object]:
-    held = [RoleView(role=one.role, project_id=one.project_id).model_dump() for one in user.roles]
-    return {**_summary(user.row), "roles": held}
+    return {**vars(user.row), "roles": user.roles}

@@ -1,0 +1,46 @@
+"""All of our own API, in the order of its description, and what a body may be before its route is known."""
+
+from typing import Final
+
+from pilothouse.api.v1 import access_keys, audit, clusters, evidence, health, operations, projects, releases, users
+from pilothouse.api.v1.routing import NativeRoute
+from pilothouse.http.json_bodies import FORM
+
+DESCRIPTION: Final = """\
+The API of Pilothouse's own things: clusters, operations, users, access keys, projects, the audit. Charts and releases
+are handled by the compatible API, which `/api/v1/compatible-openapi.json` describes.
+
+A request is authenticated like one of the compatible API: by a token in `X-Auth-Token` (which `POST /v3/auth/tokens`
+gives for a password), or by a signature with an access key (`Authorization: SDK-HMAC-SHA256 …`, which the vendor's SDKs
+and `pilothouse` make). `X-Project-Id` chooses another project of the caller.
+
+Every answer carries `X-Request-Id`, which the server's log names too. Every error is a JSON object with code and
+message, both in two spellings. Fields that are not known are refused.\
+"""
+
+ROUTERS: Final = (
+    users.router,
+    access_keys.router,
+    projects.router,
+    audit.router,
+    clusters.router,
+    releases.router,
+    operations.router,
+    evidence.router,
+    health.public_router,
+    health.router,
+)
+
+#: Only these take more than a form.
+_LARGE: Final = [
+    (method, route.path_regex, route.body.limits.size)
+    for router in ROUTERS
+    for route in router.routes
+    if isinstance(route, NativeRoute) and route.body is not None and route.body.limits.size > FORM.size
+    for method in route.methods or ()
+]
+
+
+def largest_body(method: str, path: str) -> int:
+    """Return how many bytes the route of that path reads at most: nobody gets to send what will only be refused."""
+    return next((size for name, path_regex, size in _LARGE if name == method and path_regex.match(path)), FORM.size)
