@@ -60,7 +60,7 @@ def test_a_backup_without_keys_says_what_is_missing_and_needs_the_key_file(serve
     with open_folder() as folder:
         file = folder / "backup.zip"
         made = pilothouse(server.data_dir, "backup", str(file), "--without-key")
-        assert f"Not in it: {server.data_dir / 'master.key'}" in made.stdout
+        assert f"Not included: {server.data_dir / 'master.key'}" in made.stdout
         refused = pilothouse(folder / "data", "restore", str(file))
         assert refused.returncode == 1
         assert "there is no master key file" in refused.stderr

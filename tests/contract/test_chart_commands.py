@@ -101,7 +101,7 @@ def test_tables_name_their_columns_and_show_what_the_server_said(server: Running
     table = server.command("chart", "quota", variables={"PILOTHOUSE_PROJECT_ID": server.project_id})
     assert table.stdout.split()[:3] == ["type", "quota", "used"]
     chart_id = json.loads(server.command("chart", "list", "-o", "json").stdout)[0]["id"]
-    assert "is deleted" in server.command("chart", "delete", chart_id).stdout
+    assert "was deleted" in server.command("chart", "delete", chart_id).stdout
 
 
 def test_what_the_server_refuses_is_said_without_a_traceback(server: RunningServer, tmp_path: Path):

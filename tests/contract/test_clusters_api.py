@@ -347,7 +347,7 @@ def test_commands_take_a_clusters_name(server: RunningServer, kubeconfig: str, t
 @pytest.mark.parametrize(
     ("variables", "word"),
     [
-        ({"PILOTHOUSE_URL": "http://127.0.0.1:AWAY"}, "no Pilothouse answers"),
+        ({"PILOTHOUSE_URL": "http://127.0.0.1:AWAY"}, "no Pilothouse server answers"),
         ({"CLOUD_SDK_AK": ""}, "CLOUD_SDK_AK"),
         ({"CLOUD_SDK_SK": "wrong" * 8}, "Incorrect IAM authentication information"),
     ],

@@ -66,7 +66,7 @@ def test_ones_own_password(server: RunningServer):
     assert done.returncode == 0, done.stderr
     assert ask(server, login("the next password", name=person.name)).status_code == 201
     short = run(person.server, "user", "password", "--password-stdin", typed="the next password\n")
-    assert "no line with the new password" in short.stderr
+    assert "missing line with the new password" in short.stderr
 
 
 def test_a_log_in_gives_a_token_that_every_command_takes(server: RunningServer):
@@ -78,7 +78,7 @@ def test_a_log_in_gives_a_token_that_every_command_takes(server: RunningServer):
     said = answer(server, "token", "show", token=token)
     assert (said["user"], said["domain"], said["project_id"]) == ("admin", "pilothouse", server.project_id)
     assert [one["id"] for one in answer(server, "cluster", "list", token=token)] == [server.cluster_id]
-    assert run(server, "token", "revoke", token=token).stdout == "the token has ended\n"
+    assert run(server, "token", "revoke", token=token).stdout == "the token was revoked\n"
     assert send(server, "GET", "/v2/charts", token=token).status_code == 401
     refused = run(server, "cluster", "list", token=token)
     assert (refused.returncode, "decrypt token fail" in refused.stderr) == (1, True)

@@ -233,7 +233,7 @@ async def test_a_rotation_that_was_killed_in_the_middle_leaves_all_readable_and_
     await assert_all_open(own_database, MasterKeys.load_or_create(path), secrets)
 
     finished = await run(own_database_url, path.parent, "reseal")
-    assert finished == (0, f"{held.count(old)} values were taken over\n")
+    assert finished == (0, f"re-sealed {held.count(old)} values\n")
     assert old not in {key_id_of(value) for value in (await stored(own_database)).values()}
     await assert_all_open(own_database, MasterKeys.load_or_create(path), secrets)
 
@@ -249,7 +249,7 @@ async def test_the_commands_tell_what_they_did(own_database: Database, own_datab
 
     assert "copy the file to every machine" in await key("rotate", "--stage")
     staged = read_keys(path).keys[-1].id
-    assert f"key {staged} seals from now on\n3 values were taken over" in await key("rotate")
+    assert f"key {staged} seals new values from now on\nre-sealed 3 values" in await key("rotate")
     assert '"role": "opens"' in await key("list", "--output", "json")
     assert f"key {old} stays: requests that began before" in await key("drop")
 

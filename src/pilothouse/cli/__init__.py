@@ -1,4 +1,4 @@
-"""The command line, one file per noun. ``serve`` is what most people need.
+"""The command line, one file per noun. Most users need only ``serve``.
 
 A command imports what it needs when it runs: ``--help`` and ``version`` must not load the server, which takes a second.
 """
@@ -29,7 +29,7 @@ from pilothouse.errors import PilothouseError
 
 app = typer.Typer(
     name="pilothouse",
-    help="A Helm release server that speaks Huawei Cloud CCE's chart and release API.",
+    help="A Helm release server that implements Huawei Cloud CCE's chart and release API.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # what draws boxes takes 60 ms to load
@@ -59,7 +59,7 @@ app.add_typer(audit.app, name="audit")
 @app.command("version")
 def version(
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Also those of Helm, Go and Python.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include the versions of Helm, Go and Python.")] = False,
 ) -> None:
     """Print the version."""
     echo(__version__)
@@ -71,7 +71,7 @@ def version(
 
 
 def main() -> None:
-    """Runs the command line; a failure that we know ends with its text and status 1, never with a traceback."""
+    """Run the command line; a known error ends with its message and status 1, never with a traceback."""
     try:
         app()
     except PilothouseError as error:

@@ -14,13 +14,13 @@ from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 
-app = command_group("Access keys: what programs sign their requests with.")
+app = command_group("Access keys, with which programs sign their requests.")
 app.callback()(connect)
 
 _COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
 
 Key = Annotated[str, typer.Argument(help="The access key (AK).")]
-Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; by default, whose credentials are used.")]
+Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; default: the caller.")]
 
 
 @app.command("list")
@@ -35,14 +35,14 @@ def create(
     context: typer.Context,
     user: Owner = "",
     project: Annotated[
-        str, typer.Option(help="Name or id of the project that the key acts in; by default, that of the credentials.")
+        str, typer.Option(help="Name or id of the key's project; default: the project of the credentials.")
     ] = "",
     *,
-    days: Annotated[int, typer.Option(min=0, max=36_500, help="The key ends after so many days; 0: never.")] = 0,
+    days: Annotated[int, typer.Option(min=0, max=36_500, help="Days until the key expires; 0: never.")] = 0,
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Make a key; its secret is shown once. Takes your password, unless PILOTHOUSE_TOKEN is a few minutes old."""
+    """Create a key; its secret is shown once. Asks for your password, unless PILOTHOUSE_TOKEN is a few minutes old."""
     body = {
         "user_id": users.id_of(context, user) if user else None,
         "project_id": projects.id_of(context, project) if project else None,
@@ -64,21 +64,21 @@ def show(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> 
 
 @app.command("enable")
 def enable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
-    """Let a key be used again, or lift a lock."""
+    """Enable a key, or lift its lock."""
     _set(context, access_key, output, enabled=True)
 
 
 @app.command("disable")
 def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
-    """Refuse requests that a key signed. The tokens of its user end too."""
+    """Disable a key. This also revokes the tokens of its user."""
     _set(context, access_key, output, enabled=False)
 
 
 @app.command("remove")
 def remove(context: typer.Context, access_key: Key) -> None:
-    """Delete a key; the tokens of its user end too."""
+    """Delete a key. This also revokes the tokens of its user."""
     context.obj.call("DELETE", _path(access_key))
-    echo(f"access key {access_key} is deleted")
+    echo(f"access key {access_key} was deleted")
 
 
 def _set(context: typer.Context, access_key: str, output: Output, *, enabled: bool) -> None:

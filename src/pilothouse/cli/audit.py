@@ -9,7 +9,7 @@ from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 
-app = command_group("Who did what, from where, and how it went. For administrators.")
+app = command_group("Audit log: who did what, from where, and the outcome. For administrators.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "detail", "times")
@@ -18,19 +18,19 @@ _COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "
 @app.command("list")
 def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     context: typer.Context,
-    since: Annotated[str, typer.Option(help="Only from this time on, such as 2026-01-31T12:00:00Z.")] = "",
+    since: Annotated[str, typer.Option(help="Only from this time on, for example 2026-01-31T12:00:00Z.")] = "",
     until: Annotated[str, typer.Option(help="Only before this time.")] = "",
     user: Annotated[str, typer.Option(help="Only of this user (name or id).")] = "",
     project: Annotated[str, typer.Option(help="Only in this project (name or id).")] = "",
-    action: Annotated[str, typer.Option(help="Only this action; 'iam:*' for all that begin so.")] = "",
-    target: Annotated[str, typer.Option(help="Only what was done to this name or id.")] = "",
+    action: Annotated[str, typer.Option(help="Only this action; 'iam:*' for all with this prefix.")] = "",
+    target: Annotated[str, typer.Option(help="Only with this target (name or id).")] = "",
     outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied or failed.")] = "",
     address: Annotated[str, typer.Option(help="Only from this address.")] = "",
-    marker: Annotated[str, typer.Option(help="Only rows older than the one of this id.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, newest first.")] = 50,
+    marker: Annotated[str, typer.Option(help="Only rows older than the row with this id.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 50,
     output: As = Output.TABLE,
 ) -> None:
-    """List what was done, newest first."""
+    """List audit rows, newest first."""
     wanted = {
         "since": since,
         "until": until,

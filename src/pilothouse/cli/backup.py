@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="File to make; its folder must exist, and the file must not.")],
+    file: Annotated[Path, typer.Argument(help="File to create; its folder must exist, the file must not.")],
     *,
     without_key: Annotated[
-        bool, typer.Option("--without-key", help="Leave out master keys and certificates; keep them apart then.")
+        bool, typer.Option("--without-key", help="Leave out master keys and certificates; store those separately.")
     ] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Back up database, keys and authority into one file. Servers go on meanwhile."""
+    """Back up database, keys and authority to one file, while servers run."""
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.admin.backups import make_backup
@@ -44,24 +44,25 @@ def backup(
         return
     echo(f"{file}: {_described(made)}")
     if without_key:
-        echo(f"Not in it: {settings.master_key}. Without that file nothing secret in the backup opens.")
+        echo(f"Not included: {settings.master_key}. Without that file the secrets in the backup cannot be decrypted.")
     else:
-        echo("It holds the master keys: whoever can read it can read every secret in it.")
+        echo("It contains the master keys: whoever can read it can read every secret in it.")
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file that 'pilothouse backup' made.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A file created by 'pilothouse backup'.", exists=True, dir_okay=False)],
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Throw away what the database holds; the old key file is kept aside.")
+        bool,
+        typer.Option("--replace", help="Discard the database's content; the old key file is kept under another name."),
     ] = False,
     key: Annotated[
         Path | None,
-        typer.Option(help="Master key file for a backup without keys, if it is not in the data folder already."),
+        typer.Option(help="Master key file for a backup without keys, unless it is already in the data folder."),
     ] = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Put a backup in place of an empty database. Servers must be stopped; keys and authority come back too."""
+    """Restore a backup into an empty database, with keys and authority. Servers must be stopped."""
     from pilothouse.auth.key_file import read_keys
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import reachable_database
@@ -81,8 +82,8 @@ def restore(
         return
     echo(f"restored {file}: {_described(stored.facts)}")
     for path in aside:
-        echo(f"the file that was there before is now {path}")
-    echo("Operations that had not ended then go on when a server starts; what came later is not there.")
+        echo(f"the previous file is now {path}")
+    echo("Operations that were unfinished then resume when a server starts; later changes are not included.")
 
 
 def _described(facts: "Backup") -> str:

@@ -16,7 +16,7 @@ from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest, PilothouseError
 
-app = command_group("Charts that releases are made from.")
+app = command_group("Uploaded charts.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "version", "description", "update_at")
@@ -27,10 +27,10 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ChartName = Annotated[
     str, typer.Argument(metavar="CHART", help="NAME, NAME@VERSION or id of the chart; NAME if it has one version.")
 ]
-Archive = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What 'helm package' made.")]
-SkipLint = Annotated[bool, typer.Option("--skip-lint", help="Store it without Helm's lint.")]
-Visible = Annotated[bool | None, typer.Option("--visible/--hidden", help="How the chart is marked.")]
-Source = Annotated[str, typer.Option(help="Where the chart comes from; kept with it.")]
+Archive = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Archive made by 'helm package'.")]
+SkipLint = Annotated[bool, typer.Option("--skip-lint", help="Do not run Helm's lint.")]
+Visible = Annotated[bool | None, typer.Option("--visible/--hidden", help="Set whether the chart is visible.")]
+Source = Annotated[str, typer.Option(help="Origin of the chart; stored with it.")]
 
 
 @app.command("upload")
@@ -44,7 +44,7 @@ def upload(
     source: Source = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Store a chart; name and version are those of its Chart.yaml."""
+    """Upload a chart; name and version are those of its Chart.yaml."""
     parameters = {"override": override, "skip_lint": skip_lint, "visible": visible, "source": source}
     _print(_send(context, "POST", "/v2/charts", archive, parameters), output)
 
@@ -72,31 +72,33 @@ def update(
     source: Source = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a chart's content, and with it its version. Releases made from it stay as they are."""
+    """Replace a chart's content, and with it its version. Releases made from it are not affected."""
     parameters = {"skip_lint": skip_lint, "visible": visible, "source": source}
     _print(_send(context, "PUT", _path(context, chart), archive, parameters), output)
 
 
 @app.command("delete")
 def delete(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
-    """Remove a chart; releases made from it stay as they are."""
+    """Delete a chart. Releases made from it are not affected."""
     row = context.obj.call("DELETE", _path(context, chart))
     if output is Output.JSON:
         print_json(row)
     else:
-        echo(f"chart {row['name']} {row['version']} is deleted; releases made from it stay as they are")
+        echo(f"chart {row['name']} {row['version']} was deleted; releases made from it are not affected")
 
 
 @app.command("download")
 def download(
     context: typer.Context,
     chart: ChartName,
-    file: Annotated[Path | None, typer.Argument(help="Where to; by default NAME-VERSION.tgz, here.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Target file; default: NAME-VERSION.tgz in the current folder.")
+    ] = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Fetch a chart's archive, byte for byte as it was uploaded."""
+    """Download a chart's archive, byte for byte as it was uploaded."""
     content, disposition = context.obj.download(_path(context, chart, "archive"))
     found = _FILE_NAME.search(disposition)
     target = file or Path(found[1] if found else f"{chart}.tgz")
@@ -104,9 +106,9 @@ def download(
         with target.open("wb" if force else "xb") as opened:
             opened.write(content)
     except FileExistsError:
-        raise InvalidRequest(f"{target} exists; give another name, or --force") from None
+        raise InvalidRequest(f"{target} exists; use another name, or --force") from None
     except OSError as error:
-        raise PilothouseError(f"{target} cannot be written: {error.strerror}") from error
+        raise PilothouseError(f"cannot write {target}: {error.strerror}") from error
     row = {"file": str(target), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     print_rows([row], ("file", "size", "sha256"), output, one=True)
 
@@ -129,12 +131,12 @@ def quota(
     project: Annotated[
         str,
         typer.Option(
-            envvar="PILOTHOUSE_PROJECT_ID", help="Name or id of the access key's project; by default the only one."
+            envvar="PILOTHOUSE_PROJECT_ID", help="Name or id of the access key's project; default: the only one."
         ),
     ] = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Show how many chart versions the project has, and may have."""
+    """Show the project's quota of chart versions and its usage."""
     project_id = projects.id_of(context, project) if project else _only_project(context)
     answer = context.obj.call("GET", f"/v2/charts/{quote(project_id, safe='')}/quotas")
     print_rows(answer["quotas"]["resources"], ("type", "quota", "used"), output)
@@ -143,12 +145,12 @@ def quota(
 def _only_project(context: typer.Context) -> str:
     found = context.obj.call("GET", "/v3/projects")["projects"]
     if len(found) != 1:
-        raise InvalidRequest(f"--project: the account has {len(found)} projects; name the access key's")
+        raise InvalidRequest(f"--project: the account has {len(found)} projects; name that of the access key")
     return str(found[0]["id"])
 
 
 def id_of(context: typer.Context, chart: str) -> str:
-    """The id of a chart that was given by name, name and version, or id; a name alone must have one version."""
+    """Return the id of a chart given by name, name and version, or id; a name alone must have one version."""
     if _ID.fullmatch(chart):
         return chart
     name, at, version = chart.partition("@")
@@ -170,7 +172,7 @@ def _send(context: typer.Context, method: str, path: str, archive: Path, paramet
     try:
         content = archive.read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"{archive} cannot be read: {error.strerror}") from error
+        raise InvalidRequest(f"cannot read {archive}: {error.strerror}") from error
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
     row: dict[str, Any] = context.obj.send_form(
         method, path, content=(archive.name, content), parameters=orjson.dumps(given).decode()

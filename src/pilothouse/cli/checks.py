@@ -1,6 +1,6 @@
-"""What ``pilothouse doctor`` looks at: one function per check, each of which says what it found and what to do.
+"""Checks of ``pilothouse doctor``: one function per check, which reports what it found and what to do.
 
-Nothing is made or changed, so that a doctor can look at a server that runs, and at a machine that never had one.
+Nothing is created or changed, so the doctor can run next to a server, and on a machine that never had one.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _CLUSTER_SECONDS: Final = 6.0
 
 
 class State(StrEnum):
-    """How a check ended. Only ``failed`` makes the doctor's exit status 1."""
+    """Result of a check. Only ``failed`` makes the doctor's exit status 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -56,7 +56,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, and what to do about it; ``advice`` is empty when nothing is to be done."""
+    """Result of one check and what to do about it; ``advice`` is empty if nothing is to be done."""
 
     check: str
     state: State
@@ -65,7 +65,7 @@ class Finding:
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Every check, in the order in which things depend on each other; takes a few seconds at most."""
+    """Run every check, in the order of their dependencies; takes a few seconds at most."""
     engine = asyncio.create_task(_guarded("engine", lambda: _engine(settings)))
     first = [
         _data_folder(settings),
@@ -339,7 +339,7 @@ async def _listed(finding: Awaitable[Finding]) -> list[Finding]:
 
 
 async def _guarded_list(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
-    """The findings, or the failure as one: an error's own text says what to do."""
+    """Return the findings, or an error as one: its message says what to do."""
     try:
         return await check()
     except TimeoutError:

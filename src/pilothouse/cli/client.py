@@ -1,4 +1,4 @@
-"""The CLI's way to a server: requests with a token or signed with an access key, errors as the server words them."""
+"""HTTP client of the commands: requests with a token or signed with an access key, errors in the server's words."""
 
 import ssl
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ from pilothouse.errors import InvalidRequest, PilothouseError
 
 
 class ServerRefused(PilothouseError):
-    """The server answered with an error, which the message repeats."""
+    """The server answered with an error; the message repeats it."""
 
 
 class Client:
-    """Calls one server, with a token if there is one, else with an access key."""
+    """Call one server, with a token if there is one, else with an access key."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class Client:
         ca: Path | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
-        """``ca`` is the PEM file of the authority that an https server is trusted by; None: the system's."""
+        """``ca`` is the PEM file of the authority of an https server; None: the system's authorities."""
         if not url.startswith(("http://", "https://")):
-            raise InvalidRequest(f"--url: {url!r} is no http:// or https:// URL")
+            raise InvalidRequest(f"--url: {url!r} must start with http:// or https://")
         try:
             self._trust = ssl.create_default_context(cafile=ca)
         except (OSError, ValueError) as error:
-            raise InvalidRequest(f"--ca: {ca} is no readable file of certificates in PEM form: {error}") from error
+            raise InvalidRequest(f"--ca: {ca} is not a readable PEM file of certificates: {error}") from error
         self._url = url.rstrip("/")
         self._access_key = access_key
         self._secret_key = secret_key
@@ -43,22 +43,22 @@ class Client:
         self._timeout = timeout_seconds
 
     def call(self, method: str, path: str, *, body: object = None, headers: dict[str, str] | None = None) -> Any:
-        """The decoded JSON answer, None for none; raises ServerRefused or PilothouseError."""
+        """Return the decoded JSON answer, None for an empty one; raise ServerRefused or PilothouseError."""
         content = b"" if body is None else orjson.dumps(body)
         return self._decode(self._send(method, path, content, headers=headers))
 
     def log_in(self, body: object) -> tuple[str, Any]:
-        """A new token, and what the server says about it; it takes no credentials but the body's."""
+        """Return a new token, and the server's description of it; needs no credentials but the body's."""
         response = self._send("POST", "/v3/auth/tokens?nocatalog=1", orjson.dumps(body), prove=False)
         return response.headers["x-subject-token"], self._decode(response)
 
     def send_form(self, method: str, path: str, *, content: tuple[str, bytes], parameters: str) -> Any:
-        """The decoded JSON answer to an upload: file name and bytes, and the form's JSON text."""
+        """Upload a form with file name, bytes and JSON text, and return the decoded JSON answer."""
         form = httpx2.Request(method, self._url, files={"content": content}, data={"parameters": parameters})
         return self._decode(self._send(method, path, form.read(), content_type=form.headers["content-type"]))
 
     def download(self, path: str) -> tuple[bytes, str]:
-        """The bytes of a file, and the Content-Disposition that names it."""
+        """Return the bytes of a file, and the Content-Disposition that names it."""
         response = self._send("GET", path, b"")
         return response.content, response.headers.get("content-disposition", "")
 
@@ -72,7 +72,7 @@ class Client:
         headers: dict[str, str] | None = None,
         prove: bool = True,
     ) -> httpx2.Response:
-        """The answer, if it is no error."""
+        """Return the answer, unless it is an error."""
         wanted = {"Content-Type": content_type, **(headers or {})}
         request = httpx2.Request(method, self._url + path, content=content, headers=wanted)
         if prove:
@@ -82,7 +82,7 @@ class Client:
                 response = http.send(request)
         except httpx2.HTTPError as error:
             raise PilothouseError(
-                f"no Pilothouse answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right"
+                f"no Pilothouse server answers at {self._url}: {error}; is 'pilothouse serve' running, and --url right"
                 f"{' (and --ca, the ca.pem of its data folder)' if self._url.startswith('https') else ''}?"
             ) from error
         if response.is_error:

@@ -13,26 +13,26 @@ from pilothouse.cli.output import As, Output, print_json, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Clusters that releases are made in.")
+app = command_group("Registered clusters.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "server", "created_at")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ClusterName = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id of the cluster.")]
-File = Annotated[Path, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="File to read.")]
-KubeContext = Annotated[str | None, typer.Option("--context", help="Context, if not the current one.")]
+File = Annotated[Path, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="Kubeconfig file.")]
+KubeContext = Annotated[str | None, typer.Option("--context", help="Context to use instead of the current one.")]
 
 
 @app.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="How the cluster is called in answers.")],
+    name: Annotated[str, typer.Argument(help="Name of the cluster.")],
     kubeconfig: File,
     kube_context: KubeContext = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Register a cluster. Its credentials are checked by using them, and kept sealed."""
+    """Register a cluster. Its credentials are tested, and stored encrypted."""
     body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context}
     print_rows([context.obj.call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
 
@@ -44,10 +44,10 @@ def update(
     kubeconfig: File,
     kube_context: KubeContext = None,
     *,
-    force: Annotated[bool, typer.Option("--force", help="Also if it may be another cluster.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace them even if it may be another cluster.")] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a cluster's credentials. They are checked by using them, and what acts next uses them."""
+    """Replace a cluster's credentials. They are tested; later actions use them."""
     body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
     path = f"{_path(context, cluster)}/kubeconfig{'?force=true' if force else ''}"
     print_rows([context.obj.call("PUT", path, body=body)], _COLUMNS, output, one=True)
@@ -67,7 +67,7 @@ def show(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE
 
 @app.command("probe")
 def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
-    """Ask the cluster for its version now."""
+    """Query the cluster's version now."""
     answer = context.obj.call("GET", f"{_path(context, cluster)}/probe")
     if output is Output.JSON:
         print_json(answer)
@@ -77,13 +77,13 @@ def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABL
 
 @app.command("remove")
 def remove(context: typer.Context, cluster: ClusterName) -> None:
-    """Forget a cluster; the releases in it stay as they are."""
+    """Unregister a cluster. Its releases are not affected."""
     context.obj.call("DELETE", _path(context, cluster))
-    echo(f"cluster {cluster} is forgotten; its releases stay as they are")
+    echo(f"cluster {cluster} was removed; its releases are not affected")
 
 
 def id_of(context: typer.Context, cluster: str) -> str:
-    """The id of a cluster that was given by name or id."""
+    """Return the id of a cluster given by name or id."""
     if _ID.fullmatch(cluster):
         return cluster
     rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/clusters")

@@ -1,4 +1,4 @@
-"""The database of a command that works beside the servers, or without them."""
+"""Database access of commands that run next to the servers, or without them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from pilothouse.store.migration import current_revision, newest_revision
 
 @contextmanager
 def reachable_database(settings: Settings, *, may_create: bool = False) -> Iterator[str]:
-    """The address of the configured database, or of the embedded one, which is started for this if it does not run.
+    """Yield the address of the configured database, or of the embedded one, which is started if necessary.
 
-    Raises DatabaseUnavailable, also for an embedded database that was never made unless it may be made now.
+    Raises DatabaseUnavailable, also for an embedded database that does not exist, unless ``may_create``.
     """
     configure_quiet_logs(settings)
     if settings.database_url is not None:
@@ -29,7 +29,7 @@ def reachable_database(settings: Settings, *, may_create: bool = False) -> Itera
     if not may_create and not postgres.exists():
         raise DatabaseUnavailable(
             f"there is no database in {settings.data_dir}: set PILOTHOUSE_DATA_DIR to the server's, or "
-            "PILOTHOUSE_DATABASE_URL; 'pilothouse serve' makes a new one"
+            "PILOTHOUSE_DATABASE_URL; 'pilothouse serve' creates a new one"
         )
     try:
         yield postgres.start()
@@ -38,7 +38,7 @@ def reachable_database(settings: Settings, *, may_create: bool = False) -> Itera
 
 
 def check_schema(url: str) -> None:
-    """The database has the schema of this program, else DatabaseUnavailable says what to run."""
+    """Return if the database has the schema of this program; else DatabaseUnavailable says what to run."""
     found, needed = current_revision(Database(url)), newest_revision()
     if found != needed:
         raise DatabaseUnavailable(

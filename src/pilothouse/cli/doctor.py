@@ -1,4 +1,4 @@
-"""``pilothouse doctor``: what is found, what is missing, and what to do about it."""
+"""``pilothouse doctor``: reports problems of an installation and what to do about them."""
 
 from dataclasses import asdict
 
@@ -9,7 +9,7 @@ from pilothouse.cli.terminal import echo
 
 
 def doctor(output: As = Output.TABLE) -> None:
-    """Look at everything a server needs on this machine. Changes nothing; exit status 1 if something fails."""
+    """Check everything that a server needs on this machine. Changes nothing; exit status 1 if a check fails."""
     import asyncio
 
     from pilothouse.cli.checks import Finding, State, examine

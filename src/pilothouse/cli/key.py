@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = command_group("Master keys, which seal what is secret in the database.")
+app = command_group("Master keys, which encrypt the secrets in the database.")
 
 
 @app.command("list")
 def list_all(output: As = Output.TABLE) -> None:
-    """List the keys of the file, and how many values need each of them."""
+    """List the keys of the file, and how many values use each."""
     from pilothouse.services.admin.master_keys import list_keys
 
     with _installation() as (settings, database):
@@ -47,11 +47,11 @@ def rotate(
     stage: Annotated[
         bool,
         typer.Option(
-            "--stage", help="Only add the new key, without using it: then copy the file to the other machines."
+            "--stage", help="Only add the new key without using it, to copy the file to other machines first."
         ),
     ] = False,
 ) -> None:
-    """Begin a new key, and take all values over to it. Servers may run meanwhile, and notice by themselves."""
+    """Start using a new key, and re-seal all values with it. Running servers pick it up by themselves."""
     from pilothouse.services.admin.master_keys import begin_new_key, stage_key
 
     with _installation() as (settings, database):
@@ -63,21 +63,21 @@ def rotate(
             )
             return
         key = begin_new_key(settings.master_key, now=datetime.now(UTC))
-        echo(f"key {key.id} seals from now on")
+        echo(f"key {key.id} seals new values from now on")
         _reseal(settings.master_key, database)
-        echo("'pilothouse key drop' removes the old key in ten minutes; backups made before need it")
+        echo("in ten minutes 'pilothouse key drop' can remove the old key; older backups need it")
 
 
 @app.command("reseal")
 def reseal() -> None:
-    """Finish a 'rotate' that was interrupted. All values are taken over to the key that seals."""
+    """Resume an interrupted 'rotate': re-seals all values with the current key."""
     with _installation() as (settings, database):
         _reseal(settings.master_key, database)
 
 
 @app.command("drop")
 def drop(output: As = Output.TABLE) -> None:
-    """Remove old keys that nothing needs any more from the file."""
+    """Remove old keys that no value needs from the file."""
     from pilothouse.services.admin.master_keys import drop_unused_keys
 
     with _installation() as (settings, database):
@@ -86,11 +86,11 @@ def drop(output: As = Output.TABLE) -> None:
         print_json({"dropped": dropped.ids, "kept": dropped.kept})
         return
     for key_id in dropped.ids:
-        echo(f"key {key_id} is gone from {settings.master_key}")
+        echo(f"key {key_id} was removed from {settings.master_key}")
     for key_id, reason in dropped.kept.items():
         echo(f"key {key_id} stays: {reason}")
     if not dropped.ids and not dropped.kept:
-        echo("there is no old key")
+        echo("there are no old keys")
 
 
 def _reseal(path: Path, database: "Database") -> None:
@@ -100,9 +100,9 @@ def _reseal(path: Path, database: "Database") -> None:
 
     keys = MasterKeys.load_or_create(path)
     done = _run(database, reseal_all(database, keys))
-    echo(f"{done.values} values were taken over")
+    echo(f"re-sealed {done.values} values")
     if done.broken:
-        raise DecryptionFailed("these values open with no key of the file:\n" + "\n".join(done.broken))
+        raise DecryptionFailed("no key of the file opens these values:\n" + "\n".join(done.broken))
 
 
 def _run(database: "Database", work: Coroutine[Any, Any, T]) -> T:

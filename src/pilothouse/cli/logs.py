@@ -1,4 +1,4 @@
-"""Logs of every process: structured events on standard error, for people or for machines."""
+"""Logs of all processes: structured events on standard error, for people or for machines."""
 
 import logging
 import sys
@@ -14,14 +14,14 @@ from pilothouse.settings import Settings
 
 
 def configure_quiet_logs(settings: Settings) -> None:
-    """For commands, whose output is their own: only warnings, and on standard error."""
+    """Log only warnings, on standard error, for commands with their own output."""
     configure_logs(settings.model_copy(update={"log_level": "warning"}))
 
 
 def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
-    """Every log event of this process goes to the stream, as lines for people or as JSON, and without secrets.
+    """Write every log event of this process to the stream, as text or as JSON, with secrets masked.
 
-    So do the messages of libraries from WARNING on, and the last words of a process that an error ends.
+    Includes messages of libraries from WARNING on, and the traceback of a process that dies of an error.
     """
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty())
@@ -48,7 +48,7 @@ def configure_logs(settings: Settings, *, stream: TextIO = sys.stderr) -> None:
 
 
 def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape before the renderer, whose own colours are meant."""
+    """Escape before rendering, so that the renderer's own colours are kept."""
     return {key: _shown(value) if key == "exception" else _on_one_line(value) for key, value in event.items()}
 
 
@@ -65,7 +65,7 @@ def _on_one_line(value: Any) -> Any:
 
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """The record, its traceback included, without secrets."""
+        """Format the record, including its traceback, with secrets masked."""
         return printable(redact_log(super().format(record)))
 
 

@@ -8,10 +8,10 @@ from pilothouse.store.migration import migrate
 
 
 def migrate_database() -> None:
-    """The database has this version's schema, which is said; an embedded one that does not run is started for it."""
+    """Migrate the database to this version's schema and report it; an embedded one is started if necessary."""
     with reachable_database(read_settings(), may_create=True) as url:
         before, after = migrate(Database(url))
     if before == after:
-        echo(f"the database is at schema {after} already")
+        echo(f"the database is already at schema {after}")
     else:
-        echo(f"the database went from schema {before or 'nothing'} to {after}")
+        echo(f"migrated the database from schema {before or 'nothing'} to {after}")

@@ -1,4 +1,4 @@
-"""``pilothouse operation …``: what a running server has accepted, how far it is, and what happened on the way."""
+"""``pilothouse operation …``: operations of a running server, their progress and events."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_lines, print_rows
 
-app = command_group("Accepted work: installs, upgrades, rollbacks, uninstalls.")
+app = command_group("Operations: installs, upgrades, rollbacks, uninstalls.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "action", "state", "namespace", "release", "revision", "created_at", "text")
@@ -25,7 +25,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     namespace: Annotated[str, typer.Option(help="Only of this namespace.")] = "",
     release: Annotated[str, typer.Option(help="Only of this release.")] = "",
     state: Annotated[str, typer.Option(help="Only in this state, for example running or failed.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 20,
     output: As = Output.TABLE,
 ) -> None:
     """List the project's operations, newest first."""
@@ -37,7 +37,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
 
 @app.command("show")
 def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
-    """Show one operation, and why it failed. Logs, events and states of the failure were kept."""
+    """Show one operation and, if it failed, the evidence: logs, events and states."""
     shown = context.obj.call("GET", _path(operation_id))
     evidence = context.obj.call("GET", f"{_path(operation_id)}/evidence")
     print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
@@ -48,7 +48,7 @@ def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -
 
 @app.command("events")
 def events(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
-    """Show what happened on the way of an operation."""
+    """Show the events of an operation."""
     print_rows(context.obj.call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
 
 
@@ -57,16 +57,18 @@ def cancel(
     context: typer.Context,
     operation_id: str,
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave what an install has made, as a failed release.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what an install has created, as a failed release.")
+    ] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Cancel an operation. A queued one never begins, a running one is stopped and undone."""
+    """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
     body = {"keep": keep}
     print_rows([context.obj.call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True)
 
 
 def _told(found: dict[str, Any]) -> Iterator[str]:
-    """The evidence of one attempt as lines for people."""
+    """Format the evidence of one attempt as lines for people."""
     yield f"\nattempt {found['attempt']}: {found['error']}"
     for one in found["blocking"]:
         yield f"  waited for {one['kind']} {one['namespace']}/{one['name']}: {one['message'] or one['status']}"

@@ -1,4 +1,4 @@
-"""How commands print what the server answered: a table for people, the answer itself for programs."""
+"""Output of commands: a table for people, the server's answer for programs."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from pilothouse.cli.terminal import echo, on_one_line, printable_json
 
 
 class Output(StrEnum):
-    """How results are printed."""
+    """Output formats."""
 
     TABLE = "table"
     JSON = "json"
@@ -24,12 +24,12 @@ As = Annotated[Output, typer.Option("--output", "-o", help="table or json")]
 
 
 def print_json(answer: object) -> None:
-    """The answer as JSON, indented."""
+    """Print the answer as indented JSON."""
     typer.echo(printable_json(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode()))
 
 
 def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Output, *, one: bool = False) -> None:
-    """Those columns of the rows, or all of the rows as JSON; ``one``: the single row's object and no list."""
+    """Print those columns of the rows, or all of the rows as JSON; ``one``: a single object instead of a list."""
     if output is Output.JSON:
         print_json(rows[0] if one else rows)
         return
@@ -50,6 +50,6 @@ def print_rows(rows: list[dict[str, Any]], columns: Sequence[str], output: Outpu
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines as they are, without what a terminal would take for a command: others' programs wrote them."""
+    """Print lines with terminal control characters escaped: they come from other programs."""
     for line in lines:
         echo(line)

@@ -1,4 +1,4 @@
-"""What ``pilothouse serve`` does once, before anything serves: schema, rights, certificate, the first account."""
+"""One-time preparation by ``pilothouse serve``: schema, grants, certificate, the first account."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 
 def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: Path | None) -> None:
-    """Bring database, certificate and first account to where a server can start; do nothing that is done already.
+    """Prepare database, certificate and first account for the servers; skips what is done already.
 
-    ``is_embedded``: the database is ours, so its application's role gets its rights. The first access key goes to the
+    ``is_embedded``: the database is embedded, so its application role gets its grants. The first access key goes to the
     file, or to the screen. Raises PilothouseError.
     """
     if parent:
@@ -63,7 +63,7 @@ async def _create_first(settings: Settings, database: Database) -> FirstCredenti
 
 
 def _hand_over(first: FirstCredentials, file: Path | None) -> None:
-    """Show what the first start made, once: on the screen, or in a file that only we may read."""
+    """Show the first credentials once: on the screen, or in a file that only we can read."""
     if file is not None:
         with suppress(FileNotFoundError):
             file.unlink()

@@ -1,6 +1,6 @@
-"""One process each: API, worker, observer. ``pilothouse serve`` starts and watches them.
+"""Entry points of API, worker and observer processes. ``pilothouse serve`` starts and supervises them.
 
-Little is imported here: what a worker has to load before it works is how long operations stand still when one dies.
+Few imports, because operations are delayed by what a worker has to load after its predecessor died.
 """
 
 from pilothouse.cli.configuration import read_settings
@@ -11,7 +11,7 @@ from pilothouse.settings import Settings
 
 
 def run_api_process(parent: int) -> None:
-    """Serves the HTTP API until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+    """Serve the HTTP API until told to stop, or until the process ``parent`` ends unless that is 0."""
     from pilothouse.app import run_api
 
     settings = _prepare(parent)
@@ -19,9 +19,9 @@ def run_api_process(parent: int) -> None:
 
 
 def run_worker_process(parent: int, *, name: str) -> None:
-    """Carries out operations until it is told to stop, and ends with the process ``parent`` unless that is 0.
+    """Carry out operations until told to stop, or until the process ``parent`` ends unless that is 0.
 
-    ``name``: what a supervisor calls it, so that it goes on with what it held in its life before; or empty.
+    ``name``: the supervisor's name for it, under which it resumes its predecessor's operations; or empty.
     """
     from pilothouse.daemons import run_worker
 
@@ -30,7 +30,7 @@ def run_worker_process(parent: int, *, name: str) -> None:
 
 
 def run_observer_process(parent: int) -> None:
-    """Keeps the release index until it is told to stop, and ends with the process ``parent`` unless that is 0."""
+    """Maintain the release index until told to stop, or until the process ``parent`` ends unless that is 0."""
     from pilothouse.daemons import run_observer
 
     settings = _prepare(parent)

@@ -11,7 +11,7 @@ from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Projects: what clusters, charts and releases belong to.")
+app = command_group("Projects, which own clusters, charts and releases.")
 app.callback()(connect)
 
 _COLUMNS = ("id", "name", "enabled", "description")
@@ -29,11 +29,11 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Clients find a project by the name of their region.")],
-    description: Annotated[str, typer.Option(help="What the project is for.")] = "",
+    name: Annotated[str, typer.Argument(help="Name; clients look up a project by the name of their region.")],
+    description: Annotated[str, typer.Option(help="Description of the project.")] = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Make a project."""
+    """Create a project."""
     row = context.obj.call("POST", "/api/v1/projects", body={"name": name, "description": description})
     print_rows([row], _COLUMNS, output, one=True)
 
@@ -46,25 +46,25 @@ def show(context: typer.Context, project: Project, output: As = Output.TABLE) ->
 
 @app.command("enable")
 def enable(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
-    """Let its users act in a project again."""
+    """Enable a project."""
     _set(context, project, output, enabled=True)
 
 
 @app.command("disable")
 def disable(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
-    """Refuse every call in a project. Its tokens are dead, accepted operations are carried out."""
+    """Disable a project: calls are refused and its tokens revoked. Accepted operations are carried out."""
     _set(context, project, output, enabled=False)
 
 
 @app.command("remove")
 def remove(context: typer.Context, project: Project) -> None:
-    """Delete a project that is empty."""
+    """Delete an empty project."""
     context.obj.call("DELETE", _path(context, project))
-    echo(f"project {project} is deleted")
+    echo(f"project {project} was deleted")
 
 
 def id_of(context: typer.Context, project: str) -> str:
-    """The id of a project that was given by name or id."""
+    """Return the id of a project given by name or id."""
     if _ID.fullmatch(project):
         return project
     rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/projects")

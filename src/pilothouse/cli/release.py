@@ -1,4 +1,4 @@
-"""``pilothouse release …``: what a person does with releases beside the vendor's API."""
+"""``pilothouse release …``: operations on releases that the vendor's API lacks."""
 
 from typing import Annotated
 
@@ -18,12 +18,14 @@ def unlock(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The release.")],
     *,
-    cluster: Annotated[str, typer.Option("--cluster", help="Name or id of its cluster.")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why its writer is known to be dead; it is kept.")],
+    cluster: Annotated[str, typer.Option("--cluster", help="Name or id of the release's cluster.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="The release's namespace.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why you know that its writer is dead; stored in the revision.")
+    ],
     output: As = Output.TABLE,
 ) -> None:
-    """End the lock of a release whose writer died. Its newest revision becomes a failed one, for good."""
+    """Unlock a release whose writer died. Its newest revision is marked as failed, permanently."""
     body = {"namespace": namespace, "name": name, "reason": reason}
     done = context.obj.call("POST", f"/api/v1/clusters/{clusters.id_of(context, cluster)}/unlock", body=body)
     print_rows([done], ("namespace", "name", "revision", "was", "status"), output, one=True)

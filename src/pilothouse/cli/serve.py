@@ -1,6 +1,6 @@
 """``pilothouse serve``: database, API, observer and worker on this machine, under one supervisor.
 
-Little is imported here: this process does nothing but watch the others, and its memory is nobody's use.
+Few imports: this process only supervises the others and should need little memory.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _COMMAND: Final = (sys.executable, "-P", "-m", "pilothouse")
 
 
 def run_all(first_credentials: Path | None) -> None:
-    """Runs everything until it is told to stop; the first access key goes to the file, or to the screen."""
+    """Run everything until told to stop; the first access key goes to the file, or to the screen."""
     settings = read_settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -67,9 +67,9 @@ def _given_url(settings: Settings) -> str:
 
 
 def _prepare(settings: Settings, url: str, first_credentials: Path | None) -> None:
-    """Let a process of its own do what is done once: this one, which lives on, need not hold what that takes.
+    """Run the one-time preparation in a separate process, so that this long-lived one does not keep its memory.
 
-    Raises SystemExit when it fails; it has said why.
+    Raises SystemExit if it fails; it has already printed the reason.
     """
     argv = [*_COMMAND, "prepare", "--parent", str(os.getpid())]
     if settings.database_url is None:
@@ -129,7 +129,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
 
 
 def module_path() -> dict[str, str]:
-    """PYTHONPATH for the parts without what stands for the current folder: ``-P`` leaves that in."""
+    """Return PYTHONPATH without entries for the current folder, which ``-P`` leaves in."""
     given = os.environ.get("PYTHONPATH")
     if given is None:
         return {}
@@ -137,7 +137,7 @@ def module_path() -> dict[str, str]:
 
 
 async def _answers(endpoint: Endpoint) -> None:
-    """Return when the API says that it is well."""
+    """Return when the API reports that it is healthy."""
     while True:
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(2.0):

@@ -1,4 +1,4 @@
-"""Text of others on a terminal: what would command the terminal, or change the order of its text, is escaped."""
+"""Untrusted text on a terminal: control characters and direction marks are escaped."""
 
 from typing import Final
 
@@ -8,26 +8,26 @@ _KEPT: Final = frozenset("\n\t")
 
 
 def printable(text: str) -> str:
-    """Return the text with controls, line separators and marks of direction as escapes; newline and tab stay."""
+    """Return the text with control characters, line separators and direction marks escaped, except newline and tab."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in _KEPT else _escaped(char) for char in text)
 
 
 def on_one_line(text: str) -> str:
-    """Return the same for a cell or a log line, where newline and tab are escaped too."""
+    """Return the text for a cell or a log line, with newline and tab escaped too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable_json(text: str) -> str:
-    """Return the JSON text with the same meaning, and such characters as JSON's own escapes."""
+    """Return JSON text with the same meaning, and such characters as JSON escapes."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in _KEPT else _json_escaped(char) for char in text)
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print the text and a newline, so that a terminal obeys nothing in it."""
+    """Print the text and a newline without control sequences for the terminal."""
     typer.echo(printable(text), err=err)
 
 

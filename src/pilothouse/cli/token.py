@@ -1,4 +1,4 @@
-"""``pilothouse token …``: get, look at and end tokens of a running server."""
+"""``pilothouse token …``: create, show and revoke tokens of a running server."""
 
 import re
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Tokens: a log-in that lasts a day. Every command uses PILOTHOUSE_TOKEN.")
+app = command_group("Tokens: log-ins that are valid for a day. All commands use PILOTHOUSE_TOKEN.")
 app.callback()(connect)
 
 _PATH = "/v3/auth/tokens"
@@ -30,16 +30,16 @@ def create(
     user: Annotated[str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", help="Name of the user.")] = "admin",
     domain: Annotated[
         str,
-        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the account that the user belongs to."),
+        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account."),
     ] = "pilothouse",
     project: Annotated[
         str,
-        typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="Name or id; without it the token reaches no project."),
+        typer.Option(envvar="PILOTHOUSE_PROJECT_ID", help="Name or id; without it the token has no project."),
     ] = "",
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Log in with a password. Prints the token alone, for PILOTHOUSE_TOKEN=$(pilothouse token create …)."""
+    """Create a token with a password. Prints only the token, for PILOTHOUSE_TOKEN=$(pilothouse token create …)."""
     claim = {"name": user, "domain": {"name": domain}, "password": ask("Password", from_stdin=password_stdin)}
     auth: dict[str, Any] = {"identity": {"methods": ["password"], "password": {"user": claim}}}
     if project:
@@ -53,7 +53,7 @@ def create(
 
 @app.command("show")
 def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Output.TABLE) -> None:
-    """Show whom a token stands for, in which project, and until when."""
+    """Show a token's user, project and expiry."""
     token = _meant(context, token_stdin=token_stdin)
     said = context.obj.call("GET", f"{_PATH}?nocatalog=1", headers={"X-Subject-Token": token})
     row = _summary(said)
@@ -62,16 +62,16 @@ def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Out
 
 @app.command("revoke")
 def revoke(context: typer.Context, *, token_stdin: Meant = False) -> None:
-    """End a token now."""
+    """Revoke a token."""
     token = _meant(context, token_stdin=token_stdin)
     context.obj.call("DELETE", _PATH, headers={"X-Subject-Token": token})
-    echo("the token has ended")
+    echo("the token was revoked")
 
 
 def _meant(context: typer.Context, *, token_stdin: bool) -> str:
     token = ask("Token", from_stdin=True) if token_stdin else context.obj.token
     if not token:
-        raise InvalidRequest("set PILOTHOUSE_TOKEN to the token that is meant, or give --token-stdin")
+        raise InvalidRequest("set PILOTHOUSE_TOKEN to the token, or use --token-stdin")
     return str(token)
 
 

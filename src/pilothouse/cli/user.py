@@ -20,9 +20,9 @@ app.callback()(connect)
 _COLUMNS = ("id", "name", "enabled", "locked_until", "created_at")
 _ID = re.compile(r"[0-9a-f]{32}")
 
-User = Annotated[str, typer.Argument(help="Name or id of the user; 'me' is whose credentials are used.")]
+User = Annotated[str, typer.Argument(help="Name or id of the user; 'me' is the caller.")]
 Role = Annotated[str, typer.Argument(help="te_admin, readonly, 'CCE FullAccess', 'CCE ReadOnlyAccess', …")]
-InProject = Annotated[str, typer.Option("--project", help="Name or id of a project; without it, the whole account.")]
+InProject = Annotated[str, typer.Option("--project", help="Name or id of a project; default: the whole account.")]
 
 
 @app.command("list")
@@ -34,14 +34,14 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="How the user logs in.")],
+    name: Annotated[str, typer.Argument(help="Name of the user.")],
     *,
-    role: Annotated[str, typer.Option(help="A role to give it; 'user grant' gives more.")] = "",
+    role: Annotated[str, typer.Option(help="A role to grant; use 'user grant' for more.")] = "",
     project: InProject = "",
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Make a user. Without --password-stdin a password is chosen and shown once."""
+    """Create a user. Without --password-stdin a password is generated and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
     row = context.obj.call("POST", "/api/v1/users", body={"name": name, "password": password})
@@ -61,13 +61,13 @@ def show(context: typer.Context, user: User = "me", output: As = Output.TABLE) -
 
 @app.command("enable")
 def enable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
-    """Let a user act again, or lift a lock."""
+    """Enable a user, or lift its lock."""
     _print(context.obj.call("PATCH", _path(context, user), body={"enabled": True}), output)
 
 
 @app.command("disable")
 def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
-    """Refuse a user. It cannot log in, and its keys and tokens do nothing."""
+    """Disable a user: it cannot log in, and its keys and tokens do not work."""
     _print(context.obj.call("PATCH", _path(context, user), body={"enabled": False}), output)
 
 
@@ -79,19 +79,19 @@ def password(
     end_keys: Annotated[bool, typer.Option("--end-keys", help="Disable the user's access keys too.")] = False,
     password_stdin: FromStdin = False,
 ) -> None:
-    """Replace a password, which ends the user's tokens. For your own, the current one is asked for first."""
+    """Change a password, which revokes the user's tokens. For your own, the current one is asked for first."""
     row = context.obj.call("GET", _path(context, user))
     own = row["id"] == context.obj.call("GET", "/api/v1/users/me")["id"]
     current = ask("Current password", from_stdin=password_stdin) if own else None
     new = ask("New password", from_stdin=password_stdin, twice=True)
     body = {"password": new, "current_password": current, "end_keys": end_keys}
     context.obj.call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
-    echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}have ended")
+    echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}no longer work")
 
 
 @app.command("grant")
 def grant(context: typer.Context, user: User, role: Role, project: InProject = "", output: As = Output.TABLE) -> None:
-    """Give a user a role."""
+    """Grant a role to a user."""
     body = {"role": role, "project_id": projects.id_of(context, project) if project else None}
     _print(context.obj.call("POST", f"{_path(context, user)}/roles", body=body), output)
 
@@ -100,16 +100,16 @@ def grant(context: typer.Context, user: User, role: Role, project: InProject = "
 def withdraw(
     context: typer.Context, user: User, role: Role, project: InProject = "", output: As = Output.TABLE
 ) -> None:
-    """Take a role away from a user."""
+    """Revoke a role of a user."""
     query = f"?project_id={projects.id_of(context, project)}" if project else ""
     _print(context.obj.call("DELETE", f"{_path(context, user)}/roles/{quote(role, safe='')}{query}"), output)
 
 
 @app.command("remove")
 def remove(context: typer.Context, user: User) -> None:
-    """Delete a user with its keys, tokens and roles. What it did stays on record."""
+    """Delete a user with its keys, tokens and roles. Its audit rows stay."""
     context.obj.call("DELETE", _path(context, user))
-    echo(f"user {user} is deleted")
+    echo(f"user {user} was deleted")
 
 
 @app.command("recover")
@@ -117,10 +117,10 @@ def recover(
     name: Annotated[str, typer.Argument(envvar="PILOTHOUSE_IDENTITY__FIRST_USER", help="Name of the user.")] = "admin",
     domain: Annotated[
         str,
-        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the account that the user belongs to."),
+        typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account."),
     ] = "pilothouse",
 ) -> None:
-    """Get in again, on the server's machine. The user becomes an administrator with a new password."""
+    """Regain access, on the server's machine: makes the user an administrator with a new password."""
     import asyncio
 
     from pilothouse.cli.configuration import read_settings
@@ -141,12 +141,12 @@ def recover(
     echo(f"password  {password}  (shown only now)")
     echo(
         f"user {name} is enabled and te_admin of the account; 'pilothouse token create --user {name}' logs in, and "
-        "'pilothouse accesskey create' makes a key"
+        "'pilothouse accesskey create' creates a key"
     )
 
 
 def id_of(context: typer.Context, user: str) -> str:
-    """The id of a user that was given by name or id; "me" stays what it is."""
+    """Return the id of a user given by name or id; "me" is kept."""
     if user == "me" or _ID.fullmatch(user):
         return user
     rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/users")

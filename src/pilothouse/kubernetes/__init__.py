@@ -1,1 +1,1 @@
-"""Kubernetes clusters: what a kubeconfig may say, the few questions we ask, and Helm's release Secrets."""
+"""Kubernetes clusters: kubeconfigs, the few requests that we make, and Helm's release Secrets."""

@@ -1,9 +1,9 @@
-"""Which network addresses a cluster's API server may have.
+"""Rules for the network addresses of clusters' API servers.
 
-The address comes from a stranger and the request is made from here, where more may be reached than from there. So the
-machine itself, at every address of its own, and the metadata services of clouds, which hand out credentials to whoever
-asks, are out unless they are listed one by one. Private networks are where clusters live and stay in, unless a list
-says which. A name is judged by what it resolves to, each time it is resolved.
+Untrusted users choose the address, and the connection is made from here, where more may be reachable than from there.
+So this machine, at any of its addresses, and the metadata services of clouds, which hand out credentials to any caller,
+are refused unless they are listed one by one. Private networks are where clusters are and stay allowed, unless a list
+restricts them. A name is vetted by its addresses, each time it is resolved.
 """
 
 import ipaddress
@@ -42,7 +42,7 @@ _NAME: Final = re.compile(r"(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?")
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the list: a network, or a name, which ``*.`` begins for all below it; ``port`` None: every port."""
+    """One entry of the list: a network, or a name (``*.`` matches everything below it); ``port`` None: every port."""
 
     network: Network | None
     name: str
@@ -51,15 +51,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Addresses:
-    """The rules of this installation; without ``entries``, every address is allowed that is not special."""
+    """The rules of this installation; without ``entries``, every address that is not special is allowed."""
 
     allow_loopback: bool
     entries: tuple[Entry, ...] = ()
 
     def refusal(self, address: str, *, port: int = _HTTPS, name: str = "") -> str | None:
-        """Return why the IP address may not be an API server's, None if it may; raise ValueError if it is none.
+        """Return why the IP address may not be an API server's, None if it may; raise ValueError if it is no address.
 
-        ``name`` is what resolved to it.
+        ``name`` is the name that resolved to it.
         """
         ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
         for meant in _meanings(ip):
@@ -71,7 +71,7 @@ class Addresses:
         return None
 
     def _refusal(self, ip: Address, address: str, port: int) -> str | None:
-        """Whether it is special, and not listed itself."""
+        """Return a reason if the address is special and not itself listed."""
         odd = ip.is_reserved or ip in _THIS_NETWORK if isinstance(ip, ipaddress.IPv4Address) else False
         if ip.is_multicast or ip.is_unspecified or odd:
             return f"{address} is no address of a server"
@@ -98,7 +98,7 @@ class Addresses:
         )
 
     def _lists_within(self, ip: Address, port: int, special: Network) -> bool:
-        """Whether an entry lists the address that is no wider than the special network: 0.0.0.0/0 does not mean it."""
+        """Return True if an entry no wider than the special network lists the address; 0.0.0.0/0 does not count."""
         return any(
             (one.port is None or one.port == port)
             and one.network is not None
@@ -109,13 +109,13 @@ class Addresses:
 
 
 def addresses_of(settings: ClusterSettings) -> Addresses:
-    """Return the rules that the settings make; raise InvalidSettings for a list that cannot be read."""
+    """Return the rules from the settings; raise InvalidSettings for an invalid list."""
     entries = tuple(_entry(text.strip()) for text in settings.allowed.split(",") if text.strip())
     return Addresses(allow_loopback=settings.allow_loopback, entries=entries)
 
 
 async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp) -> list[str]:
-    """Return the host's IP addresses, all of them allowed; raise ClusterUnavailable if one is not or none is found."""
+    """Return the host's IP addresses, all allowed; raise ClusterUnavailable if one is refused or there is none."""
     try:
         resolved = [str(ipaddress.ip_address(host))]
     except ValueError:
@@ -128,19 +128,19 @@ async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp
 
 
 async def resolve_server(kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp) -> list[str]:
-    """Return the addresses of the server of a kubeconfig from ``sanitise``; as ``resolve``.
+    """Return the addresses of the server of a kubeconfig from ``sanitise``, like ``resolve``.
 
-    For whoever connects by other means than ours: it must use these addresses and not resolve the name again.
+    For callers with their own connections: they must use these addresses and not resolve the name again.
     """
     url = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"])
     return await resolve(url.hostname or "", port=url.port or _HTTPS, addresses=addresses_of(settings), look_up=look_up)
 
 
 def is_own(ip: Address) -> bool:
-    """Return whether the address leads to this machine: loopback, or one of its interfaces, whichever they are now.
+    """Return True if the address leads to this machine: loopback, or one of its current interfaces.
 
-    Only an address of one's own can be bound, unless the kernel lets programs bind any (``ip_nonlocal_bind``): then it
-    is asked which address it would send from.
+    Only the machine's own addresses can be bound, unless the kernel lets programs bind any (``ip_nonlocal_bind``): then
+    the kernel is asked which source address it would use.
     """
     if ip.is_loopback:
         return True
@@ -170,7 +170,7 @@ def _sends_from(address: str, version: int) -> bool:
 
 
 def _meanings(ip: Address) -> list[Address]:
-    """The address, or the IPv4 addresses behind the IPv6 forms that carry one; the first is what it is for certain."""
+    """Return the address, or the IPv4 addresses inside IPv6 forms that carry one; the first is the certain one."""
     if isinstance(ip, ipaddress.IPv4Address):
         return [ip]
     carried = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

@@ -1,4 +1,4 @@
-"""Requests to one API server that take its errors and pages as they are meant; how they travel: ``transport``."""
+"""Requests to one API server with Kubernetes errors and pagination; how they are sent: ``transport``."""
 
 import asyncio
 import re
@@ -24,18 +24,18 @@ _LARGEST_VERSION = 2**63 - 1
 
 @dataclass(frozen=True)
 class ListPage:
-    """A part of a list, and the metadata of the whole."""
+    """A page of a list, and the metadata of the whole list."""
 
     items: list[dict[str, Any]]
     metadata: dict[str, Any]
 
 
 class ListExpired(ClusterUnavailable):
-    """The moment that a list or a watch wants to go on from is no longer known to the server (410)."""
+    """The server no longer knows the moment from which a list or watch wants to continue (410)."""
 
 
 class ApiClient:
-    """Asks one API server as one account, and closes its connections once nobody needs them.
+    """Send requests to one API server as one account; close its connections when they are no longer needed.
 
     Raises ClusterUnavailable or ClusterDenied.
     """
@@ -61,7 +61,7 @@ class ApiClient:
     async def list_pages(
         self, path: str, params: dict[str, str], *, accept: str = "application/json"
     ) -> AsyncIterator[ListPage]:
-        """Yield the pages of a list as it was at one moment; ListExpired if the server no longer has that moment."""
+        """Yield the pages of a list from one snapshot; ListExpired if the server no longer has that snapshot."""
         limit, token, empty = _PAGE, "", 0
         while True:
             page = {**params, "limit": str(limit), **({"continue": token} if token else {})}
@@ -95,7 +95,7 @@ class ApiClient:
         taken: set[int] | None = None,
         largest: int | None = None,
     ) -> Answer:
-        """Return a success, or an error whose status is in ``taken``; any other error is ClusterUnavailable."""
+        """Return a success, or an error with a status in ``taken``; any other error is ClusterUnavailable."""
         async with self.counted():
             answer = await self.transport.ask(
                 method,
@@ -113,7 +113,7 @@ class ApiClient:
 
     @asynccontextmanager
     async def counted(self) -> AsyncIterator[None]:
-        """Keep the connections open for what is asked inside, though the client may be retired meanwhile."""
+        """Keep the connections open for the requests made inside, even if the client is retired meanwhile."""
         self._asking += 1
         try:
             yield
@@ -122,7 +122,7 @@ class ApiClient:
             await self._close_if_idle()
 
     def retire(self) -> asyncio.Task[None]:
-        """Close the connections whenever no question is under way from now on; the task closes idle ones now."""
+        """Close the connections when no request is under way; the returned task closes idle ones now."""
         self._retired = True
         return asyncio.get_running_loop().create_task(self._close_if_idle())
 
@@ -132,14 +132,14 @@ class ApiClient:
 
 
 def objects_in(value: object) -> list[dict[str, Any]]:
-    """Return the JSON objects of a list; none if the value is no list."""
+    """Return the JSON objects of a list; none if the value is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def resource_version(metadata: object) -> int:
-    """Return the resourceVersion in an object's metadata; ClusterUnavailable if there is none that can be compared.
+    """Return the resourceVersion in an object's metadata; ClusterUnavailable if there is no comparable one.
 
-    Kubernetes 1.35 and newer promise decimal numbers; etcd has had nothing else. Source: KEP 5504.
+    Kubernetes 1.35 and newer guarantee decimal numbers; etcd has never had anything else. Source: KEP 5504.
     """
     text = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if not isinstance(text, str) or not _VERSION.fullmatch(text) or int(text) > _LARGEST_VERSION:

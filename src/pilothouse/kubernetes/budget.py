@@ -1,8 +1,8 @@
-"""What reading clusters may cost: seconds and bytes of one request, and bytes that a process holds at a time.
+"""Limits of reading clusters: seconds and bytes per request, and bytes that a process holds at a time.
 
-A cluster's API server is a stranger's, and one request reads it many times: a limit of each answer alone bounds
-neither. The budget is found through the context, so that every read counts, whichever code asks for it and in
-whichever task. Workers and observers have deadlines of their own and no budget, but the same room.
+A cluster's API server is untrusted, and one request reads from it many times, so a limit per answer is not enough. The
+budget is found through the context, so that every read counts, whatever code and task makes it. Workers and observers
+have their own deadlines and no budget, but share the same room.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _current: ContextVar["Budget | None"] = ContextVar("cluster_budget", default=Non
 
 
 class Room:
-    """Bytes that this process holds of what clusters sent, shared fairly between API servers."""
+    """Bytes of cluster answers that this process holds, shared fairly between API servers."""
 
     def __init__(self, *, each: int, total: int) -> None:
         self._each = each
@@ -25,7 +25,7 @@ class Room:
         self._held: dict[str, int] = {}
 
     def take(self, server: str, size: int) -> None:
-        """Reserve the bytes; raise Busy when this server has its share, or all have everything."""
+        """Reserve the bytes; raise Busy if this server has used its share, or all servers together everything."""
         held = self._held.get(server, 0) + size
         full = sum(self._held.values()) + size > self._total
         if held > self._each or (full and held > self._total // max(1, len(self._held))):
@@ -42,7 +42,7 @@ class Room:
 
 
 class Budget:
-    """What all reads of clusters in one request may cost together."""
+    """Limits of all cluster reads of one request together."""
 
     def __init__(self, *, seconds: float, most_bytes: int, on_first_read: Callable[[], None] | None = None) -> None:
         """``seconds`` count while a read is under way; ``on_first_read`` is called once, before the first."""
@@ -59,7 +59,7 @@ class Budget:
         self._abandoned = False
 
     def abandon(self) -> None:
-        """End every read under way, and refuse further ones: the caller is gone."""
+        """End every read under way and refuse further ones: the caller is gone."""
         self._abandoned = True
         now = asyncio.get_running_loop().time()
         for timeout in self._running:
@@ -67,7 +67,7 @@ class Budget:
                 timeout.reschedule(now)
 
     def count(self, size: int, *, of: str) -> None:
-        """Count bytes that were read, or unpacked from what was read; raise ClusterUnavailable beyond the limit."""
+        """Count bytes that were read, or decompressed from what was read; raise ClusterUnavailable beyond the limit."""
         if self._abandoned:
             raise CallerGone
         self._spent_bytes += size
@@ -78,18 +78,18 @@ class Budget:
             )
 
     def hold(self, size: int) -> None:
-        """Reserve memory until the end of the request, for what is kept of the last server's answers; raise Busy."""
+        """Reserve memory until the end of the request, for data kept of the last server's answers; raise Busy."""
         if self._place is not None:
             room, server = self._place
             room.take(server, size)
             self._held += size
 
     def close(self) -> None:
-        """Give back what was reserved."""
+        """Release what was reserved."""
         self._move(None)
 
     def read_from(self, room: Room, server: str) -> None:
-        """Note where what is kept from now on comes from."""
+        """Record the server that data kept from now on comes from."""
         if self._place != (room, server):
             self._move((room, server))
 
@@ -101,7 +101,10 @@ class Budget:
 
     @asynccontextmanager
     async def limited(self, seconds: float) -> AsyncIterator[None]:
-        """Give what is inside so many seconds, or what is left; raise TimeoutError after, CallerGone if abandoned."""
+        """Limit what is inside to ``seconds`` or the rest of the budget.
+
+        Raises TimeoutError, or CallerGone if the budget was abandoned.
+        """
         if self._abandoned:
             raise CallerGone
         loop = asyncio.get_running_loop()
@@ -134,7 +137,7 @@ class Budget:
 
 @contextmanager
 def budgeted(budget: Budget) -> Iterator[None]:
-    """Make every read inside count in this budget."""
+    """Count every read inside in this budget."""
     token = _current.set(budget)
     try:
         yield
@@ -145,7 +148,7 @@ def budgeted(budget: Budget) -> Iterator[None]:
 
 @asynccontextmanager
 async def limited(seconds: float) -> AsyncIterator[None]:
-    """Give what is inside so many seconds, fewer if the budget has no more; raise TimeoutError or CallerGone."""
+    """Limit what is inside to ``seconds``, or less if the budget has less; raise TimeoutError or CallerGone."""
     budget = _current.get()
     if budget is None:
         async with asyncio.timeout(seconds):
@@ -156,9 +159,9 @@ async def limited(seconds: float) -> AsyncIterator[None]:
 
 
 def keep(size: int, *, unpacked: int = 0) -> None:
-    """Reserve memory for what a request keeps of an answer, and count what the answer unpacked to; raise as both do.
+    """Reserve memory for data that a request keeps of an answer, and count its decompressed size; raise as both do.
 
-    Without a budget nothing is reserved: who has none keeps little, or has a process of its own.
+    Without a budget nothing is reserved: such callers keep little, or have a dedicated process.
     """
     budget = _current.get()
     if budget is not None:
@@ -178,14 +181,14 @@ class Reading:
             self._budget.read_from(room, server)
 
     def spend(self, size: int) -> None:
-        """Count bytes; raise Busy, ClusterUnavailable or CallerGone when there may be no more."""
+        """Count bytes; raise Busy, ClusterUnavailable or CallerGone when a limit is reached."""
         if self._budget is not None:
             self._budget.count(size, of=self._server)
         self._room.take(self._server, size)
         self._taken += size
 
     def close(self) -> None:
-        """Give back what was reserved: the answer has been parsed, or dropped."""
+        """Release what was reserved: the answer has been parsed, or dropped."""
         if self._taken:
             self._room.give_back(self._server, self._taken)
             self._taken = 0

@@ -1,6 +1,6 @@
-"""Which kinds a cluster serves and what an account may do there, asked once and remembered for some minutes.
+"""Kinds that a cluster serves and rights of an account there, cached for some minutes.
 
-Only what is good news is remembered: a kind that was not served, and a right that was missing, is asked for again.
+Only positive answers are cached: an unserved kind, or a missing right, is checked again each time.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _ANY = "*"
 
 @dataclass(frozen=True)
 class ResourceAccess:
-    """One thing that an account may be allowed to do; empty ``namespace``: to objects that have none, or in all."""
+    """One permission of an account; ``namespace`` is empty for cluster-wide objects or for all namespaces."""
 
     verb: str
     group: str
@@ -32,10 +32,10 @@ class ResourceAccess:
 
 
 class Capabilities:
-    """What one account finds in one cluster. Both questions raise ClusterUnavailable or ClusterDenied."""
+    """The capabilities of one account in one cluster. Both lookups raise ClusterUnavailable or ClusterDenied."""
 
     def __init__(self, client: ClusterClient, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """What is learned counts for ``seconds``."""
+        """Answers are cached for ``seconds``."""
         self._client = client
         self._seconds = seconds
         self._clock = clock
@@ -44,7 +44,7 @@ class Capabilities:
         self._limited_until = 0.0
 
     async def find_kind(self, group_version: str, kind: str) -> ObjectKind | None:
-        """How the server keeps objects of that kind; None if it does not serve it now."""
+        """Return how the server stores objects of that kind; None if it does not serve it now."""
         until, kinds = self._kinds.get(group_version, (0.0, {}))
         if until < self._clock() or kind not in kinds:
             kinds = await self._client.list_kinds(group_version)
@@ -52,11 +52,11 @@ class Capabilities:
         return kinds.get(kind)
 
     def find_known_kind(self, kind: str) -> ObjectKind | None:
-        """The same without asking, by the kind's name alone; None if no group with such a kind was asked for."""
+        """Do the same from the cache, by the kind's name alone; None if no group with such a kind was looked up."""
         return next((kinds[kind] for _, kinds in self._kinds.values() if kind in kinds), None)
 
     async def find_missing(self, wanted: Iterable[ResourceAccess]) -> list[ResourceAccess]:
-        """Those of the rights that the account does not have now, in order."""
+        """Return those of the rights that the account does not have now, in order."""
         unknown = [one for one in dict.fromkeys(wanted) if not self._knows(replace(one, name=""))]
         if not unknown or await self._may_do_everything():
             return []
@@ -75,7 +75,7 @@ class Capabilities:
         return [one for one in rest if one not in named]
 
     async def _may_do_everything(self) -> bool:
-        """Asked first: of most accounts it is true, and nothing else has to be asked."""
+        """Return True if the account may do everything; checked first, because it is true for most accounts."""
         everything = ResourceAccess(_ANY, _ANY, _ANY, "")
         if self._knows(everything):
             return True

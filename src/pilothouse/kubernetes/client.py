@@ -1,4 +1,4 @@
-"""The few questions that Pilothouse asks a cluster's API server; how they are asked: ``api_client``."""
+"""The few requests that Pilothouse makes to a cluster's API server; how they are sent: ``api_client``."""
 
 import asyncio
 import re
@@ -39,14 +39,14 @@ Secret = dict[str, Any]
 
 @dataclass(frozen=True)
 class ClusterVersion:
-    """What the API server calls itself, for example ``v1.36.3``."""
+    """The API server's version, for example ``v1.36.3``."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class ReleaseLabels:
-    """One revision of a release as its Secret's metadata tells, without its payload."""
+    """One revision of a release from its Secret's metadata, without its payload."""
 
     revision: int
     status: str
@@ -57,7 +57,7 @@ class ReleaseLabels:
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """Where the server keeps objects of a kind."""
+    """Resource path and scope of a kind."""
 
     group_version: str
     plural: str
@@ -69,17 +69,17 @@ SECRETS = ObjectKind("v1", "secrets", namespaced=True)
 
 @dataclass(frozen=True)
 class SecretPage:
-    """A part of a list, and the resourceVersion of the whole."""
+    """A page of a list, and the resourceVersion of the whole list."""
 
     secrets: list[Secret] = field(repr=False)
     resource_version: int
 
 
 class ClusterClient:
-    """Asks one cluster with one account, each question within ``answer_seconds``.
+    """Send requests to one cluster as one account, each within ``answer_seconds``.
 
-    Every method raises ClusterUnavailable or ClusterDenied; the ones that take names, InvalidRequest for what is
-    no Kubernetes name.
+    Every method raises ClusterUnavailable or ClusterDenied; those that take names raise InvalidRequest for invalid
+    Kubernetes names.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class ClusterClient:
     ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` bounds what answers take of the process's memory, and ``look_up`` finds addresses; without them, the
-        client has its own. ``known``: see ``Transport``.
+        ``room`` limits the memory for answers, and ``look_up`` finds addresses; without them, the client has its own.
+        ``known``: see ``Transport``.
         """
         self._api = ApiClient(Transport(kubeconfig, settings, room=room, look_up=look_up, known=known))
 
     @property
     def look_up(self) -> LookUp:
-        """What finds the addresses of the server, for other connections to it."""
+        """The lookup of the server's addresses, for other connections to it."""
         return self._api.transport.look_up
 
     async def probe(self) -> ClusterVersion:
-        """The version, asked as the account, both within the limit: an account that is refused is found out now."""
+        """Return the version, requested as the account, both within the limit: detects a refused account at once."""
         async with self._api.transport.within_limit():
             version = (await self._api.ask("GET", "/version")).body.get("gitVersion")
             if not isinstance(version, str):
@@ -115,7 +115,7 @@ class ClusterClient:
         return ClusterVersion(version=version)
 
     async def find_identity(self) -> str:
-        """Return what no other cluster has, the uid of the namespace kube-system; empty if it may not be read."""
+        """Return the cluster's unique id, the uid of the namespace kube-system; empty if it may not be read."""
         try:
             answer = await self._api.ask("GET", "/api/v1/namespaces/kube-system")
         except ClusterDenied:
@@ -124,21 +124,21 @@ class ClusterClient:
         return uid[:LONGEST_NAME] if isinstance(uid, str) else ""
 
     def within_limit(self) -> AbstractAsyncContextManager[None]:
-        """What is asked inside takes at most ``answer_seconds`` together: a hostile server has always one more page."""
+        """Limit all requests inside to ``answer_seconds`` together: a malicious server always has one more page."""
         return self._api.transport.within_limit()
 
     async def namespace_exists(self, name: str) -> bool:
-        """Whether the namespace is there and not on its way out."""
+        """Return True if the namespace exists and is not being deleted."""
         answer = await self._api.ask("GET", f"/api/v1/namespaces/{checked_name(name)}", taken={_NOT_FOUND})
         return answer.ok and mapping(answer.body.get("status")).get("phase") != "Terminating"
 
     async def create_namespace(self, name: str) -> None:
-        """The namespace is there afterwards, whoever made it."""
+        """Create the namespace unless it exists."""
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": checked_name(name)}}
         await self._api.ask("POST", "/api/v1/namespaces", body=body, taken={_CONFLICT})
 
     async def list_release_labels(self, *, namespace: str, name: str) -> list[ReleaseLabels]:
-        """Every revision of one release, in no order; no payload travels."""
+        """Return every revision of one release, unordered; payloads are not transferred."""
         found = []
         selector = {"labelSelector": f"{_OWNER},name={checked_name(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
         async with self.within_limit():
@@ -162,7 +162,7 @@ class ClusterClient:
         return found
 
     async def find_absence(self, *, namespace: str, name: str) -> int | None:
-        """The resourceVersion at which the release has no Secret; None if it has one."""
+        """Return the resourceVersion at which the release has no Secret; None if it has one."""
         params = {
             "labelSelector": f"{_OWNER},name={checked_name(name)}",
             "fieldSelector": f"type={_RELEASE_TYPE}",
@@ -174,9 +174,9 @@ class ClusterClient:
     async def find_release_secret(
         self, *, namespace: str, name: str, revision: int, allow_stale: bool = False
     ) -> Secret | None:
-        """The Secret of one revision, None if there is none.
+        """Return the Secret of one revision, None if there is none.
 
-        ``allow_stale``: as the API server's cache has it, which may be as it was a moment ago, and costs it less.
+        ``allow_stale``: allow the API server's cache, which may be slightly outdated and is cheaper.
         """
         path = f"{secrets_path(namespace)}/sh.helm.release.v1.{checked_name(name)}.v{revision:d}"
         answer = await self._api.ask(
@@ -187,7 +187,7 @@ class ClusterClient:
     async def list_release_secrets(
         self, *, namespace: str | None = None, name: str | None = None, superseded: bool = True
     ) -> AsyncIterator[Secret]:
-        """Helm's Secrets page by page, so that memory is bounded by what the caller keeps.
+        """Yield Helm's Secrets page by page, so that memory is bounded by what the caller keeps.
 
         The newest revision of a release is never ``superseded``: without those, a list of releases is much smaller.
         """
@@ -198,16 +198,16 @@ class ClusterClient:
             yield item
 
     async def list_release_pages(self) -> AsyncGenerator["SecretPage", None]:
-        """All of Helm's Secrets of the cluster, as they were at one moment, whose resourceVersion each page names.
+        """Yield all of Helm's Secrets of the cluster from one snapshot, whose resourceVersion each page has.
 
-        Raises ListExpired when the server no longer has that moment: begin again.
+        Raises ListExpired if the server no longer has that snapshot: start again.
         """
         params = {"labelSelector": _OWNER, "fieldSelector": f"type={_RELEASE_TYPE}"}
         async for page in self._api.list_pages(secrets_path(None), params):
             yield SecretPage(page.items, resource_version(page.metadata))
 
     async def newest_resource_version(self) -> int:
-        """The resourceVersion that the cluster is at; one request, without payloads."""
+        """Return the cluster's current resourceVersion; one request, without payloads."""
         params = {
             "labelSelector": f"{_OWNER},{_OWNER.replace('=', '!=')}",
             "fieldSelector": f"type={_RELEASE_TYPE}",
@@ -219,7 +219,7 @@ class ClusterClient:
     async def watch_release_secrets(
         self, *, since: int, window_seconds: int, idle_seconds: float
     ) -> AsyncGenerator[list[bytes], None]:
-        """Lines of a watch over Helm's Secrets for ``window_seconds``; see ``watch`` for what they say."""
+        """Yield lines of a watch over Helm's Secrets for ``window_seconds``; for their content see ``watch``."""
         params = {
             "labelSelector": _OWNER,
             "fieldSelector": f"type={_RELEASE_TYPE}",
@@ -242,7 +242,7 @@ class ClusterClient:
                     yield some
 
     async def list_kinds(self, group_version: str) -> dict[str, ObjectKind]:
-        """The kinds that the server has in ``v1`` or ``group/version``, by name; none if it does not serve that."""
+        """Return the kinds of ``v1`` or ``group/version``, by name; none if the server does not serve that."""
         if not _GROUP_VERSION.fullmatch(group_version):
             return {}
         try:
@@ -263,13 +263,13 @@ class ClusterClient:
         return kinds
 
     async def find_preferred_version(self, group: str) -> str | None:
-        """The ``group/version`` that the server prefers of a group; None if it does not have the group."""
+        """Return the server's preferred ``group/version`` of a group; None if it does not have the group."""
         found = next((one for one in await self._groups() if one.get("name") == group), {})
         version = mapping(found.get("preferredVersion")).get("groupVersion")
         return str(version) if version else None
 
     async def _serves(self, group_version: str) -> bool:
-        """Whether the server lists the version; anything without a group is served."""
+        """Return True if the server lists the version; anything without a group is served."""
         if "/" not in group_version:
             return True
         versions = (one for group in await self._groups() for one in objects_in(group.get("versions")))
@@ -279,14 +279,14 @@ class ClusterClient:
         return objects_in((await self._api.ask("GET", "/apis", largest=_LARGEST_DISCOVERY)).body.get("groups"))
 
     async def review_access(self, attributes: dict[str, str]) -> bool:
-        """Whether the account may do what these attributes of a SelfSubjectAccessReview name."""
+        """Return True if the account may do what these attributes of a SelfSubjectAccessReview name."""
         review = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
         body = {**review, "spec": {"resourceAttributes": attributes}}
         answer = await self._api.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
         return bool(mapping(answer.body.get("status")).get("allowed")) if answer.ok else True
 
     async def find_object(self, kind: ObjectKind, *, namespace: str, name: str, largest: int) -> dict[str, Any] | None:
-        """The object, None if there is none; ``namespace`` counts for kinds that have one."""
+        """Return the object, None if there is none; ``namespace`` is used for namespaced kinds."""
         answer = await self._api.ask("GET", _object_path(kind, namespace, name), largest=largest)
         return answer.body if answer.ok else None
 
@@ -300,10 +300,10 @@ class ClusterClient:
         resource_version: str = "",
         foreground: bool = False,
     ) -> bool:
-        """The very object of that uid is on its way out, its dependents after it; False when it was gone before.
+        """Delete the object with that uid, and its dependents after it; return False if it was already gone.
 
-        With ``resource_version`` False also says that the object has changed since, and stays. With ``foreground`` it
-        goes when its dependents have gone.
+        With ``resource_version``, also returns False if the object has changed since, and keeps it. With ``foreground``
+        it is deleted after its dependents.
         """
         preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
@@ -312,16 +312,16 @@ class ClusterClient:
         return (await self._api.ask("DELETE", path, body=options, taken={_NOT_FOUND, _CONFLICT})).ok
 
     async def merge_object(self, kind: ObjectKind, *, namespace: str, name: str, patch: dict[str, Any]) -> bool:
-        """The fields of the patch (RFC 7386) are set in the object; False when there is no such object."""
+        """Apply a JSON merge patch (RFC 7386) to the object; return False if it does not exist."""
         path, params = _object_path(kind, namespace, name), {"fieldManager": "pilothouse"}
         merge = "application/merge-patch+json"
         return (await self._api.ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
 
     async def apply_object(self, kind: ObjectKind, *, namespace: str, name: str, body: dict[str, Any]) -> str:
-        """The object's resourceVersion after its fields in ``body`` are as there, by server-side apply as Helm's.
+        """Apply ``body`` by server-side apply, like Helm, and return the object's resourceVersion.
 
-        It stays as it was if nothing differs. Empty when the server does not take it: the object changed since the
-        resourceVersion in ``body``, a field belongs to another manager, or a rule forbids it.
+        An object without differences is unchanged. Returns an empty string if the server refuses: the object changed
+        since the resourceVersion in ``body``, a field belongs to another manager, or a rule forbids it.
         """
         path, params = _object_path(kind, namespace, name), {"fieldManager": _HELM, "force": "false"}
         answer = await self._api.ask(
@@ -337,13 +337,13 @@ class ClusterClient:
     async def list_pods(
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
     ) -> list[dict[str, Any]]:
-        """The first pods of the namespace that carry all these labels; none if they are no labels."""
+        """Return the first pods of the namespace with all these labels; none for invalid labels."""
         kind = {"apiVersion": "v1", "kind": "Pod"}  # which items of a list leave out
         found = await self._list_labelled("pods", namespace, labels, limit=limit, largest=largest)
         return [kind | item for item in found]
 
     async def list_claims(self, *, namespace: str, labels: dict[str, str]) -> list[dict[str, Any]]:
-        """The first volume claims of the namespace that carry all these labels; none if they are no labels."""
+        """Return the first volume claims of the namespace with all these labels; none for invalid labels."""
         return await self._list_labelled("persistentvolumeclaims", namespace, labels, limit=_MOST_CLAIMS, largest=None)
 
     async def _list_labelled(
@@ -355,24 +355,24 @@ class ClusterClient:
         return objects_in(answer.body.get("items"))
 
     async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
-        """The data (base64) of every Secret of the cluster that the account may read and Helm did not make."""
+        """Yield the data (base64) of every Secret that the account can read, except Helm's."""
         async for item in self._api.list_objects(secrets_path(None), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
             data = item.get("data")
             if isinstance(data, dict):
                 yield data
 
     async def replace_secret(self, secret: Secret) -> bool:
-        """Writes the Secret back; False when it changed since it was read, or is immutable or gone."""
+        """Write the Secret back; return False if it changed since it was read, is immutable, or is gone."""
         metadata = secret["metadata"]
         path = f"{secrets_path(metadata['namespace'])}/{checked_name(metadata['name'])}"
         return (await self._api.ask("PUT", path, body=secret, taken={_NOT_FOUND, _CONFLICT, _INVALID})).ok
 
     async def close(self) -> None:
-        """Closes the connections; a later question opens new ones."""
+        """Close the connections; a later request opens new ones."""
         await self._api.transport.close()
 
     def retire(self) -> asyncio.Task[None]:
-        """Close the connections whenever no question is under way from now on; the task closes idle ones now."""
+        """Close the connections when no request is under way; the returned task closes idle ones now."""
         return self._api.retire()
 
 

@@ -1,4 +1,4 @@
-"""The clients of one process: connections and discovery are kept as long as a cluster's credentials stay."""
+"""Cache of cluster clients: connections and discovery last as long as a cluster's credentials."""
 
 import asyncio
 from collections import OrderedDict
@@ -16,7 +16,7 @@ _KEPT_CLIENTS = 64
 
 
 class ClusterClients:
-    """The clients of one process: one per cluster, as long as its credentials stay, so that connections are kept."""
+    """The clients of one process: one per cluster while its credentials are unchanged, to reuse connections."""
 
     def __init__(self, settings: ClusterSettings) -> None:
         addresses_of(settings)  # a list that cannot be read is found out at the start
@@ -28,7 +28,7 @@ class ClusterClients:
 
     @asynccontextmanager
     async def try_out(self, kubeconfig: str, *, project: str = "") -> AsyncIterator[ClusterClient]:
-        """Give a client for credentials that nobody has used yet, for a while; InvalidKubeconfig as ``get``."""
+        """Yield a temporary client for unverified credentials; InvalidKubeconfig as ``get``."""
         client = ClusterClient(
             kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project), known=False
         )
@@ -38,10 +38,10 @@ class ClusterClients:
             await client.close()
 
     def get(self, cluster_id: str, kubeconfig: str, *, project: str = "") -> ClusterClient:
-        """The client for this cluster with exactly these credentials; InvalidKubeconfig if TLS cannot use them.
+        """Return the client for this cluster with exactly these credentials; InvalidKubeconfig if TLS rejects them.
 
-        ``project`` is whose share of the name look-ups it takes. A client that is replaced or pushed out goes on
-        working for those who hold it.
+        Name lookups count against the share of ``project``. A client that is replaced or evicted keeps working for its
+        current users.
         """
         digest = sha256(kubeconfig.encode()).digest()
         known = self._clients.get(cluster_id)
@@ -58,7 +58,7 @@ class ClusterClients:
         return client
 
     async def close(self) -> None:
-        """Closes every client."""
+        """Close every client."""
         clients, self._clients = [client for _, client in self._clients.values()], OrderedDict()
         await asyncio.gather(*(client.close() for client in clients), *self._closing)
 

@@ -1,4 +1,4 @@
-"""The connections to API servers, and why one of them failed."""
+"""Connections to API servers, and descriptions of their failures."""
 
 import asyncio
 import os
@@ -15,16 +15,16 @@ _MOST_WAITING_ANSWERS = 8
 
 
 class _Answers(ResponseHandler):
-    """Receives the answers of one connection, and ends it when many come that nobody waits for.
+    """Receive the answers of one connection, and close it if many arrive that nobody waits for.
 
-    A peer may send answers that are no last ones (1xx), or that were not asked for, without an end. The library keeps
-    them all: 160 MiB for each second, and it reads nothing else meanwhile.
+    A peer may send endless interim (1xx) or unrequested answers. The library keeps them all: 160 MiB per second, and it
+    reads nothing else meanwhile.
     """
 
     _is_cut = False
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in pieces, and look after each how much of it waits."""
+        """Process received data in pieces, and check after each how much of it is waiting."""
         if self._is_cut:
             return
         for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
@@ -43,7 +43,7 @@ def _receive(*, loop: asyncio.AbstractEventLoop) -> ResponseHandler:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections whose answers are counted; the library has no public way to choose what receives them."""
+    """Connections whose answers are counted; the library has no public way to choose their receiver."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         super().__init__(ssl=tls, limit=_MOST_CONNECTIONS, keepalive_timeout=_KEPT_SECONDS)
@@ -51,7 +51,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def new_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """Open connections that are kept; nothing that a browser does: no cookies, proxies, redirects or inflating."""
+    """Return a session with persistent connections and no browser features: cookies, proxies, redirects, inflating."""
     return aiohttp.ClientSession(
         connector=_Connector(tls), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
     )

@@ -1,4 +1,4 @@
-"""A kubeconfig as what a connection needs: the TLS context and the headers of the account."""
+"""Conversion of a kubeconfig to TLS context and account headers of a connection."""
 
 import base64
 import ssl
@@ -12,7 +12,7 @@ _TOKEN_CHARACTERS = "!#$&'*+-.^_`|~"  # noqa: S105  # RFC 9110's, without '%', w
 
 
 def tls_context(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
-    """Return how the server is trusted and the account proves itself; InvalidKubeconfig if TLS cannot use it."""
+    """Return the TLS context with trusted authority and client certificate; InvalidKubeconfig if TLS rejects them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # As Go does: the server's own certificate, or one between, may be what is trusted.
@@ -36,7 +36,7 @@ def tls_context(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext
 
 
 def account_headers(user: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return who we are and as whom we act (Kubernetes: user impersonation headers)."""
+    """Return the authentication headers and Kubernetes' user impersonation headers."""
     headers = [("accept-encoding", "identity"), ("user-agent", "pilothouse")]
     if "token" in user:
         headers.append(("authorization", f"Bearer {user['token']}"))

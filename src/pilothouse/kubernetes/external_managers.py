@@ -1,4 +1,4 @@
-"""Programs that keep an object as they want it, told by the marks that they leave on it.
+"""Programs that keep an object in their desired state, detected by labels, annotations and owner references.
 
 Flux' helm-controller labels every object of its releases with its HelmRelease, its kustomize-controller likewise
 (fluxcd/helm-controller pull request 238); Argo CD writes the application into an annotation (Argo CD, "Resource
@@ -15,7 +15,7 @@ _FLUX = {"helm.toolkit.fluxcd.io": "HelmRelease", "kustomize.toolkit.fluxcd.io":
 
 @dataclass(frozen=True)
 class Manager:
-    """The object that says what a manager is to do; ``group`` is empty where there is no asking for it."""
+    """The object that configures a manager; ``group`` is empty if it cannot be looked up."""
 
     program: str
     group: str
@@ -29,7 +29,7 @@ class Manager:
 
 
 def find_manager(metadata: dict[str, Any]) -> Manager | None:
-    """Who the metadata of an object says that manages it, besides Helm; None if it says nothing of the kind."""
+    """Return the controller that the object's metadata names as its manager, other than Helm; None if there is none."""
     labels, annotations = _texts(metadata.get("labels")), _texts(metadata.get("annotations"))
     for group, kind in _FLUX.items():
         if name := labels.get(f"{group}/name"):
@@ -46,7 +46,7 @@ def find_manager(metadata: dict[str, Any]) -> Manager | None:
 
 
 def is_suspended(managing: dict[str, Any]) -> bool:
-    """Whether the manager was told to leave things alone for now."""
+    """Return True if the manager is suspended."""
     spec = managing.get("spec")
     annotations = _texts((managing.get("metadata") or {}).get("annotations"))
     return (isinstance(spec, dict) and spec.get("suspend") is True) or annotations.get(_SKIPPED) == "true"

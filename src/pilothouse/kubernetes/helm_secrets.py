@@ -1,10 +1,10 @@
 """Helm's release Secrets: type ``helm.sh/release.v1``, payload base64(base64(gzip(JSON))) under ``release``.
 
-Namespace, name and revision come from the Secret's own metadata, because that is what the API server vouches for; a
-payload with another name or revision was not written by Helm. Another namespace is where the objects are: so Flux keeps
-a release with a ``targetNamespace``, and Helm lists it where its Secret is. Whoever may write Secrets in a namespace
-writes what is read here, so inflating is bounded (500 KB can claim to be 500 MB), and of the JSON only the fields named
-below are built. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
+Namespace, name and revision come from the Secret's own metadata, because the API server guarantees those; a payload
+with another name or revision was not written by Helm. A different namespace in the payload is where the objects are:
+Flux stores a release with a ``targetNamespace`` like this, and Helm lists it where its Secret is. Anyone who can write
+Secrets in a namespace controls what is read here, so inflating is bounded (500 KB can claim to be 500 MB), and only the
+JSON fields named below are built. Source: Helm ``pkg/storage/driver``, ``pkg/release/v1``.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True)
 class ReleaseKey:
-    """Which revision a Secret says it is."""
+    """The revision that a Secret claims to be."""
 
     namespace: str
     name: str
@@ -60,9 +60,10 @@ class ReleaseKey:
 class StoredRelease:
     """One revision as Helm stored it.
 
-    ``values`` are the chart's with ``config``, the user's own, laid over them. A time that Helm left empty is the one
-    at which the Secret was made, ``created_at``. ``target_namespace``: where its objects are. ``acted_at``: when the
-    last action on it began. ``unlocked``: its last writer died, and ``unlock`` closed it for good.
+    ``values`` are the chart's with ``config``, the user's own, merged over them. A time that Helm left empty is
+    replaced by the creation time of the Secret, ``created_at``. ``target_namespace``: where its objects are.
+    ``acted_at``: when the last action on it began. ``unlocked``: its last writer died, and ``unlock`` made it
+    immutable.
     """
 
     namespace: str
@@ -88,7 +89,7 @@ class StoredRelease:
     unlocked: bool = False
 
     def count_hooks(self, *events: str) -> int:
-        """How many hooks run at one of the events; 0 if the hooks cannot be read, or are beyond reason."""
+        """Return how many hooks run at one of the events; 0 if the hooks are unreadable or too many."""
         if len(self.hooks_json) > _LARGEST_HOOKS:
             return 0
         try:
@@ -98,12 +99,12 @@ class StoredRelease:
         return sum(1 for hook in hooks or () if not set(events).isdisjoint(hook.events or ()))
 
     def hook_manifests(self, *, broken: bool = False) -> list[str]:
-        """The hooks' manifests, or those of the ones that were begun and did not succeed; none if unreadable."""
+        """Return the hooks' manifests, optionally only those that started and did not succeed; none if unreadable."""
         runs = self._hook_runs()
         return [one.manifest for one in runs if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
 
     def begun_hooks(self) -> list[str]:
-        """The manifests of the hooks that the last action began, in their order; older runs are not meant."""
+        """Return the manifests of the hooks that the last action started, in order; earlier runs do not count."""
         begun = [(_moment(one.last_run.started_at, {}), one.manifest) for one in self._hook_runs() if one.last_run]
         return [manifest for moment, manifest in sorted(begun) if moment >= self.acted_at]
 
@@ -170,7 +171,7 @@ _BROKEN = frozenset({"Running", "Failed", "Unknown"})
 
 
 def release_key(secret: Secret) -> ReleaseKey | None:
-    """Namespace, name and revision by the Secret's metadata; None for a Secret that is no release."""
+    """Return namespace, name and revision from the Secret's metadata; None for a Secret that is not a release."""
     metadata = mapping(secret.get("metadata"))
     labels = mapping(metadata.get("labels"))
     name, version = str(labels.get("name", "")), str(labels.get("version", ""))
@@ -180,7 +181,7 @@ def release_key(secret: Secret) -> ReleaseKey | None:
 
 
 def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> StoredRelease:
-    """The release in the Secret, which unpacks to at most ``max_bytes``.
+    """Decode the release in the Secret, which unpacks to at most ``max_bytes``.
 
     Raises CorruptRelease, naming the Secret, for anything that Helm would not write.
     """
@@ -221,7 +222,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
 
 
 async def read_release(secret: Secret) -> StoredRelease:
-    """Decode beside the event loop, and count what was unpacked in the request's budget; raise what both raise."""
+    """Decode in a thread and count the unpacked bytes in the request's budget; raise what both raise."""
     stored = await asyncio.to_thread(decode_release, secret)
     size = len(stored.manifest) + len(stored.hooks_json)
     keep(size, unpacked=size)
@@ -229,22 +230,22 @@ async def read_release(secret: Secret) -> StoredRelease:
 
 
 def _without_values(description: str, key: ReleaseKey, config: dict[str, Any]) -> str:
-    """Helm's text; where it tells of an error it can quote values, which are secrets."""
+    """Return Helm's description; error details are dropped because they can quote values, which are secret."""
     if not config or not _TELLS_OF_ERROR.search(description):
         return description
     return masks_of(values=config, public=(key.namespace, key.name)).apply(description)
 
 
 def newest(releases: list[StoredRelease]) -> StoredRelease | None:
-    """The one with the highest revision."""
+    """Return the release with the highest revision."""
     return max(releases, key=lambda release: release.revision, default=None)
 
 
 def merge_values(chart: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The user's values laid over the chart's, as ``helm get values --all`` prints them.
+    """Merge the user's values over the chart's, as ``helm get values --all`` prints them.
 
-    Maps merge, everything else replaces. A null removes what the chart has and stays where it has nothing; nulls of
-    the chart go. Source: Helm ``pkg/chart/common/util/coalesce.go``.
+    Maps are merged, everything else is replaced. A null removes a value of the chart, and is kept if the chart has
+    none; nulls of the chart are removed. Source: Helm ``pkg/chart/common/util/coalesce.go``.
     """
     # At the top level, and only there, a null removes a null as well.
     kept = {key: value for key, value in own.items() if value is not None or key not in chart}
@@ -270,12 +271,11 @@ def _without_nulls(value: Any) -> Any:
 async def unlock(
     client: ClusterClient, secret: Secret, *, reason: str, why: str = "The operation was interrupted"
 ) -> bool:
-    """Turns a revision that a dead writer left pending into a failed one that nobody can change any more.
+    """Turn a revision that a dead writer left pending into a failed, immutable one.
 
-    The Secret becomes immutable, so that a writer which was only frozen cannot turn it to ``deployed`` later; ``why``
-    it failed becomes its description, with the ``reason`` of the unlock. False
-    when there is nothing to unlock, or when the Secret changed since it was read. Raises CorruptRelease if it is no
-    release.
+    The Secret becomes immutable, so that a writer that was only frozen cannot turn it to ``deployed`` later; ``why`` it
+    failed becomes its description, with the ``reason`` of the unlock. Returns False if there is nothing to unlock, or
+    if the Secret changed since it was read. Raises CorruptRelease if it is not a release.
     """
     said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
     unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, said)
@@ -285,10 +285,10 @@ async def unlock(
 
 
 async def supersede(client: ClusterClient, secret: Secret) -> bool:
-    """Turns a deployed revision into a superseded one, as Helm does when it deploys the next.
+    """Turn a deployed revision into a superseded one, as Helm does when it deploys the next.
 
-    False when it is not deployed, or when the Secret changed since it was read. Raises CorruptRelease if it is no
-    release.
+    Returns False if it is not deployed, or if the Secret changed since it was read. Raises CorruptRelease if it is not
+    a release.
     """
     superseded = await asyncio.to_thread(
         _turned, secret, frozenset({ReleaseStatus.DEPLOYED}), ReleaseStatus.SUPERSEDED, {}
@@ -297,12 +297,12 @@ async def supersede(client: ClusterClient, secret: Secret) -> bool:
 
 
 def _turned(secret: Secret, before: frozenset[str], status: str, info: dict[str, str]) -> Secret | None:
-    """The Secret with another status, if it has one of those; packing a large one anew takes a second."""
+    """Return the Secret with another status, if it has one of ``before``; repacking a large one takes a second."""
     return _with_status(secret, status, info) if decode_release(secret).status in before else None
 
 
 def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
-    """The Secret with that status in payload and label, and further fields of the payload's ``info``."""
+    """Return the Secret with that status in payload and label, and with more fields of the payload's ``info``."""
     text = _inflate(secret, max_bytes=LARGEST_PAYLOAD).decode()
     metadata = secret["metadata"]
     changed = {
@@ -316,12 +316,12 @@ def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
 
 
 def encode_payload(text: str) -> str:
-    """A payload's JSON as it stands in the Secret's ``data.release``."""
+    """Encode a payload's JSON for the Secret's ``data.release``."""
     return base64.b64encode(base64.b64encode(gzip.compress(text.encode(), 9, mtime=0))).decode()
 
 
 def _with_info(text: str, changes: dict[str, str]) -> str:
-    """The payload with fields of ``info`` set; every other byte stays, so that no number is read and written anew."""
+    """Set fields of ``info`` in the payload; all other bytes are unchanged, so that no number is reformatted."""
     decoder = json.JSONDecoder()
     position = _skip(text, text.index("{") + 1)
     while text[position] != "}":
@@ -383,7 +383,7 @@ def _merged(secret: Secret, chart: dict[str, Any], config: dict[str, Any]) -> di
 
 
 def _moment(text: str | None, metadata: dict[str, Any]) -> datetime:
-    """Go's time, aware; an empty or zero one is the time at which the Secret was made."""
+    """Parse Go's time as an aware one; an empty or zero time is replaced by the Secret's creation time."""
     for candidate in (text, metadata.get("creationTimestamp")):
         if not isinstance(candidate, str) or candidate.startswith("0001-"):
             continue

@@ -1,4 +1,4 @@
-"""JSON that a peer sends: cut into lines, and refused where it unfolds into too many values."""
+"""JSON from a peer: split into lines, and refused if it unfolds into too many values."""
 
 import orjson
 
@@ -19,12 +19,12 @@ def parse_line(line: bytes) -> object:
 
 
 def count_values(text: bytes) -> int:
-    """Return at least the number of values that JSON text unfolds into: what separates them, in strings too."""
+    """Return a lower bound of the number of values in JSON text: the separators, including those in strings."""
     return sum(text.count(mark) for mark in _CONTAINERS_AND_SEPARATORS)
 
 
 class LineCutter:
-    """Cuts what arrives into lines, and keeps no more than the longest one allowed."""
+    """Split arriving data into lines, and buffer no more than the longest allowed line."""
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
@@ -32,7 +32,7 @@ class LineCutter:
         self._too_long = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that the piece completes; one that is too long is b''."""
+        """Return the lines that the piece completes; one that is too long is b''."""
         *ends, rest = piece.split(b"\n")
         lines = []
         for end in ends:

@@ -1,9 +1,9 @@
-"""Kubeconfigs of strangers, rebuilt from an allow-list.
+"""Untrusted kubeconfigs, rebuilt from an allow-list.
 
-A kubeconfig can name programs to run, files to read and proxies to use; kept as it came, an upload would be remote
-code execution. So nothing is copied: what is on the list is checked and written anew. What would do something else is
-refused by name, and what does nothing to a request (``extensions``, ``preferences``, a context's ``namespace``) is
-left out. Verification of the server's certificate cannot be turned off, on any address: the credentials would go to
+A kubeconfig can name programs to run, files to read and proxies to use; stored unchanged, an upload would be remote
+code execution. So nothing is copied: allowed fields are checked and rebuilt. Fields that would do something else are
+refused by name, and those without effect on requests (``extensions``, ``preferences``, a context's ``namespace``) are
+dropped. Verification of the server's certificate cannot be turned off, for any address: the credentials would go to
 whoever answers.
 """
 
@@ -54,9 +54,9 @@ _TOKEN = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """What is left of a kubeconfig: one context, its server, and ``text``, a complete kubeconfig that holds secrets.
+    """The rebuilt kubeconfig: one context, its server, and ``text``, a complete kubeconfig with secrets.
 
-    ``text`` is JSON, which is YAML; rebuilt once more it stays the same.
+    ``text`` is JSON, which is YAML; rebuilding it again changes nothing.
     """
 
     text: str = field(repr=False)
@@ -65,9 +65,9 @@ class Kubeconfig:
 
 
 def sanitise(text: str, *, addresses: Addresses, context: str | None = None) -> Kubeconfig:
-    """The kubeconfig with nothing in it but an https address and credentials that need no file and no program.
+    """Return the kubeconfig reduced to an https address and credentials without files and programs.
 
-    ``context`` chooses a context in place of ``current-context``. Raises InvalidKubeconfig, which names the key.
+    ``context`` selects a context instead of ``current-context``. Raises InvalidKubeconfig, which names the key.
     """
     document = _load(text)
     contexts = _named(document, "contexts", "context")
@@ -93,7 +93,7 @@ def sanitise(text: str, *, addresses: Addresses, context: str | None = None) -> 
 
 
 def api_server(url: str) -> str:
-    """Return host, port and path of the server, the same for every way of writing one URL that ``sanitise`` lets by."""
+    """Return host, port and path of the server, the same for all spellings of a URL that ``sanitise`` accepts."""
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     path = posixpath.normpath(f"/{parts.path}").lstrip("/")
@@ -118,7 +118,7 @@ def _load(text: str) -> dict[str, Any]:
 
 
 def _check_cost(text: str) -> None:
-    """What is expensive to load is refused while it is still a stream of events."""
+    """Refuse what is expensive to load while it is still a stream of events."""
     if "%TAG" in text:  # libyaml compares each with all before it
         raise InvalidKubeconfig("kubeconfig: %TAG lines are not accepted")
     depth = 0
@@ -133,7 +133,7 @@ def _check_cost(text: str) -> None:
 
 
 def _named(document: dict[str, Any], key: str, inner: str) -> dict[str, tuple[dict[str, Any], str]]:
-    """The entries of a list by name, each with its place for error texts."""
+    """Return the entries of a list by name, each with its location for error messages."""
     entries = document.get(key)
     if not isinstance(entries, list) or not entries:
         raise InvalidKubeconfig(f"{key}: missing or empty")
@@ -247,7 +247,7 @@ def _client_certificate(content: dict[str, Any], at: str) -> dict[str, str]:
 
 
 def _impersonation(content: dict[str, Any], at: str) -> dict[str, Any]:
-    """``as`` and what goes with it; dropped silently, the account would have other rights than the caller chose."""
+    """Return ``as`` and its companions; dropping them would give the account other rights than the caller chose."""
     rebuilt: dict[str, Any] = {}
     for name in ("as", "as-uid"):
         if value := _text(content, name, f"{at}.{name}"):
@@ -305,7 +305,7 @@ def _certificates(data: str, at: str) -> list[x509.Certificate]:
 
 
 def _encoded(certificates: list[x509.Certificate]) -> str:
-    """The certificates alone, without what stood around them."""
+    """Return the certificates alone, without surrounding text."""
     return base64.b64encode(b"".join(one.public_bytes(Encoding.PEM) for one in certificates)).decode()
 
 

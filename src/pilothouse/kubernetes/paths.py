@@ -1,4 +1,4 @@
-"""Paths of an API server, of names that are checked: no name leads to another path."""
+"""Paths of an API server from checked names: no name can lead to another path."""
 
 import re
 from urllib.parse import quote
@@ -11,24 +11,24 @@ NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 def checked_name(name: str) -> str:
-    """Return the name; InvalidRequest for what is no Kubernetes subdomain name."""
+    """Return the name; InvalidRequest if it is not a valid Kubernetes subdomain name."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidRequest(f"{str(name)[:80]!r} is no name of a Kubernetes object")
     return name
 
 
 def escaped_name(name: str) -> str:
-    """Return any object's name for a path: some kinds allow colons and capitals. InvalidRequest for no name."""
+    """Return any object's name escaped for a path: some kinds allow colons and capitals. InvalidRequest if invalid."""
     if not name or len(name) > LONGEST_NAME or name in {".", ".."} or "/" in name or "%" in name:
         raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
     return quote(name, safe="")
 
 
 def group_path(group_version: str) -> str:
-    """Return where ``v1`` or ``group/version`` lies."""
+    """Return the path of ``v1`` or ``group/version``."""
     return f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
 
 
 def secrets_path(namespace: str | None) -> str:
-    """Return where the Secrets of the namespace lie; None: of all."""
+    """Return the path of the namespace's Secrets; None: of all namespaces."""
     return "/api/v1/secrets" if namespace is None else f"/api/v1/namespaces/{checked_name(namespace)}/secrets"

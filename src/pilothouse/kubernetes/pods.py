@@ -1,6 +1,6 @@
-"""What pods and their events tell: states, the last lines of their logs, and what Kubernetes says happened to them.
+"""States, log lines and Kubernetes events of pods.
 
-Asked over connections of its own: what is followed for long takes none away from the questions of others.
+Uses its own connections, so that long streams do not block other requests.
 """
 
 import re
@@ -27,9 +27,9 @@ _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class Pods:
-    """Asks one cluster with one account.
+    """Send requests to one cluster as one account.
 
-    Every method raises ClusterUnavailable or ClusterDenied, and InvalidRequest for what is no Kubernetes name.
+    Every method raises ClusterUnavailable or ClusterDenied, and InvalidRequest for an invalid Kubernetes name.
     """
 
     def __init__(self, kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp | None = None) -> None:
@@ -42,9 +42,9 @@ class Pods:
     async def watch(
         self, *, namespace: str, selector: str = "", name: str = "", seconds: float
     ) -> AsyncGenerator[Object, None]:
-        """The pods that the label selector fits, or the one of that name, as they are and whenever they change.
+        """Yield the pods that match the label selector, or the one of that name, now and after each change.
 
-        A pod that is deleted comes once more as it was. Ends after ``seconds``.
+        A deleted pod is yielded once more in its last state. Ends after ``seconds``.
         """
         params = {"watch": "true", "timeoutSeconds": str(max(1, int(seconds)))}
         params |= {"labelSelector": selector} if selector else {"fieldSelector": f"metadata.name={_checked(name)}"}
@@ -73,11 +73,11 @@ class Pods:
         follow: bool = False,
         seconds: float,
     ) -> AsyncGenerator[list[bytes], None]:
-        """The last lines of a container's log; with ``follow`` the ones that come until it ends, too.
+        """Yield the last lines of a container's log and, with ``follow``, further ones until it ends.
 
-        Of a container that waits to be started again the kubelet gives the run before (``pkg/kubelet/kubelet_pods.go``,
-        ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable when there is no log, as
-        from a container that never ran, or when nothing comes for ``seconds``. Ends after ``seconds``.
+        For a container that waits to restart, the kubelet returns the previous run (``pkg/kubelet/kubelet_pods.go``,
+        ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable if there is no log, such
+        as of a container that never ran, or if nothing arrives for ``seconds``. Ends after ``seconds``.
         """
         params = {"container": container, "tailLines": str(most_lines)}
         params |= {"follow": "true"} if follow else {}
@@ -95,7 +95,7 @@ class Pods:
                 yield some
 
     async def list_events(self, *, namespace: str, kind: str, name: str) -> list[Object]:
-        """What the cluster's parts said about one object, in no order; the object may be gone."""
+        """Return the events of one object, unordered; the object may be gone."""
         about = f"involvedObject.kind={kind},involvedObject.name={_checked(name)}"
         path = f"/api/v1/namespaces/{_checked(namespace)}/events"
         params = {"fieldSelector": about, "limit": str(_MOST_EVENTS)}
@@ -105,7 +105,7 @@ class Pods:
         return objects_in(answer.body.get("items"))
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._transport.close()
 
 

@@ -1,4 +1,4 @@
-"""What keeps an object from being ready, in the words of its status. Pure; a status may be anything."""
+"""Readiness of objects, in the words of their status. Pure functions; a status may contain anything."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ _USUAL = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 @dataclass(frozen=True)
 class Container:
-    """A container of a pod; ``state`` is in words.
+    """A container of a pod; ``state`` is a description.
 
-    ``started``: it runs or has run, so that there is a log. ``failed``: it is not as it would be if all was well.
+    ``started``: it runs or has run, so there is a log. ``failed``: its state is not a healthy one.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Container:
 
 
 def replicas(live: Object) -> tuple[int, int] | None:
-    """How many of how many replicas (of a Job: completions) are there; None for kinds without."""
+    """Return ready and wanted replicas (of a Job: completions); None for kinds without."""
     spec, status = mapping(live.get("spec")), mapping(live.get("status"))
     match live.get("kind"):
         case "Deployment" | "ReplicaSet" | "StatefulSet" | "ReplicationController":
@@ -39,19 +39,19 @@ def replicas(live: Object) -> tuple[int, int] | None:
 
 
 def progress(live: Object) -> str:
-    """The same in words, ``1 of 3 ready``; '' for kinds without."""
+    """Return the same as text, ``1 of 3 ready``; '' for kinds without."""
     counted = replicas(live)
     return f"{counted[0]} of {counted[1]} {'completed' if live.get('kind') == 'Job' else 'ready'}" if counted else ""
 
 
 def is_healthy(pod: Object) -> bool:
-    """Whether the pod is ready, or has done its work."""
+    """Return True if the pod is ready or completed."""
     status = mapping(pod.get("status"))
     return status.get("phase") == "Succeeded" or _condition(status, "Ready").get("status") == "True"
 
 
 def pod_problem(pod: Object) -> str:
-    """Why the pod is not well, in one line; its phase when it does not say."""
+    """Return why the pod is not healthy, in one line; its phase if it gives no reason."""
     status = mapping(pod.get("status"))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
@@ -71,7 +71,7 @@ def pod_problem(pod: Object) -> str:
 
 
 def containers(pod: Object) -> Iterator[Container]:
-    """The pod's containers as its status has them, the ones that run first in front."""
+    """Yield the pod's containers from its status, running ones first."""
     status = mapping(pod.get("status"))
     for key in ("initContainerStatuses", "containerStatuses"):
         statuses = status.get(key)
@@ -109,7 +109,7 @@ def _ended(state: Object) -> str:
 
 
 def _said(mapping: Object) -> str:
-    """Reason and message on one line."""
+    """Return reason and message on one line."""
     parts = [str(mapping[key]) for key in ("reason", "message") if mapping.get(key)]
     return " ".join(": ".join(parts).split())
 
@@ -121,7 +121,7 @@ def _condition(status: Object, kind: str) -> Object:
 
 
 def mapping(value: object) -> Object:
-    """The value if it is a mapping, else an empty one."""
+    """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 

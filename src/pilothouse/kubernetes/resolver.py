@@ -1,8 +1,8 @@
-"""Where the names of API servers lead, as the system's resolver says.
+"""DNS lookups of API servers' names with the system's resolver.
 
-A name server that does not answer holds a thread for half a minute, and whoever registers clusters chooses the names.
-So a project has only some of the places for look-ups, callers wait for a short time only, and what is looked up
-already is not looked up a second time.
+A name server that does not answer blocks a thread for half a minute, and users who register clusters choose the names.
+So each project can use only some of the lookup slots, callers wait only briefly, and a name that is already being
+looked up is not looked up again.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ _SHARE_OF_ANSWER: Final = 0.6
 
 
 class Resolver:
-    """Looks names up for all projects of a process; belongs to one event loop.
+    """Look up names for all projects of a process; belongs to one event loop.
 
-    It judges nothing: whoever asks judges the addresses, old ones and new ones alike.
+    It vets nothing: callers vet the addresses, cached ones and new ones alike.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
-        """The settings say how many places there are, and how long callers wait."""
+        """Take the number of slots and the waiting time of callers from the settings."""
         self._seconds = min(settings.lookup_seconds, settings.answer_seconds * _SHARE_OF_ANSWER)
         self._known_seconds = settings.known_addresses_seconds
         self._places = FairPlaces(
@@ -48,13 +48,13 @@ class Resolver:
         self._known: dict[str, OrderedDict[str, tuple[float, list[str]]]] = {}
 
     def of(self, project: str) -> LookUp:
-        """Return the look-up that takes the places of this project."""
+        """Return the lookup that uses the slots of this project."""
         return partial(self.find, project=project)
 
     async def find(self, host: str, *, project: str) -> list[str]:
-        """Return the IP addresses of a name; the last known ones if it is not looked up in time.
+        """Return the IP addresses of a name; the last known ones if the lookup is late.
 
-        Raises ClusterUnavailable if there are none, or the project has asked for too many names.
+        Raises ClusterUnavailable if there are none, or the project has too many lookups.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -81,7 +81,7 @@ class Resolver:
         return list(await asyncio.shield(self._under_way[host]))
 
     def _begin(self, host: str, project: str) -> None:
-        """Start a thread of its own: none of those that the process works with, and none that its end waits for."""
+        """Start a dedicated thread, outside the process's thread pool; the process's exit does not wait for it."""
         loop = asyncio.get_running_loop()
         found = self._under_way[host] = loop.create_future()
         found.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may be gone

@@ -1,9 +1,8 @@
 """The live objects of a release, grouped as ``helm status`` groups them (3.11 to 3.x: with ``--show-resources``).
 
-Groups are ``version/Kind`` with the version as the manifest has it, and ``v1/Pod(related)``, which holds a PodList for
-each selector of the manifest's workloads. An object that cannot be shown stands in its group with its name and an
-``error``. What is secret about Secrets is masked, and ``managedFields`` are left out. Source: Helm
-``pkg/kube/client.go``, ``Get``.
+Groups are ``version/Kind`` with the version from the manifest, and ``v1/Pod(related)``, which holds a PodList for each
+selector of the manifest's workloads. An object that cannot be shown is in its group with its name and an ``error``.
+Secret data is masked, and ``managedFields`` are omitted. Source: Helm ``pkg/kube/client.go``, ``Get``.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class ManifestObject:
-    """One object as a manifest names it; ``selector``: labels of the pods that belong to it, empty for none."""
+    """One object named by a manifest; ``selector``: labels of its pods, empty for none."""
 
     api_version: str
     kind: str
@@ -54,12 +53,12 @@ class ManifestObject:
 
 
 def manifest_objects(documents: Sequence[Object], *, namespace: str) -> list[ManifestObject]:
-    """The objects of a manifest's documents, lists taken apart; ``namespace`` is that of those which name none."""
+    """Return the objects of a manifest's documents, lists expanded; ``namespace`` is the default."""
     return [one for one, _ in manifest_parts(documents, namespace=namespace)]
 
 
 def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple[ManifestObject, Object]]:
-    """The same, each with its document."""
+    """Return the same, each with its document."""
     found: list[tuple[ManifestObject, Object]] = []
     for document in documents:
         metadata = document.get("metadata")
@@ -80,16 +79,16 @@ def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple
 
 
 class LiveObjects:
-    """Looks objects up in one cluster, in at most ``seconds`` for all of them together.
+    """Look up objects in one cluster, in at most ``seconds`` for all of them together.
 
-    What is found is kept as JSON text, at most ``_LARGEST_TOTAL`` bytes of it: as Python's objects it would be several
-    times that.
+    Results are kept as JSON text, at most ``_LARGEST_TOTAL`` bytes: as Python objects they would need several times
+    that.
     """
 
     def __init__(
         self, client: ClusterClient, *, seconds: float, hide: Callable[[Object], Object] | None = None
     ) -> None:
-        """``hide``: what is done to each object before it is kept, in a thread."""
+        """``hide`` is applied to each object before it is kept, in a thread."""
         self._client = client
         self._hide = hide
         self._seconds = seconds
@@ -124,7 +123,7 @@ class LiveObjects:
         return orjson.dumps(groups, option=orjson.OPT_SORT_KEYS)
 
     async def _all(self, *work: Sequence[Coroutine[Any, Any, bytes]]) -> list[bytes]:
-        """What each gives; nothing for what is not done in time."""
+        """Return the results of all work; nothing for what is not done in time."""
         tasks = [asyncio.create_task(one) for some in work for one in some]
         try:
             if tasks:
@@ -167,7 +166,7 @@ class LiveObjects:
             return _pod_list([], error=_cause(error))
 
     async def _kept(self, member: Object) -> bytes:
-        """Return the member as JSON text; what is over the total size keeps its name only."""
+        """Return the member as JSON text; beyond the total size only its name."""
         try:
             text = orjson.dumps(member)
         except orjson.JSONEncodeError:  # nested deeper than it is written

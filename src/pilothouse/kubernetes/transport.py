@@ -1,13 +1,13 @@
-"""One request to one API server: where it may go, how long it may take, how much may come back.
+"""One request to one API server: its destination, time limit and size limit.
 
-The peer is a stranger until it has answered as a Kubernetes API server. The name is resolved here and the connection
-goes to an address that was judged, so that a name cannot point elsewhere between check and use; redirects are not
-followed; neither proxies nor the environment have a say; what a peer sent is never repeated, except the message of a
-Kubernetes Status. Answers come uncompressed: on a near network inflating costs more than reading, and an inflated
-answer has no size limit.
+The peer is untrusted until it has answered as a Kubernetes API server. The name is resolved here and the connection
+goes to a vetted address, so that a name cannot change between check and use; redirects are not followed; proxies and
+environment variables are ignored; text from a peer is never repeated, except the message of a Kubernetes Status.
+Answers are requested uncompressed: on a near network inflating costs more than reading, and an inflated answer has no
+size limit.
 
-lightkube is not used, for watches either: it knows neither ``tls-server-name`` nor impersonation, resolves names by
-itself, and meets an answer that is no Kubernetes object with exceptions of five libraries.
+lightkube is not used, for watches either: it supports neither ``tls-server-name`` nor impersonation, resolves names
+itself, and raises exceptions of five libraries for an answer that is not a Kubernetes object.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _is_limited: ContextVar[bool] = ContextVar("is_limited", default=False)
 
 
 class AnswerTooLarge(ClusterUnavailable):
-    """The answer passed the size limit; a list may be asked for in smaller pages."""
+    """The answer exceeded the size limit; a list can be requested in smaller pages."""
 
 
 class StreamRefused(ClusterUnavailable):
@@ -56,14 +56,14 @@ class StreamRefused(ClusterUnavailable):
 
 @dataclass(frozen=True)
 class Answer:
-    """What an API server said: a success, or an error that the caller may know how to take."""
+    """An API server's answer: a success, or an error that the caller can handle."""
 
     status: int
     body: dict[str, Any] = field(repr=False)
 
     @property
     def ok(self) -> bool:
-        """Whether it is a success."""
+        """True for a success."""
         return self.status < _FIRST_REDIRECT
 
     @property
@@ -77,7 +77,7 @@ class Answer:
 
 
 class Transport:
-    """Sends requests to one server as one account, over connections that are kept and opened anew when needed."""
+    """Send requests to one server as one account, over persistent connections that are reopened when needed."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class Transport:
     ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
-        ``room`` is what answers may take of the process's memory, and ``look_up`` finds the server's addresses; without
-        them, they are this transport's own. ``known``: the server has answered as a Kubernetes API server before, to
-        whoever registered it.
+        ``room`` limits the memory for answers, and ``look_up`` finds the server's addresses; without them, the
+        transport has its own. ``known``: the server has answered as a Kubernetes API server before, to whoever
+        registered it.
         """
         document = json.loads(kubeconfig)
         cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
@@ -125,10 +125,10 @@ class Transport:
         content_type: str = "application/json",
         largest: int,
     ) -> Answer:
-        """The answer to one request, within ``answer_seconds``.
+        """Return the answer to one request, within ``answer_seconds``.
 
-        Anything of 2xx, and any 4xx with a Kubernetes Status but 401, 403 and 429, is an answer. Raises
-        ClusterDenied, or ClusterUnavailable (AnswerTooLarge for more than ``largest`` bytes).
+        Anything of 2xx, and any 4xx with a Kubernetes Status but 401, 403 and 429, is an answer. Raises ClusterDenied,
+        or ClusterUnavailable (AnswerTooLarge for more than ``largest`` bytes).
         """
         headers = [("host", self._authority), ("accept", accept), *self._headers]
         content = None
@@ -155,11 +155,11 @@ class Transport:
         largest_line: int,
         largest: int,
     ) -> AsyncGenerator[list[bytes], None]:
-        """The lines of an answer that goes on, as they arrive; the first list, which may be empty, when it is accepted.
+        """Yield the lines of a streamed answer as they arrive; the first list, possibly empty, when it is accepted.
 
-        A line of more than ``largest_line`` bytes arrives as b''. Ends when the server ends the answer, or after
-        ``seconds``. Raises what ``ask`` raises, and ClusterUnavailable after ``idle_seconds`` without a byte, or more
-        than ``largest`` bytes, too. Close it to end it early.
+        A line of more than ``largest_line`` bytes is yielded as b''. Ends when the server ends the answer, or after
+        ``seconds``. Raises what ``ask`` raises, and also ClusterUnavailable after ``idle_seconds`` without a byte, or
+        after more than ``largest`` bytes. Close it to end it early.
         """
         headers = [("host", self._authority), ("accept", "application/json"), *self._headers]
         async with self.within_limit():
@@ -193,10 +193,10 @@ class Transport:
 
     @asynccontextmanager
     async def within_limit(self) -> AsyncIterator[None]:
-        """What is asked inside takes at most ``answer_seconds`` together, else ClusterUnavailable.
+        """Limit the requests inside to ``answer_seconds`` together, else raise ClusterUnavailable.
 
-        Where the cause of a failure would map a network for strangers, it is kept for the log, and every failure takes
-        as long as silence does.
+        If the cause of a failure would help an untrusted caller to map the network, it goes to the log only, and every
+        failure takes as long as a timeout.
         """
         seconds, outermost = self._settings.answer_seconds, not _is_limited.get()
         failure: ClusterUnavailable | ClusterDenied
@@ -223,16 +223,16 @@ class Transport:
         raise failure
 
     def _tells(self) -> bool:
-        """Whether callers may learn why the server cannot be reached: not if a name leads to places never met before.
+        """Return True if callers may learn the cause of a failure: not if a name has unconfirmed addresses.
 
-        Whoever registered it may have made the name lead elsewhere since.
+        Whoever registered it may have changed the name's addresses since.
         """
         if self._addresses and self._confirmed.issuperset(self._addresses):
             return True
         return self._known and (self._addresses == [self._host] or not self._addresses)
 
     async def close(self) -> None:
-        """Closes the connections; a later request opens new ones."""
+        """Close the connections; a later request opens new ones."""
         http, self._http = self._http, None
         if http is not None:
             await http.close()
@@ -247,7 +247,7 @@ class Transport:
         content: bytes | None,
         idle_seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
-        """The response with its body unread, from the first address that takes the connection."""
+        """Return the response with its body unread, from the first address that accepts the connection."""
         http = self._http = self._http or new_session(self._tls)
         # Less than the limit around it: only its own time-out makes the library close a half-open connection.
         timeout = aiohttp.ClientTimeout(
@@ -336,5 +336,5 @@ class Transport:
 
 
 def new_room(settings: ClusterSettings) -> Room:
-    """Return the room that one process has for answers."""
+    """Return the memory limit of one process for answers."""
     return Room(each=settings.held_bytes, total=3 * settings.held_bytes)

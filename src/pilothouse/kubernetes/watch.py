@@ -1,7 +1,7 @@
-"""What a watch over Helm's Secrets says: one JSON object on each line.
+"""Events of a watch over Helm's Secrets: one JSON object per line.
 
-Source: Kubernetes API concepts, "Efficient detection of changes". A line that is no event is skipped and counted: it
-must not end the watch, because after a reconnection it would come again.
+Source: Kubernetes API concepts, "Efficient detection of changes". An invalid line is skipped and counted: it must not
+end the watch, because it would come again after reconnecting.
 """
 
 from collections.abc import AsyncGenerator
@@ -19,7 +19,7 @@ from pilothouse.kubernetes.transport import Answer, StreamRefused
 
 @dataclass(frozen=True)
 class SecretChange:
-    """A Secret that was made or changed, or, with ``gone``, deleted at its resourceVersion."""
+    """A Secret that was created or changed or, with ``gone``, deleted at its resourceVersion."""
 
     secret: Secret = field(repr=False)
     gone: bool
@@ -27,7 +27,7 @@ class SecretChange:
 
 @dataclass(frozen=True)
 class WatchBatch:
-    """What arrived together, ``size`` bytes of it. After it everything up to ``resource_version`` is known."""
+    """Events that arrived together, ``size`` bytes. After them, everything up to ``resource_version`` is known."""
 
     changes: list[SecretChange]
     resource_version: int
@@ -35,7 +35,7 @@ class WatchBatch:
     size: int = 0
 
     def followed_by(self, later: "WatchBatch") -> "WatchBatch":
-        """Both as one."""
+        """Return both combined."""
         return WatchBatch(
             [*self.changes, *later.changes],
             later.resource_version,
@@ -47,9 +47,9 @@ class WatchBatch:
 async def watch_releases(
     client: ClusterClient, *, since: int, window_seconds: int, idle_seconds: float
 ) -> AsyncGenerator[WatchBatch, None]:
-    """What happens to Helm's Secrets after ``since``, for ``window_seconds``; first, empty news when it is accepted.
+    """Yield the changes of Helm's Secrets after ``since``, for ``window_seconds``; an empty one on acceptance.
 
-    Raises ListExpired when the server no longer knows what happened since, and ClusterUnavailable or ClusterDenied.
+    Raises ListExpired if the server no longer knows what happened since, and ClusterUnavailable or ClusterDenied.
     """
     known = since
     lines = client.watch_release_secrets(since=since, window_seconds=window_seconds, idle_seconds=idle_seconds)
