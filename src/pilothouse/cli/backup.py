@@ -22,7 +22,7 @@ def backup(
     ] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Back up database, keys and authority to one file, while servers run."""
+    """Back up database, keys and authority to one file. Servers can keep running."""
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import check_schema, reachable_database
     from pilothouse.services.admin.backups import make_backup
@@ -62,7 +62,7 @@ def restore(
     ] = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Restore a backup into an empty database, with keys and authority. Servers must be stopped."""
+    """Restore a backup into an empty database. Also restores keys and authority; servers must be stopped."""
     from pilothouse.auth.key_file import read_keys
     from pilothouse.cli.configuration import read_settings
     from pilothouse.cli.databases import reachable_database

@@ -70,7 +70,7 @@ def rotate(
 
 @app.command("reseal")
 def reseal() -> None:
-    """Resume an interrupted 'rotate': re-seals all values with the current key."""
+    """Resume an interrupted 'rotate'. Re-seals all values with the current key."""
     with _installation() as (settings, database):
         _reseal(settings.master_key, database)
 

@@ -37,7 +37,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
 
 @app.command("show")
 def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
-    """Show one operation and, if it failed, the evidence: logs, events and states."""
+    """Show one operation and why it failed. The evidence has logs, events and states."""
     shown = context.obj.call("GET", _path(operation_id))
     evidence = context.obj.call("GET", f"{_path(operation_id)}/evidence")
     print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)

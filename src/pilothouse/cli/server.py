@@ -17,7 +17,7 @@ def serve(
         typer.Option(help="File (0600) for the access key that the first start creates; default: the screen."),
     ] = None,
 ) -> None:
-    """Run the whole server on this machine: PostgreSQL, API, observer and worker. Ctrl-C or SIGTERM stops them."""
+    """Run the whole server on this machine. PostgreSQL, API, observer and worker; Ctrl-C or SIGTERM stops them."""
     from pilothouse.cli.serve import run_all
 
     run_all(first_credentials)
@@ -57,7 +57,7 @@ def observer(parent: Parent = 0) -> None:
 
 
 def migrate() -> None:
-    """Migrate the database to this version's schema; without PILOTHOUSE_DATABASE_URL, the embedded one."""
+    """Migrate the database to this version's schema. Without PILOTHOUSE_DATABASE_URL, the embedded one."""
     from pilothouse.cli.migrate import migrate_database
 
     migrate_database()

@@ -67,7 +67,7 @@ def enable(context: typer.Context, user: User, output: As = Output.TABLE) -> Non
 
 @app.command("disable")
 def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
-    """Disable a user: it cannot log in, and its keys and tokens do not work."""
+    """Disable a user. It cannot log in, and its keys and tokens do not work."""
     _print(context.obj.call("PATCH", _path(context, user), body={"enabled": False}), output)
 
 
@@ -120,7 +120,7 @@ def recover(
         typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account."),
     ] = "pilothouse",
 ) -> None:
-    """Regain access, on the server's machine: makes the user an administrator with a new password."""
+    """Regain access, on the server's machine. Makes the user an administrator with a new password."""
     import asyncio
 
     from pilothouse.cli.configuration import read_settings
