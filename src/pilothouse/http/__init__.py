@@ -1,1 +1,1 @@
-"""The HTTP side: servers, middleware, and what both APIs need of a request and an answer."""
+"""HTTP: servers, middleware, and what both APIs need for requests and answers."""

@@ -1,4 +1,4 @@
-"""What routes tell the audit of what changes nothing: refusals, dry runs, reads of values, downloads."""
+"""Audit of requests that change nothing: refusals, dry runs, reads of values, downloads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from pilothouse.store.audit import Outcome
 
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
-    """The caller has read what is worth a row."""
+    """Record that the caller has read something that is audited."""
     _audit(request).note(
         caller_of(request),
         action,
@@ -25,7 +25,7 @@ def note_read(request: Request, action: str, *, target: str, target_name: str, d
 
 
 def note_denial(request: Request, error: Exception) -> None:
-    """The caller's roles did not allow it, if that is what the error says."""
+    """Record a refusal, if the error says that the caller's roles did not allow it."""
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
     _audit(request).note(
@@ -39,7 +39,7 @@ def note_denial(request: Request, error: Exception) -> None:
 
 @contextmanager
 def dry_run_noted(request: Request, action: str, *, target: str, target_name: str, wanted: bool) -> Iterator[None]:
-    """The block is a dry run, if that is ``wanted``: it is noted whether it succeeds or not, unless it is refused."""
+    """Record the block as a dry run if ``wanted``, whether it succeeds or not, unless it is refused."""
     detail = "dry run"
     try:
         yield

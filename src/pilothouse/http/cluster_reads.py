@@ -1,4 +1,4 @@
-"""Every request that reads clusters has a budget for it, and reads no further when its caller is gone."""
+"""Budgets for requests that read clusters; reads stop when the caller is gone."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -8,10 +8,10 @@ from pilothouse.settings import ClusterSettings
 
 
 class ClusterReads:
-    """Gives each HTTP request its budget.
+    """Give each HTTP request its budget.
 
-    The handler itself is not ended with its caller: what it has begun to write is finished or rolled back in its own
-    order. Only its reads of clusters are, and they are what can go on for long.
+    The handler itself does not end with its caller: writes that it has begun are finished or rolled back in order. Only
+    its reads of clusters end, and they are what can take long.
     """
 
     def __init__(self, app: ASGIApp, settings: ClusterSettings) -> None:
@@ -19,7 +19,7 @@ class ClusterReads:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; everything that is not HTTP passes."""
+        """Serve one request; everything that is not HTTP passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

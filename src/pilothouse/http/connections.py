@@ -1,11 +1,11 @@
-"""How many connections there may be, and which one gives way.
+"""Limits of connections, and which one is closed when a limit is reached.
 
-Every connection holds a file descriptor, and a process that has none left accepts nobody, opens no file and reaches no
-cluster. So connections stay below the limit of open files with room to spare. When all places are taken, the one that
-has waited for its peer the longest gives way to the newcomer: for a request, for a body that proves nothing yet, or for
-its answer to be taken. Those that have carried a request of a known caller do so only when no others are left, so that
-strangers who are silent or do not read keep nobody out. The same holds for the memory that heads, bodies and answers
-take while their peer is waited for.
+Every connection holds a file descriptor, and a process that has none left accepts no connection, opens no file and
+reaches no cluster. So connections stay below the limit of open files with room to spare. At the limit, the connection
+that has waited longest for its peer is closed in favour of the new one: for a request, for an unauthenticated body, or
+for its answer to be read. Those that have carried a request of an authenticated caller are closed only if no others are
+left, so that silent or non-reading unauthenticated clients keep nobody out. The same applies to the memory of heads,
+bodies and answers while their peer is waited for.
 """
 
 import ipaddress
@@ -33,24 +33,24 @@ class Connection(Protocol):
 
 
 def most_connections(settings: HttpSettings, *, open_files: int) -> int:
-    """Return how many connections there may be with so many files; RLIM_INFINITY is a large number or negative."""
+    """Return the connection limit for that many open files; RLIM_INFINITY is a large number or negative."""
     if open_files < 0:
         return settings.connections
     return max(_LEAST, min(settings.connections, open_files - RESERVED, open_files // 2))
 
 
 class Place:
-    """Hears from the layers behind the protocol about a request that is still coming; this one does nothing."""
+    """Receives notices about a request in progress from the layers behind the protocol; this one ignores them."""
 
     def prove(self) -> None:
-        """Tell that the caller is known before its body has come."""
+        """Report that the caller was authenticated before its body has arrived."""
 
     def hold(self, count: int) -> None:
-        """Tell how many bytes of the body are kept in memory now."""
+        """Report how many bytes of the body are in memory now."""
 
 
 def remember_place(scope: Mapping[str, Any], place: Place) -> None:
-    """Keep it for the layers behind."""
+    """Store it for the layers behind."""
     scope["state"][_STATE] = place
 
 
@@ -61,7 +61,7 @@ def place_of(scope: Mapping[str, Any]) -> Place:
 
 
 class _Queue:
-    """Connections that may give way: those of strangers first, and the one that has waited the longest."""
+    """Connections that may be closed: unauthenticated ones first, then by waiting time."""
 
     def __init__(self) -> None:
         self._strangers: OrderedDict[Connection, None] = OrderedDict()
@@ -85,14 +85,14 @@ class _Queue:
         return next(iter(self._strangers or self._known))
 
     def first_of(self, some: Collection[Connection]) -> Connection | None:
-        """Return the one of these to give way, in their order; None if none of them is here."""
+        """Return the first of these connections to be closed; None if none of them is here."""
         strangers = (one for one in some if one in self._strangers)
         known = (one for one in some if one in self._known)
         return next(strangers, None) or next(known, None)
 
 
 class ConnectionLimits:
-    """Counts the connections of a process, in all and per network; takes the same time however many there are."""
+    """Count the connections of a process, in total and per network; constant time."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class ConnectionLimits:
         most_bytes: int = 64 * 1024 * 1024,
         trusted: Collection[Network] = (),
     ) -> None:
-        """``trusted`` are proxies, whose connections carry the requests of many."""
+        """``trusted`` are proxies, whose connections carry the requests of many clients."""
         self._most = most
         self._most_bytes = most_bytes
         self._most_per_address = most_per_address
@@ -121,7 +121,7 @@ class ConnectionLimits:
         return len(self._networks)
 
     def admit(self, connection: Connection) -> bool:
-        """Count a new connection, which waits, and return True; or return False for one that has to be closed."""
+        """Count a new, waiting connection and return True; return False if it has to be closed."""
         network = self._network(connection.address)
         if (
             network
@@ -137,7 +137,7 @@ class ConnectionLimits:
         return True
 
     def waits(self, connection: Connection, *, known: bool = False) -> None:
-        """Let the connection give way, as the last of all that wait now and are ``known``, or are not."""
+        """Mark the connection as waiting for its peer, last in order among those that are ``known``, or not."""
         network = self._networks.get(connection)
         if network is None:
             return
@@ -145,7 +145,7 @@ class ConnectionLimits:
             queue.add(connection, known=known)
 
     def works(self, connection: Connection) -> None:
-        """Keep the connection: its peer waits for us."""
+        """Protect the connection: its peer waits for us."""
         network = self._networks.get(connection)
         if network is None or connection not in self._waiting:
             return
@@ -155,7 +155,7 @@ class ConnectionLimits:
             del self._waiting_of[network]
 
     def weighs(self, connection: Connection, count: int) -> None:
-        """Note how many bytes are kept for the connection; when it is too much, those that wait give way."""
+        """Record the bytes held for the connection; if the total is too much, waiting connections are closed."""
         if connection not in self._networks:
             return
         self._all_bytes -= self._bytes.get(connection, 0)
@@ -171,7 +171,7 @@ class ConnectionLimits:
             self._end(heavy)
 
     def release(self, connection: Connection) -> None:
-        """Forget a connection that is closed, or was never admitted."""
+        """Remove a connection that is closed, or was never admitted."""
         self.works(connection)
         self._all_bytes -= self._bytes.pop(connection, 0)
         network = self._networks.pop(connection, None)
@@ -192,7 +192,7 @@ class ConnectionLimits:
         connection.give_way()
 
     def _network(self, address: str) -> str:
-        """Return what the limit per address counts by; empty for a trusted proxy and for no address."""
+        """Return the key of the limit per address; empty for a trusted proxy and for no address."""
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:

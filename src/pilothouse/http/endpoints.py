@@ -1,4 +1,4 @@
-"""The addresses that the settings name. Little is imported here: the supervisor asks, and must stay small."""
+"""The listening addresses from the settings. Few imports, because the supervisor uses it and must stay small."""
 
 import ipaddress
 import socket
@@ -14,7 +14,7 @@ _LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address that is listened on."""
+    """One listening address."""
 
     scheme: str
     host: str
@@ -27,16 +27,16 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """How a client on this machine calls it."""
+        """URL for clients on this machine."""
         host = self.local_host
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def endpoints(settings: Settings) -> list[Endpoint]:
-    """What the settings ask for: plain HTTP first, if there is any; never neither.
+    """Return the configured listeners: plain HTTP first, if there is any; at least one.
 
-    Plain HTTP stays on loopback when ``host`` is another address, unless ``tls.plain_http`` allows it there.
-    Raises InvalidSettings if that leaves nothing where the settings want a listener.
+    Plain HTTP stays on loopback if ``host`` is another address, unless ``tls.plain_http`` allows it there. Raises
+    InvalidSettings if that leaves nothing where the settings want a listener.
     """
     tls = settings.tls
     outside = not is_loopback(settings.host)
@@ -58,7 +58,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
 
 
 def is_loopback(host: str) -> bool:
-    """True for an address of this machine alone, or a name that means only such ones."""
+    """Return True for a loopback address, or a name that means only those."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,8 +1,8 @@
-"""The answers given before a route is reached, in the shape of the vendor's API gateway.
+"""Errors answered before a route is reached, in the form of the vendor's API gateway.
 
-Every one is a JSON object that holds code and message in both spellings: the Python and Go SDKs read
-``errorCode``/``errorMessage``, Java and Node ``error_code``/``error_msg``, and none of them survives an error
-that is not JSON.
+Each is a JSON object with code and message in both spellings: the Python and Go SDKs read
+``errorCode``/``errorMessage``, Java and Node ``error_code``/``error_msg``, and none of them can handle an error that is
+not JSON.
 
 Source: Huawei Cloud APIG user guide, "Error Codes"; CCE API reference, "Error Codes".
 """
@@ -20,7 +20,7 @@ _LONGEST_ECHO: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class GatewayCode:
-    """One kind of refusal: HTTP status, the vendor's code, and the text that a detail follows."""
+    """One kind of refusal: HTTP status, the vendor's code, and the text before the detail."""
 
     status: int
     code: str
@@ -40,7 +40,7 @@ INTERNAL: Final = GatewayCode(500, "CCE.01500001", "Internal error")
 
 
 class GatewayError(Exception):
-    """The request ends here, with this code; ``detail`` is shown to the caller."""
+    """End the request with this code; ``detail`` is shown to the caller."""
 
     def __init__(self, code: GatewayCode, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{code.message}: {detail}" if detail else code.message)
@@ -50,7 +50,7 @@ class GatewayError(Exception):
 
 
 def error_body(code: GatewayCode, *, request_id: str, detail: str = "") -> bytes:
-    """The JSON object of a refusal: code and message in both spellings, and the request's id."""
+    """Return the JSON object of a refusal: code and message in both spellings, and the request's id."""
     message = f"{code.message}: {detail}" if detail else f"{code.message}."
     return orjson.dumps(
         {
@@ -66,7 +66,7 @@ def error_body(code: GatewayCode, *, request_id: str, detail: str = "") -> bytes
 def error_response(
     code: GatewayCode, *, request_id: str, detail: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The complete response of a refusal; the request-id middleware adds ``X-Request-Id``."""
+    """Return the complete response of a refusal; the request-id middleware adds ``X-Request-Id``."""
     return Response(
         error_body(code, request_id=request_id, detail=detail),
         status_code=code.status,
@@ -76,13 +76,13 @@ def error_response(
 
 
 async def route_not_found(request: Request, _error: Exception) -> Response:
-    """Answers 404 APIGW.0101; the exception handler for both 404 and 405, which the vendor does not tell apart."""
+    """Answer 404 APIGW.0101, for both 404 and 405, which the vendor does not distinguish."""
     called = f"{request.method} {request.scope['path']}"[:_LONGEST_ECHO]
     return error_response(NO_SUCH_API, request_id=request_id(request.scope), detail=called)
 
 
 async def internal_error(request: Request, _error: Exception) -> Response:
-    """Answers 500 CCE.01500001 without a word of the cause; the exception handler for ``Exception``.
+    """Answer 500 CCE.01500001 without the cause; the exception handler for ``Exception``.
 
     Starlette raises the exception again after this answer, and the request-id middleware logs it.
     """
@@ -90,10 +90,10 @@ async def internal_error(request: Request, _error: Exception) -> Response:
 
 
 def see_the_log(request_id_: str) -> str:
-    """What a caller is told about a failure whose cause only the operator may read."""
+    """Return the caller's message for a failure whose cause only the operator may read."""
     return f"the server's log has the cause under request id {request_id_}"
 
 
 def request_id(scope: Mapping[str, Any]) -> str:
-    """The id that the request-id middleware gave this request; empty outside of it."""
+    """Return the id that the request-id middleware gave this request; empty outside of it."""
     return str(scope.get("state", {}).get("request_id", ""))

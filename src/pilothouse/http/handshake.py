@@ -1,7 +1,7 @@
-"""TLS connections from their acceptance on: they are counted before the handshake, which strangers may never finish.
+"""TLS connections from acceptance on: counted before the handshake, which clients may never finish.
 
 An event loop that listens with TLS calls ``connection_made`` only after the handshake, too late to count anything. So
-it listens without, and the counted connection is upgraded.
+it listens without TLS, and the counted connection is upgraded.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Handshake(asyncio.Protocol):
-    """Holds a counted place while TLS begins, then hands it over to the protocol that speaks HTTP."""
+    """Hold a counted place during the TLS handshake, then hand it over to the HTTP protocol."""
 
     #: Set by the server that makes these: how long a handshake may take in all, however its bytes come.
     seconds: ClassVar[float] = 10.0
@@ -31,7 +31,7 @@ class Handshake(asyncio.Protocol):
     _ended = False
 
     def __init__(self, context: ssl.SSLContext, speak: Callable[[], GatewayProtocol], open_: set[Any]) -> None:
-        """``speak`` makes the protocol for what is inside; ``open_`` is what the server ends when it ends."""
+        """``speak`` creates the inner protocol; ``open_`` is the set that the server closes when it stops."""
         self._context = context
         self._speak = speak
         self._open = open_
@@ -40,7 +40,7 @@ class Handshake(asyncio.Protocol):
         self._inner: list[bytes] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # streams have this one
-        """Admits the connection and begins the handshake."""
+        """Admit the connection and begin the handshake."""
         transport.pause_reading()  # the client's first bytes belong to the handshake; uvloop reads some all the same
         self._transport = transport
         peer = transport.get_extra_info("peername")
@@ -54,26 +54,26 @@ class Handshake(asyncio.Protocol):
         self._task = self._loop.create_task(self._upgrade())
 
     def data_received(self, data: bytes) -> None:
-        """Keeps what comes too early: before TLS has begun, or right behind the handshake."""
+        """Keep early data: before TLS has begun, or right after the handshake."""
         (self._outer if self._transport.get_protocol() is self else self._inner).append(data)
 
     def eof_received(self) -> None:
-        """Remembers that the client has said all; the connection closes by itself."""
+        """Note that the client has sent everything; the connection closes by itself."""
         self._ended = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gives the place back, or tells who has taken it over."""
+        """Release the place, or tell who has taken it over."""
         self._lost = True
         self._release()
         if self._next is not None:
             self._next.connection_lost(exc)
 
     def give_way(self) -> None:
-        """Closes the connection in favour of a new one."""
+        """Close the connection in favour of a new one."""
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Closes the connection because the server ends: nothing has been asked yet."""
+        """Close the connection because the server stops: nothing has been requested yet."""
         self._transport.abort()
 
     async def _upgrade(self) -> None:
@@ -107,7 +107,7 @@ class Handshake(asyncio.Protocol):
             self._loop.call_soon(self._feed)
 
     def _feed(self) -> None:
-        """Give the TLS layer, which has begun and has read nothing yet, what was read before it was there."""
+        """Pass the data that was read before the TLS layer existed to the TLS layer, which has read nothing yet."""
         layer: Any = self._transport.get_protocol()  # an asyncio.BufferedProtocol, if the upgrade has begun
         left = memoryview(b"".join(self._outer))
         while left and layer is not self and not self._transport.is_closing():

@@ -1,4 +1,4 @@
-"""JSON arrays as answers: at once if they are little, else streamed part by part as these are read."""
+"""JSON arrays as answers: complete if small, else streamed part by part as they are read."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class ArrayPart(Generic[Place]):
-    """Members of an array, as the JSON text of an array of their own; ``rest``: where to go on, None at the end."""
+    """Members of an array, as the JSON text of a separate array; ``rest``: where to continue, None at the end."""
 
     text: bytes
     rest: Place | None
@@ -29,7 +29,7 @@ def array_response(
 ) -> Response:
     """Answer with the first part and what follows it.
 
-    The first part is read by the caller: what fails before the first byte can still be answered with an error.
+    The caller reads the first part: a failure before the first byte can still be answered with an error.
     """
     if first.rest is None:
         return Response(first.text, media_type="application/json", headers=headers)
@@ -37,7 +37,7 @@ def array_response(
 
 
 async def _stream(part: ArrayPart[Place], read: Callable[[Place], Awaitable[ArrayPart[Place]]]) -> AsyncIterator[bytes]:
-    """One JSON array; a failure in the middle breaks the connection, so that nobody takes a part for all.
+    """Stream one JSON array; a failure breaks the connection, so that no client takes a part for the whole.
 
     While a client reads slowly, only the text of one part is kept.
     """

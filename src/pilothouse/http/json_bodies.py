@@ -1,7 +1,7 @@
-"""JSON bodies, at a bounded price: how large they may be, how many values they may hold, how deep they may go.
+"""JSON bodies at bounded cost: limits of size, number of values, and nesting.
 
-What a body may cost is looked at before anything is built of it, and what may be long is done beside the event loop.
-An error names the first thing that is wrong and nothing else: the rest may be hundreds of thousands.
+The cost of a body is checked before anything is built from it, and slow work is done off the event loop. An error names
+only the first violation: there may be hundreds of thousands.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _LONGEST_ECHO: Final = 100
 
 @dataclass(frozen=True)
 class JsonLimits:
-    """The most that a body may be: bytes as sent, values at any depth, objects and arrays inside each other."""
+    """Limits of a body: bytes as sent, values at any depth, nesting of objects and arrays."""
 
     size: int
     values: int
@@ -59,7 +59,7 @@ async def read_json(
 ) -> Model:
     """Return the body as that model, or the default if there is none; InvalidRequest names the first wrong field.
 
-    Raises UnsupportedContentType and BodyTooLarge too. Who may not do what the body asks for should be refused before.
+    Also raises UnsupportedContentType and BodyTooLarge. Check the caller's permission before.
     """
     for given in request.headers.getlist("content-type"):
         content_type = given.split(";")[0].strip().lower()
@@ -76,7 +76,7 @@ async def read_json(
 
 
 async def read_field(request: Request, name: str) -> object:
-    """Return what a field of the body holds, whatever that is, and whatever else is there; None for none."""
+    """Return a field of the body, whatever its type and the other fields; None if it is absent."""
     return ((await read_json(request, _AnyObject)).model_extra or {}).get(name)
 
 
@@ -94,9 +94,9 @@ def parse_json(text: bytes | str, model: type[Model], *, where: str, limits: Jso
 
 
 def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE) -> dict[str, Any]:
-    """Return the JSON object that the text is; raise InvalidRequest, which names the text by ``where``, for another.
+    """Return the JSON object in the text; InvalidRequest, which names the text by ``where``, for anything else.
 
-    Raises BodyTooLarge too.
+    Also raises BodyTooLarge.
     """
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     if len(data) > limits.size:
@@ -118,7 +118,7 @@ def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE)
 
 
 def _refuse_changed_integers(value: object, exact: object, path: str = "") -> None:
-    """Raise InvalidRequest for an integer that orjson made a float of: 64 bits do not hold it, and Helm rounds it too.
+    """Raise InvalidRequest for an integer that orjson turned into a float: over 64 bits, which Helm rounds too.
 
     ``exact`` is the same text, read with integers of any size.
     """
@@ -135,7 +135,7 @@ def _refuse_changed_integers(value: object, exact: object, path: str = "") -> No
 
 
 def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, level: int = 0) -> str | None:
-    """Return where in the data a NUL character stands: the C interface of the engine would cut the text there.
+    """Return where the data contains a NUL character, at which the engine's C interface would cut the text.
 
     Raises InvalidRequest for data of too many levels.
     """
@@ -159,7 +159,7 @@ def find_nul(value: object, path: str = "", *, levels: int = RELEASE.levels, lev
 
 
 def _holds_at_most(text: bytes, values: int) -> bool:
-    """Return False if there are more values in the text, which need not be JSON; none is built to find out.
+    """Return False if the text, which need not be JSON, has more values; builds none of them.
 
     Commas and opening brackets outside of strings are counted: an empty object or array counts as two.
     """

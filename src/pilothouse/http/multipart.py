@@ -1,9 +1,8 @@
-"""Multipart forms, read once as they arrive: one file to disk, short texts to memory, what nobody asked for nowhere.
+"""Multipart forms, parsed as they arrive: one file to disk, short texts to memory, unrequested parts discarded.
 
-Written on python-multipart's parser rather than taken from Starlette, whose reader turns a file that has no file name
-into text, lets the last of two equal parts win, keeps files that nobody asked for, and changes threads for each piece.
-Clients differ in the order of the parts, in what they give as file name, and in the parts' own types; none of that
-means anything here.
+Uses python-multipart's parser rather than Starlette's form, which turns a file without a file name into text, lets the
+last of two equal parts win, keeps unrequested files, and changes threads for each piece. Clients differ in the order of
+the parts, in file names, and in the parts' types; all of that is ignored here.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _PARTS: Final = 32
 
 @dataclass
 class Form:
-    """What came: the file, at its beginning, and the texts that were given."""
+    """A parsed form: the file, at its beginning, and the given texts."""
 
     file: BinaryIO
     texts: dict[str, str]
@@ -34,9 +33,9 @@ class Form:
 
 @asynccontextmanager
 async def read_form(request: Request, *, file: str, texts: Mapping[str, int]) -> AsyncIterator[Form]:
-    """The form with the part ``file`` and, if they are given, ``texts`` (name to the most bytes it may have).
+    """Yield the form with the part ``file`` and, if given, ``texts`` (name to maximum number of bytes).
 
-    The file is gone when the block ends. Raises UnsupportedContentType, or InvalidRequest that names the part.
+    The file is deleted when the block ends. Raises UnsupportedContentType, or InvalidRequest that names the part.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
@@ -80,7 +79,7 @@ async def _feed(request: Request, parts: "_Parts", *, boundary: bytes) -> None:
 
 @dataclass
 class _Parts:
-    """Takes the parser's events; each piece of a part goes where the part's name says."""
+    """Receive the parser's events and route each piece by the part's name."""
 
     file_name: str
     file: BinaryIO

@@ -1,4 +1,4 @@
-"""Pages that are the same for everybody: strangers may ask for them, so they cost nothing but their bytes."""
+"""Pages that are the same for everyone: unauthenticated clients may request them, so they must be cheap."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from fastapi import Response
 
 
 class Page:
-    """One page, made at the first request for it and beside the event loop."""
+    """One page, generated at the first request for it, off the event loop."""
 
     def __init__(
         self,
@@ -16,14 +16,14 @@ class Page:
         media_type: str = "application/json",
         headers: dict[str, str] | None = None,
     ) -> None:
-        """``make`` gives the content; it runs in a thread."""
+        """``make`` returns the content; it runs in a thread."""
         self._make = make
         self._media_type = media_type
         self._headers = headers
         self._made: asyncio.Future[bytes] | None = None
 
     async def answer(self) -> Response:
-        """Return the page; raises what making it raised, and tries again next time."""
+        """Return the page; raises what generating it raised, and tries again next time."""
         if self._made is None or (self._made.done() and self._made.exception() is not None):
             self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
         # Others wait for it too, when the caller who came first has gone.

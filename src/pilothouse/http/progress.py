@@ -1,4 +1,4 @@
-"""Whether a peer takes what it is sent: one that does not read holds a place and the memory of its answer."""
+"""Detection of peers that do not read their answer: each occupies a connection and the memory of the answer."""
 
 import asyncio
 from typing import Final
@@ -8,10 +8,10 @@ _LEAST_BYTES: Final = 64 * 1024
 
 
 class Progress:
-    """What of one connection's answers is still to be taken, and since when too little has been."""
+    """What of one connection's answers is still unsent, and since when too little was read."""
 
     def __init__(self, *transports: asyncio.Transport, now: float) -> None:
-        """``transports`` are the layers of the connection, each of which may hold bytes back."""
+        """``transports`` are the layers of the connection, each of which may buffer bytes."""
         self._transports = transports
         self._since = now
         self._taken = self._goal = 0
@@ -21,7 +21,7 @@ class Progress:
         return sum(transport.get_write_buffer_size() for transport in self._transports)
 
     def look(self, sent: int, now: float) -> bool:
-        """Look at it again after ``sent`` bytes in all; return whether any were taken since the last look."""
+        """Check again after ``sent`` bytes in all; return True if any were read since the last check."""
         unsent = self.unsent()
         taken = sent - unsent
         moved = taken > self._taken
@@ -32,5 +32,5 @@ class Progress:
         return moved
 
     def stalled_seconds(self, now: float) -> float:
-        """Return for how long the peer has taken too little."""
+        """Return for how long the peer has read too little."""
         return now - self._since

@@ -1,11 +1,11 @@
-"""HTTP/1.1 as uvicorn speaks it, except for what strangers could stop it with.
+"""HTTP/1.1 by uvicorn, with limits against unauthenticated clients that could stop it.
 
-- What is no HTTP is refused in JSON too: a request that cannot be parsed never becomes an ASGI call, so that no
-  middleware can shape its answer, and the vendor's SDKs fail with a decoding error of their own on plain text.
-- A head must arrive in time, and has a limited number of lines, as the trailer of a body has: h11 takes 8 microseconds
-  for each, and nobody else is served meanwhile. The same holds for chunks, which must be of some size on average.
-- Connections are counted, see ``http.connections``, and end when their peer does not take its answer. The next
-  request of a connection is begun when the answer to the last one is nearly taken: so one answer lies in memory.
+- Invalid HTTP is refused in JSON too: a request that cannot be parsed never becomes an ASGI call, so no middleware can
+  shape its answer, and the vendor's SDKs fail with a decoding error on plain text.
+- A head must arrive in time, and has a limited number of lines, as has the trailer of a body: h11 takes 8 microseconds
+  for each, and nobody else is served meanwhile. For the same reason, chunks must have a minimum size on average.
+- Connections are counted, see ``http.connections``, and end if their peer does not read its answer. The next request
+  of a connection is begun when the last answer is almost read, so only one answer is in memory.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ log = structlog.get_logger(__name__)
 
 
 class _Buffer(ReceiveBuffer):
-    """Refuses heads and trailers of too many lines before h11 looks into each."""
+    """Refuse heads and trailers of too many lines before h11 parses each."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """Return the lines up to an empty one, if that has come; raises RemoteProtocolError for too many."""
+        """Return the lines up to an empty one, if that has arrived; raise RemoteProtocolError for too many."""
         if self._data.count(b"\n") > _HEAD_LINES and not self._data.startswith((b"\n", b"\r\n")):
             end = blank_line_regex.search(self._data)
             if self._data.count(b"\n", 0, end.start() if end else None) >= _HEAD_LINES:
@@ -54,20 +54,20 @@ class _Buffer(ReceiveBuffer):
 
 
 class _Connection(h11.Connection):
-    """Refuses a body in chunks that cost more than what they hold, and counts what it is given to send."""
+    """Refuse bodies in chunks that cost more than their content, and count the bytes to send."""
 
     sent = 0
     _chunks = 0
     _chunk_bytes = 0
 
     def __init__(self, head_bytes: int) -> None:
-        """``head_bytes`` are the most that may come of a head."""
+        """``head_bytes`` is the maximum size of a head."""
         super().__init__(h11.SERVER, head_bytes)
         self._receive_buffer = _Buffer()
 
     @property
     def pending(self) -> int:
-        """How many bytes have come that are still to be looked into."""
+        """Number of received bytes that are not parsed yet."""
         return len(self._receive_buffer)
 
     def send(self, event: Any) -> bytes | None:  # type: ignore[override]  # h11 tells more of its types
@@ -77,7 +77,7 @@ class _Connection(h11.Connection):
         return data
 
     def next_event(self) -> Any:
-        """Return h11's next event; raises RemoteProtocolError for chunks that are too small."""
+        """Return h11's next event; raise RemoteProtocolError for chunks that are too small."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._chunk_bytes = 0
@@ -90,7 +90,7 @@ class _Connection(h11.Connection):
 
 
 class _Place(Place):
-    """The place of one request, of which its connection may have seen the end."""
+    """The place of one request, whose connection may have ended."""
 
     def __init__(self, protocol: "GatewayProtocol") -> None:
         self._protocol = protocol
@@ -128,7 +128,7 @@ class GatewayProtocol(H11Protocol):
     _looking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Admits the connection, whose first head must come in time."""
+        """Admit the connection, whose first head must arrive in time."""
         super().connection_made(transport)
         self.conn = _Connection(self.config.h11_max_incomplete_event_size or 0)
         self.address = self.client[0] if self.client else ""
@@ -147,7 +147,7 @@ class GatewayProtocol(H11Protocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gives the place back."""
+        """Release the place."""
         self._cancel_head_timer()
         if self._looking is not None:
             self._looking.cancel()
@@ -156,12 +156,12 @@ class GatewayProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def give_way(self) -> None:
-        """Closes the connection, whose peer has to act, in favour of a new one."""
+        """Close the connection, whose peer has to act, in favour of a new one."""
         self._refused = True
         self._drop()
 
     def data_received(self, data: bytes) -> None:
-        """Takes what the peer sent; after a refusal it is thrown away."""
+        """Process received data; after a refusal it is discarded."""
         if self._refused:
             return
         self._go_on()
@@ -170,7 +170,7 @@ class GatewayProtocol(H11Protocol):
         super().data_received(data)
 
     def handle_events(self) -> None:
-        """Handles what has come; a head that is complete needs no timer any more."""
+        """Handle what has arrived; a complete head needs no timer any more."""
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
@@ -183,28 +183,28 @@ class GatewayProtocol(H11Protocol):
             self._cancel_head_timer()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Says nothing: an upgrade is an offer, and its log lines would be for strangers to write."""
+        """Do nothing: an upgrade is an offer, and clients could fill the log with these lines."""
 
     def pause_writing(self) -> None:
-        """Lets the application wait for the peer to read; the connection may give way meanwhile."""
+        """Make the application wait for the peer to read; the connection may be closed meanwhile."""
         super().pause_writing()
         self.rank(renew=True)
 
     def resume_writing(self) -> None:
-        """Lets the application write, or go on with the next request."""
+        """Let the application write, or continue with the next request."""
         super().resume_writing()
         self.rank(renew=True)
         self._go_on()
 
     def on_response_complete(self) -> None:
-        """Goes on with the next request as soon as nearly all of this answer is taken."""
+        """Continue with the next request as soon as nearly all of this answer was read."""
         self._place = _Place(self)
         self.rank(renew=True)
         self._held = True
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begin the next request, whose head may have come already."""
+        """Begin the next request, whose head may have arrived already."""
         if not self._held or self._progress.unsent() > _UNSENT_BYTES:
             return
         self._held = False
@@ -213,7 +213,7 @@ class GatewayProtocol(H11Protocol):
             self._expect_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Answers 400, or 494 for a head that is too large; called by uvicorn while it handles h11's exception."""
+        """Answer 400, or 494 for a head that is too large; uvicorn calls it while it handles h11's exception."""
         cause = sys.exception()
         too_large = isinstance(cause, h11.RemoteProtocolError) and cause.error_status_hint == _HEAD_TOO_LARGE
         if too_large:
@@ -222,14 +222,14 @@ class GatewayProtocol(H11Protocol):
             self._refuse(BAD_REQUEST, "this is not valid HTTP/1.1", cause=str(cause or msg))
 
     def _is_busy(self) -> bool:
-        """Return whether the peer waits for us, and not we for it."""
+        """Return True if the peer waits for us, and not we for it."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self.flow.write_paused or self._refused:
             return False
         return self._place.proven or not cycle.more_body
 
     def rank(self, *, renew: bool = False) -> None:
-        """Tells what the connection holds and whether it may give way; with ``renew``, as the last one of all."""
+        """Report what the connection holds and whether it may be closed; with ``renew``, as the last one of all."""
         if self.limits is None:
             return
         if self._is_busy():
@@ -240,7 +240,7 @@ class GatewayProtocol(H11Protocol):
         self.limits.weighs(self, pending + self._place.held + self._progress.unsent())
 
     def _look(self) -> None:
-        """Look whether the peer takes its answer, and end what does not."""
+        """Check that the peer reads its answer, and close the connection if not."""
         now = self.loop.time()
         self._looking = self.loop.call_later(min(_LOOK_SECONDS, self.write_seconds / 4), self._look)
         self.rank(renew=self._progress.look(self.conn.sent, now))
@@ -311,7 +311,7 @@ class GatewayProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
 
     def _close_gently(self) -> None:
-        """Closes our direction now and the connection soon: data left unread would destroy the answer on its way."""
+        """Close our direction now and the connection soon: unread data would destroy the answer on its way."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.flow.resume_reading()

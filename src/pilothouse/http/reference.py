@@ -1,4 +1,4 @@
-"""An OpenAPI description as a person reads it: sections of operations, with fields instead of schemas."""
+"""Reference documentation from an OpenAPI description: sections of operations, with fields instead of schemas."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call: what it takes and what a success answers."""
+    """One call: its parameters, body and success answer."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Section:
 
 
 def sections(openapi: dict[str, Any]) -> list[Section]:
-    """Every operation under its first tag, in the description's order."""
+    """Return every operation under its first tag, in the description's order."""
     found: dict[str, list[Operation]] = {}
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
@@ -77,7 +77,7 @@ def _operation(openapi: dict[str, Any], method: str, path: str, operation: dict[
 
 
 def _plain(docstring: str) -> str:
-    """Code as Markdown marks it."""
+    """Convert code markup to Markdown."""
     return docstring.replace("``", "`")
 
 

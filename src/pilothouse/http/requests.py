@@ -1,4 +1,4 @@
-"""What every route of either dialect needs of its request: the caller, our headers, and a way to answer JSON."""
+"""Request data that routes of both dialects need: the caller, our headers, and JSON answers."""
 
 import hashlib
 import re
@@ -20,41 +20,41 @@ _FIRST_OURS = ("x-pilothouse-wait", "x-pilothouse-timeout")
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller whom the gateway verified."""
+    """Return the authenticated caller."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
 
 
 def request_id_of(request: Request) -> str:
-    """The id that this request's answer carries in X-Request-Id."""
+    """Return the id in this request's X-Request-Id."""
     request_id: str = request.scope["state"]["request_id"]
     return request_id
 
 
 def source_of(request: Request) -> str:
-    """The address that the request comes from, as the gateway found it."""
+    """Return the client's address, as the gateway determined it."""
     source: str = request.scope["state"]["source"]
     return source
 
 
 async def refuse_nul(request: Request) -> None:
-    """Raises InvalidRequest for a NUL in the path or the query, which no id or name has and PostgreSQL cannot take."""
+    """Raise InvalidRequest for a NUL in path or query, which no id or name has and PostgreSQL rejects."""
     for name, value in [*request.path_params.items(), *request.query_params.multi_items()]:
         if "\x00" in str(value):
             raise InvalidRequest(f"{name}: contains a NUL character")
 
 
 def wanted_wait(request: Request) -> int:
-    """The seconds of ``Prefer: wait=N`` (RFC 7240, section 4.3), at most 60; 0 without one, or for what is no number.
+    """Return the seconds of ``Prefer: wait=N`` (RFC 7240, section 4.3), at most 60; 0 if absent or not a number.
 
-    A preference that is not understood is ignored, as the RFC has it.
+    An unknown preference is ignored, as the RFC requires.
     """
     found = _WAIT.search(",".join(request.headers.getlist("prefer")).lower())
     return min(int(found["seconds"]), _LONGEST_WAIT) if found else 0
 
 
 async def idempotency_key(request: Request) -> Key | None:
-    """The header Idempotency-Key, with what tells this request from others: method, target, body, and our headers.
+    """Return the Idempotency-Key header with the request's fingerprint: method, target, body, and our headers.
 
     Raises InvalidRequest for a key of other than 1 to 255 visible ASCII characters, or for more than one.
     """
@@ -84,7 +84,7 @@ def _is_further(name: str) -> bool:
 
 
 def parse_time(name: str, text: str | None) -> datetime | None:
-    """A time with its zone, None for none; InvalidRequest names the field."""
+    """Parse a time with its zone, None for none; InvalidRequest names the field."""
     if not text:
         return None
     try:
@@ -97,5 +97,5 @@ def parse_time(name: str, text: str | None) -> datetime | None:
 
 
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer, exactly as given."""
+    """Return a JSON answer, exactly as given."""
     return Response(orjson.dumps(content), status_code=status_code, media_type="application/json", headers=headers)

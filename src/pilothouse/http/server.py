@@ -1,7 +1,7 @@
-"""Where the API listens: plain HTTP on loopback, TLS anywhere, one server process behind both.
+"""Listeners of the API: plain HTTP on loopback, TLS anywhere, one server process behind both.
 
-What must stay true: what is not encrypted does not leave the machine unless a setting says so; and both doors lead to
-one application with one lifespan, one set of connections and one shutdown.
+Invariants: unencrypted traffic does not leave the machine unless a setting says so; both listeners lead to one
+application with one lifespan, one set of connections and one shutdown.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 def certificate_files(settings: Settings) -> CertificateFiles:
-    """The files that the settings name, or those of the local authority, made or renewed if that is due.
+    """Return the configured files, or those of the local authority, created or renewed if due.
 
     Raises InvalidSettings or InvalidCertificate.
     """
@@ -55,7 +55,7 @@ class TlsContext:
     """The TLS side of a listener; new connections get the newest certificate without a restart."""
 
     def __init__(self, find: Callable[[], CertificateFiles], *, ciphers: str | None = None) -> None:
-        """``find`` gives the files, at the start and at every look; raises InvalidCertificate if they do not load."""
+        """``find`` returns the files, at every check too; raises InvalidCertificate if they do not load."""
         self._find = find
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -68,7 +68,7 @@ class TlsContext:
         self._loaded = self._load()
 
     def refresh(self) -> None:
-        """Loads the files again if they have changed, and keeps what it has while they do not fit together."""
+        """Reload changed files; keep the current ones while the new ones do not match."""
         try:
             if self._stamp(self._find()) != self._loaded:
                 self._loaded = self._load()
@@ -105,14 +105,14 @@ class GatewayServer(uvicorn.Server):
         tls: TlsContext | None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        """``tls`` is needed when one of the listeners is https; ``on_stop`` sends home the requests that wait."""
+        """``tls`` is required if one of the listeners is https; ``on_stop`` ends the requests that wait."""
         super().__init__(config)
         self._on_stop = on_stop
         self._listeners = listeners
         self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Binds, starts the application, and listens only then; raises InvalidSettings for an address in use."""
+        """Bind, start the application, and only then listen; raise InvalidSettings for an address in use."""
         bound = [await self._bind(listener) for listener in self._listeners]
         await super().startup(sockets=sockets or [])
         for server in bound:
@@ -120,12 +120,12 @@ class GatewayServer(uvicorn.Server):
         self.servers.extend(bound)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answers what is under way, and ends."""
+        """Answer what is in progress, and stop."""
         self._on_stop()
         await super().shutdown(sockets=sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks for a new certificate now and then; returns whether it is time to end."""
+        """Check for a new certificate now and then; return True when it is time to stop."""
         if self._tls is not None and counter % _LOOK_EVERY_TICKS == _LOOK_EVERY_TICKS - 1:
             self._tls.refresh()
         return await super().on_tick(counter)
@@ -160,7 +160,7 @@ def _cause(error: OSError) -> str:
 
 
 def _no_passphrase() -> str:
-    """Without it OpenSSL would ask on the terminal."""
+    """Return no passphrase; without this callback OpenSSL would ask on the terminal."""
     raise InvalidCertificate("the key of the TLS certificate has a passphrase; give one without")
 
 

@@ -1,4 +1,4 @@
-"""What bodies may take of the disk: before anybody has proven that it may send them, and of one project after that."""
+"""Limits of disk space for bodies: of unauthenticated ones, and of each project."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ _ADDRESSES: Final = 4
 
 
 class SpoolBudget:
-    """Counts the bytes on disk of requests whose signature is still to be verified: of an address, and of all."""
+    """Count bytes on disk of requests whose signature is still to be verified: per address, and in total."""
 
     def __init__(self, most_bytes: int, most_bodies: int) -> None:
-        """``most_bytes`` and ``most_bodies`` may be there at a time; a quarter of them from one address."""
+        """``most_bytes`` and ``most_bodies`` are the limits at a time; an address may use a quarter."""
         self.bytes = self._counted("bytes", most_bytes)
         self.bodies = self._counted("large uploads", most_bodies)
 
@@ -31,7 +31,7 @@ class SpoolBudget:
 
     @contextmanager
     def body(self, source: str) -> Iterator["SpooledBody"]:
-        """Count one body from that address until the block ends; what it took is free again then."""
+        """Count one body from that address until the block ends; then its space is free again."""
         spooled = SpooledBody(self, source)
         try:
             yield spooled
@@ -41,7 +41,7 @@ class SpoolBudget:
 
 @dataclass
 class SpooledBody:
-    """One body that may grow over what is kept in memory."""
+    """One body that may grow beyond what is kept in memory."""
 
     budget: SpoolBudget
     source: str
@@ -49,7 +49,7 @@ class SpooledBody:
     _is_counted: bool = False
 
     def take(self, count: int) -> None:
-        """Count bytes that are going to lie on disk; raises GatewayError 429 if there is no room for them."""
+        """Count bytes that go to disk; raise GatewayError 429 if there is no room for them."""
         with _throttled("; a token needs no signature"):
             if not self._is_counted:
                 self.budget.bodies.add(self.source, 1)
@@ -58,7 +58,7 @@ class SpooledBody:
         self.taken += count
 
     def release(self) -> None:
-        """Count nothing of it any more."""
+        """Stop counting the body."""
         if self._is_counted:
             self.budget.bodies.remove(self.source, 1)
         if self.taken:
@@ -66,16 +66,16 @@ class SpooledBody:
 
 
 class ProjectBodies:
-    """Counts, by project, the bodies of proven callers that are on their way or being worked on."""
+    """Count, by project, the bodies of authenticated callers that are arriving or being processed."""
 
     def __init__(self, *, uploads: int, most_bytes: int) -> None:
-        """``uploads`` and ``most_bytes`` are what a project may have at a time."""
+        """Limit a project to ``uploads`` and ``most_bytes`` at a time."""
         self.uploads = Counted(what="uploads under way", per_key=uploads, whose="this project")
         self.bytes = Counted(what="bytes of requests under way", per_key=most_bytes, whose="this project")
 
 
 class ProjectBody:
-    """One body of a project, which nobody is known to own yet; every count raises GatewayError 429 over a limit."""
+    """One body, at first without a known project; every count raises GatewayError 429 over a limit."""
 
     def __init__(self, counts: ProjectBodies) -> None:
         self._counts = counts
@@ -84,7 +84,7 @@ class ProjectBody:
         self._bytes = 0
 
     def belongs_to(self, project_id: str) -> None:
-        """Counts for that project from now on."""
+        """Count for that project from now on."""
         self._project = self._project or project_id
 
     def count_upload(self) -> None:
@@ -95,17 +95,17 @@ class ProjectBody:
             self._uploads = 1
 
     def take(self, count: int) -> None:
-        """Count so many bytes of it."""
+        """Count that many bytes of it."""
         with _throttled():
             self._counts.bytes.add(self._project, count)
         self._bytes += count
 
     def settle(self, size: int) -> None:
-        """Count what is not counted yet of a body of that size."""
+        """Count the rest of a body of that size."""
         self.take(max(0, size - self._bytes))
 
     def release(self) -> None:
-        """Count nothing of it any more."""
+        """Stop counting the body."""
         if self._uploads:
             self._counts.uploads.remove(self._project, 1)
         if self._bytes:

@@ -1,1 +1,1 @@
-"""Keeps the release index: watches Helm's storage in every cluster, each under a lease."""
+"""Maintains the release index: watches Helm's storage in every cluster, each under a lease."""

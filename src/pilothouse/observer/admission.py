@@ -1,7 +1,7 @@
-"""What the index takes of one cluster.
+"""Limits of the index per cluster.
 
-Whoever may write Secrets in a cluster, or answers for its API server, could fill the database: so rows, and the bytes
-of their values, have a limit per cluster. What is beyond it is left out and said; the cluster's other reads stay right,
+Whoever can write Secrets in a cluster, or controls its API server, could fill the database: so rows, and the bytes of
+their values, are limited per cluster. What exceeds the limit is left out and reported; other reads stay correct,
 because single releases of such a cluster are read from the cluster.
 """
 
@@ -15,7 +15,7 @@ from pilothouse.store.release_index import DeletedSecret, NewRevision
 
 
 class Admission:
-    """Counts what goes into the index of a cluster during one list or watch."""
+    """Count what is written to the index of a cluster during one list or watch."""
 
     def __init__(self, cluster_id: str, settings: ObserverSettings) -> None:
         self._cluster_id = cluster_id
@@ -27,7 +27,7 @@ class Admission:
         self.truncated = False
 
     async def admit(self, tx: Transaction, rows: Sequence[NewRevision]) -> Sequence[NewRevision]:
-        """Return what the index takes of the rows: of new Secrets as many as have room, values likewise."""
+        """Return the rows that fit into the index: of new Secrets as many as there is room for, values likewise."""
         if await self._has_room(tx, len(rows), sum(map(_values_size, rows))):
             return rows
         known = await store.list_known(tx, self._cluster_id, [(one.namespace, one.secret) for one in rows])
@@ -44,16 +44,16 @@ class Admission:
         return taken
 
     async def admit_deleted(self, tx: Transaction, gone: Sequence[DeletedSecret]) -> Sequence[DeletedSecret]:
-        """Return those deletions that are to be remembered: of unknown Secrets only while there is room."""
+        """Return the deletions to be recorded: of unknown Secrets only while there is room."""
         if await self._has_room(tx, len(gone), 0):
             return gone
         known = await store.list_known(tx, self._cluster_id, [(one.namespace, one.secret) for one in gone])
         return [one for one in gone if (one.namespace, one.secret) in known]
 
     async def _has_room(self, tx: Transaction, rows: int, size: int) -> bool:
-        """Whether all of it fits; if not, the counts are exact afterwards, without it.
+        """Return True if everything fits; otherwise the counts are exact afterwards, without it.
 
-        What replaces other rows is counted as if it were new, until that would be too much.
+        Rows that replace others are counted as new until that would exceed the limit.
         """
         if self._rows is None or not self._fits(rows, size):
             measured = await store.measure(tx, self._cluster_id)

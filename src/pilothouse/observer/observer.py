@@ -1,7 +1,8 @@
-"""One observer process: which clusters it watches, beside others that share the work.
+"""One observer process: which clusters it watches, together with other observers.
 
-Each round, and whenever a cluster comes, goes or is given back, an observer says that it lives, renews its leases,
-gives back what is over its share and takes what nobody watches. One that dies stops renewing, and the others take over.
+Each round, and whenever a cluster is added, removed or given back, an observer reports that it is alive, renews its
+leases, gives back what exceeds its share and takes unwatched clusters. If it dies it stops renewing, and the others
+take over.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _SWEEP_SECONDS = 600.0
 
 
 class Observer:
-    """Watches its share of the clusters."""
+    """Watch a share of the clusters."""
 
     def __init__(self, database: Database, clusters: Clusters, index: ReleaseIndex, settings: ObserverSettings) -> None:
         self._database = database
@@ -40,7 +41,7 @@ class Observer:
         self._swept_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Watches until ``stop`` is set, then gives everything back at once."""
+        """Watch until ``stop`` is set, then release everything at once."""
         helpers = [asyncio.create_task(self._listen()), asyncio.create_task(self._share_for_ever())]
         stopping = asyncio.create_task(stop.wait())
         log.info("observer_started", observer=self._name)

@@ -1,1 +1,1 @@
-"""What every request passes before a route, outermost first: see ``stack``."""
+"""The layers that every request passes before a route, outermost first: see ``stack``."""

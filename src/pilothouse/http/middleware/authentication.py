@@ -1,8 +1,8 @@
-"""Who is calling: nothing behind this layer runs for a request that does not prove it.
+"""Authentication: nothing behind this layer runs for an unauthenticated request.
 
-The proof is made in two steps, because a signature covers the body: what the headers alone give away (no
-credentials, an unknown access key, a stale date) is refused before a byte of the body is read; then the body is
-read, and the signature is verified over all of it.
+There are two steps, because a signature covers the body: what the headers alone disprove (no credentials, an unknown
+access key, a stale date) is refused before a byte of the body is read; then the body is read, and the signature is
+verified over all of it.
 
 Source: CCE API reference, "Calling APIs: Authentication"; API Request Signing Guide.
 """
@@ -52,7 +52,7 @@ _FRESH_SECONDS: Final = 0.1
 
 
 class KnownKey(Protocol):
-    """An enabled access key; what else it carries is the authenticator's business."""
+    """An enabled access key; its other attributes are the authenticator's business."""
 
     @property
     def secret_key(self) -> str:
@@ -61,7 +61,7 @@ class KnownKey(Protocol):
 
 
 class Caller(Protocol):
-    """Who calls, in which project."""
+    """The caller and its project."""
 
     @property
     def project_id(self) -> str:
@@ -73,34 +73,34 @@ K = TypeVar("K", bound=KnownKey)
 
 
 class Authenticator(Protocol[K]):
-    """Knows access keys and projects."""
+    """Looks up access keys and projects."""
 
     async def find_key(self, access_key: str, project_id: str | None, source: str, /) -> K | None:
-        """The holder of an enabled access key, else None; with what it may do in that project, or in its own one.
+        """Return the holder of an enabled access key with its rights in that project or its own; else None.
 
-        Nothing is proven yet when it is asked: it tells nobody but ``select_project`` what it found. ``source`` is
-        the address that the request comes from. Raises NotAuthenticated for a key that is not to be tried now, and
-        Busy for one that is not to be tried from there now.
+        Nothing is proved yet at this point; only ``select_project`` learns what it found. ``source`` is the request's
+        address. Raises NotAuthenticated for a key that must not be tried now, and Busy for one that must not be tried
+        from there now.
         """
         ...
 
     async def select_project(self, known: K, project_id: str | None, /) -> Caller:
-        """The caller in the project that the key was found with.
+        """Return the caller in the project that the key was looked up for.
 
-        Raises NotFound or Forbidden if the key may not use the project. It is asked only about proven keys.
+        Raises NotFound or Forbidden if the key may not use the project. Called for proved keys only.
         """
         ...
 
     async def reject_key(self, known: K, /) -> None:
-        """Learns that a request came whose signature is not this key's; may raise Busy, which is answered then."""
+        """Record a wrong signature of this key; may raise Busy, which is then the answer."""
         ...
 
     async def note_unusable(self, access_key: str, source: str, reason: str, /) -> None:
-        """Learns that a request named that key, and proved nothing for a reason that its headers alone show."""
+        """Record a request that named that key and proved nothing, for a reason visible in its headers."""
         ...
 
     async def find_token(self, token: str, project_id: str | None, source: str, /) -> Caller:
-        """The caller that a living token stands for, which must agree with the project that the request names.
+        """Return the caller of a valid token, which must match the project that the request names.
 
         Raises NotAuthenticated, or NotFound or Forbidden if it may not use that project.
         """
@@ -109,7 +109,7 @@ class Authenticator(Protocol[K]):
 
 @dataclass(frozen=True, slots=True)
 class _Claim(Generic[K]):
-    """What the headers claim, with the key that must prove it."""
+    """The claims of the headers, with the key that must prove them."""
 
     signature: Signature
     known: K
@@ -119,22 +119,22 @@ class _Claim(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class _Proven:
-    """A token proves itself: nothing about the body is left to verify."""
+    """The caller of a token, which needs no verification of the body."""
 
     caller: Caller
     asked_at: float
 
 
 class AuthenticationMiddleware(Generic[K]):
-    """Lets through what is public, what carries a token and what is signed; the rest is answered here.
+    """Let pass what is public, has a token or is signed; the rest is answered here.
 
-    A token counts before a signature: the vendor's SDKs, made to send one, sign the request too or leave any text
-    in ``Authorization``. A token that is no good is refused even beside a good signature.
+    A token takes precedence over a signature: the vendor's SDKs, made to send one, sign the request too or leave any
+    text in ``Authorization``. An invalid token is refused even with a valid signature.
 
     For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
-    hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the address that it comes
-    from), and ``receive`` gives the body again. A public request may be as large as ``memory_body_bytes``: strangers do
-    not get to fill the disk, and those whose signature is still to be verified share a small part of it.
+    hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the client's address), and ``receive``
+    returns the body again. A public request may be as large as ``memory_body_bytes``: unauthenticated clients cannot
+    fill the disk, and those whose signature is still to be verified share a small part of it.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class AuthenticationMiddleware(Generic[K]):
         largest_body: Callable[[str, str], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``is_public`` and ``largest_body`` take method and decoded path; ``clock`` gives the time with its zone.
+        """``is_public`` and ``largest_body`` take method and decoded path; ``clock`` returns the time with its zone.
 
-        ``largest_body`` tells how many bytes a route reads, if that is less than the setting ``body_bytes``.
+        ``largest_body`` returns how many bytes a route reads, if that is less than the setting ``body_bytes``.
         """
         self._app = app
         self._settings = settings
@@ -167,7 +167,7 @@ class AuthenticationMiddleware(Generic[K]):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request; everything that is not HTTP (the process's lifespan) passes."""
+        """Serve one request; everything that is not HTTP (the process's lifespan) passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -207,7 +207,7 @@ class AuthenticationMiddleware(Generic[K]):
                 body.close()
 
     async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven:
-        """The header-only half of the check; ``now`` is when the headers came."""
+        """Check the headers; ``now`` is when they arrived."""
         asked_at = self._monotonic()
         source = scope["state"]["source"]
         with _refusals():
@@ -223,7 +223,7 @@ class AuthenticationMiddleware(Generic[K]):
         return _Claim(signature, known, now, asked_at)
 
     async def _signature(self, scope: Scope, now: datetime) -> Signature:
-        """What the request claims to be signed with; NotAuthenticated, and noted, if the headers alone refute it."""
+        """Return the claimed signature; raise NotAuthenticated, and record it, if the headers alone refute it."""
         given = _authorization(scope)
         access_key, reason = named_access_key(given), "malformed Authorization"
         try:
@@ -263,7 +263,7 @@ class AuthenticationMiddleware(Generic[K]):
     async def _read_proven(
         self, scope: Scope, receive: Receive, claim: _Proven, owned: ProjectBody, *, limit: int
     ) -> Body:
-        """A body that counts for its project from its first byte on."""
+        """Read a body that counts for its project from its first byte on."""
         owned.belongs_to(claim.caller.project_id)
         if _is_form(scope):
             owned.count_upload()
@@ -277,9 +277,9 @@ class AuthenticationMiddleware(Generic[K]):
         )
 
     async def _read_unproven(self, scope: Scope, receive: Receive, claim: _Claim[K], *, limit: int) -> Body:
-        """A body whose signature is still to be verified: what lies on disk of it is limited by address and in all.
+        """Read a body whose signature is still to be verified, with limits on disk space per address and in total.
 
-        One that breaks off, or is refused half-way, counts as a wrong signature of its key; else nothing ever would.
+        One that breaks off, or is refused half-way, counts as a wrong signature of its key; otherwise none ever would.
         """
         with self._spools.body(scope["state"]["source"]) as spooled:
             try:
@@ -299,9 +299,9 @@ class AuthenticationMiddleware(Generic[K]):
                 raise
 
     def _count(self, scope: Scope, caller: Caller, body: Body, owned: ProjectBody) -> None:
-        """Counts the body for the caller's project, as far as that is not done yet, until it is answered.
+        """Count the body for the caller's project, as far as not done yet, until it is answered.
 
-        Not before the caller is proven: whoever knows a key could use up what its project may have.
+        Not before the caller is proved: otherwise knowing a key would be enough to use up the project's share.
         """
         owned.belongs_to(caller.project_id)
         if _is_form(scope) or body.size > self._settings.memory_body_bytes:
@@ -309,7 +309,7 @@ class AuthenticationMiddleware(Generic[K]):
         owned.settle(body.size)
 
     async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
-        """The other half: the signature over everything, then the project."""
+        """Verify the signature over everything, then select the project."""
         if isinstance(claim, _Proven):
             return claim.caller
         request = SignedRequest(
@@ -338,7 +338,7 @@ class AuthenticationMiddleware(Generic[K]):
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Gives what the authenticator and the signature's rules raise the gateway's form."""
+    """Convert errors of the authenticator and the signature rules to the gateway's errors."""
     try:
         yield
     except NotAuthenticated as error:
@@ -351,7 +351,7 @@ def _refusals() -> Iterator[None]:
 
 
 def check_head(scope: Scope) -> None:
-    """Refuses a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
+    """Refuse a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
     if len(_raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
         raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
     total = 0

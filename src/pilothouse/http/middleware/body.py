@@ -1,10 +1,10 @@
-"""The whole body of a request, read before anything acts on it: counted, hashed, and kept for the application.
+"""The complete body of a request, read before anything acts on it: counted, hashed, and kept for the application.
 
-A body has a total time: what trickles in holds a connection and its place, and its credentials grow old meanwhile.
-Every request is read to its end, GET and DELETE too: the vendor's Node SDK sends and signs ``{}`` with a GET, and
-its Java SDK sends every body chunked, without a length. What is over ``memory_bytes`` lies in an unnamed temporary
-file. A refusal while a body is still coming is answered at once, and what comes is thrown away for a while:
-closing a connection that has unread data makes the peer's kernel discard the answer.
+A body has a total time: a slow one occupies a connection, and its credentials age meanwhile. Every request is read to
+its end, GET and DELETE too: the vendor's Node SDK sends and signs ``{}`` with a GET, and its Java SDK sends every body
+chunked, without a length. What exceeds ``memory_bytes`` is in an unnamed temporary file. A refusal while a body is
+still arriving is answered at once, and further data is discarded for a while: closing a connection with unread data
+makes the peer's kernel discard the answer.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LINGER_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slowly a body may come: in all so many seconds, and one more for so many bytes that have come."""
+    """Minimum speed of a body: total seconds, plus one for each so many received bytes."""
 
     seconds: float = 60.0
     bytes_per_second: float = 64 * 1024
@@ -39,11 +39,11 @@ USUAL_PACE: Final = Pace()
 
 
 class ClientGoneError(Exception):
-    """The caller closed the connection before its request was complete; there is nobody to answer."""
+    """The caller closed the connection before its request was complete; nobody waits for an answer."""
 
 
 class Body:
-    """One body that has arrived completely; ``digest`` is lower-case hex."""
+    """One complete body; ``digest`` is lower-case hex."""
 
     def __init__(self, spool: "SpooledTemporaryFile[bytes]", *, size: int, digest: str) -> None:
         self._spool = spool
@@ -51,7 +51,7 @@ class Body:
         self.digest = digest
 
     def replay(self, receive: Receive) -> Receive:
-        """A ``receive`` that gives the body in pieces of 64 KiB, and after it what the server has to say."""
+        """Return a ``receive`` that yields the body in pieces of 64 KiB, and then the server's messages."""
         left = self.size
         done = False
         self._spool.seek(0)
@@ -68,12 +68,12 @@ class Body:
         return replayed
 
     def close(self) -> None:
-        """Frees the memory or the temporary file."""
+        """Free the memory or the temporary file."""
         self._spool.close()
 
 
 class Incoming:
-    """A ``receive`` that knows whether parts of the request are still to come."""
+    """A ``receive`` that knows whether parts of the request are still to arrive."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
@@ -85,7 +85,7 @@ class Incoming:
         )
 
     async def __call__(self) -> Message:
-        """The server's next message."""
+        """Return the server's next message."""
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body", False):
             self.pending = False
@@ -93,9 +93,9 @@ class Incoming:
 
 
 def check_length(scope: Scope, *, limit: int) -> None:
-    """Refuses a request whose Content-Length is over the limit, before any of its body is read.
+    """Refuse a request whose Content-Length is over the limit, before any of its body is read.
 
-    A length beside Transfer-Encoding is refused too: a proxy in front may believe the other one, and would then
+    A length together with Transfer-Encoding is refused too: a proxy in front may believe the other one, and would then
     take a part of this request for the next (RFC 9112, section 6.1).
     """
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
@@ -118,10 +118,10 @@ async def read_body(
     on_memory: Callable[[int], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Body:
-    """The complete body, at most ``limit`` bytes of it; close it when the response is finished.
+    """Return the complete body, at most ``limit`` bytes; close it when the response is finished.
 
-    ``on_spool`` hears of each piece that lies on disk, and may refuse it; ``on_memory`` of how much lies in memory.
-    Raises GatewayError (too large, or slower than ``pace``) and ClientGoneError.
+    ``on_spool`` is called for each piece on disk, and may refuse it; ``on_memory`` with the bytes in memory. Raises
+    GatewayError (too large, or slower than ``pace``) and ClientGoneError.
     """
     began = monotonic()
     spool: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=memory_bytes)  # noqa: SIM115 - Body closes it
@@ -153,9 +153,9 @@ async def refuse_unread(
     monotonic: Callable[[], float] = time.monotonic,
     linger_seconds: float = _LINGER_SECONDS,
 ) -> None:
-    """Answers while the body may still be coming: the client gets the answer, and then the connection closes.
+    """Answer while the body may still be arriving; then the connection closes.
 
-    The rest is thrown away up to a limit of time and bytes, because most clients send everything before they read.
+    The rest is discarded up to a limit of time and bytes, because most clients send everything before they read.
     """
     response.headers["connection"] = "close"
     held: list[Message] = []
@@ -184,7 +184,7 @@ async def _discard(incoming: Incoming, *, until: float, monotonic: Callable[[], 
 
 
 async def _next_piece(receive: Receive, seconds: float) -> tuple[bytes, bool]:
-    """The next piece, and whether more will come."""
+    """Return the next piece, and whether more will come."""
     try:
         async with asyncio.timeout(seconds):
             message = await receive()

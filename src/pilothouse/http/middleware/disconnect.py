@@ -1,7 +1,7 @@
-"""Whether the caller is still there, once its request is complete.
+"""Detection of callers that disconnect once their request is complete.
 
-An ASGI server tells that a connection ended to whoever waits for its next message, and the framework's handlers do not
-wait: their work goes on for nobody. So one task waits here, for all who want to know.
+An ASGI server reports the end of a connection to whoever waits for its next message, and the framework's handlers do
+not wait: they would work on for nobody. So one task waits here, for everyone who wants to know.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ _STATE: Final = "disconnect"
 
 
 class Disconnect:
-    """The end of one caller's connection, while its request is served; ``receive`` must have nothing else to say."""
+    """The end of one caller's connection while its request is served; ``receive`` must have no other messages left."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._waiting: asyncio.Future[Message] | None = None
 
     async def receive(self) -> Message:
-        """Return the server's next message, which is that of the end; everybody who asks gets the same one."""
+        """Return the server's next message, the disconnect; every caller gets the same one."""
         return await asyncio.shield(self._begin())
 
     def then(self, act: Callable[[], None]) -> None:
@@ -34,7 +34,7 @@ class Disconnect:
         self._begin().add_done_callback(ended)
 
     def close(self) -> None:
-        """Wait no longer: the request has been answered."""
+        """Stop waiting: the request has been answered."""
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -45,11 +45,11 @@ class Disconnect:
 
 
 def remember(scope: Scope, disconnect: Disconnect) -> None:
-    """Keep it for the application."""
+    """Store it for the application."""
     scope["state"][_STATE] = disconnect
 
 
 def disconnect_of(scope: Scope) -> Disconnect | None:
-    """Return what tells the end of this request's caller; None outside of the gateway."""
+    """Return the Disconnect of this request; None outside of the gateway."""
     found = scope.get("state", {}).get(_STATE)
     return found if isinstance(found, Disconnect) else None

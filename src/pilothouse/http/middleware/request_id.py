@@ -1,6 +1,6 @@
-"""The outermost layer: every request gets an id, one log line, and an answer in JSON whatever happens inside.
+"""The outermost layer: every request gets an id, one log line, and always an answer in JSON.
 
-The id is always ours: a caller's own ``X-Request-Id`` would let it choose what the log says.
+The id is always our own: a caller's ``X-Request-Id`` would let it choose what the log says.
 """
 
 import secrets
@@ -22,15 +22,16 @@ log = structlog.get_logger(__name__)
 
 
 def new_request_id() -> str:
-    """32 hex digits from the system's randomness."""
+    """Return 32 hex digits from the system's randomness."""
     return secrets.token_hex(16)
 
 
 class RequestIdMiddleware:
-    """Sets ``X-Request-Id`` on every response, ``scope['state']['request_id']``, and the log context.
+    """Set ``X-Request-Id`` on every response, ``scope['state']['request_id']``, and the log context.
 
-    An exception that gets here is logged with its traceback and answered with 500 CCE.01500001, unless a response
-    has started already; then the server cuts the connection, so that nobody takes half an answer for a whole one.
+    An exception that arrives here is logged with its traceback and answered with 500 CCE.01500001, unless a response
+    has started already; then the server cuts the connection, so that no client takes a partial answer for a complete
+    one.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class RequestIdMiddleware:
         self._monotonic = monotonic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request; only HTTP and the lifespan of the process pass."""
+        """Serve one request; only HTTP and the lifespan of the process pass."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
@@ -94,6 +95,6 @@ class RequestIdMiddleware:
 
 
 def _path(scope: Scope) -> str:
-    """The path as it came off the wire: still percent-encoded, so that it cannot forge a log line; never the query."""
+    """Return the raw path, still percent-encoded, so that it cannot forge a log line; never the query."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode("unicode_escape")
     return raw[:_LONGEST_PATH].decode("ascii", "backslashreplace")

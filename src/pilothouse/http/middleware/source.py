@@ -1,7 +1,7 @@
-"""Where a request comes from: what failures are counted by, and what the audit names.
+"""The client's address, for counting failures and for the audit log.
 
-It is the peer's address, unless the peer is a proxy that the settings trust: then it is the last address in
-X-Forwarded-For that no such proxy has. What stands before it there was written by strangers.
+It is the peer's address, unless the settings trust the peer as a proxy: then it is the last address in X-Forwarded-For
+that is not such a proxy. Earlier addresses there are under the client's control.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ _MOST_HOPS: Final = 16
 
 
 def source_address(scope: Scope, trusted: Sequence[Network]) -> str:
-    """The address in its usual form; empty if the server names no peer."""
+    """Return the address in its canonical form; empty if the server names no peer."""
     client = scope.get("client")
     address = _parse(str(client[0])) if client else None
     if address is None:
@@ -36,13 +36,13 @@ def source_address(scope: Scope, trusted: Sequence[Network]) -> str:
 
 
 def _hops(scope: Scope) -> list[str]:
-    """What the proxies wrote, the nearest first."""
+    """Return what the proxies wrote, the nearest first."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
     return [hop.strip() for hop in reversed(",".join(lines).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:])]
 
 
 def _parse(text: str) -> _Address | None:
-    """An address, with or without a port and brackets; one of IPv4 in IPv6's clothes is one of IPv4."""
+    """Parse an address, with or without port and brackets; an IPv4-mapped IPv6 address becomes IPv4."""
     bare = text.partition("]")[0].removeprefix("[") if text.startswith("[") else text
     if bare.count(":") == 1:
         bare = bare.partition(":")[0]

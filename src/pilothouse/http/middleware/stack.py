@@ -1,4 +1,4 @@
-"""Puts the layers in their order, and says how the HTTP server in front of them must be set.
+"""Order of the layers, and settings of the HTTP server in front of them.
 
 Order, outside in: request id and log line, limits of the head, header-only credential check, body, signature.
 """
@@ -27,7 +27,7 @@ def wrap(
     largest_body: Callable[[str, str], int] | None = None,
     new_id: Callable[[], str] = new_request_id,
 ) -> ASGIApp:
-    """The application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
+    """Return the application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
     guarded = AuthenticationMiddleware(
         app,
         settings=settings,
@@ -40,7 +40,7 @@ def wrap(
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments for ``uvicorn.Config`` without which plain-text errors and query strings in logs come back."""
+    """Return arguments for ``uvicorn.Config`` that prevent plain-text errors and query strings in logs."""
     return {
         "loop": "uvloop",
         "http": GatewayProtocol,
