@@ -1,5 +1,5 @@
-"""The real Helm engine, in child processes that may die without taking anything with them.
+"""The Helm engine, in child processes that can die without harming the rest.
 
-``base`` is what may be asked and answered, ``pool`` is who answers. The program that is
-run, and Helm's own SDK in it, is ``engine/`` at the root of the project; ``launcher`` becomes it.
+``protocol`` defines requests and answers, ``pool`` manages the children. The program that runs Helm's SDK is
+``engine/`` at the root of the project; ``launcher`` executes it.
 """

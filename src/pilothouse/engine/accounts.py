@@ -1,7 +1,7 @@
-"""The accounts of engine children when we are root: each child has a user id that nobody else on this machine has.
+"""Accounts of engine children if we are root: each child has a user id that nothing else on this machine uses.
 
-The ids are those that systemd gives away like this, too (61184 to 65519): no entry in /etc/passwd, no process and no
-file but the child's own folder. A child leaves nothing behind that the next one with its number could find.
+The ids are from systemd's range for dynamic users (61184 to 65519): no entry in /etc/passwd, no process and no file but
+the child's own folder. A child leaves nothing behind that a successor with the same id could find.
 """
 
 import os
@@ -23,7 +23,7 @@ _CAPABILITIES: Final = {
 
 
 def obstacle() -> str:
-    """Why children of ours cannot have accounts of their own; empty when they can."""
+    """Return why children cannot have their own accounts; empty if they can."""
     if os.geteuid() != 0:
         return "Pilothouse does not run as root"
     held = _effective_capabilities()
@@ -36,7 +36,7 @@ def obstacle() -> str:
 
 
 def free_user_id() -> int | None:
-    """An id for a new child; None when there is an ``obstacle``, or all that were tried are in use."""
+    """Return an id for a new child; None if there is an ``obstacle``, or all ids that were tried are in use."""
     if obstacle():
         return None
     used = _user_ids_in_use()
@@ -48,7 +48,7 @@ def free_user_id() -> int | None:
 
 
 def is_open_to_others(folder: Path) -> bool:
-    """Whether an account that is nobody's friend may pass through the folder and all above it."""
+    """Return True if any other account can traverse the folder and all its parents."""
     return all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents))
 
 

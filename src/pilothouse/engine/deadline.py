@@ -1,9 +1,8 @@
-"""Deadlines that hold even when the parent cannot act: a word of memory that parent and child share.
+"""Deadlines that hold even if the parent cannot act: a word of memory shared by parent and child.
 
-The parent writes the moment (CLOCK_BOOTTIME, nanoseconds, so that a suspended machine counts) at which the child
-must be gone; a thread of the child looks at it while an operation runs, and ends the process when the moment has
-passed. No message has to arrive and no lock has to be free: a parent that is frozen simply stops extending.
-0 means that nothing runs.
+The parent writes the time (CLOCK_BOOTTIME, nanoseconds, so that suspended time counts) at which the child must be gone;
+a thread of the child checks it while an operation runs, and ends the process when the time has passed. This needs no
+message and no lock: a frozen parent simply stops extending. 0 means that nothing runs.
 """
 
 import mmap
@@ -20,7 +19,7 @@ _SIZE = mmap.PAGESIZE
 
 
 def boottime() -> float:
-    """Seconds since the machine started, suspended time included; the clock of every deadline here."""
+    """Return seconds since boot, including suspended time; the clock of every deadline here."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -33,17 +32,17 @@ class SharedDeadline:
 
     @staticmethod
     def create_fd() -> int:
-        """A new anonymous file to hand to the child; the caller closes it."""
+        """Return a new anonymous file to pass to the child; the caller closes it."""
         fd = os.memfd_create("pilothouse-deadline", os.MFD_CLOEXEC)
         os.ftruncate(fd, _SIZE)
         return fd
 
     def set(self, moment: float) -> None:
-        """The child must be gone at ``moment`` (``boottime()`` seconds); 0 lifts the deadline."""
+        """Require that the child is gone at ``moment`` (``boottime()`` seconds); 0 lifts the deadline."""
         self._word[0] = int(moment * 1e9)
 
     def passed(self) -> bool:
-        """Whether there is a deadline and it lies in the past."""
+        """Return True if there is a deadline and it has passed."""
         moment = self._word[0]
         return moment != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= moment
 
@@ -54,7 +53,7 @@ class SharedDeadline:
 
 
 class Watchdog(threading.Thread):
-    """Ends this process with WATCHDOG_EXIT when the shared deadline passes during an operation."""
+    """End this process with WATCHDOG_EXIT when the shared deadline passes during an operation."""
 
     def __init__(self, deadline: SharedDeadline) -> None:
         super().__init__(name="watchdog", daemon=True)
@@ -68,7 +67,7 @@ class Watchdog(threading.Thread):
         self._busy.clear()
 
     def run(self) -> None:
-        """Look at the deadline while an operation runs; sleep without waking while none does."""
+        """Check the deadline while an operation runs; sleep without waking otherwise."""
         while self._busy.wait():
             if self._deadline.passed():
                 os._exit(WATCHDOG_EXIT)
@@ -78,8 +77,8 @@ class Watchdog(threading.Thread):
 class Fence:
     """A caller's own limit on a running call, extended from any thread while the caller may still act.
 
-    The worker makes one per attempt: each confirmed renewal of its lease extends the fence, and when renewals stop
-    the child ends by itself, also if this whole process is frozen. Every method is thread-safe and does not block.
+    The worker creates one per attempt: each confirmed renewal of its lease extends the fence. When renewals stop, the
+    child ends by itself, even if this whole process is frozen. Every method is thread-safe and does not block.
     """
 
     def __init__(self, until: float) -> None:
@@ -91,7 +90,7 @@ class Fence:
 
     @property
     def passed(self) -> bool:
-        """Whether the call has to be dead by now."""
+        """True if the call must be dead by now."""
         with self._lock:
             return self._until <= boottime()
 
@@ -111,7 +110,7 @@ class Fence:
                 self._kill()
 
     def attach(self, apply: Callable[[float], None], kill: Callable[[], None]) -> None:
-        """Begin to govern a child; raises EngineTimeout when the fence has already passed."""
+        """Start to control a child; raise EngineTimeout if the fence has already passed."""
         with self._lock:
             if self._until <= boottime():
                 raise EngineTimeout("the time in which this call could begin has passed; nothing was done")
@@ -119,6 +118,6 @@ class Fence:
             apply(self._until)
 
     def detach(self) -> None:
-        """Stop governing; afterwards no thread can touch the child through this fence."""
+        """Stop controlling the child; afterwards no thread can reach it through this fence."""
         with self._lock:
             self._apply = self._kill = None

@@ -1,8 +1,8 @@
-"""Where a child lives and what it sees: private folders, an environment made from nothing, its command line.
+"""Folders, environment and command line of a child.
 
-Everything that must not leak into a chart's reach (our own variables, proxies, KUBECONFIG, a pod's service account) has
-to be absent before the process exists.
-Folders are private to one child and removed with it: after an abort they still hold the kubeconfig of the call.
+Everything that must stay out of a chart's reach (our environment variables, proxies, KUBECONFIG, a pod's service
+account) has to be absent before the process exists. Folders are private to one child and removed with it: after a kill
+they still hold the kubeconfig of the call.
 """
 
 import fcntl
@@ -26,19 +26,19 @@ SYSTEM_DIR = Path("/run/pilothouse-engine")
 
 
 def command_line(options: ChildOptions, sandbox: Sandbox) -> list[str]:
-    """Returns the argv of a child, to be run with ``sys.executable``.
+    """Return the argv of a child, to be run with ``sys.executable``.
 
-    ``-S`` and ``-P``: nothing but the module path of ``child_environment`` decides what is imported.
+    ``-S`` and ``-P``: only the module path of ``child_environment`` decides what is imported.
     """
     told = (json.dumps(asdict(options)), json.dumps(asdict(sandbox)))
     return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.launcher", *told]
 
 
 def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
-    """Return the whole environment of a child that lives in ``folder``.
+    """Return the whole environment of a child in ``folder``.
 
-    PYTHONHOME and PYTHONPATH take the place of what Python would derive from argv[0], which is no path here; so it
-    needs no link, and works alike for virtual environments, read-only or system-wide ones, and paths with spaces.
+    PYTHONHOME and PYTHONPATH replace what Python would derive from argv[0], which is not a path here; so it needs no
+    link, and works alike for virtual, read-only and system-wide environments, and for paths with spaces.
     """
     return {
         "PYTHONHOME": os.pathsep.join(dict.fromkeys((sys.base_prefix, sys.base_exec_prefix))),
@@ -57,7 +57,7 @@ def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:
 
 
 def _module_path() -> Iterator[str]:
-    """Where this process found its modules, without the current folder, unless the package itself lies there."""
+    """Yield the module path of this process, without the current folder, unless the package itself is there."""
     home = Path(__file__).parents[2]
     for path in map(Path, sys.path):
         if path.is_absolute() and (path == home or not _is_here(path)):
@@ -72,7 +72,7 @@ def _is_here(path: Path) -> bool:
 
 
 def sandbox_of(folder: Path) -> Sandbox:
-    """The sandbox of the child that lives in ``folder``: it becomes the folder's owner, if that is somebody else."""
+    """Return the sandbox of the child in ``folder``: it switches to the folder's owner, if that is another account."""
     owner = folder.stat().st_uid
     return Sandbox(
         folder=str(folder),
@@ -83,14 +83,14 @@ def sandbox_of(folder: Path) -> Sandbox:
 
 
 class PoolFolder:
-    """A private folder below ``state_dir`` for the children of one pool, gone when the pool is.
+    """A private folder below ``state_dir`` for the children of one pool, removed with the pool.
 
-    Folders of pools that were killed are removed by the next pool that starts: each living one holds a lock. When the
-    children have accounts of their own, which may not pass through ``state_dir``, it lies in ``SYSTEM_DIR``.
+    The next pool to start removes folders of pools that were killed: each live one holds a lock. If the children have
+    their own accounts, which cannot traverse ``state_dir``, it is in ``SYSTEM_DIR``.
     """
 
     def __init__(self, state_dir: Path, *, system_dir: Path = SYSTEM_DIR, accounts: bool | None = None) -> None:
-        """``accounts``: whether children have their own; not given, where that is possible."""
+        """``accounts``: whether children have their own; by default, if possible."""
         private = 0o700
         self._accounts = not obstacle() if accounts is None else accounts
         if self._accounts:
@@ -109,7 +109,7 @@ class PoolFolder:
         self._made = 0
 
     def make_child_folder(self) -> Path:
-        """A new empty folder with the sub-folders of ``child_environment``, of an account of its own if that can be."""
+        """Create an empty folder with the sub-folders of ``child_environment``, with its own account if possible."""
         self._made += 1
         folder = self.path / f"child-{self._made}"
         folder.mkdir(mode=0o700)

@@ -1,7 +1,7 @@
-"""The frames between parent and child of the engine.
+"""Frames between parent and child of the engine.
 
 A frame is one JSON object plus at most one run of raw bytes (the chart archive), both length-prefixed. Nothing is
-pickled: a child that a hostile chart has taken over can send wrong data, but no code.
+pickled: a child compromised by a malicious chart can send wrong data, but no code.
 """
 
 import json
@@ -20,16 +20,16 @@ BODY_LIMIT = 256 * 1024 * 1024
 
 
 def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
-    """The bytes in front of a body on the channel: both lengths and the head.
+    """Return the bytes before a body on the channel: both lengths and the head.
 
-    Raises ValueError for what JSON cannot carry (NaN, infinity) and RecursionError for absurd nesting.
+    Raises ValueError for what JSON cannot represent (NaN, infinity) and RecursionError for extreme nesting.
     """
     encoded = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
     return HEADER.pack(len(encoded), body_size) + encoded
 
 
 def parse_head(head: bytes) -> dict[str, Any]:
-    """The JSON object of a frame; raises ValueError or TypeError when it is none."""
+    """Return the JSON object of a frame; raise ValueError or TypeError if it is not one."""
     decoded = json.loads(head)
     if not isinstance(decoded, dict):
         raise TypeError("a frame's head is not an object")
@@ -37,10 +37,10 @@ def parse_head(head: bytes) -> dict[str, Any]:
 
 
 def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
-    """Frame prefix and raw body of a request, both safe to pass on.
+    """Return the frame prefix and raw body of a request, both safe to pass on.
 
-    Raises HelmError for what Helm would truncate or misread without a word: NUL in any string, numbers
-    that JSON does not have, nesting beyond any real document. ``extra`` are further keys of the head.
+    Raises HelmError for what Helm would silently truncate or misread: NUL in any string, numbers that JSON does not
+    have, nesting beyond any real document. ``extra`` are further keys of the head.
     """
     plain: dict[str, Any] = {}
     body: Body = b""
@@ -66,7 +66,7 @@ def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
 
 
 def decode_outcome(request: Request[OutcomeT], answer: Any) -> OutcomeT:
-    """The child's answer as the request's outcome; raises TypeError when it has another shape."""
+    """Return the child's answer as the request's outcome; raise TypeError if it has another shape."""
     cls: type[OutcomeT] = request.outcome_type
     if is_dataclass(cls):
         return cls(**answer)

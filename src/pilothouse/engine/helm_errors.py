@@ -1,6 +1,7 @@
-"""What Helm's error texts mean: the only place that knows their wording, with a test per row on a real cluster.
+"""Classification of Helm's error messages: the only module that knows their wording; each row has a test.
 
-The engine tells by its types what it can (``engine/errors.go``); here is what Helm says in words only, or has stored.
+The tests run on a real cluster. The engine classifies by Go types where it can (``engine/errors.go``); this covers what
+Helm only says in words, or has stored.
 """
 
 import re
@@ -52,7 +53,7 @@ _BLOCKING = re.compile(
 
 
 def helm_error(text: str, *, kind: str = _ANY) -> HelmError:
-    """Return the engine's refusal: ``kind`` as its types tell, or where they tell nothing, what the text does.
+    """Return the engine's error with the ``kind`` from its types or, if they do not tell, from the text.
 
     HelmTimeoutError is a wait that took too long. HelmKubeError: the cluster did not answer, or not now.
     """
@@ -64,18 +65,18 @@ def helm_error(text: str, *, kind: str = _ANY) -> HelmError:
 
 
 def is_unreachable(error: HelmError) -> bool:
-    """Whether the cluster could not be reached at some point, or had no time; all else is Helm's own answer."""
+    """Return True if the cluster was unreachable or overloaded at some point; anything else is Helm's own answer."""
     return error.kind == _UNREACHABLE
 
 
 def tells_of_unreachable(description: str) -> bool:
-    """The same of what Helm wrote into a failed release's description."""
+    """Return the same for the description that Helm wrote into a failed release."""
     return is_unreachable(helm_error(description))
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """A field that another manager holds, and that server-side apply therefore did not set."""
+    """A field owned by another manager, which server-side apply therefore did not set."""
 
     kind: str
     namespace: str
@@ -86,7 +87,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Blocking:
-    """An object that Helm waited for in vain; ``status`` and ``message`` are those of its readiness library."""
+    """An object that Helm's wait timed out on; ``status`` and ``message`` are those of its readiness library."""
 
     kind: str
     namespace: str
@@ -96,7 +97,7 @@ class Blocking:
 
 
 def conflicts_in(text: str) -> list[Conflict]:
-    """The conflicts of server-side apply that an error of Helm's tells of.
+    """Return the server-side apply conflicts in an error of Helm.
 
     Source of the wording: Helm ``pkg/kube/client.go`` (the object), Kubernetes apimachinery
     ``managedfields/internal/conflict.go`` (manager and fields).
@@ -111,5 +112,5 @@ def conflicts_in(text: str) -> list[Conflict]:
 
 
 def blocking_in(text: str) -> list[Blocking]:
-    """The objects that an error of Helm's says were not ready, or not gone, in time (``pkg/kube/statuswait.go``)."""
+    """Return the objects that were not ready, or not gone, in time (``pkg/kube/statuswait.go``)."""
     return [Blocking(**found.groupdict()) for found in _BLOCKING.finditer(text)]

@@ -1,7 +1,7 @@
-"""Files and signals for this thread and those it starts, by rules of the kernel that nobody takes back.
+"""Irrevocable kernel rules for files and signals of this thread and those it starts.
 
-Landlock is in Linux since 5.13; what a newer kernel knows beyond that is used where it is there. A denied file
-answers "permission denied". Files that are open already stay usable. Source: Linux,
+Landlock exists since Linux 5.13; additional features of newer kernels are used where available. Access to a forbidden
+file fails with "permission denied". Files that are already open stay usable. Source: Linux,
 Documentation/userspace-api/landlock.rst.
 """
 
@@ -38,16 +38,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """The version of the kernel's interface; 0 without Landlock."""
+    """Return the version of the kernel's interface; 0 without Landlock."""
     found: int = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
     return max(0, found)
 
 
 def confine_files(*, readable: Iterable[Path], executable: Iterable[Path], writable: Iterable[Path]) -> None:
-    """From here on this thread, and every one that it starts, has these files and folders, and no other.
+    """Limit this thread, and every one that it starts, to these files and folders.
 
-    What is not there is left out. From Linux 6.12 on it signals, and finds abstract sockets of, nobody outside,
-    too. Raises OSError where ``version`` is 0.
+    Paths that do not exist are skipped. From Linux 6.12 on, it also cannot signal processes outside or reach their
+    abstract sockets. Raises OSError if ``version`` is 0.
     """
     kernel = version()
     handled = _ALL_OF_THE_FIRST
@@ -71,7 +71,7 @@ def confine_files(*, readable: Iterable[Path], executable: Iterable[Path], writa
 
 
 def checked(result: int) -> int:
-    """The result of a call of the C library; raises OSError when it says that it failed."""
+    """Return the result of a call of the C library; raise OSError if it failed."""
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result

@@ -1,8 +1,7 @@
-"""Becomes the Helm engine: binds this process to its parent and its limits, then runs the program of ``engine/``.
+"""Becomes the Helm engine: binds this process to its parent and its limits, then executes the program of ``engine/``.
 
-Started by ``process`` as ``python -m pilothouse.engine.launcher OPTIONS SANDBOX``. What is set here survives the
-exec: the death signal of the parent, the limits, the score for the OOM killer and the sandbox. Of the environment,
-what Python needed is left out.
+Started by ``process`` as ``python -m pilothouse.engine.launcher OPTIONS SANDBOX``. The settings made here survive the
+exec: the parent-death signal, the limits, the OOM score and the sandbox. Environment variables for Python are dropped.
 """
 
 import ctypes
@@ -28,7 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Become the program; never returns."""
+    """Execute the program; never returns."""
     options: dict[str, Any] = json.loads(sys.argv[1])
     sandbox = Sandbox(**json.loads(sys.argv[2]))
     bind_to_parent(options["parent_pid"])
@@ -42,14 +41,14 @@ def main() -> None:
 
 
 def bind_to_parent(pid: int) -> None:
-    """Die with the parent; exit when it is already gone."""
+    """Die with the parent; exit if it is already gone."""
     checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     if os.getppid() != pid:
         sys.exit(1)
 
 
 def apply_limits(*, memory_bytes: int, file_bytes: int) -> None:
-    """Limit address space and files for good, write no core, and be the first that the OOM killer takes."""
+    """Limit address space and file size permanently, disable core dumps, and be the OOM killer's first choice."""
     _limit(resource.RLIMIT_AS, memory_bytes)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
     _limit(resource.RLIMIT_CORE, 0)
@@ -57,7 +56,7 @@ def apply_limits(*, memory_bytes: int, file_bytes: int) -> None:
 
 
 def _limit(which: int, wanted: int) -> None:
-    """Set a limit for good, or leave a stricter one that is already there."""
+    """Set a limit permanently, or keep a stricter existing one."""
     hard = resource.getrlimit(which)[1]
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(which, (allowed, allowed))

@@ -1,4 +1,4 @@
-"""Which phases of a ``ProgressEvent`` are work, and in which nothing is done but looking at the cluster."""
+"""Phases of a ``ProgressEvent`` that are work, and those that only poll the cluster."""
 
 WAITING = frozenset({"wait", "hook"})
 WORKING = frozenset({"render", "apply", "delete"})

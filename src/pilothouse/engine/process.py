@@ -1,8 +1,8 @@
-"""One child seen from the parent: one call at a time, and its certain death.
+"""One child from the parent's view: one call at a time, and guaranteed termination.
 
-A call ends in one of four ways: the outcome, Helm's refusal, a crash (the child is gone, its last words are kept), or
-the deadline (the process group got SIGKILL). In the last two, and when the calling task is cancelled, this child is
-finished and another has to take its place; what it did in the cluster up to then stands.
+A call ends in one of four ways: the outcome, Helm's error, a crash (the child is gone, its last output is kept), or the
+deadline (the process group was killed). In the last two, and if the calling task is cancelled, this child is finished
+and must be replaced; its changes in the cluster remain.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ _WATCHDOG_GRACE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ChildLimits:
-    """What every child of a pool may cost; see EngineSettings for the reasons."""
+    """Resource limits of every child of a pool; see EngineSettings for the reasons."""
 
     memory_bytes: int
     cpu_seconds: int
@@ -72,7 +72,7 @@ class ChildLimits:
 
 
 class ChildProcess:
-    """A running child. Made by ``spawn_child``; calls must not overlap."""
+    """A running child. Created by ``spawn_child``; calls must not overlap."""
 
     def __init__(
         self,
@@ -108,17 +108,17 @@ class ChildProcess:
 
     @property
     def usable(self) -> bool:
-        """Whether the next call may go here."""
+        """True if the child can take the next call."""
         return not self._killed and not self.exited.done()
 
     @property
     def bloated(self) -> bool:
-        """Whether past calls left so much address space in use that the next one would have too little."""
+        """True if past calls left so much address space in use that the next one would have too little."""
         room = self._limits.memory_bytes - self._first_address_bytes
         return self._address_bytes - self._first_address_bytes > room // 2
 
     async def connect(self, channel: socket.socket) -> None:
-        """Wait until the child can be called; raises EngineUnavailable, with the reason, if it cannot."""
+        """Wait until the child can be called; raise EngineUnavailable, with the reason, if it cannot."""
         self._reader, self._writer = await asyncio.open_connection(sock=channel)
         try:
             async with asyncio.timeout(self._limits.start_seconds):
@@ -143,9 +143,9 @@ class ChildProcess:
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
-        """The outcome of ``request``; the errors are those of ``EnginePool.run``.
+        """Return the outcome of ``request``; the errors are those of ``EnginePool.run``.
 
-        With ``addresses``, it reaches its cluster there and nothing else.
+        With ``addresses``, it connects to its cluster there and to nothing else.
         """
         async with self._calling:
             prefix, body = encode_request(
@@ -202,7 +202,7 @@ class ChildProcess:
             self._deadline.set(0)
 
     async def _send(self, prefix: bytes, body: Body) -> None:
-        """Sends a frame in pieces: written at once, a large archive would be copied into the writer's buffer."""
+        """Send a frame in pieces: written at once, a large archive would be copied into the writer's buffer."""
         self._writer.write(prefix)
         await self._writer.drain()
         file = io.BytesIO(body) if isinstance(body, bytes) else body
@@ -212,7 +212,7 @@ class ChildProcess:
             await self._writer.drain()
 
     def kill(self) -> None:
-        """SIGKILL the child's process group; thread-safe, at once, and harmless when it is already dead."""
+        """Kill the child's process group with SIGKILL; thread-safe, immediate, and harmless if it is already dead."""
         self._killed = True
         with self._reap_lock:
             if self._process.returncode is None:
@@ -220,7 +220,7 @@ class ChildProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """Kill the child, wait for its death, and remove all it leaves behind."""
+        """Kill the child, wait for its death, and remove all its files."""
         self.kill()
         await self._death()
         async with self._calling:
@@ -242,9 +242,9 @@ class ChildProcess:
             self.exited.set_result(code)
 
     def _cpu_limit(self) -> int:
-        """RLIMIT_CPU counts the whole life of a process: what was used plus one operation's share.
+        """Return RLIMIT_CPU, which counts the whole life of a process: what was used plus one operation's share.
 
-        The child sets it for itself: for one of another account we would need CAP_SYS_RESOURCE.
+        The child sets it for itself: for a process of another account we would need CAP_SYS_RESOURCE.
         """
         return int(self._cpu_seconds) + 1 + self._limits.cpu_seconds
 
@@ -296,7 +296,7 @@ class ChildProcess:
         )
 
     def _exceeded(self, code: int, stderr: str) -> str:
-        """Which limit a chart or its values went over."""
+        """Return which limit a chart or its values exceeded."""
         if code == -signal.SIGXCPU or _NO_CPU in stderr:
             return f"the templates needed more than {self._limits.cpu_seconds} s of CPU time, the limit"
         if (full := _STACK_FULL.search(stderr)) is not None:
@@ -306,7 +306,7 @@ class ChildProcess:
         return "a chart or values that recurse or use much memory or time can do that"
 
     def _stderr(self) -> str:
-        """The last words: around the runtime's reason, if there is one, for the traces after it fill any tail."""
+        """Return the last output: around the runtime's reason, if there is one, because long traces follow it."""
         size = self._output.seek(0, os.SEEK_END)
         self._output.seek(max(0, size - _STDERR_SEARCHED))
         written = self._output.read()
@@ -320,7 +320,7 @@ _BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)
 
 
 def describe_exit(code: int) -> str:
-    """How a process ended, in words that follow its name."""
+    """Describe how a process ended, in words that follow its name."""
     if code == _GO_ABORT:
         return "aborted"
     if code >= 0:

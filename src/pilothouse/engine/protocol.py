@@ -1,8 +1,8 @@
-"""What parent and child of the engine say to each other, as plain data; ``frames`` carries it.
+"""Messages between parent and child of the engine, as plain data; ``frames`` carries them.
 
-This module is the description of the protocol; the other side is ``engine/protocol.go``, and a test compares both.
-Adding an action is one request class here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function
-in ``engine/actions.go``.
+This module defines the protocol; the other side is ``engine/protocol.go``, and a test compares both. To add an action,
+add one request class here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function in
+``engine/actions.go``.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Body = bytes | BinaryIO
 
 @dataclass(frozen=True, kw_only=True)
 class Request(Generic[OutcomeT]):
-    """One call of the engine; ``outcome_type`` is what a successful call answers."""
+    """One call of the engine; ``outcome_type`` is the answer of a successful call."""
 
     action: ClassVar[str]
     outcome_type: ClassVar[type[Any]]
@@ -29,11 +29,11 @@ class Request(Generic[OutcomeT]):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseOutcome:
-    """What Helm says it installed or upgraded to, or would have.
+    """The release that Helm reports as installed or upgraded, or the result of a dry run.
 
-    Not a proof unless it was a dry run: the release Secret is, and has to be read after the call. ``values`` is what
-    the templates were given: the defaults of the chart and of its enabled subcharts, with the caller's laid over them.
-    ``manifest`` holds no hooks, as in ``helm get manifest``.
+    Except for a dry run it is no proof: the release Secret is, and has to be read after the call. ``values`` is what
+    the templates got: the defaults of the chart and of its enabled subcharts, with the caller's merged over them.
+    ``manifest`` contains no hooks, as in ``helm get manifest``.
     """
 
     name: str
@@ -58,11 +58,11 @@ class InstallRequest(Request[ReleaseOutcome]):
 
     ``kubeconfig`` is the file's text; it may be empty for ``dry_run="client"``, which sends nothing. ``wait``:
     ``hooks`` (and ``none``, which Helm treats alike) returns after the hooks, ``ready`` when every object is ready.
-    ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old
-    revision has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's.
-    ``show_hooks`` is for dry runs: hooks are in the manifest, and it does not matter who owns what is there. ``crds``:
-    what lies in ``crds/`` is left out, made where it is missing, or replaced; it is served when the action begins.
-    ``skip_schema_validation``: no ``values.schema.json`` is looked at, and it may refer to anything.
+    ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old revision
+    has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's. ``show_hooks``
+    is for dry runs: hooks are in the manifest, and owners of existing objects do not matter. ``crds``: the CRDs in
+    ``crds/`` are skipped, created if missing, or replaced; they are served when the action begins.
+    ``skip_schema_validation``: no ``values.schema.json`` is read, so it may refer to anything.
     """
 
     action = Action.INSTALL
@@ -88,12 +88,12 @@ class InstallRequest(Request[ReleaseOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeRequest(Request[ReleaseOutcome]):
-    """Make the next revision of a release from a chart; the fields it shares with InstallRequest mean the same.
+    """Create the next revision of a release from a chart; the fields it shares with InstallRequest mean the same.
 
-    ``reset_values`` starts from the chart's values alone; ``reuse_values`` lays ``values`` over everything that the
+    ``reset_values`` starts from the chart's values alone; ``reuse_values`` merges ``values`` over everything that the
     release has now; with neither, empty ``values`` keep the release's own and others replace them. With ``prune``,
     revisions beyond the last ``MAX_HISTORY`` are removed, for which Helm reads them all once more. Without
-    ``remove_namespace``, the Namespace that the release is in stays, though the new revision lacks it.
+    ``remove_namespace``, the Namespace that the release is in stays even if the new revision lacks it.
     """
 
     action = Action.UPGRADE
@@ -121,7 +121,7 @@ class UpgradeRequest(Request[ReleaseOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRequest(Request[None]):
-    """Make the next revision of a release from an earlier one; the release's Secret alone tells what came of it.
+    """Create the next revision of a release from an earlier one; only the release's Secret tells the result.
 
     ``to_revision`` must exist. A dry run checks that it does, and little else. The rest as in UpgradeRequest.
     """
@@ -143,9 +143,9 @@ class RollbackRequest(Request[None]):
 
 @dataclass(frozen=True, kw_only=True)
 class UninstallRequest(Request[str]):
-    """Remove a release, its objects and its history; the outcome is Helm's note of what it kept, mostly empty.
+    """Remove a release, its objects and its history; the outcome is Helm's note of what it kept, usually empty.
 
-    With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was ordered.
+    With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was requested.
     """
 
     action = Action.UNINSTALL
@@ -162,7 +162,7 @@ class UninstallRequest(Request[str]):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderNameRequest(Request[str]):
-    """The text that a name template gives; the functions are those of a chart, without a cluster."""
+    """Render a name template with the functions of a chart, without a cluster."""
 
     action = "render_name"
     outcome_type = str
@@ -172,7 +172,7 @@ class RenderNameRequest(Request[str]):
 
 @dataclass(frozen=True, kw_only=True)
 class LintFinding:
-    """One thing that Helm's lint says about a file of the chart; ``severity`` is ``info``, ``warning`` or ``error``."""
+    """One finding of Helm's lint about a file of the chart; ``severity`` is ``info``, ``warning`` or ``error``."""
 
     severity: str
     path: str
@@ -181,7 +181,7 @@ class LintFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class LintOutcome:
-    """All that Helm's lint found, in its order."""
+    """All findings of Helm's lint, in its order."""
 
     findings: tuple[LintFinding, ...]
 
@@ -192,9 +192,9 @@ class LintOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class LintRequest(Request[LintOutcome]):
-    """Helm's lint of a chart with its own values; findings are an outcome, not a refusal.
+    """Run Helm's lint on a chart with its own values; findings are an outcome, not an error.
 
-    An open file is sent without ever being whole in memory; the child gets its bytes.
+    An open file is streamed and never completely in memory; the child gets its bytes.
     """
 
     action = "lint"
@@ -205,10 +205,10 @@ class LintRequest(Request[LintOutcome]):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedObject:
-    """One object that a chart makes; ``name`` is empty where the server is to make one up.
+    """One object that a chart renders; ``name`` is empty if the server generates it.
 
-    ``hook``: what its annotation says, the events with commas between them; empty for an object of the manifest.
-    ``defines``: the kinds of a CRD, each as ``group/version`` and kind.
+    ``hook``: its hook annotation, comma-separated events; empty for an object of the manifest. ``defines``: the kinds
+    of a CRD, each as ``group/version`` and kind.
     """
 
     api_version: str
@@ -222,13 +222,13 @@ class RenderedObject:
         object.__setattr__(self, "defines", tuple((version, kind) for version, kind in self.defines))
 
     def runs_at(self, *events: str) -> bool:
-        """Whether it is a hook of one of the events."""
+        """Return True if it is a hook of one of the events."""
         return not {one.strip().lower() for one in self.hook.split(",")}.isdisjoint(events)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasePart:
-    """One part of a stored release, and about how many bytes of the release's Secret it takes."""
+    """One part of a stored release, and approximately how many bytes of the release's Secret it takes."""
 
     name: str
     packed_bytes: int
@@ -236,11 +236,11 @@ class ReleasePart:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a chart makes of the values, as far as that can be told without a cluster.
+    """The result of rendering a chart with the values, as far as possible without a cluster.
 
-    ``crd_kinds`` are the kinds, as ``group/version`` and kind, of what lies in ``crds/``. ``packed_bytes`` is about
-    what the release's Secret will hold, with the largest ``parts`` of it, and ``unpacked_bytes`` about what that
-    unpacks to; 0 when both are far below their limits.
+    ``crd_kinds`` are the kinds, as ``group/version`` and kind, in ``crds/``. ``packed_bytes`` is approximately the size
+    of the release's Secret, with the largest ``parts`` of it, and ``unpacked_bytes`` approximately its unpacked size; 0
+    if both are far below their limits.
     """
 
     objects: tuple[RenderedObject, ...]
@@ -259,9 +259,9 @@ class Inspection:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectRequest(Request[Inspection]):
-    """Render a chart and say what comes of it; nothing is sent to any cluster.
+    """Render a chart and describe the result; nothing is sent to any cluster.
 
-    ``lookup`` finds nothing, and ``.Capabilities`` are the engine's own: a chart that asks the cluster may make other
+    ``lookup`` finds nothing, and ``.Capabilities`` are the engine's own: a chart that asks the cluster may render other
     objects there.
     """
 
@@ -293,8 +293,8 @@ class ProgressEvent:
 
     ``phase`` is ``render``, ``apply``, ``hook``, ``delete``, ``wait``, ``storage`` or ``left``; ``hook`` from the
     creation of a hook's objects to their end, ``left`` for what was not removed, with the reason as its ``message``.
-    The object fields are empty where the step is about no single object. ``done`` of ``total`` objects of the running
-    batch (a chart's CRDs, each hook and its objects are batches of their own); None where there is no number.
+    The object fields are empty if the step is not about a single object. ``done`` of ``total`` objects of the running
+    batch (a chart's CRDs, each hook and its objects are separate batches); None where there is no number.
     """
 
     phase: str
@@ -308,9 +308,9 @@ class ProgressEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ChildOptions:
-    """What a child is told when it starts; travels on its command line, so nothing secret is in it.
+    """Options of a starting child, without secrets, because they are on its command line.
 
-    ``vetted``: it connects to the addresses that a call brings, and to no other.
+    ``vetted``: it connects only to the addresses in a call.
     """
 
     channel_fd: int

@@ -1,13 +1,13 @@
-"""What an engine child may do beside its work: nothing, as far as the kernel can see to it.
+"""Sandbox of an engine child, as far as the kernel supports it.
 
-A chart, or a cluster's answers, that took over the engine would find: its own folder, its program and what that
-needs to run; TCP and no other socket; no capabilities; an account that owns nothing else, when we are root; and nobody
-to signal or look into. For a launcher or a child to call on itself, while it has one thread:
+A chart, or a cluster's answers, that took over the engine would find: its own folder, its program and what that needs
+to run; TCP and no other socket; no capabilities; an account that owns nothing else, if we are root; and no process to
+signal or inspect. For a launcher or a child to call on itself, while it has one thread:
 
     restrict(sandbox)    files, system calls, capabilities; holds for every thread and program that comes after
     leave_root(sandbox)  the account; afterwards what only root may read can no longer be opened
 
-Each step that the kernel lacks is left out, and ``missing_protections`` names it; a step that fails raises OSError, and
+Steps that the kernel lacks are skipped, and ``missing_protections`` names them; a step that fails raises OSError, and
 the child must not work then.
 """
 
@@ -43,7 +43,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """What is left to a child: its folder, files to read or execute, and, for root, the account that it becomes."""
+    """The rights of a child: its folder, files to read or execute, and, for root, the account that it switches to."""
 
     folder: str
     readable: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Sandbox:
 
 
 def python_files() -> tuple[str, ...]:
-    """The files of this interpreter and of all packages that it finds now."""
+    """Return the files of this interpreter and of all packages that it finds now."""
     paths = sysconfig.get_paths()
     library = str(Path(sys.base_prefix) / "lib")  # libpython, where it is one
     found = (paths["stdlib"], paths["platstdlib"], library, *sys.path)
@@ -60,7 +60,7 @@ def python_files() -> tuple[str, ...]:
 
 
 def restrict(sandbox: Sandbox) -> None:
-    """Take files, system calls and capabilities away from this thread and what it starts."""
+    """Drop files, system calls and capabilities of this thread and what it starts."""
     if version():
         confine_files(
             readable=map(Path, (*_OF_THE_MACHINE, *sandbox.readable)),
@@ -76,10 +76,10 @@ def restrict(sandbox: Sandbox) -> None:
 
 
 def leave_root(sandbox: Sandbox, *, parent_pid: int) -> None:
-    """Become the sandbox's account in every thread, without groups and capabilities; without an account, stay.
+    """Switch to the sandbox's account in every thread, without groups and capabilities; without an account, stay.
 
-    The kernel forgets with this that the process dies with its parent: it is told again, and a parent that is gone
-    already ends the process.
+    This clears the parent-death signal in the kernel: it is set again, and if the parent is already gone the process
+    ends.
     """
     if sandbox.user_id is None:
         return
@@ -92,7 +92,7 @@ def leave_root(sandbox: Sandbox, *, parent_pid: int) -> None:
 
 
 def missing_protections() -> list[str]:
-    """What this kernel does not do for us; empty where it does everything."""
+    """Return the protections that this kernel lacks; empty if it has all."""
     missing = []
     if not version():
         missing.append("no Landlock: children can read what their account can")

@@ -1,8 +1,8 @@
 """System calls that this thread, and those it starts, cannot make: a filter in the kernel (seccomp).
 
-TCP is the only kind of socket: no UDP, no UNIX sockets, no netlink, nothing raw. What serves to look into other
-processes, to make namespaces, mounts and keys, or to go around this very filter (io_uring) is refused. The call fails
-with an error; nothing is killed, except a program of another architecture. Source: Linux,
+TCP is the only kind of socket: no UDP, no UNIX sockets, no netlink, no raw sockets. Calls that inspect other processes,
+create namespaces, mounts and keys, or circumvent this filter (io_uring) are refused. The call fails with an error;
+nothing is killed, except a program of another architecture. Source: Linux,
 Documentation/userspace-api/seccomp_filter.rst.
 """
 
@@ -76,14 +76,14 @@ _ARCHITECTURES: Final = {
 
 
 def can_filter() -> bool:
-    """Whether the calls of this machine are known here."""
+    """Return True if the system calls of this architecture are known here."""
     return platform.machine() in _ARCHITECTURES
 
 
 def filter_calls() -> None:
-    """From here on this thread, and every one that it starts, lacks those calls.
+    """Forbid those calls for this thread, and every one that it starts, permanently.
 
-    Raises OSError where ``can_filter`` is False.
+    Raises OSError if ``can_filter`` is False.
     """
     known = _ARCHITECTURES.get(platform.machine())
     if known is None:
@@ -96,7 +96,7 @@ def filter_calls() -> None:
 
 
 def _program(known: _Architecture) -> bytes:
-    """The filter: each block either answers or goes on behind itself."""
+    """Build the filter: each block either answers or falls through."""
     refused = _answer(errno.EPERM)
     parts = [
         _step(_LOAD, _ARCHITECTURE),
@@ -132,7 +132,7 @@ def _program(known: _Architecture) -> bytes:
 
 
 def _load_argument(index: int) -> bytes:
-    """The lower half, which is all that the kernel takes of an int; both architectures are little-endian."""
+    """Load the lower half, which is all that the kernel takes of an int; both architectures are little-endian."""
     return _step(_LOAD, _ARGUMENTS + 8 * index)
 
 
@@ -141,5 +141,5 @@ def _answer(number: int) -> bytes:
 
 
 def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction: struct sock_filter. ``yes`` and ``no`` are how many instructions a comparison skips."""
+    """Build one instruction: struct sock_filter. ``yes`` and ``no`` are how many instructions a comparison skips."""
     return struct.pack("=HBBI", code, yes, no, value)

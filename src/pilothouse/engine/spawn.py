@@ -1,4 +1,4 @@
-"""The birth of a child; it is spawned, never forked: a forked copy of a process with threads hangs."""
+"""Start of a child, which is spawned, never forked: a forked copy of a process with threads hangs."""
 
 import os
 import socket
@@ -16,11 +16,11 @@ from pilothouse.errors import EngineUnavailable
 
 
 async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False) -> ChildProcess:
-    """A child that is ready for calls; raises EngineUnavailable when it cannot start. ``folder`` becomes its own.
+    """Start a child and wait until it can be called; raise EngineUnavailable if it cannot start.
 
-    ``vetted``: it reaches nothing but the addresses that a call brings.
+    It owns ``folder``. ``vetted``: it connects only to the addresses in a call.
 
-    Call it from a thread that lives as long as this process: the child dies with the thread that made it.
+    Call it from a thread that lives as long as this process: the child dies with the thread that started it.
     """
     if not PROGRAM.is_file():
         raise EngineUnavailable(

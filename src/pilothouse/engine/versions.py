@@ -1,4 +1,4 @@
-"""Which Helm, Go and Python do the work here."""
+"""Versions of Helm, Go and Python in use."""
 
 import json
 import platform
@@ -9,7 +9,7 @@ from pilothouse.errors import EngineUnavailable
 
 
 def read_versions() -> dict[str, str]:
-    """Return versions by name, as the engine's program tells them; raise EngineUnavailable where it does not run."""
+    """Return versions by name, as reported by the engine's program; raise EngineUnavailable if it does not run."""
     try:
         done = subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=True)  # noqa: S603 - our own
     except (OSError, subprocess.CalledProcessError) as error:
