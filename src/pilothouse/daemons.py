@@ -1,4 +1,4 @@
-"""The composition root of what works behind the API: worker and observer."""
+"""Composition root of the processes behind the API: worker and observer."""
 
 import asyncio
 import signal
@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings, *, database_url: str, name: str = "") -> None:
-    """Carries out operations until SIGTERM or SIGINT, then drains; for ``name`` see Runner."""
+    """Carry out operations until SIGTERM or SIGINT, then drain; for ``name`` see Runner."""
     raise_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_answering(_work(settings, database_url, name)))
 
 
 def run_observer(settings: Settings, *, database_url: str) -> None:
-    """Keeps the release index until SIGTERM or SIGINT, then gives its clusters to the others."""
+    """Maintain the release index until SIGTERM or SIGINT, then give its clusters to other observers."""
     raise_open_files()
     asyncio.run(_answering(_observe(settings, database_url)))
 
@@ -78,7 +78,7 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
 
 
 async def _warm(runtime: Runtime, stop: asyncio.Event) -> None:
-    """Starts the engine; without one the worker ends."""
+    """Start the engine; if that fails the worker ends."""
     try:
         await runtime.engine.start()
     except BaseException:

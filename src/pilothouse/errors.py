@@ -1,36 +1,36 @@
-"""The failures a caller of Pilothouse can tell apart: one class each, and no HTTP in here.
+"""The errors that a caller of Pilothouse can distinguish: one class each, independent of HTTP.
 
-Every message is for the person who made the call: what was wrong, where, and what to do. The edges
-(``http``, ``api``, ``cli``) map a class to a status and a code; nothing below them knows either.
+Every message is for the person who made the call: what was wrong, where, and what to do. The edges (``http``, ``api``,
+``cli``) map a class to a status and a code; nothing below them knows either.
 """
 
 
 class PilothouseError(Exception):
-    """Base of every failure that is reported to a caller; ``str(error)`` is the text to show."""
+    """Base of all errors that are reported to a caller; ``str(error)`` is the message to show."""
 
 
 class InvalidRequest(PilothouseError):
-    """Something the caller sent breaks a rule; the message names the field."""
+    """The request violates a rule; the message names the field."""
 
 
 class UnsupportedContentType(InvalidRequest):
-    """The body is of a media type that the route does not read."""
+    """The route does not accept the body's media type."""
 
 
 class BodyTooLarge(PilothouseError):
-    """The request's body is over the limit, which the message states."""
+    """The request body exceeds the limit stated in the message."""
 
 
 class NotAuthenticated(PilothouseError):
-    """No credentials, or credentials that prove nothing. The message is safe to show."""
+    """Missing or invalid credentials. The message is safe to show."""
 
 
 class Forbidden(PilothouseError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated but may not do this."""
 
 
 class NotPermitted(Forbidden):
-    """The caller's roles do not allow this; ``action`` is what they lack."""
+    """The caller's roles do not allow this; ``action`` is the missing permission."""
 
     def __init__(self, message: str, *, action: str) -> None:
         super().__init__(message)
@@ -38,15 +38,15 @@ class NotPermitted(Forbidden):
 
 
 class NotFound(PilothouseError):
-    """The thing does not exist for this caller; another project's things do not exist either."""
+    """Not found, or owned by another project."""
 
 
 class AlreadyExists(PilothouseError):
-    """The name is taken."""
+    """The name is already in use."""
 
 
 class KeyUsed(PilothouseError):
-    """The Idempotency-Key stands for another request."""
+    """The Idempotency-Key was already used for a different request."""
 
 
 class AlreadyEnded(PilothouseError):
@@ -54,11 +54,11 @@ class AlreadyEnded(PilothouseError):
 
 
 class QuotaExceeded(PilothouseError):
-    """A counted limit of the project is reached."""
+    """A quota of the project is exhausted."""
 
 
 class Busy(PilothouseError):
-    """The server has no free place for this now; the same call may succeed later."""
+    """The server is at capacity; retry later."""
 
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class Busy(PilothouseError):
 
 
 class InvalidChart(InvalidRequest):
-    """The archive is not a chart that may be stored; the message names the file or the limit."""
+    """The archive is not an acceptable chart; the message names the file or the limit."""
 
 
 class InvalidKubeconfig(InvalidRequest):
@@ -76,8 +76,8 @@ class InvalidKubeconfig(InvalidRequest):
 class ClusterUnavailable(PilothouseError):
     """The cluster did not answer, or not as a Kubernetes API server: unreachable, hanging, TLS, token.
 
-    The message names the cause without quoting what an unknown peer sent. ``detail`` is the cause where callers must
-    not learn it, for the log.
+    The message names the cause without quoting an unknown peer. ``detail`` is the cause if callers must not learn it,
+    for the log.
     """
 
     def __init__(self, message: str, *, detail: str = "") -> None:
@@ -86,22 +86,22 @@ class ClusterUnavailable(PilothouseError):
 
 
 class CallerGone(PilothouseError):
-    """The caller closed its connection; what was read for it is given up."""
+    """The caller closed its connection; reads made for it are abandoned."""
 
     def __init__(self) -> None:
         super().__init__("the caller closed the connection before the answer was complete")
 
 
 class ClusterDenied(PilothouseError):
-    """The cluster's API server answered, and refused the account of the registered kubeconfig."""
+    """The cluster's API server refused the account of the registered kubeconfig."""
 
 
 class EngineError(PilothouseError):
-    """Base of what can go wrong between us and the Helm engine."""
+    """Base of errors between us and the Helm engine."""
 
 
 class HelmError(EngineError):
-    """Helm itself answered with an error; ``str(error)`` is Helm's own text, and it is final.
+    """Helm answered with an error; ``str(error)`` is Helm's own text, and it is final.
 
     ``kind`` is the engine's class of error (``HelmRenderError``, ``HelmReleaseError``, …).
     """
@@ -112,7 +112,7 @@ class HelmError(EngineError):
 
 
 class EngineCrashed(EngineError):
-    """The engine child died during the call; ``stderr_tail`` holds its last words."""
+    """The engine child died during the call; ``stderr_tail`` is its last output."""
 
     def __init__(self, message: str, *, stderr_tail: str = "") -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class EngineCrashed(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The deadline passed and the engine child was killed; what it did in the cluster may stand."""
+    """The deadline passed and the engine child was killed; its changes in the cluster may remain."""
 
 
 class EngineUnavailable(EngineError):
@@ -132,11 +132,11 @@ class EngineUnavailable(EngineError):
 
 
 class UnreadableCommand(PilothouseError):
-    """What an operation was ordered to do cannot be read; the message says why."""
+    """The request data of an operation cannot be read; the message says why."""
 
 
 class DecryptionFailed(PilothouseError):
-    """Sealed data does not open: the wrong master key, or damaged data."""
+    """Sealed data cannot be decrypted: wrong master key, or damaged data."""
 
 
 class DatabaseUnavailable(PilothouseError):
@@ -144,11 +144,11 @@ class DatabaseUnavailable(PilothouseError):
 
 
 class CorruptRelease(PilothouseError):
-    """A release Secret that cannot be read as one: damaged, hostile, or not written by Helm."""
+    """A release Secret that cannot be decoded: damaged, malicious, or not written by Helm."""
 
 
 class PartFailed(PilothouseError):
-    """A part of the server did not become ready at the start; the message names it and how it ended."""
+    """A process of the server did not become ready at the start; the message names it and how it ended."""
 
 
 class InvalidSettings(PilothouseError):
@@ -160,4 +160,4 @@ class InvalidCertificate(PilothouseError):
 
 
 class InvalidBackup(PilothouseError):
-    """A backup cannot be made or put back: damaged, of another installation's key, or a database that is in use."""
+    """A backup cannot be made or restored: damaged, other keys, or a database in use."""

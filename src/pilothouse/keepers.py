@@ -1,4 +1,4 @@
-"""Each keeps one part of a supervisor running: a child process, or a service that is nobody's child."""
+"""Keepers of the supervisor's parts: each keeps one child process, or one external service, running."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from pilothouse.liveness import VARIABLE, Liveness, Pulse
 
 @dataclass(frozen=True)
 class Backoff:
-    """Seconds before a dead part is started again: doubling, and forgotten once a part has lived a while."""
+    """Delay before a dead part is restarted: doubles each time, and is reset once a part has lived a while."""
 
     first: float = 0.1
     longest: float = 10.0
@@ -24,7 +24,7 @@ class Backoff:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedProcess:
-    """A child process. ``env`` may be a function, asked at every start; without it the child inherits ours.
+    """A child process. ``env`` may be a function, called at every start; without it the child inherits ours.
 
     ``wait_until_ready`` returns when the part serves; it is cancelled when the part dies or ``ready_seconds`` pass.
     Without it a part counts as ready when it runs. Standard output and error are ours. With ``liveness`` its event loop
@@ -43,21 +43,21 @@ class ManagedProcess:
 
 
 class Service(Protocol):
-    """Something that runs outside our children. All three may block; ``stop`` may be called during a ``start``."""
+    """A service outside our children. All methods may block; ``stop`` may be called during a ``start``."""
 
     def start(self) -> object:
-        """Returns when it serves; starting what runs already changes nothing."""
+        """Return when it serves; no effect if it already runs."""
 
     def is_alive(self) -> bool:
-        """False when it needs to be started again."""
+        """Return False if it needs to be started again."""
 
     def stop(self) -> None:
-        """Returns when it has ended; stopping what has ended changes nothing."""
+        """Return when it has ended; no effect if it has already ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedService:
-    """A service and how often it is looked at."""
+    """A service and its polling interval."""
 
     name: str
     service: Service
@@ -79,7 +79,7 @@ EventKind = Literal[
 
 @dataclass(frozen=True)
 class ProcessEvent:
-    """Something that happened to a part; ``detail`` is for a person, and often empty."""
+    """An event of a part; ``detail`` is for people, and often empty."""
 
     kind: EventKind
     part: str
@@ -88,7 +88,7 @@ class ProcessEvent:
 
 
 class Keeper:
-    """Keeps one part running, in a task of its own that ends only when it is told to."""
+    """Keep one part running, in a separate task that ends only on request."""
 
     def __init__(self, name: str, backoff: Backoff, announce: Callable[[ProcessEvent], None]) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -102,27 +102,27 @@ class Keeper:
         self._pause = backoff.first
 
     def begin(self) -> asyncio.Task[None]:
-        """Starts the part; ``ready`` is done when it is ready for the first time, or holds why it never was."""
+        """Start the part; ``ready`` completes when it is ready for the first time, or holds why it never was."""
         self.task = asyncio.create_task(self.keep())
         return self.task
 
     async def keep(self) -> None:
-        """Starts the part again and again, until ``stopping`` is set or it was never ready."""
+        """Start the part again and again, until ``stopping`` is set or it was never ready."""
         raise NotImplementedError
 
     async def finish(self) -> None:
-        """Returns when the part has ended; raises nothing, because the other parts must end too."""
+        """Return when the part has ended; raise nothing, because the other parts must end too."""
         raise NotImplementedError
 
     def reap(self) -> None:
-        """Looks whether a child of this keeper has ended."""
+        """Check whether a child of this keeper has ended."""
 
     def announce(self, kind: EventKind, pid: int | None = None, detail: str = "") -> None:
-        """Tells the supervisor what happened to the part."""
+        """Report an event of the part to the supervisor."""
         self._announce(ProcessEvent(kind, self.name, pid, detail))
 
     async def pause(self, lived_seconds: float) -> None:
-        """Waits before the next start, longer after every short life; a stop ends the wait."""
+        """Wait before the next start, longer after every short life; a stop ends the wait."""
         if lived_seconds >= self._backoff.forget_after:
             self._pause = self._backoff.first
         await _within(self._pause, self.stopping.wait())
@@ -130,7 +130,7 @@ class Keeper:
 
 
 class ProcessKeeper(Keeper):
-    """Keeps a child process of ours running."""
+    """Keep a child process running."""
 
     def __init__(self, part: ManagedProcess, force: asyncio.Event, announce: Callable[[ProcessEvent], None]) -> None:
         super().__init__(part.name, part.backoff, announce)
@@ -140,7 +140,7 @@ class ProcessKeeper(Keeper):
         self._exited = asyncio.Event()
 
     async def keep(self) -> None:
-        """One life after the other; too many deaths before the first readiness are an error."""
+        """Run one life after the other; too many deaths before the first readiness are an error."""
         loop = asyncio.get_running_loop()
         attempts = 0
         while not self.stopping.is_set():
@@ -158,13 +158,13 @@ class ProcessKeeper(Keeper):
             await self.pause(loop.time() - began)
 
     async def finish(self) -> None:
-        """Ends the child, with SIGTERM and in the end with SIGKILL."""
+        """End the child with SIGTERM, and finally with SIGKILL."""
         self.stopping.set()
         if self.task is not None:
             await asyncio.wait([self.task])
 
     def reap(self) -> None:
-        """Takes the child's exit code when it has ended, and kills what is left of its group."""
+        """Collect the child's exit code when it has ended, and kill what is left of its group."""
         child = self._child
         if child is None or self._exited.is_set():
             return
@@ -175,7 +175,7 @@ class ProcessKeeper(Keeper):
             self._exited.set()
 
     async def _live(self) -> str:
-        """One life of the child, from its start to its end; says how it ended."""
+        """Run one life of the child, from start to end; return how it ended."""
         self._exited = asyncio.Event()
         with contextlib.ExitStack() as closed:
             pulse = closed.enter_context(Pulse(self._part.liveness)) if self._part.liveness is not None else None
@@ -252,7 +252,7 @@ class ProcessKeeper(Keeper):
 
 
 class ServiceKeeper(Keeper):
-    """Keeps a service running that is nobody's child."""
+    """Keep a service running that is not our child."""
 
     def __init__(self, part: WatchedService, announce: Callable[[ProcessEvent], None]) -> None:
         super().__init__(part.name, part.backoff, announce)
@@ -261,7 +261,7 @@ class ServiceKeeper(Keeper):
         self._starting = False
 
     async def keep(self) -> None:
-        """Starts the service, looks at it now and then, and starts it again when it is dead."""
+        """Start the service, check it periodically, and restart it when it is dead."""
         try:
             await self._start()
         except Exception as error:  # noqa: BLE001 (handed to the one who waits for it)
@@ -284,7 +284,7 @@ class ServiceKeeper(Keeper):
                 self.announce("part_not_ready", None, str(error))
 
     async def finish(self) -> None:
-        """Stops the service; a start under way is interrupted."""
+        """Stop the service; interrupts a start in progress."""
         self.stopping.set()
         self.announce("part_stopping")
         try:
@@ -310,7 +310,7 @@ class ServiceKeeper(Keeper):
 
 
 async def _first(*waits: Awaitable[object]) -> None:
-    """Returns when one of them has ended, and cancels the others."""
+    """Return when one of them has ended, and cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -320,7 +320,7 @@ async def _first(*waits: Awaitable[object]) -> None:
 
 
 async def _within(seconds: float, wait: Awaitable[object]) -> None:
-    """Returns when it has ended, or has been cancelled because the time is up."""
+    """Return when it has ended, or was cancelled because the time is up."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wait

@@ -1,12 +1,11 @@
-"""Tells a part that works from one that hangs: its supervisor asks, and the part's event loop answers.
+"""Detection of hanging processes: the supervisor asks, and the process's event loop answers.
 
-Both ends of a socket pair, one of which the part inherits. It is the loop that answers, no thread beside it: what is
-stopped, holds the interpreter's lock for ever, or waits in the loop for what never comes does not answer. What must
-stay true:
+Both use a socket pair, one end of which the process inherits. The loop itself answers, not a thread: a process that is
+stopped, holds the interpreter's lock forever, or blocks the loop does not answer. Invariants:
 
-- A part that starts slowly is not taken for one that hangs: its silence counts as such from its first answer on.
+- A process that starts slowly does not count as hanging: silence counts from its first answer on.
 - Only time in which the supervisor itself ran counts. After a pause of the machine, or of the supervisor alone, every
-  part has its whole time again.
+  process has its full time again.
 """
 
 import asyncio
@@ -31,14 +30,14 @@ _PR_SET_PDEATHSIG: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Liveness:
-    """How long a part may be silent: once it has answered, and before its first answer."""
+    """How long a process may be silent: after it has answered, and before its first answer."""
 
     silent_seconds: float
     start_seconds: float
 
 
 class Pulse:
-    """The supervisor's end, for one life of a part."""
+    """The supervisor's end, for one life of a process."""
 
     def __init__(self, limits: Liveness) -> None:
         self._limits = limits
@@ -55,12 +54,12 @@ class Pulse:
 
     @contextmanager
     def handed_over(self) -> Iterator[int]:
-        """The number of the part's end, which the part has inherited when the block ends; ours of it is closed."""
+        """Yield the descriptor of the process's end, which it inherits in the block; ours of it is closed after."""
         with self._theirs:
             yield self._theirs.fileno()
 
     async def until_silent(self) -> str:
-        """Ask every second; return, with the reason, when the part has been silent for too long."""
+        """Ask every second; return the reason when the process has been silent for too long."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ours.fileno(), self._hear)
         try:
@@ -97,7 +96,7 @@ class Pulse:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Let the running event loop answer the supervisor that started this process; without one, nothing is done."""
+    """Let the running event loop answer the supervisor that started this process; without one, do nothing."""
     number = os.environ.pop(VARIABLE, "")
     if not number:
         yield
@@ -128,15 +127,15 @@ def _answer(loop: asyncio.AbstractEventLoop, channel: socket.socket) -> None:
 
 
 def _now() -> float:
-    """Seconds of a clock that goes on while the machine is suspended, so that a pause is seen as one."""
+    """Return seconds of a clock that continues while the machine is suspended, to detect pauses."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def die_with_parent(expected_parent_pid: int, *, number: signal.Signals = signal.SIGKILL) -> None:
-    """From here on the kernel sends ``number`` to this process when its parent dies, however it dies.
+    """Make the kernel send ``number`` to this process when its parent dies, in whatever way.
 
-    Call it first thing in a child, with the number its parent knew itself by. A parent that was gone before the
-    call is noticed too, and the signal sent at once. "Parent" is the thread that spawned us. Linux only.
+    Call it first in a child, with the parent's process id. If the parent was gone before the call, the signal is sent
+    at once. "Parent" is the thread that spawned us. Linux only.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0) != 0:

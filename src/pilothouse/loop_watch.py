@@ -1,4 +1,4 @@
-"""Measures how long the event loop was held: while one request computes, nobody else is answered."""
+"""Measures how long the event loop was blocked: while one request computes, no other is answered."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what no task of ours was told of; a peer that broke its connection is no error and needs no traceback.
+    """Log errors that no task of ours receives; a broken connection of a peer is no error and needs no traceback.
 
     uvloop raises when it has to write the end of a TLS session to a peer that has closed the connection.
     """
@@ -28,25 +28,25 @@ def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 class LoopWatch:
-    """Ticks a hundred times a second; what lies between two ticks beyond that is how long the loop was held."""
+    """Tick a hundred times a second; the excess time between two ticks is how long the loop was blocked."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
         self._longest: deque[tuple[int, float]] = deque(maxlen=REMEMBERED_SECONDS)
 
     def start(self) -> None:
-        """Begin to tick in the running loop, and to log its errors."""
+        """Start ticking in the running loop, and log its errors."""
         asyncio.get_running_loop().set_exception_handler(log_loop_error)
         self._task = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
-        """End ticking."""
+        """Stop ticking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def longest_seconds(self, last: int = REMEMBERED_SECONDS) -> float:
-        """Return the longest hold of the last minute, or of the last seconds: so many, and the one under way."""
+        """Return the longest block of the last ``last`` seconds, including the current one."""
         since = int(time.monotonic()) - last
         return max((held for second, held in self._longest if second >= since), default=0.0)
 

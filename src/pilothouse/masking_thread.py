@@ -1,7 +1,7 @@
-"""Masks secrets beside the event loop.
+"""Masks secrets off the event loop.
 
-Many secrets take a tenth of a second to prepare, in portions of some milliseconds in which no other thread runs. So a
-process does it in one thread at a time: portions of several threads would add up, and hold the loop as long.
+Preparing many secrets takes a tenth of a second, in portions of some milliseconds in which no other thread runs. So a
+process does it in one thread at a time: portions of several threads would add up, and block the loop as long.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = Weak
 async def in_masking_thread(
     work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Return what ``work`` returns in the thread that masks; it must not take long, for others wait for their turn."""
+    """Return the result of ``work`` in the masking thread; keep it short, because others wait for their turn."""
     async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         return await asyncio.to_thread(work, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Keeps work that takes longer the more it is given off the event loop, where everybody else would wait for it."""
+"""Runs work whose duration depends on its input size off the event loop, so that it does not block others."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,5 +11,5 @@ Result = TypeVar("Result")
 
 
 async def off_loop(work: Callable[[], Result], *, size: int) -> Result:
-    """Return what the work gives: in a thread if the bytes that it handles are many."""
+    """Return the result of the work: in a thread if it handles many bytes."""
     return await asyncio.to_thread(work) if size > _LARGE else work()

@@ -1,4 +1,4 @@
-"""The limit of open files: each connection, child and cluster takes some; a process without any left stands still."""
+"""The limit of open files: connections, children and clusters use them, and a process without any left cannot work."""
 
 import resource
 from typing import Final
@@ -10,7 +10,7 @@ RESERVED: Final = 200
 def raise_open_files() -> int:
     """Raise this process's soft limit of open files to the hard one, and return it.
 
-    The soft limit is often 1,024 for the sake of programs that use select(2), which none of ours does.
+    The soft limit is often 1,024 for programs that use select(2), which none of ours does.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -1,10 +1,9 @@
-"""How accepted operations reach a worker: the operations table itself is the queue.
+"""The queue of accepted operations: the operations table itself.
 
 An operation is accepted by inserting its row, which also sends NOTIFY; a worker takes the due row whose turn is next
-(``store.submit`` gives the turns) with ``FOR UPDATE SKIP LOCKED``, past the projects and API servers that have as
-many at work as they may (``store.takes.Caps``). There is one truth, the row, and nothing else to
-reconcile with it.
-Why not a queue library: docs/decisions/0001-dispatch.md.
+(``store.submit`` assigns the turns) with ``FOR UPDATE SKIP LOCKED``, skipping projects and API servers at their limits
+(``store.takes.Caps``). The row is the only truth, and nothing else has to be reconciled with it. Why not a queue
+library: docs/decisions/0001-dispatch.md.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Queue:
-    """One worker's view of the queue: take work, and wait until there may be some."""
+    """One worker's view of the queue: take operations, and wait for new ones."""
 
     def __init__(self, database: Database, *, poll_seconds: float, caps: takes.Caps = takes.NO_CAPS) -> None:
         self._database = database
@@ -33,9 +32,9 @@ class Queue:
     async def take(
         self, *, worker: str, lease_seconds: float, besides: Collection[str] = ()
     ) -> operations.OperationRow | None:
-        """The due operation whose turn it is, now held by this worker under a lease; None when nothing is due.
+        """Return the due operation whose turn it is, now held under a lease; None if nothing is due.
 
-        The operations ``besides`` need no place of this worker.
+        The operations ``besides`` need no slot of this worker.
         """
         # One after the other, so that a take sees what the one before it took: the caps hold exactly.
         async with self._taking, self._database.autocommit() as connection:
@@ -47,16 +46,16 @@ class Queue:
         return row
 
     async def wait(self) -> None:
-        """Returns when an operation was announced, or after the poll interval, which covers a lost notification.
+        """Return when an operation was announced, or after the poll interval, which covers lost notifications.
 
-        An announcement wakes one of those who wait; whoever then finds something to take wakes the next.
+        A notification wakes one waiter; if that one finds something to take, it wakes the next.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(self._poll_seconds):
                 await self._news.get()
 
     async def listen(self) -> None:
-        """Turns notifications into wake-ups until cancelled, reconnecting when the connection breaks."""
+        """Turn notifications into wake-ups until cancelled, reconnecting when the connection breaks."""
         while True:
             try:
                 async for _ in self._database.notifications(operations.CHANNEL):

@@ -1,8 +1,9 @@
-"""What must not leave is masked in every text that does: logs, errors, events, crash reports.
+"""Masks secrets in all texts that leave the process: logs, errors, events, crash reports.
 
-Two ways, because neither is enough. By shape: what looks like a token, a key or a password is masked wherever it
-stands. By value: whoever handles secrets knows them, and masks exactly those in the texts that others (Helm, an API
-server, a crash) make of them. A text that transforms a secret first, as a chart's template can, is beyond both.
+There are two methods, because neither is sufficient. By shape: whatever looks like a token, a key or a password is
+masked wherever it appears. By value: code that handles secrets knows them, and masks exactly those in texts that others
+(Helm, an API server, a crash) make of them. Neither finds a secret that was transformed first, as a chart's template
+can.
 """
 
 import base64
@@ -76,20 +77,20 @@ _KUBECONFIG: Final = re.compile(
 
 
 class Masks:
-    """A set of known secrets, and the texts without them.
+    """A set of known secrets, and a filter for texts.
 
-    All are looked for in a few passes (Aho and Corasick's automata, and a set of words), so that the time does not
-    depend on how many there are.
+    All are searched in a few passes (Aho-Corasick automata, and a set of words), so that the time does not depend on
+    their number.
     """
 
     def __init__(self, secrets: Iterable[str] = (), *, sensitive: Iterable[str] = ()) -> None:
-        """``sensitive`` ones are masked from 4 characters on, the others from 8: shorter ones are everyday words."""
+        """Mask ``sensitive`` secrets from 4 characters on, others from 8: shorter ones are common words."""
         self._wanted = {one for one in secrets if len(one) >= _SHORTEST}
         self._wanted |= {one for one in sensitive if len(one) >= _SHORTEST_SENSITIVE}
 
     @cached_property
     def _matchers(self) -> "_Matchers | None":
-        """What is found anywhere, and what only as a word of its own; None for too much; made for the first text."""
+        """Matchers for secrets anywhere, and for whole words; None for too many secrets. Built on first use."""
         forms: set[str] = set()
         for one in self._wanted:
             for form in _forms(one):
@@ -100,22 +101,22 @@ class Masks:
 
     @property
     def ready(self) -> bool:
-        """Whether the next text costs no preparation."""
+        """True if the next text needs no preparation."""
         return not self._wanted or "_matchers" in self.__dict__
 
     def prepare(self) -> Self:
-        """Make now what the first text would make, which may take 100 ms; return this object."""
+        """Build now what the first text would build, which may take 100 ms; return this object."""
         if self._wanted:
             _ = self._matchers
         return self
 
     @property
     def withholds(self) -> bool:
-        """There is more to be masked than can be looked for, so that every text is withheld."""
+        """True if there are too many secrets to search for, so that every text is withheld."""
         return bool(self._wanted) and self._matchers is None
 
     def apply(self, text: str) -> str:
-        """The text with every known secret, and whatever has a secret's shape, masked."""
+        """Return the text with every known secret, and whatever has a secret's shape, masked."""
         text = _cut(text)
         if self._wanted:
             if self._matchers is None:
@@ -125,13 +126,13 @@ class Masks:
 
 
 class Compared:
-    """One text that is compared with the data of Secrets, portion by portion.
+    """One text that is compared with the data of Secrets, in portions.
 
-    Of what is not in the text no automaton is made: eight characters that are nowhere in it tell that.
+    No automaton is built of data that is not in the text: eight characters that are nowhere in it rule it out.
     """
 
     def __init__(self, text: str) -> None:
-        """The text is without what has a secret's shape at the end."""
+        """Take a text without secrets recognisable by shape at its end."""
         self._text = _cut(text)
         self._short, self._long = (
             {self._text[start : start + size] for start in range(len(self._text) - size + 1)}
@@ -139,7 +140,7 @@ class Compared:
         )
 
     def hide(self, *data: Mapping[str, Any]) -> bool:
-        """Mask the values of these Secrets' ``data``; return whether they could all be looked for."""
+        """Mask the values of these Secrets' ``data``; return True if all could be searched for."""
         forms: set[str] = set()
         for secret in _decoded(*data):
             if len(secret) >= _SHORTEST_SENSITIVE:
@@ -150,7 +151,7 @@ class Compared:
         return True
 
     def text(self) -> str:
-        """Return the text as it may be told."""
+        """Return the masked text."""
         return _without_shapes(self._text)
 
     def _may_have(self, form: str) -> bool:
@@ -160,7 +161,7 @@ class Compared:
 
 
 class _Shard:
-    """An automaton of the first characters of secrets, and the secrets that begin with them."""
+    """An automaton of the first characters of secrets, and the secrets that start with them."""
 
     def __init__(self, heads: list[str], alike: Mapping[str, list[str]]) -> None:
         self._secrets = [alike[head] for head in heads]
@@ -168,7 +169,7 @@ class _Shard:
         self._automaton = AhoCorasick(heads, matchkind=MatchKind.LeftmostLongest)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield from where to where a secret, or more than the head of one, stands."""
+        """Yield the spans of secrets, or of more than the head of one."""
         end = 0
         for which, start, stop in self._automaton.find_matches_as_indexes(text):
             if stop > end:
@@ -185,7 +186,7 @@ _Matchers = tuple[list[_Shard], frozenset[str]]
 
 
 def _matchers(forms: set[str]) -> _Matchers | None:
-    """What finds the forms in texts; None for more than can be looked for."""
+    """Return matchers for the forms; None if there are too many."""
     words = frozenset(form for form in forms if len(form) < _LONG and _WORD.fullmatch(form))
     alike: dict[str, list[str]] = {}
     for form in forms - words:
@@ -214,7 +215,7 @@ def _portions(heads: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _shared(text: str, start: int, secret: str) -> int:
-    """Return how many characters of the secret stand in the text from ``start`` on."""
+    """Return how many characters of the secret are in the text from ``start`` on."""
     least, most = 0, min(len(secret), len(text) - start)
     while least < most:
         middle = (least + most + 1) // 2
@@ -226,7 +227,7 @@ def _shared(text: str, start: int, secret: str) -> int:
 
 
 def _without(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with what lies in the spans, which are in order and may overlap, masked."""
+    """Return the text with the spans, which are in order and may overlap, masked."""
     pieces, end = [], 0
     for start, stop in spans:
         if start >= end:
@@ -245,7 +246,7 @@ def _cut(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without what has the shape of a secret; one that is too long is cut."""
+    """Return the text with whatever has the shape of a secret masked; a text that is too long is cut."""
     return _without_shapes(_cut(text))
 
 
@@ -257,19 +258,19 @@ def _without_shapes(text: str) -> str:
 
 
 def redact_log(text: str) -> str:
-    """The text without what has the shape or the name of a secret, or is one of the context's known secrets."""
+    """Return the text with secrets masked by shape, by name, and the context's known secrets."""
     known = _KNOWN.get()
     return redact_named(known.apply(text) if known is not None else text)
 
 
 def redact_named(text: str) -> str:
-    """The text without what has the shape or the name of a secret."""
+    """Return the text with secrets masked by shape or name."""
     text = redact(text)
     return _NAMED.sub(rf"\1{MASK}", text) if ":" in text or "=" in text else text
 
 
 def redact_event(event: Mapping[str, Any]) -> dict[str, Any]:
-    """A log event without secrets, at any depth; what has a sensitive name is masked whatever it is."""
+    """Return a log event with secrets masked at any depth; any value under a sensitive name is masked."""
     return {
         name: MASK if _is_sensitive_field(name) and not isinstance(value, int) else _redact_value(value)
         for name, value in event.items()
@@ -285,7 +286,7 @@ _KNOWN: ContextVar[Masks | None] = ContextVar("known_secrets", default=None)
 
 
 def hide_from_log(masks: Masks) -> None:
-    """In this task from now on, and in tasks that begin in it, the log masks these too."""
+    """Mask these secrets too in the log of this task from now on, and of tasks that it starts."""
     _KNOWN.set(masks)
 
 
@@ -296,10 +297,10 @@ def masks_of(
     kubeconfig: str = "",
     public: Iterable[str] = (),
 ) -> Masks:
-    """The secrets of a release: what its values say, but for the words that are ``public`` anyway, and its cluster's.
+    """Collect the secrets of a release (its values and the cluster's credentials), except the strings in ``public``.
 
-    Every text among the ``values`` counts, and every number of eight digits and more; under a name like ``password``
-    shorter ones, too. Of ``merged_values``, where the chart's defaults are mostly everyday words, only the latter.
+    Every string among the ``values`` counts, and every number of eight digits and more; under a name like ``password``
+    shorter ones, too. Of ``merged_values``, where the chart's defaults are mostly common words, only the latter.
     """
     ordinary: set[str] = set()
     sensitive = set(_KUBECONFIG.findall(kubeconfig))
@@ -310,7 +311,7 @@ def masks_of(
 
 
 def masks_of_data(*data: Mapping[str, Any], plain: Iterable[Mapping[str, Any]] = ()) -> Masks:
-    """The values of Kubernetes Secrets: of their ``data``, which are base64, and of their ``stringData``."""
+    """Collect the values of Kubernetes Secrets: of their ``data``, which are base64, and of their ``stringData``."""
     return Masks(sensitive={*_decoded(*data), *(str(value) for one in plain for value in one.values())})
 
 
@@ -337,7 +338,7 @@ def _collect(values: Any, ordinary: set[str], sensitive: set[str]) -> None:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """How a secret can stand in a text: as it is, line by line, quoted, and in base64 as in a Secret."""
+    """Yield the forms of a secret in a text: unchanged, line by line, quoted, and in base64 as in a Secret."""
     yield secret
     yield json.dumps(secret)[1:-1]
     yield base64.b64encode(secret.encode(errors="surrogatepass")).decode()

@@ -1,6 +1,6 @@
-"""How callers share what a process has little of: fair turns for places, and counts that end in a refusal.
+"""Fair sharing of scarce resources of a process: slots assigned in turn, and counts with limits.
 
-Keys name who shares: a project, a user. Everything here belongs to one event loop.
+Keys identify the sharer: a project, a user. Everything here belongs to one event loop.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from pilothouse.errors import Busy
 
 
 class FairPlaces:
-    """Places that are given in turn: of those who wait, each key gets one before any key gets a second.
+    """Slots that are assigned in turn: each waiting key gets one before any key gets a second.
 
-    No key holds all of them, unless there is only one; that one goes round.
+    No key holds all of them, unless there is only one slot, which rotates.
     """
 
     def __init__(self, places: int, *, what: str, most_waiting: int, most: int | None = None) -> None:
-        """``what`` says in a refusal what is busy; ``most`` places and ``most_waiting`` callers a key may have."""
+        """``what`` names the busy resource in errors; a key may have ``most`` slots and ``most_waiting`` waiters."""
         self._free = places
         self._most = most if most is not None else max(1, places - 1)
         self._most_waiting = most_waiting
@@ -28,9 +28,9 @@ class FairPlaces:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def acquire(self, key: str, *, seconds: float | None) -> None:
-        """Return with a place of that key, to be given back by ``release``; raise Busy after ``seconds`` without one.
+        """Return with a slot for that key, to be released by ``release``; raise Busy after ``seconds`` without one.
 
-        At once if too many callers of that key wait already.
+        Raises at once if too many callers of that key wait already.
         """
         if self._may_have(key):
             self._give(key)
@@ -51,7 +51,7 @@ class FairPlaces:
             raise
 
     def release(self, key: str) -> None:
-        """Give a place of that key back; whoever is next gets it."""
+        """Release a slot of that key; the next waiter gets it."""
         self._held[key] -= 1
         if not self._held[key]:
             del self._held[key]
@@ -60,7 +60,7 @@ class FairPlaces:
 
     @asynccontextmanager
     async def place(self, key: str, *, seconds: float | None) -> AsyncIterator[None]:
-        """Hold a place for the block; raise Busy as ``acquire`` does."""
+        """Hold a slot for the block; raise Busy as ``acquire`` does."""
         await self.acquire(key, seconds=seconds)
         try:
             yield
@@ -85,7 +85,7 @@ class FairPlaces:
                 waiter.set_result(None)
 
     def _leave(self, key: str, waiter: "asyncio.Future[None]") -> None:
-        """Stop waiting; a place that was given in the same moment goes to the next."""
+        """Stop waiting; a slot that was assigned at the same moment goes to the next."""
         if waiter.done() and not waiter.cancelled():
             self.release(key)
             return
@@ -97,10 +97,10 @@ class FairPlaces:
 
 
 class Counted:
-    """Something of which a key, and all keys together, hold only so much at a time."""
+    """A resource of which each key, and all keys together, can hold a limited amount at a time."""
 
     def __init__(self, *, what: str, per_key: int, whose: str, in_all: int | None = None) -> None:
-        """``what`` is counted, in the plural; ``whose`` names a key in a refusal."""
+        """Name the counted resource (plural) ``what``, and a key in errors ``whose``."""
         self._what = what
         self._per_key = per_key
         self._whose = whose
@@ -108,7 +108,7 @@ class Counted:
         self._held: Counter[str] = Counter()
 
     def add(self, key: str, count: int) -> None:
-        """Count so many more for the key; raise Busy, and count nothing, where that is over a limit."""
+        """Count that many more for the key; raise Busy, and count nothing, if that exceeds a limit."""
         if self._held[key] + count > self._per_key:
             raise Busy(f"{self._whose} has as many {self._what} as it may ({self._per_key}); try again later")
         if self._in_all is not None and self._held.total() + count > self._in_all:
@@ -116,7 +116,7 @@ class Counted:
         self._held[key] += count
 
     def remove(self, key: str, count: int) -> None:
-        """Count so many less."""
+        """Count that many less."""
         self._held[key] -= count
         if self._held[key] <= 0:
             del self._held[key]

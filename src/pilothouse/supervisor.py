@@ -1,16 +1,15 @@
-"""Keeps the parts of ``pilothouse serve`` running, and ends them in order.
+"""Keeps the parts of ``pilothouse serve`` running, and stops them in order.
 
-A part is a child process, or a service that is watched because it is nobody's child (the embedded PostgreSQL).
-What must stay true:
+A part is a child process, or a service that is not a child (the embedded PostgreSQL). Invariants:
 
-- Parts start in the order given, each once the one before is ready, and stop in the reverse order.
-- A part that dies is started again, after a pause that doubles while it keeps dying. Only at the very first start
-  repeated deaths are an error: a wrong setting should end the program, not spin it.
-- A part that hangs is as good as dead: one that no longer answers is killed, and started again (``liveness``).
-- Each child leads a process group, and what is left of the group is killed when the child ends, before its
-  number is given back to the kernel: a restarted part finds no remains of itself, and no stranger is hit.
-- Children arm ``die_with_parent``, so that they end with us also when nobody can tell them to. That signal follows
-  the *thread* that spawned the child: all are spawned by the main thread, which lives as long as the process.
+- Parts start in the given order, each once the previous one is ready, and stop in reverse order.
+- A part that dies is restarted, after a delay that doubles while it keeps dying. Repeated deaths are an error only at
+  the very first start: a wrong setting should end the program, not keep it restarting.
+- A part that hangs counts as dead: if it no longer answers it is killed and restarted (``liveness``).
+- Each child leads a process group, and what is left of the group is killed when the child ends, before the kernel
+  can reuse its number: a restarted part finds no remains of itself, and no unrelated process is hit.
+- Children call ``die_with_parent``, so that they end with us in any case. That signal follows the *thread* that
+  spawned the child: all are spawned by the main thread, which lives as long as the process.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Supervisor:
-    """Runs the parts until it is told to stop. One object, one run."""
+    """Run the parts until told to stop. One object, one run."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class Supervisor:
         *,
         on_event: Callable[[ProcessEvent], object] | None = None,
     ) -> None:
-        """``on_event`` is called in the supervisor's thread, must be quick, and what it raises is only logged."""
+        """``on_event`` is called in the supervisor's thread, must be quick, and its exceptions are only logged."""
         self._parts = parts
         self._on_event = on_event
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -44,17 +43,17 @@ class Supervisor:
         self._force = asyncio.Event()
 
     def run(self) -> None:
-        """Returns after SIGTERM, SIGINT, SIGHUP or ``stop``, when every part has ended; a second one kills at once.
+        """Return after SIGTERM, SIGINT, SIGHUP or ``stop``, when every part has ended; a second one kills at once.
 
-        Raises PartFailed, or what a service's first start raised, after stopping the parts already started.
-        Call it in the main thread.
+        Raises PartFailed, or what a service's first start raised, after stopping the parts already started. Call it in
+        the main thread.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("Supervisor.run belongs in the main thread: children would die with any other one")
         asyncio.run(self._run())
 
     def stop(self) -> None:
-        """Tells a running supervisor to stop, and at the second call to hurry; safe in any thread."""
+        """Tell a running supervisor to stop, and at the second call to kill; thread-safe."""
         if self._loop is None:
             self._on_stop()
             return
@@ -84,7 +83,7 @@ class Supervisor:
                 await keeper.finish()
 
     async def _unless_stopped(self, *work: asyncio.Future[None]) -> None:
-        """Returns when the stop comes or one of the works ends, and raises what that one raised."""
+        """Return on a stop or when one of the works ends, and raise what that one raised."""
         stop = asyncio.create_task(self._stopping.wait())
         waited: list[asyncio.Future[Any]] = [stop, *work]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)

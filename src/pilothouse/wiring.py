@@ -1,7 +1,7 @@
-"""What every process is made of: the first half of the composition root.
+"""Dependencies of every process: the first half of the composition root.
 
-Apart from ``app``, so that a process that serves no HTTP does not load what serves it: a worker that has to start again
-would lose most of a second by that.
+Separate from ``app``, so that a process that serves no HTTP does not load what serves it: that would cost a restarting
+worker most of a second.
 """
 
 import gc
@@ -18,7 +18,7 @@ from pilothouse.store.database import Database
 
 @dataclass(frozen=True)
 class Runtime:
-    """What every kind of process is made of."""
+    """The dependencies of every kind of process."""
 
     settings: Settings
     database: Database
@@ -28,14 +28,14 @@ class Runtime:
     engine: EnginePool
 
     async def close(self) -> None:
-        """Ends children and connections."""
+        """Stop children and close connections."""
         await self.engine.close()
         await self.clients.close()
         await self.database.close()
 
 
 def build_runtime(settings: Settings, *, database_url: str, engine_children: int, engine_waiting: int = 0) -> Runtime:
-    """Build the runtime; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
+    """Build the dependencies; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
     database = Database(database_url)
     keys = MasterKeys.load_or_create(settings.master_key)
     clients = ClusterClients(settings.cluster)
@@ -59,6 +59,6 @@ def build_runtime(settings: Settings, *, database_url: str, engine_children: int
 
 
 def freeze_gc() -> None:
-    """Takes what was loaded at the start out of the collector's sight: walking it costs requests 30 ms at a time."""
+    """Exempt what was loaded at the start from garbage collection: scanning it delays requests by 30 ms."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Clusters: registered from a kubeconfig, kept sealed, and the way to reach them."""
+"""Clusters: registered from a kubeconfig, stored encrypted, and connections to them."""
 
 import re
 import uuid
@@ -46,7 +46,7 @@ class Cluster(ClusterName):
 
 @dataclass(frozen=True)
 class ClusterIndex:
-    """How old the release index of a cluster is, and which of its Secrets could not be read."""
+    """Age of the release index of a cluster, and its Secrets that could not be decoded."""
 
     freshness: Freshness
     unreadable: UnreadableSecrets
@@ -54,14 +54,14 @@ class ClusterIndex:
 
 @dataclass(frozen=True)
 class ClusterConnection(Cluster):
-    """A registered cluster with what is needed to act on it; holds secrets."""
+    """A registered cluster with its credentials; contains secrets."""
 
     project_id: str
     kubeconfig: str = field(repr=False)
 
 
 class Clusters:
-    """Registers, lists, probes and forgets the clusters of a project."""
+    """Register, list, probe and remove the clusters of a project."""
 
     def __init__(
         self, database: Database, keys: MasterKeys, clients: ClusterClients, settings: ClusterSettings
@@ -74,9 +74,9 @@ class Clusters:
     async def register(
         self, caller: Caller, *, name: str, kubeconfig: str, context: str | None, request_id: str
     ) -> Cluster:
-        """Stores what the allow-list leaves of the kubeconfig, after the cluster answered with it.
+        """Store the sanitised kubeconfig, after the cluster answered with it.
 
-        Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, AlreadyExists when the name is taken, and
+        Raises InvalidKubeconfig, ClusterUnavailable or ClusterDenied, AlreadyExists if the name is taken, and
         QuotaExceeded.
         """
         caller.require("cce:cluster:create")
@@ -120,10 +120,10 @@ class Clusters:
         force: bool,
         request_id: str,
     ) -> Cluster:
-        """Replace the credentials, after the same checks as at registration; what acts next uses the new ones.
+        """Replace the credentials, after the same checks as at registration; later actions use the new ones.
 
         Raises what ``register`` raises, NotFound, and InvalidRequest if it is another cluster, or may be one, unless
-        ``force`` says so: then the index of the releases begins anew.
+        ``force`` is set: then the index of its releases is rebuilt.
         """
         caller.require("cce:cluster:update")
         known = await self._row(cluster_id, project_id=caller.project_id)
@@ -163,7 +163,7 @@ class Clusters:
         return _cluster(row)
 
     async def _try_out(self, caller: Caller, kubeconfig: str, *, context: str | None) -> tuple[Kubeconfig, str]:
-        """What the allow-list leaves of a kubeconfig, and the identity of the cluster that answered with it."""
+        """Return the sanitised kubeconfig, and the identity of the cluster that answered with it."""
         sanitised = sanitise(kubeconfig, addresses=addresses_of(self._settings), context=context)
         async with self._clients.try_out(sanitised.text, project=caller.project_id) as client, client.within_limit():
             await client.probe()
@@ -180,13 +180,13 @@ class Clusters:
         return self._keys.seal(sanitised.text.encode(), context=_sealing_context(cluster_id))
 
     async def list_clusters(self, caller: Caller) -> list[Cluster]:
-        """The project's clusters by name."""
+        """Return the project's clusters by name."""
         caller.require("cce:cluster:list")
         async with self._database.autocommit() as connection:
             return [_cluster(row) for row in await store.list_clusters(connection, project_id=caller.project_id)]
 
     async def show(self, caller: Caller, cluster_id: str) -> Cluster:
-        """One cluster of the project, else NotFound."""
+        """Return one cluster of the project, else raise NotFound."""
         caller.require("cce:cluster:get")
         row = await self._row(cluster_id, project_id=caller.project_id)
         if row is None:
@@ -194,7 +194,7 @@ class Clusters:
         return _cluster(row)
 
     async def show_index(self, caller: Caller, cluster_id: str) -> ClusterIndex:
-        """How far the release index is with a cluster of the project, and what stands in its way; else NotFound."""
+        """Return progress and error of the release index for a cluster of the project; else raise NotFound."""
         caller.require("cce:cluster:get")
         async with self._database.autocommit() as connection:
             found = await releases.find_index(connection, cluster_id, project_id=caller.project_id)
@@ -204,7 +204,7 @@ class Clusters:
         return ClusterIndex(found.freshness, unreadable)
 
     async def remove(self, caller: Caller, cluster_id: str, *, request_id: str) -> None:
-        """Forgets the cluster and its credentials; the releases in it stay as they are."""
+        """Delete the cluster and its credentials; its releases are not affected."""
         caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
             name = await store.remove_cluster(tx, cluster_id, project_id=caller.project_id)
@@ -216,7 +216,7 @@ class Clusters:
             )
 
     async def probe(self, caller: Caller, cluster_id: str) -> ClusterVersion:
-        """What the cluster's API server says of itself now; ClusterUnavailable or ClusterDenied otherwise."""
+        """Return the cluster's version now; raise ClusterUnavailable or ClusterDenied."""
         caller.require("cce:cluster:get")
         cluster = await self.reach(cluster_id, project_id=caller.project_id)
         with cluster_error_context(cluster):
@@ -225,21 +225,21 @@ class Clusters:
     async def reach(
         self, cluster_id: str, *, project_id: str | None, tx: Transaction | None = None
     ) -> ClusterConnection:
-        """The cluster with its credentials, if it is that project's (None: any), else NotFound.
+        """Return the cluster with its credentials, if it is that project's (None: any), else raise NotFound.
 
-        With ``tx`` it is read through that connection, beside what else the caller reads there.
+        With ``tx`` it is read through that connection, together with the caller's other reads.
         """
         return self.open(cluster_id, await self._row(cluster_id, project_id=project_id, tx=tx))
 
     def open(self, cluster_id: str, row: store.ClusterRow | None) -> ClusterConnection:
-        """The cluster of that row with its credentials; NotFound for None, which is what a look-up found."""
+        """Return the cluster of that row with its credentials; NotFound for None, a failed lookup."""
         if row is None:
             raise unknown_cluster(cluster_id)
         kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
         return ClusterConnection(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
     def client(self, cluster: ClusterConnection) -> ClusterClient:
-        """The client that this process keeps for the cluster."""
+        """Return this process's client for the cluster."""
         return self._clients.get(cluster.id, cluster.kubeconfig, project=cluster.project_id)
 
     async def _row(
@@ -255,7 +255,7 @@ class Clusters:
 
 @contextmanager
 def cluster_error_context(cluster: Cluster) -> Iterator[None]:
-    """Puts the cluster's name in front of what went wrong with it: callers know names, not addresses."""
+    """Put the cluster's name in front of errors about it: callers know names, not addresses."""
     try:
         yield
     except ClusterUnavailable as error:
@@ -269,12 +269,12 @@ def cluster_error_context(cluster: Cluster) -> Iterator[None]:
 
 
 def unknown_cluster(cluster_id: str) -> NotFound:
-    """The answer for a cluster that the project does not have."""
+    """Return the error for a cluster that the project does not have."""
     return NotFound(f"cluster {cluster_id!r} does not exist in this project")
 
 
 def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str) -> str:
-    """Why the kubeconfig may be another cluster's; empty if it is certainly not, or nothing speaks for it."""
+    """Return why the kubeconfig may be another cluster's; empty if there is no reason to think so."""
     if known.identity and identity:
         return (
             "" if known.identity == identity else "it is another cluster's, whose namespace kube-system has other uid"

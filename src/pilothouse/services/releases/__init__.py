@@ -1,1 +1,1 @@
-"""Releases: what may be done with them, and what is to be seen of them."""
+"""Releases: create, update, delete, unlock, and reads."""

@@ -1,4 +1,4 @@
-"""Releases: what may be ordered. What is to be seen of them: ``read``."""
+"""Create Release: checks the request against the cluster and queues an install. Reads are in ``read``."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ _REPLACEABLE = frozenset({ReleaseStatus.UNINSTALLED, ReleaseStatus.FAILED})
 
 @dataclass(frozen=True)
 class CreateRelease:
-    """A checked-for-type request to create a release; the rules are applied by ``Releases.create``."""
+    """A request to create a release, with checked types; ``Releases.create`` applies the rules."""
 
     chart_id: str
     namespace: str
@@ -60,7 +60,7 @@ class CreateRelease:
 
 
 class Releases:
-    """Creates releases in a project's clusters."""
+    """Create releases in a project's clusters."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class Releases:
     async def create(
         self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None
     ) -> SubmittedOperation:
-        """Accepts an install, or answers a dry run; what can be refused at once is refused here.
+        """Accept an install, or answer a dry run; what can be refused at once is refused here.
 
-        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
-        AlreadyExists (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace), AlreadyExists
+        (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
         """
         caller.require(_CREATE)
         check_namespace(wanted.namespace)
@@ -156,9 +156,9 @@ class Releases:
         return name
 
     async def _check_live(self, cluster: ClusterConnection, name: str, wanted: CreateRelease) -> int | None:
-        """Asks the cluster now what would fail later: the namespace, and whether the name is free.
+        """Check in the cluster what would fail later: that the namespace exists and the name is free.
 
-        Gives the revision whose place is taken; None on a free name.
+        Returns the revision to be replaced; None for a free name.
         """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(

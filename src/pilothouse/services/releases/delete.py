@@ -1,4 +1,4 @@
-"""Delete Release: an uninstall, or the end of an install that has not ended."""
+"""Delete Release: an uninstall, or the cancel of an unfinished install."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ _DISMISSED = {"state": OperationState.CANCELLED, "keep_resources": False, "statu
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What there is of a release: an operation at work; else a failed install, the newest revision, or neither."""
+    """The state of a release: an active operation; else a failed install, the newest revision, or neither."""
 
     living: OperationRow | None = None
     failed_install: OperationRow | None = None
@@ -44,7 +44,7 @@ class _Found:
 
 
 class Deletions:
-    """Deletes releases in a project's clusters."""
+    """Delete releases in a project's clusters."""
 
     def __init__(
         self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings, *, preflight: Preflight
@@ -69,12 +69,11 @@ class Deletions:
         request_id: str,
         key: Key | None = None,
     ) -> SubmittedOperation:
-        """Accepts an uninstall; the release is shown as being deleted until it is gone.
+        """Accept an uninstall; the release is shown as being deleted until it is gone.
 
-        A release that is being deleted already gives the same answer. An install that is queued is cancelled; one
-        that runs is cancelled and then uninstalled. A failed install that left no revision is dismissed. Raises
-        NotFound, Forbidden (an upgrade or rollback runs, or Helm's lock is somebody else's), ClusterUnavailable or
-        ClusterDenied.
+        A release that is being deleted already gives the same answer. A queued install is cancelled; a running one is
+        cancelled and then uninstalled. A failed install without a revision is dismissed. Raises NotFound, Forbidden (an
+        upgrade or rollback runs, or Helm's lock is held by another program), ClusterUnavailable or ClusterDenied.
         """
         caller.require(_DELETE)
         for round_ in range(_ROUNDS):
@@ -118,7 +117,7 @@ class Deletions:
     async def _end_install(
         self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> SubmittedOperation | None:
-        """The answer while an operation lives; None when it has just ended."""
+        """Return the answer while an operation is active; None if it has just ended."""
         cancelling = shown.state == OperationState.CANCELLING
         if (shown.action, cancelling) == (Action.UNINSTALL, False) or (
             (shown.action, cancelling) == (Action.INSTALL, True) and not shown.keep_resources
@@ -167,7 +166,7 @@ class Deletions:
         )
 
     async def _look(self, cluster: ClusterConnection, namespace: str, name: str) -> _Found:
-        """The operations and the cluster's storage, both at once; the cluster need not answer if an operation lives."""
+        """Read operations and the cluster's storage concurrently; an active operation makes the cluster optional."""
         where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
         looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
         try:

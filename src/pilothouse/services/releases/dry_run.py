@@ -1,4 +1,4 @@
-"""Dry runs: answered at once by an engine of this process, against the cluster, and nothing is stored."""
+"""Dry runs: answered at once by an engine of this process, against the cluster; nothing is stored."""
 
 from typing import Any, TypeVar
 
@@ -30,11 +30,10 @@ async def dry_run(
     merged_values: dict[str, Any] | None = None,
     owns_namespace: bool = False,
 ) -> OutcomeT:
-    """What Helm would make of the request; InvalidRequest with the reason why it would not, or with the limit passed.
+    """Return what Helm would make of the request; InvalidRequest with the reason why not, or with the limit exceeded.
 
-    The reason is Helm's own, or what the preflight of the real thing would say. ``project_id`` shares the engine with
-    the other projects; ``what`` names what was tried; ``revision`` and ``merged_values`` are what would come of it.
-    Raises Busy when no engine is free.
+    The reason is Helm's own, or the preflight's. ``project_id`` shares the engine with other projects; ``what`` names
+    what was tried; ``revision`` and ``merged_values`` are the expected result. Raises Busy if no engine is free.
     """
     limits = settings.engine
 

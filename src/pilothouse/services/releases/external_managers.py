@@ -1,7 +1,7 @@
-"""Releases that another program keeps as it wants them: what is done to one here would be undone there.
+"""Releases managed by another program, which would undo changes made here.
 
-A mark is no proof: it stays when its program has left. What proves it is the object that the program acts on. With
-the proof a change is refused, without it the change is carried out, and the operation says so.
+A label or annotation is no proof: it remains after its program was removed. The proof is the object that the program
+acts on. With proof a change is refused, without it the change is carried out, and the operation reports it.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ _WORKLOAD = re.compile(r"^kind: *['\"]?(Deployment|StatefulSet|DaemonSet)\b", re
 
 
 class ReleaseManagers:
-    """Finds out whether a release is somebody else's to change; costs one request to the cluster."""
+    """Determine whether another program manages a release; costs one request to the cluster."""
 
     def __init__(self, preflight: Preflight, settings: ReleaseSettings) -> None:
         self._preflight = preflight
         self._policy = settings.other_managers
 
     async def check(self, client: ClusterClient, stored: StoredRelease, secret: Secret) -> str | None:
-        """Raises Forbidden if another program manages the release; what else is to be said about that, or None."""
+        """Raise Forbidden if another program manages the release; return a warning about it, or None."""
         if self._policy == "ignore" and stored.target_namespace == stored.namespace:
             return None
         owner = find_manager(secret.get("metadata") or {})
@@ -55,7 +55,7 @@ class ReleaseManagers:
         return f"an object of the release is marked as managed by {manager}, which {_PROOFS[proof]}"
 
     async def _find_mark(self, client: ClusterClient, stored: StoredRelease) -> Manager | None:
-        """By the manifest, which has what Flux adds, and by one object of it as it is now."""
+        """Search the manifest, which has Flux's labels, and one of its live objects."""
         documents = [text for text in _DOCUMENTS.split(stored.manifest) if text.strip()]
         chosen = next((text for text in documents if _WORKLOAD.search(text)), documents[0] if documents else "")
         try:
@@ -78,7 +78,7 @@ class ReleaseManagers:
         return None
 
     async def _prove(self, client: ClusterClient, manager: Manager) -> str:
-        """One of the keys of ``_PROOFS``."""
+        """Return one of the keys of ``_PROOFS``."""
         try:
             version = await client.find_preferred_version(manager.group)
             if version is None:

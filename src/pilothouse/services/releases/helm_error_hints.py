@@ -1,4 +1,4 @@
-"""Helm's refusals as people need them: with what is to be done, or whose the object is that stands in the way."""
+"""Helm's errors with hints for people: what to do, or the owner of the object in the way."""
 
 import re
 from typing import Any
@@ -28,7 +28,7 @@ _OLD_MANIFEST = "unable to build kubernetes objects from current release manifes
 
 
 async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capabilities) -> str:
-    """Helm's text, and what is known besides; it may ask the cluster for one object."""
+    """Return Helm's text with hints; may read one object from the cluster."""
     text = str(error)
     if _RECORD_TOO_LARGE.search(text):
         return f"the release does not fit into the Secret that Helm keeps of it; {SMALLER}; Helm says: {text}"
@@ -48,7 +48,7 @@ async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capa
 
 
 def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
-    """Whether Helm would take the object for the release's own (``pkg/action/validate.go``, ``checkOwnership``)."""
+    """Return True if Helm would accept the object as the release's (``pkg/action/validate.go``, ``checkOwnership``)."""
     metadata = live.get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return (
@@ -59,7 +59,7 @@ def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
 
 
 async def describe_owner(live: dict[str, Any], *, client: ClusterClient) -> str:
-    """Say whose an object is, by its own marks, and what can be done about it; it looks whether its release exists."""
+    """Describe the object's owner from its metadata and what to do; checks whether that release exists."""
     metadata = live.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     manager, release = find_manager(metadata), annotations.get("meta.helm.sh/release-name")
@@ -78,7 +78,7 @@ async def describe_owner(live: dict[str, Any], *, client: ClusterClient) -> str:
 
 
 async def _is_gone(client: ClusterClient, *, name: str, namespace: str) -> bool:
-    """Whether the release has no record any more; not if that cannot be told."""
+    """Return True if the release has no record any more; False if that cannot be determined."""
     if not (is_name(name) and is_namespace(namespace)):
         return False
     try:

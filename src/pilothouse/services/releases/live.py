@@ -1,4 +1,4 @@
-"""Releases as the cluster itself has them: what reads answer from until the index has its first complete list."""
+"""Releases read from the cluster itself, until the index has its first complete list."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ _ROW_BYTES = 1024
 
 
 class LiveReleases:
-    """Reads Helm's Secrets now, in the form of the index's rows; a Secret that cannot be read is skipped and logged.
+    """Read Helm's Secrets now, in the form of index rows; a Secret that cannot be decoded is skipped and logged.
 
-    Both methods raise ClusterUnavailable, ClusterDenied or NotFound (the cluster). What they cost is bounded by the
+    Both methods raise ClusterUnavailable, ClusterDenied or NotFound (the cluster). Their cost is bounded by the
     request's budget: before the index is complete, a very large cluster cannot be listed.
     """
 
@@ -37,7 +37,7 @@ class LiveReleases:
         self._index = ReleaseIndex(keys)
 
     async def read_revisions(self, cluster_id: str, *, namespace: str, name: str) -> list[RevisionRow]:
-        """Every revision of one release, newest first."""
+        """Return every revision of one release, newest first."""
         if not is_namespace(namespace) or not is_name(name):
             return []
         cluster = await self._clusters.reach(cluster_id, project_id=None)
@@ -52,7 +52,7 @@ class LiveReleases:
         return sorted(found, key=lambda row: row.revision, reverse=True)
 
     async def read_newest(self, cluster_id: str, *, namespace: str | None) -> list[RevisionRow]:
-        """The newest revision of each release."""
+        """Return the newest revision of each release."""
         if namespace is not None and not is_namespace(namespace):
             return []
         cluster = await self._clusters.reach(cluster_id, project_id=None)
@@ -67,7 +67,7 @@ class LiveReleases:
         return await self._with_origins(cluster_id, [row for _, row in newest.values()])
 
     async def _read(self, cluster_id: str, secret: Secret) -> NewRevision | None:
-        """Decode beside the event loop: a hostile Secret takes a tenth of a second."""
+        """Decode off the event loop: a malicious Secret takes a tenth of a second."""
         row = await asyncio.to_thread(self._index.read, cluster_id, secret)
         if row is not None:
             keep(len(row.values_sealed or b"") + _ROW_BYTES)

@@ -1,10 +1,10 @@
-"""Hides what values hold: all of it from those who may not read values, and what stands under secret names.
+"""Masking of values: all of them for callers who may not read values, and those under secret names.
 
-Those who may not read values do not find them in descriptions and live objects either: what is known of them is masked
-wherever it stands, and where charts put values as they are (ConfigMaps, environments, arguments) nothing is shown.
+For callers who may not read values, known values are also masked in descriptions and live objects, and fields where
+charts usually put values (ConfigMaps, environments, arguments) are hidden completely.
 
-The second is for installations that want it: a guess by name, as the vendor's own examples look
-(``"admin_password":"******"``); it protects from glances, not from those who may read the release's Secret.
+The second is an option: a guess by name, as in the vendor's own examples (``"admin_password":"******"``); it protects
+from casual readers, not from those who can read the release's Secret.
 """
 
 import re
@@ -27,14 +27,14 @@ _NAME_OR_VALUE = re.compile(r'"(?:[^"\\]++|\\.)*+"\s*+(:)?+|[^\s{}\[\],:"]++')
 
 
 def mask_values(values_json: str) -> str:
-    """The JSON text with every text and number masked that stands under such a name, at any depth."""
+    """Return the JSON text with every string and number under such a name masked, at any depth."""
     if not values_json:
         return values_json
     return compact_json(_masked(orjson.loads(values_json), secret=False))
 
 
 def hide_values(values_json: str) -> str:
-    """Return the JSON text with its names and its shape, and every value in it masked."""
+    """Return the JSON text with its keys and shape, and every value masked."""
     if not values_json:
         return values_json
     # Without building them: 4 MiB of text can be 100 MiB of Python's objects.
@@ -42,7 +42,7 @@ def hide_values(values_json: str) -> str:
 
 
 def hide_in_text(text: str, values_json: str | None, *, public: Sequence[str]) -> str:
-    """Return a description without the release's values; what Helm says of every release needs no look."""
+    """Return a description with the release's values masked; Helm's standard descriptions need no search."""
     if not text or _ORDINARY.fullmatch(text):
         return text
     if values_json is None:
@@ -51,9 +51,9 @@ def hide_in_text(text: str, values_json: str | None, *, public: Sequence[str]) -
 
 
 def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
-    """Return a live object without the values that the masks know, and without what charts make of nothing else.
+    """Return a live object with known values masked, and without fields that charts fill with values only.
 
-    What identifies the object stays.
+    The object's identity stays.
     """
     hidden = {key: value if key in _IDENTITY else _without(key, value, masks) for key, value in live.items()}
     metadata = live.get("metadata")

@@ -10,17 +10,17 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def is_name(text: str) -> bool:
-    """Whether a release that we wrote or Helm wrote can have this name; Helm allows dots and a leading digit."""
+    """Return True if a release written by us or Helm can have this name; Helm allows dots and a leading digit."""
     return len(text) <= _NAME_LENGTH and bool(re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", text))
 
 
 def is_namespace(text: str) -> bool:
-    """Whether a namespace can have this name (Kubernetes: an RFC 1123 label)."""
+    """Return True if a namespace can have this name (Kubernetes: an RFC 1123 label)."""
     return bool(_NAMESPACE.fullmatch(text))
 
 
 def check_name(name: str, *, field: str) -> None:
-    """Raises InvalidRequest unless the text may name a release.
+    """Raise InvalidRequest unless the text is a valid release name.
 
     Lower-case letter first, then letters, digits and '-', ending in a letter or digit (vendor), at most 53 characters
     (Helm ``pkg/chart/common/validate_name.go``).
@@ -35,7 +35,7 @@ def check_name(name: str, *, field: str) -> None:
 
 
 def check_namespace(namespace: str) -> None:
-    """Raises InvalidRequest unless the text may name a namespace."""
+    """Raise InvalidRequest unless the text is a valid namespace."""
     if not namespace:
         raise InvalidRequest("namespace: missing")
     if not _NAMESPACE.fullmatch(namespace):

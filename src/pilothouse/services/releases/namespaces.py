@@ -1,4 +1,4 @@
-"""Whether a namespace is there, for requests that want to put something into it."""
+"""Existence of namespaces, for requests that create something in them."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ _MOST_PER_CLUSTER = 1000
 
 
 class Namespaces:
-    """Asks a cluster, and for a moment takes its yes for a yes: many releases go into few namespaces."""
+    """Query the cluster, and cache positive answers briefly: many releases go into few namespaces."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen: WeakKeyDictionary[ClusterClient, dict[str, float]] = WeakKeyDictionary()
 
     async def exists(self, client: ClusterClient, name: str) -> bool:
-        """Whether the namespace is there, or was a few seconds ago; raises what the client raises."""
+        """Return True if the namespace exists, or did a few seconds ago; raise what the client raises."""
         seen = self._seen.setdefault(client, {})
         now = self._monotonic()
         if seen.get(name, 0.0) > now:

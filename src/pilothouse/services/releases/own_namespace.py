@@ -1,6 +1,6 @@
-"""The Namespace that a release is in, where it is one of the release's objects.
+"""The Namespace that a release is in, if it is one of the release's objects.
 
-An update that lacks it would delete it, and with it the release's own record and whatever else is there.
+An update without it would delete it, and with it the release's own record and everything else in it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _LARGEST_MANIFEST = 32 * 1024 * 1024
 
 
 async def own_namespace(revisions: Iterable[StoredRelease]) -> bool:
-    """Whether one of the revisions has it, and does not say that it is to be kept."""
+    """Return True if one of the revisions contains it without asking to keep it."""
     for stored in revisions:
         if "Namespace" not in stored.manifest:  # nearly every one
             continue
@@ -39,12 +39,12 @@ def _is_own(document: dict[str, object], namespace: str) -> bool:
 
 
 def holds_namespace(objects: Iterable[RenderedObject], namespace: str) -> bool:
-    """Whether that Namespace is one of the objects, and no hook."""
+    """Return True if that Namespace is one of the objects, and not a hook."""
     return any((one.api_version, one.kind, one.name, one.hook) == ("v1", "Namespace", namespace, "") for one in objects)
 
 
 def describe_dropped(namespace: str) -> str:
-    """Say what such an update would do, and the ways out."""
+    """Describe the effect of such an update, and the alternatives."""
     return (
         f"it lacks Namespace {namespace!r}, which is the release's own: with it, all that is in it would be deleted, "
         "the release's record and other releases included; keep it in the chart, or give it the annotation "

@@ -1,6 +1,6 @@
-"""Releases as callers see them, and the pages in which lists and histories of them are read.
+"""Releases as callers see them, and the pages of lists and histories.
 
-A page is as large as the JSON text of its values is, whatever that takes packed: it is in memory some times over.
+A page is measured by the JSON text of its values, not by their compressed size, because it is several times in memory.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,8 +23,8 @@ class Release:
     """A release as callers see it; ``status`` is Helm's own word, ``revision`` Helm's number.
 
     ``values_json`` and ``resources_json`` are JSON text; the former is None if the values are too large to be shown,
-    the latter '' unless it was asked for. ``age_seconds``: how long ago the cluster last confirmed what is shown; None
-    where that says nothing.
+    the latter '' unless requested. ``age_seconds``: how long ago the cluster last confirmed what is shown; None if that
+    is not applicable.
     """
 
     cluster_id: str
@@ -47,7 +47,7 @@ class Release:
 
 @dataclass(frozen=True)
 class ReleasePage:
-    """A part of a list; ``last`` is namespace and name to go on after, None at the end."""
+    """A page of a list; ``last`` is namespace and name to continue after, None at the end."""
 
     releases: list[Release]
     last: tuple[str, str] | None
@@ -55,10 +55,10 @@ class ReleasePage:
 
 @dataclass(frozen=True)
 class HistoryRest:
-    """What is left of a history: at most ``most`` revisions, those ``below`` one.
+    """The rest of a history: at most ``most`` revisions, those ``below`` one.
 
-    ``rows`` are those that were read from the cluster, if they were; ``underway`` is what an operation is making, where
-    that is not among the newer ones. ``shows_values``: the caller was allowed to read them.
+    ``rows`` are those that were read from the cluster, if they were; ``underway`` is the revision being written by an
+    operation, unless it is among the newer ones. ``shows_values``: the caller was allowed to read them.
     """
 
     below: int
@@ -70,14 +70,14 @@ class HistoryRest:
 
 @dataclass(frozen=True)
 class HistoryPage:
-    """A part of a history, newest first; ``rest`` None at the end."""
+    """A page of a history, newest first; ``rest`` None at the end."""
 
     releases: list[Release]
     rest: HistoryRest | None
 
 
 class ReleaseList:
-    """The releases of a cluster by namespace and name, each once, read page by page as they are asked for."""
+    """The releases of a cluster by namespace and name, each once, read page by page on demand."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ReleaseList:
         self.age_seconds = age_seconds
 
     async def read_page(self, after: tuple[str, str] = START, *, limit: int = PAGE_RELEASES) -> ReleasePage:
-        """At most ``limit`` of those that follow ``after``: fewer, or none, does not mean the end."""
+        """Return at most ``limit`` releases after ``after``; fewer, or none, does not mean the end."""
         page = await self._read(after, limit)
         last = page.releases[-1] if page.more else None
         shown = await off_loop(lambda: [self._show(one) for one in page.releases], size=sum(map(weight, page.releases)))
@@ -102,7 +102,7 @@ class ReleaseList:
 
 
 def fitting(sizes: Sequence[int]) -> int:
-    """Return how many of the first make a page: at least one, and others until the page has its bytes."""
+    """Return how many of the first fit into a page: at least one, and more until the page has its bytes."""
     total = 0
     for number, size in enumerate(sizes):
         if total >= PAGE_BYTES:
@@ -112,12 +112,12 @@ def fitting(sizes: Sequence[int]) -> int:
 
 
 def weight(one: ListedRelease) -> int:
-    """Return about how many bytes are handled to show the release."""
+    """Return approximately how many bytes are handled to show the release."""
     row = one.revision
     values = row.values_text_size if row is not None and row.values_sealed is not None else 0
     return values + shown_size(one.operation)
 
 
 def shown_size(operation: OperationRow | None) -> int:
-    """Return how many bytes the operation has that are shown of it."""
+    """Return the size of the displayed part of the operation in bytes."""
     return len(operation.shown_sealed or b"") if operation is not None else 0

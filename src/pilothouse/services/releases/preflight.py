@@ -1,10 +1,10 @@
-"""What would fail in the middle of a release is found before the first write.
+"""Detects, before the first write, what would make a release fail half-way.
 
-Helm itself checks some of it first (``pkg/action/install.go``, ``upgrade.go``): that the objects' kinds are served,
-and that no object belongs to somebody else. It does not check the kinds of hooks, the account's rights and the size of
-its own record; it installs what lies in ``crds/`` before it checks anything, and a rollback checks nothing. Those are
-checked here. What is found is found by rendering without the cluster, which costs next to nothing; where the chart
-asks the cluster what to make, Helm's own dry run confirms it before anybody is refused.
+Helm itself checks some of it first (``pkg/action/install.go``, ``upgrade.go``): that the objects' kinds are served, and
+that no object has another owner. It does not check the kinds of hooks, the account's rights and the size of its own
+record; it installs ``crds/`` before it checks anything, and a rollback checks nothing. Those are checked here, by
+rendering without the cluster, which costs next to nothing; if the chart's output depends on the cluster, Helm's own dry
+run has to confirm a problem before the request is refused.
 """
 
 import asyncio
@@ -62,10 +62,10 @@ _NOT_LOOKED_UP = re.compile(r"unable to get apiresource from unstructured: ([^\s
 
 
 class Ask(Protocol):
-    """Has an engine answer a request; raises what ``EnginePool.run`` raises."""
+    """Sends a request to an engine; raises what ``EnginePool.run`` raises."""
 
     async def __call__(self, request: Request[OutcomeT], /) -> OutcomeT:
-        """The outcome."""
+        """Return the outcome."""
         ...
 
 
@@ -80,11 +80,11 @@ class _Findings:
 
     @property
     def objects(self) -> tuple[RenderedObject, ...]:
-        """The ones that something is found about."""
+        """The objects with findings."""
         return (*self.unserved, *(one for _, objects in self.missing for one in objects))
 
     def about(self, is_meant: Callable[[RenderedObject], bool]) -> "_Findings":
-        """Only what concerns one of these objects, or none in particular."""
+        """Return only findings about matching objects, or about none in particular."""
         return replace(
             self,
             unserved=tuple(one for one in self.unserved if is_meant(one)),
@@ -93,14 +93,14 @@ class _Findings:
 
 
 class Preflight:
-    """Checks what is about to be written to a cluster; remembers for minutes what clusters serve and allow."""
+    """Check what is about to be written to a cluster; caches for minutes what clusters serve and allow."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._abilities: OrderedDict[ClusterClient, Capabilities] = OrderedDict()
 
     def capabilities(self, client: ClusterClient) -> Capabilities:
-        """What is known of the client's cluster and account."""
+        """Return the cached capabilities of the client's cluster and account."""
         known = self._abilities.setdefault(client, Capabilities(client, seconds=_REMEMBER_SECONDS))
         self._abilities.move_to_end(client)
         if len(self._abilities) > _REMEMBERED_CLIENTS:
@@ -108,7 +108,7 @@ class Preflight:
         return known
 
     async def explain(self, client: ClusterClient, error: HelmError) -> str:
-        """Helm's text with what is known besides."""
+        """Return Helm's text with hints."""
         return await explain(error, client=client, capabilities=self.capabilities(client))
 
     async def find_problem(
@@ -121,11 +121,11 @@ class Preflight:
         merged_values: dict[str, Any],
         owns_namespace: bool = False,
     ) -> str | None:
-        """Why the request must not be carried out, for people; None if nothing speaks against it.
+        """Return why the request must not be carried out, for people; None if there is no problem.
 
-        ``merged_values`` are what an upgrade's values come to; with ``owns_namespace`` the release has the Namespace
-        that it is in. Raises what ``ask`` raises, HelmError with Helm's words for what its dry run refuses among it,
-        and ClusterUnavailable or ClusterDenied.
+        ``merged_values`` are the result of an upgrade's values; with ``owns_namespace`` the release has the Namespace
+        that it is in. Raises what ``ask`` raises, including HelmError with Helm's text if its dry run fails, and
+        ClusterUnavailable or ClusterDenied.
         """
         known = isinstance(request, InstallRequest) or _values_are_known(request)
         look = InspectRequest(
@@ -169,7 +169,7 @@ class Preflight:
     async def find_rollback_problem(
         self, client: ClusterClient, *, goal: str, namespace: str, owns_namespace: bool = False
     ) -> str | None:
-        """Say why a rollback to the manifest ``goal`` must not be carried out; None if nothing speaks against it."""
+        """Return why a rollback to the manifest ``goal`` must not be carried out; None if there is no problem."""
         objects = await _objects_of(goal, namespace=namespace)
         if owns_namespace and not holds_namespace(objects, namespace):
             return describe_dropped(namespace)
@@ -205,7 +205,7 @@ class Preflight:
     async def _still_needed(
         self, client: ClusterClient, missing: list[ResourceAccess], served: list[tuple[RenderedObject, ObjectKind]]
     ) -> list[ResourceAccess]:
-        """Without the right to create what is there already."""
+        """Drop the right to create objects that exist already."""
         left = []
         for access in missing:
             of_kind = [(one, kind) for one, kind in served if access in _accesses(one, kind, waits=False)]
@@ -234,7 +234,7 @@ class Preflight:
         *,
         own: frozenset[tuple[str, str]],
     ) -> _Findings:
-        """What is left of the findings when Helm renders with the cluster."""
+        """Return the findings that remain when Helm renders with the cluster."""
         if any(one.hook for one in findings.objects):
             try:
                 outcome = await ask(replace(_trial(request), show_hooks=True))
@@ -252,7 +252,7 @@ class Preflight:
 
 
 async def _objects_of(manifest: str, *, namespace: str) -> list[RenderedObject]:
-    """The objects of a manifest; none if it cannot be read, which Helm will say."""
+    """Return the objects of a manifest; none if it cannot be parsed, which Helm will report."""
     try:
         documents = await asyncio.to_thread(
             read_objects, manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
@@ -271,7 +271,7 @@ async def _is_in(manifest: str, *, namespace: str) -> Callable[[RenderedObject],
 
 
 def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
-    """What Helm's error is about, if it is about kinds that are not served or an object that may not be looked at."""
+    """Return a filter for the objects of Helm's error, if it is about unserved kinds or an unreadable object."""
     if error.kind == "HelmManifestError":
         kinds = set(_NOT_SERVED.findall(str(error)))
         return lambda one: (one.kind, one.api_version) in kinds
@@ -282,7 +282,7 @@ def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
 
 
 def _values_are_known(request: UpgradeRequest) -> bool:
-    """Whether the request alone says what the values are; else they lie over those that the release has."""
+    """Return True if the request alone determines the values; else they are merged over the release's."""
     return request.reset_values or (bool(request.values) and not request.reuse_values)
 
 
@@ -294,10 +294,10 @@ def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool
 def _brought(
     objects: Sequence[RenderedObject], request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
 ) -> Callable[[RenderedObject], bool]:
-    """Say of which objects the release itself defines the kind, before it makes them.
+    """Return a predicate for objects whose kind the release itself defines before it creates them.
 
-    Helm looks the objects of the manifest up before it makes the first of them, so that only ``own``, what lies in
-    ``crds/``, is there for them. Hooks before the manifest find what such hooks define, those after it find all.
+    Helm looks up the objects of the manifest before it creates the first of them, so only ``own``, the kinds in
+    ``crds/``, exist for them. Hooks before the manifest find what such hooks define, those after it find all.
     """
     before = "pre-install" if isinstance(request, InstallRequest) else "pre-upgrade"
     early = own.union(*(one.defines for one in objects if one.runs_at(before)))
@@ -317,7 +317,7 @@ def _trial(request: InstallRequest | UpgradeRequest) -> InstallRequest | Upgrade
 async def _try(
     ask: Ask, request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
 ) -> ReleaseOutcome | None:
-    """What Helm's dry run gives, with Helm's own checks; None if nothing but the chart's own CRDs stops it."""
+    """Return Helm's dry run, with Helm's own checks; None if only the chart's own CRDs stop it."""
     try:
         return await ask(_trial(request))
     except HelmError as error:
@@ -338,7 +338,7 @@ async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) ->
 async def _find_clash(
     client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: _Findings
 ) -> str | None:
-    """The first object that is there and is not the release's, where Helm cannot look before it installs CRDs."""
+    """Return the first object that exists with another owner, where Helm cannot look before it installs CRDs."""
     for one, kind in findings.served:
         if one.hook or not one.name:
             continue
@@ -359,7 +359,7 @@ def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Res
 
 
 def _describe_size(inspection: Inspection) -> str:
-    """Why the release cannot be stored, or not be read back; empty if it can."""
+    """Return why the release is too large to be stored or read back; empty if it is not."""
     if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
         largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
         return (
@@ -379,7 +379,7 @@ def _kib(size: int) -> str:
 
 
 def _describe(findings: _Findings, *, later: frozenset[tuple[str, str]] = frozenset()) -> str:
-    """``later``: kinds that the chart would bring along, if it were installed anew."""
+    """Describe the findings; ``later``: kinds that the chart would define if it were newly installed."""
     texts = []
     if findings.unserved:
         names = _some(f"{one.api_version} {_named(one)}" for one in findings.unserved)

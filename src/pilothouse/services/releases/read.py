@@ -1,8 +1,8 @@
-"""What is to be seen of releases.
+"""Read side of releases: show, list and history.
 
-The cluster's Helm storage is the truth about releases, and the index is what is known of it: reads ask the index only,
-and the cluster itself until the index has its first complete list. An operation that is not final lies over the
-revisions, and so does an install that failed before Helm wrote a revision, until the release exists or is created anew.
+The cluster's Helm storage is the truth about releases, and the index is a copy of it: reads use only the index, and the
+cluster itself until the index has its first complete list. An unfinished operation overlays the revisions, and so does
+an install that failed before Helm wrote a revision, until the release exists or is created again.
 """
 
 from bisect import bisect_right
@@ -71,7 +71,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class ReleaseView:
-    """Shows and lists the releases of a project's clusters."""
+    """Show and list the releases of a project's clusters."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ReleaseView:
         self._resources = ReleaseResources(clusters)
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str) -> Release:
-        """The newest revision, or what an operation is making of it; NotFound if there is neither."""
+        """Return the newest revision, or what an operation is making of it; NotFound if there is neither."""
         caller.require("cce:release:get")
         found = await self._find(caller, cluster_id, namespace=namespace, name=name, revisions=1)
         newest = found.revisions[0] if found.revisions else None
@@ -103,10 +103,10 @@ class ReleaseView:
         return replace(release, age_seconds=found.freshness.age_seconds)
 
     async def add_resources(self, caller: Caller, release: Release) -> Release:
-        """The release with its live objects, read from the cluster, or with the reason why they are not known.
+        """Return the release with its live objects, read from the cluster, or with the reason why they are unknown.
 
-        While a revision is being made, they are those of the newest one that is stored. For callers who may not read
-        values, without those of the release.
+        While a revision is being written, they are those of the newest stored one. For callers who may not read values,
+        the release's values are masked in them.
         """
         hide = not caller.may(READ_VALUES)
         resources = await self._resources.of_release(
@@ -117,10 +117,9 @@ class ReleaseView:
     async def show_history(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, rest: HistoryRest | None = None
     ) -> HistoryPage:
-        """Every revision that Helm keeps, newest first, with what an operation is making as the newest.
+        """Return every revision that Helm keeps, newest first, led by the one that an operation is writing.
 
-        Part by part: the first one, or what is left after one. NotFound if there is neither a revision nor an
-        operation.
+        Page by page: the first one, or the rest after one. NotFound if there is neither a revision nor an operation.
         """
         caller.require("cce:release:get")
         if rest is not None:
@@ -145,14 +144,14 @@ class ReleaseView:
         return HistoryPage([replace(one, age_seconds=age) for one in page], left)
 
     async def _require_still(self, caller: Caller, rest: HistoryRest) -> None:
-        """Return if the caller still may see what is left: whoever takes a history slowly takes it for long."""
+        """Return if the caller may still read the rest: reading a history can take long."""
         again = self._standing.again_seconds
         caller = await self._standing.require(caller, "cce:release:get", after_seconds=again)
         if rest.shows_values:
             caller.require(READ_VALUES)
 
     def _history_page(self, found: FoundRelease, rest: HistoryRest | None) -> list[Release]:
-        """The revisions, with what an operation is making in the place of its number, which may be a lower one."""
+        """Return the revisions, with the one being written in the place of its number, which may be a lower one."""
         revisions = {row.revision: self._from_row(found.cluster, row) for row in found.revisions}
         newest = found.revisions[0] if found.revisions else None
         underway = rest.underway if rest is not None else self._laid_over(found.cluster, newest, found.operation)
@@ -169,7 +168,7 @@ class ReleaseView:
         chart_id: str | None,
         with_values: bool = True,
     ) -> ReleaseList:
-        """Every release of the cluster; optionally of one namespace or one chart, or without their values."""
+        """Return every release of the cluster; optionally of one namespace or one chart, or without values."""
         caller.require("cce:release:list")
         async with self._database.autocommit() as connection:
             found = await releases.find_index(connection, cluster_id, project_id=caller.project_id)
@@ -206,7 +205,7 @@ class ReleaseView:
         return ReleaseList(self._while_allowed(caller, live, with_values=with_values), show, age_seconds=None)
 
     def _while_allowed(self, caller: Caller, read: ReadPage, *, with_values: bool) -> ReadPage:
-        """The same pages, as long as the caller may see them: whoever takes a list slowly takes it for long."""
+        """Return the same pages while the caller may see them: reading a list can take long."""
         shows_values = with_values and caller.may(READ_VALUES)
 
         async def read_allowed(after: tuple[str, str], limit: int) -> Page:
@@ -238,7 +237,7 @@ class ReleaseView:
         revisions: int,
         rest: HistoryRest | None,
     ) -> tuple[FoundRelease, list[RevisionRow] | None]:
-        """The release with a page of its revisions, and all of them if they were read from the cluster."""
+        """Return the release with a page of its revisions, and all of them if they were read from the cluster."""
         async with self._database.autocommit() as connection:
             found = await releases.find_release(
                 connection,
@@ -264,7 +263,7 @@ class ReleaseView:
         return replace(found, revisions=page, more=len(page) < len(rows)), rows
 
     async def _read_live(self, cluster_id: str, namespace: str | None, read: ReadPage) -> ReadPage:
-        """A list from the cluster, in memory; of the index, which is not complete, only the operations count."""
+        """Return a list from the cluster, in memory; the incomplete index contributes only the operations."""
         listed: dict[tuple[str, str], ListedRelease] = {}
         after, more = START, True
         while more:
@@ -289,7 +288,7 @@ class ReleaseView:
     def _newest(
         self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
     ) -> Release | None:
-        """What show and list say of a release."""
+        """Return the release for show and list."""
         underway = self._laid_over(cluster, newest, operation)
         if underway is not None:
             return underway
@@ -304,7 +303,7 @@ class ReleaseView:
     def _laid_over(
         self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
     ) -> Release | None:
-        """The release as an operation shows it, if one lies over the newest revision."""
+        """Return the release as an operation shows it, if one overlays the newest revision."""
         if operation is None:
             return None
         if operation.state not in LIVING_STATES and (newest is not None or operation.action != Action.INSTALL):
@@ -334,10 +333,10 @@ class ReleaseView:
 
 
 def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Release:
-    """The release as an operation that left no final revision shows it: pending, or failed with the reason.
+    """Return the release as an operation without final revision shows it: pending, or failed with the reason.
 
-    An install that is being cancelled, or was, is a release that is being deleted, unless it is to be kept. An upgrade
-    that is being cancelled is a rollback; an uninstall stays one until it is known how it ends.
+    A cancelled install is shown as a release being deleted, unless it is to be kept. A cancelled upgrade is shown as a
+    rollback; an uninstall remains one until its end is known.
     """
     values = compact_json(shown.values)
     # an action that only a newer version knows is shown as unknown
@@ -362,16 +361,16 @@ def from_operation(cluster: ClusterName, row: OperationRow, shown: Shown) -> Rel
 
 
 def is_shown_as_failed(shown: OperationRow, *, newest: int) -> bool:
-    """Whether an operation that failed before Helm wrote anything is what there is to say of the release.
+    """Return True if an operation that failed before Helm wrote anything is what is shown of the release.
 
-    So it is until a revision is made after the one that it found: the release stands as it was, and a client that
+    This holds until a revision is written after the one that it found: the release is unchanged, and a client that
     waits for an end must not take that for success.
     """
     return shown.state == OperationState.FAILED and not shown.wrote_revision and shown.base_revision == newest
 
 
 def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
-    """The release as it stands, with the failure of the operation laid over it."""
+    """Return the current release with the failure of the operation on top."""
     return replace(
         release,
         status=ReleaseStatus.FAILED,
@@ -382,7 +381,7 @@ def failed_before_helm_wrote(release: Release, shown: OperationRow) -> Release:
 
 
 def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: charts.ChartRow | None) -> bool:
-    """By the id that an operation recorded; for revisions that others wrote, by the chart's name and version."""
+    """Compare by the id that an operation recorded; for foreign revisions, by the chart's name and version."""
     recorded = one.revision.origin_chart_id if one.revision is not None else ""
     if one.operation is not None and (one.operation.state in LIVING_STATES or one.revision is None):
         recorded = one.operation.chart_id

@@ -23,19 +23,19 @@ _SECONDS = 5.0
 
 
 class ReleaseResources:
-    """Reads the objects that a release's manifest names, as they are in the cluster now."""
+    """Read the objects in a release's manifest from the cluster."""
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
 
     async def of_release(self, cluster_id: str, *, namespace: str, name: str, hide_values: bool) -> str:
-        """The objects of the newest stored revision as JSON text; ``{}`` if the cluster has none.
+        """Return the objects of the newest stored revision as JSON text; ``{}`` if the cluster has none.
 
-        ``hide_values``: without what the values of the release hold; those of the revision that is deployed count too,
-        because the objects may still be as that one made them.
+        ``hide_values``: mask the release's values; those of the deployed revision count too, because the objects may
+        still be as that one made them.
 
-        If not even the revision can be read, an object with the member ``error`` alone: what the caller asked for
-        besides was done or found, and must not look as if it had failed.
+        If not even the revision can be read, returns an object with only the member ``error``: the rest of the caller's
+        request succeeded, and must not look as if it had failed.
         """
         try:
             cluster = await self._clusters.reach(cluster_id, project_id=None)
@@ -57,7 +57,7 @@ class ReleaseResources:
         )
 
     async def _masks(self, client: ClusterClient, stored: StoredRelease, labels: Sequence[ReleaseLabels]) -> Masks:
-        """Return what is to be masked in the objects of the release."""
+        """Return the masks for the objects of the release."""
         values: dict[str, Any] = {"merged": stored.values, "own": stored.config}
         deployed = max(
             (one.revision for one in labels if one.status == ReleaseStatus.DEPLOYED), default=stored.revision
@@ -71,9 +71,9 @@ class ReleaseResources:
     async def _of_manifest(
         self, cluster: ClusterConnection, *, namespace: str, manifest: str, masks: Masks | None
     ) -> str:
-        """The objects of a manifest as JSON text: groups as Helm has them, with an ``error`` where one is missing.
+        """Return the objects of a manifest as JSON text: groups as in Helm, with an ``error`` for missing ones.
 
-        Takes 5 s at most. A manifest that cannot be read gives an object with the member ``error`` alone.
+        Takes 5 s at most. A manifest that cannot be parsed returns an object with only the member ``error``.
         """
         try:
             documents = await asyncio.to_thread(
@@ -88,7 +88,7 @@ class ReleaseResources:
 
 
 def _made(values: dict[str, Any], public: tuple[str, ...]) -> Masks:
-    """Return the masks, with what they are looked for by made already: that takes a while."""
+    """Return the masks with their matchers built already, because that takes a while."""
     masks = masks_of(values=values, public=public)
     masks.apply("")
     return masks

@@ -1,11 +1,10 @@
-"""The data of a cluster's Secrets is masked in what a chart says when it fails.
+"""Masking of the cluster's Secret data in messages of failing charts.
 
-A chart acts with the rights of its cluster's account: ``lookup`` reads any Secret that account may read, and ``fail``
-prints it. Nobody but the cluster knows what that was, so it is asked, after such a failure only. What cannot be
-compared is not shown. A template that transforms the data first is beyond this.
+A chart acts with the rights of its cluster's account: ``lookup`` reads any Secret that account can read, and ``fail``
+prints it. Only the cluster knows the data, so it is read, but only after such a failure. What cannot be compared is
+withheld. Data that a template transforms first is not found.
 
-The Secrets are a stranger's: how much of them is looked at is limited, and it is done in portions, beside the event
-loop.
+The Secrets are untrusted: the amount that is compared is limited, and it is done in portions, off the event loop.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ _PORTION_BYTES: Final = 128 * 1024
 
 
 async def without_secret_data(text: str, *, chart: bytes, client: ClusterClient, limits: ChartLimits) -> str:
-    """The text of a failed rendering without the data of any Secret that the chart could have looked up."""
+    """Return the message of a failed rendering without data of any Secret that the chart could have looked up."""
     if not await asyncio.to_thread(uses_lookup, chart, limits=limits):
         return text
     try:
@@ -43,7 +42,7 @@ async def without_secret_data(text: str, *, chart: bytes, client: ClusterClient,
 
 
 class _TooMuch(Exception):
-    """More than is compared."""
+    """There is more data than is compared."""
 
 
 async def _compare(text: str, client: ClusterClient) -> str:
@@ -74,7 +73,7 @@ def _hide(compared: Compared, portion: list[Mapping[str, Any]]) -> None:
 
 
 def _withheld(text: str, reason: str) -> str:
-    """Where it failed, without what the chart said: Helm writes the place, a colon, and the message."""
+    """Return where it failed, without the chart's message: Helm writes the place, a colon, and the message."""
     place = text.split("): ", 1)[0] + ")" if text.startswith("execution error at (") and "): " in text else "rendering"
     return (
         f"{place}: the chart's own message is withheld: the chart looks up objects of the cluster, and the message "

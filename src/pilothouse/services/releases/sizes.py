@@ -1,4 +1,4 @@
-"""Values that no release Secret can hold are refused when they come, not when their operation has waited its turn."""
+"""Early refusal of values that no release Secret can hold, before their operation is queued."""
 
 import asyncio
 import zlib

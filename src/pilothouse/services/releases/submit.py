@@ -1,4 +1,7 @@
-"""How an order becomes an accepted operation: one statement, and from then on it is carried out whatever dies."""
+"""Turns a validated request into a queued operation in one statement.
+
+Once committed, it runs even if every process dies.
+"""
 
 import time
 import uuid
@@ -29,10 +32,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class OperationRequest:
-    """An order with what the operation row says of it in the clear.
+    """An order with the plaintext columns of the operation row.
 
-    ``revision`` is the number that will be written, if that is known by now; ``base_revision`` the newest that there
-    is. If that one is deployed, its Secret's uid and resourceVersion spare a worker that begins at once a second look.
+    ``revision`` is the number that will be written, if known by now; ``base_revision`` the newest existing one. If that
+    one is deployed, its Secret's uid and resourceVersion save a worker that begins at once from reading it again.
     ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning`` becomes
     the operation's first event.
     """
@@ -56,7 +59,7 @@ class OperationRequest:
 
 
 class Submissions:
-    """Accepts orders."""
+    """Accept orders."""
 
     def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
         self._database = database
@@ -81,11 +84,11 @@ class Submissions:
         request_id: str,
         key: Key | None,
     ) -> SubmittedOperation:
-        """The operation stands, with its audit row and the request's key, and a worker hears of it.
+        """Insert the operation, its audit row and the idempotency key, and notify a worker.
 
-        ``observed_at``: the monotonic moment at which the caller began to look at the cluster; a release that another
-        operation made since is AlreadyExists, as is one with a living operation. None: what happened since is fine.
-        Busy when too many operations wait for the cluster or the project; KeyUsed when the key stands for something.
+        ``observed_at``: the monotonic time at which the caller began to read the cluster; a release that another
+        operation made since is AlreadyExists, as is one with an active operation. None: changes since do not matter.
+        Busy if too many operations wait for the cluster or the project; KeyUsed if the key was already used.
         """
         caller.require(permission)
         operation_id = str(uuid.uuid4())
@@ -135,7 +138,7 @@ class _Base(TypedDict):
 
 
 def base_of(newest: StoredRelease) -> _Base:
-    """What a request says of the newest revision on which it is based."""
+    """Return the fields of a request that describe its base, the newest revision."""
     if newest.status != ReleaseStatus.DEPLOYED:
         return {"base_revision": newest.revision, "base_uid": "", "base_version": ""}
     return {

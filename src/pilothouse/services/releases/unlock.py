@@ -1,8 +1,8 @@
-"""Unlocking a release whose writer died and was none of ours: on request only, with the reason on record.
+"""Unlocking of releases whose foreign writer died: on request only, with the reason on record.
 
-A ``pending-*`` or ``uninstalling`` revision of somebody else's is never touched by itself: its writer may be at work.
-Whoever knows that it is dead says so here. The revision becomes a failed one that its writer can no longer change,
-even if it was only frozen.
+A foreign ``pending-*`` or ``uninstalling`` revision is never changed automatically: its writer may be at work. A person
+who knows that it is dead says so here. The revision becomes a failed one that its writer can no longer change, even if
+it was only frozen.
 """
 
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True)
 class Unlocked:
-    """A revision that was locked, as it is now; ``was`` is the status that it had."""
+    """A formerly locked revision in its current state; ``was`` is its previous status."""
 
     stored: StoredRelease
     was: str
 
 
 class Unlocks:
-    """Unlocks releases in a project's clusters."""
+    """Unlock releases in a project's clusters."""
 
     def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
         self._database = database
@@ -46,10 +46,10 @@ class Unlocks:
     async def unlock(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, reason: str, request_id: str
     ) -> Unlocked:
-        """The newest revision is failed for good, and the release can be changed again.
+        """Mark the newest revision as failed, permanently, so that the release can be changed again.
 
-        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is at work, or the
-        revision changed in this moment), ClusterUnavailable or ClusterDenied.
+        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is active, or the
+        revision was changed meanwhile), ClusterUnavailable or ClusterDenied.
         """
         caller.require(_UPDATE)
         reason = " ".join(reason.split())

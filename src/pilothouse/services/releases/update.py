@@ -42,10 +42,10 @@ _UPDATE = "cce:release:update"
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRelease:
-    """A checked-for-type request to update a release; the rules are applied by ``Updates.update``.
+    """A request to update a release, with checked types; ``Updates.update`` applies the rules.
 
     ``action``: ``upgrade`` or ``rollback``; empty, as Terraform sends it, is an upgrade. ``replace`` keeps the
-    release's own values under the new ones, ``reset_values`` forgets them and wins over it.
+    release's own values under the new ones, ``reset_values`` drops them and takes precedence.
     """
 
     chart_id: str = ""
@@ -82,12 +82,12 @@ class _Target:
 
     @property
     def current(self) -> StoredRelease:
-        """The revision whose values Helm keeps: the deployed one, or the newest when none is."""
+        """The revision whose values Helm keeps: the deployed one, or the newest if none is."""
         return next((one for one in reversed(self.stored) if one.status == ReleaseStatus.DEPLOYED), self.newest)
 
 
 class Updates:
-    """Updates releases in a project's clusters."""
+    """Update releases in a project's clusters."""
 
     def __init__(
         self,
@@ -118,11 +118,11 @@ class Updates:
         request_id: str,
         key: Key | None = None,
     ) -> SubmittedOperation:
-        """Accepts an upgrade or a rollback, or answers a dry run; what can be refused at once is refused here.
+        """Accept an upgrade or a rollback, or answer a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, release, revision),
-        Forbidden (an operation runs, or Helm's lock is somebody else's), ClusterUnavailable, ClusterDenied or Busy.
-        After an error nothing is stored.
+        Forbidden (an operation runs, or Helm's lock is held by another program), ClusterUnavailable, ClusterDenied or
+        Busy. After an error nothing is stored.
         """
         caller.require(_UPDATE)
         rollback = _is_rollback(wanted)
@@ -166,7 +166,7 @@ class Updates:
         return _Target(cluster, namespace, name, [stored for stored, _ in found], observed_at, warning)
 
     async def _read(self, cluster: ClusterConnection, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
-        """The newest revision, last, and before it those that are not superseded: the deployed one is among them."""
+        """Return the newest revision, last, and before it those that are not superseded, including the deployed one."""
         if not (is_namespace(namespace) and is_name(name)):
             return []
         client = self._clusters.client(cluster)
@@ -177,9 +177,9 @@ class Updates:
         return sorted(found, key=lambda one: one[0].revision)
 
     async def _refuse_while_running(self, cluster: ClusterConnection, namespace: str, name: str) -> None:
-        """Raises Forbidden if an operation of ours is what stands in the way.
+        """Raise Forbidden if an operation of ours is in the way.
 
-        Asked only then: what refuses a second writer is the acceptance, and most requests are the only one.
+        Checked only after a failure: the acceptance refuses a second writer, and most requests are the only one.
         """
         async with self._database.autocommit() as connection:
             shown = await operations.find_shown(
@@ -259,7 +259,7 @@ class Updates:
         )
 
     async def _try_upgrade(self, target: _Target, chart: charts.ChartRow, order: UpgradeCommand) -> dict[str, Any]:
-        """Return the values that the templates were given: those of subcharts and imported ones are among them."""
+        """Return the values that the templates got, including those of subcharts and imported ones."""
         async with self._database.autocommit() as connection:
             archive = await archives.read_archive(connection, chart.digest)
         request = UpgradeRequest(
@@ -371,7 +371,7 @@ class Updates:
         return max((one for one in good if one < target.newest.revision), default=0)
 
     async def _find_chart_id(self, target: _Target, revision: int) -> str:
-        """The chart that the revision was ordered from; empty if that was not here."""
+        """Return the chart that the revision was made from; empty if it is not one of ours."""
         async with self._database.autocommit() as connection:
             origins = await operations.list_release_origins(
                 connection, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
@@ -393,7 +393,7 @@ class Updates:
         return await read_release(secret)
 
     def _disable_hooks(self, wanted: UpdateRelease) -> bool:
-        """The vendor's literal reading: no hooks unless they are asked for, and never with ``no_hooks``."""
+        """Apply the vendor's literal rule: no hooks unless they are requested, and never with ``no_hooks``."""
         return wanted.no_hooks or not (wanted.include_hooks or self._settings.hooks.on_update)
 
 
@@ -417,7 +417,7 @@ def _no_chart(wanted: UpdateRelease) -> NotFound:
 
 
 def _merged(current: StoredRelease, chart: charts.ChartRow, wanted: UpdateRelease) -> dict[str, Any]:
-    """What Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
+    """Return what Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
     defaults: dict[str, Any] = orjson.loads(chart.values_json)
     if wanted.reset_values:
         return merge_values(defaults, wanted.values)

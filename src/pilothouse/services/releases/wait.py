@@ -1,4 +1,4 @@
-"""Waiting until a release is settled, for callers that would ask again and again (``Prefer: wait``)."""
+"""Waiting until a release is settled, as an alternative to polling (``Prefer: wait``)."""
 
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
@@ -11,22 +11,22 @@ _GET = "cce:release:get"
 
 
 class ReleaseWaits:
-    """Shows releases once they are settled."""
+    """Show releases once they are settled."""
 
     def __init__(
         self, view: ReleaseView, notifications: Notifications, standing: Standing, *, waiting: Counted
     ) -> None:
-        """``waiting`` counts the requests of each user that wait."""
+        """Count the waiting requests of each user in ``waiting``."""
         self._view = view
         self._notifications = notifications
         self._standing = standing
         self._waiting = waiting
 
     async def show(self, caller: Caller, cluster_id: str, *, namespace: str, name: str, seconds: float) -> Release:
-        """The release once it is settled, or after ``seconds`` as it then is.
+        """Return the release once it is settled, or in its current state after ``seconds``.
 
-        Whether the caller still may see it is asked again every few seconds. Raises what ``ReleaseView.show`` raises,
-        NotAuthenticated, and Busy where too many wait already.
+        The caller's rights are checked again every few seconds. Raises what ``ReleaseView.show`` raises,
+        NotAuthenticated, and Busy if too many wait already.
         """
         caller.require(_GET)
         release = await self._view.show(caller, cluster_id, namespace=namespace, name=name)
