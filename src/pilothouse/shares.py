@@ -18,7 +18,7 @@ class FairPlaces:
     """
 
     def __init__(self, places: int, *, what: str, most_waiting: int, most: int | None = None) -> None:
-        """``what`` names the busy resource in errors; a key may have ``most`` slots and ``most_waiting`` waiters."""
+        """Limit a key to ``most`` slots and ``most_waiting`` waiters; ``what`` names the resource in errors."""
         self._free = places
         self._most = most if most is not None else max(1, places - 1)
         self._most_waiting = most_waiting

@@ -1,10 +1,9 @@
-"""The parent's side of the engine: one warm child, others while they are needed, and a promise about each call.
+"""The parent's side of the engine: one warm child, others while needed, and guarantees about each call.
 
-A call runs in a child of its own for as long as it takes, and ends at its deadline at the latest, whatever the chart
-does. A call that finds every child at work gets a new one (0.2 s), up to the pool's size, which ends when it was idle
-for long. A child that died, was killed or is worn out is replaced without the caller's help; a worn-out one keeps
-serving until the new one is warm. When children cannot be started at all, callers get the reason at once, and starting
-is tried again ever more slowly.
+A call runs exclusively in one child and ends at its deadline at the latest, whatever the chart does. A call that finds
+every child busy gets a new one (0.2 s), up to the pool's size, which ends after a long idle time. A child that died,
+was killed or is worn out is replaced without the caller's help; a worn-out one keeps serving until the new one is warm.
+If children cannot be started at all, callers get the reason at once, and starting is retried at growing intervals.
 """
 
 import asyncio
@@ -56,11 +55,11 @@ class EnginePool:
         route: Route | None = None,
         most_waiting: int = 0,
     ) -> None:
-        """``state_dir`` may be shared by pools of several processes; each makes a private folder in it.
+        """``state_dir`` may be shared by pools of several processes; each creates a private folder in it.
 
-        With ``route``, a child reaches the addresses that it names, and nothing else. Without, it resolves names
-        by itself and follows redirects: only for clusters that are the caller's own. Beside the children whose calls
-        only wait for their cluster, at most ``most_waiting``, others are started when they are needed.
+        With ``route``, a child connects only to the addresses that it returns. Without, it resolves names itself and
+        follows redirects: only for the caller's own clusters. In addition to the children whose calls only wait for
+        their cluster (at most ``most_waiting``), others are started when needed.
         """
         self._settings = settings
         self._route = route
@@ -97,10 +96,9 @@ class EnginePool:
         self._owed: deque[str] = deque()
 
     async def start(self) -> None:
-        """Start the first child; raises EngineUnavailable with the reason when it cannot be.
+        """Start the first child; raise EngineUnavailable with the reason if it does not start.
 
-        It is tried twice: the first may have been killed, and what keeps every child from starting keeps the second,
-        too.
+        It is tried twice: the first may have been killed, and a general obstacle stops the second, too.
         """
         self._folder = folder = PoolFolder(self._state_dir)
         try:
@@ -117,7 +115,7 @@ class EnginePool:
         self._grow()
 
     async def close(self) -> None:
-        """Every child is dead and every file of the pool gone; calls under way fail with EngineCrashed."""
+        """Kill every child and remove every file of the pool; calls in progress fail with EngineCrashed."""
         folder, self._folder = self._folder, None
         if self._shrinking is not None:
             self._shrinking.cancel()
@@ -133,7 +131,7 @@ class EnginePool:
 
     @property
     def versions(self) -> dict[str, str]:
-        """What a living child says it is; empty without one."""
+        """The versions reported by a live child; empty without one."""
         return next((dict(child.versions) for child in self._children), {})
 
     async def run(
@@ -147,15 +145,15 @@ class EnginePool:
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
-        """The outcome of ``request``, in at most ``queue_seconds`` of waiting plus ``deadline_seconds`` of work.
+        """Return the outcome of ``request``, after at most ``queue_seconds`` plus ``deadline_seconds``.
 
-        ``queue_seconds`` None waits for a child as long as it takes. Callers of one ``share`` never hold every child,
-        and take turns with those of the others; None takes part in no turns. ``project`` is whose cluster it is;
-        unset, the share says so. ``fence`` can shorten the call from any thread; ``on_progress`` is called in the
-        event loop and must not block. Cancelling the calling task kills the child at once. Raises Busy (no child
-        became free), EngineUnavailable (none can be started) and what ``route`` raises, all before anything was done;
-        HelmError (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed,
-        after which the cluster has to be looked at.
+        ``queue_seconds`` is the wait for a child; None: indefinitely. Callers of one ``share`` never hold every child,
+        and take turns with those of other shares; None takes part in no turns. ``project`` is the cluster's owner; by
+        default the share. ``fence`` can shorten the call from any thread; ``on_progress`` is called in the event loop
+        and must not block. Cancelling the calling task kills the child at once. Raises Busy (no child became free),
+        EngineUnavailable (none can be started) and what ``route`` raises, all before anything was done; HelmError
+        (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed, after which
+        the cluster has to be checked.
         """
         kubeconfig = getattr(request, "kubeconfig", "")
         addresses = (
@@ -231,7 +229,7 @@ class EnginePool:
             raise
 
     def _leave(self, waiter: "asyncio.Future[ChildProcess]") -> None:
-        """Stop waiting; a child that was handed over in the same moment goes to the next in line."""
+        """Stop waiting; a child that was handed over at the same moment goes to the next in line."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
@@ -261,7 +259,7 @@ class EnginePool:
             self._shrink()
 
     def _watching(self, child: ChildProcess, on_progress: ProgressCallback) -> ProgressCallback:
-        """Return what passes reports on, and notes whether the child only waits."""
+        """Return a callback that forwards reports and records whether the child only waits."""
 
         def watch(event: ProgressEvent) -> None:
             if event.phase in phases.WAITING:
@@ -279,9 +277,9 @@ class EnginePool:
         return len(self._children) - len(self._retired) + self._adding
 
     def _grow(self) -> None:
-        """Start a child for each call that has none, up to the pool's size and those that wait for their cluster.
+        """Start a child for each call that has none, up to the pool's size plus those that wait for their cluster.
 
-        The first child starts alone: calls may wait for it already, and others would take its processor.
+        The first child starts alone: calls may wait for it already, and others would take its CPU.
         """
         if self._folder is None or not self._children:
             return
@@ -346,7 +344,7 @@ class EnginePool:
             worn.kill()
 
     def _lost(self, child: ChildProcess) -> None:
-        """A child died, for whatever reason: clean up after it, and make another unless that is under way."""
+        """Clean up after a dead child, and start another unless that is in progress."""
         if child not in self._children:
             return
         self._children.discard(child)
@@ -375,7 +373,7 @@ class EnginePool:
 
 
 def _mask(error: EngineError, request: Request[Any]) -> None:
-    """The error's own texts no longer hold the values and the credentials of the request."""
+    """Remove the request's values and credentials from the error's texts."""
     masks = masks_of(
         values=getattr(request, "values", None),
         kubeconfig=getattr(request, "kubeconfig", ""),
@@ -391,5 +389,5 @@ def _unavailable(error: BaseException) -> EngineUnavailable:
 
 
 def _copy(error: EngineUnavailable) -> EngineUnavailable:
-    """One object raised in several tasks would gather all their tracebacks."""
+    """Copy the error: one object raised in several tasks would collect all their tracebacks."""
     return EngineUnavailable(str(error), stderr_tail=error.stderr_tail)

@@ -1,7 +1,7 @@
-"""What a caller ordered, as an operation carries it: sealed, because values are secrets.
+"""The command of an operation, as requested by a caller: sealed, because values are secrets.
 
-In two parts. What only an attempt needs is dropped when the operation has ended, and what is shown of it stays as long
-as there is somebody to show it to.
+It has two parts. What only an attempt needs is dropped when the operation has ended; what is displayed is kept as long
+as it can be displayed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Crds = Literal["skip", "create", "replace"]
 
 
 def as_wait(text: str) -> Wait:
-    """The text as a Wait; raises InvalidRequest for any other word."""
+    """Return the text as a Wait; raise InvalidRequest for any other word."""
     wait: Wait
     for wait in ("none", "hooks", "ready"):
         if text == wait:
@@ -35,7 +35,7 @@ def as_wait(text: str) -> Wait:
 
 
 def as_crds(text: str) -> Crds:
-    """The text as what is done with a chart's ``crds/``; raises InvalidRequest for any other word."""
+    """Return the text as the handling of a chart's ``crds/``; raise InvalidRequest for any other word."""
     crds: Crds
     for crds in ("skip", "create", "replace"):
         if text == crds:
@@ -45,7 +45,7 @@ def as_crds(text: str) -> Crds:
 
 @dataclass(frozen=True, kw_only=True)
 class InstallCommand:
-    """An accepted install. ``values`` are the caller's own; ``merged_values`` lie over the chart's, for display."""
+    """An accepted install. ``values`` are the caller's; ``merged_values`` are merged over the chart's, for display."""
 
     values: dict[str, Any] = field(repr=False)
     merged_values: dict[str, Any] = field(repr=False)
@@ -58,10 +58,10 @@ class InstallCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeCommand:
-    """An accepted upgrade; ``values`` go to Helm with the two flags, ``merged_values`` are what comes of them.
+    """An accepted upgrade; ``values`` go to Helm with the two flags, ``merged_values`` are their result.
 
     ``first_deployed`` is the release's, for display while the upgrade runs. ``recreate``: restart its workloads after.
-    ``owns_namespace``: the release has the Namespace that it is in among its objects.
+    ``owns_namespace``: the release's objects include the Namespace that it is in.
     """
 
     values: dict[str, Any] = field(repr=False)
@@ -93,7 +93,7 @@ class RollbackCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class UninstallCommand:
-    """An accepted uninstall; the rest describes the release as it was. ``hooks``: how many it has for an uninstall."""
+    """An accepted uninstall; the rest describes the release before it. ``hooks``: number of its uninstall hooks."""
 
     merged_values: dict[str, Any] = field(repr=False)
     first_deployed: datetime
@@ -125,7 +125,7 @@ _SHOWN = ("merged_values", "first_deployed")
 
 @dataclass(frozen=True)
 class SealedCommand:
-    """An order as the operation row holds it: what an attempt needs besides, and what is shown."""
+    """An order as stored in the operation row: the part for attempts, and the displayed part."""
 
     request: bytes = field(repr=False)
     shown: bytes = field(repr=False)
@@ -133,26 +133,26 @@ class SealedCommand:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of an order; ``first_deployed`` is the release's, None for one that is being installed."""
+    """The displayed part of an order; ``first_deployed`` is the release's, None during an install."""
 
     values: dict[str, Any] = field(repr=False)
     first_deployed: datetime | None
 
 
 def action_of(order: Order) -> Action:
-    """What the order asks for, as the operation row names it."""
+    """Return the action of the order, as named in the operation row."""
     return next(action for action, kind in _ORDERS.items() if isinstance(order, kind))
 
 
 def shown_of(order: Order) -> Shown:
-    """What is shown of the order."""
+    """Return the displayed part of the order."""
     return Shown(order.merged_values, None if isinstance(order, InstallCommand) else order.first_deployed)
 
 
 async def seal_command(order: Order, *, keys: MasterKeys, operation_id: str) -> SealedCommand:
-    """The order as the operation row holds it; it opens for this operation only.
+    """Return the order as stored in the operation row; it can be opened for this operation only.
 
-    In a thread if it is large: compressing 4 MB takes a tenth of a second.
+    Runs in a thread if it is large: compressing 4 MB takes a tenth of a second.
     """
     plain = {"action": action_of(order), **_written(order)}
     shown = {name: plain.pop(name) for name in _SHOWN if name in plain}
@@ -171,7 +171,7 @@ async def seal_command(order: Order, *, keys: MasterKeys, operation_id: str) -> 
 def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
     """Return the order of the operation; raise UnreadableCommand if it is damaged, newer, or of another key.
 
-    What this version does not know is passed over, and what an earlier one did not write has its default.
+    Unknown fields are ignored, and fields that an earlier version did not write have their defaults.
     """
     if row.request_sealed is None:
         raise UnreadableCommand("the order of the operation is gone: it had ended")
@@ -186,7 +186,7 @@ def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
 
 
 def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
-    """What is shown of the operation's order; nothing where that is gone or cannot be read: the worker says why."""
+    """Return the displayed part of the order; empty if it is gone or unreadable: the worker says why."""
     # rows of earlier releases hold both in one
     sealed = row.shown_sealed if row.shown_sealed is not None else row.request_sealed
     if sealed is None:
@@ -203,7 +203,7 @@ def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
 
 
 def stand_in(action: str) -> Order:
-    """An order of that action that does nothing, for what is done after the end, or in place of one nobody can read."""
+    """Return an order of that action without effect, for work after the end, or in place of an unreadable one."""
     nothing: dict[str, Any] = {"merged_values": {}, "disable_hooks": True, "wait": "none"}
     released: dict[str, Any] = {"first_deployed": datetime.now(UTC), **nothing}
     match action:

@@ -1,4 +1,4 @@
-"""Who may change a release now: one operation at a time, and nobody while Helm's own lock is somebody else's."""
+"""Locks of releases: one operation at a time, and none while another program holds Helm's lock."""
 
 from datetime import UTC
 
@@ -13,7 +13,7 @@ _REFUSED = "Update release is forbidden"
 
 
 def running_error(row: OperationRow) -> Forbidden:
-    """The answer to a write while an operation on the release has not ended."""
+    """Return the error for a write while an operation on the release is unfinished."""
     noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
         f"{_REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
@@ -22,22 +22,22 @@ def running_error(row: OperationRow) -> Forbidden:
 
 
 def changed_error(name: str) -> Forbidden:
-    """The answer when another request was accepted, or ended, between our look and our own acceptance."""
+    """Return the error if another request was accepted, or ended, between our check and our acceptance."""
     return Forbidden(f"{_REFUSED}: release {name!r} was changed by another request in this moment; ask again")
 
 
 def is_locked(stored: StoredRelease) -> bool:
-    """Whether Helm refuses to upgrade it or roll it back."""
+    """Return True if Helm refuses to upgrade it or roll it back."""
     return stored.status in PENDING or stored.status == UNINSTALLING
 
 
 def locked_error(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> Forbidden:
-    """The answer when a ``pending-*`` revision is not of an operation of ours: whose, since when, and the way out."""
+    """Return the error for a foreign ``pending-*`` revision: its writer, its age, and the way out."""
     return Forbidden(f"{_REFUSED}: {describe_lock(stored, secret, cluster_id=cluster_id)}")
 
 
 def describe_lock(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> str:
-    """Whose lock it is, since when, and the call that ends it, in this order and short."""
+    """Describe the lock's owner, its age, and the call that ends it, in this order and short."""
     since = stored.last_deployed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
         f"revision {stored.revision} is {stored.status} by {_writer(secret)!r} since {since}; "
@@ -46,7 +46,7 @@ def describe_lock(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> 
 
 
 def _writer(secret: Secret) -> str:
-    """The program that wrote the Secret last, as Kubernetes recorded it."""
+    """Return the program that wrote the Secret last, as recorded by Kubernetes."""
     entries = (secret.get("metadata") or {}).get("managedFields") or []
     written = [entry for entry in entries if isinstance(entry, dict) and entry.get("manager")]
     last = max(written, key=lambda entry: str(entry.get("time", "")), default=None)
