@@ -1,12 +1,12 @@
-"""Watches one cluster's Helm storage and keeps the index to it, until told to stop.
+"""Watches one cluster's Helm storage and updates the index, until told to stop.
 
-A list brings everything up to one resourceVersion, a watch what comes after it. What must stay true:
+A list brings the index to one resourceVersion, a watch applies what follows. Invariants:
 
 - The index is as far as ``cluster_watches.resource_version``: written after, or together with, the rows it covers.
-  A watcher that takes over goes on from there, and lists again only when the server has forgotten that moment (410).
-- A resourceVersion that went back is a server restored from a backup: a new epoch begins, in which every row of the
+  A watcher that takes over continues from there, and lists again only if the server has forgotten that version (410).
+- A resourceVersion that went back means a server restored from a backup: a new epoch begins, in which every row of the
   old one is older than anything read. Nothing disappears until a complete list has shown that it is gone.
-- A Secret that cannot be read costs itself, never the watch.
+- A Secret that cannot be decoded is skipped and does not end the watch.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class ResourceVersionRegressed(Exception):
 
 
 class Watcher:
-    """One cluster's watcher."""
+    """The watcher of one cluster."""
 
     def __init__(
         self, cluster_id: str, database: Database, clusters: Clusters, index: ReleaseIndex, settings: ObserverSettings
@@ -68,7 +68,7 @@ class Watcher:
         self._listed_at = 0.0
 
     async def run(self) -> None:
-        """Watches until cancelled, or until the cluster is removed; whatever fails is tried again."""
+        """Watch until cancelled, or until the cluster is removed; all failures are retried."""
         pause = _FIRST_RETRY_SECONDS
         loop = asyncio.get_running_loop()
         while True:
@@ -93,7 +93,7 @@ class Watcher:
             pause = min(pause * 2, self._settings.retry_seconds)
 
     async def _round(self) -> bool:
-        """A list if one is due, then one window of the watch; False if the cluster is no longer registered."""
+        """List if one is due, then run one window of the watch; return False if the cluster is no longer registered."""
         async with self._database.autocommit() as connection:
             known = await cluster_watches.find_cluster_watch(connection, self._cluster_id)
             if known is None:
@@ -123,7 +123,7 @@ class Watcher:
         return True
 
     async def _check(self, client: ClusterClient, known: ClusterWatchRow) -> None:
-        """A watch from a resourceVersion that the server has not reached yet would stay silent, and not fail."""
+        """Check the current version, because a watch from a future resourceVersion would stay silent, not fail."""
         if await client.newest_resource_version() < known.resource_version:
             raise ResourceVersionRegressed
 
@@ -131,7 +131,7 @@ class Watcher:
         return known.truncated and asyncio.get_running_loop().time() - self._listed_at > _TRUNCATED_SECONDS
 
     async def _list(self, client: ClusterClient, known: ClusterWatchRow) -> None:
-        """Brings what the cluster has into the index, as much as that takes, and buries what it no longer has."""
+        """Write what the cluster has to the index, within its limits, and mark what it no longer has as deleted."""
         kept: set[tuple[str, str]] = set()
         admission = Admission(self._cluster_id, self._settings)
         version, decoded = 0, 0
@@ -164,7 +164,7 @@ class Watcher:
         log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
 
     async def _index_page(self, secrets: Sequence[Secret], known: ClusterWatchRow, admission: Admission) -> int:
-        """Brings what is new of the Secrets into the index, and gives its number."""
+        """Write new revisions of the Secrets to the index, and return their number."""
         seen = [one for one in map(see, secrets) if one is not None]
         async with self._database.autocommit() as connection:
             unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=known.epoch)
@@ -192,7 +192,7 @@ class Watcher:
             raise ClusterUnavailable("the API server ended the watch at once")
 
     async def _take(self, news: WatchBatch, epoch: int, admission: Admission) -> None:
-        """Writes what arrived together, and how far the index is with it, in one transaction."""
+        """Write what arrived together, and how far the index is with it, in one transaction."""
         if news.unreadable:
             self._notices.warn("watch_lines_unreadable", lines=news.unreadable)
         last = {_key(change.secret): change for change in news.changes}
@@ -227,10 +227,10 @@ class Watcher:
 
 
 async def _gathered(watch: AsyncGenerator[WatchBatch, None], *, seconds: float) -> AsyncGenerator[WatchBatch, None]:
-    """The same news, but what follows within ``seconds`` is one with it; only the very first comes at once.
+    """Yield the same events, merging those within ``seconds``; only the very first are yielded at once.
 
-    Helm writes a Secret twice for each revision, and only the last of both needs decoding; and the processors are
-    left to whoever is writing.
+    Helm writes a Secret twice for each revision, and only the last needs decoding; this also leaves the CPU to the
+    writer.
     """
     coming: asyncio.Task[WatchBatch] | None = None
     first = True

@@ -1,9 +1,9 @@
-"""What the release index holds of a Secret, and how it is opened again.
+"""Conversion of release Secrets to rows of the release index, and back.
 
-A row holds the values as the wire's text, packed and sealed: a list hands them on without reading them. Packed ones can
-be a thousand times as large when they are read, so the row says how large, and too large ones are not kept. Whoever may
-write Secrets in one namespace of a cluster decides what stands in them, so texts are cut and cleaned of what
-PostgreSQL does not take, and a Secret that cannot be read becomes a row that names it and is not shown.
+A row holds the values as the text sent to clients, compressed and sealed: lists pass them on without parsing. They can
+be a thousand times larger uncompressed, so the row has the size, and values that are too large are not stored. Whoever
+can write Secrets in one namespace of a cluster controls their content, so texts are cut and sanitised for PostgreSQL,
+and a Secret that cannot be decoded becomes a row that names it and is not displayed.
 """
 
 import zlib
@@ -29,13 +29,13 @@ _WORTH_PACKING = 256
 
 
 class ReleaseIndex:
-    """Seals what is read from Secrets for the index, and opens what the index holds."""
+    """Seal what is read from Secrets for the index, and open what the index holds."""
 
     def __init__(self, keys: MasterKeys) -> None:
         self._keys = keys
 
     def read(self, cluster_id: str, secret: Secret) -> NewRevision | None:
-        """The Secret's row, with its problem if it cannot be read; None for what has not even an own name."""
+        """Return the Secret's row, with its problem if it cannot be decoded; None if it lacks even a name."""
         seen = see(secret)
         if seen is None:
             return None
@@ -67,7 +67,7 @@ class ReleaseIndex:
         )
 
     def open_values(self, cluster_id: str, row: Revision) -> str | None:
-        """Return the row's values as the wire's JSON text, None if too large; raise DecryptionFailed if unreadable."""
+        """Return the row's values as JSON text, None if too large; raise DecryptionFailed if they cannot be decrypted."""
         if row.values_sealed is None:
             return None if row.values_text_size else ""
         plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
@@ -77,9 +77,9 @@ class ReleaseIndex:
         return text.decode() if len(text) <= LARGEST_VALUES else None  # of a version that kept larger ones
 
     async def record(self, tx: Transaction, cluster_id: str, secret: Secret) -> None:
-        """Puts a Secret that was just read after an action into the index, before the outcome is written.
+        """Write a Secret that was just read after an action to the index, before the outcome is written.
 
-        What Helm does to the revisions before a deployed one is known, and stands at once too.
+        Also applies what Helm does to the revisions before a deployed one.
         """
         row = self.read(cluster_id, secret)
         if row is None:
@@ -91,7 +91,7 @@ class ReleaseIndex:
     async def record_gone(
         self, tx: Transaction, cluster_id: str, *, namespace: str, name: str, resource_version: int
     ) -> None:
-        """The release had no Secret at this resourceVersion: before the outcome of an uninstall is written."""
+        """Record that the release had no Secret at this resourceVersion, before an uninstall's outcome is written."""
         await store.bury_missing(
             tx, cluster_id, resource_version=resource_version, kept=[], namespace=namespace, name=name
         )
@@ -103,7 +103,7 @@ class ReleaseIndex:
 
 
 def see(secret: Secret) -> SeenSecret | None:
-    """What a list or an event says about which Secret it is; None for what has no name or no resourceVersion."""
+    """Return the identity of a Secret in a list or event; None without name or resourceVersion."""
     metadata = secret.get("metadata")
     if not isinstance(metadata, dict):
         return None
@@ -118,7 +118,7 @@ def see(secret: Secret) -> SeenSecret | None:
 
 
 def gone(secret: Secret) -> DeletedSecret | None:
-    """The Secret of a deletion's event."""
+    """Return the Secret of a deletion event."""
     seen = see(secret)
     return DeletedSecret(seen.namespace, seen.secret, seen.resource_version) if seen is not None else None
 
@@ -145,7 +145,7 @@ def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
 
 
 def _clean(text: str, longest: int) -> str:
-    """Without what PostgreSQL cannot hold, and cut."""
+    """Remove what PostgreSQL cannot store, and cut."""
     return sanitize(text[:longest])
 
 
