@@ -67,7 +67,7 @@ class ReleaseIndex:
         )
 
     def open_values(self, cluster_id: str, row: Revision) -> str | None:
-        """Return the row's values as JSON text, None if too large; raise DecryptionFailed if they cannot be decrypted."""
+        """Return the row's values as JSON text, None if too large; raise DecryptionFailed if they fail to decrypt."""
         if row.values_sealed is None:
             return None if row.values_text_size else ""
         plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
