@@ -160,7 +160,7 @@ async def test_what_waited_beyond_its_deadline_has_lost_its_order(database: Data
     install, upgrade = await stand(database), await stand(database, release_name="other", action="upgrade")
     execute("UPDATE operations SET created_at = created_at - interval '1 day'")
     async with database.transaction() as tx:
-        assert set(await attempts.fail_overdue(tx)) == {install.id, upgrade.id}
+        assert {one.id for one in await attempts.fail_overdue(tx)} == {install.id, upgrade.id}
     assert order_of(execute, install) == SHOWN
     assert order_of(execute, upgrade) == NOTHING
 

@@ -51,7 +51,9 @@ async def take(database: Database, *, lease_seconds: float = 6.0, worker: str = 
     return await Queue(database, poll_seconds=1.0).take(worker=worker, lease_seconds=lease_seconds)
 
 
-async def finish(database: Database, row: OperationRow, *, state: str = "succeeded") -> bool:
+async def finish(
+    database: Database, row: OperationRow, *, state: str = "succeeded"
+) -> operations.EndedOperation | None:
     async with database.transaction() as tx:
         return await attempts.finish(
             tx,
@@ -118,7 +120,7 @@ async def test_what_waited_beyond_its_deadline_fails_without_a_worker_unless_it_
         connection.execute("UPDATE operations SET created_at = created_at - interval '1 min'")
         connection.execute("UPDATE operations SET last_writing_attempt = 1 WHERE id = %s", [begun.id])
     async with database.autocommit() as connection:
-        assert await attempts.fail_overdue(connection) == [late.id]
+        assert [one.id for one in await attempts.fail_overdue(connection)] == [late.id]
     ended = await state_of(database, late)
     assert (ended.state, ended.status_description) == (
         "failed",

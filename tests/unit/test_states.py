@@ -57,3 +57,28 @@ def test_statements_in_sql_compare_with_words_that_there_are():
     ]
     assert len(compared) > 20
     assert [one for one in compared if one[1] not in set({"state": OperationState, "action": Action}[one[0]])] == []
+
+
+def test_every_end_of_an_operation_is_written_by_one_function_and_reported_by_another():
+    """An end that is written elsewhere forgets the order, the notification or the log."""
+    writers, reporters = [], []
+    for name, tree in modules():
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            keys = {
+                key.value
+                for node in ast.walk(function)
+                if isinstance(node, ast.Dict)
+                for key in node.keys
+                if isinstance(key, ast.Constant)
+            }
+            if {"finished_at", "status_description"} <= keys and name.startswith("store/"):
+                writers.append(f"{name} {function.name}")
+            if any(node.value == "operation_ended" for node in strings(function)):
+                reporters.append(f"{name} {function.name}")
+        if name.startswith("store/"):
+            calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+            updates = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "values"]
+            writers += [name for call in updates if any(one.arg == "finished_at" for one in call.keywords)]
+            writers += [name for node in strings(tree) if re.search(r"\bfinished_at = (?!:)", str(node.value))]
+    assert writers == ["store/operations.py ending"]
+    assert reporters == ["services/operations/ends.py report_end"]

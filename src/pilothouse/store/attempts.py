@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    RowMapping,
     Text,
     and_,
     bindparam,
@@ -22,14 +23,13 @@ from sqlalchemy import (
     func,
     not_,
     select,
-    true,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from pilothouse.states import HELD_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
-from pilothouse.store.operations import announce, announce_end, as_interval, order_after_end
+from pilothouse.store.operations import ENDED, EndedOperation, announce, as_interval, ending
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
 from pilothouse.store.tables import IN_ORDER, operations
@@ -47,12 +47,12 @@ async def requeue_lapsed(tx: Transaction, *, margin_seconds: float) -> list[str]
     return ids
 
 
-async def fail_overdue(tx: Transaction) -> list[str]:
-    """Fail queued operations past their deadline that never wrote anything, even if no worker is free; return the ids.
+async def fail_overdue(tx: Transaction) -> list[EndedOperation]:
+    """Fail queued operations past their deadline that never wrote anything, even if no worker is free; return them.
 
     Those that may have written something wait for a worker, which reads the cluster first.
     """
-    return list((await tx.execute(_FAIL_OVERDUE)).scalars())
+    return [_ended(row) for row in (await tx.execute(_FAIL_OVERDUE)).mappings()]
 
 
 async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
@@ -172,10 +172,10 @@ async def finish(
     cancelling: bool = False,
     keep_order: bool = False,
     seen: tuple[str, NewRevision] | None = None,
-) -> bool:
-    """Write the outcome; return False, and change nothing, if the attempt no longer holds the operation.
+) -> EndedOperation | None:
+    """Write the outcome; return None, and change nothing, if the attempt no longer holds the operation.
 
-    Also returns False if the operation is being cancelled and ``cancelling`` does not say that this outcome ends that.
+    Also returns None if the operation is being cancelled and ``cancelling`` does not say that this outcome ends that.
     The order is dropped, unless ``keep_order`` says that a repair still has to read it. ``seen``, a revision and its
     cluster's id, is written to the release index in any case and not later than the outcome: it is true whoever holds
     the operation, and nobody learns of the end before it.
@@ -190,9 +190,13 @@ async def finish(
         "wrote": wrote_revision,
         "keep_order": keep_order,
     }
-    if seen is None:
-        return (await tx.execute(_FINISH, given)).first() is not None
-    return (await tx.execute(_FINISH_AND_RECORD, given | record_parameters(*seen))).first() is not None
+    statement, more = (_FINISH, {}) if seen is None else (_FINISH_AND_RECORD, record_parameters(*seen))
+    row = (await tx.execute(statement, given | more)).mappings().first()
+    return _ended(row) if row is not None else None
+
+
+def _ended(row: RowMapping) -> EndedOperation:
+    return EndedOperation(**{name: value for name, value in row.items() if name != "announced"})
 
 
 def _from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
@@ -241,21 +245,20 @@ _WROTE: BindParameter[bool] = bindparam("wrote", type_=Boolean)
 _FINISH = (
     _HELD_BY_ATTEMPT.where(operations.c.state == bindparam("from_state"))
     .values(
-        state=_TO_STATE,
-        status_description=bindparam("said"),
-        revision=func.coalesce(bindparam("written_revision", type_=BigInteger), operations.c.revision),
-        wrote_revision=_WROTE,
-        lease_until=None,
-        worker="",
-        finished_at=func.clock_timestamp(),
-        **order_after_end(
-            ended=not_(bindparam("keep_order", type_=Boolean)),
+        **ending(
+            state=_TO_STATE,
+            status_description=bindparam("said"),
+            drops_order=not_(bindparam("keep_order", type_=Boolean)),
             shown_as_failed=and_(
                 _TO_STATE == OperationState.FAILED, not_(_WROTE), operations.c.action == Action.INSTALL
             ),
         ),
+        revision=func.coalesce(bindparam("written_revision", type_=BigInteger), operations.c.revision),
+        wrote_revision=_WROTE,
+        lease_until=None,
+        worker="",
     )
-    .returning(announce_end)
+    .returning(*ENDED)
 )
 _FINISH_AND_RECORD = _FINISH.add_cte(*recording(operation_id="of_id", revision="written_revision"))
 _GIVE_BACK = _HELD_BY_ATTEMPT.values(
@@ -299,15 +302,16 @@ _FAIL_OVERDUE = (
         )
     )
     .values(
-        state=OperationState.FAILED,
-        status_description=func.concat(
-            "timed out after ",
-            operations.c.deadline_seconds,
-            " s: ",
-            func.coalesce(func.nullif(operations.c.last_error, ""), "it waited in the queue for a worker"),
-        ),
-        finished_at=func.clock_timestamp(),
-        **order_after_end(ended=true(), shown_as_failed=operations.c.action == Action.INSTALL),
+        **ending(
+            state=OperationState.FAILED,
+            status_description=func.concat(
+                "timed out after ",
+                operations.c.deadline_seconds,
+                " s: ",
+                func.coalesce(func.nullif(operations.c.last_error, ""), "it waited in the queue for a worker"),
+            ),
+            shown_as_failed=operations.c.action == Action.INSTALL,
+        )
     )
-    .returning(operations.c.id, announce_end)
+    .returning(*ENDED)
 )

@@ -21,6 +21,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
     update,
 )
@@ -218,6 +219,39 @@ def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelt
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
+@dataclass(frozen=True)
+class EndedOperation:
+    """What is told of an operation that has just ended."""
+
+    id: str
+    action: str
+    state: str
+    attempt: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def ending(
+    *,
+    state: object,
+    status_description: object,
+    ended: ColumnElement[bool] | None = None,
+    drops_order: ColumnElement[bool] | None = None,
+    shown_as_failed: ColumnElement[bool],
+) -> dict[str, Any]:
+    """Return the columns of an update that ends operations, or those for which ``ended`` holds.
+
+    Every end is written with them, and returns ``ENDED``, which announces it. ``drops_order``: by default all that end.
+    """
+    over = true() if ended is None else ended
+    return {
+        "state": state,
+        "status_description": status_description,
+        "finished_at": case((over, func.clock_timestamp())),
+        **order_after_end(ended=over if drops_order is None else drops_order, shown_as_failed=shown_as_failed),
+    }
+
+
 def order_after_end(*, ended: ColumnElement[bool], shown_as_failed: ColumnElement[bool]) -> dict[str, Any]:
     """Build the columns of an update that ends operations: drops their orders except for what is still displayed.
 
@@ -254,6 +288,7 @@ _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 announce_end = func.pg_notify(
     EVENTS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
+ENDED = (*(operations.c[one.name] for one in fields(EndedOperation)), announce_end.label("announced"))
 _SEALED = ("request_sealed", "shown_sealed")
 _WITHOUT_ORDER = [
     null().label(one.name) if one.name in _SEALED else operations.c[one.name] for one in fields(OperationRow)
@@ -286,15 +321,17 @@ _CANCEL = (
         operations.c.state.in_([OperationState.QUEUED, OperationState.RUNNING]),
     )
     .values(
-        state=case((_NOT_BEGUN, OperationState.CANCELLED), else_=OperationState.CANCELLING),
-        finished_at=case((_NOT_BEGUN, func.clock_timestamp())),
+        **ending(
+            state=case((_NOT_BEGUN, OperationState.CANCELLED), else_=OperationState.CANCELLING),
+            status_description=case((_NOT_BEGUN, bindparam("ended")), else_=bindparam("underway")),
+            ended=_NOT_BEGUN,
+            shown_as_failed=false(),
+        ),
         cancelling_at=func.clock_timestamp(),
         keep_resources=bindparam("keep"),
         crashes=0,
         lapsed_attempt=None,
         not_before=None,
-        status_description=case((_NOT_BEGUN, bindparam("ended")), else_=bindparam("underway")),
-        **order_after_end(ended=_NOT_BEGUN, shown_as_failed=false()),
     )
     .returning(operations, announce_end.label("announced"))
 )

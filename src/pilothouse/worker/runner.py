@@ -16,6 +16,7 @@ import structlog
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
 from pilothouse.queue import Queue
+from pilothouse.services.operations.ends import report_end
 from pilothouse.settings import Settings
 from pilothouse.states import OperationState
 from pilothouse.store import attempts, operation_events, operations, repairs
@@ -260,7 +261,7 @@ class Runner:
         several = doubtful or outcome.events
         async with self._database.transaction() if several else self._database.autocommit() as tx:
             await self._index_writer.write_absence(tx, row, seen)
-            written = await attempts.finish(
+            ended = await attempts.finish(
                 tx,
                 row.id,
                 attempt=row.attempt,
@@ -272,17 +273,17 @@ class Runner:
                 keep_order=doubtful,
                 seen=self._index_writer.read(row, seen),
             )
-            if written and doubtful:
+            if ended is not None and doubtful:
                 later = self._settings.lease_seconds + self._settings.lease_margin_seconds
                 await repairs.plan_repair(tx, row.id, after_seconds=later)
-            if written:
+            if ended is not None:
                 for event in outcome.events:
                     await operation_events.add_event(
                         tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text, data=event.data
                     )
-        if written:
-            log.info("operation_ended", operation_id=row.id, attempt=row.attempt, state=outcome.state)
-        return written
+        if ended is not None:
+            report_end(ended)
+        return ended is not None
 
     async def _give_back(self, row: OperationRow, why: str, *, crashed: bool = False, after: float = 0.0) -> bool:
         async with self._database.transaction() as tx:
@@ -329,8 +330,9 @@ class Runner:
                 log.warning("lease_lapsed", operation_id=operation_id)
             if next(turns) % _OVERDUE_EVERY == 0:
                 async with self._database.autocommit() as connection:
-                    for operation_id in await attempts.fail_overdue(connection):
-                        log.info("operation_overdue", operation_id=operation_id)
+                    overdue = await attempts.fail_overdue(connection)
+                for ended in overdue:
+                    report_end(ended)
 
         await keep_doing(sweep, every_seconds=1.0, failure="sweep_failed")
 

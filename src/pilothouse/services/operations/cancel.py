@@ -8,6 +8,7 @@ import structlog
 
 from pilothouse.errors import AlreadyEnded, InvalidRequest, NotFound
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.ends import report_end
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY
 from pilothouse.states import Action, OperationState
 from pilothouse.store import audit, operation_events, operations
@@ -70,6 +71,8 @@ class Cancellations:
                 return await self._explain(tx, operation_id, keep=keep)
             await self._record(tx, caller, cancelled, request_id=request_id)
         log.info("operation_cancelled", operation_id=operation_id, state=cancelled.state)
+        if cancelled.finished_at is not None:
+            report_end(cancelled)
         return cancelled
 
     async def _explain(self, tx: Transaction, operation_id: str, *, keep: bool) -> OperationRow:

@@ -10,6 +10,7 @@ from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
 from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.operations.ends import report_end
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
 from pilothouse.services.releases.external_managers import ReleaseManagers
@@ -140,6 +141,8 @@ class Deletions:
                 await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
         if row is None:
             return None
+        if row.finished_at is not None:
+            report_end(row)
         # one that never began has ended with that, and its row has lost what is shown of it
         return self._answer(cluster, replace(row, request_sealed=shown.request_sealed, shown_sealed=shown.shown_sealed))
 
