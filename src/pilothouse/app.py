@@ -1,4 +1,4 @@
-"""The composition root of the API: sees every layer that serves HTTP. Builds what the process needs, and runs it."""
+"""Composition root of the API: imports every layer that serves HTTP. Builds what the process needs, and runs it."""
 
 import asyncio
 import sys
@@ -66,7 +66,7 @@ _PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PA
 
 
 def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
-    """The HTTP application behind its gateway; starts and ends the engine with the server's lifespan."""
+    """Return the HTTP application behind its gateway; it starts and stops the engine with the server's lifespan."""
     settings = runtime.settings
     watch = LoopWatch()
     audit = Audit(runtime.database, settings.audit)
@@ -184,7 +184,7 @@ def _add_services(app: FastAPI, *services: object) -> None:
 
 
 def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
-    """The vendor's routes about who may call, and the services that ours share with them."""
+    """Include the routes of callers: the vendor's part of them, and ours."""
     settings = runtime.settings
     passwords = Passwords(runtime.database, settings.identity, audit)
     tokens = Tokens(runtime.database, passwords, settings.identity, audit)
@@ -201,14 +201,14 @@ def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
 
 
 def _is_public(method: str, path: str) -> bool:
-    """What strangers may call: a token has to come from somewhere, and its clients ask for versions before."""
+    """Return True for routes without authentication: log-in, and the versions that its clients ask for before."""
     if method == "POST":
         return path == token_routes.PATH
     return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
 
 
 def _largest_body(method: str, path: str) -> int:
-    """How many bytes a route reads at most: nobody gets to send what will only be refused."""
+    """Return how many bytes a route reads at most, so that larger bodies are refused early."""
     if path == token_routes.PATH:
         return LOGIN.size
     if path.startswith(chart_routes.PREFIXES):
@@ -219,7 +219,7 @@ def _largest_body(method: str, path: str) -> int:
 
 
 def run_api(settings: Settings, *, database_url: str) -> None:
-    """Serves HTTP and HTTPS until SIGTERM or SIGINT."""
+    """Serve HTTP and HTTPS until SIGTERM or SIGINT."""
     listeners = endpoints(settings)
     tls = TlsContext(lambda: certificate_files(settings), ciphers=settings.tls.ciphers) if settings.tls.port else None
     runtime = build_runtime(settings, database_url=database_url, engine_children=settings.engine.children)

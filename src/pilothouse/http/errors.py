@@ -1,4 +1,4 @@
-"""One table: a domain error, its status and its code on the vendor's wire.
+"""One table of domain errors with their status and code in the vendor's API.
 
 Every body is a JSON object with code and message in both spellings: the Python and Go clients read
 ``errorCode``/``errorMessage``, the Java and Node ones ``error_code``/``error_msg``.
@@ -40,7 +40,7 @@ _OTHER = "The server, its database or a cluster failed; the message says which, 
 
 
 def statuses() -> list[tuple[int, str, str]]:
-    """Each status with its code and when it is answered, for people; what is nearest to the caller first."""
+    """Return each status with its code and meaning, for documentation; the most common first."""
     return sorted((status, code, _when(kind)) for kind, (status, code) in _TABLE.items())
 
 
@@ -54,12 +54,12 @@ def _when(kind: type[errors.PilothouseError]) -> str:
 
 
 def error_body(code: str, message: str) -> bytes:
-    """The JSON object that every client of this wire understands."""
+    """Return the JSON object that every client of the vendor's API understands."""
     return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})
 
 
 def error_response(error: errors.PilothouseError) -> Response:
-    """The vendor's answer for a domain error."""
+    """Return the vendor's answer for a domain error."""
     status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
     headers = {}
     if isinstance(error, errors.Busy):
@@ -72,7 +72,7 @@ def error_response(error: errors.PilothouseError) -> Response:
 
 
 async def handle(request: Request, error: Exception) -> Response:
-    """The exception handler for domain errors that leave a route."""
+    """Handle domain errors raised by a route."""
     if not isinstance(error, errors.PilothouseError):
         raise error
     note_denial(request, error)
