@@ -184,7 +184,7 @@ def _add_services(app: FastAPI, *services: object) -> None:
 
 
 def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
-    """Include the routes of callers: the vendor's part of them, and ours."""
+    """Include the vendor's routes of callers, and register the services that ours share with them."""
     settings = runtime.settings
     passwords = Passwords(runtime.database, settings.identity, audit)
     tokens = Tokens(runtime.database, passwords, settings.identity, audit)

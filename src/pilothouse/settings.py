@@ -18,7 +18,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def default_data_dir() -> Path:
-    """The folder for keys, sockets, logs and the embedded database: system-wide for root, else the user's."""
+    """Return the folder for keys, sockets, logs and the embedded database: system-wide for root, else the user's."""
     if os.geteuid() == 0:
         return Path("/var/lib/pilothouse")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
@@ -26,7 +26,7 @@ def default_data_dir() -> Path:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """The networks of a list with commas; raises ValueError for what is none."""
+    """Return the networks of a comma-separated list; raise ValueError for an invalid one."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -35,7 +35,7 @@ class _Group(BaseModel):
 
 
 class ChartLimits(_Group):
-    """What an archive may cost before anything opens it; counted over all nested archives together."""
+    """Limits of an archive, checked before it is opened; counted over all nested archives together."""
 
     unpacked_bytes: int = Field(100 * _MIB, description="sum of all files; Helm's own limit is per archive")
     file_bytes: int = Field(5 * _MIB, description="one file; Helm's own limit for a decompressed file")
@@ -79,7 +79,7 @@ class EngineSettings(_Group):
 
 
 class WorkerSettings(_Group):
-    """How accepted operations are carried out."""
+    """Execution of accepted operations."""
 
     operations: int = Field(
         4,
@@ -138,7 +138,7 @@ class WorkerSettings(_Group):
 
     @model_validator(mode="after")
     def _default_is_no_longer_than_the_longest(self) -> Self:
-        """Refuse a default deadline that no request could ask for."""
+        """Refuse a default deadline that exceeds the maximum of a request."""
         if self.timeout_seconds > self.longest_timeout_seconds:
             raise ValueError(
                 f"TIMEOUT_SECONDS ({self.timeout_seconds:g}) is over LONGEST_TIMEOUT_SECONDS "
@@ -148,7 +148,7 @@ class WorkerSettings(_Group):
 
 
 class QueueSettings(_Group):
-    """How much may wait for the workers, and run; over all processes that share the database."""
+    """Limits of queued and running operations, over all processes that share the database."""
 
     waiting_per_cluster: int = Field(
         5000, ge=1, description="operations that may wait for one cluster; a further write is answered 429"
@@ -176,7 +176,7 @@ _DAY = 24 * 3600.0
 
 
 class RetentionSettings(_Group):
-    """How long what is over is remembered."""
+    """Retention times of old data."""
 
     operation_seconds: float = Field(
         30 * 24 * 3600.0,
@@ -197,7 +197,7 @@ class RetentionSettings(_Group):
 
 
 class AuditSettings(_Group):
-    """How much of what changes nothing (refusals, failed proofs, reads) is written to the table audit."""
+    """Limits of audit rows for events that change nothing (refusals, failed proofs, reads)."""
 
     gather_seconds: float = Field(
         2.0, gt=0, description="between two times that an API process writes what it gathered"
@@ -216,7 +216,7 @@ class AuditSettings(_Group):
 
 
 class ObserverSettings(_Group):
-    """How clusters are watched for the release index."""
+    """Watching of clusters for the release index."""
 
     lease_seconds: float = Field(6.0, description="how long a cluster stays with an observer that does not renew")
     renew_seconds: float = Field(1.5, description="between two renewals, and between two looks at who shares the work")
@@ -247,7 +247,7 @@ class ObserverSettings(_Group):
 
 
 class ClusterSettings(_Group):
-    """How clusters are reached."""
+    """Connections to clusters."""
 
     allow_loopback: bool = Field(
         False, description="accept kubeconfigs whose server is on this machine (the demo does)"
@@ -298,7 +298,7 @@ class ClusterSettings(_Group):
 
 
 class IdentitySettings(_Group):
-    """How callers prove who they are."""
+    """Authentication of callers."""
 
     token_seconds: float = Field(24 * 3600.0, gt=0, description="life of a token; the vendor's live 24 h")
     first_user: str = Field(
@@ -357,14 +357,14 @@ class IdentitySettings(_Group):
 
 
 class HookSettings(_Group):
-    """Whether hooks run where the request does not say ``include_hooks: true``; the vendor's word is no."""
+    """Defaults for hooks if the request does not say ``include_hooks: true``; the vendor's default is no hooks."""
 
     on_update: bool = Field(False, description="upgrade and rollback run hooks, as helm does; no_hooks still wins")
     on_delete: bool = Field(False, description="uninstall runs hooks, as helm does")
 
 
 class ReleaseSettings(_Group):
-    """What releases look like, where the vendor is silent and installations differ."""
+    """Presentation of releases, where the vendor leaves it undefined and installations differ."""
 
     mask_values: bool = Field(
         False, description="show ****** for values whose name says password, secret, token or key"
@@ -378,7 +378,7 @@ class ReleaseSettings(_Group):
 
 
 class SupervisorSettings(_Group):
-    """When ``pilothouse serve`` ends a part that hangs: API, observer and worker are asked every second."""
+    """Detection of hanging processes by ``pilothouse serve``: API, observer and worker are polled every second."""
 
     silent_seconds: float = Field(
         15.0, ge=5, description="a part that answers nothing for so long is killed and started again"
@@ -400,7 +400,7 @@ class PostgresSettings(_Group):
 
 
 class HttpSettings(_Group):
-    """What connections and bodies may cost."""
+    """Limits of connections and bodies."""
 
     connections: int = Field(
         4000, ge=10, description="open at a time; never more than the limit of open files leaves room for"
@@ -525,7 +525,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_body_fits_in_its_project(self) -> Self:
-        """Refuse a limit of a project that its largest request alone would break."""
+        """Refuse a project limit that a single maximum-size request would exceed."""
         if self.http.bytes_per_project < self.body_bytes:
             raise ValueError(
                 f"HTTP__BYTES_PER_PROJECT ({self.http.bytes_per_project}) is below BODY_BYTES ({self.body_bytes}), so"

@@ -40,7 +40,7 @@ _OTHER = "The server, its database or a cluster failed; the message says which, 
 
 
 def statuses() -> list[tuple[int, str, str]]:
-    """Return each status with its code and meaning, for documentation; the most common first."""
+    """Return each status with its code and meaning, for documentation, sorted."""
     return sorted((status, code, _when(kind)) for kind, (status, code) in _TABLE.items())
 
 

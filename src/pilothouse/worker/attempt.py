@@ -1,7 +1,7 @@
-"""One attempt at an operation: what it works on, what it sees, and the few things that it may do.
+"""One attempt at an operation: its inputs, what it observed, and the writes it may make.
 
-What Helm's engine answers is a hint. What counts is what the release's Secrets say, before and after. Nothing is
-written to a cluster by an attempt that no longer holds its operation, as far as it can know that.
+The Helm engine's answer is a hint; the release's Secrets, before and after, decide. An attempt writes nothing to a
+cluster once it knows that it has lost its operation.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ _REPAIR_LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class AttemptContext:
-    """What every attempt of a worker shares."""
+    """Dependencies that all attempts of a worker share."""
 
     database: Database
     archives: Archives
@@ -79,8 +79,8 @@ class AttemptContext:
 class Attempt:
     """One attempt that holds its operation under ``fence``, with at most ``seconds`` left.
 
-    Made by ``open_attempt``. Whatever asks the cluster raises ClusterUnavailable or ClusterDenied; whatever needs the
-    operation to be held raises LeaseLost when it is not.
+    Created by ``open_attempt``. Methods that read the cluster raise ClusterUnavailable or ClusterDenied; methods that
+    require the operation to be held raise LeaseLost if it is not.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Attempt:
         seconds: float,
         place: Place = OF_NOBODY,
     ) -> None:
-        """``archive`` is the chart's; None when it is gone or none is needed.
+        """``archive`` is the chart's; None if it is gone or not needed.
 
-        ``unreadable``: why ``order`` only stands in for what was ordered; then nothing new may be begun. ``place`` is
-        told when it only waits.
+        ``unreadable``: why ``order`` only replaces the actual command; then nothing new may be begun. ``place`` is
+        notified when the attempt only waits.
         """
         self.row = row
         self.order = order
@@ -118,18 +118,18 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """What is left of its time; at least the second that an ordered end takes, for 0 would be no limit to Helm."""
+        """Remaining time; at least the second that an ordered end takes, because 0 would mean no limit to Helm."""
         return max(1.0, self._until - boottime())
 
     @property
     def begun(self) -> bool:
-        """Whether an earlier attempt may have written to the cluster."""
+        """True if an earlier attempt may have written to the cluster."""
         return self.row.last_writing_attempt is not None
 
     def masks(self) -> Masks:
-        """Return what no text about this operation may hold: values that were ordered or come of them, and credentials.
+        """Return the masks for texts about this operation: its values, those that result from them, and credentials.
 
-        Made once: the automaton that finds many values takes tens of milliseconds to build.
+        Built once: the automaton that finds many values takes tens of milliseconds to build.
         """
         if self._masks is None:
             self._masks = masks_of(
@@ -141,23 +141,23 @@ class Attempt:
         return self._masks
 
     def prepare_masks(self) -> None:
-        """Make them now; many values take a tenth of a second, beside the event loop."""
+        """Build the masks now, off the event loop; many values take a tenth of a second."""
         self.masks().prepare()
 
     async def observe(self) -> ReleaseSnapshot:
-        """The release's revisions now; one request."""
+        """Return the release's current revisions; one request."""
         found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
         return ReleaseSnapshot(tuple(sorted(found, key=lambda one: one.revision)))
 
     def is_fresh(self) -> bool:
-        """Whether the acceptance looked at the release just now: a look of our own would hardly tell more."""
+        """Return True if the API read the release within the last second; reading it again would add nothing."""
         row = self.row
         if row.attempt > 1 or row.state != OperationState.RUNNING or row.started_at is None:
             return False
         return row.started_at - row.created_at < _JUST_NOW
 
     async def observe_base(self) -> ReleaseSnapshot:
-        """The deployed revision on which the operation is based, as the acceptance saw it just now; else a look."""
+        """Return the deployed revision that the operation is based on, if acceptance just read it; else read all."""
         row = self.row
         if row.base_revision is None or not row.base_uid or not self.is_fresh():
             return await self.observe()
@@ -166,17 +166,17 @@ class Attempt:
         )
 
     async def read(self, revision: int, *, allow_stale: bool = False) -> Secret | None:
-        """The Secret of one revision; ``allow_stale``: or as it was a moment ago."""
+        """Return the Secret of one revision; ``allow_stale``: possibly slightly outdated."""
         return await self.client.find_release_secret(
             namespace=self.row.namespace, name=self.row.release_name, revision=revision, allow_stale=allow_stale
         )
 
     async def find_absence(self) -> int | None:
-        """The resourceVersion at which the release has no Secret; None if it has one."""
+        """Return the resourceVersion at which the release has no Secret; None if it has one."""
         return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
 
     async def read_chart(self) -> bytes | None:
-        """The archive of the chart that the release was last made from here; None if it is not known, or gone."""
+        """Return the archive of the chart that the release was last made from here; None if unknown or gone."""
         if self.archive is not None or not self.row.chart_id:
             return self.archive
         async with self._workshop.database.autocommit() as connection:
@@ -184,9 +184,9 @@ class Attempt:
         return await self._workshop.archives.read(chart.digest) if chart is not None else None
 
     async def begin(self, seen: ReleaseSnapshot, *, revision: int) -> None:
-        """Commits what was seen and what is going to be written: by that a later attempt knows what is ours.
+        """Commit what was observed and what is going to be written, so that a later attempt knows what is ours.
 
-        Returns when no repair is at work on the release.
+        Returns when no repair is running on the release.
         """
         self.check_held()
         newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
@@ -207,13 +207,13 @@ class Attempt:
                 begun = attempts.Begun(during_repair=await repairs.is_being_repaired(connection, self.row.id))
 
     async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
-        """Commits what is about to be uninstalled, for the repair: no Secret will tell it any more."""
+        """Commit what is about to be uninstalled, for the repair: no Secret will list it any more."""
         texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
         async with self._workshop.database.transaction() as tx:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     def undoing(self) -> "Attempt":
-        """The attempt as the rollback sees it that undoes its operation: begun is what the undo has begun."""
+        """Return the attempt as seen by the rollback that undoes its operation: "begun" means begun by the undo."""
         row, begun = self.row, self.row.undo_revision is not None
         row = replace(
             row,
@@ -232,7 +232,7 @@ class Attempt:
         return attempt
 
     async def find_problem(self, request: Request[Any], *, revision: int) -> EngineResult | None:
-        """Why the request is not to be carried out; None if nothing speaks against it. Nothing is written."""
+        """Return why the request must not be carried out; None if there is no problem. Nothing is written."""
         if not isinstance(request, InstallRequest | UpgradeRequest):
             return None  # a rollback was checked when it was ordered
         values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
@@ -246,7 +246,7 @@ class Attempt:
         return EngineResult("refused", await mask(self.masks(), text)) if text is not None else None
 
     async def run(self, request: ChangeRequest) -> EngineResult:
-        """One call of the engine, and how it ended; the hooks that it runs are followed."""
+        """Call the engine once and return the result; hooks are followed while they run."""
         hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
         failed = False
         try:
@@ -257,7 +257,7 @@ class Attempt:
             await hooks.close(failed=failed)
 
     def connect_pods(self) -> Pods:
-        """Further connections to the cluster, which the caller closes."""
+        """Open more connections to the cluster, which the caller closes."""
         return Pods(self.cluster.kubeconfig, self.settings.cluster, look_up=self.client.look_up)
 
     async def _call(self, request: ChangeRequest, hooks: HookPods) -> EngineResult:
@@ -286,7 +286,7 @@ class Attempt:
         return EngineResult("done")
 
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
-        """With the time that is left for the call, and no longer for a child of the engine to become free."""
+        """Send the request with the remaining time as its deadline, and as the wait for a free child."""
         try:
             return await self._workshop.engine.run(
                 request,
@@ -321,9 +321,9 @@ class Attempt:
         raise error
 
     async def unlock(self, stored: StoredRelease, *, why: str) -> Secret | None:
-        """Turns a revision of ours that its writer left locked into a failed one for good; the Secret after that.
+        """Turn a locked revision of ours into a failed one permanently; return the Secret after that.
 
-        ``why`` is what the release's status says from then on.
+        ``why`` becomes the release's status description.
         """
         secret = await self.read(stored.revision)
         self.check_held()
@@ -339,7 +339,7 @@ class Attempt:
         return secret
 
     async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
-        """Adds an event to the operation, without secrets."""
+        """Add an event to the operation, with secrets masked."""
         said = await mask(self.masks(), said)
         async with self._workshop.database.autocommit() as connection:
             await operation_events.add_event(
@@ -347,7 +347,7 @@ class Attempt:
             )
 
     async def keep_evidence(self, found: str) -> None:
-        """Keeps with the operation what was found when the attempt failed; the JSON object of ``evidence.collect``."""
+        """Store the evidence of the failed attempt: the JSON object of ``evidence.collect``."""
         async with self._workshop.database.autocommit() as connection:
             await evidence.add_evidence(connection, self.row.id, attempt=self.row.attempt, found=found)
 
@@ -358,7 +358,7 @@ class Attempt:
         return await mask(self.masks(), text)
 
     def decide(self, action: Action, state: ReleaseState, *, giving_up: bool = False) -> Step:
-        """Return what to do about a release in that state; raise LeaseLost for what it may not write any more."""
+        """Return the next step for a release in that state; raise LeaseLost if the attempt may not write any more."""
         return self._unless_lost(next_step(action, state, giving_up=giving_up, held=not self._fence.passed))
 
     def decide_after(self, said: EngineResult, written: ReleaseState) -> Step:
@@ -371,7 +371,7 @@ class Attempt:
         return step
 
     def check_held(self) -> None:
-        """LeaseLost when the time has passed in which the attempt may write."""
+        """Raise LeaseLost if the time has passed in which the attempt may write."""
         if self._fence.passed:
             raise LeaseLost
 
@@ -379,7 +379,7 @@ class Attempt:
 async def open_attempt(
     workshop: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
 ) -> Attempt:
-    """The attempt at this operation; NotFound when its cluster was removed."""
+    """Open the attempt at this operation; raise NotFound if its cluster was removed."""
     cluster, archive = await asyncio.gather(
         workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
     )
@@ -400,5 +400,5 @@ async def _read_archive(workshop: AttemptContext, row: OperationRow) -> bytes | 
 
 
 def stored_in(secret: Secret | None) -> StoredRelease | None:
-    """The release in the Secret; None without one."""
+    """Return the release in the Secret; None without one."""
     return decode_release(secret) if secret is not None else None

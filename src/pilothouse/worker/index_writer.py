@@ -1,6 +1,6 @@
-"""What an attempt saw in the cluster goes into the release index not later than its outcome is written.
+"""Writes what an attempt observed to the release index, not later than its outcome.
 
-So a client that was told the end of an operation never reads something older, however late the observer is.
+So a client that learned of an operation's end never reads an older revision, even if the observer lags.
 """
 
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ class RecordedState:
 
 
 class IndexWriter:
-    """Writes what was seen into the index."""
+    """Write what was observed to the index."""
 
     def __init__(self, clusters: Clusters, index: ReleaseIndex) -> None:
         self._clusters = clusters
         self._index = index
 
     async def look(self, row: OperationRow, outcome: Outcome) -> RecordedState:
-        """What to record: the Secret, or, if the release is gone, since when; what cannot be asked is left out."""
+        """Return what to record: the Secret or, if the release is gone, since when; what cannot be read is left out."""
         if outcome.secret is not None or outcome.absent_at is not None or not outcome.gone:
             return RecordedState(outcome.secret, absent_at=outcome.absent_at)
         try:
@@ -47,12 +47,12 @@ class IndexWriter:
             return RecordedState()
 
     def read(self, row: OperationRow, seen: RecordedState) -> tuple[str, NewRevision] | None:
-        """The seen Secret as the index holds it, and its cluster's id; for ``attempts.finish``."""
+        """Return the Secret as an index row, and its cluster's id; for ``attempts.finish``."""
         revision = self._index.read(row.cluster_id, seen.secret) if seen.secret is not None else None
         return (row.cluster_id, revision) if revision is not None else None
 
     async def write_absence(self, tx: Transaction, row: OperationRow, seen: RecordedState) -> None:
-        """Puts into the index that the release is gone; where the index has something newer, nothing changes."""
+        """Record that the release is gone; newer rows of the index are unchanged."""
         if seen.absent_at is not None:
             await self._index.record_gone(
                 tx,

@@ -1,13 +1,12 @@
-"""Holding an operation: a thread renews its lease and ends the engine child when renewals stop coming through.
+"""Holding an operation: a thread renews its lease and kills the engine child when renewals stop.
 
-The thread has a connection of its own. Time without a confirmed renewal is counted from the moment the
-last confirmed one was *sent*: the database can have extended the lease no later than that. A second thread counts it,
-for a renewal can wait without end: a database that stands still answers nothing, and its machine goes on saying that it
-is there.
+The thread has its own connection. Time without a confirmed renewal is counted from when the last confirmed one was
+*sent*: the database cannot have extended the lease earlier than that. A second thread counts it, because a renewal can
+wait without end: a stalled database answers nothing, while its machine keeps the connection alive.
 
-That second thread wakes often. Where it wakes late, and this process used the processor meanwhile, somebody's work held
-the interpreter and kept every thread from running. So a lease that was lost to work in this process is told from one
-that was lost to the database, or to whatever stopped the process from outside.
+That second thread wakes often. If it wakes late, and this process used the CPU meanwhile, some work held the
+interpreter and kept every thread from running. That distinguishes a lease that was lost to work in this process from
+one that was lost to the database, or to a pause of the process from outside.
 """
 
 import math
@@ -33,11 +32,11 @@ _LATE_SECONDS = 0.5
 
 
 class Lease:
-    """Renews one operation's lease until left; calls ``on_lost`` once, from its thread, when the lease is lost.
+    """Renew one operation's lease until left; call ``on_lost`` once, from its thread, when the lease is lost.
 
-    ``held_for``: seconds since the operation was taken, at the most. ``on_renewed(seconds)`` is called after each
-    confirmed renewal with how long the child may go on without another one; ``on_cancelling`` once, when a renewal
-    finds that the operation is to be cancelled.
+    ``held_for``: maximum seconds since the operation was taken. ``on_renewed(seconds)`` is called after each confirmed
+    renewal with how long the child may run without another one; ``on_cancelling`` once, when a renewal finds that the
+    operation is to be cancelled.
     """
 
     def __init__(
@@ -120,12 +119,12 @@ class Lease:
         self._lose()
 
     def _late(self) -> float:
-        """For how many seconds the second thread is late, or was, while this process was at work."""
+        """Return for how many seconds the second thread is late, or was, while this process was at work."""
         late = time.monotonic() - self._due
         return min(late, time.process_time() - self._used) if late > _LATE_SECONDS else 0.0
 
     def _left(self) -> float:
-        """For how many seconds the operation is still held for sure."""
+        """Return for how many seconds the operation is still certainly held."""
         return self._confirmed + self._settings.fence_seconds - time.monotonic()
 
     def _lose(self) -> None:

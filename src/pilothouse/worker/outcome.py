@@ -1,4 +1,4 @@
-"""How an attempt at an operation ended, and a call of the engine in it."""
+"""Results of an attempt at an operation, and of an engine call in it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,7 +14,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class EngineResult:
-    """How a call of the engine ended, and in which words."""
+    """Result of one engine call."""
 
     how: EngineStatus
     text: str = ""
@@ -22,7 +22,7 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened on the way and that a person may want to know; ``data`` is the same for programs."""
+    """An event worth showing to a person; ``data`` is its machine-readable form."""
 
     kind: str
     text: str
@@ -33,10 +33,10 @@ class Event:
 class Outcome:
     """Final (``succeeded``, ``failed``, ``cancelled``), or not: ``retry``, or ``crashed``, which counts.
 
-    ``wrote_revision``: the operation left a revision, ``revision``, by which Helm's storage tells how it went.
-    ``secret`` is the release's newest Secret as it was read after the action, None if it was not read; ``gone`` says
-    that the release has no Secret any more, and ``absent_at`` at which resourceVersion that was seen, if it is known.
-    ``unseen``: the cluster could not be looked at, and something of the operation may be left there.
+    ``wrote_revision``: the operation left a revision, ``revision``, in which Helm's storage records the result.
+    ``secret`` is the release's newest Secret as read after the action, None if it was not read; ``gone`` says that the
+    release has no Secret any more, and ``absent_at`` at which resourceVersion that was observed, if known. ``unseen``:
+    the cluster could not be read, and something of the operation may remain there.
     """
 
     state: Literal[OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED, "retry", "crashed"]

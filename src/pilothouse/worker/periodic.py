@@ -1,4 +1,4 @@
-"""What a worker does again and again beside its operations. Nothing that goes wrong with it may end the worker."""
+"""Periodic tasks of a worker. No failure in them may end the worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,9 +12,9 @@ log = structlog.get_logger(__name__)
 
 
 async def keep_doing(chore: Callable[[], Awaitable[object]], *, every_seconds: float, failure: str) -> NoReturn:
-    """Does it until cancelled, with that pause; an error is logged as ``failure`` and costs that one time.
+    """Run it until cancelled, with that pause; an error is logged as ``failure`` and skips that run.
 
-    An unexpected one too: what one row, or one setting, makes impossible would end every worker that comes to it.
+    This includes unexpected errors: otherwise one bad row, or one bad setting, would end every worker that meets it.
     """
     while True:
         try:

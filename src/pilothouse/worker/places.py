@@ -1,8 +1,8 @@
-"""The places of a worker: how many operations work at a time, and how many more only wait for their cluster.
+"""The slots of a worker: how many operations work at a time, and how many more only wait for their cluster.
 
-An operation that waits until objects are ready or a hook has ended needs no processor, only the memory of its engine
-child. It gives its place to the next one, while there is room for those who wait; when it goes on, it is counted
-again, over the number of places if need be, and nothing new begins until there is one.
+An operation that waits until objects are ready or a hook has ended needs no CPU, only the memory of its engine child.
+It gives its slot to the next one, while there is room for waiting ones; when it continues, it is counted again, above
+the number of slots if necessary, and nothing new begins until one is free.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from pilothouse.engine import phases
 
 
 class Places:
-    """All places of one worker process; belongs to one event loop."""
+    """All slots of one worker process; belongs to one event loop."""
 
     def __init__(self, working: int, *, waiting: int) -> None:
-        """At most ``working`` operations begin beside each other; ``waiting`` more wait, half of one project."""
+        """Start at most ``working`` operations at a time; ``waiting`` more may wait, half of one project."""
         self._free = working
         self._most_waiting = waiting
         self._most_of_project = max(1, waiting // 2)
@@ -27,11 +27,11 @@ class Places:
 
     @property
     def at_rest(self) -> Collection[str]:
-        """The ids of the operations that wait and have given their places away."""
+        """The ids of waiting operations that have given up their slots."""
         return tuple(self._at_rest)
 
     async def enter(self) -> "Place | None":
-        """Return with a place, to be given back by ``Place.leave``; None when there will be none any more."""
+        """Return with a slot, to be released by ``Place.leave``; None after ``close``."""
         if self._closed:
             return None
         if self._free > 0 and not self._entering:
@@ -49,7 +49,7 @@ class Places:
             raise
 
     def close(self) -> None:
-        """Let nobody enter any more."""
+        """Hand out no more slots."""
         self._closed = True
         while self._entering:
             entering = self._entering.popleft()
@@ -57,19 +57,19 @@ class Places:
                 entering.set_result(False)
 
     def rest(self, place: "Place") -> None:
-        """Let others have the place as soon as there is room for one more that waits."""
+        """Release the slot to others as soon as there is room for one more waiting operation."""
         self._would_rest[place.operation_id] = place
         self._lay_down()
 
     def rise(self, place: "Place") -> None:
-        """Count the place's operation as one that works."""
+        """Count the slot's operation as working again."""
         self._would_rest.pop(place.operation_id, None)
         if self._at_rest.pop(place.operation_id, None) is not None:
             self._free -= 1
             self._lay_down()
 
     def leave(self, place: "Place") -> None:
-        """Give the place back, whatever its operation did last."""
+        """Release the slot, whatever its operation did last."""
         self._would_rest.pop(place.operation_id, None)
         if self._at_rest.pop(place.operation_id, None) is None:
             self._give()
@@ -94,21 +94,21 @@ class Places:
 
 
 class Place:
-    """One operation's place, from before it is taken to its end."""
+    """One operation's slot, from before it is taken to its end."""
 
     def __init__(self, places: Places) -> None:
-        """Made by ``Places.enter``."""
+        """Use ``Places.enter`` to create one."""
         self._places = places
         self._waits = False
         self.operation_id = ""
         self.project_id = ""
 
     def hold(self, operation_id: str, project_id: str) -> None:
-        """Say whose place it is."""
+        """Assign the slot to the operation."""
         self.operation_id, self.project_id = operation_id, project_id
 
     def notice(self, phase: str) -> None:
-        """Take what phase the operation is in now; one that is neither work nor waiting changes nothing."""
+        """Record the operation's current phase; one that is neither work nor waiting changes nothing."""
         if phase in phases.WAITING and not self._waits:
             self._waits = True
             self._places.rest(self)
@@ -116,13 +116,13 @@ class Place:
             self.work()
 
     def work(self) -> None:
-        """Count the operation as one that works again."""
+        """Count the operation as working again."""
         if self._waits:
             self._waits = False
             self._places.rise(self)
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the slot."""
         self._places.leave(self)
 
 

@@ -1,7 +1,7 @@
-"""Takes accepted operations, holds each under a lease, and writes how it ended.
+"""Takes accepted operations, holds each under a lease, and writes the outcome.
 
-A worker that dies simply stops renewing; any worker's sweep then puts its operations back. SIGTERM: nothing new
-is taken, running work may finish for a while, and what is left is handed back, which counts as no crash.
+A worker that dies simply stops renewing; any worker's sweep then requeues its operations. On SIGTERM, no new operation
+is taken, running ones may finish for a while, and the rest is handed back, which does not count as a crash.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Runner:
         *,
         name: str,
     ) -> None:
-        """``name`` is what the supervisor calls its one worker, over all its lives; empty without a supervisor."""
+        """``name`` is the supervisor's name for its worker, over all restarts; empty without a supervisor."""
         self._database = database
         self._queue = queue
         self._actions = actions
@@ -72,7 +72,7 @@ class Runner:
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until ``stop`` is set and the running operations have ended or were handed back."""
+        """Work until ``stop`` is set and the running operations have ended or were handed back."""
         await self._succeed()
         helpers = [
             asyncio.create_task(self._queue.listen()),
@@ -102,7 +102,7 @@ class Runner:
         log.info("worker_stopped", worker=self._name)
 
     async def _succeed(self) -> None:
-        """What the worker before this one held goes on at once: its supervisor starts the next when it is dead."""
+        """Take over the operations of this supervisor's previous worker, which is known to be dead."""
         if not self._place:
             return
         try:
@@ -141,7 +141,7 @@ class Runner:
                 place.leave()
 
     async def _carry_out(self, row: OperationRow, asked: float, place: Place) -> None:
-        """``asked``: when the operation was taken at the earliest; its answer may have been long on its way."""
+        """Carry out the operation; ``asked``: when it was taken at the earliest (the answer may have been late)."""
         loop = asyncio.get_running_loop()
         fence = Fence(asked + self._settings.fence_seconds)
         attempts: list[asyncio.Task[bool]] = []
@@ -183,7 +183,7 @@ class Runner:
             raise failure
 
     async def _carry_through(self, row: OperationRow, fence: Fence, place: Place) -> bool:
-        """Whether the attempt's end was written; else it no longer has the operation, or is to cancel it."""
+        """Return True if the attempt's end was written; else it lost the operation, or has to cancel it."""
         left = self._left(row)
         give_up_reason = self._give_up_reason(row, left)
         try:
@@ -198,7 +198,7 @@ class Runner:
             return await self._conclude(row, _broken(give_up_reason))
 
     def _deadline(self, row: OperationRow) -> tuple[float, datetime]:
-        """How many seconds the operation has in all, over its attempts and its time in the queue, and since when."""
+        """Return the operation's total seconds, over all attempts and its time in the queue, and since when."""
         if row.state == OperationState.CANCELLING:  # the undo has a deadline of its own
             return self._settings.undo_timeout_seconds, row.cancelling_at or row.created_at
         return float(row.deadline_seconds), row.created_at
@@ -216,7 +216,7 @@ class Runner:
         return await self._carry_through(now, fence, place)
 
     def _give_up_reason(self, row: OperationRow, left: float) -> str:
-        """Why no further attempt is made; empty while one is."""
+        """Return why no further attempt is made; empty if one is."""
         if row.crashes >= self._settings.attempts:
             return f"gave up after {row.crashes} attempts: {row.last_error}"
         if left > 0:
@@ -248,7 +248,7 @@ class Runner:
         return _broken(give_up_reason)
 
     async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
-        """Whether the attempt still held the operation and its end is written."""
+        """Return True if the attempt still held the operation and its end is written."""
         if outcome.state in _NOT_THE_END:
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             # not later than the deadline, which the next attempt is there to see
@@ -292,10 +292,10 @@ class Runner:
             )
 
     def _account_for(self, row: OperationRow, lease: Lease) -> None:
-        """Says, as soon as the database can be reached, that this worker lives, and whether it was a crash.
+        """Once the database is reachable, report that this worker is alive, and whether it was a crash.
 
-        It was none if the database was out of reach or this process was stopped, however often. It was one if work held
-        this process up: that of the attempt itself, or of one beside it.
+        It was none if the database was unreachable or this process was paused, however often. It was one if work
+        blocked this process: that of the attempt itself, or of one next to it.
         """
         crashed = lease.held_up
         why = _HELD_UP if crashed else "the worker was cut off from the database"
@@ -320,7 +320,7 @@ class Runner:
         task.add_done_callback(self._excuses.discard)
 
     async def _sweep(self) -> None:
-        """Puts the operations of dead workers back, every second, in every worker; ends what waited for too long."""
+        """Requeue the operations of dead workers, every second, in every worker; fail what waited too long."""
         turns = count()
 
         async def sweep() -> None:
@@ -338,19 +338,19 @@ class Runner:
 
 
 def _broken(give_up_reason: str) -> Outcome:
-    """After an error of ours: another attempt, or, where that is ``give_up_reason``, the end with that text."""
+    """Return the outcome of an internal error: another attempt or, with a ``give_up_reason``, the end with it."""
     if give_up_reason:
         return Outcome(OperationState.FAILED, give_up_reason, unseen=True)
     return Outcome("crashed", "an error inside Pilothouse; the server's log has it under this operation's id")
 
 
 def _has_ended(attempt: "asyncio.Task[bool]") -> bool:
-    """Whether the attempt wrote its own end, or failed in a way that is reported later."""
+    """Return True if the attempt wrote its own end, or failed in a way that is reported later."""
     return not attempt.cancelled() and (attempt.exception() is not None or attempt.result())
 
 
 async def _kill(attempts: list["asyncio.Task[bool]"]) -> None:
-    """No attempt runs any more, and no child of one."""
+    """End all attempts and their children."""
     for attempt in attempts:
         attempt.cancel()
     if attempts:

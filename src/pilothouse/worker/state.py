@@ -1,7 +1,7 @@
-"""What is found of a release, whose it is, and what an attempt does about it: pure functions and tables.
+"""Classification of a release from one operation's view, and the next step: pure functions and tables.
 
-Nothing here asks or writes anything: attempts look, classify what they saw, and carry out the step that the table of
-their action names. In doubt a revision is another program's.
+Nothing here reads or writes: attempts observe the release, classify it, and carry out the step that the table of their
+action names. If ownership is uncertain, the revision is treated as foreign and left untouched.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ReleaseSnapshot:
 
     @property
     def last_deployed(self) -> int | None:
-        """The number of the deployed one; where none is, of the newest that was."""
+        """The number of the deployed revision; without one, of the newest that was."""
         for status in (ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED):
             found = [one.revision for one in self.revisions if one.status == status]
             if found:
@@ -39,25 +39,25 @@ class ReleaseSnapshot:
         return None
 
     def find(self, revision: int | None) -> ReleaseLabels | None:
-        """Return the one of that number."""
+        """Return the revision of that number."""
         return next((one for one in self.revisions if one.revision == revision), None)
 
     def find_labelled(self, operation_id: str, *, after: int) -> ReleaseLabels | None:
         """Return the first revision after that one with the operation's label: later ones can have inherited it.
 
-        Where another program took the number that the operation was going to write, Helm has counted on by itself.
+        If another program took the number that the operation was going to write, Helm has used the next one.
         """
         labelled = (one for one in self.revisions if one.labels.get(OPERATION_LABEL) == operation_id)
         return next((one for one in labelled if one.revision > after), None)
 
     def has_base_of(self, row: OperationRow) -> bool:
-        """Return whether the very revision is still there that an earlier attempt saw as the newest before it acted."""
+        """Return True if the revision still exists that an earlier attempt saw as the newest before it acted."""
         base = self.find(row.base_revision)
         return base is not None and base.uid == row.base_uid
 
 
 class ReleaseState(StrEnum):
-    """How a release is found, from the point of view of one operation."""
+    """State of a release from the point of view of one operation."""
 
     #: It has no revision.
     ABSENT = "absent"
@@ -82,7 +82,7 @@ class ReleaseState(StrEnum):
 
 
 class Step(StrEnum):
-    """What an attempt does next."""
+    """Next step of an attempt."""
 
     #: What is there is the end.
     RECORD = "record"
@@ -107,7 +107,7 @@ class Step(StrEnum):
 
     @property
     def writes(self) -> bool:
-        """Return whether it changes something in the cluster."""
+        """True if it changes something in the cluster."""
         return self in {Step.COMPLETE, Step.ACT, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON}
 
 
@@ -118,14 +118,14 @@ EngineStatus = Literal["done", "refused", "unreachable", "unavailable", "stopped
 
 
 def is_labelled(row: OperationRow) -> bool:
-    """Return whether what the operation writes carries its label; a rollback copies the labels of its target."""
+    """Return True if the operation's revisions carry its label; a rollback copies the labels of its target."""
     return row.action != Action.ROLLBACK
 
 
 def is_written_by(row: OperationRow, stored: StoredRelease) -> bool:
-    """Return whether a revision of the expected number was written by the operation.
+    """Return True if the operation wrote a revision of the expected number.
 
-    By its label; for a rollback by Helm's words: another writer of the same number made our call fail, or was no
+    By its label; for a rollback by Helm's description: another writer of the same number made our call fail, or was no
     rollback.
     """
     if is_labelled(row):
@@ -134,9 +134,9 @@ def is_written_by(row: OperationRow, stored: StoredRelease) -> bool:
 
 
 def is_of_earlier_attempt(row: OperationRow, stored: StoredRelease, seen: ReleaseSnapshot) -> bool:
-    """Return whether an attempt of the operation began the revision: also by the statuses that the action writes.
+    """Return True if an attempt of the operation began the revision: also by the statuses that the action writes.
 
-    Of a rollback only while the revision before it is the very one that was committed.
+    For a rollback, only while the revision before it is the one that was committed.
     """
     if not is_written_by(row, stored) or stored.status not in FINAL | {f"pending-{row.action}"}:
         return False
@@ -151,9 +151,9 @@ def is_of_earlier_attempt(row: OperationRow, stored: StoredRelease, seen: Releas
 
 
 def classify(seen: ReleaseSnapshot, row: OperationRow, written: StoredRelease | None = None) -> ReleaseState:
-    """Return how the release is found before the operation acts.
+    """Return the state of the release before the operation acts.
 
-    ``written``: what is found under the number that an earlier attempt committed, or under a later one with our label.
+    ``written``: the revision under the number that an earlier attempt committed, or a later one with our label.
     """
     ours = None
     if row.last_writing_attempt is not None:
@@ -181,7 +181,7 @@ def _classify_begun(seen: ReleaseSnapshot, row: OperationRow, written: StoredRel
 
 
 def classify_written(row: OperationRow, written: StoredRelease | None) -> ReleaseState:
-    """Return how the revision is found that a call of the engine was to write; FREE if there is none of ours."""
+    """Return the state of the revision that an engine call was to write; FREE if there is none of ours."""
     if written is None or not is_written_by(row, written):
         return ReleaseState.FREE
     if written.status not in FINAL:
@@ -191,7 +191,7 @@ def classify_written(row: OperationRow, written: StoredRelease | None) -> Releas
 
 
 def classify_uninstalled(newest: ReleaseLabels, stored: StoredRelease | None, *, absent: bool) -> ReleaseState:
-    """Return how the revision is found that a call of the engine was to remove last; ``stored`` has its number now."""
+    """Return the state of the revision that an engine call was to remove last; ``stored`` has its number now."""
     if absent:
         return ReleaseState.ABSENT
     made_anew = stored is None or stored.uid != newest.uid
@@ -207,17 +207,17 @@ def _classify_foreign(newest: ReleaseLabels | None) -> ReleaseState:
 
 
 def next_step(action: Action, state: ReleaseState, *, giving_up: bool = False, held: bool) -> Step:
-    """Return what to do about a release in that state.
+    """Return the next step for a release in that state.
 
-    ``giving_up``: there is no further attempt. ``held``: the operation is held, as far as the attempt can know; what is
-    not held is not written about.
+    ``giving_up``: there is no further attempt. ``held``: the operation is held, as far as the attempt can know;
+    otherwise nothing is written.
     """
     step = (_GIVE_UP if giving_up else _CARRY_OUT)[state][action]
     return step if held or not step.writes else Step.STOP
 
 
 def step_after_call(status: EngineStatus, written: ReleaseState, *, held: bool) -> Step:
-    """Return what to do when a call of the engine ended like that, and this is found of what it was to write."""
+    """Return the next step after an engine call with that status, when its revision is found in that state."""
     step = _ENDED.get(written) or _AFTER_CALL[status][_COLUMN.get(written, 0)]
     return step if held or not step.writes else Step.STOP
 

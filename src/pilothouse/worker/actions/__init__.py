@@ -1,1 +1,1 @@
-"""What a worker does with each kind of operation."""
+"""Implementation of each kind of operation in a worker."""

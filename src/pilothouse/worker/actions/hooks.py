@@ -1,8 +1,8 @@
-"""What the hooks of an interrupted attempt made: stopped and removed before anything else is done.
+"""Removal of the hook objects of an interrupted attempt, before anything else is done.
 
-Helm stores that a hook is begun before it makes the hook's objects, so the revision tells which those are. A hook's
-objects bear none of the release's marks: what was there before the attempt, has an owner's marks, is to be kept, or is
-a CRD (which Helm never deletes for a hook, either) stays, and is named.
+Helm records that a hook is started before it creates the hook's objects, so the revision tells which those are. Hook
+objects carry no labels of the release. Objects that existed before the attempt, have an owner, are to be kept, or are
+CRDs (which Helm never deletes for a hook either) stay, and are reported.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _CLOCKS = timedelta(seconds=60)
 
 @dataclass
 class _Removal:
-    """What is on its way out, by kind and name, and what stays, with the reason."""
+    """Objects being deleted, by kind and name, and objects that stay, with the reason."""
 
     ending: list[tuple[ManifestObject, ObjectKind, str]] = field(default_factory=list)
     left: list[tuple[ManifestObject, str]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Removal:
 
 
 async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
-    """Remove what the begun hooks of the revision made, and wait until their pods have ended; events tell of it."""
+    """Remove the objects of the revision's started hooks and wait until their pods have ended; report it as events."""
     objects = [one for text in reversed(stored.begun_hooks()) for one in await _objects_of(stored, text)]
     if not objects:
         return
@@ -81,7 +81,7 @@ async def _objects_of(stored: StoredRelease, text: str) -> Sequence[ManifestObje
 
 
 async def _order(attempt: Attempt, stored: StoredRelease, objects: Sequence[ManifestObject], kinds: Kinds) -> _Removal:
-    """Order the deletion of each object that the attempt made."""
+    """Request the deletion of each object that the attempt created."""
     removal = _Removal()
     for one in objects:
         try:
@@ -107,7 +107,7 @@ async def _order(attempt: Attempt, stored: StoredRelease, objects: Sequence[Mani
 
 
 def _why_left(live: dict[str, Any], stored: StoredRelease) -> str:
-    """Return why the object of a hook is not to be removed; empty if it is."""
+    """Return why the object of a hook must not be removed; empty if it may be."""
     metadata = live["metadata"]
     annotations = metadata.get("annotations")
     owner = annotations.get("meta.helm.sh/release-name") if isinstance(annotations, dict) else None
@@ -128,12 +128,12 @@ def _created(metadata: dict[str, Any]) -> datetime:
 
 
 def _began(stored: StoredRelease) -> datetime:
-    """Return when the action on the revision began: by the cluster's clock where that action made the revision."""
+    """Return when the action on the revision began: by the cluster's clock if that action created the revision."""
     return stored.acted_at - _CLOCKS if stored.status == UNINSTALLING else stored.created_at
 
 
 async def _await_end(attempt: Attempt, ending: list[tuple[ManifestObject, ObjectKind, str]]) -> list[ManifestObject]:
-    """Return what is still there after a while, or after half of the attempt's time."""
+    """Return what still exists after a while, or after half of the attempt's time."""
     until = boottime() + min(_LONGEST_SECONDS, attempt.seconds / 2)
     left = list(ending)
     while left:

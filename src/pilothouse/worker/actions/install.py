@@ -18,13 +18,13 @@ class Install(RevisionAction[InstallCommand]):
     hook_events = ("pre-install", "post-install")
 
     async def observe(self) -> ReleaseSnapshot:
-        """Not asked again by the first attempt where the acceptance found the name free: Helm refuses a taken one."""
+        """Return an empty snapshot in the first attempt if acceptance found the name free: Helm refuses a taken one."""
         if self._row.attempt == 1 and self._row.base_revision is None and not self._order.replace:
             return ReleaseSnapshot(())
         return await self._attempt.observe()
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> InstallRequest:
-        """Return an install; what this operation itself left behind is replaced without being asked."""
+        """Return an install; what this operation itself left behind is replaced automatically."""
         own = newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
         return InstallRequest(
             **self._target(),
@@ -38,7 +38,7 @@ class Install(RevisionAction[InstallCommand]):
         )
 
     async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
-        """Leave nothing of the revisions in whose place it is, and of history no more than Helm keeps."""
+        """Delete objects that only the replaced revisions had, and prune history to Helm's limit."""
         if not seen.revisions:
             return ()
         await supersede_older(self._attempt, stored, seen)

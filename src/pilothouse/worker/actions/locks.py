@@ -1,4 +1,4 @@
-"""Revisions that somebody left locked: ours are unlocked, another program's are told of."""
+"""Locked revisions: our own are unlocked, foreign ones are reported."""
 
 from pilothouse.kubernetes.client import ReleaseLabels, Secret
 from pilothouse.kubernetes.helm_secrets import LOCKED, StoredRelease
@@ -13,9 +13,9 @@ INTERRUPTED = "The operation was interrupted"
 
 
 async def end_interrupted(attempt: Attempt, stored: StoredRelease, *, why: str = INTERRUPTED) -> Secret | None:
-    """Remove what the hooks of a locked revision made, then unlock it; return its Secret after that.
+    """Remove the hook objects of a locked revision, then unlock it; return its Secret after that.
 
-    In this order: whoever takes over in between finds it locked, and does both.
+    In this order: a worker that takes over in between finds it locked, and does both.
     """
     if stored.status in LOCKED:
         await remove_hooks(attempt, stored)
@@ -23,9 +23,9 @@ async def end_interrupted(attempt: Attempt, stored: StoredRelease, *, why: str =
 
 
 async def unlock_newest(attempt: Attempt, newest: ReleaseLabels, *, why: str = INTERRUPTED) -> Secret | None:
-    """Turn that very revision into a failed one, if it is locked; return its Secret after that, None if it is gone.
+    """Turn that exact revision into a failed one if it is locked; return its Secret, None if it is gone.
 
-    What the hooks of the interrupted attempt made goes before that.
+    The hook objects of the interrupted attempt are removed before.
     """
     stored = stored_in(await attempt.read(newest.revision))
     if stored is None or stored.uid != newest.uid:
@@ -34,7 +34,7 @@ async def unlock_newest(attempt: Attempt, newest: ReleaseLabels, *, why: str = I
 
 
 async def failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
-    """Return the failure of what finds the release locked by another program: it says whose lock it is."""
+    """Return the failure for a release locked by another program, with the lock's owner."""
     secret = await attempt.read(newest.revision)
     stored = stored_in(secret)
     if secret is None or stored is None:

@@ -1,4 +1,4 @@
-"""The objects of a revision's manifest: what they are, whether they still belong to the release, how one is removed."""
+"""Objects of a revision's manifest: identity, ownership, and removal."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ _MANAGED_BY = {"app.kubernetes.io/managed-by": "Helm"}
 
 
 class Kinds:
-    """Where the server keeps the kinds of objects; each group is asked for once."""
+    """Cache of kinds; each API group is looked up once."""
 
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
         self._groups: dict[str, dict[str, ObjectKind]] = {}
 
     async def find(self, one: ManifestObject) -> ObjectKind | None:
-        """The object's kind; None if the server does not have it any more."""
+        """Return the object's kind; None if the server does not have it any more."""
         if one.api_version not in self._groups:
             self._groups[one.api_version] = await self._client.list_kinds(one.api_version)
         return self._groups[one.api_version].get(one.kind)
 
 
 async def read_parts(stored: StoredRelease) -> Sequence[tuple[ManifestObject, Object]]:
-    """The objects of the revision's manifest with their documents; none if it cannot be read."""
+    """Return the objects of the revision's manifest with their documents; none if it cannot be parsed."""
     try:
         documents = await asyncio.to_thread(
             read_objects, stored.manifest.encode(), file="manifest", max_bytes=_LARGEST_MANIFEST
@@ -49,23 +49,23 @@ async def read_parts(stored: StoredRelease) -> Sequence[tuple[ManifestObject, Ob
 
 
 async def read_objects_of(stored: StoredRelease) -> Sequence[ManifestObject]:
-    """The objects of the revision's manifest; none if it cannot be read."""
+    """Return the objects of the revision's manifest; none if it cannot be parsed."""
     return [one for one, _ in await read_parts(stored)]
 
 
 def identity(one: ManifestObject) -> tuple[str, ...]:
-    """What makes two entries the same object, whatever version of its group they are written in."""
+    """Return a key that is equal for the same object, in whatever version of its group."""
     group = one.api_version.rpartition("/")[0]
     return group, one.kind, one.namespace, one.name
 
 
 async def find_live(attempt: Attempt, one: ManifestObject, kind: ObjectKind) -> Object | None:
-    """The object as it is in the cluster."""
+    """Return the object from the cluster."""
     return await attempt.client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
 
 
 async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bool:
-    """Whether every one of the objects is there, and none is being deleted; in doubt, not."""
+    """Return True if every object exists and none is being deleted; False if in doubt."""
     kinds = Kinds(attempt.client)
     for one in objects:
         try:
@@ -80,7 +80,7 @@ async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bo
 
 @dataclass(frozen=True)
 class Removable:
-    """An object that belongs to the release and is not to be kept, as it was seen."""
+    """An object, as it was read, that belongs to the release and may be removed."""
 
     one: ManifestObject
     kind: ObjectKind
@@ -89,9 +89,9 @@ class Removable:
 
 
 async def find_removable(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> Removable | None:
-    """The object as it is, if it is there, belongs to the release and may be removed: not what is to be kept.
+    """Return the object if it exists, belongs to the release and need not be kept.
 
-    Nor the Namespace that the release is in.
+    The Namespace that the release is in is never removable.
     """
     if (one.kind, one.name) == ("Namespace", attempt.row.namespace):
         return None
@@ -103,7 +103,7 @@ async def find_removable(attempt: Attempt, one: ManifestObject, kinds: Kinds) ->
 
 
 async def remove_object(attempt: Attempt, found: Removable) -> bool:
-    """Whether it is on its way out; not if it has changed since it was seen, or was gone before."""
+    """Delete the object if it is unchanged since it was read. Return True if the API server accepted the deletion."""
     attempt.check_held()
     one = found.one
     removed = await attempt.client.delete_object(
@@ -115,7 +115,7 @@ async def remove_object(attempt: Attempt, found: Removable) -> bool:
 
 
 def belongs(live: Object, attempt: Attempt) -> bool:
-    """By the marks that Helm sets and checks itself (Helm ``pkg/action/validate.go``)."""
+    """Check the ownership labels that Helm sets and checks itself (Helm ``pkg/action/validate.go``)."""
     metadata = live.get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     return bool(metadata.get("uid")) and (
@@ -124,13 +124,13 @@ def belongs(live: Object, attempt: Attempt) -> bool:
 
 
 def is_kept(live: Object) -> bool:
-    """Whether it outlives its release."""
+    """Return True if it outlives its release."""
     annotations = (live.get("metadata") or {}).get("annotations") or {}
     return str(annotations.get("helm.sh/resource-policy", "")).strip().lower() == _KEEP
 
 
 def as_applied(document: Object, attempt: Attempt, *, resource_version: str = "") -> Object:
-    """The document as Helm applies it, with its marks; with a resourceVersion, only to the object as it is there."""
+    """Return the document as Helm applies it, with its labels; with a resourceVersion, only to that version."""
     metadata: dict[str, Any] = dict(document["metadata"])
     metadata["labels"] = {**(metadata.get("labels") or {}), **_MANAGED_BY}
     metadata["annotations"] = {**(metadata.get("annotations") or {}), **_marks(attempt)}

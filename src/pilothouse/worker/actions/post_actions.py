@@ -1,7 +1,7 @@
-"""What belongs to an action and Helm does not do: orphans removed, history kept short, workloads restarted.
+"""Steps that Helm leaves to its caller: delete orphans, prune history, restart workloads.
 
-Each may be done again by a later attempt. What the account may not do, or a kind that is no longer served, is told
-as an event and does not fail the operation: the revision is deployed.
+A later attempt may repeat each. Missing rights or kinds that are no longer served are reported as events and do not
+fail the operation, because the revision is deployed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,11 +30,11 @@ _REMOVALS = 5
 
 
 async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
-    """Nothing is left of the revisions that this one took the place of, but what it has too.
+    """Delete objects that only the revisions replaced by this one had.
 
-    Those are the failed ones right before it, and the deployed one before them, if there is one. Only objects that
-    still say that they belong to this release go, and none that is to be kept. Helm compares with one revision only:
-    with none in an install with ``replace``, with the deployed one in an upgrade, with the newest in a rollback.
+    Those revisions are the failed ones immediately before it, and the deployed one before them, if there is one. Only
+    objects that still belong to this release are deleted, and none that is to be kept. Helm compares with one revision
+    only: with none in an install with ``replace``, with the deployed one in an upgrade, with the newest in a rollback.
     """
     replaced = _replaced(seen, before=stored.revision)
     if not replaced:
@@ -47,7 +47,7 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseS
 
 
 async def list_orphans(attempt: Attempt, seen: ReleaseSnapshot) -> Sequence[ManifestObject]:
-    """What the failed newest revision lacks of those that it was to take the place of; nothing if it has not failed.
+    """Return objects that the failed newest revision lacks but its predecessors had; none if it has not failed.
 
     An uninstall knows the newest revision only.
     """
@@ -74,10 +74,10 @@ async def _list_orphans(
 async def remove_objects(
     attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds, *, newest: ReleaseLabels | None
 ) -> tuple[Event, ...]:
-    """None of the objects is left that belongs to the release and is not to be kept, if ``newest`` is its newest.
+    """Delete those of the objects that belong to the release and need not be kept, if ``newest`` is its newest.
 
-    Helm stores a revision before it touches an object. So what was seen before the release was found unchanged is not
-    made by another program's next revision, and it is removed only while it is as it was seen.
+    Helm stores a revision before it touches an object. So objects read before the release was found unchanged are not
+    those of another program's next revision, and they are deleted only if they are unchanged since.
     """
     removed, failed, left = [], [], list(objects)
     for _ in range(_REMOVALS):
@@ -109,10 +109,10 @@ async def remove_objects(
 
 
 async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> None:
-    """No revision before this one is deployed any more.
+    """Mark deployed revisions before this one as superseded.
 
     An install over a failed upgrade leaves one; so does an upgrade or a rollback whose write about it was lost: Helm
-    only logs that, and goes on.
+    only logs that, and continues.
     """
     for one in seen.revisions:
         if one.status == ReleaseStatus.DEPLOYED and one.revision < stored.revision:
@@ -128,9 +128,9 @@ async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Release
 
 
 async def prune_history(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
-    """At most ``MAX_HISTORY`` revisions are left, the one just made included; the oldest go first.
+    """Delete the oldest revisions beyond ``MAX_HISTORY``, which includes the new one.
 
-    Helm does this itself on upgrade and rollback, and never on an install.
+    Helm does this itself on upgrade and rollback, but not on an install.
     """
     others = [one for one in seen.revisions if one.revision != stored.revision]
     old = [one for one in others if one.status != ReleaseStatus.DEPLOYED][: max(0, len(others) + 1 - MAX_HISTORY)]
@@ -141,7 +141,7 @@ async def prune_history(attempt: Attempt, stored: StoredRelease, seen: ReleaseSn
 
 
 async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Event, ...]:
-    """The pods of the release's Deployments, StatefulSets and DaemonSets are replaced, as by a rollout restart."""
+    """Restart the pods of the release's Deployments, StatefulSets and DaemonSets, like a rollout restart."""
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: moment}}}}}
     restarted, failed, kinds = [], [], Kinds(attempt.client)
@@ -161,7 +161,10 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
 
 
 def _replaced(seen: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
-    """The failed revisions right before that one, and the deployed one before them, or that was it until now."""
+    """Return the failed revisions immediately before ``before``, and the last deployed one before those.
+
+    The latter can have been superseded just now.
+    """
     replaced: list[ReleaseLabels] = []
     for one in reversed(seen.revisions):
         if one.revision >= before:
@@ -175,5 +178,5 @@ def _replaced(seen: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
 
 
 def told(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
-    """An event about these objects; none if there are none."""
+    """Return an event about these objects; none if there are none."""
     return (Event(kind, words + ", ".join(names)),) if names else ()

@@ -1,4 +1,4 @@
-"""Which attempt carries out which operation."""
+"""Selection of the action that carries out an operation."""
 
 from collections.abc import Coroutine
 from typing import Any, Protocol
@@ -35,18 +35,18 @@ class Action(Protocol):
     """One attempt at one operation."""
 
     async def run(self) -> Outcome:
-        """Does what was ordered, or finds it done."""
+        """Do what was requested, or find it done."""
         ...
 
     async def end(self, text: str) -> Outcome:
-        """Gives up: the operation has failed, and leaves no lock behind."""
+        """Give up: the operation has failed, and leaves no lock behind."""
         ...
 
 
 class Actions:
-    """Carries out operations for the runner.
+    """Carry out operations for the runner.
 
-    Both methods raise ClusterUnavailable when the cluster cannot be looked at, and LeaseLost when the attempt lost the
+    Both methods raise ClusterUnavailable if the cluster cannot be read, and LeaseLost if the attempt lost the
     operation, or the operation is to be cancelled instead.
     """
 
@@ -58,7 +58,7 @@ class Actions:
         )
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
-        """One attempt, in at most ``seconds``: at what was ordered, or at ending what is being cancelled."""
+        """Run one attempt, in at most ``seconds``: at the request, or at undoing what is being cancelled."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds, place=place)
             if attempt.unreadable:
@@ -71,7 +71,7 @@ class Actions:
             return Outcome(OperationState.FAILED, str(error))
 
     async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
-        """The end after too many crashes, or after the deadline."""
+        """End the operation after too many crashes, or after the deadline."""
         try:
             attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
             if attempt.unreadable:
@@ -81,9 +81,9 @@ class Actions:
             return Outcome(OperationState.FAILED, text)
 
     async def look_again(self, row: OperationRow, *, fence: Fence) -> Attempt:
-        """For a repair after the end: no lock of this operation's is left, if its end came while nobody could see it.
+        """Prepare a repair after the end: unlock what this operation left, if its end came while the cluster was away.
 
-        Raises NotFound, too, when the cluster was removed.
+        Also raises NotFound if the cluster was removed.
         """
         attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
         if row.state == OperationState.FAILED and not row.wrote_revision:
@@ -92,9 +92,9 @@ class Actions:
 
 
 async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
-    """The failure of an operation whose order nobody can read: what an earlier attempt left locked is unlocked.
+    """Fail an operation whose command is unreadable, after unlocking what an earlier attempt left.
 
-    Without evidence: what the order's values are, which no text may hold, is not known.
+    Without evidence: the values, which no text may contain, are not known.
     """
     log.error("order_unreadable", operation_id=attempt.row.id, cause=attempt.unreadable)
     if not attempt.begun:
@@ -108,9 +108,9 @@ async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
 
 
 async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, text: str = "") -> Outcome:
-    """The outcome of the work; if it is a failure, what the cluster tells about it is kept before it is written.
+    """Await the action; on failure, store evidence before the outcome is recorded.
 
-    What was seen of hooks is kept of an attempt that is going to be followed by another, too.
+    Evidence about hooks is stored even if another attempt follows.
     """
     try:
         outcome = await work
@@ -127,7 +127,7 @@ async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, te
 
 
 def _action(attempt: Attempt) -> Action:
-    """What was ordered; or its undoing, if it is being cancelled, or was."""
+    """Return the requested action; or its undo, if it is being cancelled, or was."""
     if attempt.row.cancelling_at is not None:
         return _undo(attempt)
     match attempt.order:

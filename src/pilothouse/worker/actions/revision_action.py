@@ -1,6 +1,6 @@
-"""What installs, upgrades and rollbacks share: each makes a new revision, and is judged by what that says.
+"""Common part of installs, upgrades and rollbacks: each writes a new revision, which tells the outcome.
 
-How the release is found, and what is done then, is decided in ``worker.state``.
+``worker.state`` classifies the release and decides the next step.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Written:
 
 
 class Target(TypedDict):
-    """What every request of the engine says."""
+    """Fields common to all requests of the engine."""
 
     kubeconfig: str
     namespace: str
@@ -55,7 +55,7 @@ class Target(TypedDict):
 
 
 class RevisionAction(Generic[OrderT]):
-    """One attempt at an action that makes a revision; each action fills in what is its own."""
+    """One attempt at an action that writes a revision; each action implements its own part."""
 
     action: ClassVar[Action]
     hook_events: ClassVar[tuple[str, str]]
@@ -66,7 +66,7 @@ class RevisionAction(Generic[OrderT]):
         self._order = order
 
     async def run(self) -> Outcome:
-        """Carry the action out, or find that an earlier attempt did."""
+        """Carry out the action, or find that an earlier attempt did."""
         seen = await self.observe()
         ours = await self._find_begun(seen)
         if ours is not None:
@@ -94,7 +94,7 @@ class RevisionAction(Generic[OrderT]):
         return await self._fail(ours, text, why=INTERRUPTED)
 
     async def end(self, text: str) -> Outcome:
-        """Fail, and try nothing more: what is ours and locked is unlocked."""
+        """Give up: unlock our own pending revision and report the failure."""
         seen = await self._attempt.observe()
         ours = await self._find_begun(seen)
         state = classify(seen, self._row, ours.stored if ours else None)
@@ -107,15 +107,15 @@ class RevisionAction(Generic[OrderT]):
         return await self._attempt.observe_base()
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> ChangeRequest:
-        """Return the engine's request; ``chart`` is empty for an action that takes none."""
+        """Return the engine's request; ``chart`` is empty for an action without chart."""
         raise NotImplementedError
 
     async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
-        """Do what belongs to the action and Helm does not do, once the revision is deployed; maybe again.
+        """Do what Helm leaves to its caller once the revision is deployed; may run again.
 
-        After an update the revision before is superseded, and with ``recreate`` the workloads restart. Helm compares
-        with one revision only, an upgrade with the deployed one, a rollback with the newest: what a failed one before
-        this one had, and what that one took the place of, goes here.
+        After an update the previous revision is superseded, and with ``recreate`` the workloads restart. Helm compares
+        with one revision only, an upgrade with the deployed one, a rollback with the newest: objects of a failed one
+        before this one, and of the one that it replaced, are deleted here.
         """
         await supersede_older(self._attempt, stored, seen)
         before = [one for one in seen.revisions if one.revision < stored.revision]
@@ -165,7 +165,7 @@ class RevisionAction(Generic[OrderT]):
         return await self._judge(said, await self._find_written(revision, surely=said.how == "done"), seen)
 
     async def _judge(self, said: EngineResult, ours: Written | None, seen: ReleaseSnapshot) -> Outcome:
-        """Return the outcome by the revision's Secret; the engine's words count where there is none of ours."""
+        """Return the outcome from the revision's Secret; the engine's text counts if there is no revision of ours."""
         match self._attempt.decide_after(said, classify_written(self._row, ours.stored if ours else None)):
             case Step.COMPLETE if ours is not None:
                 return await self._complete(ours, seen)
@@ -178,7 +178,7 @@ class RevisionAction(Generic[OrderT]):
         return await self._fail(ours, said.text)
 
     async def _find_begun(self, seen: ReleaseSnapshot) -> Written | None:
-        """Return what an earlier attempt began."""
+        """Return the revision that an earlier attempt began."""
         if not self._attempt.begun:
             return None
         written = await self._find_written(self._row.revision or 0, seen)
@@ -187,9 +187,9 @@ class RevisionAction(Generic[OrderT]):
     async def _find_written(
         self, revision: int, seen: ReleaseSnapshot | None = None, *, surely: bool = False
     ) -> Written | None:
-        """Return our revision: the one of that number, or one after it where another program has taken that.
+        """Return our revision: the one of that number, or a later one if another program took the number.
 
-        ``surely``: there is one, for Helm said so.
+        ``surely``: Helm said that there is one.
         """
         written, labelled = self._if_ours(await self._attempt.read(revision)), is_labelled(self._row)
         if written is not None or not (labelled or surely):
@@ -219,7 +219,7 @@ class RevisionAction(Generic[OrderT]):
         return _recorded(ours, events=events)
 
     async def _fail(self, ours: Written | None, text: str, *, why: str = "") -> Outcome:
-        """Fail, without a lock of ours; ``why`` is what the revision says, else the same text."""
+        """Fail without leaving a lock; ``why`` is the revision's description, by default the same text."""
         if ours is None:
             return Outcome(OperationState.FAILED, text)
         secret = await self._unlock(ours, why=why or text)

@@ -14,7 +14,7 @@ class Rollback(RevisionAction[RollbackCommand]):
     hook_events = ("pre-rollback", "post-rollback")
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> RollbackRequest:
-        """Return a rollback to the revision that the request named, or that was the one before it then."""
+        """Return a rollback to the revision in the request, or to the previous one at that time."""
         del chart
         return RollbackRequest(
             **self._target(),

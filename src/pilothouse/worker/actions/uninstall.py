@@ -1,7 +1,7 @@
 """Uninstalls.
 
-How the release is found, and what is done then, is decided in ``worker.state``. A release that is gone is a success,
-whoever removed it; what was made under its name since is left alone.
+``worker.state`` classifies the release and decides the next step. A release that is gone is a success, whoever removed
+it; a newer release of its name is left untouched.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ class Uninstall:
         return await self._act(seen, seen.newest)
 
     async def end(self, text: str) -> Outcome:
-        """Fail, and try nothing more: what is ours and locked is unlocked."""
+        """Give up: unlock our own revision and report the failure."""
         seen = await self._attempt.observe()
         step = self._attempt.decide(self.action, classify(seen, self._row), giving_up=True)
         if seen.newest is None:
@@ -82,7 +82,7 @@ class Uninstall:
 
 
 async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool, wait: str) -> Outcome:
-    """Uninstalls the release whose newest revision this is; the outcome by what is left of that revision."""
+    """Uninstall the release with this newest revision; return the outcome from what is left of that revision."""
     row = attempt.row
     request = UninstallRequest(
         kubeconfig=attempt.cluster.kubeconfig,

@@ -15,7 +15,7 @@ class Upgrade(RevisionAction[UpgradeCommand]):
     hook_events = ("pre-upgrade", "post-upgrade")
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> UpgradeRequest:
-        """Return an upgrade of whatever is the newest revision now."""
+        """Return an upgrade of whatever revision is newest now."""
         return UpgradeRequest(
             **self._target(),
             chart=chart,

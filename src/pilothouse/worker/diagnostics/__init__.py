@@ -1,1 +1,1 @@
-"""What is kept of a failure."""
+"""Evidence of failures."""

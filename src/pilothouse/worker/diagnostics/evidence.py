@@ -1,9 +1,8 @@
-"""What a failure leaves behind is read before it is gone: states, last log lines, Kubernetes' events, conflicts.
+"""Collects evidence of a failure before it disappears: states, last log lines, Kubernetes events, conflicts.
 
-Only looked at, never changed, within a limit of its own. What could not be had is named in ``missing``; nothing that
-goes wrong here changes the outcome. Every text is without the operation's values, the data of the release's own
-Secrets, and whatever has the shape or the name of a secret; a program that logs a secret in a form of its own is
-beyond that.
+Read-only, with its own time limit. What could not be read is named in ``missing``; no error here changes the outcome.
+In every text the operation's values, the data of the release's own Secrets, and whatever looks like a secret by shape
+or name are masked; a secret that a program logs in another form is not recognised.
 """
 
 import asyncio
@@ -63,7 +62,7 @@ Object = dict[str, Any]
 
 @dataclass
 class Found:
-    """What is put together, each text without secrets from the beginning: a secret that is cut is no longer known."""
+    """Collected evidence; texts are masked as they are added, because a cut secret is no longer recognised."""
 
     masks: list[Masks]
     objects: list[Object] = field(default_factory=list)
@@ -72,13 +71,13 @@ class Found:
     missing: list[str] = field(default_factory=list)
 
     def clean(self, text: str, *, longest: int = _LONGEST_LINE) -> str:
-        """The text without secrets, and not longer than that."""
+        """Return the text with secrets masked, cut to that length."""
         for masks in self.masks:
             text = masks.apply(text)
         return text if len(text) <= longest else text[:longest] + "…"
 
     def clean_lines(self, lines: Iterable[bytes]) -> list[str]:
-        """The last lines of a log, oldest first, as many as have room."""
+        """Return the last lines of a log, oldest first, as many as there is room for."""
         text = b"\n".join(lines).decode(errors="replace")
         for masks in self.masks:
             text = masks.apply(text)
@@ -96,7 +95,7 @@ class Found:
     def add_pod(
         self, owner: str, pod: Object, *, hook: bool, logs: Mapping[str, Iterable[bytes]] | None = None
     ) -> None:
-        """Adds a pod as it is, with the logs that are known of its containers."""
+        """Add a pod in its current state, with the known logs of its containers."""
         metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
         key = str(metadata.get("namespace")), str(metadata.get("name"))
         if key in self.pods or len(self.pods) >= _MOST_PODS:
@@ -122,14 +121,14 @@ class Found:
         }
 
     def add_followed(self, attempt: Attempt) -> None:
-        """Adds what was seen of the hooks while they ran."""
+        """Add what was recorded of the hooks while they ran."""
         followed = attempt.followed
         for (namespace, name), (owner, pod) in followed.pods.items():
             logs = {key[2]: lines for key, lines in followed.logs.items() if key[:2] == (namespace, name)}
             self.add_pod(owner, pod, hook=True, logs=logs)
 
     def put_together(self, text: str) -> str:
-        """All of it as JSON, cut to size: the oldest events go first, then logs from the last pod on."""
+        """Return everything as JSON, cut to size: drops the oldest events first, then logs from the last pod on."""
         shown = ("name", "state", "log")
         pods = [
             {**pod, "containers": [{key: one[key] for key in shown} for one in pod["containers"]]}
@@ -148,9 +147,9 @@ class Found:
 
 
 async def collect(attempt: Attempt, outcome: Outcome) -> str:
-    """What can be found out about the failure now, as a JSON object of at most 256 KiB.
+    """Return the evidence of the failure, as a JSON object of at most 256 KiB.
 
-    The cluster is asked when there is a revision, or were hooks, that could have to do with it.
+    The cluster is read if there is a revision, or were hooks, that could be related to it.
     """
     found = Found([attempt.masks()])
     try:
@@ -177,7 +176,7 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
 
 
 async def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
-    """What is known without asking the cluster, which ``cause`` is the reason for; as from ``collect``."""
+    """Return what is known without reading the cluster, and the ``cause`` why it was not; as from ``collect``."""
     found = Found([attempt.masks()], missing=[cause])
     await in_masking_thread(found.add_followed, attempt)
     return await in_masking_thread(found.put_together, text)
@@ -185,7 +184,7 @@ async def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
 
 @asynccontextmanager
 async def _pods(attempt: Attempt) -> AsyncIterator[Pods]:
-    """Connect, and give what is read meanwhile its budget."""
+    """Connect, with the budget for reads inside."""
     pods = attempt.connect_pods()
     with budgeted(Budget(seconds=SECONDS, most_bytes=_MOST_BYTES)):
         try:
@@ -195,7 +194,7 @@ async def _pods(attempt: Attempt) -> AsyncIterator[Pods]:
 
 
 class _Collection:
-    """Asks the cluster; what has an answer stays found when the time is over."""
+    """Read the cluster; answers are kept when the time is over."""
 
     def __init__(self, attempt: Attempt, pods: Pods, found: Found) -> None:
         self._attempt = attempt
@@ -206,7 +205,7 @@ class _Collection:
         self._since = attempt.row.created_at - _CLOCKS
 
     async def run(self, hooks: Iterable[ManifestObject], others: Iterable[ManifestObject]) -> None:
-        """Looks at hooks that did not succeed, and at what may not be ready; then at the logs of their pods."""
+        """Check hooks that did not succeed and objects that may not be ready; then the logs of their pods."""
         known = {_key(one): one for one in hooks}
         objects = [(one, True) for one in known.values()] + [(one, False) for one in others if _key(one) not in known]
         await self._all(self._look(one, hook=hook) for one, hook in objects[:_MOST_OBJECTS])
@@ -228,7 +227,7 @@ class _Collection:
                     self._found.missing.append(str(error))
 
     async def _look(self, one: ManifestObject, *, hook: bool) -> None:
-        """The object, its pods that are not well, and the events about all of them; nothing about what is ready."""
+        """Add the object, its unhealthy pods, and their events; nothing if it is ready."""
         kind = await self._kinds.find(one)
         live = await find_live(self._attempt, one, kind) if kind is not None else None
         live = live or self._attempt.followed.removed.get(_key(one))
@@ -256,7 +255,7 @@ class _Collection:
         )
 
     async def _events_about(self, one: ManifestObject, pods: list[Object]) -> None:
-        """About the object, its pods that are not well, and what made those; of a Job's pods that are gone, too."""
+        """Add events of the object, its unhealthy pods, and their creators; of a Job's deleted pods, too."""
         own = await self._events(one.namespace, one.kind, one.name)
         others = {("Pod", name) for (namespace, name), pod in list(self._found.pods.items())
                   if namespace == one.namespace and pod["owner"] == f"{one.kind}/{one.name}"}  # fmt: skip
@@ -329,9 +328,9 @@ async def _hooks(stored: StoredRelease, *, broken: bool = False) -> list[tuple[M
 
 
 async def masks_of_secrets(documents: Iterable[Object]) -> Masks:
-    """Return what the release's own Secrets hold, which a program of the release reads and may print.
+    """Return masks for the release's own Secrets, which a program of the release reads and may print.
 
-    All in one, so that there is one limit for all: beyond it every text is withheld.
+    One set for all, so that there is one limit: beyond it every text is withheld.
     """
     secrets = [document for document in documents if document.get("kind") == "Secret"]
 

@@ -1,7 +1,7 @@
-"""What an undo leaves behind, as Helm does: somebody has to know of it, because nothing else tells.
+"""Objects that an undo leaves behind, as Helm does; they are reported because nothing else tells of them.
 
 Objects that their manifest says to keep, the chart's own kinds (``crds/`` is installed and never removed), and the
-volume claims that StatefulSets made. Only what is in the cluster is told.
+volume claims that StatefulSets created. Only existing ones are reported.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ _WHY_KEPT, _WHY_CRD, _WHY_CLAIM = "helm.sh/resource-policy: keep", "from the cha
 async def find_left_behind(
     attempt: Attempt, removed: StoredRelease, *, replaced_by: StoredRelease | None = None, crds: bool = False
 ) -> tuple[Event, ...]:
-    """An event that names what is left of the revision, apart from what its replacement has; none if nothing is.
+    """Return an event that names what is left of the revision, apart from its replacement's objects; or none.
 
-    ``crds``: the chart's own kinds count. What cannot be looked up is left out: the undo is done all the same.
+    ``crds``: include the chart's own kinds. What cannot be looked up is left out; the undo is done anyway.
     """
     try:
         left = await _find(attempt, removed, replaced_by, crds=crds)
@@ -87,7 +87,7 @@ async def _read_crds(attempt: Attempt) -> list[ManifestObject]:
 
 
 async def _find_claims(attempt: Attempt, one: ManifestObject, document: Object) -> list[ManifestObject]:
-    """The claims of a StatefulSet by the names that its controller gives them, but those that go with it."""
+    """Return the claims of a StatefulSet by the controller's naming scheme, except those deleted with it."""
     templates = (document.get("spec") or {}).get("volumeClaimTemplates")
     if not isinstance(templates, list) or not templates or not one.selector:
         return []

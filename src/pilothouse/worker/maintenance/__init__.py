@@ -1,1 +1,1 @@
-"""What is mended and cleared away beside the operations."""
+"""Periodic repair and cleanup next to the operations."""

@@ -1,4 +1,4 @@
-"""Chart archives in a worker: the ones used last are kept at hand, and what nothing uses any more is deleted."""
+"""Chart archives in a worker: recently used ones are cached, and unused ones are deleted."""
 
 from collections import OrderedDict
 from typing import Final
@@ -16,7 +16,7 @@ _KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 class Archives:
-    """Reads archives; an archive never changes under its digest, so the ones used last need not be read again."""
+    """Read archives; an archive never changes under its digest, so recent ones need not be read again."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -24,7 +24,7 @@ class Archives:
         self._kept_bytes = 0
 
     async def read(self, digest: str) -> bytes | None:
-        """The archive's bytes; None when it is gone."""
+        """Return the archive's bytes; None if it is gone."""
         if digest in self._kept:
             self._kept.move_to_end(digest)
             return self._kept[digest]
@@ -39,7 +39,7 @@ class Archives:
 
 
 async def collect_archives(database: Database, settings: WorkerSettings) -> None:
-    """Looks every ``collect_seconds`` until cancelled; an archive goes when it was unused for a while."""
+    """Check every ``collect_seconds`` until cancelled, and delete archives that were unused for a while."""
 
     async def collect() -> None:
         async with database.transaction() as tx:

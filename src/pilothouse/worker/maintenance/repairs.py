@@ -1,14 +1,14 @@
-"""The second look at a release, one lease after the end of an operation that was taken over or cancelled.
+"""Repairs: a second check of a release, one lease after a taken-over or cancelled operation ended.
 
 The database keeps a worker that lost its lease from writing there, and the immutable Secret keeps it from turning its
 revision to ``deployed``; but a request about an object that it had sent, or sends before it notices, reaches the
-cluster. So the release is looked at once more when no such request can be under way: what its deployed revision has is
-applied again, as Helm applies it, and what only an interrupted revision had is removed.
+cluster. So the release is checked again when no such request can be in flight: the objects of its deployed revision are
+applied again, as Helm applies them, and objects that only an interrupted revision had are deleted.
 
-Applying changes nothing where nothing differs, never takes a field from another manager, and never meets a newer
-object: the release is found unchanged after its objects were read, and each request names the resourceVersion that was
-read. Operations and repairs keep out of each other's way, see ``store.repairs``. A release whose newest revision is not
-the deployed one is left as Helm left it.
+Applying changes nothing if nothing differs, never takes a field from another manager, and never hits a newer object:
+the release is found unchanged after its objects were read, and each request carries the resourceVersion that was read.
+Operations and repairs exclude each other, see ``store.repairs``. If a release's newest revision is not the deployed
+one, it is left as Helm left it.
 """
 
 import asyncio
@@ -53,14 +53,14 @@ _GIVE_UP_SECONDS = 3600.0
 
 
 class Repairs:
-    """Carries out what is due; every worker does it."""
+    """Carry out due repairs; every worker does it."""
 
     def __init__(self, database: Database, actions: Actions) -> None:
         self._database = database
         self._actions = actions
 
     async def run(self) -> None:
-        """Looks every second until cancelled."""
+        """Check every second until cancelled."""
 
         async def repair_all() -> None:
             while await self._repair_next():
@@ -83,7 +83,7 @@ class Repairs:
         return True
 
     async def _try(self, taken: repairs.TakenRepair, until: float) -> bool:
-        """Whether nothing more is to be done for it."""
+        """Return True if nothing more is to be done for it."""
         operation_id = taken.operation_id
         try:
             async with asyncio.timeout(until - boottime()):
@@ -101,7 +101,7 @@ class Repairs:
             return False
 
     async def _repair(self, operation_id: str, objects: str, fence: Fence) -> bool:
-        """Whether it was done; not while an operation lives on the release."""
+        """Return True if it was done; not while an operation is active on the release."""
         async with self._database.autocommit() as connection:
             row = await operations.find_operation(connection, operation_id)
             busy = await repairs.has_company(connection, operation_id)
@@ -116,10 +116,10 @@ class Repairs:
 
 
 async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[tuple[Event, ...], bool]:
-    """The objects are those of the deployed revision, or none if the release is gone; see above for what is left alone.
+    """Re-apply the objects of the deployed revision, or delete all if the release is gone; return events.
 
-    ``remembered``: what a revision had that was uninstalled. Gives what was done, and whether no other look is needed:
-    one is if another program's revision came just when something was removed, which it may have found and kept as its.
+    ``remembered``: objects of a revision that was uninstalled. Also returns whether the repair is complete: it is not
+    if another program's revision came just when something was deleted, which that may have found and kept as its own.
     """
     seen, kinds = await attempt.observe(), Kinds(attempt.client)
     newest = seen.newest
@@ -141,7 +141,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
 
 @dataclass(frozen=True)
 class _Due:
-    """An object that is to be as the document says; ``version``: its resourceVersion as it was seen, or empty."""
+    """An object to be made as in the document; ``version``: its resourceVersion when it was read, or empty."""
 
     one: ManifestObject
     document: Object
@@ -150,7 +150,7 @@ class _Due:
 
 
 async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[ManifestObject]:
-    """What the revisions have whose writers died, and that a writer which woke up may have made again."""
+    """Return objects of revisions whose writers died, which a writer that woke up may have created again."""
     found: list[ManifestObject] = []
     for one in seen.revisions:
         if one.status == ReleaseStatus.FAILED:
@@ -161,9 +161,9 @@ async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[Manifest
 
 
 async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: Kinds) -> _Due | None:
-    """None for what is not the release's any more, and for Jobs that are gone: they may remove themselves.
+    """Return what to apply; None for foreign objects, and for deleted Jobs, which may delete themselves.
 
-    Also for what cannot be asked for.
+    Also None for what cannot be read.
     """
     try:
         kind = await kinds.find(one)

@@ -1,6 +1,6 @@
-"""Forgets what is over and old: operations with their events, their orders, audit rows, keys, tokens.
+"""Deletes old data: operations with their events, commands, audit rows, keys, tokens.
 
-Every worker does it now and then; the first one of a moment does it for all.
+Every worker tries it periodically; the first one does it for all.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ _TOKEN_SECONDS = 24 * 3600.0
 
 
 class _NotOurs(Exception):
-    """Another worker is at it."""
+    """Another worker holds the retention lock."""
 
 
 async def keep_forgetting(database: Database, settings: RetentionSettings) -> None:
-    """Goes through everything each ``sweep_seconds`` until cancelled."""
+    """Clean up every ``sweep_seconds`` until cancelled."""
     await keep_doing(
         lambda: forget(database, settings), every_seconds=settings.sweep_seconds, failure="retention_failed"
     )
 
 
 async def forget(database: Database, settings: RetentionSettings) -> Counter[str]:
-    """What is older than the settings say is gone, unless another worker is at it; gives how much of each."""
+    """Delete what is older than the settings say, unless another worker is doing it; return counts."""
     gone: Counter[str] = Counter()
     try:
         await _forget_rows(database, settings, gone)

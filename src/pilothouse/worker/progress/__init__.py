@@ -1,1 +1,1 @@
-"""What a running operation tells while it works."""
+"""Progress reports of a running operation."""

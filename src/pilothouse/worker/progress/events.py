@@ -1,8 +1,8 @@
-"""What Helm reports while it works, told as events that a person understands.
+"""Helm's progress reports, converted to events for people.
 
-Helm says far more than anybody wants to read: an event is written at most every half second, and it is the newest
-state that counts. What is waited for is looked at in the cluster now and then. An operation that is over before the
-first half second has no events, and pays nothing for it.
+Helm reports far more than anyone wants to read: an event is written at most every half second, with the newest state.
+Objects that are waited for are read from the cluster now and then. An operation that ends within the first half second
+has no events and no cost.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ Look = Callable[[ProgressEvent], Awaitable[str]]
 
 
 class Progress:
-    """Collects Helm's reports while it is entered, and hands ``tell`` the newest, as kind and text.
+    """Collect Helm's reports while entered, and pass the newest to ``tell`` as kind and text.
 
-    ``look`` says what the object of a report lacks, or nothing. What either raises ends the telling and nothing else:
-    progress is never a reason for an operation to fail.
+    ``look`` returns what the object of a report lacks, or nothing. An exception of either ends the reporting and
+    nothing else: progress never fails an operation.
     """
 
     def __init__(self, tell: Tell, look: Look) -> None:
@@ -37,19 +37,19 @@ class Progress:
         self._task: asyncio.Task[None] | None = None
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Takes a report of the engine's; quick, and never blocks."""
+        """Record a report of the engine; quick, and never blocks."""
         if event.phase != "storage":
             self._newest = event
 
     async def __aenter__(self) -> Self:
-        """Begins to tell."""
+        """Start reporting."""
         self._task = asyncio.create_task(self._tell_now_and_then())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops telling."""
+        """Stop reporting."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -78,7 +78,7 @@ class Progress:
 
 
 def describe(event: ProgressEvent) -> str:
-    """The report in a few words: what is done, to which object, and how many of how many."""
+    """Describe the report in a few words: the step, the object, and how many of how many."""
     one = f"{event.object_kind} {event.object_name}".strip()
     match event.phase:
         case "render":

@@ -1,6 +1,6 @@
-"""Follows the pods of hooks while Helm runs them: Helm may delete a hook with its pods the moment it fails.
+"""Follows the pods of hooks while Helm runs them: Helm may delete a hook with its pods as soon as it fails.
 
-A hook that is over before its first wait lasts (see ``progress``) is not followed, and costs nothing.
+A hook that ends before its first wait lasts (see ``progress``) is not followed, and costs nothing.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ _LAST_LINES_SECONDS: Final = 1.0
 
 @dataclass
 class Followed:
-    """What was seen: each pod as it last was, with the hook it belongs to, and its containers' last lines.
+    """What was recorded: each pod in its last state, with its hook, and its containers' last lines.
 
-    ``removed`` are the hooks' objects as they were before the worker removed them: kind, namespace and name to object.
+    ``removed`` are the hooks' objects before the worker removed them: kind, namespace and name to object.
     """
 
     pods: dict[tuple[str, str], tuple[str, Object]] = field(default_factory=dict)
@@ -44,13 +44,13 @@ class Followed:
 
 
 class HookPods:
-    """Follows the hooks of one call of the engine, at most for ``seconds``.
+    """Follow the hooks of one engine call, at most for ``seconds``.
 
-    It only ever looks, and nothing that goes wrong here matters to the call: what could not be seen is not there.
+    Read-only, and no failure here affects the call: what could not be read is missing.
     """
 
     def __init__(self, connect: Callable[[], Pods], followed: Followed, *, seconds: float) -> None:
-        """``connect`` is called when the first hook is met; what is seen of it goes into ``followed``."""
+        """``connect`` is called for the first hook; results go into ``followed``."""
         self._connect = connect
         self._seconds = seconds
         self._cluster: Pods | None = None
@@ -60,14 +60,14 @@ class HookPods:
         self._followed = followed
 
     def notice(self, event: ProgressEvent) -> None:
-        """Takes a report of the engine's: a hook that is waited for is followed from now on."""
+        """Process a report of the engine: a hook that is waited for is followed from now on."""
         hook = (event.object_namespace, event.object_kind, event.object_name)
         if event.phase == "hook" and event.object_kind in {"Job", "Pod"} and hook not in self._hooks:
             self._hooks.add(hook)
             self._begin(self._follow(*hook))
 
     async def close(self, *, failed: bool) -> None:
-        """Follows no longer; after a failure the last lines are waited for."""
+        """Stop following; after a failure, wait for the last lines."""
         try:
             if failed and self._tasks:
                 # a watch goes on as long as it may, a log ends with its container
@@ -86,7 +86,7 @@ class HookPods:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, namespace: str, kind: str, name: str) -> None:
-        """Watches again and again: a connection may die in silence, and a hook may run for long."""
+        """Watch repeatedly: a connection may die silently, and a hook may run for long."""
         cluster = self._cluster = self._cluster or self._connect()
         which = {"selector": f"job-name={name}"} if kind == "Job" else {"name": name}
         while True:

@@ -1,4 +1,4 @@
-"""What an object that Helm waits for lacks, as the cluster tells it: how much of it is ready, and which pod is not."""
+"""Status of an object that Helm waits for: how much of it is ready, and which pod is not."""
 
 from typing import Final
 
@@ -21,13 +21,13 @@ _KINDS: Final = {
 
 
 class Waits:
-    """Looks at one cluster; what cannot be seen is left out."""
+    """Read one cluster; what cannot be read is left out."""
 
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
 
     async def look(self, event: ProgressEvent) -> str:
-        """What the event's object lacks, for example ``1 of 3 ready, pod web-x: Unschedulable: …``; '' for nothing."""
+        """Return what the event's object lacks, such as ``1 of 3 ready, pod web-x: Unschedulable: …``, or ''."""
         kind = _KINDS.get(event.object_kind)
         if kind is None:
             return ""
