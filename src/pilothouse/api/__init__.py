@@ -1,1 +1,1 @@
-"""The two APIs: the vendor's dialect, and our own."""
+"""The two APIs: the vendor's dialect, and the native one."""

@@ -1,8 +1,7 @@
 """Chart management of the CCE API.
 
-The upload form differs by client: parts in any order, a path as file name, with or without part types.
-Name and version come from Chart.yaml, never from the file name. The Autopilot twins are the same routes under
-another prefix.
+The upload form differs by client: parts in any order, a path as file name, with or without part types. Name and version
+come from Chart.yaml, never from the file name. The Autopilot API has the same routes under another prefix.
 """
 
 import json
@@ -30,7 +29,7 @@ _LINT_BYTES = 4 * 1024
 
 
 def routes(charts: Charts, *, prefix: str) -> APIRouter:
-    """The eight chart routes under one of the PREFIXES."""
+    """Return the eight chart routes under one of the PREFIXES."""
     router = APIRouter(prefix=prefix)
 
     @router.post("")
@@ -93,7 +92,7 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
 
 def _lint_headers(upload: Upload) -> dict[str, str]:
-    """The warnings of Helm's lint as a JSON array in ASCII, as many as a header may hold; no header without any."""
+    """Return the warnings of Helm's lint as an ASCII JSON array, as many as fit into a header; none if no warnings."""
     told = upload.warnings
     while len(text := json.dumps(told, separators=(",", ":"))) > _LINT_BYTES:
         told = told[: len(told) // 2]
@@ -102,7 +101,7 @@ def _lint_headers(upload: Upload) -> dict[str, str]:
 
 @asynccontextmanager
 async def _read_upload(request: Request) -> AsyncIterator[Upload]:
-    """The form of an upload or update; its archive is gone when the block ends."""
+    """Yield the form of an upload or update; its archive is deleted when the block ends."""
     async with read_form(request, file="content", texts={"parameters": _PARAMETERS_BYTES}) as form:
         text = form.texts.get("parameters", "")
         wanted = parse_json(text, ChartParameters, where="parameters") if text.strip() else ChartParameters()

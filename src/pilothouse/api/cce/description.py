@@ -1,6 +1,6 @@
-"""The compatible API described as an OpenAPI document, for people, generators and tests.
+"""OpenAPI document of the compatible API, for people, generators and tests.
 
-It is written down beside the code, not made from it: what the vendor's clients rely on is a contract, and a change of
+It is maintained by hand, not generated from the code: what the vendor's clients rely on is a contract, and a change of
 the code must not change it silently.
 """
 
@@ -26,7 +26,7 @@ _METHODS: Final = frozenset({"get", "put", "post", "delete", "head"})
 
 @cache
 def openapi() -> dict[str, Any]:
-    """The document, twins included; it is shared, so callers must not change it."""
+    """Return the document, including the Autopilot routes; it is shared, so callers must not change it."""
     written = resources.files("pilothouse.api.cce").joinpath("description.yaml").read_text(encoding="utf-8")
     document: dict[str, Any] = yaml.safe_load(written)
     del document["x-answers"]  # only an anchor for the answers that all operations have
@@ -39,13 +39,13 @@ def openapi() -> dict[str, Any]:
 
 
 def routes() -> APIRouter:
-    """The route of the document; it needs no credentials."""
+    """Return the route of the document; it needs no credentials."""
     router = APIRouter()
     page = Page(lambda: orjson.dumps(openapi()))
 
     @router.get(PATH)
     async def show_compatible_api() -> Response:
-        """The OpenAPI document of the API that the vendor's clients speak."""
+        """Return the OpenAPI document of the API that the vendor's clients use."""
         return await page.answer()
 
     return router

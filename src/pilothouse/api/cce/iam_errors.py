@@ -1,7 +1,7 @@
-"""Errors as the vendor's IAM words them: the nested ``error`` that Keystone clients read.
+"""Errors in the form of the vendor's IAM: the nested ``error`` that Keystone clients read.
 
-Code and message stand at the top as well, in both spellings: the vendor's Python SDK reads only those, with its CCE
-handler, when it looks the project up; Java and Node only the second pair.
+Code and message are at the top level as well, in both spellings: the vendor's Python SDK reads only those, with its CCE
+handler, when it looks up the project; Java and Node read only the second pair.
 
 Source: IAM API reference, "Obtaining a User Token", and the status codes of its newer pages.
 """
@@ -26,7 +26,7 @@ class IamRoute(APIRoute):
     """A route whose domain errors are answered in IAM's form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler of the route, with IAM's errors."""
+        """Return FastAPI's handler of the route, with IAM's errors."""
         handler = super().get_route_handler()
 
         async def answered(request: Request) -> Response:
@@ -40,7 +40,7 @@ class IamRoute(APIRoute):
 
 
 def iam_error(error: errors.PilothouseError, *, body_read: bool) -> Response:
-    """The answer for a domain error; status and headers are those of the common table."""
+    """Return the answer for a domain error; status and headers are those of the common table."""
     plain = error_response(error)
     status = plain.status_code
     message = str(error)

@@ -1,4 +1,4 @@
-"""The wire's names and forms: what clients send, and what they get.
+"""Names and formats of the vendor's API: request bodies and answers.
 
 Source: CCE API reference, chart and release management; member types as the vendor's SDKs read them.
 """
@@ -33,7 +33,7 @@ Number = Annotated[StrictInt, _null_is_absent(0)]
 
 
 def _read_values(value: Any) -> Any:
-    """Return the object in a text of JSON, the form in which the API shows values; anything else as it is."""
+    """Parse a JSON text to its object, the form in which the API shows values; return anything else unchanged."""
     if value is None:
         return {}
     if not isinstance(value, str):
@@ -49,7 +49,7 @@ class _Body(BaseModel):
 
 
 class ReleaseReqBodyParams(_Body):
-    """The eight flags; what an operation does not use is accepted and ignored."""
+    """The eight flags; those that an operation does not use are accepted and ignored."""
 
     dry_run: Flag = False
     name_template: Text = ""
@@ -62,7 +62,7 @@ class ReleaseReqBodyParams(_Body):
 
 
 class CreateReleaseReqBody(_Body):
-    """The body of Create Release. ``name`` may be empty when ``parameters.name_template`` makes one."""
+    """The body of Create Release. ``name`` may be empty if ``parameters.name_template`` generates one."""
 
     chart_id: Annotated[StrictStr, Field(min_length=1)]
     namespace: Annotated[StrictStr, Field(min_length=1)]
@@ -76,7 +76,7 @@ class CreateReleaseReqBody(_Body):
 class UpdateReleaseReqBody(_Body):
     """The body of Update Release. Terraform sends an empty ``action``, and all flags with zero values or none.
 
-    The page calls every field mandatory; what the action does not use may be missing all the same.
+    The vendor's page calls every field mandatory; fields that the action does not use may be absent anyway.
     """
 
     chart_id: Text = ""
@@ -139,18 +139,18 @@ _LEFT_OUT = compact_json(
 
 @dataclass(frozen=True)
 class ReleaseSerializer:
-    """How this installation writes releases: ``zone`` gives the offset that times carry; for the rest see settings."""
+    """Serialises releases with this installation's settings; ``zone`` is the time zone of all times."""
 
     zone: ZoneInfo
     settings: ReleaseSettings
     hides_values: bool = False
 
     def seen_by(self, caller: Caller) -> "ReleaseSerializer":
-        """Return the form for what this caller is shown: without the right to read values, only their names."""
+        """Return the serialiser for this caller: without the right to read values, it shows only their keys."""
         return replace(self, hides_values=not caller.may(READ_VALUES))
 
     def to_wire(self, release: Release) -> dict[str, object]:
-        """The 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings on this wire."""
+        """Return the 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings in this API."""
         description, status_description = (
             self._said(text, release) for text in (release.description, release.status_description)
         )
@@ -191,7 +191,7 @@ class ReleaseSerializer:
 
 
 def chart_to_wire(chart: ChartRow) -> dict[str, object]:
-    """The 13 fields of a chart; ``chart_url`` is a file name, and times are UTC."""
+    """Return the 13 fields of a chart; ``chart_url`` is a file name, and times are UTC."""
     return {
         "id": chart.id,
         "name": chart.name,
@@ -210,7 +210,7 @@ def chart_to_wire(chart: ChartRow) -> dict[str, object]:
 
 
 def chart_file_name(chart: ChartRow) -> str:
-    """What a chart's archive is called on this wire: plain ASCII without quotes, as name and version are."""
+    """Return the file name of a chart's archive: plain ASCII without quotes, like name and version."""
     return f"{chart.name}-{chart.version}.tgz"
 
 

@@ -1,6 +1,6 @@
-"""The part of IAM about projects, domains and regions: how clients find out which project they act in.
+"""The part of IAM about projects, domains and regions, with which clients find their project.
 
-The vendor's SDKs look the project up by the region's name and take exactly one; names are unique in an account.
+The vendor's SDKs look up the project by the region's name and expect exactly one; names are unique in an account.
 
 Source: IAM API reference, "Querying Projects", "Querying Accounts Accessible", "Querying a Region List".
 """
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class NewProject(BaseModel):
-    """What a new project is called; where it would belong is where the caller does."""
+    """The name of the project; its domain is always the caller's."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -42,7 +42,7 @@ class CreateProject(BaseModel):
 
 
 def routes(projects: Projects) -> APIRouter:
-    """The routes about projects, domains and regions."""
+    """Return the routes about projects, domains and regions."""
     router = APIRouter(prefix="/v3", route_class=IamRoute)
 
     @router.get("/projects")
@@ -100,7 +100,7 @@ def routes(projects: Projects) -> APIRouter:
 
 
 async def _page(request: Request, projects: Projects) -> Page:
-    """The page that the query asks for; a domain that is not the caller's has no projects for it."""
+    """Return the requested page; a domain that is not the caller's has no projects for it."""
     caller = caller_of(request)
     enabled = _read(request, "enabled", _flag, None)
     is_domain = _read(request, "is_domain", _flag, None)

@@ -1,7 +1,7 @@
-"""Lists of releases on the wire: complete and streamed, or in parts when the client asks for that.
+"""Lists of releases in the vendor's API: complete and streamed, or paged on request.
 
-The vendor's API has no paging. ``limit``, ``marker`` and ``fields`` are ours: without them the answer is one complete
-array. Where a part ends, ``X-Pilothouse-Marker`` tells the marker of the next one.
+The vendor's API has no paging. ``limit``, ``marker`` and ``fields`` are our extensions: without them the answer is one
+complete array. ``X-Pilothouse-Marker`` has the marker of the next page.
 """
 
 import re
@@ -25,7 +25,7 @@ _AGE = "X-Pilothouse-Age"
 
 @dataclass(frozen=True)
 class WantedList:
-    """Which part of a list, and which members of each release; ``limit`` None: everything."""
+    """The requested page of a list, and the members of each release; ``limit`` None: everything."""
 
     limit: int | None
     after: tuple[str, str]
@@ -33,7 +33,7 @@ class WantedList:
 
 
 def wanted_list(request: Request) -> WantedList:
-    """What the query asks for; InvalidRequest names the parameter that is wrong."""
+    """Return the request from the query; InvalidRequest names the wrong parameter."""
     query = request.query_params
     limit = query.get("limit", "")
     if limit and (not re.fullmatch(r"[0-9]{1,4}", limit, re.ASCII) or not 1 <= int(limit) <= _MOST):
@@ -55,7 +55,7 @@ def _is_name(text: str) -> bool:
 
 
 async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseSerializer) -> Response:
-    """The part that was asked for, or all of it: at once if it is little, else streamed as it is read."""
+    """Return the requested page, or everything: at once if small, else streamed as it is read."""
     headers = age_header(found.age_seconds)
     if wanted.limit is not None:
         page = await found.read_page(wanted.after, limit=wanted.limit)
@@ -74,7 +74,7 @@ async def list_response(found: ReleaseList, wanted: WantedList, *, form: Release
 async def history_response(
     first: HistoryPage, read: Callable[[HistoryRest], Awaitable[HistoryPage]], *, form: ReleaseSerializer
 ) -> Response:
-    """The revisions: at once if they are little, else streamed as they are read."""
+    """Return the revisions: at once if small, else streamed as they are read."""
 
     async def part(page: HistoryPage) -> ArrayPart[HistoryRest]:
         return ArrayPart(await releases_text(page.releases, form), page.rest)
@@ -86,14 +86,14 @@ async def history_response(
 
 
 def age_header(seconds: float | None) -> dict[str, str]:
-    """How many seconds ago the cluster last confirmed what is shown; nothing for what was just read from it."""
+    """Return how many seconds ago the cluster last confirmed the data; no header for data just read from it."""
     return {} if seconds is None else {_AGE: str(max(0, round(seconds)))}
 
 
 async def release_response(
     release: Release, form: ReleaseSerializer, *, status_code: int = 200, headers: dict[str, str]
 ) -> Response:
-    """The release as an answer."""
+    """Return the release as an answer."""
     text = (await releases_text([release], form))[1:-1]
     return Response(text, status_code=status_code, media_type="application/json", headers=headers)
 
@@ -101,7 +101,7 @@ async def release_response(
 async def releases_text(
     releases: list[Release], form: ReleaseSerializer, *, fields: frozenset[str] = RELEASE_FIELDS
 ) -> bytes:
-    """The releases as a JSON array; off the loop if they are large, as is what they are made of."""
+    """Return the releases as a JSON array; off the event loop if they are large."""
     size = sum(len(one.values_json or "") + len(one.resources_json) for one in releases)
     return await off_loop(lambda: orjson.dumps([_row(form.to_wire(one), fields) for one in releases]), size=size)
 

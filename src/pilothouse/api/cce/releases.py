@@ -57,7 +57,7 @@ def routes(
     longest_timeout_seconds: int,
     prefix: str,
 ) -> APIRouter:
-    """The release routes under one of ``PREFIXES``; ``form`` writes releases."""
+    """Return the release routes under one of ``PREFIXES``; ``form`` serialises releases."""
     router = APIRouter(prefix=prefix + "/clusters/{cluster_id}")
     longest = longest_timeout_seconds
 
@@ -168,7 +168,7 @@ def routes(
 
 
 async def _still_told(standing: Standing, caller: Caller, accepted: SubmittedOperation, action: str) -> Caller:
-    """The caller, who may still be told what came of a dry run; what was accepted is accepted."""
+    """Return the caller, whose right to see the result of a dry run was checked again."""
     return caller if accepted.operation_id is not None else await standing.require(caller, action)
 
 
@@ -183,17 +183,17 @@ def _note_list(request: Request, cluster_id: str, wanted: WantedList) -> None:
 
 
 def _where(cluster_id: str, namespace: str, name: str) -> _Where:
-    """The release as the audit names it, here and for what is accepted."""
+    """Return the release's name in the audit log, for requests and operations alike."""
     return {"target": release_key(cluster_id, namespace, name), "target_name": name}
 
 
 def _wants_resources(request: Request) -> bool:
-    """Only ``true`` in any spelling asks for the live objects; the vendor's parameter is a string."""
+    """Return True for ``true`` in any case; the vendor's parameter is a string."""
     return request.query_params.get("show_resources", "").lower() == "true"
 
 
 def _wanted(body: CreateReleaseReqBody, request: Request, *, longest: int) -> CreateRelease:
-    """The request as the rules see it; flags that exist for updates only have no effect here."""
+    """Return the validated request; flags that exist for updates only have no effect here."""
     return CreateRelease(
         chart_id=body.chart_id,
         namespace=body.namespace,
@@ -214,7 +214,7 @@ def _wanted(body: CreateReleaseReqBody, request: Request, *, longest: int) -> Cr
 
 
 def _wanted_update(body: UpdateReleaseReqBody, request: Request, *, longest: int) -> UpdateRelease:
-    """The request as the rules see it; a name template, which an old example sends, has no effect here."""
+    """Return the validated request; a name template, which an old example sends, has no effect here."""
     flags = body.parameters
     return UpdateRelease(
         chart_id=body.chart_id,

@@ -1,4 +1,4 @@
-"""The part of IAM about tokens: get one for a password or another token, look at one, end one; the service catalog.
+"""The part of IAM about tokens: issue one for a password or another token, show, revoke; the service catalog.
 
 Source: IAM API reference, "Obtaining a User Token Through Password Authentication", "Verifying a Token", "Querying the
 Service Catalog"; the Keystone identity API v3, whose clients use the same routes and also HEAD and DELETE.
@@ -44,7 +44,7 @@ class ProjectRef(_Part):
 
 
 class UserClaim(_Part):
-    """A user by id, or by name and domain, and the password."""
+    """A user by id, or by name and domain, with the password."""
 
     id: OptionalText = None
     name: OptionalText = None
@@ -53,19 +53,19 @@ class UserClaim(_Part):
 
 
 class PasswordMethod(_Part):
-    """The part of the identity that the method ``password`` reads."""
+    """The part of the identity for the method ``password``."""
 
     user: UserClaim
 
 
 class TokenMethod(_Part):
-    """The part of the identity that the method ``token`` reads."""
+    """The part of the identity for the method ``token``."""
 
     id: StrictStr
 
 
 class AuthIdentity(_Part):
-    """Who asks, and how it proves itself."""
+    """The authentication methods and their credentials."""
 
     methods: Annotated[list[StrictStr], Field(min_length=1, max_length=10)]
     password: PasswordMethod | None = None
@@ -73,7 +73,7 @@ class AuthIdentity(_Part):
 
 
 class AuthScope(_Part):
-    """What the token is for."""
+    """The requested scope of the token."""
 
     project: ProjectRef | None = None
     domain: DomainRef | None = None
@@ -93,7 +93,7 @@ class CreateToken(_Part):
 
 
 def routes(tokens: Tokens, *, region: str) -> APIRouter:
-    """The token routes; POST needs no credentials."""
+    """Return the token routes; POST needs no credentials."""
     router = APIRouter(route_class=IamRoute)
 
     @router.post(PATH)
@@ -151,7 +151,7 @@ def _login(auth: Auth) -> Login:
 
 
 def _scope(auth: Auth) -> Scope:
-    """A project if one is named, whatever else is; then a domain; then nothing."""
+    """Return the project if one is named; else the domain; else no scope."""
     scope = auth.scope or AuthScope()
     if scope.project is not None:
         project = scope.project
@@ -192,7 +192,7 @@ def _token(row: TokenRow, request: Request, region: str) -> dict[str, object]:
 
 
 def _catalog(request: Request, region: str) -> list[dict[str, object]]:
-    """Where the services are: all here, at the address that the client used.
+    """Return the service catalog: every service is here, at the address that the client used.
 
     The vendor's clients look for the type ``cce``, those of Open Telekom Cloud for ``ccev2.0``.
     """
@@ -215,5 +215,5 @@ def _catalog(request: Request, region: str) -> list[dict[str, object]]:
 
 
 def _time(moment: datetime) -> str:
-    """As the vendor writes it: UTC, microseconds, Z."""
+    """Format a time like the vendor: UTC, microseconds, Z."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

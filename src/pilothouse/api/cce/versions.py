@@ -1,6 +1,6 @@
-"""Which version of the identity API is served: strangers may ask, as the vendor's IAM lets them.
+"""Versions of the identity API, without authentication, as in the vendor's IAM.
 
-OpenStack's clients do before they log in, and keystoneauth's generic plugins wait for ever on a 401 here.
+OpenStack's clients ask before they log in, and keystoneauth's generic plugins wait forever on a 401 here.
 
 Source: IAM API reference, "Querying the Version Information of Keystone APIs".
 """
@@ -15,7 +15,7 @@ PATHS: Final = frozenset({"/", "/v3", "/v3/"})
 
 
 def routes() -> APIRouter:
-    """The routes about versions; they need no credentials."""
+    """Return the routes about versions; they need no credentials."""
     router = APIRouter()
 
     @router.get("/")
@@ -31,7 +31,7 @@ def routes() -> APIRouter:
 
 
 def _version(request: Request) -> dict[str, Any]:
-    """The newest version that the vendor's IAM names too, at the address that the client used."""
+    """Return the newest version that the vendor's IAM names too, at the address that the client used."""
     return {
         "id": "v3.6",
         "status": "stable",

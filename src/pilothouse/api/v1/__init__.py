@@ -1,1 +1,1 @@
-"""Pilothouse's own API under /api/v1; errors have the same form as the vendor's wire, for one kind of client code."""
+"""Pilothouse's native API under /api/v1; errors have the same form as the vendor's, so clients can share code."""

@@ -1,4 +1,4 @@
-"""Access keys: list, make, show, enable, delete. One's own; administrators of the account also those of others."""
+"""Access keys: list, create, show, enable, delete. One's own; administrators of the account also those of others."""
 
 from typing import Annotated
 
@@ -18,10 +18,10 @@ AccessKeysService = Annotated[AccessKeys, service(AccessKeys)]
 
 
 class CreateAccessKey(Body):
-    """Whose key, and the project that it acts in; both the caller's if they are left out.
+    """The key's user and project; by default the caller's.
 
-    ``expires_at`` (RFC 3339, with a zone) is when the key ends. ``password`` is the caller's own: it is needed unless
-    the request carries a token that a password gave a few minutes ago.
+    ``expires_at`` (RFC 3339, with a zone) is when the key expires. ``password`` is the caller's own: it is required
+    unless the request has a token that was issued for the password a few minutes ago.
     """
 
     user_id: str | None = None
@@ -31,7 +31,7 @@ class CreateAccessKey(Body):
 
 
 class ChangeAccessKey(Body):
-    """Whether the key may be used."""
+    """Whether the key is enabled."""
 
     enabled: bool
 
@@ -51,7 +51,7 @@ class AccessKeyView(View):
 
 
 class NewAccessKeyView(AccessKeyView):
-    """A key just made; the secret is shown only now."""
+    """A new key; the secret is shown only now."""
 
     secret_key: str
 
@@ -72,7 +72,7 @@ async def list_access_keys(
     access_keys: AccessKeysService,
     user_id: Annotated[str | None, Query(description="whose keys; else the caller's")] = None,
 ) -> list[AccessKeyRow]:
-    """The caller's keys, or those of ``user_id``, oldest first."""
+    """List the caller's keys, or those of ``user_id``, oldest first."""
     return await access_keys.list_keys(caller, user_id=user_id)
 
 
@@ -80,14 +80,14 @@ async def list_access_keys(
 async def create_access_key(
     body: CreateAccessKey, caller: CurrentCaller, access_keys: AccessKeysService, request_id: RequestId
 ) -> dict[str, object]:
-    """Makes a key."""
+    """Create a key."""
     made = await access_keys.create(caller, WantedKey(**dict(body)), request_id=request_id)
     return {**vars(made.row), "secret_key": made.secret_key}
 
 
 @router.get("/{access_key}", response_model=AccessKeyView)
 async def show_access_key(access_key: str, caller: CurrentCaller, access_keys: AccessKeysService) -> AccessKeyRow:
-    """One key, without its secret."""
+    """Show one key, without its secret."""
     return await access_keys.show(caller, access_key)
 
 
@@ -99,7 +99,7 @@ async def change_access_key(
     access_keys: AccessKeysService,
     request_id: RequestId,
 ) -> AccessKeyRow:
-    """Enables or disables a key, and lifts a lock; disabling ends the tokens of its user."""
+    """Enable or disable a key, and lift a lock; disabling revokes the tokens of its user."""
     return await access_keys.set_enabled(caller, access_key, enabled=body.enabled, request_id=request_id)
 
 
@@ -107,5 +107,5 @@ async def change_access_key(
 async def delete_access_key(
     access_key: str, caller: CurrentCaller, access_keys: AccessKeysService, request_id: RequestId
 ) -> None:
-    """Deletes a key, which ends the tokens of its user."""
+    """Delete a key, which revokes the tokens of its user."""
     await access_keys.remove(caller, access_key, request_id=request_id)

@@ -1,4 +1,4 @@
-"""The audit of an account: who did what, from where, and how it went. For the account's administrators."""
+"""The audit log of an account: who did what, from where, and the outcome. For the account's administrators."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ router = native_router("/api/v1/audit", tag="audit")
 
 
 class AuditView(View):
-    """Something that was done, denied for lack of a role, or failed for lack of a proof; ``times``: from ``at`` on."""
+    """An action: done, denied for lack of a role, or failed for wrong credentials; ``times``: repeats since ``at``."""
 
     id: int
     at: Milliseconds
@@ -51,10 +51,10 @@ async def list_rows(
     limit: Limit = 100,
     marker: Annotated[int | None, Query(ge=1, le=2**63 - 1, description=GOES_ON), OptionalBlank] = None,
 ) -> list[AuditRow]:
-    """The account's rows, newest first. For administrators of the account.
+    """List the account's audit rows, newest first. For administrators of the account.
 
-    What changes nothing comes seconds late, and the same again within a minute (reads of values, downloads: ten) is
-    one row with its number of `times`. Of strangers who name no user of the account nothing is shown.
+    Rows of events that change nothing appear some seconds late, and repeats within a minute (reads of values,
+    downloads: ten) are one row with a counter, `times`. Requests that name no user of the account are not shown.
     """
     wanted = Wanted(
         since=since,

@@ -1,4 +1,4 @@
-"""Clusters: register, list, show, remove, probe. Ours; the vendor's API has clusters of its own making."""
+"""Clusters: register, list, show, remove, probe. Specific to Pilothouse; the vendor's API manages clusters itself."""
 
 from typing import Annotated, ClassVar
 
@@ -17,7 +17,7 @@ ClustersService = Annotated[Clusters, service(Clusters)]
 
 
 class CreateCluster(Body):
-    """A name and the text of a kubeconfig; ``context`` chooses one if the kubeconfig has several."""
+    """A name and the text of a kubeconfig; ``context`` selects one if the kubeconfig has several."""
 
     limits: ClassVar[JsonLimits] = KUBECONFIG
 
@@ -27,7 +27,7 @@ class CreateCluster(Body):
 
 
 class ReplaceKubeconfig(Body):
-    """The text of a kubeconfig; ``context`` chooses one if the kubeconfig has several."""
+    """The text of a kubeconfig; ``context`` selects one if the kubeconfig has several."""
 
     limits: ClassVar[JsonLimits] = KUBECONFIG
 
@@ -53,7 +53,7 @@ class ProbeView(View):
 
 
 class UnreadableSecretView(View):
-    """A Secret that says it holds a release and does not."""
+    """A Secret of Helm's type that does not contain a valid release."""
 
     namespace: str
     name: Annotated[str, Field(validation_alias="secret")]
@@ -63,10 +63,10 @@ class UnreadableSecretView(View):
 class IndexView(View):
     """The release index of a cluster.
 
-    ``listed``: the first complete list is in it; until then reads ask the cluster. ``age_seconds``: since the cluster
-    last confirmed it. ``error``: why the cluster is not watched now, or empty. ``truncated``: the cluster has more
-    release Secrets than the index takes; lists lack the others. ``unreadable``: the number of release Secrets that
-    could not be read and are not shown; ``unreadable_secrets`` are the newest of them.
+    ``listed``: its first list is complete; until then reads go to the cluster. ``age_seconds``: since the cluster last
+    confirmed it. ``error``: why the cluster is not watched now, or empty. ``truncated``: the cluster has more release
+    Secrets than the index takes; lists lack the others. ``unreadable``: the number of release Secrets that could not be
+    decoded and are not shown; ``unreadable_secrets`` are the newest of them.
     """
 
     listed: bool
@@ -93,19 +93,19 @@ class ClusterDetail(ClusterView):
 async def register_cluster(
     body: CreateCluster, caller: CurrentCaller, clusters: ClustersService, request_id: RequestId
 ) -> Cluster:
-    """Registers a cluster after it answered with the given credentials."""
+    """Register a cluster after it answered with the given credentials."""
     return await clusters.register(caller, **dict(body), request_id=request_id)
 
 
 @router.get("", response_model=list[ClusterView])
 async def list_clusters(caller: CurrentCaller, clusters: ClustersService) -> list[Cluster]:
-    """The project's clusters by name."""
+    """List the project's clusters by name."""
     return await clusters.list_clusters(caller)
 
 
 @router.get("/{cluster_id}", response_model=ClusterDetail)
 async def show_cluster(cluster_id: str, caller: CurrentCaller, clusters: ClustersService) -> dict[str, object]:
-    """One cluster, and how old what is known of its releases is."""
+    """Show one cluster, and the age of its release index."""
     cluster = await clusters.show(caller, cluster_id)
     index = await clusters.show_index(caller, cluster_id)
     unreadable = {"unreadable": index.unreadable.count, "unreadable_secrets": index.unreadable.first}
@@ -122,7 +122,7 @@ async def replace_kubeconfig(
     request_id: RequestId,
     force: Annotated[bool, Query(description="also if it may be another cluster")] = False,
 ) -> Cluster:
-    """Replaces the credentials of a cluster, after it answered with the new ones."""
+    """Replace the credentials of a cluster, after it answered with the new ones."""
     return await clusters.replace_kubeconfig(caller, cluster_id, **dict(body), force=force, request_id=request_id)
 
 
@@ -130,11 +130,11 @@ async def replace_kubeconfig(
 async def remove_cluster(
     cluster_id: str, caller: CurrentCaller, clusters: ClustersService, request_id: RequestId
 ) -> None:
-    """Forgets a cluster; the releases in it stay as they are."""
+    """Remove a cluster; its releases are not affected."""
     await clusters.remove(caller, cluster_id, request_id=request_id)
 
 
 @router.get("/{cluster_id}/probe", response_model=ProbeView)
 async def probe_cluster(cluster_id: str, caller: CurrentCaller, clusters: ClustersService) -> ProbeView:
-    """Asks the cluster's API server for its version now."""
+    """Query the cluster's API server for its version now."""
     return ProbeView(version=(await clusters.probe(caller, cluster_id)).version)

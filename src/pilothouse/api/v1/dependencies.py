@@ -1,4 +1,4 @@
-"""What the routes of our own API depend on: the caller, the request's id, services, and checks before the body."""
+"""Dependencies of native routes: the caller, the request id, services, and checks before the body."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -17,9 +17,10 @@ _SIGNATURE = Security(APIKeyHeader(name="Authorization", scheme_name="signature"
 
 
 class Check(Dependency):
-    """A dependency in a route's ``dependencies`` that is asked before the route's body is read.
+    """A dependency in a route's ``dependencies`` that is checked before the route's body is read.
 
-    Its function takes the request. FastAPI would read the body first: who may not make a call could have it parsed.
+    Its function takes the request. FastAPI would read the body first, and so parse bodies of callers without
+    permission.
     """
 
 

@@ -1,4 +1,4 @@
-"""Why an operation failed: what was read from the cluster before it could be gone."""
+"""Evidence of failures: what was read from the cluster before it could be gone."""
 
 import orjson
 
@@ -11,7 +11,7 @@ router = native_router("/api/v1/operations", tag="operations")
 
 
 class BlockingView(View):
-    """An object that was waited for in vain, with its state in the words of Helm's readiness library."""
+    """An object that a wait timed out on, with its state in the words of Helm's readiness library."""
 
     kind: str
     namespace: str
@@ -21,7 +21,7 @@ class BlockingView(View):
 
 
 class ConflictView(View):
-    """A field of an object that another manager holds, so that server-side apply did not set it."""
+    """A field of an object owned by another manager, so that server-side apply did not set it."""
 
     kind: str
     namespace: str
@@ -31,7 +31,7 @@ class ConflictView(View):
 
 
 class ObjectView(View):
-    """An object that was not as it should be; `hook`: it is a hook's. `state`: `1 of 3 ready`, `gone`, or empty."""
+    """An unhealthy object; `hook`: it belongs to a hook. `state`: `1 of 3 ready`, `gone`, or empty."""
 
     kind: str
     namespace: str
@@ -49,7 +49,7 @@ class ContainerView(View):
 
 
 class PodView(View):
-    """A pod of a hook, or one that was not ready; `owner` is what it belongs to, `trouble` is empty if all was well."""
+    """A pod of a hook, or an unready one; `owner` is the object it belongs to, `trouble` is empty if it was healthy."""
 
     namespace: str
     name: str
@@ -61,7 +61,7 @@ class PodView(View):
 
 
 class KubernetesEventView(View):
-    """What a part of Kubernetes said about one of these objects."""
+    """A Kubernetes event about one of these objects."""
 
     at: str
     type: str
@@ -72,7 +72,7 @@ class KubernetesEventView(View):
 
 
 class EvidenceView(View):
-    """What an attempt that failed found: Helm's error, what the cluster told; `missing`: what could not be had."""
+    """Evidence of a failed attempt: Helm's error and the cluster's state; `missing`: what could not be read."""
 
     attempt: int
     at: Milliseconds
@@ -89,9 +89,9 @@ class EvidenceView(View):
 async def list_evidence(
     operation_id: str, caller: CurrentCaller, operations: OperationsService
 ) -> list[dict[str, object]]:
-    """Why the operation failed: what was read from the cluster before it could be gone, oldest attempt first.
+    """List the evidence of the operation's failed attempts, oldest first: what was read before it could be gone.
 
-    Empty if nothing failed. Kept as long as the operation; without secrets that Pilothouse knows or recognises.
+    Empty if nothing failed. Kept as long as the operation; secrets that Pilothouse knows or recognises are masked.
     """
     found = await operations.list_evidence(caller, operation_id)
     return [{"attempt": row.attempt, "at": row.at, **orjson.loads(row.found)} for row in found]

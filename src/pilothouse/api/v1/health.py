@@ -1,4 +1,4 @@
-"""Whether this process can serve, for everybody; and how it does, for who may know."""
+"""Health of this process for everyone, and its status for authorised callers."""
 
 from typing import Annotated
 
@@ -19,13 +19,13 @@ DatabaseService = Annotated[Database, service(Database)]
 
 
 class HealthView(View):
-    """A server that serves."""
+    """A server that is up."""
 
     status: str = "ok"
 
 
 class IndexHealth(View):
-    """How old what reads answer from is."""
+    """Age of the data that reads return."""
 
     clusters: int
     unwatched: int
@@ -33,7 +33,7 @@ class IndexHealth(View):
 
 
 class StatusView(View):
-    """How the server does."""
+    """Status of the server."""
 
     version: str
     index: IndexHealth
@@ -42,7 +42,7 @@ class StatusView(View):
 
 @public_router.get(HEALTH_PATH)
 async def show_health(database: DatabaseService) -> HealthView:
-    """200 when the database answers; otherwise the error of any request that needs it."""
+    """Return 200 if the database answers; otherwise the error of any request that needs it."""
     await database.ping()
     return HealthView()
 
@@ -58,11 +58,11 @@ async def show_status(
         OptionalBlank,
     ] = REMEMBERED_SECONDS,
 ) -> StatusView:
-    """How the server does, for who may read `pilothouse:status:get` in the whole account.
+    """Show the status of the server; requires `pilothouse:status:get` in the whole account.
 
-    ``index`` tells how old what reads answer from is: of how many clusters, how many are not watched now, and the
-    age of the oldest in seconds. ``loop_held_milliseconds`` is the longest time in the last minute, or in
-    so many `seconds`, for which this process answered nobody.
+    ``index`` is the age of the data that reads return: the number of clusters, of those not watched now, and the
+    greatest age in seconds. ``loop_held_milliseconds`` is the longest time in the last minute, or in so many `seconds`,
+    for which this process answered no request.
     """
     async with database.autocommit() as connection:
         watching = await cluster_watches.find_watching(connection)

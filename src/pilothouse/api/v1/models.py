@@ -1,4 +1,4 @@
-"""What the bodies, parameters and answers of our own API have in common."""
+"""Common base of bodies, parameters and answers of the native API."""
 
 from datetime import datetime
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ _MOMENT: Final = WithJsonSchema({"type": "string", "format": "date-time"})
 
 
 class Body(BaseModel):
-    """Base of every JSON body: it may hold only the fields that are declared, and only what ``limits`` allow."""
+    """Base of every JSON body: only declared fields, within ``limits``."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -25,7 +25,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, data: Any) -> Any:
-        """Refuse the first unknown field: pydantic would build an error for each, and a body can hold thousands."""
+        """Refuse the first unknown field: pydantic would build an error for each, and a body can have thousands."""
         names = cls.model_fields
         unknown = next((name for name in data if name not in names), None) if isinstance(data, dict) else None
         if unknown is None:
@@ -37,13 +37,13 @@ class Body(BaseModel):
 
 
 class View(BaseModel):
-    """Base of every answer: read from the attributes of what a service returns, and complete."""
+    """Base of every answer: read from the attributes of a service's result, and complete."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_serialization_defaults_required=True)
 
 
 class Error(BaseModel):
-    """An error: the status tells the class, the code the kind, the message what to do. Both in two spellings."""
+    """An error: the status is its class, the code its kind, the message says what to do. Both in two spellings."""
 
     error_code: str
     error_msg: str
@@ -52,7 +52,7 @@ class Error(BaseModel):
 
 
 def _read_time(value: Any) -> Any:
-    """Return the time in a text; nothing but a text with a zone is one, where pydantic also takes numbers."""
+    """Return the time in a text with a zone; anything else, such as pydantic's numbers, is refused."""
     if not value:
         raise PydanticUseDefault
     try:

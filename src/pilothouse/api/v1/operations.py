@@ -1,4 +1,4 @@
-"""Operations: list, show, cancel, and follow what happens."""
+"""Operations: list, show, cancel, and follow their events."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -34,11 +34,11 @@ CancellationsService = Annotated[Cancellations, service(Cancellations)]
 
 
 class EventStreams(Counted):
-    """The event streams that each user has open."""
+    """The open event streams of each user."""
 
 
 class OperationView(View):
-    """An operation; ``revision`` is the one that it writes or wrote, ``text`` how it stands or how it ended."""
+    """An operation; ``revision`` is the one that it writes or wrote, ``text`` its status or result."""
 
     id: str
     action: Action
@@ -64,13 +64,13 @@ class OperationView(View):
 
 
 class CancelOperation(Body):
-    """``keep``: what an install has made so far stays, as a failed release; else it is uninstalled."""
+    """``keep``: what an install has created so far stays, as a failed release; else it is uninstalled."""
 
     keep: bool = False
 
 
 class EventView(View):
-    """Something that happened on the way; ``kind`` and ``data`` are for programs, ``text`` is for people."""
+    """An event; ``kind`` and ``data`` are for programs, ``text`` is for people."""
 
     id: int
     at: Milliseconds
@@ -97,7 +97,7 @@ async def list_operations(
     limit: Limit = 100,
     marker: Annotated[str, Query(description=GOES_ON)] = "",
 ) -> list[dict[str, object]]:
-    """The project's operations, newest first."""
+    """List the project's operations, newest first."""
     page = await operations.list_operations(
         caller,
         cluster_id=cluster_id or None,
@@ -114,7 +114,7 @@ async def list_operations(
 
 @router.get("/{operation_id}", response_model=OperationView)
 async def show_operation(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> dict[str, object]:
-    """One operation."""
+    """Show one operation."""
     return _view(await operations.show(caller, operation_id))
 
 
@@ -131,11 +131,11 @@ async def cancel_operation(
     request_id: RequestId,
     body: CancelOperation = CancelOperation(),  # noqa: B008 - never changed
 ) -> dict[str, object]:
-    """Cancels an operation: a queued one never begins, a running one is stopped and undone.
+    """Cancel an operation: a queued one never begins, a running one is stopped and undone.
 
-    An install is uninstalled, or kept as a failed release; an upgrade or a rollback goes back to the revision that
-    was deployed before; an uninstall too while all of the release still stands, else it is finished. The answer is
-    the operation, `cancelled` or `cancelling`; 409 when it has ended.
+    An install is uninstalled, or kept as a failed release; an upgrade or rollback goes back to the revision that was
+    deployed before; so does an uninstall while every object of the release exists, otherwise it is completed. The
+    answer is the operation, `cancelled` or `cancelling`; 409 if it has ended.
     """
     return _view(await cancellations.cancel(caller, operation_id, keep=body.keep, request_id=request_id))
 
@@ -157,10 +157,10 @@ async def list_events(
     ] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> list[EventRow] | Response:
-    """What happened, oldest first, after the event whose id `after` names.
+    """List the events after the one with the id `after`, oldest first.
 
-    With `Accept: text/event-stream` as server-sent events, until the operation is final; `Last-Event-ID` resumes.
-    The last one is `end`, or `refused` when the caller may no longer see the operation, which is asked every 10 s.
+    With `Accept: text/event-stream` as server-sent events, until the operation is final; `Last-Event-ID` resumes. The
+    last one is `end`, or `refused` if the caller may no longer see the operation, which is checked every 10 s.
     """
     after = after if last_event_id is None else last_event_id
     await operations.show(caller, operation_id)  # what is wrong is told before the stream begins
@@ -172,7 +172,7 @@ async def list_events(
 
 
 class _Stream(StreamingResponse):
-    """A stream of events; ``on_end`` is called once, however it ends, also if it is never begun."""
+    """A stream of events; ``on_end`` is called once, however it ends, even if it never begins."""
 
     def __init__(self, events: AsyncIterator[EventRow | None], *, on_end: Callable[[], None]) -> None:
         super().__init__(_stream(events), media_type=_STREAM, headers={"Cache-Control": "no-store"})
@@ -186,7 +186,7 @@ class _Stream(StreamingResponse):
 
 
 async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
-    """WHATWG HTML, section 9.2; the last message tells a client not to come back, or why nothing more is told."""
+    """Encode as WHATWG HTML, section 9.2; the last message tells a client not to reconnect, or why it ends."""
     try:
         async for event in events:
             if event is None:

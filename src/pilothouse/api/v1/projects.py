@@ -1,4 +1,4 @@
-"""Projects: list, make, show, enable, delete. Users see those in which they have a role, administrators change them."""
+"""Projects: list, create, show, enable, delete. Users see those they have a role in; administrators change them."""
 
 from typing import Annotated
 
@@ -14,14 +14,14 @@ ProjectsService = Annotated[Projects, service(Projects)]
 
 
 class CreateProject(Body):
-    """A name that the account has not used yet; clients find a project by the name of their region."""
+    """A name that is unused in the account; clients look up a project by the name of their region."""
 
     name: str
     description: str = ""
 
 
 class ChangeProject(Body):
-    """Whether anybody may act in the project."""
+    """Whether the project is enabled."""
 
     enabled: bool
 
@@ -37,7 +37,7 @@ class ProjectView(View):
 
 @router.get("", response_model=list[ProjectView])
 async def list_projects(caller: CurrentCaller, projects: ProjectsService) -> list[ProjectRow]:
-    """The account's projects in which the caller has a role, by name."""
+    """List the account's projects in which the caller has a role, by name."""
     return await projects.list_all(caller)
 
 
@@ -51,13 +51,13 @@ async def list_projects(caller: CurrentCaller, projects: ProjectsService) -> lis
 async def create_project(
     body: CreateProject, caller: CurrentCaller, projects: ProjectsService, request_id: RequestId
 ) -> ProjectRow:
-    """Makes a project."""
+    """Create a project."""
     return await projects.create(caller, name=body.name, description=body.description, request_id=request_id)
 
 
 @router.get("/{project_id}", response_model=ProjectView)
 async def show_project(project_id: str, caller: CurrentCaller, projects: ProjectsService) -> ProjectRow:
-    """One project."""
+    """Show one project."""
     return await projects.show(caller, project_id)
 
 
@@ -69,7 +69,7 @@ async def show_project(project_id: str, caller: CurrentCaller, projects: Project
 async def change_project(
     project_id: str, body: ChangeProject, caller: CurrentCaller, projects: ProjectsService, request_id: RequestId
 ) -> ProjectRow:
-    """Enables or disables a project; either way its tokens are dead."""
+    """Enable or disable a project; either way its tokens are revoked."""
     return await projects.set_enabled(caller, project_id, enabled=body.enabled, request_id=request_id)
 
 
@@ -77,5 +77,5 @@ async def change_project(
 async def delete_project(
     project_id: str, caller: CurrentCaller, projects: ProjectsService, request_id: RequestId
 ) -> None:
-    """Deletes a project that is empty."""
+    """Delete an empty project."""
     await projects.remove(caller, project_id, request_id=request_id)

@@ -1,4 +1,4 @@
-"""The description of this API, and the same as a page without anything from elsewhere."""
+"""The OpenAPI description of this API, and a self-contained page of it."""
 
 import html
 from collections.abc import Callable, Iterator
@@ -29,19 +29,19 @@ _HEADERS = {
 
 
 def routes(describe: Callable[[], dict[str, Any]]) -> APIRouter:
-    """The page and the description; ``describe`` gives the OpenAPI description."""
+    """Return the page and the description; ``describe`` returns the OpenAPI description."""
     router = APIRouter()
     description = Page(lambda: orjson.dumps(describe()))
     page = Page(lambda: "".join(_page(describe())).encode(), media_type="text/html; charset=utf-8", headers=_HEADERS)
 
     @router.api_route(OPENAPI_PATH, methods=["GET", "HEAD"], include_in_schema=False)
     async def show_description() -> Response:
-        """The OpenAPI description."""
+        """Return the OpenAPI description."""
         return await description.answer()
 
     @router.get(REFERENCE_PATH, include_in_schema=False)
     async def show_reference() -> Response:
-        """The API reference."""
+        """Return the API reference."""
         return await page.answer()
 
     return router
@@ -87,6 +87,6 @@ def _table(title: str, text: str, fields: list[Field]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Escaped; what stands between backticks is code."""
+    """Escape the text and mark what is between backticks as code."""
     parts = html.escape(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))

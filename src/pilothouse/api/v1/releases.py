@@ -1,4 +1,4 @@
-"""What our own API does with releases, beside the vendor's: unlock."""
+"""Operations on releases that the vendor's API lacks: unlock."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ UnlocksService = Annotated[Unlocks, service(Unlocks)]
 
 
 class UnlockRelease(Body):
-    """Which release, and why its writer is known to be dead; the reason is kept with the revision."""
+    """The release, and why its writer is known to be dead; the reason is stored with the revision."""
 
     namespace: str
     name: str
@@ -20,7 +20,7 @@ class UnlockRelease(Body):
 
 
 class UnlockedRevision(View):
-    """The revision that was locked: ``was`` then, ``status`` now."""
+    """The revision that was locked: ``was`` is its previous status, ``status`` the current one."""
 
     namespace: str
     name: str
@@ -34,6 +34,6 @@ class UnlockedRevision(View):
 async def unlock_release(
     cluster_id: str, body: UnlockRelease, caller: CurrentCaller, unlocks: UnlocksService, request_id: RequestId
 ) -> dict[str, object]:
-    """Ends the lock of a release whose writer died: its newest revision becomes a failed one, for good."""
+    """Unlock a release whose writer died: its newest revision is marked as failed, permanently."""
     unlocked = await unlocks.unlock(caller, cluster_id, **dict(body), request_id=request_id)
     return {**vars(unlocked.stored), "was": unlocked.was}

@@ -1,4 +1,4 @@
-"""All of our own API, in the order of its description, and what a body may be before its route is known."""
+"""All routers of the native API, in the order of its description, and limits of bodies before the route is known."""
 
 from typing import Final
 
@@ -42,5 +42,5 @@ _LARGE: Final = [
 
 
 def largest_body(method: str, path: str) -> int:
-    """Return how many bytes the route of that path reads at most: nobody gets to send what will only be refused."""
+    """Return how many bytes the route of that path reads at most, so that larger bodies are refused early."""
     return next((size for name, path_regex, size in _LARGE if name == method and path_regex.match(path)), FORM.size)

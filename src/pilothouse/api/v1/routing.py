@@ -1,4 +1,4 @@
-"""How routes of our own API are made: declared with FastAPI, which reads everything but the body."""
+"""Native routes: declared with FastAPI, which reads everything but the body."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, cast
@@ -22,9 +22,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class NativeRoute(APIRoute):
-    """A route whose checks come before its body, and whose body is read at a bounded price.
+    """A route whose checks come before its body, and whose body is read at bounded cost.
 
-    FastAPI would read a body of any size, on the event loop, before the first dependency, and tell every error in it.
+    FastAPI would read a body of any size, on the event loop, before the first dependency, and report every error in it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ _GATEWAY: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def native_router(prefix: str, *, tag: str, public: bool = False) -> APIRouter:
-    """Return a router of our own API; ``public``: its routes need no credentials."""
+    """Return a router of the native API; ``public``: its routes need no credentials."""
     declared = _ALWAYS | ({} if public else _NOT_FOR_EVERYBODY)
     return APIRouter(
         prefix=prefix,

@@ -1,6 +1,6 @@
-"""Users: list, make, show, enable, give roles and passwords, delete.
+"""Users: list, create, show, enable, manage roles and passwords, delete.
 
-For administrators of the account; everybody may look at itself and change its own password.
+For administrators of the account; users can read themselves and change their own password.
 """
 
 from typing import Annotated
@@ -21,20 +21,20 @@ UsersService = Annotated[Users, service(Users)]
 
 
 class CreateUser(Body):
-    """A name; without a password one is chosen and shown once."""
+    """A name; without a password one is generated and shown once."""
 
     name: str
     password: str | None = None
 
 
 class ChangeUser(Body):
-    """Whether the user may act at all."""
+    """Whether the user is enabled."""
 
     enabled: bool
 
 
 class SetPassword(Body):
-    """The new password, and for one's own the current one; ``end_keys``: the user's access keys are disabled too."""
+    """The new password, and for one's own the current one; ``end_keys``: also disable the user's access keys."""
 
     password: str
     current_password: str | None = None
@@ -72,14 +72,14 @@ class UserView(UserSummary):
 
 
 class NewUserView(UserView):
-    """A user just made; ``password`` is null if the caller chose it."""
+    """A new user; ``password`` is null if the caller chose it."""
 
     password: str | None
 
 
 @router.get("", response_model=list[UserSummary])
 async def list_users(caller: CurrentCaller, users: UsersService) -> list[UserRow]:
-    """The account's users by name."""
+    """List the account's users by name."""
     return await users.list_users(caller)
 
 
@@ -93,14 +93,14 @@ async def list_users(caller: CurrentCaller, users: UsersService) -> list[UserRow
 async def create_user(
     body: CreateUser, caller: CurrentCaller, users: UsersService, request_id: RequestId
 ) -> dict[str, object]:
-    """Makes a user; it can do nothing until it is given a role."""
+    """Create a user; it has no rights until it gets a role."""
     made = await users.create(caller, name=body.name, password=body.password, request_id=request_id)
     return {**_view(made.user), "password": made.password}
 
 
 @router.get("/{user_id}", response_model=UserView)
 async def show_user(user_id: str, caller: CurrentCaller, users: UsersService) -> dict[str, object]:
-    """One user with its roles; everybody may look at itself, also under the id ``me``."""
+    """Show one user with its roles; users can read themselves, also under the id ``me``."""
     return _view(await users.show(caller, _meant(caller, user_id)))
 
 
@@ -108,7 +108,7 @@ async def show_user(user_id: str, caller: CurrentCaller, users: UsersService) ->
 async def change_user(
     user_id: str, body: ChangeUser, caller: CurrentCaller, users: UsersService, request_id: RequestId
 ) -> dict[str, object]:
-    """Enables or disables a user, lifts a lock, and ends its tokens."""
+    """Enable or disable a user, lift its locks, and revoke its tokens."""
     return _view(await users.set_enabled(caller, user_id, enabled=body.enabled, request_id=request_id))
 
 
@@ -122,7 +122,7 @@ async def _may_set_password(request: Request) -> None:
 async def set_password(
     user_id: str, body: SetPassword, caller: CurrentCaller, users: UsersService, request_id: RequestId
 ) -> None:
-    """Replaces a password, which ends the user's tokens, and if wanted its keys; ``me`` is the caller."""
+    """Replace a password, which revokes the user's tokens and optionally disables its keys; ``me`` is the caller."""
     await users.set_password(
         caller,
         _meant(caller, user_id),
@@ -141,7 +141,7 @@ async def set_password(
 async def grant_role(
     user_id: str, body: GrantRole, caller: CurrentCaller, users: UsersService, request_id: RequestId
 ) -> dict[str, object]:
-    """Gives a role, which ends the user's tokens if it is new."""
+    """Grant a role; a new role revokes the user's tokens."""
     return _view(await users.grant(caller, user_id, role=body.role, project_id=body.project_id, request_id=request_id))
 
 
@@ -155,13 +155,13 @@ async def withdraw_role(
     request_id: RequestId,
     project_id: Annotated[str | None, Query(description="the project; else in the whole account")] = None,
 ) -> dict[str, object]:
-    """Takes a role away, in ``project_id`` or in the whole account, which ends the user's tokens."""
+    """Revoke a role, in ``project_id`` or in the whole account, and the user's tokens."""
     return _view(await users.withdraw(caller, user_id, role=role, project_id=project_id, request_id=request_id))
 
 
 @router.delete("/{user_id}", status_code=204)
 async def delete_user(user_id: str, caller: CurrentCaller, users: UsersService, request_id: RequestId) -> None:
-    """Deletes a user with its keys, tokens and roles."""
+    """Delete a user with its keys, tokens and roles."""
     await users.remove(caller, user_id, request_id=request_id)
 
 
