@@ -236,7 +236,8 @@ def _as_parameters(row: NewRevision | DeletedSecret) -> dict[str, Any]:
     return {f"its_{name}": value for name, value in vars(row).items()}
 
 
-_SAID = (
+#: What is read of a Secret; a new column needs a new epoch, see docs/dev/recipes.md.
+READ_COLUMNS = (
     "name",
     "revision",
     "problem",
@@ -253,7 +254,7 @@ _SAID = (
 )
 _GIVEN = {
     name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
-    for name in ("namespace", "secret", "resource_version", *_SAID)
+    for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)
 }
 _IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
 _OBSERVED = and_(
@@ -284,13 +285,13 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
     insert = postgresql.insert(release_revisions).from_select(
         [
             *("cluster_id", "epoch", "namespace", "secret", "resource_version"),
-            *_SAID,
+            *READ_COLUMNS,
             *("origin_chart_id", "origin_description"),
         ],
         select(
             cluster_watches.c.cluster_id,
             cluster_watches.c.epoch,
-            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *_SAID)),
+            *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)),
             func.coalesce(operations.c.chart_id, ""),
             func.coalesce(operations.c.description, ""),
         )
@@ -303,7 +304,7 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
     return _unless_newer(
         insert,
         {
-            **{name: news[name] for name in _SAID},
+            **{name: news[name] for name in READ_COLUMNS},
             "gone_at": None,
             **{name: case((kept, known[name]), else_=news[name]) for name in ("origin_chart_id", "origin_description")},
         },
