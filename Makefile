@@ -79,9 +79,10 @@ helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and com
 	@$(MAKE) --no-print-directory parity N=$(or $(N),30)
 
 .PHONY: docs
-docs: .venv/.made  ## Write the descriptions of both APIs in docs/ anew
+docs: .venv/.made  ## Write the descriptions of both APIs and of the settings in docs/ anew
 	@$(RUN) python -m tools.api_docs
 	@$(RUN) python -m tools.compatible_docs
+	@$(RUN) python -m tools.settings_docs
 
 .PHONY: changelog
 changelog: .venv/.made  ## Show what the next release says: the files of changes/

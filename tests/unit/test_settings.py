@@ -4,6 +4,7 @@ import pytest
 
 from pilothouse.cli.configuration import read_settings
 from pilothouse.errors import InvalidSettings
+from tools import settings_docs
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,7 @@ def test_what_a_database_that_fails_over_wants_is_taken(monkeypatch: pytest.Monk
         monkeypatch.setenv(f"PILOTHOUSE_WORKER__{name}", value)
 
     assert read_settings().worker.lease_seconds == 30
+
+
+def test_the_page_about_the_settings_says_what_they_are():
+    assert settings_docs.PAGE.read_text() == settings_docs.page(), "run `make docs`"

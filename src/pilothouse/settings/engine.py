@@ -1,0 +1,49 @@
+"""The processes that run Helm, and the archives that they are given."""
+
+from pydantic import Field
+
+from pilothouse.settings.group import MIB, Group
+
+
+class ChartLimits(Group):
+    """Limits of an archive, checked before it is opened; counted over all nested archives together."""
+
+    unpacked_bytes: int = Field(100 * MIB, description="sum of all files; Helm's own limit is per archive")
+    file_bytes: int = Field(5 * MIB, description="one file; Helm's own limit for a decompressed file")
+    files: int = Field(10_000, description="files and folders; more is no chart but an attack")
+    depth: int = Field(4, description="archives inside charts/ inside archives; real charts reach 2")
+    values_bytes: int = Field(1 * MIB, description="values.yaml as JSON; a release Secret holds 1 MiB")
+
+
+class EngineSettings(Group):
+    """The processes that run Helm."""
+
+    children: int = Field(
+        2,
+        ge=1,
+        description="children of the API that work at a time: one is always there, others are started when they are"
+        " needed (0.2 s); more than cores buy nothing",
+    )
+    idle_seconds: float = Field(
+        120.0, ge=0, description="how long a child beyond the first is kept that has nothing to do (14 MB)"
+    )
+    memory_bytes: int = Field(
+        3072 * MIB, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"
+    )
+    cpu_seconds: int = Field(120, description="CPU time one operation may use before the kernel ends the child")
+    recycle_after: int = Field(
+        200, ge=1, description="operations after which a child is replaced (what hostile templates took is given back)"
+    )
+    answer_seconds: float = Field(30.0, description="deadline for what is answered at once: dry run, name template")
+    name_seconds: float = Field(1.0, gt=0, description="deadline of a name template, which takes milliseconds")
+    queue_seconds: float = Field(5.0, description="how long such a call waits for a free child before 429")
+    waiting_per_project: int = Field(
+        16, ge=1, description="calls of a project that wait for one; each can hold an archive in memory"
+    )
+    qps: float = Field(200.0, description="requests per second to the cluster; Helm's default of 5 starves")
+    burst: int = Field(400, description="burst over qps")
+    parallel_objects: int = Field(
+        48,
+        ge=1,
+        description="objects of one kind looked up, applied or deleted at a time, as far as qps allows",
+    )

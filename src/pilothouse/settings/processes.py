@@ -1,0 +1,29 @@
+"""The processes of one machine and their database server."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pilothouse.settings.group import Group
+
+
+class SupervisorSettings(Group):
+    """Detection of hanging processes by ``pilothouse serve``: API, observer and worker are polled every second."""
+
+    silent_seconds: float = Field(
+        15.0, ge=5, description="a part that answers nothing for so long is killed and started again"
+    )
+    start_seconds: float = Field(
+        180.0, ge=30, description="the same before its first answer: a busy machine starts slowly"
+    )
+
+
+class PostgresSettings(Group):
+    """The embedded PostgreSQL; unused when database_url is set."""
+
+    bin_dir: Path | None = Field(
+        None, description="folder with initdb and postgres; else an installed server, else the wheel"
+    )
+    data_dir: Path | None = Field(None, description="default: <data_dir>/postgres")
+    user: str | None = Field(None, description="account that runs it when we are root; default: postgres, else nobody")
+    start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
