@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -85,9 +86,13 @@ func (e *engine) begin(kubeconfig, namespace, name string, addresses []string, p
 	return made, nil
 }
 
-// reach makes sure of the cluster, and of what it serves.
+// reach makes sure of the cluster, and of what it serves; at the same time it finds the release's revisions.
 func (o *operation) reach() error {
-	if err := o.cluster.reach(true); err != nil {
+	var looking sync.WaitGroup
+	looking.Go(func() { o.records.lookAhead(o.objects.release) })
+	err := o.cluster.reach(true)
+	looking.Wait()
+	if err != nil {
 		return err
 	}
 	o.configuration.Capabilities = o.cluster.capabilities.Copy()
@@ -155,7 +160,8 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	if err := running.reach(); err != nil {
 		return nil, err
 	}
-	running.objects.looks, running.objects.removesNamespace = true, request.RemoveNamespace
+	running.objects.looks, running.objects.compares = true, true
+	running.objects.removesNamespace = request.RemoveNamespace
 	running.records.before = func(made *releasev1.Release) error { return checkObjects(made.Manifest, made.Hooks) }
 	helm := action.NewUpgrade(running.configuration)
 	helm.Namespace = request.Namespace
@@ -189,7 +195,7 @@ func (e *engine) rollback(request *rollbackRequest, addresses []string, progress
 		return err
 	}
 	defer running.cluster.release()
-	if err := running.cluster.reach(true); err != nil {
+	if err := running.reach(); err != nil {
 		return err
 	}
 	running.objects.removesNamespace = request.RemoveNamespace
@@ -216,7 +222,7 @@ func (e *engine) uninstall(request *uninstallRequest, addresses []string, progre
 		return "", err
 	}
 	defer running.cluster.release()
-	if err := running.cluster.reach(true); err != nil {
+	if err := running.reach(); err != nil {
 		return "", err
 	}
 	running.objects.allPast, running.objects.looks = true, true

@@ -42,8 +42,9 @@ type objects struct {
 	past    string
 	allPast bool
 	current kube.ResourceList
-	// looks: Helm looks up, one by one, what was built; but not of hooks, whose stored manifests these are.
-	looks bool
+	// looks: Helm looks up, one by one, what was built; but not of hooks, whose stored manifests these are. If it compares
+	// that with what the past has, it looks only at what is new.
+	looks, compares bool
 	// looksTwice: of each object that it updates, Helm looks up whether it is there and who manages its fields.
 	looksTwice bool
 	stored     map[string]bool
@@ -90,7 +91,7 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 	case o.stored[string(text)]:
 	case isPast && !o.allPast:
 		o.current = built
-	case o.looks:
+	case o.looks && (!o.compares || o.current != nil):
 		o.lookAhead(built)
 	}
 	return built, err
@@ -100,14 +101,14 @@ func (o *objects) Build(reader io.Reader, isHook bool) (kube.ResourceList, error
 // upgrade, and all of an uninstall, of which it is told what stays.
 func (o *objects) lookAhead(built kube.ResourceList) {
 	if o.allPast {
-		o.look(built, 1, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
+		o.look(built, 1, false, func(info *resource.Info, live *metav1.PartialObjectMetadata) {
 			if owner := o.otherOwner(live); owner != "" {
 				o.progress.left(info, "left alone, "+owner)
 			}
 		})
 		return
 	}
-	o.look(built.Difference(o.current), 1, nil)
+	o.look(built.Difference(o.current), 1, false, nil)
 }
 
 // buildPast returns the objects of a stored manifest, without those that can not be in the cluster: of kinds that it
@@ -174,8 +175,11 @@ func (o *objects) Update(
 	result := &kube.Result{}
 	var lock sync.Mutex
 	var ended error
+	// Whether an object is there decides of nothing but how its apply is counted: what the cache has will do.
 	if o.looksTwice {
-		o.look(targets, 2, nil)
+		o.look(targets, 2, true, nil)
+	} else {
+		o.look(targets, 1, true, nil)
 	}
 	counter := o.count(phaseApply, len(targets))
 	failures := o.each(targets, func(target *resource.Info) error {

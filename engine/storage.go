@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -16,12 +15,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kblabels "k8s.io/apimachinery/pkg/labels"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 )
 
 // records is Helm's storage of revisions in Secrets: it tells of every write, and lets us look at the first one.
 type records struct {
 	driver.Driver
 	secrets  corev1.SecretInterface
+	client   rest.Interface
 	progress *progress
 	objects  *objects
 	// read are the answers since the last write: Helm asks for the same more than once.
@@ -29,6 +30,9 @@ type records struct {
 	missing map[string]bool
 	// known are the revisions that a query has found, by key: what is removed need not be read again.
 	known map[string]release.Releaser
+	// listed is the status of each revision; whole are those of which all that is stored was read, by key, too.
+	listed map[string]string
+	whole  map[string]release.Releaser
 	// purges: all revisions are about to be removed, which is done at once but for the newest, and then that one.
 	purges bool
 	purged map[string]error
@@ -41,6 +45,7 @@ func newRecords(of *cluster, objects *objects, progress *progress) *records {
 	return &records{
 		Driver: driver.NewSecrets(secrets), secrets: secrets, progress: progress, objects: objects,
 		read: map[string][]release.Releaser{}, missing: map[string]bool{}, known: map[string]release.Releaser{},
+		whole: map[string]release.Releaser{}, client: of.clients.CoreV1().RESTClient(),
 		before: func(*releasev1.Release) error { return nil },
 	}
 }
@@ -57,7 +62,7 @@ func (r *records) Query(labels map[string]string) ([]release.Releaser, error) {
 	if r.missing[asked] {
 		return nil, driver.ErrReleaseNotFound
 	}
-	found, err := r.Driver.Query(labels)
+	found, err := r.find(labels)
 	if err != nil {
 		if errors.Is(err, driver.ErrReleaseNotFound) {
 			r.missing[asked] = true
@@ -97,6 +102,7 @@ func (r *records) Create(key string, revision release.Releaser) error {
 		}
 	}
 	r.forget()
+	r.note(key, revision)
 	r.progress.step(phaseStorage, "storing "+key)
 	return r.Driver.Create(key, revision)
 }
@@ -104,6 +110,7 @@ func (r *records) Create(key string, revision release.Releaser) error {
 // Update stores a revision again.
 func (r *records) Update(key string, revision release.Releaser) error {
 	r.forget()
+	r.note(key, revision)
 	r.progress.step(phaseStorage, "storing "+key+" again")
 	return r.Driver.Update(key, revision)
 }
@@ -111,6 +118,7 @@ func (r *records) Update(key string, revision release.Releaser) error {
 // Delete removes a revision. Helm's own would read it before, and remove one after the other.
 func (r *records) Delete(key string) (release.Releaser, error) {
 	r.forget()
+	delete(r.listed, key)
 	stored, is := r.known[key]
 	if !is {
 		r.progress.step(phaseStorage, "removing "+key)
@@ -149,6 +157,9 @@ func (r *records) purgeOlder() {
 		running.Go(func() {
 			defer func() { <-places }()
 			failure := r.remove(key)
+			if errors.Is(failure, driver.ErrReleaseNotFound) {
+				failure = nil // somebody else has removed it
+			}
 			lock.Lock()
 			defer lock.Unlock()
 			r.purged[key] = failure
@@ -171,7 +182,5 @@ func (r *records) forget() {
 	clear(r.missing)
 }
 
-// keyOf returns the name of the Secret that holds a revision, as Helm makes it.
-func keyOf(stored *releasev1.Release) string {
-	return fmt.Sprintf("%s.%s.v%d", storage.HelmStorageType, stored.Name, stored.Version)
-}
+// keyOf returns the name of the Secret that holds a revision.
+func keyOf(stored *releasev1.Release) string { return keyOfVersion(stored.Name, stored.Version) }

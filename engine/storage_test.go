@@ -26,6 +26,8 @@ type secretServer struct {
 	secrets map[string]corev1.Secret
 	asked   []string
 	refused string
+	// cached is what a list may answer that need not be up to date; nil: what there is.
+	cached map[string]corev1.Secret
 }
 
 func newSecretServer(t *testing.T) *secretServer {
@@ -40,7 +42,9 @@ func (s *secretServer) serve(writer http.ResponseWriter, request *http.Request) 
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	name := strings.TrimPrefix(strings.TrimPrefix(request.URL.Path, "/api/v1/namespaces/default/secrets"), "/")
-	s.asked = append(s.asked, request.Method+" "+name)
+	if s.asked = append(s.asked, request.Method+" "+name); name == "" && request.URL.Query().Get("resourceVersion") == "" {
+		s.asked[len(s.asked)-1] += "newest"
+	}
 	writer.Header().Set("Content-Type", "application/json")
 	if request.Method == http.MethodPost {
 		body, _ := io.ReadAll(request.Body)
@@ -57,7 +61,11 @@ func (s *secretServer) serve(writer http.ResponseWriter, request *http.Request) 
 	if name == "" {
 		list := corev1.SecretList{}
 		list.Kind, list.APIVersion = "SecretList", "v1"
-		for _, secret := range s.secrets {
+		from := s.secrets
+		if s.cached != nil && request.URL.Query().Get("resourceVersion") == "0" {
+			from = s.cached
+		}
+		for _, secret := range from {
 			list.Items = append(list.Items, secret)
 		}
 		_ = json.NewEncoder(writer).Encode(list)
@@ -126,10 +134,13 @@ func TestAllRevisionsAreRemovedWithoutReadingThemAgainAndTheNewestLast(t *testin
 		}
 	}
 	asked := server.since()
-	if len(asked) != 6 || asked[0] != "GET " || asked[5] != "DELETE "+key+"5" {
+	if len(asked) != 8 || asked[0] != "GET " || asked[7] != "DELETE "+key+"5" {
 		t.Fatal(asked)
 	}
-	if older := slices.Sorted(slices.Values(asked[1:5])); older[0] != "DELETE "+key+"1" || older[3] != "DELETE "+key+"4" {
+	if read := slices.Sorted(slices.Values(asked[1:3])); !slices.Equal(read, []string{"GET " + key + "5", "GET " + key + "6"}) {
+		t.Fatal(read)
+	}
+	if older := slices.Sorted(slices.Values(asked[3:7])); older[0] != "DELETE "+key+"1" || older[3] != "DELETE "+key+"4" {
 		t.Fatal(older)
 	}
 }
@@ -158,7 +169,7 @@ func TestOneRevisionIsRemovedAlone(t *testing.T) {
 	must(t, err)
 	_, err = kept.storage().Delete("web", 1)
 	must(t, err)
-	if asked := server.since(); !slices.Equal(asked, []string{"GET ", "DELETE " + key + "1"}) {
+	if asked := server.since(); len(asked) != 4 || asked[3] != "DELETE "+key+"1" {
 		t.Fatal(asked)
 	}
 	if _, err = kept.storage().Delete("web", 1); !errors.Is(err, driver.ErrReleaseNotFound) {
@@ -187,10 +198,66 @@ func TestThatThereIsNoReleaseIsAskedOnceUntilOneIsStored(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if asked := server.since(); len(asked) != 1 {
+	if asked := server.since(); !slices.Equal(asked, []string{"GET ", "GET " + key + "1"}) {
 		t.Fatal(asked)
 	}
 	must(t, kept.Create(key+"1", &releasev1.Release{Name: "web", Version: 1, Info: &releasev1.Info{}}))
 	_, err := kept.storage().Last("web")
 	must(t, err)
+}
+
+func TestAnOldListIsNotBelieved(t *testing.T) {
+	server := newSecretServer(t)
+	kept := recordsWith(t, server, 3)
+	for name, cached := range map[string][]string{"one more": {"1", "2"}, "none yet": {}, "one that went": {"1", "2", "3", "4"}} {
+		server.lock.Lock()
+		server.cached = map[string]corev1.Secret{}
+		for _, number := range cached {
+			one := server.secrets[key+"1"]
+			if known, is := server.secrets[key+number]; is {
+				one = known
+			}
+			one.Name, one.Labels = key+number, map[string]string{"version": number, "status": "deployed"}
+			server.cached[one.Name] = one
+		}
+		server.lock.Unlock()
+		kept.forget()
+		newest, err := kept.storage().Last("web")
+		must(t, err)
+		if newest.(*releasev1.Release).Version != 3 { //nolint:forcetypeassert // a test
+			t.Fatal(name, newest)
+		}
+		if asked := server.since(); asked[len(asked)-1] != "GET newest" {
+			t.Fatal(name, asked)
+		}
+	}
+}
+
+func TestWhatIsDeployedIsKnownAfterwards(t *testing.T) {
+	server := newSecretServer(t)
+	kept := recordsWith(t, server, 3)
+	_, err := kept.storage().Last("web")
+	must(t, err)
+	must(t, kept.Create(key+"4", &releasev1.Release{
+		Name: "web", Version: 4, Info: &releasev1.Info{Status: common.StatusPendingRollback},
+	}))
+	server.lock.Lock()
+	other := server.secrets[key+"1"]
+	other.Labels = map[string]string{"version": "1", "status": "superseded"}
+	server.secrets[key+"1"] = other
+	server.lock.Unlock()
+	server.since()
+	deployed, err := kept.storage().DeployedAll("web")
+	must(t, err)
+	versions := []int{}
+	for _, one := range deployed {
+		versions = append(versions, one.(*releasev1.Release).Version) //nolint:forcetypeassert // a test
+	}
+	slices.Sort(versions)
+	if !slices.Equal(versions, []int{2, 3}) { // the first has changed since
+		t.Fatal(versions)
+	}
+	if asked := slices.Sorted(slices.Values(server.since())); !slices.Equal(asked, []string{"GET " + key + "1", "GET " + key + "2"}) {
+		t.Fatal(asked)
+	}
 }

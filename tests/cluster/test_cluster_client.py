@@ -120,6 +120,20 @@ async def test_a_secret_that_was_read_lately_is_the_same(client: ClusterClient, 
     assert allow_stale == await client.find_release_secret(namespace=namespace, name="web", revision=1)
 
 
+async def test_a_release_is_absent_only_after_it_was_seen(client: ClusterClient, api: AsyncClient, namespace: str):
+    await put_revision(api, namespace, "web", 1)
+    (seen,) = await client.list_release_labels(namespace=namespace, name="web")
+    for seen_at in ("", seen.resource_version):
+        assert await client.find_absence(namespace=namespace, name="web", seen_at=seen_at) is None
+    await api.delete(Secret, "sh.helm.release.v1.web.v1", namespace=namespace)
+    for seen_at in (seen.resource_version, "", "odd"):
+        absent_at = await client.find_absence(namespace=namespace, name="web", seen_at=seen_at)
+        assert absent_at is not None
+        assert absent_at > int(seen.resource_version)
+    # a cache that has not come that far tells nothing, and is not believed
+    assert await client.find_absence(namespace=namespace, name="web", seen_at=str(10**17)) is not None
+
+
 async def test_labels_are_read_without_payloads(client: ClusterClient, api: AsyncClient, namespace: str):
     assert await client.list_release_labels(namespace=namespace, name="web") == []
     await put_revision(api, namespace, "web", 1, status="superseded")

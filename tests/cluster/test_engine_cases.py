@@ -199,6 +199,30 @@ async def test_what_another_release_owns_by_now_stays(engine: Engine, action: st
     ]
 
 
+async def test_objects_of_others_stay_among_so_many_that_they_are_looked_up_by_a_list(engine: Engine):
+    name = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: shared-{0}}}\ndata: {{of: '{{{{ .Release.Name }}}}'}}\n"
+    many = build_chart(templates={f"{number}.yaml": name.format(number) for number in range(12)})
+    one = build_chart(templates={"7.yaml": name.format(7)})
+    await engine.install(one, "b")
+    with pytest.raises(HelmError, match=r'shared-7" in namespace .* exists and cannot be imported'):
+        await engine.install(many)
+    assert engine.find(ConfigMap, "shared-0") is None
+    await engine.uninstall("b")
+    await engine.install(many, replace=True)
+    engine.delete(ConfigMap, "shared-3")
+    await engine.upgrade(many)
+    assert engine.find(ConfigMap, "shared-3").data == {"of": "a"}
+    engine.delete(ConfigMap, "shared-3")
+    await engine.rollback(2)
+    assert engine.find(ConfigMap, "shared-3").data == {"of": "a"}
+    engine.delete(ConfigMap, "shared-7")
+    await engine.install(one, "b")
+    await engine.uninstall()
+    assert engine.find(ConfigMap, "shared-7").data == {"of": "b"}
+    assert [engine.find(ConfigMap, f"shared-{number}") for number in range(12) if number != 7] == [None] * 11
+    assert len(engine.left) == 1
+
+
 async def test_what_an_upgrade_drops_and_keeps_is_told(engine: Engine):
     """helm/helm#13462."""
     kept = config_map_template("kept", data='"x"').replace(

@@ -161,15 +161,19 @@ class ClusterClient:
                 )
         return found
 
-    async def find_absence(self, *, namespace: str, name: str) -> int | None:
-        """Return the resourceVersion at which the release has no Secret; None if it has one."""
-        params = {
-            "labelSelector": f"{_OWNER},name={checked_name(name)}",
-            "fieldSelector": f"type={_RELEASE_TYPE}",
-            "limit": "1",
-        }
-        answer = await self._api.ask("GET", secrets_path(namespace), params=params, accept=_METADATA_ONLY)
-        return None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
+    async def find_absence(self, *, namespace: str, name: str, seen_at: str = "") -> int | None:
+        """Return the resourceVersion at which the release has no Secret; None if it has one.
+
+        With ``seen_at``, a resourceVersion at which it had one, the API server's cache is asked first: where that has
+        come further and has no Secret, they have gone since. The newest list makes the server wait, up to 100 ms.
+        """
+        params = {"labelSelector": f"{_OWNER},name={checked_name(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
+        for newest in ({"resourceVersion": "0"}, {"limit": "1"}) if seen_at.isdecimal() else ({"limit": "1"},):
+            answer = await self._api.ask("GET", secrets_path(namespace), params=params | newest, accept=_METADATA_ONLY)
+            absent_at = None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
+            if absent_at is not None and ("limit" in newest or absent_at > int(seen_at)):
+                return absent_at
+        return None
 
     async def find_release_secret(
         self, *, namespace: str, name: str, revision: int, allow_stale: bool = False

@@ -171,9 +171,9 @@ class Attempt:
             namespace=self.row.namespace, name=self.row.release_name, revision=revision, allow_stale=allow_stale
         )
 
-    async def find_absence(self) -> int | None:
+    async def find_absence(self, *, seen_at: str = "") -> int | None:
         """Return the resourceVersion at which the release has no Secret; None if it has one."""
-        return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name)
+        return await self.client.find_absence(namespace=self.row.namespace, name=self.row.release_name, seen_at=seen_at)
 
     async def read_chart(self) -> bytes | None:
         """Return the archive of the chart that the release was last made from here; None if unknown or gone."""

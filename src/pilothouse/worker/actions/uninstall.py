@@ -100,7 +100,7 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, said: EngineResult) ->
         return Outcome("retry", said.text)
     # Helm removes the newest revision last; what went wrong before that did not keep the release
     text = f"{GONE}; {said.text}" if said.text else GONE
-    absent_at = await attempt.find_absence()
+    absent_at = await attempt.find_absence(seen_at=newest.resource_version)
     secret = await attempt.read(newest.revision) if absent_at is None else None
     stored = stored_in(secret)
     found = classify_uninstalled(newest, stored, absent=absent_at is not None)
