@@ -91,10 +91,19 @@ class ReleaseByApi:
     """Do it through the API."""
 
     def __init__(
-        self, http: Connections, releases: str, path: str, namespace: str, chart: str, *, polls: bool = False
+        self,
+        http: Connections,
+        releases: str,
+        path: str,
+        namespace: str,
+        chart: str,
+        *,
+        polls: bool = False,
+        hooks: bool = False,
     ) -> None:
-        """``polls``: it asks again and again, and does not let the server wait."""
+        """``polls``: it asks again and again, and does not let the server wait; ``hooks`` run at updates, too."""
         self._polls = polls
+        self._parameters = {"include_hooks": True} if hooks else {}
         self._http = http
         self._releases = releases
         self._path = path
@@ -107,12 +116,13 @@ class ReleaseByApi:
         await self._until("DEPLOYED")
 
     async def upgrade(self) -> None:
-        body = {"chart_id": self._chart, "action": "upgrade", "values": {"message": "changed"}, "parameters": {}}
-        await self._send("PUT", body)
+        body = {"chart_id": self._chart, "action": "upgrade", "values": {"message": "changed"}}
+        await self._send("PUT", body | {"parameters": self._parameters})
         await self._until("DEPLOYED")
 
     async def rollback(self) -> None:
-        body = {"chart_id": self._chart, "action": "rollback", "values": {}, "parameters": {"release_version": 1}}
+        parameters = {"release_version": 1, **self._parameters}
+        body = {"chart_id": self._chart, "action": "rollback", "values": {}, "parameters": parameters}
         await self._send("PUT", body)
         await self._until("DEPLOYED")
 

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilothouse.embedded_postgres.layout import read_state_file
 from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.transport import Transport
@@ -131,3 +132,20 @@ def pss(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024 / _MIB
     raise AssertionError(f"process {pid} has no memory")
+
+
+def cpu_seconds(pids: Iterable[int], *, ended: bool = False) -> float:
+    """Return the processor time that the processes have used; ``ended``: with their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11 : 15 if ended else 13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def postmaster_of(data_dir: Path) -> int:
+    """Return the process that is the database of the server with this data."""
+    root = read_state_file(data_dir).root
+    assert root is not None, "the server has a database of its own"
+    return int((root / "data" / "postmaster.pid").read_text().splitlines()[0])

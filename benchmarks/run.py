@@ -16,6 +16,7 @@ from benchmarks.deploy import deploy
 from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
+from benchmarks.generated import generated
 from benchmarks.hostile import hostile
 from benchmarks.large import large, line
 from benchmarks.place import Place, place
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "updates": updates,
     "large": large,
     "line": line,
+    "generated": generated,
     "cancel": cancel,
     "recovery": recovery,
     "verification": verification,
