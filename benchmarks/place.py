@@ -135,12 +135,12 @@ def pss(pid: int) -> float:
 
 
 def cpu_seconds(pids: Iterable[int], *, ended: bool = False) -> float:
-    """Return the processor time that the processes have used; ``ended``: with their children that have ended."""
+    """Return the processor time that the processes have used; ``ended``: that of their children that have ended."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11 : 15 if ended else 13]))
+            ticks += sum(map(int, fields[13:15] if ended else fields[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.accept import accept
 from benchmarks.cancel import cancel
 from benchmarks.deploy import deploy
-from benchmarks.drain import drain
+from benchmarks.drain import drain, turns
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.generated import generated
@@ -45,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "strangers": strangers,
     "tenants": tenants,
     "drain": drain,
+    "turns": turns,
     "reads": reads,
 }
 RESULTS = Path(__file__).with_name("results.md")
