@@ -21,7 +21,7 @@ import json, os, sys
 from pathlib import Path
 from pilothouse.settings import PostgresSettings
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
-from pilothouse.keepers import Part, WatchedService
+from pilothouse.keepers import ManagedProcess, WatchedService
 from pilothouse.supervisor import Supervisor
 
 postgres = EmbeddedPostgres(PostgresSettings(), data_dir=Path(sys.argv[1]), system_dir=Path(sys.argv[2]))
@@ -33,7 +33,7 @@ def tell(event):
 Supervisor(
     [
         WatchedService(name="postgres", service=postgres, watch_seconds=0.1),
-        Part(
+        ManagedProcess(
             name="api",
             argv=[sys.executable, "-c", child],
             env=lambda: {**os.environ, "URL": json.dumps(postgres.url)},

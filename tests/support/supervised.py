@@ -13,7 +13,7 @@ _SUPERVISE = """
 import asyncio, json, os, sys, threading, time
 from pathlib import Path
 from pilothouse.errors import PilothouseError
-from pilothouse.keepers import Part, WatchedService
+from pilothouse.keepers import ManagedProcess, WatchedService
 from pilothouse.liveness import Liveness
 from pilothouse.supervisor import Supervisor
 import structlog
@@ -50,7 +50,7 @@ def part(spec):
         spec["liveness"] = Liveness(**spec["liveness"])
     if spec.pop("asks_env", False):
         spec["env"] = lambda: {**os.environ, "STARTED_AT": str(time.monotonic())}
-    return Part(**spec)
+    return ManagedProcess(**spec)
 
 def tell(event):
     print(json.dumps([time.monotonic(), event.kind, event.part, event.pid, event.detail]), flush=True)
