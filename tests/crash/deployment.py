@@ -257,7 +257,7 @@ def deploy(
     mutant: str = "",
     environment: dict[str, str] | None = None,
 ) -> Iterator[Deployment]:
-    """All pieces run; at the end none does. ``mutant`` names what is left out of the workers: see ``mutant``."""
+    """All pieces run; at the end none does. ``mutant`` names what is left out of the workers: see ``mutants``."""
     with open_folder() as folder, fault_proxy() as proxy:
         data = folder / "data"
         postgres = EmbeddedPostgres(PostgresSettings(), data_dir=data)

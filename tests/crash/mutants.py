@@ -1,4 +1,4 @@
-"""``python -m tests.crash.mutant BUG worker …``: a worker with one safeguard taken out.
+"""``python -m tests.crash.mutants BUG worker …``: a worker with one safeguard taken out.
 
 The suite has to find each of these: a safeguard whose absence nobody notices is not tested.
 """
