@@ -22,6 +22,7 @@ def small_server(kubeconfig: str) -> Iterator[RunningServer]:
         "PILOTHOUSE_QUEUE__WAITING_PER_CLUSTER": "2",
         "PILOTHOUSE_QUEUE__RETRY_SECONDS": "7",
         "PILOTHOUSE_RETENTION__OPERATION_SECONDS": "1",
+        "PILOTHOUSE_RETENTION__KEY_SECONDS": "1",
         "PILOTHOUSE_RETENTION__SWEEP_SECONDS": "0.5",
     }
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=environment) as running:

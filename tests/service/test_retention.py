@@ -21,7 +21,7 @@ from tests.support.operations import LIMITS, accept, new_install
 USER = "user"
 WEEK = 7 * 24 * 3600.0
 #: Everything of the last week is kept.
-SETTINGS = RetentionSettings(operation_seconds=WEEK, audit_seconds=WEEK, key_seconds=WEEK)
+SETTINGS = RetentionSettings(operation_seconds=WEEK, audit_seconds=WEEK, audit_failed_seconds=WEEK, key_seconds=WEEK)
 Execute = Callable[..., list[tuple[Any, ...]]]
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,24 @@ def test_a_setting_that_cannot_be_read_is_named_without_its_value_and_without_a_
 def test_no_line_of_the_help_is_cut(noun: str):
     lines = run(*filter(None, [noun]), "--help").stdout.splitlines()
     assert [line for line in lines[1:] if line.endswith("...")] == []
+
+
+def test_serve_names_the_variable_that_is_no_setting_and_starts_nothing(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pilothouse", "serve"],
+        env={
+            "PATH": os.environ["PATH"],
+            "PILOTHOUSE_DATA_DIR": str(tmp_path / "data"),
+            "PILOTHOUSE_PROT": "hunter2",
+            "PILOTHOUSE_TOKEN": "mine",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "no such setting: PILOTHOUSE_PROT (did you mean PILOTHOUSE_PORT?)" in " ".join(done.stderr.split())
+    assert "hunter2" not in done.stderr
+    assert "TOKEN" not in done.stderr
+    assert not (tmp_path / "data").exists()

@@ -1,10 +1,12 @@
 """The settings of a command, read once."""
 
+import os
+
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from pilothouse.errors import InvalidSettings
-from pilothouse.settings import Settings
+from pilothouse.settings import Settings, unknown_variables
 
 
 def read_settings() -> Settings:
@@ -18,3 +20,13 @@ def read_settings() -> Settings:
         raise InvalidSettings(f"{'; '.join(wrong)}; fix or unset them") from None
     except SettingsError as error:
         raise InvalidSettings(f"cannot read the settings from the environment: {error}") from None
+
+
+def refuse_unknown_variables() -> None:
+    """Raise InvalidSettings if a variable looks like a setting and is none: a server that ignores it surprises."""
+    wrong = [
+        f"{name} (did you mean {nearest}?)" if nearest else name
+        for name, nearest in sorted(unknown_variables(os.environ).items())
+    ]
+    if wrong:
+        raise InvalidSettings(f"no such setting: {', '.join(wrong)}; fix or unset them")

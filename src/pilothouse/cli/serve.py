@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from pilothouse.cli.configuration import read_settings
+from pilothouse.cli.configuration import read_settings, refuse_unknown_variables
 from pilothouse.cli.logs import configure_logs
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
@@ -36,6 +36,7 @@ _COMMAND: Final = (sys.executable, "-P", "-m", "pilothouse")
 
 def run_all(first_credentials: Path | None) -> None:
     """Run everything until told to stop; the first access key goes to the file, or to the screen."""
+    refuse_unknown_variables()
     settings = read_settings()
     configure_logs(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)

@@ -6,15 +6,19 @@ Variables are ``PILOTHOUSE_<FIELD>``, nested ones ``PILOTHOUSE_<GROUP>__<FIELD>`
 
 import ipaddress
 import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pilothouse.settings.clusters import ClusterSettings, ObserverSettings
 from pilothouse.settings.engine import ChartLimits, EngineSettings
-from pilothouse.settings.group import MIB
+from pilothouse.settings.group import MIB, Group
 from pilothouse.settings.http import HttpSettings, TlsSettings
 from pilothouse.settings.identity import AuditSettings, IdentitySettings
 from pilothouse.settings.processes import PostgresSettings, SupervisorSettings
@@ -41,8 +45,13 @@ __all__ = [
     "WorkerSettings",
     "default_data_dir",
     "networks",
+    "unknown_variables",
+    "variables",
 ]
 
+_PREFIX: Final = "PILOTHOUSE_"
+_OF_CLIENTS: Final = ("PILOTHOUSE_URL", "PILOTHOUSE_TOKEN", "PILOTHOUSE_CA", "PILOTHOUSE_PROJECT_ID")
+_OF_A_SERVICE: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_[0-9]+_(TCP|UDP)(_|$)")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -62,7 +71,9 @@ def networks(text: str) -> tuple[Network, ...]:
 class Settings(BaseSettings):
     """All settings of one Pilothouse process."""
 
-    model_config = SettingsConfigDict(env_prefix="PILOTHOUSE_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -83,8 +94,8 @@ class Settings(BaseSettings):
     time_zone: str = Field(
         "UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)"
     )
-    body_bytes: int = Field(12 * MIB, description="largest request body; the vendor's gateway takes 12 MB")
-    memory_body_bytes: int = Field(1 * MIB, description="a body over this size is kept in a temporary file")
+    body_bytes: int = Field(12 * MIB, ge=1, description="largest request body; the vendor's gateway takes 12 MB")
+    memory_body_bytes: int = Field(1 * MIB, ge=0, description="a body over this size is kept in a temporary file")
     streams_per_user: int = Field(
         20,
         ge=1,
@@ -98,18 +109,18 @@ class Settings(BaseSettings):
         " is answered 429",
     )
     waits: int = Field(500, ge=1, description="the same of all users together")
-    chart_quota: int = Field(200, description="chart versions per project; the vendor's sample says 200")
+    chart_quota: int = Field(200, ge=1, description="chart versions per project; the vendor's sample says 200")
     chart_quota_bytes: int = Field(
         512 * MIB, ge=1, description="archives of a project; replaced and deleted ones count until they are collected"
     )
-    clock_skew_seconds: int = Field(900, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
+    clock_skew_seconds: int = Field(900, ge=1, description="how far X-Sdk-Date may be off; the vendor allows 15 min")
     clock_ahead_seconds: int = Field(
         120,
         ge=1,
         description="how far it may lie ahead, if that is less; a date ahead makes a captured request good for longer",
     )
-    log_level: str = Field("info", description="debug, info, warning or error")
-    log_format: str = Field("console", description="console or json")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    log_format: Literal["console", "json"] = Field("console", description="for people or for programs")
     charts: ChartLimits = ChartLimits()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -136,6 +147,39 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_user_leaves_places(self) -> Self:
+        """Refuse a limit of one user that the limit of all users always meets first."""
+        for name, of_user, of_all in (
+            ("STREAMS", self.streams_per_user, self.streams),
+            ("WAITS", self.waits_per_user, self.waits),
+        ):
+            if of_user > of_all:
+                raise ValueError(f"{name}_PER_USER ({of_user}) must not be above {name} ({of_all})")
+        return self
+
+    @model_validator(mode="after")
+    def _listeners_have_ports_of_their_own(self) -> Self:
+        if self.port and self.port == self.tls.port:
+            raise ValueError(f"PORT and TLS__PORT are both {self.port}; give each its own, or turn one off with 0")
+        return self
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _fold_case(cls, text: object) -> object:
+        return text.lower() if isinstance(text, str) else text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, OSError) as error:
+            raise ValueError(
+                f"{name!r} is no time zone of this machine; take an IANA name such as Europe/Berlin"
+            ) from error
+        return name
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_networks(cls, text: str) -> str:
@@ -151,3 +195,30 @@ class Settings(BaseSettings):
     def master_key(self) -> Path:
         """Return the file of the master keys."""
         return self.data_dir / "master.key"
+
+
+def variables() -> tuple[str, ...]:
+    """Return the names of all settings."""
+    names = []
+    for name, field in Settings.model_fields.items():
+        names.append(f"{_PREFIX}{name.upper()}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Group):
+            names += [f"{names[-1]}__{one.upper()}" for one in field.annotation.model_fields]
+    return tuple(names)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that look like settings and are none, each with the nearest setting, or with nothing.
+
+    Those of the client commands are none of ours, nor is what Kubernetes sets for a Service of this name.
+    """
+    known = variables()
+    unknown = [
+        name
+        for name, value in environment.items()
+        if name.upper().startswith(_PREFIX)
+        and name.upper() not in (*known, *_OF_CLIENTS)
+        and not _OF_A_SERVICE.search(name)
+        and not value.startswith(("tcp://", "udp://"))
+    ]
+    return {name: next(iter(get_close_matches(name.upper(), known, n=1, cutoff=0.8)), "") for name in unknown}

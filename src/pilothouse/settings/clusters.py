@@ -18,7 +18,7 @@ class ObserverSettings(Group):
     gather_seconds: float = Field(
         0.2, ge=0, description="what follows news within this time is taken with it; readers see changes this late"
     )
-    retry_seconds: float = Field(10.0, description="longest pause before a cluster that fails is tried again")
+    retry_seconds: float = Field(10.0, gt=0, description="longest pause before a cluster that fails is tried again")
     rows_per_cluster: int = Field(
         50_000,
         ge=1,
@@ -78,6 +78,15 @@ class ClusterSettings(Group):
     )
     per_project: int = Field(100, ge=1, description="clusters that a project may have; one more is answered 400")
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
+
+    @model_validator(mode="after")
+    def _one_answer_fits_in_a_request(self) -> Self:
+        """Refuse a deadline of one answer that the deadline of a whole request always ends first."""
+        if self.answer_seconds > self.request_seconds:
+            raise ValueError(
+                f"ANSWER_SECONDS ({self.answer_seconds:g}) must not be above REQUEST_SECONDS ({self.request_seconds:g})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_project_leaves_places(self) -> Self:

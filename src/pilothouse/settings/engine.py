@@ -1,6 +1,8 @@
 """The processes that run Helm, and the archives that they are given."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from pilothouse.settings.group import MIB, Group
 
@@ -8,11 +10,18 @@ from pilothouse.settings.group import MIB, Group
 class ChartLimits(Group):
     """Limits of an archive, checked before it is opened; counted over all nested archives together."""
 
-    unpacked_bytes: int = Field(100 * MIB, description="sum of all files; Helm's own limit is per archive")
-    file_bytes: int = Field(5 * MIB, description="one file; Helm's own limit for a decompressed file")
-    files: int = Field(10_000, description="files and folders; more is no chart but an attack")
-    depth: int = Field(4, description="archives inside charts/ inside archives; real charts reach 2")
-    values_bytes: int = Field(1 * MIB, description="values.yaml as JSON; a release Secret holds 1 MiB")
+    unpacked_bytes: int = Field(100 * MIB, ge=1, description="sum of all files; Helm's own limit is per archive")
+    file_bytes: int = Field(5 * MIB, ge=1, description="one file; Helm's own limit for a decompressed file")
+    files: int = Field(10_000, ge=1, description="files and folders; more is no chart but an attack")
+    depth: int = Field(4, ge=0, description="archives inside charts/ inside archives; real charts reach 2")
+    values_bytes: int = Field(1 * MIB, ge=1, description="values.yaml as JSON; a release Secret holds 1 MiB")
+
+    @model_validator(mode="after")
+    def _one_file_fits_in_an_archive(self) -> Self:
+        """Refuse a limit of one file that the limit of the archive always meets first."""
+        if self.file_bytes > self.unpacked_bytes:
+            raise ValueError(f"FILE_BYTES ({self.file_bytes}) must not be above UNPACKED_BYTES ({self.unpacked_bytes})")
+        return self
 
 
 class EngineSettings(Group):
@@ -28,20 +37,22 @@ class EngineSettings(Group):
         120.0, ge=0, description="how long a child beyond the first is kept that has nothing to do (14 MB)"
     )
     memory_bytes: int = Field(
-        3072 * MIB, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"
+        3072 * MIB, gt=0, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"
     )
-    cpu_seconds: int = Field(120, description="CPU time one operation may use before the kernel ends the child")
+    cpu_seconds: int = Field(120, ge=1, description="CPU time one operation may use before the kernel ends the child")
     recycle_after: int = Field(
         200, ge=1, description="operations after which a child is replaced (what hostile templates took is given back)"
     )
-    answer_seconds: float = Field(30.0, description="deadline for what is answered at once: dry run, name template")
+    answer_seconds: float = Field(
+        30.0, gt=0, description="deadline for what is answered at once: dry run, name template"
+    )
     name_seconds: float = Field(1.0, gt=0, description="deadline of a name template, which takes milliseconds")
-    queue_seconds: float = Field(5.0, description="how long such a call waits for a free child before 429")
+    queue_seconds: float = Field(5.0, ge=0, description="how long such a call waits for a free child before 429")
     waiting_per_project: int = Field(
         16, ge=1, description="calls of a project that wait for one; each can hold an archive in memory"
     )
-    qps: float = Field(200.0, description="requests per second to the cluster; Helm's default of 5 starves")
-    burst: int = Field(400, description="burst over qps")
+    qps: float = Field(200.0, gt=0, description="requests per second to the cluster; Helm's default of 5 starves")
+    burst: int = Field(400, ge=1, description="burst over qps")
     parallel_objects: int = Field(
         48,
         ge=1,

@@ -10,4 +10,4 @@ MIB: Final = 1024 * 1024
 class Group(BaseModel):
     """Settings of one noun; a variable that it does not have is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

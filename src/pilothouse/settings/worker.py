@@ -34,9 +34,9 @@ class WorkerSettings(Group):
     fence_seconds: float = Field(
         4.0, description="without a confirmed renewal for this long the worker kills the child"
     )
-    poll_seconds: float = Field(1.0, description="queue look-up when no notification came")
+    poll_seconds: float = Field(1.0, gt=0, description="queue look-up when no notification came")
     timeout_seconds: float = Field(
-        300.0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
+        300.0, gt=0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
     )
     longest_timeout_seconds: int = Field(
         3600,
@@ -44,12 +44,12 @@ class WorkerSettings(Group):
         description="most that X-Pilothouse-Timeout may ask for: an operation that waits holds its place so long",
     )
     undo_timeout_seconds: float = Field(
-        300.0, description="deadline of undoing an operation that is cancelled, counted from its cancel"
+        300.0, gt=0, description="deadline of undoing an operation that is cancelled, counted from its cancel"
     )
-    drain_seconds: float = Field(60.0, description="after SIGTERM, how long running operations may finish")
-    collect_seconds: float = Field(60.0, description="between two looks for chart archives that nothing uses")
+    drain_seconds: float = Field(60.0, ge=0, description="after SIGTERM, how long running operations may finish")
+    collect_seconds: float = Field(60.0, gt=0, description="between two looks for chart archives that nothing uses")
     unused_archive_seconds: float = Field(
-        600.0, description="how long such an archive is kept; more than the longest request and download take"
+        600.0, ge=0, description="how long such an archive is kept; more than the longest request and download take"
     )
     attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
 
@@ -123,3 +123,16 @@ class RetentionSettings(Group):
     key_seconds: float = Field(
         24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; what comes with it later is a new request"
     )
+
+    @model_validator(mode="after")
+    def _nothing_is_kept_longer_than_what_it_stands_on(self) -> Self:
+        """Refuse ages that cannot be kept: a key is deleted with its operation, a failed proof with the audit."""
+        for name, age, limit_name, limit in (
+            ("KEY_SECONDS", self.key_seconds, "OPERATION_SECONDS", self.operation_seconds),
+            ("AUDIT_FAILED_SECONDS", self.audit_failed_seconds, "AUDIT_SECONDS", self.audit_seconds),
+        ):
+            if age > limit:
+                raise ValueError(
+                    f"{name} ({age:g}) must not be above {limit_name} ({limit:g}), with which it is deleted"
+                )
+        return self
