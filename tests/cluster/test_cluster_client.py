@@ -120,6 +120,24 @@ async def test_a_secret_that_was_read_lately_is_the_same(client: ClusterClient, 
     assert allow_stale == await client.find_release_secret(namespace=namespace, name="web", revision=1)
 
 
+async def test_the_newest_revision_is_current_though_the_cache_is_asked(
+    client: ClusterClient, api: AsyncClient, namespace: str
+):
+    async def look() -> list[tuple[int, str]]:
+        found = await client.list_release_labels(namespace=namespace, name="web", allow_stale=True)
+        return sorted((one.revision, one.status) for one in found)
+
+    assert await look() == []
+    for revision in range(1, 8):  # each at once after it was made: the cache may not have it yet
+        await put_revision(api, namespace, "web", revision)
+        assert await look() == [(one, "deployed") for one in range(1, revision + 1)]
+    patch = {"metadata": {"labels": {"status": "failed"}}}
+    await api.patch(Secret, "sh.helm.release.v1.web.v7", patch, namespace=namespace)
+    assert (await look())[-1] == (7, "failed")
+    await api.delete(Secret, "sh.helm.release.v1.web.v7", namespace=namespace)
+    assert (await look())[-1] == (6, "deployed")
+
+
 async def test_a_release_is_absent_only_after_it_was_seen(client: ClusterClient, api: AsyncClient, namespace: str):
     await put_revision(api, namespace, "web", 1)
     (seen,) = await client.list_release_labels(namespace=namespace, name="web")

@@ -12,10 +12,10 @@ from pilothouse.kubernetes.api_client import ApiClient, objects_in, resource_ver
 from pilothouse.kubernetes.budget import Room
 from pilothouse.kubernetes.paths import LONGEST_NAME, NAME, checked_name, escaped_name, group_path, secrets_path
 from pilothouse.kubernetes.readiness import mapping
+from pilothouse.kubernetes.release_labels import ReleaseLabels, find_absence, list_labels
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
-from pilothouse.states import ReleaseStatus
 
 #: The kinds of one group; real ones have some tens of KiB, and many groups may be asked about at a time.
 _LARGEST_DISCOVERY = 1024 * 1024
@@ -25,7 +25,6 @@ _RELEASE_TYPE = "helm.sh/release.v1"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID = 400, 404, 409, 422
 _GROUP_VERSION = re.compile(r"([a-z0-9][-.a-z0-9]{0,252}/)?[a-z0-9]{1,63}")
-_REVISION = re.compile(r"[0-9]{1,10}", re.ASCII)
 #: An event holds one Secret, which Kubernetes limits to 1 MiB, or 1.4 in base64, and its metadata.
 _LARGEST_EVENT = 4 * 1024 * 1024
 #: Of one watch; more is a flood, and what comes then waits for the next one.
@@ -42,17 +41,6 @@ class ClusterVersion:
     """The API server's version, for example ``v1.36.3``."""
 
     version: str
-
-
-@dataclass(frozen=True)
-class ReleaseLabels:
-    """One revision of a release from its Secret's metadata, without its payload."""
-
-    revision: int
-    status: str
-    labels: dict[str, str]
-    uid: str = ""
-    resource_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,43 +125,17 @@ class ClusterClient:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": checked_name(name)}}
         await self._api.ask("POST", "/api/v1/namespaces", body=body, taken={_CONFLICT})
 
-    async def list_release_labels(self, *, namespace: str, name: str) -> list[ReleaseLabels]:
-        """Return every revision of one release, unordered; payloads are not transferred."""
-        found = []
-        selector = {"labelSelector": f"{_OWNER},name={checked_name(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
+    async def list_release_labels(self, *, namespace: str, name: str, allow_stale: bool = False) -> list[ReleaseLabels]:
+        """Return every revision of one release, unordered; ``allow_stale``: the older ones possibly outdated."""
         async with self.within_limit():
-            items = [
-                item async for item in self._api.list_objects(secrets_path(namespace), selector, accept=_METADATA_ONLY)
-            ]
-        for item in items:
-            metadata = mapping(item.get("metadata"))
-            labels = mapping(metadata.get("labels"))
-            version = str(labels.get("version", ""))
-            if _REVISION.fullmatch(version):
-                found.append(
-                    ReleaseLabels(
-                        int(version),
-                        str(labels.get("status", ReleaseStatus.UNKNOWN)),
-                        labels,
-                        uid=str(metadata.get("uid", "")),
-                        resource_version=str(metadata.get("resourceVersion", "")),
-                    )
-                )
-        return found
+            return await list_labels(self._api, namespace, name, allow_stale=allow_stale)
 
     async def find_absence(self, *, namespace: str, name: str, seen_at: str = "") -> int | None:
         """Return the resourceVersion at which the release has no Secret; None if it has one.
 
-        With ``seen_at``, a resourceVersion at which it had one, the API server's cache is asked first: where that has
-        come further and has no Secret, they have gone since. The newest list makes the server wait, up to 100 ms.
+        ``seen_at`` is a resourceVersion at which it had one, which can spare the server some work.
         """
-        params = {"labelSelector": f"{_OWNER},name={checked_name(name)}", "fieldSelector": f"type={_RELEASE_TYPE}"}
-        for newest in ({"resourceVersion": "0"}, {"limit": "1"}) if seen_at.isdecimal() else ({"limit": "1"},):
-            answer = await self._api.ask("GET", secrets_path(namespace), params=params | newest, accept=_METADATA_ONLY)
-            absent_at = None if answer.body.get("items") else resource_version(answer.body.get("metadata"))
-            if absent_at is not None and ("limit" in newest or absent_at > int(seen_at)):
-                return absent_at
-        return None
+        return await find_absence(self._api, namespace, name, seen_at=seen_at)
 
     async def find_release_secret(
         self, *, namespace: str, name: str, revision: int, allow_stale: bool = False

@@ -28,9 +28,10 @@ from pilothouse.errors import (
     HelmError,
     UnreadableCommand,
 )
-from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels, Secret
+from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, decode_release, unlock
 from pilothouse.kubernetes.pods import Pods
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.masking_thread import in_masking_thread, mask
 from pilothouse.redaction import Masks, masks_of
@@ -144,9 +145,11 @@ class Attempt:
         """Build the masks now, off the event loop; many values take a tenth of a second."""
         self.masks().prepare()
 
-    async def observe(self) -> ReleaseSnapshot:
-        """Return the release's current revisions; one request."""
-        found = await self.client.list_release_labels(namespace=self.row.namespace, name=self.row.release_name)
+    async def observe(self, *, allow_stale: bool = False) -> ReleaseSnapshot:
+        """Return the release's current revisions; ``allow_stale``: the older ones possibly slightly outdated."""
+        found = await self.client.list_release_labels(
+            namespace=self.row.namespace, name=self.row.release_name, allow_stale=allow_stale
+        )
         return ReleaseSnapshot(tuple(sorted(found, key=lambda one: one.revision)))
 
     def is_fresh(self) -> bool:
@@ -160,7 +163,7 @@ class Attempt:
         """Return the deployed revision that the operation is based on, if acceptance just read it; else read all."""
         row = self.row
         if row.base_revision is None or not row.base_uid or not self.is_fresh():
-            return await self.observe()
+            return await self.observe(allow_stale=not self.begun)
         return ReleaseSnapshot(
             (ReleaseLabels(row.base_revision, ReleaseStatus.DEPLOYED, {}, row.base_uid, row.base_version),)
         )

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from pilothouse.engine.helm_errors import tells_of_unreachable
-from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store.operations import OperationRow
 

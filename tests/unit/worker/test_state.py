@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import LOCKED, OPERATION_LABEL, PENDING, StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (

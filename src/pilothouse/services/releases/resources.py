@@ -9,8 +9,9 @@ import orjson
 
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, InvalidChart, NotFound
-from pilothouse.kubernetes.client import ClusterClient, ReleaseLabels
+from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import LiveObjects, manifest_objects
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context

@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from pilothouse.kubernetes.client import ReleaseLabels, Secret
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import (
     InstallCommand,
     Order,

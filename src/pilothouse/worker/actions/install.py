@@ -1,8 +1,8 @@
 """Installs: a first revision, or with ``replace`` one over a failed or uninstalled release."""
 
 from pilothouse.engine.protocol import InstallRequest
-from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import InstallCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.post_actions import prune_history, remove_orphans, supersede_older

@@ -1,7 +1,8 @@
 """Locked revisions: our own are unlocked, foreign ones are reported."""
 
-from pilothouse.kubernetes.client import ReleaseLabels, Secret
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import LOCKED, StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.locks import describe_lock
 from pilothouse.states import OperationState
 from pilothouse.worker.actions.hooks import remove_hooks

@@ -11,8 +11,9 @@ import structlog
 
 from pilothouse.engine.protocol import MAX_HISTORY
 from pilothouse.errors import ClusterDenied, InvalidRequest
-from pilothouse.kubernetes.client import SECRETS, ReleaseLabels
+from pilothouse.kubernetes.client import SECRETS
 from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.states import ReleaseStatus
 from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object

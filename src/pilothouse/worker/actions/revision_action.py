@@ -10,8 +10,9 @@ from typing import ClassVar, Generic, TypedDict, TypeVar
 import structlog
 
 from pilothouse.engine.protocol import ChangeRequest
-from pilothouse.kubernetes.client import ReleaseLabels, Secret
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import InstallCommand, RollbackCommand, UpgradeCommand, Wait
 from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.worker.actions.locks import INTERRUPTED, end_interrupted, failed_by_lock

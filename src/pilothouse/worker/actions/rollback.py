@@ -1,7 +1,7 @@
 """Rollbacks: the next revision as a copy of an earlier one, its labels included."""
 
 from pilothouse.engine.protocol import MAX_HISTORY, RollbackRequest
-from pilothouse.kubernetes.client import ReleaseLabels
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import RollbackCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.revision_action import RevisionAction

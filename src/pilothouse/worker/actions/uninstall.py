@@ -7,8 +7,8 @@ it; a newer release of its name is left untouched.
 from dataclasses import replace
 
 from pilothouse.engine.protocol import UninstallRequest
-from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import UNINSTALLING
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UninstallCommand
 from pilothouse.states import Action, OperationState
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest

@@ -1,8 +1,8 @@
 """Upgrades: the next revision from a chart."""
 
 from pilothouse.engine.protocol import MAX_HISTORY, UpgradeRequest
-from pilothouse.kubernetes.client import ReleaseLabels
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UpgradeCommand
 from pilothouse.states import Action
 from pilothouse.worker.actions.revision_action import RevisionAction
