@@ -35,6 +35,25 @@ def test_the_command_line_alone_loads_nothing_of_the_server():
     assert done.stdout.strip() == "[]"
 
 
+#: What each process imports when it runs, and what it must not load by that: memory that it holds for ever.
+PROCESSES = {
+    "pilothouse.cli.serve": ["fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp", "yaml", "uvloop"],
+    "pilothouse.app": ["alembic", "pilothouse.worker", "pilothouse.observer", "pilothouse.embedded_postgres"],
+    "pilothouse.daemons": ["alembic", "fastapi", "starlette", "uvicorn", "pilothouse.http", "pilothouse.api"],
+}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_process_loads_nothing_of_the_others(process: str):
+    unwanted = [*PROCESSES[process], "rich", "pygments", "lightkube", "httpx2"]
+    program = (
+        f"import sys; from pilothouse.cli import server; server._leave_rich_out(); import {process}; "
+        f"print([name for name in {unwanted} if sys.modules.get(name) is not None])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_version_prints_the_version():
     assert run("version").stdout.strip() == __version__
 

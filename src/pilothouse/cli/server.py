@@ -1,5 +1,6 @@
 """Commands that run the server or one of its processes."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the whole server on this machine. PostgreSQL, API, observer and worker; Ctrl-C or SIGTERM stops them."""
+    _leave_rich_out()
     from pilothouse.cli.serve import run_all
 
     run_all(first_credentials)
@@ -37,6 +39,7 @@ def prepare(
 
 def api(parent: Parent = 0) -> None:
     """Run only the HTTP API, with PILOTHOUSE_DATABASE_URL."""
+    _leave_rich_out()
     from pilothouse.cli.processes import run_api_process
 
     run_api_process(parent)
@@ -44,6 +47,7 @@ def api(parent: Parent = 0) -> None:
 
 def worker(parent: Parent = 0, name: Name = "") -> None:
     """Run only a worker, which carries out accepted operations, with PILOTHOUSE_DATABASE_URL."""
+    _leave_rich_out()
     from pilothouse.cli.processes import run_worker_process
 
     run_worker_process(parent, name=name)
@@ -51,6 +55,7 @@ def worker(parent: Parent = 0, name: Name = "") -> None:
 
 def observer(parent: Parent = 0) -> None:
     """Run only an observer, which watches the clusters for the release index, with PILOTHOUSE_DATABASE_URL."""
+    _leave_rich_out()
     from pilothouse.cli.processes import run_observer_process
 
     run_observer_process(parent)
@@ -61,3 +66,8 @@ def migrate() -> None:
     from pilothouse.cli.migrate import migrate_database
 
     migrate_database()
+
+
+def _leave_rich_out() -> None:
+    """Keep structlog from loading what draws tracebacks, 4 MB of each process: our logs have them as text."""
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
