@@ -112,6 +112,22 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one(body: dict[str, Any
     assert str(refused.value).startswith(words)
 
 
+def test_every_field_and_every_parameter_has_a_type(openapi: dict[str, Any]):
+    untyped = [
+        f"{schema_name}.{name}"
+        for schema_name, schema in openapi["components"]["schemas"].items()
+        for name, field in schema.get("properties", {}).items()
+        if not field.keys() & {"type", "anyOf", "$ref"}
+    ]
+    untyped += [
+        f"{route}: {one['name']}"
+        for route, operation in operations(openapi).items()
+        for one in operation.get("parameters", ())
+        if not one["schema"].keys() & {"type", "anyOf", "$ref"}
+    ]
+    assert untyped == []
+
+
 def test_every_reference_leads_somewhere(openapi: dict[str, Any]):
     def references(node: Any) -> set[str]:
         if isinstance(node, dict):

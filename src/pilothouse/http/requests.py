@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from datetime import datetime
 
 import orjson
 from fastapi import Request, Response
@@ -81,19 +80,6 @@ async def idempotency_key(request: Request) -> Key | None:
 
 def _is_further(name: str) -> bool:
     return name.startswith(_OURS) and name not in _FIRST_OURS
-
-
-def parse_time(name: str, text: str | None) -> datetime | None:
-    """Parse a time with its zone, None for none; InvalidRequest names the field."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(f"{name}: {text[:100]!r} is not a time with a zone, such as 2026-01-31T12:00:00Z")
-    return moment
 
 
 def json_response(content: object, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:
