@@ -13,7 +13,7 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
-from tests.support.interrupted_releases import SHORT_LEASES, Place, kill_children, kill_worker
+from tests.support.interrupted_releases import SHORT_LEASES, Place, frozen_children, kill_children, kill_worker
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.wire import assert_error
@@ -192,6 +192,42 @@ def test_a_running_install_is_uninstalled(place: Place, chart: str, helm_cli: He
     assert not place.has_config()
     assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
     assert end_of(place.one.server, accepted) == ("cancelled", "cancelled and uninstalled")
+
+
+@pytest.mark.parametrize("by", ["cancel", "delete"])
+def test_an_install_that_replaces_and_has_written_nothing_leaves_what_it_was_to_replace(
+    place: Place, chart: str, by: str
+):
+    """A DELETE is about the release, and takes that too."""
+    place.one.create(chart, values=values("old", "post-install", "fail"))
+    assert place.one.settled()["status"] == "FAILED"
+    with frozen_children(place.one.server):
+        accepted = place.one.create(chart, values=values("new"), parameters={"replace": True})
+        wait_for(place.has_begun)
+        answer = cancel(place.one.server, accepted) if by == "cancel" else place.one.delete()
+        assert answer.status_code == 200, answer.text
+    if by == "delete":
+        place.one.gone()
+        assert not place.has_config()
+        return
+    assert end_of(place.one.server, accepted) == ("cancelled", "cancelled before anything was written")
+    assert (place.one.settled()["status"], place.one.settled()["version"]) == ("FAILED", 1)
+    assert place.one.statuses() == ["failed"]
+    assert place.text() == "old"
+
+
+def test_a_queued_install_that_replaces_is_deleted_with_what_it_was_to_replace(
+    place: Place, chart: str, helm_cli: HelmCommand
+):
+    place.one.create(chart, values=values("old", "post-install", "fail"))
+    assert place.one.settled()["status"] == "FAILED"
+    blocker = OneRelease(place.one.server, place.one.namespace, "blocker", helm_cli)
+    busy = blocker.create(chart, values=values("x", "post-install"))
+    assert place.one.create(chart, values=values("new"), parameters={"replace": True}).status_code == 201
+    assert place.one.delete().json()["status"] == "DELETING"
+    assert cancel(place.one.server, busy).status_code == 200
+    place.one.gone()
+    assert not place.has_config()
 
 
 def test_what_an_undo_leaves_behind_is_told(place: Place):

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
@@ -54,6 +54,15 @@ class Place:
             ).fetchone()
         assert row is not None
         return row
+
+    def has_begun(self) -> bool:
+        """Whether the last operation may have written to the cluster."""
+        with psycopg.connect(self.one.server.database_url) as connection:
+            row = connection.execute(
+                "SELECT last_writing_attempt FROM operations WHERE namespace = %s ORDER BY created_at DESC LIMIT 1",
+                [self.one.namespace],
+            ).fetchone()
+        return row is not None and row[0] is not None
 
     def is_at(self, wanted: tuple[str, int, int]) -> bool:
         return self.operation() == wanted
@@ -123,3 +132,18 @@ def kill_children(server: RunningServer) -> None:
     for pid in children(part(server, "worker")):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def frozen_children(server: RunningServer) -> Iterator[None]:
+    """The worker's engine children take requests and do nothing with them; the end waits until it has killed one."""
+    worker = part(server, "worker")
+    frozen = children(worker)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+        wait_for(lambda: not set(frozen) <= set(children(worker)))
+    finally:
+        for pid in set(frozen) & set(children(worker)):
+            os.kill(pid, signal.SIGCONT)

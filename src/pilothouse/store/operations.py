@@ -87,6 +87,7 @@ class OperationRow(NewOperation):
     created_at: datetime
     cancelling_at: datetime | None
     keep_resources: bool
+    cancel_deletes: bool
     restore_revision: int | None
     undo_revision: int | None
     started_at: datetime | None
@@ -104,14 +105,16 @@ def release_key(cluster_id: str, namespace: str, release_name: str) -> str:
     return f"{cluster_id}/{namespace}/{release_name}"
 
 
-async def cancel(tx: Transaction, operation_id: str, *, keep: bool, underway: str, ended: str) -> OperationRow | None:
+async def cancel(
+    tx: Transaction, operation_id: str, *, keep: bool, deletes: bool = False, underway: str, ended: str
+) -> OperationRow | None:
     """Cancel the operation if nothing of it was begun, else mark it as cancelling; None if it was, or has ended.
 
-    ``underway`` and ``ended`` are the status descriptions for the two cases; ``keep``: an install is not removed. Its
-    worker notices at the next lease renewal; an operation without a worker becomes due. Crashes are counted from 0
-    again.
+    ``underway`` and ``ended`` are the status descriptions for the two cases; ``keep``: an install is not removed;
+    ``deletes``: what it was to replace is removed, too. Its worker notices at the next lease renewal; an operation
+    without a worker becomes due. Crashes are counted from 0 again.
     """
-    wanted = {"operation_id": operation_id, "keep": keep, "underway": underway, "ended": ended}
+    wanted = {"operation_id": operation_id, "keep": keep, "deletes": deletes, "underway": underway, "ended": ended}
     row = (await tx.execute(_CANCEL, wanted)).mappings().one_or_none()
     if row is None:
         return None
@@ -329,6 +332,7 @@ _CANCEL = (
         ),
         cancelling_at=func.clock_timestamp(),
         keep_resources=bindparam("keep"),
+        cancel_deletes=bindparam("deletes"),
         crashes=0,
         lapsed_attempt=None,
         not_before=None,

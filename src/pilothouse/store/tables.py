@@ -291,6 +291,13 @@ operations = Table(
     _created(),
     Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
     Column("keep_resources", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
+    Column(
+        "cancel_deletes",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="by a DELETE: what the install was to replace goes, too",
+    ),
     Column("restore_revision", BigInteger, comment="the last deployed revision before it wrote: where an undo leads"),
     Column(
         "undo_revision", BigInteger, comment="the revision that its undo writes, once known; base_* are the undo's then"

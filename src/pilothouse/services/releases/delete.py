@@ -118,10 +118,12 @@ class Deletions:
     async def _end_install(
         self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> SubmittedOperation | None:
-        """Return the answer while an operation is active; None if it has just ended."""
-        cancelling = shown.state == OperationState.CANCELLING
+        """Return the answer while an operation is active; None if it has ended and the release is to be looked at."""
+        cancelling, replaces = shown.state == OperationState.CANCELLING, shown.base_revision is not None
         if (shown.action, cancelling) == (Action.UNINSTALL, False) or (
-            (shown.action, cancelling) == (Action.INSTALL, True) and not shown.keep_resources
+            (shown.action, cancelling) == (Action.INSTALL, True)
+            and not shown.keep_resources
+            and (shown.cancel_deletes or not replaces)
         ):
             if key is not None:
                 async with self._database.transaction() as tx:
@@ -134,15 +136,17 @@ class Deletions:
         async with self._database.transaction() as tx:
             await self._idempotency.hold(tx, key, shown)
             row = await operations.cancel(
-                tx, shown.id, keep=False, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
+                tx, shown.id, keep=False, deletes=True, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
             )
             if row is not None:
                 await self._record(tx, caller, row, request_id=request_id)
+            ended = row is None or (replaces and row.state == OperationState.CANCELLED)
+            if row is not None and not ended:
                 await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
-        if row is None:
-            return None
-        if row.finished_at is not None:
+        if row is not None and row.finished_at is not None:
             report_end(row)
+        if row is None or ended:
+            return None
         # one that never began has ended with that, and its row has lost what is shown of it
         return self._answer(cluster, replace(row, request_sealed=shown.request_sealed, shown_sealed=shown.shown_sealed))
 

@@ -1,11 +1,12 @@
-"""Undo of a cancelled operation, whose child is already dead.
+"""The end of an operation that is being cancelled: its child is dead, and what it did is undone.
 
-An install is uninstalled, or kept as a failed revision. An upgrade or rollback goes back to the revision that was
-deployed before, by a rollback. So does an uninstall while every object of the manifest exists, otherwise it is
-completed. Foreign revisions are left untouched, as always.
+An install is uninstalled, unless it is to be kept: then its revision stays as a failed one. If it wrote nothing, what
+it was to replace stays as it was, except for a DELETE. An upgrade and a rollback lead back to the revision that was
+deployed before, by a rollback. An uninstall goes back to it too while every object of the manifest still stands, else
+it is finished. What is somebody else's is left alone, as ever.
 
-The undo is an attempt like any other: what a rollback is going to write is committed before its child starts, and a
-worker that takes over continues it. Texts of failures say how the undo failed; the runner adds that it was a cancel.
+The undo is an attempt like any other: what a rollback is going to write is committed before its child starts, and
+whoever takes over goes on with it. Texts of failures say how the undo failed; the runner adds that it was a cancel.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ _WHY = "Cancelled"
 
 
 class CancelledInstall:
-    """Uninstall its release, or keep it as a failed one, in as many attempts as necessary."""
+    """Its release is uninstalled, or kept as a failed one, in as many attempts as it takes."""
 
     def __init__(self, attempt: Attempt, order: InstallCommand, *, include_hooks: bool) -> None:
         self._attempt = attempt
@@ -49,7 +50,7 @@ class CancelledInstall:
         self._include_hooks = include_hooks
 
     async def run(self) -> Outcome:
-        """Remove what the install left, or keep it."""
+        """Removes what the install left, or keeps it."""
         seen = await self._attempt.observe()
         if self._attempt.begun and not self._is_there(seen):
             await asyncio.sleep(_SETTLE_SECONDS)
@@ -63,12 +64,14 @@ class CancelledInstall:
                 return Outcome(
                     OperationState.CANCELLED, "cancelled; the release that is there now was made by another program"
                 )
+            if not self._row.cancel_deletes:
+                return Outcome(OperationState.CANCELLED, "cancelled before anything was written")
             if seen.newest.status in PENDING:
                 return await failed_by_lock(self._attempt, seen.newest)
         return await (self._keep(seen.newest) if self._row.keep_resources else self._remove(seen.newest))
 
     async def end(self, text: str) -> Outcome:
-        """Give up: fail without a further attempt."""
+        """The failure that nothing more is tried after."""
         seen = await self._attempt.observe()
         if seen.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled and uninstalled", gone=True)
@@ -109,7 +112,7 @@ class CancelledInstall:
 
 
 class _Restoration:
-    """Return to the revision that was deployed before the operation, if there is one."""
+    """The way back to the revision that was deployed before the operation, for those that have one."""
 
     #: Whether the operation leaves a revision of its own by which it is known.
     writes_revision: ClassVar[bool]
@@ -121,7 +124,7 @@ class _Restoration:
         self._disable_hooks = disable_hooks
 
     async def _restore(self, seen: ReleaseSnapshot) -> Outcome:
-        """Roll back to the last deployed revision, or resume the rollback that an earlier attempt started."""
+        """By a rollback that this attempt, or one before it, begins; ends or takes over what of it is there."""
         newest = seen.newest
         if newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
@@ -140,7 +143,7 @@ class _Restoration:
         return self._as_cancelled(await self._undo().end(text))
 
     async def _leave(self, newest: ReleaseLabels) -> Outcome:
-        """Leave a foreign release untouched: it is as before, or another program changed it since."""
+        """What is there is none of ours: as it was before, or what another program made since."""
         if (newest.revision, newest.uid) == (self._row.base_revision, self._row.base_uid):
             return Outcome(OperationState.CANCELLED, "cancelled before anything was written")
         if newest.status in PENDING or newest.status == UNINSTALLING:
@@ -149,7 +152,7 @@ class _Restoration:
         return Outcome(OperationState.CANCELLED, text, wrote_revision=self.writes_revision)
 
     async def _is_of_undo(self, newest: ReleaseLabels, seen: ReleaseSnapshot) -> bool:
-        """Return True if nothing but the undo's own revisions follows the revision on which it began."""
+        """Whether nothing came after what the undo began on, but what it wrote itself."""
         if newest.revision == self._row.base_revision:
             return newest.uid == self._row.base_uid
         if newest.revision != self._row.undo_revision:
@@ -169,7 +172,7 @@ class _Restoration:
         return Rollback(self._attempt.undoing(), order)
 
     def _as_cancelled(self, outcome: Outcome) -> Outcome:
-        """Convert the end of the undo to the end of the operation, which keeps its own revision number."""
+        """The end of the undo as the end of the operation, whose revision stays the one that it wrote."""
         target = self._row.restore_revision
         if outcome.state == OperationState.SUCCEEDED:
             text = f"cancelled; rolled back to revision {target}, as revision {outcome.revision}"
@@ -182,12 +185,12 @@ class _Restoration:
         return outcome
 
     def _is_left_by_us(self, stored: StoredRelease) -> bool:
-        """Return True if an attempt of this operation unlocked it."""
+        """Whether an attempt of this operation unlocked it."""
         return stored.unlocked and f"operation {self._row.id}" in stored.description
 
 
 class CancelledUpdate(_Restoration):
-    """Deploy the revision again that was deployed before an upgrade or a rollback."""
+    """The revision that was deployed before an upgrade or a rollback is deployed again."""
 
     writes_revision = True
 
@@ -199,7 +202,7 @@ class CancelledUpdate(_Restoration):
         self._action = action
 
     async def run(self) -> Outcome:
-        """Undo what was begun; do nothing if nothing was begun."""
+        """Takes back what was begun; what was never begun is simply not done."""
         if self._row.undo_revision is not None:
             return await self._restore(await self._attempt.observe())
         if not self._attempt.begun:
@@ -215,7 +218,7 @@ class CancelledUpdate(_Restoration):
         return await self._take_back(seen)
 
     async def end(self, text: str) -> Outcome:
-        """Give up: fail without a further attempt."""
+        """The failure that nothing more is tried after."""
         if self._row.undo_revision is not None:
             return await self._give_up(text)
         outcome = await self._action.end(text)
@@ -251,7 +254,7 @@ class CancelledUpdate(_Restoration):
         return await find_left_behind(self._attempt, removed, replaced_by=stored)
 
     async def _keep_overtaken(self, stored: StoredRelease, secret: Secret | None) -> Outcome:
-        """Keep our revision because another program's revision came before it: that one must not be undone either."""
+        """Another program's revision came between ours and what was deployed before: that one is not undone either."""
         if stored.status == ReleaseStatus.DEPLOYED:
             text = f"{stored.description}; it had ended before the cancel took effect"
             return Outcome(OperationState.SUCCEEDED, text, wrote_revision=True, revision=stored.revision, secret=secret)
@@ -264,7 +267,7 @@ class CancelledUpdate(_Restoration):
         return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=stored.revision, secret=secret)
 
     def _is_overtaken(self, stored: StoredRelease, seen: ReleaseSnapshot) -> bool:
-        """Return True if it is ours, after a number that another program took first."""
+        """Whether it is ours, after a number that another program took first."""
         taken = seen.find(self._row.revision)
         if not is_labelled(self._row) or taken is None or taken.labels.get(OPERATION_LABEL) == self._row.id:
             return False
@@ -285,7 +288,7 @@ class CancelledUpdate(_Restoration):
 
 
 class CancelledUninstall(_Restoration):
-    """Deploy the release again if all its objects exist, else complete its uninstall."""
+    """The release is deployed again if all of it still stands, else its uninstall is finished."""
 
     writes_revision = False
 
@@ -293,7 +296,7 @@ class CancelledUninstall(_Restoration):
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
 
     async def run(self) -> Outcome:
-        """Undo what was begun, or complete it."""
+        """Takes back what was begun, or ends it."""
         seen = await self._attempt.observe()
         if self._row.undo_revision is not None:
             return await self._restore(seen)
@@ -310,7 +313,7 @@ class CancelledUninstall(_Restoration):
         return await self._finish(seen, found)
 
     async def end(self, text: str) -> Outcome:
-        """Give up: fail without a further attempt."""
+        """The failure that nothing more is tried after."""
         if self._row.undo_revision is not None:
             return await self._give_up(text)
         seen = await self._attempt.observe()
@@ -322,7 +325,7 @@ class CancelledUninstall(_Restoration):
         )
 
     async def _find_touched(self, seen: ReleaseSnapshot) -> StoredRelease | Outcome:
-        """Return the revision that the uninstall worked on; an outcome if there is nothing to undo."""
+        """The revision that the uninstall worked on; an outcome if there is nothing of it to undo."""
         touched = await self._look_at(seen)
         if touched is None:
             await asyncio.sleep(_SETTLE_SECONDS)
@@ -331,7 +334,7 @@ class CancelledUninstall(_Restoration):
         return touched or Outcome(OperationState.CANCELLED, "cancelled before anything was removed")
 
     async def _look_at(self, seen: ReleaseSnapshot) -> StoredRelease | Outcome | None:
-        """Do the same once; return None if the revision is as the uninstall found it."""
+        """The same at one moment; None if the revision is as the uninstall found it."""
         newest = seen.newest
         if newest is None:
             text = f"{GONE}; it had ended before the cancel took effect"
