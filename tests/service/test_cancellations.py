@@ -1,7 +1,10 @@
 """Cancel of each action, queued and running: the promised end, as helm sees it, whatever dies on the way."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,6 +15,12 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
 
+from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.settings import ClusterSettings, Settings
+from pilothouse.states import OperationState
+from pilothouse.store import operations
+from pilothouse.wiring import build_runtime
+from pilothouse.worker.actions.registry import Actions
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.interrupted_releases import SHORT_LEASES, Place, frozen_children, kill_children, kill_worker
 from tests.support.releases import HelmCommand, OneRelease
@@ -228,6 +237,32 @@ def test_a_queued_install_that_replaces_is_deleted_with_what_it_was_to_replace(
     assert cancel(place.one.server, busy).status_code == 200
     place.one.gone()
     assert not place.has_config()
+
+
+async def test_the_end_of_a_cancelled_install_claims_no_release_of_another_program(
+    place: Place, chart: str, helm_cli: HelmCommand, tmp_path: Path
+):
+    """Also where no further attempt is made: what is there by then is helm's, and nothing is left to undo."""
+    server = place.one.server
+    accepted = place.one.create(chart, values=values("old"))
+    place.one.settled()
+    helm_cli("uninstall", "undone", "-n", place.one.namespace)
+    (tmp_path / "chart.tgz").write_bytes(build_chart("theirs", templates={"config.yaml": config_map_template()}))
+    helm_cli("install", "undone", str(tmp_path / "chart.tgz"), "-n", place.one.namespace)
+    settings = Settings(data_dir=server.data_dir, cluster=ClusterSettings(allow_loopback=True))
+    runtime = build_runtime(settings, database_url=server.database_url, engine_children=0)
+    try:
+        async with runtime.database.autocommit() as connection:
+            row = await operations.find_operation(connection, accepted.headers["x-operation-id"])
+        assert row is not None
+        cancelled = replace(row, state=OperationState.CANCELLING, cancelling_at=datetime.now(UTC))
+        actions = Actions(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings)
+        outcome = await actions.give_up(cancelled, fence=Fence(boottime() + 30), text="gave up after 3 attempts")
+    finally:
+        await runtime.close()
+    assert (outcome.state, outcome.wrote_revision, outcome.revision) == ("cancelled", False, None)
+    assert "made by another program" in outcome.text
+    assert place.one.statuses() == ["deployed"]
 
 
 def test_what_an_undo_leaves_behind_is_told(place: Place):

@@ -7,6 +7,7 @@ cluster once it knows that it has lost its operation.
 import asyncio
 import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -50,7 +51,7 @@ from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
-from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, next_step, step_after_call
+from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, Undo, as_undo, next_step, step_after_call
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +116,7 @@ class Attempt:
         self.followed = Followed()
         self._workshop = workshop
         self._fence = fence
-        self._place = place
+        self.place = place
 
     @property
     def seconds(self) -> float:
@@ -216,22 +217,9 @@ class Attempt:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     def undoing(self) -> "Attempt":
-        """Return the attempt as seen by the rollback that undoes its operation: "begun" means begun by the undo."""
-        row, begun = self.row, self.row.undo_revision is not None
-        row = replace(
-            row,
-            action=Action.ROLLBACK,
-            revision=row.undo_revision,
-            last_writing_attempt=row.attempt if begun else None,
-        )
-        attempt = Attempt(
-            *(self._workshop, row, self.cluster, None, self.order),
-            unreadable=self.unreadable,
-            fence=self._fence,
-            seconds=self.seconds,
-        )
-        attempt.followed = self.followed
-        attempt._masks = self._masks
+        """Return the attempt as seen by the rollback that undoes its operation; it keeps its place while it waits."""
+        attempt = copy(self)
+        attempt.row, attempt.archive, attempt.place = as_undo(self.row), None, OF_NOBODY
         return attempt
 
     async def find_problem(self, request: Request[Any], *, revision: int) -> EngineResult | None:
@@ -269,7 +257,7 @@ class Attempt:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
                 def notice(event: ProgressEvent) -> None:
-                    self._place.notice(event.phase)
+                    self.place.notice(event.phase)
                     if event.phase == "left":
                         left.append(event.message)
                         return
@@ -283,7 +271,7 @@ class Attempt:
         except EngineError as error:
             return await self._said(error, request)
         finally:
-            self._place.work()
+            self.place.work()
             for text in left[:_MOST_LEFT]:
                 await self.record("object_left", text)
         return EngineResult("done")
@@ -360,9 +348,12 @@ class Attempt:
             text = await without_secret_data(text, chart=request.chart, client=self.client, limits=limits)
         return await mask(self.masks(), text)
 
-    def decide(self, action: Action, state: ReleaseState, *, giving_up: bool = False) -> Step:
+    def decide(
+        self, task: Action | Undo, state: ReleaseState, *, giving_up: bool = False, can_restore: bool = True
+    ) -> Step:
         """Return the next step for a release in that state; raise LeaseLost if the attempt may not write any more."""
-        return self._unless_lost(next_step(action, state, giving_up=giving_up, held=not self._fence.passed))
+        held = not self._fence.passed
+        return self._unless_lost(next_step(task, state, giving_up=giving_up, can_restore=can_restore, held=held))
 
     def decide_after(self, said: EngineResult, written: ReleaseState) -> Step:
         """Return the same after a call of the engine that ended like that."""

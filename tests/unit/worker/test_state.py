@@ -4,113 +4,53 @@ The crash suite (``tests/crash``) proves the same on a cluster; here every state
 """
 
 import itertools
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilothouse.kubernetes.helm_secrets import LOCKED, OPERATION_LABEL, PENDING, StoredRelease
-from pilothouse.kubernetes.release_labels import ReleaseLabels
+from pilothouse.kubernetes.helm_secrets import PENDING
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (
-    FINAL,
     EngineStatus,
-    ReleaseSnapshot,
     ReleaseState,
     Step,
+    Undo,
     classify,
     classify_uninstalled,
     classify_written,
     next_step,
     step_after_call,
 )
+from tests.support.revisions import (
+    BEFORE,
+    CUT_OFF,
+    FIRST,
+    FOREIGN,
+    HISTORIES,
+    OURS,
+    PROMISES,
+    RECREATED,
+    REFUSED,
+    REVISIONS,
+    ROWS,
+    SECOND,
+    Revision,
+    begun,
+    operation,
+    seen,
+)
 
-OURS, HELM = "operation-1", ""
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CUT_OFF = 'Upgrade "web" failed: Get "https://10.0.0.1": dial tcp 10.0.0.1:443: connect: connection refused'
-REFUSED = 'Upgrade "web" failed: resource Job/shop/migrate not ready. status: Failed, message: Job Failed'
 ENGINE: tuple[EngineStatus, ...] = ("done", "refused", "stopped", "unreachable", "unavailable", "crashed")
-PROMISES = re.sub(r"\s+", " ", (Path(__file__).parents[3] / "docs" / "operations.md").read_text())
-
-
-@dataclass(frozen=True)
-class Revision:
-    """One revision, and who made it: the operation of the rows below, or another program (``HELM``)."""
-
-    number: int
-    status: str
-    by: str = HELM
-    description: str = "Upgrade complete"
-    unlocked: bool = False
-    version: str = "1"
-    remade: bool = False
-
-    @property
-    def uid(self) -> str:
-        return f"uid-{self.number}" + ("-anew" if self.remade else "")
-
-    def labels(self) -> ReleaseLabels:
-        labels = {OPERATION_LABEL: self.by} if self.by else {}
-        return ReleaseLabels(self.number, self.status, labels, self.uid, self.version)
-
-    def stored(self) -> StoredRelease:
-        seen = self.labels()
-        return StoredRelease(
-            namespace="shop",
-            name="web",
-            chart_name="web",
-            chart_version="1.0.0",
-            manifest="",
-            target_namespace="shop",
-            first_deployed=NOW,
-            last_deployed=NOW,
-            created_at=NOW,
-            acted_at=NOW,
-            values={},
-            chart_values={},
-            config={},
-            revision=seen.revision,
-            status=seen.status,
-            description=self.description,
-            labels=seen.labels,
-            uid=seen.uid,
-            resource_version=seen.resource_version,
-            unlocked=self.unlocked,
-        )
-
-
-def operation(action: str, **facts: Any) -> OperationRow:
-    """The row of ``OURS``; what is not named is empty."""
-    empty: dict[str, Any] = {one.name: None for one in fields(OperationRow)}
-    return OperationRow(**(empty | {"id": OURS, "action": action, "attempt": 1} | facts))
-
-
-def begun(action: str, *, number: int, base: Revision | None) -> OperationRow:
-    """The same after an attempt that committed ``base`` as the newest revision, and the number that it was to write."""
-    facts = {} if base is None else {"base_revision": base.number, "base_uid": base.uid, "base_version": base.version}
-    return operation(action, attempt=2, last_writing_attempt=1, revision=number, **facts)
-
-
-def seen(*revisions: Revision) -> ReleaseSnapshot:
-    return ReleaseSnapshot(tuple(one.labels() for one in revisions))
-
-
-FIRST = Revision(1, "deployed")
-BEFORE = replace(FIRST, status="superseded")
-SECOND = Revision(2, "deployed")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sentence of docs/operations.md, a situation that it is about, and what is done in it.
+    """A sentence of ``PAGES``, a situation that it is about, and what is done in it.
 
     ``written``: which of the revisions is found where the operation committed that it would write. ``given_up``: what
     is done when there is no further attempt.
@@ -130,7 +70,6 @@ class Row:
 
 #: No sentence tells of it: what is there is nobody's concern, and Helm says the rest.
 UNTOLD = ""
-FOREIGN = "If ownership is uncertain, the revision is treated as foreign and left untouched."
 OWN = "A revision counts as Pilothouse's own only with exactly that number, in a status that the action writes"
 LABELLED = "for installs and upgrades, with this operation's id in the label `pilothouse.dev/operation`"
 ROLLED_BACK = "there the number, Helm's own description and the unchanged revision before it decide."
@@ -140,10 +79,15 @@ AGAIN_IN_PLACE = "unlocked and installed again in its place"
 AGAIN_FURTHER = "unlocked and done again as a further revision"
 AGAIN_GONE = "unlocked and uninstalled again"
 GONE_IS_SUCCESS = "a release that is gone is a success"
-RECREATED = "one that others recreated is left untouched"
 RETRIED = "If a cluster is unreachable, the operation is retried at growing intervals until its deadline."
 REFUSED_LOCK = "Pilothouse never changes it by itself."
 FOREIGN_UNINSTALL = "A release that a `helm` left `uninstalling` can simply be deleted."
+#: What Helm says of each action that lost the cluster.
+CUT_OFF_BY = {
+    "install": CUT_OFF.replace("Upgrade", "Install"),
+    "upgrade": CUT_OFF,
+    "rollback": CUT_OFF.replace("Upgrade", "Rollback"),
+}
 
 PROMISED = (
     # nothing is there, or nothing that matters
@@ -214,9 +158,12 @@ PROMISED = (
         ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
     ),
     # what nobody has judged (decision 7: a cluster that breaks off in the middle)
-    Row(
-        RETRIED, begun("upgrade", number=2, base=FIRST), [FIRST, Revision(2, "failed", OURS, CUT_OFF)],
-        ReleaseState.CUT_OFF, Step.UNLOCK_AND_ACT, Step.RECORD, written=2,
+    *(
+        Row(
+            RETRIED, begun(action, number=2, base=FIRST), [FIRST, Revision(2, "failed", OURS, text)],
+            ReleaseState.CUT_OFF, Step.UNLOCK_AND_ACT, Step.RECORD, written=2,
+        )
+        for action, text in CUT_OFF_BY.items()
     ),
     # whose revision it is
     Row(
@@ -254,15 +201,21 @@ PROMISED = (
         [BEFORE, Revision(2, "deployed"), Revision(3, "pending-upgrade", OURS)],
         ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, written=3,
     ),
-    Row(
-        FOREIGN, begun("upgrade", number=2, base=FIRST),
-        [FIRST, Revision(2, "pending-upgrade", OURS), Revision(3, "deployed")],
-        ReleaseState.OVERTAKEN, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, written=2,
+    *(
+        Row(
+            FOREIGN, begun(action, number=2, base=FIRST),
+            [FIRST, Revision(2, f"pending-{action}", OURS, text), Revision(3, "deployed")],
+            ReleaseState.OVERTAKEN, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, written=2,
+        )
+        for action, text in CUT_OFF_BY.items()
     ),
-    Row(
-        FOREIGN, begun("upgrade", number=2, base=FIRST),
-        [FIRST, Revision(2, "failed", OURS, CUT_OFF), Revision(3, "deployed")],
-        ReleaseState.CUT_OFF_OVERTAKEN, Step.ABANDON, Step.RECORD, written=2,
+    *(
+        Row(
+            FOREIGN, begun(action, number=2, base=FIRST),
+            [FIRST, Revision(2, "failed", OURS, text), Revision(3, "deployed")],
+            ReleaseState.CUT_OFF_OVERTAKEN, Step.ABANDON, Step.RECORD, written=2,
+        )
+        for action, text in CUT_OFF_BY.items()
     ),
     Row(
         RECREATED, begun("uninstall", number=1, base=FIRST), [replace(FIRST, remade=True)],
@@ -296,7 +249,7 @@ def test_what_is_promised_is_decided(case: Row):
     assert next_step(action, state, giving_up=True, held=True) is case.given_up
 
 
-@pytest.mark.parametrize("sentence", sorted({case.sentence for case in PROMISED if case.sentence}))
+@pytest.mark.parametrize("sentence", sorted({case.sentence for case in PROMISED} - {UNTOLD}))
 def test_each_row_is_about_a_sentence_of_the_documentation(sentence: str):
     assert sentence in PROMISES
 
@@ -350,30 +303,6 @@ def test_after_an_uninstall_what_is_left_decides(status: EngineStatus, left: Rev
     assert step_after_call(status, state, held=True) is step
 
 
-STATUSES = st.sampled_from(sorted(FINAL | LOCKED | {"uninstalled", "unknown"}))
-DESCRIPTIONS = st.sampled_from(["Upgrade complete", "Rollback to 1", REFUSED, CUT_OFF])
-REVISIONS = st.builds(
-    Revision,
-    number=st.integers(1, 4),
-    status=STATUSES,
-    by=st.sampled_from([OURS, HELM, "operation-2"]),
-    description=DESCRIPTIONS,
-    unlocked=st.booleans(),
-    version=st.sampled_from(["1", "2"]),
-    remade=st.booleans(),
-)
-HISTORIES = st.lists(REVISIONS, max_size=4, unique_by=lambda one: one.number).map(
-    lambda found: sorted(found, key=lambda one: one.number)
-)
-ACTIONS = st.sampled_from(["install", "upgrade", "rollback", "uninstall"])
-ROWS = st.builds(
-    lambda action, number, base: operation(action) if number is None else begun(action, number=number, base=base),
-    ACTIONS,
-    st.none() | st.integers(1, 4),
-    st.none() | REVISIONS,
-)
-
-
 @given(ROWS, HISTORIES, st.none() | REVISIONS)
 def test_whatever_is_found_there_is_a_decision_and_none_writes_without_the_lease(
     row: OperationRow, found: list[Revision], written: Revision | None
@@ -393,11 +322,21 @@ def test_every_end_of_a_call_is_decided_and_none_writes_without_the_lease(status
     assert step_after_call(status, state, held=False) is (Step.STOP if decided.writes else decided)
 
 
+def test_each_step_that_writes_is_in_a_row():
+    told = {(Action(case.operation.action), case.state) for case in PROMISED}
+    writing = {
+        (action, state)
+        for action, state, giving_up in itertools.product(Action, ReleaseState, (False, True))
+        if next_step(action, state, giving_up=giving_up, held=True).writes
+    }
+    assert writing <= told
+
+
 @pytest.mark.parametrize("state", ReleaseState)
-@pytest.mark.parametrize("action", Action)
-def test_every_state_is_decided_for_every_action(action: Action, state: ReleaseState):
-    assert not next_step(action, state, held=False).writes
-    assert not next_step(action, state, giving_up=True, held=False).writes
+@pytest.mark.parametrize("task", [*Action, *Undo])
+def test_every_state_is_decided_for_every_task(task: Action | Undo, state: ReleaseState):
+    assert not next_step(task, state, held=False).writes
+    assert not next_step(task, state, giving_up=True, held=False).writes
 
 
 @given(ROWS, HISTORIES, st.none() | REVISIONS)
