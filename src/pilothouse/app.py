@@ -53,6 +53,7 @@ from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.services.releases.unlock import Unlocks
@@ -106,9 +107,8 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     app.state.services = {}
     form = ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases)
     preflight = Preflight(settings)
-    releases = Releases(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight=preflight)
-    updates = Updates(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight=preflight)
-    deletions = Deletions(runtime.database, runtime.keys, runtime.clusters, settings, preflight=preflight)
+    shared = ReleaseDependencies(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight)
+    releases, updates, deletions = Releases(shared), Updates(shared), Deletions(shared)
     idempotency = Idempotency(runtime.database, runtime.keys, settings)
     standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds)
     view = ReleaseView(runtime.database, runtime.keys, runtime.clusters, settings.releases, standing)

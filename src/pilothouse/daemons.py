@@ -11,7 +11,9 @@ from pilothouse.liveness import answering
 from pilothouse.observer.observer import Observer
 from pilothouse.open_files import raise_open_files
 from pilothouse.queue import Queue
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.store.takes import Caps
 from pilothouse.wiring import Runtime, build_runtime, freeze_gc
@@ -65,10 +67,12 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
                 attempts=settings.worker.attempts,
             ),
         )
-        actions = Actions(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings)
+        shared = ReleaseDependencies(
+            runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, Preflight(settings)
+        )
         index_writer = IndexWriter(runtime.clusters, ReleaseIndex(runtime.keys))
         await asyncio.sleep(0)  # the engine is being started: operations wait for it
-        await Runner(runtime.database, queue, actions, index_writer, settings, name=name).run(stop)
+        await Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name).run(stop)
         if warming.done():
             warming.result()
     finally:

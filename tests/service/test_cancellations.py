@@ -16,6 +16,8 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.core_v1 import ConfigMap, PersistentVolumeClaim
 
 from pilothouse.engine.deadline import Fence, boottime
+from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import ClusterSettings, Settings
 from pilothouse.states import OperationState
 from pilothouse.store import operations
@@ -256,8 +258,12 @@ async def test_the_end_of_a_cancelled_install_claims_no_release_of_another_progr
             row = await operations.find_operation(connection, accepted.headers["x-operation-id"])
         assert row is not None
         cancelled = replace(row, state=OperationState.CANCELLING, cancelling_at=datetime.now(UTC))
-        actions = Actions(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings)
-        outcome = await actions.give_up(cancelled, fence=Fence(boottime() + 30), text="gave up after 3 attempts")
+        shared = ReleaseDependencies(
+            runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, Preflight(settings)
+        )
+        outcome = await Actions(shared).give_up(
+            cancelled, fence=Fence(boottime() + 30), text="gave up after 3 attempts"
+        )
     finally:
         await runtime.close()
     assert (outcome.state, outcome.wrote_revision, outcome.revision) == ("cancelled", False, None)

@@ -16,7 +16,9 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.queue import Queue
 from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.index import ReleaseIndex
+from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings, WorkerSettings
 from pilothouse.states import OperationState
 from pilothouse.store import operations
@@ -99,7 +101,7 @@ async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_b
     engine = EnginePool(settings.engine, state_dir=tmp_path)
     caps = Caps.of_worker(4, reserved=0, per_project=None, per_cluster=None, attempts=SHORT.attempts)
     queue = Queue(database, poll_seconds=0.1, caps=caps)
-    actions = Holding(database, keys, clusters, engine, settings)
+    actions = Holding(ReleaseDependencies(database, keys, clusters, engine, settings, Preflight(settings)))
     runner = Runner(database, queue, actions, IndexWriter(clusters, ReleaseIndex(keys)), settings, name="")
     rows = [await accept(database, new_install(projects[0], "user", release_name="holding"))]
     rows += [await accept(database, new_install(projects[1], "user", release_name=f"beside-{n}")) for n in range(2)]

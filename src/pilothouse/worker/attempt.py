@@ -14,10 +14,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.engine.helm_errors import is_unreachable
-from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.process import ProgressCallback
 from pilothouse.engine.protocol import ChangeRequest, InstallRequest, ProgressEvent, Request, UpgradeRequest
 from pilothouse.errors import (
@@ -36,14 +34,12 @@ from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.masking_thread import in_masking_thread, mask
 from pilothouse.redaction import Masks, masks_of
-from pilothouse.services.clusters import ClusterConnection, Clusters
+from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
-from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.secret_data import without_secret_data
-from pilothouse.settings import Settings
 from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import attempts, charts, evidence, operation_events, repairs
-from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import EngineResult, LeaseLost
@@ -66,16 +62,10 @@ _REPAIR_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class AttemptContext:
+class AttemptContext(ReleaseDependencies):
     """Dependencies that all attempts of a worker share."""
 
-    database: Database
     archives: Archives
-    keys: MasterKeys
-    clusters: Clusters
-    engine: EnginePool
-    preflight: Preflight
-    settings: Settings
 
 
 class Attempt:
@@ -87,7 +77,7 @@ class Attempt:
 
     def __init__(
         self,
-        workshop: AttemptContext,
+        context: AttemptContext,
         row: OperationRow,
         cluster: ClusterConnection,
         archive: bytes | None,
@@ -110,11 +100,11 @@ class Attempt:
         self.archive = archive
         self._masks: Masks | None = None
         self._until = boottime() + seconds
-        self.settings = workshop.settings
-        self.client: ClusterClient = workshop.clusters.client(cluster)
+        self.settings = context.settings
+        self.client: ClusterClient = context.clusters.client(cluster)
         #: What was seen of the hooks that the engine ran.
         self.followed = Followed()
-        self._workshop = workshop
+        self._context = context
         self._fence = fence
         self.place = place
 
@@ -183,9 +173,9 @@ class Attempt:
         """Return the archive of the chart that the release was last made from here; None if unknown or gone."""
         if self.archive is not None or not self.row.chart_id:
             return self.archive
-        async with self._workshop.database.autocommit() as connection:
+        async with self._context.database.autocommit() as connection:
             chart = await charts.find_chart(connection, self.row.chart_id, project_id=self.row.project_id)
-        return await self._workshop.archives.read(chart.digest) if chart is not None else None
+        return await self._context.archives.read(chart.digest) if chart is not None else None
 
     async def begin(self, seen: ReleaseSnapshot, *, revision: int) -> None:
         """Commit what was observed and what is going to be written, so that a later attempt knows what is ours.
@@ -195,7 +185,7 @@ class Attempt:
         self.check_held()
         newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
         base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
-        async with self._workshop.database.autocommit() as connection:
+        async with self._context.database.autocommit() as connection:
             if self.row.state != OperationState.CANCELLING:
                 begun = await attempts.begin(connection, self.row.id, base=base, deployed=seen.last_deployed, **which)
             else:
@@ -207,13 +197,13 @@ class Attempt:
         while begun.during_repair:
             await asyncio.sleep(_REPAIR_LOOK_SECONDS)
             self.check_held()
-            async with self._workshop.database.autocommit() as connection:
+            async with self._context.database.autocommit() as connection:
                 begun = attempts.Begun(during_repair=await repairs.is_being_repaired(connection, self.row.id))
 
     async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
         """Commit what is about to be uninstalled, for the repair: no Secret will list it any more."""
         texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
-        async with self._workshop.database.transaction() as tx:
+        async with self._context.database.transaction() as tx:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     def undoing(self) -> "Attempt":
@@ -229,7 +219,7 @@ class Attempt:
         values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
         owns = isinstance(self.order, UpgradeCommand) and self.order.owns_namespace
         try:
-            text = await self._workshop.preflight.find_problem(
+            text = await self._context.preflight.find_problem(
                 self._ask, self.client, request, revision=revision, merged_values=values, owns_namespace=owns
             )
         except EngineError as error:
@@ -279,7 +269,7 @@ class Attempt:
     async def _ask(self, request: Request[OutcomeT], on_progress: ProgressCallback | None = None) -> OutcomeT:
         """Send the request with the remaining time as its deadline, and as the wait for a free child."""
         try:
-            return await self._workshop.engine.run(
+            return await self._context.engine.run(
                 request,
                 deadline_seconds=self.seconds + _GRACE_SECONDS,
                 queue_seconds=self.seconds,
@@ -295,7 +285,7 @@ class Attempt:
             case HelmError() if is_unreachable(error):
                 return EngineResult("unreachable", str(error))
             case HelmError():
-                text = await self._workshop.preflight.explain(self.client, error)
+                text = await self._context.preflight.explain(self.client, error)
                 return EngineResult("refused", await self._without_secrets(text, request))
             case EngineUnavailable():
                 return EngineResult("unavailable", str(error))
@@ -332,14 +322,14 @@ class Attempt:
     async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
         """Add an event to the operation, with secrets masked."""
         said = await mask(self.masks(), said)
-        async with self._workshop.database.autocommit() as connection:
+        async with self._context.database.autocommit() as connection:
             await operation_events.add_event(
                 connection, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data
             )
 
     async def keep_evidence(self, found: str) -> None:
         """Store the evidence of the failed attempt: the JSON object of ``evidence.collect``."""
-        async with self._workshop.database.autocommit() as connection:
+        async with self._context.database.autocommit() as connection:
             await evidence.add_evidence(connection, self.row.id, attempt=self.row.attempt, found=found)
 
     async def _without_secrets(self, text: str, request: Request[Any]) -> str:
@@ -371,26 +361,26 @@ class Attempt:
 
 
 async def open_attempt(
-    workshop: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
+    context: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
 ) -> Attempt:
     """Open the attempt at this operation; raise NotFound if its cluster was removed."""
     cluster, archive = await asyncio.gather(
-        workshop.clusters.reach(row.cluster_id, project_id=None), _read_archive(workshop, row)
+        context.clusters.reach(row.cluster_id, project_id=None), _read_archive(context, row)
     )
     unreadable = ""
     try:
-        order = open_order(row, keys=workshop.keys)
+        order = open_order(row, keys=context.keys)
     except UnreadableCommand as error:
         order, unreadable = stand_in(row.action), str(error)
     attempt = Attempt(
-        workshop, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
+        context, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
     )
     await in_masking_thread(attempt.prepare_masks)
     return attempt
 
 
-async def _read_archive(workshop: AttemptContext, row: OperationRow) -> bytes | None:
-    return await workshop.archives.read(row.chart_digest) if row.chart_digest is not None else None
+async def _read_archive(context: AttemptContext, row: OperationRow) -> bytes | None:
+    return await context.archives.read(row.chart_digest) if row.chart_digest is not None else None
 
 
 def stored_in(secret: Secret | None) -> StoredRelease | None:

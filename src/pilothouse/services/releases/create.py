@@ -9,28 +9,24 @@ from typing import Any
 import orjson
 import structlog
 
-from pilothouse.auth.sealing import MasterKeys
-from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
 from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmError, InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import merge_values
 from pilothouse.services.charts.archives import compact_json
-from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
+from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import OperationRequest, Submissions
-from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import archives, charts, commands
-from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -62,24 +58,14 @@ class CreateRelease:
 class Releases:
     """Create releases in a project's clusters."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: MasterKeys,
-        clusters: Clusters,
-        engine: EnginePool,
-        settings: Settings,
-        *,
-        preflight: Preflight,
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._clusters = clusters
-        self._engine = engine
-        self._settings = settings
-        self._preflight = preflight
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._database = shared.database
+        self._clusters = shared.clusters
+        self._engine = shared.engine
+        self._settings = shared.settings
+        self._preflight = shared.preflight
         self._namespaces = Namespaces()
-        self._submissions = Submissions(database, keys, settings)
+        self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
     async def create(
         self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None

@@ -4,25 +4,23 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import AlreadyExists, NotFound
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
-from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
+from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.ends import report_end
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error, locked_error, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
-from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
-from pilothouse.settings import Settings
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store import audit, operations
-from pilothouse.store.database import Database, Transaction
+from pilothouse.store.database import Transaction
 from pilothouse.store.operations import OperationRow, OriginRow
 
 _DELETE = "cce:release:delete"
@@ -47,16 +45,14 @@ class _Found:
 class Deletions:
     """Delete releases in a project's clusters."""
 
-    def __init__(
-        self, database: Database, keys: MasterKeys, clusters: Clusters, settings: Settings, *, preflight: Preflight
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._clusters = clusters
-        self._settings = settings
-        self._managers = ReleaseManagers(preflight, settings.releases)
-        self._submissions = Submissions(database, keys, settings)
-        self._idempotency = Idempotency(database, keys, settings)
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._database = shared.database
+        self._keys = shared.keys
+        self._clusters = shared.clusters
+        self._settings = shared.settings
+        self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
+        self._submissions = Submissions(shared.database, shared.keys, shared.settings)
+        self._idempotency = Idempotency(shared.database, shared.keys, shared.settings)
 
     async def delete(
         self,

@@ -9,31 +9,27 @@ from typing import Any
 import orjson
 import structlog
 
-from pilothouse.auth.sealing import MasterKeys
-from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import RollbackRequest, UpgradeRequest
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, merge_values, read_release
 from pilothouse.services.charts.archives import compact_json
-from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
+from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, RollbackCommand, UpgradeCommand, Wait, as_wait
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.read import UPGRADE_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
-from pilothouse.settings import Settings
 from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
 from pilothouse.store import archives, charts, commands, operations
-from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -89,23 +85,14 @@ class _Target:
 class Updates:
     """Update releases in a project's clusters."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: MasterKeys,
-        clusters: Clusters,
-        engine: EnginePool,
-        settings: Settings,
-        *,
-        preflight: Preflight,
-    ) -> None:
-        self._database = database
-        self._clusters = clusters
-        self._engine = engine
-        self._settings = settings
-        self._preflight = preflight
-        self._managers = ReleaseManagers(preflight, settings.releases)
-        self._submissions = Submissions(database, keys, settings)
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._database = shared.database
+        self._clusters = shared.clusters
+        self._engine = shared.engine
+        self._settings = shared.settings
+        self._preflight = shared.preflight
+        self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
+        self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
     async def update(
         self,

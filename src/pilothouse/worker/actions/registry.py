@@ -5,17 +5,12 @@ from typing import Any, Protocol
 
 import structlog
 
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.deadline import Fence
-from pilothouse.engine.pool import EnginePool
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, NotFound
 from pilothouse.redaction import hide_from_log
-from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.commands import InstallCommand, RollbackCommand, UninstallCommand, UpgradeCommand
-from pilothouse.services.releases.preflight import Preflight
-from pilothouse.settings import Settings
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.states import OperationState
-from pilothouse.store.database import Database
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.actions.cancel import CancelledInstall, CancelledUninstall, CancelledUpdate
 from pilothouse.worker.actions.install import Install
@@ -50,17 +45,13 @@ class Actions:
     operation, or the operation is to be cancelled instead.
     """
 
-    def __init__(
-        self, database: Database, keys: MasterKeys, clusters: Clusters, engine: EnginePool, settings: Settings
-    ) -> None:
-        self._workshop = AttemptContext(
-            database, Archives(database), keys, clusters, engine, Preflight(settings), settings
-        )
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._context = AttemptContext(**vars(shared), archives=Archives(shared.database))
 
     async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
         """Run one attempt, in at most ``seconds``: at the request, or at undoing what is being cancelled."""
         try:
-            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=seconds, place=place)
+            attempt = await open_attempt(self._context, row, fence=fence, seconds=seconds, place=place)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, attempt.unreadable)
             hide_from_log(attempt.masks())
@@ -73,7 +64,7 @@ class Actions:
     async def give_up(self, row: OperationRow, *, fence: Fence, text: str) -> Outcome:
         """End the operation after too many crashes, or after the deadline."""
         try:
-            attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+            attempt = await open_attempt(self._context, row, fence=fence, seconds=1.0)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, text)
             return await _explained(attempt, _action(attempt).end(text), text=text)
@@ -85,7 +76,7 @@ class Actions:
 
         Also raises NotFound if the cluster was removed.
         """
-        attempt = await open_attempt(self._workshop, row, fence=fence, seconds=1.0)
+        attempt = await open_attempt(self._context, row, fence=fence, seconds=1.0)
         if row.state == OperationState.FAILED and not row.wrote_revision:
             await _action(attempt).end(row.status_description)
         return attempt
