@@ -77,7 +77,7 @@ class CancelledInstall:
             return await self._remove(seen.newest)
         return self._leave(state)
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: fail without a further attempt."""
         seen = await self._attempt.observe()
         newest, state = seen.newest, classify_cancelled(seen, self._row)
@@ -87,11 +87,11 @@ class CancelledInstall:
         if step is Step.LEAVE:
             return self._leave(state)
         if state not in OURS:
-            return Outcome(OperationState.FAILED, text)
+            return Outcome(OperationState.FAILED, reason)
         secret = None
         if step is Step.UNLOCK_AND_ABANDON:
-            secret = await unlock_newest(self._attempt, newest, why=f"{_WHY}, but {text}")
-        return Outcome(OperationState.FAILED, text, wrote_revision=True, revision=newest.revision, secret=secret)
+            secret = await unlock_newest(self._attempt, newest, why=f"{_WHY}, but {reason}")
+        return Outcome(OperationState.FAILED, reason, wrote_revision=True, revision=newest.revision, secret=secret)
 
     def _leave(self, state: ReleaseState) -> Outcome:
         text = "cancelled; the release that is there now was made by another program"
@@ -210,7 +210,7 @@ class _Restoration:
         return ()
 
     async def _give_up(self, text: str) -> Outcome:
-        return self._as_cancelled(await self._undo().end(text))
+        return self._as_cancelled(await self._undo().abandon(text))
 
     def _gone(self) -> Outcome:
         return Outcome(OperationState.CANCELLED, "cancelled; the release is gone", gone=True)
@@ -250,13 +250,13 @@ class CancelledUpdate(_Restoration):
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
         self._order: UpgradeCommand | RollbackCommand = order
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: fail without a further attempt."""
         if self._row.undo_revision is not None:
-            return await self._give_up(text)
+            return await self._give_up(reason)
         order, attempt = self._order, self._attempt
         action = Upgrade(attempt, order) if isinstance(order, UpgradeCommand) else Rollback(attempt, order)
-        return replace(await action.end(text), state=OperationState.FAILED, text=text)
+        return replace(await action.abandon(reason), state=OperationState.FAILED, text=reason)
 
     async def _settle(self, found: _Found) -> _Found:
         newest = found.seen.newest
@@ -304,15 +304,15 @@ class CancelledUninstall(_Restoration):
     def __init__(self, attempt: Attempt, order: UninstallCommand) -> None:
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: fail without a further attempt."""
         if self._row.undo_revision is not None:
-            return await self._give_up(text)
+            return await self._give_up(reason)
         found = await self._settle(await self._look())
         step = self._attempt.decide(self.task, found.state, giving_up=True)
         if step is Step.UNLOCK_AND_ABANDON and found.stored is not None:
-            secret = await end_interrupted(self._attempt, found.stored, why=f"{_WHY}, but {text}")
-            return Outcome(OperationState.FAILED, text, secret=secret)
+            secret = await end_interrupted(self._attempt, found.stored, why=f"{_WHY}, but {reason}")
+            return Outcome(OperationState.FAILED, reason, secret=secret)
         return await self._follow(step, found)
 
     async def _settle(self, found: _Found) -> _Found:

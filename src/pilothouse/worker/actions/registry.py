@@ -33,7 +33,7 @@ class Action(Protocol):
         """Do what was requested, or find it done."""
         ...
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: the operation has failed, and leaves no lock behind."""
         ...
 
@@ -67,7 +67,7 @@ class Actions:
             attempt = await open_attempt(self._context, row, fence=fence, seconds=1.0)
             if attempt.unreadable:
                 return await _end_unreadable(attempt, text)
-            return await _explained(attempt, _action(attempt).end(text), text=text)
+            return await _explained(attempt, _action(attempt).abandon(text), text=text)
         except (NotFound, ClusterDenied):
             return Outcome(OperationState.FAILED, text)
 
@@ -78,7 +78,7 @@ class Actions:
         """
         attempt = await open_attempt(self._context, row, fence=fence, seconds=1.0)
         if row.state == OperationState.FAILED and not row.wrote_revision:
-            await _action(attempt).end(row.status_description)
+            await _action(attempt).abandon(row.status_description)
         return attempt
 
 
@@ -91,7 +91,7 @@ async def _end_unreadable(attempt: Attempt, text: str) -> Outcome:
     if not attempt.begun:
         return Outcome(OperationState.FAILED, text)
     try:
-        outcome = await _action(attempt).end(text)
+        outcome = await _action(attempt).abandon(text)
     except (ClusterUnavailable, ClusterDenied):
         return Outcome(OperationState.FAILED, text, unseen=True)  # the repair unlocks it
     is_final = isinstance(outcome.state, OperationState)

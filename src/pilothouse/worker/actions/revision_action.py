@@ -94,14 +94,14 @@ class RevisionAction(Generic[OrderT]):
         text = f"interrupted; revision {newest.revision} was made by another program since"
         return await self._fail(ours, text, why=INTERRUPTED)
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: unlock our own pending revision and report the failure."""
         seen = await self._attempt.observe()
         ours = await self._find_begun(seen)
         state = classify(seen, self._row, ours.stored if ours else None)
         if self._attempt.decide(self.action, state, giving_up=True) is Step.RECORD and ours is not None:
             return _recorded(ours)
-        return await self._fail(ours, text)
+        return await self._fail(ours, reason)
 
     async def observe(self) -> ReleaseSnapshot:
         """Return the release before the action: all its revisions, or the one that was deployed a moment ago."""

@@ -53,7 +53,7 @@ class Uninstall:
             return await failed_by_lock(self._attempt, seen.newest)
         return await self._act(seen, seen.newest)
 
-    async def end(self, text: str) -> Outcome:
+    async def abandon(self, reason: str) -> Outcome:
         """Give up: unlock our own revision and report the failure."""
         seen = await self._attempt.observe()
         step = self._attempt.decide(self.action, classify(seen, self._row), giving_up=True)
@@ -61,9 +61,9 @@ class Uninstall:
             return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
         if step is Step.UNLOCK_AND_ABANDON:
             return Outcome(
-                OperationState.FAILED, text, secret=await unlock_newest(self._attempt, seen.newest, why=text)
+                OperationState.FAILED, reason, secret=await unlock_newest(self._attempt, seen.newest, why=reason)
             )
-        return Outcome(OperationState.FAILED, text)
+        return Outcome(OperationState.FAILED, reason)
 
     async def _act(self, seen: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
         orphans = await list_orphans(self._attempt, seen)
