@@ -19,12 +19,12 @@ from pilothouse.kubernetes.helm_secrets import (
     StoredRelease,
     decode_release,
     encode_payload,
-    merge_values,
     newest,
     release_key,
     unlock,
 )
 from pilothouse.kubernetes.kubeconfig import sanitise
+from pilothouse.kubernetes.values import merge_values
 from pilothouse.settings import ClusterSettings
 from tests.support.charts import build_chart, config_map_template, web_chart
 

@@ -19,11 +19,11 @@ from pilothouse.kubernetes.helm_secrets import (
     ReleaseKey,
     decode_release,
     encode_payload,
-    merge_values,
     newest,
     release_key,
     unlock,
 )
+from pilothouse.kubernetes.values import merge_values
 
 MIB = 1024 * 1024
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
-from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,6 +29,7 @@ from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.http import gateway_errors as errors
 from pilothouse.http.connections import place_of
 from pilothouse.http.gateway_errors import GatewayError, error_response
+from pilothouse.http.middleware import head
 from pilothouse.http.middleware.body import (
     Body,
     ClientGoneError,
@@ -44,9 +44,6 @@ from pilothouse.http.middleware.source import source_address
 from pilothouse.http.spools import ProjectBodies, ProjectBody, SpoolBudget
 from pilothouse.settings import Settings
 
-_LONGEST_URI: Final = 32 * 1024
-_LONGEST_HEADER: Final = 32 * 1024
-_ALL_HEADERS: Final = 128 * 1024
 #: Credentials that are older than this when the body has come are asked for again: it did not come with its head.
 _FRESH_SECONDS: Final = 0.1
 
@@ -177,7 +174,7 @@ class AuthenticationMiddleware(Generic[K]):
         body: Body | None = None
         owned = ProjectBody(self._bodies)
         try:
-            check_head(scope)
+            head.check_head(scope)
             now = self._clock()
             claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope, now)
             body = await self._read(scope, incoming, claim, owned)
@@ -211,20 +208,20 @@ class AuthenticationMiddleware(Generic[K]):
         asked_at = self._monotonic()
         source = scope["state"]["source"]
         with _refusals():
-            token = _token(scope)
+            token = head.token(scope)
             if token is not None:
-                caller = await self._authenticator.find_token(token, _project_id(scope), source)
+                caller = await self._authenticator.find_token(token, head.project_id(scope), source)
                 place_of(scope).prove()
                 return _Proven(caller, asked_at)
             signature = await self._signature(scope, now)
-            known = await self._authenticator.find_key(signature.access_key, _project_id(scope), source)
+            known = await self._authenticator.find_key(signature.access_key, head.project_id(scope), source)
         if known is None:
             raise GatewayError(errors.NOT_AUTHENTICATED, "Get secretKey failed,ak:***,err:ak not exist")
         return _Claim(signature, known, now, asked_at)
 
     async def _signature(self, scope: Scope, now: datetime) -> Signature:
         """Return the claimed signature; raise NotAuthenticated, and record it, if the headers alone refute it."""
-        given = _authorization(scope)
+        given = head.authorization(scope)
         access_key, reason = named_access_key(given), "malformed Authorization"
         try:
             signature = parse_authorization(given)
@@ -265,7 +262,7 @@ class AuthenticationMiddleware(Generic[K]):
     ) -> Body:
         """Read a body that counts for its project from its first byte on."""
         owned.belongs_to(claim.caller.project_id)
-        if _is_form(scope):
+        if head.is_form(scope):
             owned.count_upload()
 
         def take(count: int) -> None:
@@ -304,7 +301,7 @@ class AuthenticationMiddleware(Generic[K]):
         Not before the caller is proved: otherwise knowing a key would be enough to use up the project's share.
         """
         owned.belongs_to(caller.project_id)
-        if _is_form(scope) or body.size > self._settings.memory_body_bytes:
+        if head.is_form(scope) or body.size > self._settings.memory_body_bytes:
             owned.count_upload()
         owned.settle(body.size)
 
@@ -314,7 +311,7 @@ class AuthenticationMiddleware(Generic[K]):
             return claim.caller
         request = SignedRequest(
             method=scope["method"],
-            raw_path=_raw_path(scope),
+            raw_path=head.raw_path(scope),
             query_string=scope["query_string"],
             headers=scope["headers"],
             body_digest=body.digest,
@@ -333,7 +330,7 @@ class AuthenticationMiddleware(Generic[K]):
             except NotAuthenticated:
                 await self._authenticator.reject_key(claim.known)
                 raise
-            return await self._authenticator.select_project(claim.known, _project_id(scope))
+            return await self._authenticator.select_project(claim.known, head.project_id(scope))
 
 
 @contextmanager
@@ -348,54 +345,3 @@ def _refusals() -> Iterator[None]:
     except Busy as error:
         retry = {"Retry-After": str(error.retry_after_seconds)}
         raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None
-
-
-def check_head(scope: Scope) -> None:
-    """Refuse a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
-    if len(_raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
-        raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
-    total = 0
-    for name, value in scope["headers"]:
-        length = len(name) + len(value)
-        total += length
-        if length > _LONGEST_HEADER:
-            shown = name[:100].decode("latin-1")
-            raise GatewayError(errors.HEADERS_TOO_LARGE, f"{shown} is over {_LONGEST_HEADER} bytes")
-    if total > _ALL_HEADERS:
-        raise GatewayError(errors.HEADERS_TOO_LARGE, f"all together are over {_ALL_HEADERS} bytes")
-
-
-def _token(scope: Scope) -> str | None:
-    given = _values(scope, b"x-auth-token")
-    if len(given) > 1:
-        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token is given {len(given)} times; send it once")
-    return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
-
-
-def _authorization(scope: Scope) -> str:
-    given = _values(scope, b"authorization")
-    if not given:
-        raise NotAuthenticated("x-auth-token not found")
-    if len(given) > 1:
-        raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
-    return given[0]
-
-
-def _is_form(scope: Scope) -> bool:
-    return any(text.lower().startswith("multipart/") for text in _values(scope, b"content-type"))
-
-
-def _project_id(scope: Scope) -> str | None:
-    given = _values(scope, b"x-project-id")
-    if len(given) > 1:
-        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id is given {len(given)} times; send it once")
-    return given[0] or None if given else None
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [value.strip().decode("latin-1") for key, value in scope["headers"] if key == name]
-
-
-def _raw_path(scope: Scope) -> bytes:
-    raw: bytes | None = scope.get("raw_path")
-    return raw if raw is not None else quote(scope["path"]).encode("ascii")

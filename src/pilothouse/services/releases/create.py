@@ -11,7 +11,7 @@ import structlog
 
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
 from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmError, InvalidRequest, NotFound
-from pilothouse.kubernetes.helm_secrets import merge_values
+from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller

@@ -10,14 +10,13 @@ run has to confirm a problem before the request is refused.
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from pilothouse.chart_archive.charts import asks_cluster
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.engine.protocol import (
-    Inspection,
     InspectRequest,
     InstallRequest,
     ReleaseOutcome,
@@ -28,20 +27,16 @@ from pilothouse.engine.protocol import (
 from pilothouse.errors import ClusterDenied, HelmError, InvalidChart, InvalidRequest
 from pilothouse.kubernetes.capabilities import Capabilities, ResourceAccess
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
-from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
 from pilothouse.kubernetes.resources import manifest_objects
-from pilothouse.services.releases.helm_error_hints import SMALLER, belongs_to, describe_owner, explain
+from pilothouse.services.releases.findings import Findings, describe_findings, describe_size, named
+from pilothouse.services.releases.helm_error_hints import belongs_to, describe_owner, explain
 from pilothouse.services.releases.own_namespace import describe_dropped, holds_namespace
 from pilothouse.settings import Settings
 
 OutcomeT = TypeVar("OutcomeT")
 
-#: What Kubernetes allows for the data of a Secret, and how far our packing may differ from Helm's.
-_LARGEST_SECRET = 1024 * 1024
-_PACKING_DIFFERS = 1.01
 _LARGEST_MANIFEST = 32 * 1024 * 1024
 _LARGEST_OBJECT = 4 * 1024 * 1024
-_NAMED = 5
 _REMEMBER_SECONDS = 300.0
 _REMEMBERED_CLIENTS = 64
 
@@ -67,29 +62,6 @@ class Ask(Protocol):
     async def __call__(self, request: Request[OutcomeT], /) -> OutcomeT:
         """Return the outcome."""
         ...
-
-
-@dataclass(frozen=True)
-class _Findings:
-    unserved: tuple[RenderedObject, ...]
-    missing: tuple[tuple[ResourceAccess, tuple[RenderedObject, ...]], ...]
-    served: tuple[tuple[RenderedObject, ObjectKind], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.unserved or self.missing)
-
-    @property
-    def objects(self) -> tuple[RenderedObject, ...]:
-        """The objects with findings."""
-        return (*self.unserved, *(one for _, objects in self.missing for one in objects))
-
-    def about(self, is_meant: Callable[[RenderedObject], bool]) -> "_Findings":
-        """Return only findings about matching objects, or about none in particular."""
-        return replace(
-            self,
-            unserved=tuple(one for one in self.unserved if is_meant(one)),
-            missing=tuple(one for one in self.missing if not one[1] or any(map(is_meant, one[1]))),
-        )
 
 
 class Preflight:
@@ -144,7 +116,7 @@ class Preflight:
             if isinstance(request, InstallRequest):
                 await ask(_trial(request))
             return None
-        if too_large := _describe_size(inspection):
+        if too_large := describe_size(inspection):
             return too_large
         own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
@@ -161,7 +133,7 @@ class Preflight:
         if findings and not (known and not await self._asks_cluster(request)):
             findings = await self._confirm(ask, request, findings, own=own)
         if findings:
-            return _describe(findings, later=frozenset(inspection.crd_kinds) - own)
+            return describe_findings(findings, later=frozenset(inspection.crd_kinds) - own)
         if own and await _try(ask, request, own=own) is None:
             return await _find_clash(client, request, findings)
         return None
@@ -174,7 +146,7 @@ class Preflight:
         if owns_namespace and not holds_namespace(objects, namespace):
             return describe_dropped(namespace)
         findings = await self._examine(client, objects, namespace=namespace)
-        return _describe(findings) if findings else None
+        return describe_findings(findings) if findings else None
 
     async def _examine(
         self,
@@ -184,7 +156,7 @@ class Preflight:
         namespace: str,
         is_brought: Callable[[RenderedObject], bool] = lambda _: False,
         waits: bool = False,
-    ) -> _Findings:
+    ) -> Findings:
         capabilities = self.capabilities(client)
         unserved, served = [], []
         needs: dict[ResourceAccess, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
@@ -200,7 +172,7 @@ class Preflight:
                 unserved.append(one)
         missing = await capabilities.find_missing(needs)
         left = await self._still_needed(client, missing, served)
-        return _Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
+        return Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
 
     async def _still_needed(
         self, client: ClusterClient, missing: list[ResourceAccess], served: list[tuple[RenderedObject, ObjectKind]]
@@ -230,10 +202,10 @@ class Preflight:
         self,
         ask: Ask,
         request: InstallRequest | UpgradeRequest,
-        findings: _Findings,
+        findings: Findings,
         *,
         own: frozenset[tuple[str, str]],
-    ) -> _Findings:
+    ) -> Findings:
         """Return the findings that remain when Helm renders with the cluster."""
         if any(one.hook for one in findings.objects):
             try:
@@ -336,7 +308,7 @@ async def _find(client: ClusterClient, one: RenderedObject, kind: ObjectKind) ->
 
 
 async def _find_clash(
-    client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: _Findings
+    client: ClusterClient, request: InstallRequest | UpgradeRequest, findings: Findings
 ) -> str | None:
     """Return the first object that exists with another owner, where Helm cannot look before it installs CRDs."""
     for one, kind in findings.served:
@@ -345,7 +317,7 @@ async def _find_clash(
         live = await _find(client, one, kind)
         if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
             owner = await describe_owner(live, client=client)
-            return f"{_named(one)} exists and does not belong to this release; {owner}"
+            return f"{named(one)} exists and does not belong to this release; {owner}"
     return None
 
 
@@ -356,48 +328,3 @@ def _accesses(one: RenderedObject, kind: ObjectKind, *, waits: bool) -> list[Res
     return [
         ResourceAccess(verb, group, kind.plural, namespace, one.name if verb in _NAMED_VERBS else "") for verb in verbs
     ]
-
-
-def _describe_size(inspection: Inspection) -> str:
-    """Return why the release is too large to be stored or read back; empty if it is not."""
-    if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
-        largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
-        return (
-            f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and "
-            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
-        )
-    if inspection.unpacked_bytes > LARGEST_PAYLOAD / _PACKING_DIFFERS:
-        return (
-            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in the Secret that Helm keeps of it, and "
-            f"at most {_kib(LARGEST_PAYLOAD)} are read of one; {SMALLER}"
-        )
-    return ""
-
-
-def _kib(size: int) -> str:
-    return f"{(size + 1023) // 1024} KiB"
-
-
-def _describe(findings: _Findings, *, later: frozenset[tuple[str, str]] = frozenset()) -> str:
-    """Describe the findings; ``later``: kinds that the chart would define if it were newly installed."""
-    texts = []
-    if findings.unserved:
-        names = _some(f"{one.api_version} {_named(one)}" for one in findings.unserved)
-        why = "use a chart for this version of Kubernetes, or install what defines them first"
-        if any((one.api_version, one.kind) in later for one in findings.unserved):
-            why = "the chart's crds/ defines some of them, which Helm installs with new releases only: apply it first"
-        texts.append(f"the cluster does not serve {names}; {why}")
-    if findings.missing:
-        names = _some(dict.fromkeys(str(access) for access, _ in findings.missing))
-        texts.append(f"the cluster's account may not {names}; grant it that, or register another account")
-    return "; ".join(texts)
-
-
-def _named(one: RenderedObject) -> str:
-    return f"{one.kind} {one.name!r}" + (" (a hook)" if one.hook else "")
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = f" and {len(every) - 2 * _NAMED} more" if len(every) > 2 * _NAMED else ""
-    return ", ".join(every[: 2 * _NAMED]) + more

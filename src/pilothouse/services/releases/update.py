@@ -12,7 +12,8 @@ import structlog
 from pilothouse.engine.protocol import RollbackRequest, UpgradeRequest
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
 from pilothouse.kubernetes.client import Secret
-from pilothouse.kubernetes.helm_secrets import StoredRelease, merge_values, read_release
+from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
+from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller

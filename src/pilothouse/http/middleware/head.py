@@ -1,0 +1,70 @@
+"""What authentication reads of a request's head, and how large a head may be."""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.types import Scope
+
+from pilothouse.errors import NotAuthenticated
+from pilothouse.http import gateway_errors as errors
+from pilothouse.http.gateway_errors import GatewayError
+
+_LONGEST_URI: Final = 32 * 1024
+_LONGEST_HEADER: Final = 32 * 1024
+_ALL_HEADERS: Final = 128 * 1024
+
+
+def check_head(scope: Scope) -> None:
+    """Refuse a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
+    if len(raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
+        raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
+    total = 0
+    for name, value in scope["headers"]:
+        length = len(name) + len(value)
+        total += length
+        if length > _LONGEST_HEADER:
+            shown = name[:100].decode("latin-1")
+            raise GatewayError(errors.HEADERS_TOO_LARGE, f"{shown} is over {_LONGEST_HEADER} bytes")
+    if total > _ALL_HEADERS:
+        raise GatewayError(errors.HEADERS_TOO_LARGE, f"all together are over {_ALL_HEADERS} bytes")
+
+
+def token(scope: Scope) -> str | None:
+    """Return the token; None if there is none. NotAuthenticated if there are several."""
+    given = _values(scope, b"x-auth-token")
+    if len(given) > 1:
+        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token is given {len(given)} times; send it once")
+    return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
+
+
+def authorization(scope: Scope) -> str:
+    """Return the header with the signature; NotAuthenticated unless there is exactly one."""
+    given = _values(scope, b"authorization")
+    if not given:
+        raise NotAuthenticated("x-auth-token not found")
+    if len(given) > 1:
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
+    return given[0]
+
+
+def is_form(scope: Scope) -> bool:
+    """Return whether the body is a multipart form."""
+    return any(text.lower().startswith("multipart/") for text in _values(scope, b"content-type"))
+
+
+def project_id(scope: Scope) -> str | None:
+    """Return the project that the request names; None if it names none. GatewayError if it names several."""
+    given = _values(scope, b"x-project-id")
+    if len(given) > 1:
+        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id is given {len(given)} times; send it once")
+    return given[0] or None if given else None
+
+
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.strip().decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def raw_path(scope: Scope) -> bytes:
+    """Return the path as it was sent."""
+    raw: bytes | None = scope.get("raw_path")
+    return raw if raw is not None else quote(scope["path"]).encode("ascii")

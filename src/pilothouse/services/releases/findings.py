@@ -1,0 +1,86 @@
+"""What a preflight found, and how it is said."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from pilothouse.engine.protocol import Inspection, RenderedObject
+from pilothouse.kubernetes.capabilities import ResourceAccess
+from pilothouse.kubernetes.client import ObjectKind
+from pilothouse.kubernetes.helm_secrets import LARGEST_PAYLOAD
+from pilothouse.services.releases.helm_error_hints import SMALLER
+
+#: What Kubernetes allows for the data of a Secret, and how far our packing may differ from Helm's.
+_LARGEST_SECRET = 1024 * 1024
+_PACKING_DIFFERS = 1.01
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What speaks against a release: objects whose kind is not served, and rights that are missing."""
+
+    unserved: tuple[RenderedObject, ...]
+    missing: tuple[tuple[ResourceAccess, tuple[RenderedObject, ...]], ...]
+    served: tuple[tuple[RenderedObject, ObjectKind], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.unserved or self.missing)
+
+    @property
+    def objects(self) -> tuple[RenderedObject, ...]:
+        """The objects with findings."""
+        return (*self.unserved, *(one for _, objects in self.missing for one in objects))
+
+    def about(self, is_meant: Callable[[RenderedObject], bool]) -> "Findings":
+        """Return only findings about matching objects, or about none in particular."""
+        return replace(
+            self,
+            unserved=tuple(one for one in self.unserved if is_meant(one)),
+            missing=tuple(one for one in self.missing if not one[1] or any(map(is_meant, one[1]))),
+        )
+
+
+def describe_size(inspection: Inspection) -> str:
+    """Return why the release is too large to be stored or read back; empty if it is not."""
+    if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
+        largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
+        return (
+            f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and "
+            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
+        )
+    if inspection.unpacked_bytes > LARGEST_PAYLOAD / _PACKING_DIFFERS:
+        return (
+            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in the Secret that Helm keeps of it, and "
+            f"at most {_kib(LARGEST_PAYLOAD)} are read of one; {SMALLER}"
+        )
+    return ""
+
+
+def _kib(size: int) -> str:
+    return f"{(size + 1023) // 1024} KiB"
+
+
+def describe_findings(findings: Findings, *, later: frozenset[tuple[str, str]] = frozenset()) -> str:
+    """Describe the findings; ``later``: kinds that the chart would define if it were newly installed."""
+    texts = []
+    if findings.unserved:
+        names = _some(f"{one.api_version} {named(one)}" for one in findings.unserved)
+        why = "use a chart for this version of Kubernetes, or install what defines them first"
+        if any((one.api_version, one.kind) in later for one in findings.unserved):
+            why = "the chart's crds/ defines some of them, which Helm installs with new releases only: apply it first"
+        texts.append(f"the cluster does not serve {names}; {why}")
+    if findings.missing:
+        names = _some(dict.fromkeys(str(access) for access, _ in findings.missing))
+        texts.append(f"the cluster's account may not {names}; grant it that, or register another account")
+    return "; ".join(texts)
+
+
+def named(one: RenderedObject) -> str:
+    """Return the object as people call it."""
+    return f"{one.kind} {one.name!r}" + (" (a hook)" if one.hook else "")
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - 2 * _NAMED} more" if len(every) > 2 * _NAMED else ""
+    return ", ".join(every[: 2 * _NAMED]) + more
