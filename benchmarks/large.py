@@ -155,12 +155,14 @@ def _lives(
 
 def _figures(times: dict[tuple[str, str], list[float]], action: str, *, where: str, target: float) -> list[Figure]:
     ours, helm, engine, bare = (tuple(times[who, action]) for who in _WHO)
-    least = [
-        Figure(f"{where}: the writes of the {action} without Helm", bare),
-        Figure(f"{where}: the writes alone / helm {action}", (_ratio(bare, helm),), unit=""),
-    ]
+    least = []
+    if bare:
+        least = [
+            Figure(f"{where}: the writes of the {action} without Helm", bare),
+            Figure(f"{where}: the writes alone / helm {action}", (_ratio(bare, helm),), unit=""),
+        ]
     return [
-        *(least if bare else []),
+        *least,
         Figure(f"{where}: helm {action}", helm),
         Figure(f"{where}: {action} by an engine child driven directly", engine),
         Figure(f"{where}: request to the end of the {action}, polling GET", ours),
