@@ -12,6 +12,7 @@ from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.resources import ManifestObject, Object, manifest_parts
+from pilothouse.services.releases.helm_error_hints import belongs_to
 from pilothouse.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
@@ -115,12 +116,9 @@ async def remove_object(attempt: Attempt, found: Removable) -> bool:
 
 
 def belongs(live: Object, attempt: Attempt) -> bool:
-    """Check the ownership labels that Helm sets and checks itself (Helm ``pkg/action/validate.go``)."""
-    metadata = live.get("metadata") or {}
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return bool(metadata.get("uid")) and (
-        _MANAGED_BY.items() <= labels.items() and _marks(attempt).items() <= annotations.items()
-    )
+    """Check that the object exists and is the release's."""
+    name, namespace = attempt.row.release_name, attempt.row.namespace
+    return bool((live.get("metadata") or {}).get("uid")) and belongs_to(live, name=name, namespace=namespace)
 
 
 def is_kept(live: Object) -> bool:
