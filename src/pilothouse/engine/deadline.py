@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from pilothouse.errors import EngineTimeout
 
+#: How the child ends itself: ``watchdogExit`` of engine/main.go.
 WATCHDOG_EXIT = 86
-_POLL_SECONDS = 0.05
 _SIZE = mmap.PAGESIZE
 
 
@@ -41,37 +41,10 @@ class SharedDeadline:
         """Require that the child is gone at ``moment`` (``boottime()`` seconds); 0 lifts the deadline."""
         self._word[0] = int(moment * 1e9)
 
-    def passed(self) -> bool:
-        """Return True if there is a deadline and it has passed."""
-        moment = self._word[0]
-        return moment != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= moment
-
     def close(self) -> None:
         """Unmap the word on this side."""
         self._word.release()
         self._map.close()
-
-
-class Watchdog(threading.Thread):
-    """End this process with WATCHDOG_EXIT when the shared deadline passes during an operation."""
-
-    def __init__(self, deadline: SharedDeadline) -> None:
-        super().__init__(name="watchdog", daemon=True)
-        self._deadline = deadline
-        self._busy = threading.Event()
-
-    def __enter__(self) -> None:
-        self._busy.set()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._busy.clear()
-
-    def run(self) -> None:
-        """Check the deadline while an operation runs; sleep without waking otherwise."""
-        while self._busy.wait():
-            if self._deadline.passed():
-                os._exit(WATCHDOG_EXIT)
-            time.sleep(_POLL_SECONDS)
 
 
 class Fence:
