@@ -65,7 +65,7 @@ _HEAD: Final = 64
 _SHARD: Final = 32 * 1024
 #: Among more with the same head nothing is compared: as much is masked as the longest has.
 _MOST_ALIKE: Final = 8
-WITHHELD: Final = "(withheld: there is more to be masked in it than can be looked for)"
+WITHHELD: Final = "(withheld: it has too many secrets to mask)"
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]++")
 #: 'password: x' and 'token=x'; for logs only, because a message for a person says 'password: missing'.
 _NAMED: Final = re.compile(
@@ -242,7 +242,7 @@ def _cut(text: str) -> str:
     kept = text[:_LONGEST_TEXT]
     # Not in the middle of a word: half a secret is not found.
     kept = kept[: max(kept.rfind(" "), kept.rfind("\n"), 0)]
-    return f"{kept}… ({len(text) - len(kept)} more characters are left out)"
+    return f"{kept}… ({len(text) - len(kept)} more characters omitted)"
 
 
 def redact(text: str) -> str:

@@ -37,7 +37,7 @@ class FairPlaces:
             return
         line = self._waiting.setdefault(key, deque())
         if len(line) >= self._most_waiting:
-            raise Busy(f"{self._what}, and {len(line)} requests of this project wait already; try again shortly")
+            raise Busy(f"{self._what}, and {len(line)} requests of this project are already waiting; retry shortly")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(waiter)
         try:
@@ -45,7 +45,7 @@ class FairPlaces:
                 await waiter
         except TimeoutError:
             self._leave(key, waiter)
-            raise Busy(f"{self._what}; try again shortly") from None
+            raise Busy(f"{self._what}; retry shortly") from None
         except asyncio.CancelledError:
             self._leave(key, waiter)
             raise

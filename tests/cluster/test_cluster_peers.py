@@ -198,7 +198,7 @@ async def test_loopback_that_a_name_leads_to_is_not_asked_without_the_setting(tm
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "A", "a,b=c", "-a", "a" * 254, "a\n", "ä"])
 async def test_what_is_no_name_is_never_sent(name: str):
     async with asking(kubeconfig(1)) as client:
-        with pytest.raises(InvalidRequest, match="no name of a Kubernetes object"):
+        with pytest.raises(InvalidRequest, match="not a valid Kubernetes object name"):
             await client.namespace_exists(name)
         with pytest.raises(InvalidRequest):
             await client.list_release_labels(namespace="a", name=name)
@@ -273,7 +273,7 @@ async def test_a_list_without_an_end_costs_the_limit(tmp_path: Path):
 async def test_a_list_that_goes_on_without_objects_is_given_up(metadata: dict[str, object], tmp_path: Path):
     page = json.dumps({"kind": "SecretList", "items": [], "metadata": metadata}).encode()
     async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port), PATIENT) as client:
-        with pytest.raises(ClusterUnavailable, match="a list that has no end"):
+        with pytest.raises(ClusterUnavailable, match="an endless list"):
             await client.list_release_labels(namespace="default", name="web")
 
 
@@ -284,7 +284,7 @@ async def test_a_revision_that_is_no_number_of_helms_is_passed_over(digits: str,
     page = json.dumps({"kind": "SecretList", "items": [item, *odd], "metadata": {"resourceVersion": digits}}).encode()
     async with peer(saying(http("200 OK", page)), tmp_path) as port, asking(kubeconfig(port)) as client:
         assert await client.list_release_labels(namespace="default", name="web") == []
-        with pytest.raises(ClusterUnavailable, match="a resourceVersion that is no number"):
+        with pytest.raises(ClusterUnavailable, match="a resourceVersion that is not a number"):
             await client.newest_resource_version()
 
 

@@ -97,7 +97,7 @@ async def test_a_log_that_is_followed_ends_when_nothing_comes_any_more(tmp_path:
 
     async with peer(once, tmp_path) as port:
         asked = Pods(kubeconfig_of_peer(port), SETTINGS)
-        with pytest.raises(ClusterUnavailable, match=r"went silent: nothing came for 0\.3 s"):
+        with pytest.raises(ClusterUnavailable, match=r"stopped responding: nothing arrived for 0\.3 s"):
             await read_log(asked, "default", "quiet", follow=True, seconds=0.3)
         await asked.close()
 

@@ -226,8 +226,8 @@ def test_proofs_that_fail_before_or_after_the_credentials_are_there_too(watched:
     found = wait_for(lambda: len(seen := rows(watched, f"?user={person.id}&limit=500")) >= 7 and seen, seconds=10) or []
     assert ("iam:tokens:create", "failed", "unknown token") in of_nobody(watched)
     assert {(row["action"], row["outcome"], row["target"], row["detail"]) for row in found} >= {
-        ("iam:tokens:create", "denied", foreign, "the scope is no project or domain of this user"),
-        ("iam:tokens:create", "denied", "no-such-project", "the scope is no project or domain of this user"),
+        ("iam:tokens:create", "denied", foreign, "the scope is not a project or domain of this user"),
+        ("iam:tokens:create", "denied", "no-such-project", "the scope is not a project or domain of this user"),
         (
             "iam:credentials:use",
             "failed",

@@ -112,7 +112,7 @@ def test_what_the_server_refuses_is_said_without_a_traceback(server: RunningServ
     assert refused.stderr.startswith("pilothouse: helm lint found errors: [ERROR] templates/")
     assert server.command("chart", "upload", broken, "--skip-lint").returncode == 0
     again = server.command("chart", "upload", broken, "--skip-lint")
-    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert (again.returncode, "already exists" in again.stderr) == (1, True)
     assert server.command("chart", "upload", broken, "--skip-lint", "--override").returncode == 0
 
 

@@ -214,13 +214,13 @@ def test_a_release_that_does_not_fit_into_its_secret_is_refused_with_its_largest
     templates, values = {"config.yaml": CONFIG}, {"text": "x"}
     heavy = build_chart(name, templates=templates, values=values, files=large(900 * 1024))
     said = refused(release, upload(release.server, heavy))
-    assert "KiB in the Secret that Helm keeps of it, and Kubernetes allows 1024 KiB" in said
-    assert "the largest parts, as packed: file data/noise.bin 12" in said
+    assert "KiB in its Helm Secret, and Kubernetes allows 1024 KiB" in said
+    assert "the largest parts, compressed: file data/noise.bin 12" in said
     assert not config_maps(api, release.namespace)
     # so near the limit that only Helm's own packing tells
     near = build_chart(name, "0.1.1", templates=templates, values=values, files=large(783_500))
     said = refused(release, upload(release.server, near))
-    assert "does not fit into the Secret that Helm keeps of it" in said
+    assert "does not fit into its Helm Secret" in said
     assert "Too long" in said
     light = build_chart(name, "0.2.0", templates=templates, values=values, files=large(700 * 1024))
     deploys(release, upload(release.server, light))
@@ -231,7 +231,7 @@ def test_a_release_that_is_too_large_to_be_read_back_is_refused_however_well_it_
     templates, values = {"config.yaml": CONFIG}, {"text": "x"}
     files = {f"data/{number}.txt": bytes(4_000_000) for number in range(7)}
     said = refused(release, upload(release.server, build_chart(name, templates=templates, values=values, files=files)))
-    assert "KiB in the Secret that Helm keeps of it, and at most 32768 KiB are read of one" in said
+    assert "KiB in its Helm Secret, and at most 32768 KiB are read of one" in said
     assert not config_maps(api, release.namespace)
     del files["data/6.txt"]
     deploys(

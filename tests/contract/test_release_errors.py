@@ -303,7 +303,7 @@ async def test_a_release_made_since_the_cluster_was_looked_at_is_a_conflict(
             done = (await tx.execute(select(tables.operations).filter_by(namespace=namespace))).mappings().one()
         fields = {field.name: done[field.name] for field in dataclasses.fields(operations.NewOperation)}
         late = operations.NewOperation(**fields | {"id": str(uuid.uuid4())})
-        with pytest.raises(AlreadyExists, match="just made"):
+        with pytest.raises(AlreadyExists, match="just created"):
             async with database.transaction() as tx:
                 await queue.enqueue(tx, late, audit_action="cce:release:create", observed_seconds_ago=60, limits=LIMITS)
         with contextlib.suppress(ZeroDivisionError):  # nothing of it is to stay

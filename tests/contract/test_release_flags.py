@@ -261,9 +261,9 @@ def test_values_may_be_the_text_in_which_releases_show_them(server: RunningServe
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ("[1]", "values: must be a JSON object, and is an array"),
-        ('"{}"', "values: must be a JSON object, and is a string"),
-        ("null", "values: must be a JSON object, and is null"),
+        ("[1]", "values: must be a JSON object, not an array"),
+        ('"{}"', "values: must be a JSON object, not a string"),
+        ("null", "values: must be a JSON object, not null"),
         ("text: yaml", "values: not valid JSON"),
         ("", "values: not valid JSON"),
         ('{"a": "\\u0000"}', "a: contains a NUL character"),

@@ -273,7 +273,7 @@ def test_what_cannot_be_read_is_not_written_over_and_the_answer_names_the_secret
     api.create(release_secret(namespace, "cut", 1, gzip.compress(b"{}" * 1000)[:-9]))
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/cut"
     update = {"chart_id": chart_id, "action": "upgrade", "values": {}, "parameters": {}}
-    words = (f"{namespace}/sh.helm.release.v1.cut.v1", "mend or delete this Secret")
+    words = (f"{namespace}/sh.helm.release.v1.cut.v1", "fix or delete this Secret")
     assert_error(server.send("PUT", path, json_body=update), 500, "CCE.01500001", *words)
     assert_error(server.send("DELETE", path), 500, "CCE.01500001", *words)
     assert_error(server.create(chart_id=chart_id, namespace=namespace, name="cut"), 409, "CCE.01409001", "cut")

@@ -90,7 +90,7 @@ def test_orders_that_wait_are_packed_and_limited_in_bytes(server: RunningServer,
     assert accepted
     assert refused
     for answer in refused:
-        assert_error(answer, 429, "APIGW.0308", "orders of this project that wait have")
+        assert_error(answer, 429, "APIGW.0308", "queued requests of this project have")
         assert answer.headers["retry-after"] == "7"
     count, size = waiting(server)
     assert count == 3 + len(accepted)
@@ -110,7 +110,7 @@ def test_a_project_has_as_many_clusters_as_it_may(server: RunningServer, cluster
     assert second.status_code == 201, second.text
     asked = len(cluster.requests)
     refused = register(server, cluster, "three")
-    assert_error(refused, 400, "CCE.01400001", "this project has 2 clusters, the most it may have; remove one first")
+    assert_error(refused, 400, "CCE.01400001", "this project has 2 clusters, the limit; remove one first")
     assert not [one for one in cluster.requests[asked:] if "version" in one]
     assert server.send("DELETE", f"/api/v1/clusters/{second.json()['id']}").status_code == 204
 

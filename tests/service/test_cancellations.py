@@ -341,7 +341,7 @@ def test_an_upgrade_of_what_was_never_deployed_stays_failed(place: Place, chart:
     wait_for(partial(place.job, other_than=job))
     assert cancel(place.one.server, accepted).json()["state"] == "cancelling"
     state, text = end_of(place.one.server, accepted)
-    assert (state, "nothing of the release was ever deployed" in text) == ("cancelled", True)
+    assert (state, "no revision of the release was ever deployed" in text) == ("cancelled", True)
     assert place.one.settled()["status"] == "FAILED"
     assert place.one.statuses() == ["failed", "failed"]
 

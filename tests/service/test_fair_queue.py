@@ -100,7 +100,7 @@ async def test_a_full_cluster_refuses_and_takes_again_when_one_was_taken(databas
 async def test_a_full_project_refuses_and_the_others_go_on(database: Database, projects: tuple[str, str]):
     limits = QueueLimits(per_cluster=100, per_project=2, retry_seconds=7)
     await add(database, projects[0], ["one", "two"], limits=limits)
-    with pytest.raises(Busy, match="2 operations of this project wait already"):
+    with pytest.raises(Busy, match="2 operations of this project are already queued"):
         await add(database, projects[0], ["three"], cluster_id="another", limits=limits)
     await add(database, projects[1], ["three"], limits=limits)
 
@@ -160,7 +160,7 @@ async def test_large_orders_at_the_same_moment_take_no_more_bytes_than_a_project
     assert len(refusals) == 7
     for refusal in refusals:
         assert isinstance(refusal, Busy)
-        assert "orders of this project that wait have 100000 bytes, with this one more than 105000" in str(refusal)
+        assert "queued requests of this project have 100000 bytes, with this one more than 105000" in str(refusal)
         assert refusal.retry_after_seconds == 7
     # Small ones go on, as do the other projects; and what is taken makes room.
     await add(database, projects[0], ["small"], limits=limits)

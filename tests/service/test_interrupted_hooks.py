@@ -128,7 +128,7 @@ def test_hooks_of_an_install_that_is_deleted_go_with_it_and_the_next_one_works(p
     assert hooks_left(place) == []
     (removed,) = told(place, accepted, "hooks_removed")
     assert removed["text"] == (
-        "removed, as the attempt that ran these hooks was interrupted: Job/hooked-hook, ConfigMap/hooked-earlier"
+        "removed, because the attempt that ran these hooks was interrupted: Job/hooked-hook, ConfigMap/hooked-earlier"
     )
     assert place.one.create(chart, values={"text": "second"}).is_success
     assert place.one.settled()["status"] == "DEPLOYED", place.one.settled()

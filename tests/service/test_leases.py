@@ -114,7 +114,7 @@ async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_b
         stop.set()
         await running
     assert holding.state == "failed"
-    assert holding.status_description.startswith("gave up after 3 attempts: the worker was held up by its own work")
+    assert holding.status_description.startswith("gave up after 3 attempts: the worker was blocked by its own work")
     assert [row.state for row in beside] == ["cancelled"] * 2
     assert max(row.crashes for row in beside) >= 1, "they were beside it"
 

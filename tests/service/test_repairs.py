@@ -60,7 +60,7 @@ def test_objects_are_again_as_the_deployed_revision_has_them(release: OneRelease
     helm.delete(ConfigMap, f"{release.name}-b", namespace=release.namespace)
     untouched = find(helm, release, "c")
     (event,) = look_again(release)
-    assert sorted(event.removeprefix("objects_repaired made again what the deployed revision says: ").split(", ")) == [
+    assert sorted(event.removeprefix("objects_repaired re-applied from the deployed revision: ").split(", ")) == [
         f"ConfigMap/{release.name}-a",
         f"ConfigMap/{release.name}-b",
     ]
@@ -109,7 +109,7 @@ def test_what_only_an_uninstalled_revision_had_goes_again(release: OneRelease, h
     write_late(helm, release, "a", "late")
     objects = [["v1", "ConfigMap", release.namespace, f"{release.name}-a"]]
     assert look_again(release, objects=objects) == [
-        f"orphans_removed removed, as the release lacks it: ConfigMap/{release.name}-a"
+        f"orphans_removed removed, no longer part of the release: ConfigMap/{release.name}-a"
     ]
     assert find(helm, release, "a") is None
 

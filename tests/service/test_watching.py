@@ -278,7 +278,7 @@ async def test_a_connection_that_falls_silent_is_given_up(place: Place, monkeypa
     await place.until_listed()
     place.storage.silent = True
     await place.storage.put(release("a"))
-    await eventually(place.state, lambda found: "went silent" in found.error)
+    await eventually(place.state, lambda found: "stopped responding" in found.error)
     place.storage.silent = False
     await place.until_shown(a=[(1, "deployed")])
     await eventually(place.state, lambda found: found.error == "")

@@ -100,9 +100,9 @@ def test_of_many_unknown_fields_one_error_is_built():
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"kubeconfg": ""}, "kubeconfg: is no known field; did you mean kubeconfig?"),
-        ({"zone": ""}, "zone: is no known field; there are: name, kubeconfig, context"),
-        ({"x" * 10**6: ""}, "x" * 100 + ": is no known field; there are:"),
+        ({"kubeconfg": ""}, "kubeconfg: unknown field; did you mean kubeconfig?"),
+        ({"zone": ""}, "zone: unknown field; there are: name, kubeconfig, context"),
+        ({"x" * 10**6: ""}, "x" * 100 + ": unknown field; there are:"),
     ],
 )
 def test_an_unknown_field_is_told_with_the_nearest_known_one(body: dict[str, Any], words: str):

@@ -185,7 +185,7 @@ def test_a_certificate_never_outlives_its_authority_and_then_both_are_new(tmp_pa
 def test_a_damaged_authority_is_an_error_because_clients_trust_it(tmp_path: Path):
     ensure(tmp_path)
     (tmp_path / "ca.key").write_text("nonsense")
-    with pytest.raises(InvalidCertificate, match=r"ca\.key holds no private key"):
+    with pytest.raises(InvalidCertificate, match=r"ca\.key contains no PEM private key"):
         ensure(tmp_path)
 
 

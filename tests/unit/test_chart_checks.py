@@ -41,7 +41,7 @@ async def test_who_finds_no_place_in_time_is_told_to_come_again(tmp_path: Path):
     first = asyncio.create_task(checks.check(slow, lint=False, project_id="project"))
     try:
         await asyncio.to_thread(slow.reading.wait, 30)
-        with pytest.raises(Busy, match="try again"):
+        with pytest.raises(Busy, match="retry"):
             await checks.check(io.BytesIO(config_map_chart()), lint=False, project_id="project")
     finally:
         slow.may_go_on.set()

@@ -140,7 +140,7 @@ def test_a_literal_backslash_u0000_is_no_nul():
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_numbers_that_json_does_not_have_are_refused(number: float):
-    with pytest.raises(HelmError, match="not plain JSON"):
+    with pytest.raises(HelmError, match="not JSON"):
         encode_request(_install(values={"x": number}))
 
 

@@ -83,7 +83,7 @@ async def test_no_more_of_a_key_wait_than_may():
     fair = make(1, most_waiting=2)
     await fair.acquire("a", seconds=1)
     waiting = await queue_up(fair, "aa", [])
-    with pytest.raises(Busy, match="2 requests of this project wait already"):
+    with pytest.raises(Busy, match="2 requests of this project are already waiting"):
         await fair.acquire("a", seconds=5)
     other = asyncio.create_task(fair.acquire("b", seconds=5))
     await settle()

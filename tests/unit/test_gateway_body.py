@@ -96,7 +96,7 @@ class TestReading:
         with pytest.raises(GatewayError) as caught:
             await read_body(receiver(parts, taken=taken), limit=10, memory_bytes=100)
 
-        assert (caught.value.code.status, caught.value.detail) == (413, "at most 10 bytes are taken")
+        assert (caught.value.code.status, caught.value.detail) == (413, "the limit is 10 bytes")
         assert len(taken) == 2
 
     async def test_a_client_that_leaves(self):

@@ -263,7 +263,7 @@ class TestCredentials:
 
         answer = await call(stack(), headers=headers)
 
-        assert_refused(answer, 400, "APIGW.0201", "Bad request: X-Project-Id is given 2 times; send it once")
+        assert_refused(answer, 400, "APIGW.0201", "Bad request: X-Project-Id was sent 2 times; send it once")
 
     @pytest.mark.parametrize("problem", [NotFound("no such project"), Forbidden("no such project")])
     async def test_a_project_that_the_key_may_not_use(self, problem):
@@ -299,9 +299,9 @@ class TestCredentials:
     @pytest.mark.parametrize(
         ("headers", "tail"),
         [
-            ([(b"authorization", b"x")], "the Authorization header does not read"),
-            ([(b"authorization", b"\xff\xfe")], "the Authorization header does not read"),
-            ([*signed(), signed()[-1]], "Authorization is given 2 times"),
+            ([(b"authorization", b"x")], "the Authorization header must read"),
+            ([(b"authorization", b"\xff\xfe")], "the Authorization header must read"),
+            ([*signed(), signed()[-1]], "Authorization was sent 2 times"),
             (signed(now=NOW - timedelta(seconds=901)), "X-Sdk-Date 20260301T114459Z is 901 s away"),
             (signed(secret_key="w" * 40), "the signature does not belong to this request"),
             (signed(method="DELETE"), "the signature does not belong to this request"),
@@ -387,7 +387,7 @@ class TestTokens:
         answer = await call(stack(), headers=[(b"x-auth-token", TOKEN.encode())] * 2)
 
         assert_refused(
-            answer, 401, "APIGW.0301", PREFIX + "decrypt token fail, X-Auth-Token is given 2 times; send it once"
+            answer, 401, "APIGW.0301", PREFIX + "decrypt token fail, X-Auth-Token was sent 2 times; send it once"
         )
 
     async def test_a_bad_one_is_answered_before_the_body_is_read(self):
@@ -425,7 +425,7 @@ class TestPublicRoutes:
 
         assert (await call(app, "/public", method="POST", body=b"x" * 1000)).json["size"] == 1000
         answer = await call(app, "/public", method="POST", body=b"x" * 1001)
-        assert_refused(answer, 413, "APIGW.0201", "Request body too large: at most 1000 bytes are taken")
+        assert_refused(answer, 413, "APIGW.0201", "Request body too large: the limit is 1000 bytes")
 
     async def test_what_only_looks_like_one_is_not(self):
         for path in ("/health/", "/HEALTH", "//health", "/health/../show"):
@@ -438,7 +438,7 @@ class TestLimits:
 
         answer = await call(stack(), method="POST", headers=headers)
 
-        assert_refused(answer, 413, "APIGW.0201", "Request body too large: at most 12582912 bytes are taken")
+        assert_refused(answer, 413, "APIGW.0201", "Request body too large: the limit is 12582912 bytes")
         assert answer.headers["connection"] == "close"
 
     async def test_a_chunked_body_over_the_limit(self):
@@ -461,7 +461,7 @@ class TestLimits:
 
         assert (await call(stack(), query=query, headers=signed(query=query))).status == 200
         answer = await call(stack(), query=query + b"x")
-        assert_refused(answer, 414, "APIGW.0201", "Request URI too long: at most 32768 bytes are taken")
+        assert_refused(answer, 414, "APIGW.0201", "Request URI too long: the limit is 32768 bytes")
 
     async def test_one_header(self):
         value = b"x" * (32 * 1024 - 3)

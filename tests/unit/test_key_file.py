@@ -93,7 +93,7 @@ def test_a_file_from_elsewhere_never_replaces_other_keys(path: Path, tmp_path: P
     assert read_keys(tmp_path / "elsewhere" / "master.key") == read_keys(path)
     write_keys(path, content, random_bytes=os.urandom)
     MasterKeys.load_or_create(tmp_path / "other")
-    with pytest.raises(DecryptionFailed, match="holds other keys"):
+    with pytest.raises(DecryptionFailed, match="contains other keys"):
         write_keys(tmp_path / "other", content, random_bytes=os.urandom)
 
 

@@ -244,10 +244,10 @@ def test_addresses_that_clusters_have_are_kept(server: str):
         ("https://169.254.169.254", "metadata"),
         ("https://[::ffff:169.254.169.254]", "metadata"),
         ("https://[fe80::1]", "link-local"),
-        ("https://0.0.0.0", "no address"),
-        ("https://[::]", "no address"),
-        ("https://224.0.0.1", "no address"),
-        ("https://255.255.255.255", "no address"),
+        ("https://0.0.0.0", "not the address"),
+        ("https://[::]", "not the address"),
+        ("https://224.0.0.1", "not the address"),
+        ("https://255.255.255.255", "not the address"),
     ],
 )
 def test_addresses_that_no_cluster_has_are_refused(server: str | None, said: str):
@@ -286,9 +286,9 @@ def _encrypted_key() -> str:
         ({"client-certificate-data": certificate()[0]}, "client-key-data: missing"),
         ({"client-key-data": certificate()[1]}, "client-certificate-data: missing"),
         ({"client-certificate-data": "!", "client-key-data": "!"}, "client-certificate-data: not valid base64"),
-        ({"client-certificate-data": "AAAA", "client-key-data": "AAAA"}, "client-certificate-data: holds no PEM"),
-        ({"client-certificate-data": certificate()[0], "client-key-data": "AAAA"}, "client-key-data: holds no unen"),
-        ({"client-certificate-data": certificate()[0], "client-key-data": _encrypted_key()}, "holds no unencrypted"),
+        ({"client-certificate-data": "AAAA", "client-key-data": "AAAA"}, "client-certificate-data: contains no PEM"),
+        ({"client-certificate-data": certificate()[0], "client-key-data": "AAAA"}, "client-key-data: contains no unen"),
+        ({"client-certificate-data": certificate()[0], "client-key-data": _encrypted_key()}, "contains no unencrypted"),
         ({"client-certificate-data": certificate()[0], "client-key-data": certificate("b")[1]}, "is not the key of"),
     ],
 )
@@ -298,7 +298,7 @@ def test_credentials_that_cannot_work_are_refused(user: dict[str, str], said: st
 
 
 def test_the_certificate_of_the_authority_is_checked():
-    for data, said in (("!", "not valid base64"), ("AAAA", "holds no PEM certificate")):
+    for data, said in (("!", "not valid base64"), ("AAAA", "contains no PEM certificate")):
         with pytest.raises(InvalidKubeconfig, match=rf"clusters\[0\]\.cluster\.certificate-authority-data: {said}"):
             clean(config(cluster={"certificate-authority-data": data}))
 

@@ -130,7 +130,7 @@ def test_a_text_that_is_too_long_is_cut_and_says_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(redaction, "_LONGEST_TEXT", 10)
 
     for cut in (redact("012 4567secret"), Masks(["4567secret"]).apply("012 4567secret")):
-        assert cut == "012… (11 more characters are left out)"
+        assert cut == "012… (11 more characters omitted)"
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])

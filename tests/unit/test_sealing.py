@@ -26,7 +26,7 @@ def test_what_was_sealed_opens_in_its_context(plaintext, context):
 def test_another_context_does_not_open_it():
     sealed = KEYS.seal(b"secret", context=CONTEXT)
 
-    with pytest.raises(DecryptionFailed, match="damaged, or was sealed for something else"):
+    with pytest.raises(DecryptionFailed, match="damaged, or was sealed for another context"):
         KEYS.unseal(sealed, context="access-key:OTHER")
 
 
@@ -174,7 +174,7 @@ class TestKeyFile:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({"version": 1, "keys": content["keys"] * 2}))
 
-        with pytest.raises(DecryptionFailed, match="two of one id"):
+        with pytest.raises(DecryptionFailed, match="two with the same id"):
             MasterKeys.load_or_create(path)
 
     def test_what_is_no_file_is_refused_without_waiting(self, tmp_path):

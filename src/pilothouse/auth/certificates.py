@@ -76,7 +76,7 @@ def ensure_certificate(
             if not _serves(files, authority, wanted, until=now + dt.timedelta(days=renew_days)):
                 _issue(files, authority, wanted, now)
     except OSError as error:
-        raise InvalidCertificate(f"the certificates in {folder} cannot be kept: {error}") from error
+        raise InvalidCertificate(f"cannot write certificates to {folder}: {error}") from error
     return files
 
 
@@ -85,9 +85,9 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        raise InvalidCertificate(f"the certificate {path} cannot be read: {error.strerror}") from error
+        raise InvalidCertificate(f"cannot read the certificate {path}: {error.strerror}") from error
     except ValueError as error:
-        raise InvalidCertificate(f"{path} holds no certificate in PEM form: {error}") from error
+        raise InvalidCertificate(f"{path} contains no PEM certificate: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -254,11 +254,13 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise InvalidCertificate(f"the key {path} cannot be read: {error.strerror}") from error
+        raise InvalidCertificate(f"cannot read the key {path}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise InvalidCertificate(f"{path} holds no private key in PEM form") from error
+        raise InvalidCertificate(f"{path} contains no PEM private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidCertificate(f"{path} holds a key that Pilothouse did not make; remove the folder to start anew")
+        raise InvalidCertificate(
+            f"{path} contains a key that Pilothouse did not create; remove the folder to start over"
+        )
     return key
 
 

@@ -74,8 +74,8 @@ def read_keys(path: Path) -> KeyRing:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:
         raise DecryptionFailed(
-            f"there is no master key file {path}; restore it from a backup, because what it sealed opens with "
-            "nothing else"
+            f"there is no master key file {path}; restore it from a backup, because no other key decrypts "
+            "what it sealed"
         ) from None
 
 
@@ -112,7 +112,7 @@ def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None
     _create(path, content, random_bytes=random_bytes)
     if read_keys(path) != wanted:
         raise DecryptionFailed(
-            f"{path} exists and holds other keys: what they sealed would be lost. Move it away if nothing needs it"
+            f"{path} exists and contains other keys: what they sealed would be lost. Move it away if it is not needed"
         )
 
 
@@ -149,8 +149,8 @@ def parse_keys(text: bytes, path: Path) -> KeyRing:
         keys.clear()
     if not keys:
         raise DecryptionFailed(
-            f"the master key file {path} is damaged; restore it from a backup, because what it sealed opens with "
-            "nothing else"
+            f"the master key file {path} is damaged; restore it from a backup, because no other key decrypts "
+            "what it sealed"
         ) from None
     return KeyRing(tuple(keys), sealing)
 
@@ -159,7 +159,7 @@ def _parse_key(entry: dict[str, Any], path: Path, *, known: set[str]) -> MasterK
     key_id = bytes.fromhex(entry["id"])
     secret = base64.b64decode(entry["key"], validate=True)
     if len(key_id) != KEY_ID_BYTES or len(secret) != _KEY_BYTES or key_id.hex() in known:
-        raise DecryptionFailed(f"the master key file {path} holds a key of a wrong size, or two of one id")
+        raise DecryptionFailed(f"the master key file {path} contains a key of a wrong size, or two with the same id")
     created, retired = entry.get("created_at"), entry.get("retired_at")
     return MasterKey(
         key_id.hex(),
@@ -177,12 +177,12 @@ def _read_private(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DecryptionFailed(f"the master key file {path} cannot be read: {error.strerror}") from error
+        raise DecryptionFailed(f"cannot read the master key file {path}: {error.strerror}") from error
     try:
         _check_private(os.fstat(descriptor), path)
         return os.read(descriptor, _LARGEST_FILE)
     except OSError as error:
-        raise DecryptionFailed(f"the master key file {path} cannot be read: {error.strerror}") from error
+        raise DecryptionFailed(f"cannot read the master key file {path}: {error.strerror}") from error
     finally:
         os.close(descriptor)
 
@@ -213,7 +213,7 @@ def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
             temporary.unlink()
         _sync_folder(path.parent)
     except OSError as error:
-        raise DecryptionFailed(f"the master key file {path} cannot be made: {error.strerror}") from error
+        raise DecryptionFailed(f"cannot create the master key file {path}: {error.strerror}") from error
 
 
 def _write_beside(
@@ -249,6 +249,6 @@ def _alone(folder: Path, path: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     except OSError as error:
-        raise DecryptionFailed(f"the master key file {path} cannot be changed: {error.strerror}") from error
+        raise DecryptionFailed(f"cannot change the master key file {path}: {error.strerror}") from error
     finally:
         os.close(descriptor)

@@ -99,7 +99,7 @@ class MasterKeys:
             return AESGCM(data_key).decrypt(_ONLY_NONCE, sealed[HEAD_BYTES:], _VERSION + context.encode())
         except InvalidTag:
             raise DecryptionFailed(
-                f"the sealed value of {context} does not open: it is damaged, or was sealed for something else"
+                f"the sealed value of {context} cannot be decrypted: it is damaged, or was sealed for another context"
             ) from None
 
     def reseal(self, sealed: bytes, *, what: str) -> bytes:
@@ -141,7 +141,9 @@ class MasterKeys:
         try:
             return cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES : HEAD_BYTES], header)
         except InvalidTag:
-            raise DecryptionFailed(f"{what} does not open with master key {key_id.hex()}: it is damaged") from None
+            raise DecryptionFailed(
+                f"{what} cannot be decrypted with master key {key_id.hex()}: it is damaged"
+            ) from None
 
     def _follow_file(self) -> None:
         """Reload a changed file; the check costs microseconds. A missing or damaged file changes nothing."""

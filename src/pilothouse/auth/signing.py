@@ -64,7 +64,7 @@ def parse_authorization(value: str) -> Signature:
     match = _AUTHORIZATION.fullmatch(value.strip(" \t"))
     if match is None:
         raise _failed(
-            "the Authorization header does not read "
+            "the Authorization header must read "
             f"'{HMAC_SHA256.name} Access=<access key>, SignedHeaders=<a;b;c>, Signature=<lower-case hex>'"
         )
     scheme = _claimed_scheme(match["algorithm"], match["scope"])
@@ -202,7 +202,7 @@ def _payloads(
         return (request.body_digest,)
     header = scheme.content_header.decode("ascii")
     if len(given) > 1:
-        raise _failed(f"{header} is given {len(given)} times; send it once")
+        raise _failed(f"{header} was sent {len(given)} times; send it once")
     literal = given[0].decode("latin-1")
     if literal == UNSIGNED_PAYLOAD and not request.body_empty and not _is_form(values):
         raise _failed(f"{header} {UNSIGNED_PAYLOAD} is for multipart/form-data only; sign the digest of the body")
@@ -249,14 +249,14 @@ def _signed_date(
         _present(values, name)
     given = values[_DATE_HEADER]
     if len(given) > 1:
-        raise _failed(f"X-Sdk-Date is given {len(given)} times; send it once")
+        raise _failed(f"X-Sdk-Date was sent {len(given)} times; send it once")
     if not _DATE.fullmatch(given[0]):  # strptime alone would take single digits
         raise _failed("X-Sdk-Date must be a UTC time written YYYYMMDDTHHMMSSZ")
     text = given[0].decode("ascii")
     try:
         date = datetime.strptime(text, _DATE_FORMAT).replace(tzinfo=UTC)
     except ValueError:
-        raise _failed("X-Sdk-Date is no date of the calendar") from None
+        raise _failed("X-Sdk-Date is not a valid date") from None
     if signature.scope and not signature.scope.startswith(f"{text[:8]}/"):
         raise _failed(f"the day in Credential is not that of X-Sdk-Date {text}")
     late = (now - date).total_seconds()

@@ -51,4 +51,4 @@ class Budget:
     def check_depth(self, depth: int, *, archive: str) -> None:
         """Refuse an archive that is nested too deeply."""
         if depth > self.limits.depth:
-            raise InvalidChart(f"{archive}: archives inside archives more than {self.limits.depth} deep, the limit")
+            raise InvalidChart(f"{archive}: archives nested more than {self.limits.depth} deep, the limit")

@@ -257,7 +257,7 @@ class _Builder:
         sources = reversed(value) if isinstance(value, list) else [value]
         for source in sources:
             if not isinstance(source, dict):
-                raise self._invalid(event, "'<<' wants a mapping or a list of mappings")
+                raise self._invalid(event, "'<<' must be a mapping or a list of mappings")
             target.update(source)
 
     def _key(self, value: Any, event: yaml.Event) -> str:

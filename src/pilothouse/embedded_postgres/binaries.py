@@ -95,7 +95,7 @@ def find_binaries(
     if major is None:
         raise DatabaseUnavailable(
             f"no PostgreSQL {OLDEST_MAJOR} or newer that the account {account.name} can run ({looked}): install one, "
-            "name its folder in PILOTHOUSE_POSTGRES__BIN_DIR, or set PILOTHOUSE_DATABASE_URL to a server of yours"
+            "name its folder in PILOTHOUSE_POSTGRES__BIN_DIR, or set PILOTHOUSE_DATABASE_URL to your own server"
         )
     raise DatabaseUnavailable(
         f"the database was made by PostgreSQL {major}, and no binaries of that version were found ({looked}): install "

@@ -223,8 +223,8 @@ class EmbeddedPostgres:
             owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             os.close(handle)
             raise DatabaseUnavailable(
-                f"another Pilothouse (process {owner}) uses the database in {layout.root}: stop it, or give this one "
-                "a data folder of its own (PILOTHOUSE_DATA_DIR)"
+                f"another Pilothouse (process {owner}) uses the database in {layout.root}: stop it, or use a "
+                "separate data folder (PILOTHOUSE_DATA_DIR)"
             ) from error
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
@@ -273,7 +273,7 @@ class EmbeddedPostgres:
             if server is None or socket_dir is None:
                 if launched or time.monotonic() >= deadline:
                     raise DatabaseUnavailable(
-                        f"PostgreSQL ended while it started on {layout.data}. Its last words:\n{layout.log_tail()}"
+                        f"PostgreSQL ended while it started on {layout.data}. Its last output:\n{layout.log_tail()}"
                     )
                 if not processes.end_orphans(layout.data, account.uid):
                     continue
@@ -331,10 +331,10 @@ class EmbeddedPostgres:
                 raise DatabaseUnavailable(
                     f"PostgreSQL (process {server.pid}) does not answer after {self._settings.start_seconds:g} s: "
                     f"{cause}\nIt keeps running, and the next start takes it over; a long recovery needs a longer "
-                    f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last words:\n{layout.log_tail()}"
+                    f"PILOTHOUSE_POSTGRES__START_SECONDS. Its last output:\n{layout.log_tail()}"
                 )
             if self._stopping.wait(pause):
-                raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted by a stop")
+                raise DatabaseUnavailable("the start of the embedded PostgreSQL was interrupted")
             pause = min(pause * 1.5, 0.25)
 
     def _end_server(self, layout: Layout, uid: int | None, *, seconds: float) -> None:

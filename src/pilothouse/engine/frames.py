@@ -59,7 +59,7 @@ def encode_request(request: Request[Any], **extra: Any) -> tuple[bytes, Body]:
     except RecursionError:
         raise HelmError("the values are nested too deeply", kind="HelmValuesError") from None
     except (ValueError, TypeError) as error:
-        raise HelmError(f"the values are not plain JSON: {error}", kind="HelmValuesError") from None
+        raise HelmError(f"the values are not JSON: {error}", kind="HelmValuesError") from None
     if len(prefix) > HEAD_LIMIT or size > BODY_LIMIT:
         raise HelmError("the chart or its values are too large for the engine", kind="HelmInvalidArgError")
     return prefix, body

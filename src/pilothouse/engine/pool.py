@@ -223,7 +223,7 @@ class EnginePool:
                 return await waiter
         except TimeoutError:
             self._leave(waiter)
-            raise Busy("every Helm engine of this server is busy; try again shortly") from None
+            raise Busy("every Helm engine of this server is busy; retry shortly") from None
         except asyncio.CancelledError:
             self._leave(waiter)
             raise

@@ -181,14 +181,14 @@ class ChildProcess:
         except TimeoutError:
             self.kill()
             raise EngineTimeout(
-                f"the {request.action} call was stopped after {deadline_seconds:g} s; what it did until then stands"
+                f"the {request.action} call was stopped after {deadline_seconds:g} s; its changes until then remain"
             ) from None
         except _BROKEN:
             self.kill()
             code = await self._death()
             if code == WATCHDOG_EXIT or (fence is not None and fence.passed):
                 raise EngineTimeout(
-                    f"the {request.action} call was ended: its time was not extended; what it did until then stands"
+                    f"the {request.action} call was ended: its time was not extended; its changes until then remain"
                 ) from None
             raise self._crash(request, code) from None
         except EngineTimeout:
@@ -300,7 +300,7 @@ class ChildProcess:
         if code == -signal.SIGXCPU or _NO_CPU in stderr:
             return f"the templates needed more than {self._limits.cpu_seconds} s of CPU time, the limit"
         if (full := _STACK_FULL.search(stderr)) is not None:
-            return f"templates or values contain themselves without end: the stack reached {full[1]} bytes, the limit"
+            return f"templates or values recurse without end: the stack reached {full[1]} bytes, the limit"
         if _NO_MEMORY.search(stderr):
             return f"the templates needed more than {self._limits.memory_bytes} bytes of memory, the limit"
         return "a chart or values that recurse or use much memory or time can do that"

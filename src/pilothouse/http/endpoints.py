@@ -44,7 +44,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         raise InvalidSettings("PILOTHOUSE_PORT and PILOTHOUSE_TLS__PORT are both 0, so nothing would listen; set one")
     if outside and not tls.port and not tls.plain_http:
         raise InvalidSettings(
-            f"PILOTHOUSE_HOST={settings.host} is no loopback address and PILOTHOUSE_TLS__PORT=0 turns TLS off, so "
+            f"PILOTHOUSE_HOST={settings.host} is not a loopback address and PILOTHOUSE_TLS__PORT=0 turns TLS off, so "
             "secrets would cross the network in the clear. Set PILOTHOUSE_TLS__PORT, or set "
             "PILOTHOUSE_TLS__PLAIN_HTTP=true if something in front encrypts"
         )
@@ -66,5 +66,5 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise InvalidSettings(f"PILOTHOUSE_HOST={host} is no address of this machine: {error.strerror}") from error
+        raise InvalidSettings(f"PILOTHOUSE_HOST={host} is not an address of this machine: {error.strerror}") from error
     return all(ipaddress.ip_address(str(entry[4][0]).split("%")[0]).is_loopback for entry in found)

@@ -100,7 +100,7 @@ def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE)
     """
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     if len(data) > limits.size:
-        raise BodyTooLarge(f"{where}: {len(data)} bytes; at most {limits.size} are taken here")
+        raise BodyTooLarge(f"{where}: {len(data)} bytes; the limit is {limits.size}")
     if not _holds_at_most(data, limits.values):
         raise InvalidRequest(f"{where}: holds more than {limits.values} values, the limit")
     try:
@@ -108,7 +108,7 @@ def parse_object(text: bytes | str, *, where: str, limits: JsonLimits = RELEASE)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{where}: must be a JSON object, and is {_kind(value)}")
+        raise InvalidRequest(f"{where}: must be a JSON object, not {_kind(value)}")
     path = find_nul(value, levels=limits.levels)
     if path is not None:
         raise InvalidRequest(f"{path or where}: contains a NUL character, which Kubernetes and Helm cannot store")
@@ -130,7 +130,7 @@ def _refuse_changed_integers(value: object, exact: object, path: str = "") -> No
             _refuse_changed_integers(value[index], inner, f"{path}[{index}]")
     elif isinstance(exact, int) and isinstance(value, float):
         raise InvalidRequest(
-            f"{path}: {str(exact)[:40]} does not fit in 64 bits, and would be rounded; send it as a text"
+            f"{path}: {str(exact)[:40]} does not fit in 64 bits, and would be rounded; send it as a string"
         )
 
 

@@ -72,7 +72,7 @@ async def _feed(request: Request, parts: "_Parts", *, boundary: bytes) -> None:
             parser.write(piece)
             await asyncio.sleep(0)  # the body lies ready: nothing else would let other requests in
     except FormParserError as error:
-        raise InvalidRequest(f"the multipart form cannot be read: {error}") from error
+        raise InvalidRequest(f"invalid multipart form: {error}") from error
     if not parts.complete:
         raise InvalidRequest("the multipart form ends before its last boundary")
 

@@ -283,7 +283,7 @@ class GatewayProtocol(H11Protocol):
             self._refused = True
             self.transport.close()
         else:
-            self._refuse(BODY_STALLED, f"no complete request head came in {self.head_seconds:g} s")
+            self._refuse(BODY_STALLED, f"no complete request head arrived in {self.head_seconds:g} s")
 
     def _refuse(self, code: GatewayCode, detail: str, *, cause: str = "") -> None:
         request_id = new_request_id()

@@ -61,7 +61,7 @@ async def idempotency_key(request: Request) -> Key | None:
     if not given:
         return None
     if len(given) > 1:
-        raise InvalidRequest(f"Idempotency-Key: is there {len(given)} times; send it once")
+        raise InvalidRequest(f"Idempotency-Key: was sent {len(given)} times; send it once")
     if not _KEY.fullmatch(given[0]):
         raise InvalidRequest(
             "Idempotency-Key: must be 1 to 255 visible ASCII characters without spaces, such as a UUID, and is "

@@ -63,7 +63,7 @@ class TlsContext:
         try:
             self.context.set_ciphers(ciphers or _CIPHERS)
         except ssl.SSLError as error:
-            raise InvalidSettings(f"PILOTHOUSE_TLS__CIPHERS={ciphers} names no cipher that OpenSSL has") from error
+            raise InvalidSettings(f"PILOTHOUSE_TLS__CIPHERS={ciphers} names no cipher known to OpenSSL") from error
         self.context.set_alpn_protocols(["http/1.1"])
         self._loaded = self._load()
 
@@ -85,7 +85,7 @@ class TlsContext:
             self.context.load_cert_chain(files.certificate, files.key, _no_passphrase)
         except (OSError, ValueError) as error:
             raise InvalidCertificate(
-                f"TLS certificate {files.certificate} and key {files.key} do not load: {_reason(error)}"
+                f"TLS certificate {files.certificate} and key {files.key} cannot be loaded: {_reason(error)}"
             ) from error
         return stamp
 
@@ -161,14 +161,14 @@ def _cause(error: OSError) -> str:
 
 def _no_passphrase() -> str:
     """Return no passphrase; without this callback OpenSSL would ask on the terminal."""
-    raise InvalidCertificate("the key of the TLS certificate has a passphrase; give one without")
+    raise InvalidCertificate("the key of the TLS certificate has a passphrase; use one without")
 
 
 def _file_stamp(path: Path) -> object:
     try:
         status = path.stat()
     except OSError as error:
-        raise InvalidCertificate(f"the TLS file {path} cannot be read: {error.strerror}") from error
+        raise InvalidCertificate(f"cannot read the TLS file {path}: {error.strerror}") from error
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 

@@ -74,7 +74,7 @@ class Addresses:
         """Return a reason if the address is special and not itself listed."""
         odd = ip.is_reserved or ip in _THIS_NETWORK if isinstance(ip, ipaddress.IPv4Address) else False
         if ip.is_multicast or ip.is_unspecified or odd:
-            return f"{address} is no address of a server"
+            return f"{address} is not the address of a server"
         if is_own(ip):
             own = ipaddress.ip_network(ip)
             if self.allow_loopback or self._lists_within(ip, port, _within(ip, _LOOPBACK) or own):
@@ -123,7 +123,7 @@ async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp
     for address in resolved:
         # One bad address refuses all: a name that mixes them is made to slip through.
         if why := addresses.refusal(address, port=port, name=host.lower().rstrip(".")):
-            raise ClusterUnavailable(f"{host} is not asked: {why}")
+            raise ClusterUnavailable(f"{host} is refused: {why}")
     return resolved
 
 
@@ -188,7 +188,7 @@ def _meanings(ip: Address) -> list[Address]:
 
 def _entry(text: str) -> Entry:
     problem = InvalidSettings(
-        f"{ALLOWED}: {text!r} is no network, address or name, with a port or without, such as 10.0.0.0/8:6443, "
+        f"{ALLOWED}: {text!r} is not a network, address or name, optionally with a port, such as 10.0.0.0/8:6443, "
         "[fd00::/8]:6443 or *.k8s.example.com"
     )
     host, port = text, None

@@ -73,7 +73,7 @@ class ApiClient:
                 limit = max(1, limit // 4)
                 continue
             if not answer.ok:
-                raise ListExpired(f"{self.server}: the list changed while it was read; ask again")
+                raise ListExpired(f"{self.server}: the list changed while it was read; retry")
             metadata, items = mapping(answer.body.get("metadata")), objects_in(answer.body.get("items"))
             yield ListPage(items, metadata)
             token = metadata.get("continue") or ""
@@ -81,7 +81,7 @@ class ApiClient:
                 return
             empty += not items
             if not isinstance(token, str) or len(token) > _LONGEST_TOKEN or empty > _MOST_EMPTY_PAGES:
-                raise ClusterUnavailable(f"{self.server} gives a list that has no end")
+                raise ClusterUnavailable(f"{self.server} returns an endless list")
 
     async def ask(
         self,
@@ -143,5 +143,5 @@ def resource_version(metadata: object) -> int:
     """
     text = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     if not isinstance(text, str) or not _VERSION.fullmatch(text) or int(text) > _LARGEST_VERSION:
-        raise ClusterUnavailable("the cluster's API server gave a resourceVersion that is no number")
+        raise ClusterUnavailable("the cluster's API server returned a resourceVersion that is not a number")
     return int(text)

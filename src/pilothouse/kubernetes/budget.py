@@ -29,7 +29,7 @@ class Room:
         held = self._held.get(server, 0) + size
         full = sum(self._held.values()) + size > self._total
         if held > self._each or (full and held > self._total // max(1, len(self._held))):
-            raise Busy(f"{server} sends too much at once: other requests read it now; retry")
+            raise Busy(f"{server} sends too much at once: other requests are reading it; retry")
         self._held[server] = held
 
     def give_back(self, server: str, size: int) -> None:

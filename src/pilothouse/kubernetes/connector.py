@@ -73,7 +73,7 @@ def describe_failure(error: BaseException) -> str:
             return os.strerror(seen.errno)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
-        return "it broke the connection, or does not speak HTTP"
+        return "it closed the connection, or does not speak HTTP"
     if isinstance(error, aiohttp.ClientConnectionError):
         return "the connection broke"
     return type(error).__name__

@@ -192,9 +192,9 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
     try:
         payload = _payload_decoder.decode(_inflate(secret, max_bytes=max_bytes))
     except _UNREADABLE:
-        raise _corrupt(secret, "does not hold what Helm writes") from None
+        raise _corrupt(secret, "does not contain what Helm writes") from None
     if (payload.name, payload.version) != (key.name, key.revision):
-        raise _corrupt(secret, "holds the payload of another release")
+        raise _corrupt(secret, "contains the payload of another release")
     chart_values, config = _values(secret, payload.chart.values), _values(secret, payload.config)
     own = secret["metadata"]
     return StoredRelease(
@@ -343,7 +343,7 @@ def _values(secret: Secret, raw: msgspec.Raw) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         raise _corrupt(secret, "holds values that are not JSON") from None
     if values is not None and not isinstance(values, dict):
-        raise _corrupt(secret, "holds values that are no map")
+        raise _corrupt(secret, "contains values that are not a map")
     return values or {}
 
 

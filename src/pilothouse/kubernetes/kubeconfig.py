@@ -36,7 +36,7 @@ _FALSE = ("false", "False", "FALSE")
 _CLUSTER_REFUSED = {
     "certificate-authority": "it reads a file of the server; embed it as certificate-authority-data",
     "proxy-url": "it sends the request through a proxy of the caller's choice",
-    "insecure-skip-tls-verify": "it gives the credentials to whoever answers; embed certificate-authority-data",
+    "insecure-skip-tls-verify": "it sends the credentials to whoever answers; embed certificate-authority-data",
 }
 _USER_REFUSED = {
     "exec": "it runs a program on the server; use a token or a client certificate",
@@ -44,8 +44,8 @@ _USER_REFUSED = {
     "tokenFile": "it reads a file of the server; embed the token as token",
     "client-certificate": "it reads a file of the server; embed it as client-certificate-data",
     "client-key": "it reads a file of the server; embed it as client-key-data",
-    "username": "Kubernetes has no basic authentication any more; use a token or a client certificate",
-    "password": "Kubernetes has no basic authentication any more; use a token or a client certificate",
+    "username": "Kubernetes no longer supports basic authentication; use a token or a client certificate",
+    "password": "Kubernetes no longer supports basic authentication; use a token or a client certificate",
 }
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
@@ -113,7 +113,7 @@ def _load(text: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidKubeconfig("kubeconfig: must be a map with clusters, users and contexts")
     if document.get("kind", "Config") not in ("Config", *_ABSENT):
-        raise InvalidKubeconfig(f"kind: must be Config, and is {str(document['kind'])[:40]!r}")
+        raise InvalidKubeconfig(f"kind: must be Config, not {str(document['kind'])[:40]!r}")
     return document
 
 
@@ -237,7 +237,7 @@ def _client_certificate(content: dict[str, Any], at: str) -> dict[str, str]:
     try:
         private = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise InvalidKubeconfig(f"{at}.client-key-data: holds no unencrypted PEM private key") from None
+        raise InvalidKubeconfig(f"{at}.client-key-data: contains no unencrypted PEM private key") from None
     if private.public_key() != certificates[0].public_key():
         raise InvalidKubeconfig(f"{at}.client-key-data: is not the key of client-certificate-data")
     return {
@@ -263,7 +263,7 @@ def _impersonation(content: dict[str, Any], at: str) -> dict[str, Any]:
     elif extra not in _ABSENT:
         raise InvalidKubeconfig(f"{at}.as-user-extra: must be a map of lists")
     if rebuilt and "as" not in rebuilt:
-        raise InvalidKubeconfig(f"{at}.as: missing; {', '.join(rebuilt)} cannot stand without it")
+        raise InvalidKubeconfig(f"{at}.as: missing; {', '.join(rebuilt)} requires it")
     return rebuilt
 
 
@@ -301,7 +301,7 @@ def _certificates(data: str, at: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_decoded(data, at))
     except ValueError:
-        raise InvalidKubeconfig(f"{at}: holds no PEM certificate") from None
+        raise InvalidKubeconfig(f"{at}: contains no PEM certificate") from None
 
 
 def _encoded(certificates: list[x509.Certificate]) -> str:

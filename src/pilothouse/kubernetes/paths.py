@@ -13,14 +13,14 @@ NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 def checked_name(name: str) -> str:
     """Return the name; InvalidRequest if it is not a valid Kubernetes subdomain name."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidRequest(f"{str(name)[:80]!r} is no name of a Kubernetes object")
+        raise InvalidRequest(f"{str(name)[:80]!r} is not a valid Kubernetes object name")
     return name
 
 
 def escaped_name(name: str) -> str:
     """Return any object's name escaped for a path: some kinds allow colons and capitals. InvalidRequest if invalid."""
     if not name or len(name) > LONGEST_NAME or name in {".", ".."} or "/" in name or "%" in name:
-        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
+        raise InvalidRequest(f"{name[:80]!r} is not a valid Kubernetes object name")
     return quote(name, safe="")
 
 

@@ -117,5 +117,5 @@ def _pod_in(line: bytes) -> Object | None:
 
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(f"{name[:80]!r} is no name of a Kubernetes object")
+        raise InvalidRequest(f"{name[:80]!r} is not a valid Kubernetes object name")
     return name

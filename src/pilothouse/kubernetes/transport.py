@@ -185,7 +185,9 @@ class Transport:
             if rest := lines.feed(b"\n"):
                 yield [line for line in rest if line]
         except TimeoutError as error:
-            raise ClusterUnavailable(f"{self.server} went silent: nothing came for {idle_seconds:g} s") from error
+            raise ClusterUnavailable(
+                f"{self.server} stopped responding: nothing arrived for {idle_seconds:g} s"
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from error
         finally:
@@ -286,7 +288,7 @@ class Transport:
 
     async def _read(self, response: aiohttp.ClientResponse, *, largest: int) -> bytearray:
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ClusterUnavailable(f"{self.server} compresses answers though it was asked not to")
+            raise ClusterUnavailable(f"{self.server} compresses answers although it was asked not to")
         text, values = bytearray(), 0
         reading = Reading(self._room, self.server)
         try:
@@ -322,7 +324,7 @@ class Transport:
             if isinstance(body, dict):
                 return answer
         elif status < _FIRST_ERROR:
-            raise ClusterUnavailable(f"{self.server} answers with a redirect ({status}), which is not followed")
+            raise ClusterUnavailable(f"{self.server} answered with a redirect ({status}), which is not followed")
         elif status in (401, 403):
             raise ClusterDenied(f"{self.server} refuses the registered account ({status}){said}")
         elif body is not None and answer.body.get("kind") == "Status":

@@ -111,7 +111,7 @@ class Watcher:
             await self._check(client, known)
             await self._watch(client, known)
         except TimeoutError as error:
-            message = f"the API server did not give a whole list within {_LONGEST_LIST_SECONDS:g} s"
+            message = f"the API server did not return a complete list within {_LONGEST_LIST_SECONDS:g} s"
             raise ClusterUnavailable(message) from error
         except ListExpired as error:
             log.debug("watch_expired", cluster_id=self._cluster_id, cause=str(error))

@@ -102,7 +102,7 @@ class Clusters:
                 identity=identity,
             )
             if row is None:
-                raise AlreadyExists(f"name: this project has a cluster named {name!r} already")
+                raise AlreadyExists(f"name: this project already has a cluster named {name!r}")
             await cluster_watches.add_cluster_watch(tx, cluster_id)
             await require_still(tx, caller, "cce:cluster:create")
             await audit.record(
@@ -173,7 +173,7 @@ class Clusters:
         most = self._settings.per_project
         if await store.count_clusters(tx, caller.project_id) >= most:
             raise QuotaExceeded(
-                f"Insufficient cluster quota: this project has {most} clusters, the most it may have; remove one first"
+                f"Insufficient cluster quota: this project has {most} clusters, the limit; remove one first"
             )
 
     def _seal(self, cluster_id: str, sanitised: Kubeconfig) -> bytes:
@@ -263,9 +263,7 @@ def cluster_error_context(cluster: Cluster) -> Iterator[None]:
     except ClusterDenied as error:
         raise ClusterDenied(f"cluster {cluster.name!r}: {error}") from error
     except CorruptRelease as error:
-        raise CorruptRelease(
-            f"cluster {cluster.name!r}: {error}; mend or delete this Secret, then try again"
-        ) from error
+        raise CorruptRelease(f"cluster {cluster.name!r}: {error}; fix or delete this Secret, then retry") from error
 
 
 def unknown_cluster(cluster_id: str) -> NotFound:
@@ -280,7 +278,7 @@ def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str) -> str:
             "" if known.identity == identity else "it is another cluster's, whose namespace kube-system has other uid"
         )
     if known.server != new.server:
-        return f"its server is {new.server} and was {known.server}, and the accounts may not tell the clusters apart"
+        return f"its server is {new.server} and was {known.server}, and the accounts may not read the clusters' ids"
     return ""
 
 

@@ -111,7 +111,7 @@ def replacement(database: Database, contents: Contents, *, replace: bool) -> Ite
     except (OperationalError, psycopg.OperationalError) as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer, or broke off: {error}") from error
     except psycopg.Error as error:
-        raise InvalidBackup(f"the copy does not fit the database: {str(error).splitlines()[0]}") from error
+        raise InvalidBackup(f"the dump does not match the database: {str(error).splitlines()[0]}") from error
     finally:
         engine.dispose()
 
@@ -186,8 +186,6 @@ def _empty(connection: psycopg.Connection, names: Sequence[str], *, replace: boo
         query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(name))
         row = connection.execute(query).fetchone()
         if row is not None and row[0] and not replace:
-            raise InvalidBackup(
-                f"the database is not empty (table {name} has rows); --replace throws away what it holds"
-            )
+            raise InvalidBackup(f"the database is not empty (table {name} has rows); --replace discards its content")
     for name in (*present, _VERSION_TABLE):
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(sql.Identifier(name)))

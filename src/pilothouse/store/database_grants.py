@@ -35,4 +35,4 @@ def grant_to_application(database: Database) -> None:
             for statement in (*_STATEMENTS, *([_NO_DELETES] if forgets else [])):
                 connection.execute(sql.SQL(statement).format(role=role))
     except psycopg.Error as error:
-        raise DatabaseUnavailable(f"the application's role cannot be given its rights: {error}") from error
+        raise DatabaseUnavailable(f"cannot grant the application's role its rights: {error}") from error

@@ -87,10 +87,7 @@ def is_used() -> ColumnElement[bool]:
 
 def key_used_error(key: str) -> KeyUsed:
     """Return the error for a key that was used for a different request."""
-    return KeyUsed(
-        f"Idempotency-Key: {key!r} was used for another request before; a key stands for one request, so send this one "
-        "with a new key"
-    )
+    return KeyUsed(f"Idempotency-Key: {key!r} was already used for a different request; send this one with a new key")
 
 
 async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, life_seconds: float) -> FoundKey | None:

@@ -30,7 +30,7 @@ def newest_revision() -> str:
     """Return the schema revision that this program needs."""
     head = ScriptDirectory.from_config(_configuration(None)).get_current_head()
     if head is None:
-        raise RuntimeError("the package has no migrations: it was built wrongly")
+        raise RuntimeError("the package has no migrations: its build is broken")
     return head
 
 
@@ -41,9 +41,7 @@ def migrate_on(connection: Connection, revision: str) -> None:
     """
     known = {script.revision for script in ScriptDirectory.from_config(_configuration(None)).walk_revisions()}
     if revision != "head" and revision not in known:
-        raise DatabaseUnavailable(
-            f"schema {revision} is of a newer Pilothouse than this one; use that version, or a later one"
-        )
+        raise DatabaseUnavailable(f"schema {revision} is from a newer Pilothouse; use that version, or a later one")
     command.upgrade(_configuration(connection), revision)
 
 

@@ -123,7 +123,8 @@ async def enqueue(
             ) from error
         raise
     raise refusal or Busy(
-        f"release {new.release_name!r} and the queue changed at every look; nothing was changed, try again",
+        f"release {new.release_name!r} and the queue changed while the request was being accepted; "
+        "nothing was written, retry",
         retry_after_seconds=limits.retry_seconds,
     )
 
@@ -141,19 +142,19 @@ async def _refusal(
     ):
         if full:
             return Busy(
-                f"{most} operations of {whose} wait already, the limit; nothing was changed, try again later",
+                f"{most} operations of {whose} are already queued, the limit; nothing was written, retry later",
                 retry_after_seconds=limits.retry_seconds,
             )
     if found.too_large:
         return Busy(
-            f"the orders of this project that wait have {found.waiting_bytes} bytes, with this one more than "
+            f"the queued requests of this project have {found.waiting_bytes} bytes, with this one more than "
             f"{limits.bytes_per_project}, the limit; nothing was written: retry when some are done, "
             "or send smaller values",
             retry_after_seconds=limits.retry_seconds,
         )
     if found.made:
         return AlreadyExists(
-            f"name: release {new.release_name!r} in namespace {new.namespace!r} was just made by another request"
+            f"name: release {new.release_name!r} in namespace {new.namespace!r} was just created by another request"
         )
     return key_used_error(key.key) if key is not None and found.used else None
 

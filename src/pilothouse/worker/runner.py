@@ -42,7 +42,7 @@ _OVERDUE_EVERY = 3
 _EXCUSE_TRIES = 120
 #: How often one that is given up is looked at, if it changes meanwhile.
 _LAST_LOOKS = 3
-_HELD_UP = "the worker was held up by its own work for longer than a lease lasts while it carried this out"
+_HELD_UP = "the worker was blocked by its own work for longer than its lease while it ran this operation"
 _NOT_THE_END = frozenset({"retry", "crashed"})
 
 
@@ -89,7 +89,7 @@ class Runner:
             await asyncio.wait([stopping, *slots, *helpers], return_when=asyncio.FIRST_COMPLETED)
             self._places.close()
             if not stop.is_set():
-                raise RuntimeError("a part of the worker ended by itself") from _first_error([*slots, *helpers])
+                raise RuntimeError("a part of the worker ended unexpectedly") from _first_error([*slots, *helpers])
             _, late = await asyncio.wait(slots, timeout=self._settings.drain_seconds)
             if late:
                 log.warning("drain_ended", handed_back=len(late))
@@ -243,7 +243,7 @@ class Runner:
     async def _give_up(self, row: OperationRow, fence: Fence, give_up_reason: str) -> Outcome:
         for _ in range(_LAST_LOOKS):
             outcome = await self._actions.give_up(row, fence=fence, text=give_up_reason)
-            if outcome.state not in _NOT_THE_END:  # else the release changed while it was looked at
+            if outcome.state not in _NOT_THE_END:  # else the release changed while it was read
                 return outcome
         return _broken(give_up_reason)
 

@@ -120,7 +120,7 @@ def _read(request: Request, name: str, parse: Callable[[str, str], T], default: 
 
 def _flag(name: str, text: str) -> bool | None:
     if text.lower() not in {"true", "false"}:
-        raise InvalidRequest(f"{name}: must be true or false, and is {text[:100]!r}")
+        raise InvalidRequest(f"{name}: must be true or false, not {text[:100]!r}")
     return text.lower() == "true"
 
 

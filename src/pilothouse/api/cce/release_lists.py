@@ -40,11 +40,11 @@ def wanted_list(request: Request) -> WantedList:
         raise InvalidRequest(f"limit: {limit!r} is not a number from 1 to {_MOST}")
     namespace, slash, name = query.get("marker", "").partition("/")
     if query.get("marker") and not (slash and _is_name(namespace) and _is_name(name)):
-        raise InvalidRequest(f"marker: {query['marker']!r} is not one that an answer gave in {_MARKER}")
+        raise InvalidRequest(f"marker: {query['marker']!r} is not a value of {_MARKER}")
     fields = frozenset(field for field in query.get("fields", "").split(",") if field)
     for field in fields - RELEASE_FIELDS:
         raise InvalidRequest(
-            f"fields: {field!r} is no member of a release; there are: {', '.join(sorted(RELEASE_FIELDS))}"
+            f"fields: {field!r} is not a field of a release; fields:  {', '.join(sorted(RELEASE_FIELDS))}"
         )
     return WantedList(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
 

@@ -146,7 +146,7 @@ def _login(auth: Auth) -> Login:
     if user.name is None:
         raise InvalidRequest(f"{where}: give name and domain.name, or id")
     if user.domain is None or (user.domain.id is None and user.domain.name is None):
-        raise InvalidRequest(f"{where}.domain: give the name of the account that the user belongs to")
+        raise InvalidRequest(f"{where}.domain: give the name of the user's account")
     return Login(password=user.password, name=user.name, domain_id=user.domain.id, domain_name=user.domain.name)
 
 
@@ -169,7 +169,7 @@ def _scope(auth: Auth) -> Scope:
 def _subject(request: Request) -> str:
     given = request.headers.getlist("x-subject-token")
     if len(given) != 1:
-        raise InvalidRequest("X-Subject-Token: give the token that is meant, once")
+        raise InvalidRequest("X-Subject-Token: send the token once")
     return given[0].strip()
 
 

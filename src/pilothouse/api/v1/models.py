@@ -32,7 +32,7 @@ class Body(BaseModel):
             return data
         near = get_close_matches(unknown, names, n=1) if len(unknown) <= _LONGEST_ECHO else []
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
-        text = f"{unknown[:_LONGEST_ECHO]}: is no known field; {hint}"
+        text = f"{unknown[:_LONGEST_ECHO]}: unknown field; {hint}"
         raise PydanticCustomError(UNKNOWN_FIELD, "{text}", {"text": text})
 
 

@@ -213,5 +213,5 @@ def _marker(text: str) -> tuple[datetime, str] | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(operation_id):
-        raise InvalidRequest(f"marker: {text[:100]!r} is not one that an answer gave in {MARKER}")
+        raise InvalidRequest(f"marker: {text[:100]!r} is not a value of {MARKER}")
     return at, operation_id

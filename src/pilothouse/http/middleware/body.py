@@ -189,7 +189,7 @@ async def _next_piece(receive: Receive, seconds: float) -> tuple[bytes, bool]:
         async with asyncio.timeout(seconds):
             message = await receive()
     except TimeoutError:
-        raise GatewayError(BODY_STALLED, "the body comes too slowly; send it again over a faster line") from None
+        raise GatewayError(BODY_STALLED, "the body arrives too slowly; retry over a faster connection") from None
     if message["type"] == "http.disconnect":
         raise ClientGoneError
     return message.get("body", b""), message.get("more_body", False)
@@ -197,4 +197,4 @@ async def _next_piece(receive: Receive, seconds: float) -> tuple[bytes, bool]:
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise GatewayError(BODY_TOO_LARGE, f"at most {limit} bytes are taken")
+        raise GatewayError(BODY_TOO_LARGE, f"the limit is {limit} bytes")

@@ -114,7 +114,7 @@ class BackupFile:
                 size=path.stat().st_size,
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InvalidBackup(f"{path} is no backup, or a damaged one: {error}") from error
+            raise InvalidBackup(f"{path} is not a backup, or is damaged: {error}") from error
 
     def rows(self, table: CopiedTable) -> Iterator[bytes]:
         """Yield the rows of a table; raise InvalidBackup at their end if the digest does not match."""
@@ -140,7 +140,7 @@ class BackupFile:
         except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError) as error:
             raise InvalidBackup(f"{self._path} is damaged at {entry}: {error}") from error
         if digest.hexdigest() != self._digests[entry]:
-            raise InvalidBackup(f"{self._path} is damaged at {entry}: the digest is another one")
+            raise InvalidBackup(f"{self._path} is damaged at {entry}: the digest does not match")
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def open_backup(path: Path) -> Iterator[BackupFile]:
     except OSError as error:
         raise InvalidBackup(f"{path} cannot be read: {error.strerror}") from error
     except zipfile.BadZipFile as error:
-        raise InvalidBackup(f"{path} is no backup, or a cut one: {error}") from error
+        raise InvalidBackup(f"{path} is not a backup, or is truncated: {error}") from error
 
 
 def restore_backup(backup: BackupFile, database: Database, ring: KeyRing, *, replace: bool) -> int:
@@ -179,7 +179,7 @@ def refuse_other_keys(key_file: Path, ring: KeyRing) -> None:
     present = {(key.id, key.secret) for key in read_keys(key_file).keys}
     if not {(key.id, key.secret) for key in ring.keys} <= present:
         raise InvalidBackup(
-            f"{key_file} holds other keys than the backup: this is another installation's data folder. Use an empty "
+            f"{key_file} contains other keys than the backup: this is another installation's data folder. Use an empty "
             "one (PILOTHOUSE_DATA_DIR), or --replace, which keeps the old file aside"
         )
 

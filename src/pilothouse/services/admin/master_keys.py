@@ -57,7 +57,7 @@ def stage_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urand
 
     staged = _staged(change_keys(path, add, random_bytes=random_bytes))
     if staged is None:
-        raise DecryptionFailed(f"{path} was changed by another program meanwhile; look at it, and try again")
+        raise DecryptionFailed(f"{path} was changed by another program meanwhile; check it, then retry")
     return staged
 
 

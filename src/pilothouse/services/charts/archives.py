@@ -82,13 +82,11 @@ class Charts:
         # A project's changes wait for each other in any case. Here they do so without a connection to the database.
         self._changing = FairPlaces(
             _CHANGES,
-            what="this server is storing as many charts as it can at once",
+            what="this server is storing charts at capacity",
             most=1,
             most_waiting=engine_settings.waiting_per_project,
         )
-        self._listing = FairPlaces(
-            _LISTS, what="this server is reading as many lists of charts as it can at once", most_waiting=sys.maxsize
-        )
+        self._listing = FairPlaces(_LISTS, what="this server is listing charts at capacity", most_waiting=sys.maxsize)
         self._quota = quota
         self._quota_bytes = quota_bytes
 
@@ -106,7 +104,7 @@ class Charts:
             taken = await _find_version(tx, caller, chart)
             if taken is not None and not upload.override:
                 raise AlreadyExists(
-                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); upload it with "
+                    f"chart {chart.name} {chart.version} already exists (id {taken.id}); upload it with "
                     'parameters {"override": true} to replace it, or raise the version in Chart.yaml'
                 )
             if taken is None:
@@ -140,7 +138,7 @@ class Charts:
             taken = await _find_version(tx, caller, chart)
             if taken is not None and taken.id != old.id:
                 raise AlreadyExists(
-                    f"chart {chart.name} {chart.version} exists already (id {taken.id}); update or delete that one, "
+                    f"chart {chart.name} {chart.version} already exists (id {taken.id}); update or delete that one, "
                     "or raise the version in Chart.yaml"
                 )
             await self._add_archive(tx, caller, chart, upload)
@@ -188,7 +186,7 @@ class Charts:
             chart = await _find(connection, caller, chart_id)
             size = await archives.find_size(connection, chart.digest)
         if size is None:
-            raise NotFound(f"chart {chart_id!r} was deleted just now")
+            raise NotFound(f"chart {chart_id!r} was just deleted")
         return Download(chart, size, self._read(caller, chart.digest, size))
 
     async def quota(self, caller: Caller, project_id: str) -> Quota:
@@ -196,8 +194,8 @@ class Charts:
         caller.require("cce:chart:getQuota")
         if project_id != caller.project_id:
             raise Forbidden(
-                "Forbidden: the project in the path is not the one of these credentials; "
-                f"ask for the quotas of {caller.project_id}"
+                "Forbidden: the project in the path is not that of these credentials; "
+                "request the quotas of {caller.project_id}"
             )
         async with self._database.autocommit() as connection:
             return Quota(limit=self._quota, used=await store.count_charts(connection, caller.project_id))
@@ -242,8 +240,7 @@ class Charts:
     async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
         if await store.count_charts(tx, caller.project_id) >= self._quota:
             raise QuotaExceeded(
-                f"Insufficient chart quota: this project has {self._quota} chart versions, the most it may have; "
-                "delete one first"
+                f"Insufficient chart quota: this project has {self._quota} chart versions, the limit; delete one first"
             )
 
 

@@ -28,7 +28,7 @@ class ChartChecks:
         self._settings = engine_settings
         self._places = FairPlaces(
             engine_settings.children,
-            what="this server is checking as many charts as it can at once",
+            what="this server is checking charts at capacity",
             most_waiting=engine_settings.waiting_per_project,
         )
 

@@ -81,8 +81,8 @@ class AccessKeys:
             most = self._settings.keys_per_project
             if await store.count_of_user(tx, owner.id, project_id=project.id) >= most:
                 raise QuotaExceeded(
-                    f"user {owner.name!r} has {most} access keys in project {project.name!r}, the most it may have; "
-                    "delete one first"
+                    f"user {owner.name!r} has {most} access keys in project {project.name!r}, the limit; delete one "
+                    "first"
                 )
             await _find_owner(tx, caller, owner_id, project_id)
             row = await store.add_access_key(
@@ -138,8 +138,8 @@ class AccessKeys:
             return
         if password is None:
             raise InvalidRequest(
-                "password: missing; to make an access key, give your own password, or use a token that a password gave "
-                f"less than {fresh / 60:g} min ago"
+                "password: missing; to create an access key, send your own password, or use a token obtained with it "
+                "less than {fresh / 60:g} min ago"
             )
         try:
             await self._passwords.prove(Login(password=password, user_id=caller.user_id, source=caller.source))
@@ -187,7 +187,7 @@ async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id:
         raise NotFound(f"project {project_id!r} does not exist in this account")
     if not await roles.has_role(tx, owner.id, project_id=project.id):
         raise Forbidden(
-            f"user {owner.name!r} has no role in project {project.name!r}; an administrator of the account can give it "
+            f"user {owner.name!r} has no role in project {project.name!r}; an administrator of the account can grant "
             "one, and then a key"
         )
     return owner, project
@@ -195,7 +195,7 @@ async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id:
 
 def _check_expiry(moment: datetime | None) -> None:
     if moment is not None and moment <= datetime.now(UTC):
-        raise InvalidRequest(f"expires_at: {moment.isoformat()} is over; give a time to come, or none")
+        raise InvalidRequest(f"expires_at: {moment.isoformat()} is in the past; use a future time, or none")
 
 
 def _unknown(access_key: str) -> NotFound:

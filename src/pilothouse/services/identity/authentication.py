@@ -201,7 +201,7 @@ def holder_of(row: ProvingKeyRow, source: str) -> Caller:
 
 def _too_often(wait: float) -> Busy:
     return Busy(
-        "too many wrong signatures of this access key came from this address; check the secret key and the clock",
+        "too many wrong signatures of this access key from this address; check the secret key and the clock",
         retry_after_seconds=max(1, math.ceil(wait)),
     )
 
@@ -212,8 +212,8 @@ def check_alive(row: TokenRow) -> None:
         raise NotAuthenticated(f"token expires, expires_at: {row.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
     if not row.alive:
         raise NotAuthenticated(
-            f"{_UNKNOWN_TOKEN}, the token ended early: its user's password, keys, roles or state changed, or its "
-            "project was disabled; ask for a new one"
+            f"{_UNKNOWN_TOKEN}, the token was revoked: its user's password, keys, roles or state changed, or its "
+            "project was disabled; request a new one"
         )
 
 

@@ -46,7 +46,7 @@ class Caller:
         """Return if the caller's roles in its project allow the action, else raise Forbidden, which names it."""
         if not self.project_id:
             raise NotPermitted(
-                f"Forbidden: {action} needs a token that is bound to a project; ask for one with scope.project",
+                f"Forbidden: {action} needs a token with a project; request one with scope.project",
                 action=action,
             )
         if not policy.allows(self.roles, action):
@@ -64,7 +64,7 @@ class Caller:
     def _forbidden(self, action: str, held: frozenset[str], where: str) -> NotPermitted:
         return NotPermitted(
             f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
-            f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can give it a role "
+            f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can grant a role "
             "that has it",
             action=action,
         )
@@ -143,7 +143,7 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
         user = await users.find_login(tx, name=user_name, domain_name=domain_name, address="")
         if user is None:
             raise NotFound(
-                f"there is no user {user_name!r} in the account {domain_name!r}; the first administrator is "
+                f"user {user_name!r} does not exist in the account {domain_name!r}; the first administrator is "
                 "PILOTHOUSE_IDENTITY__FIRST_USER of PILOTHOUSE_IDENTITY__FIRST_DOMAIN, as they were at the first start"
             )
         await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))

@@ -171,4 +171,4 @@ class Passwords:
 
 
 def _too_many() -> Busy:
-    return Busy("too many log-ins at once; try again in a moment")
+    return Busy("too many log-ins at once; retry in a moment")

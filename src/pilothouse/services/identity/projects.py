@@ -90,7 +90,7 @@ class Projects:
         """
         if not name.startswith(f"{self.region}_"):
             raise Forbidden(
-                f"project {name!r} is not made: names of new projects start with '{self.region}_'. "
+                f"project {name!r} was not created: names of new projects start with '{self.region}_'. "
                 f"{self._region_hint()}"
             )
         return await self.create(caller, name=name, description=description, request_id=request_id)
@@ -110,7 +110,7 @@ class Projects:
                 tx, project_id=project_id, domain_id=caller.domain_id, name=name, description=description
             )
             if not added:
-                raise AlreadyExists(f"name: this account has a project named {name!r} already")
+                raise AlreadyExists(f"name: this account already has a project named {name!r}")
             await audit.record(
                 tx, caller, "iam:projects:createProject", target=project_id, target_name=name, request_id=request_id
             )

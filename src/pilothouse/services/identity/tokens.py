@@ -117,7 +117,7 @@ class Tokens:
                 _CREATE,
                 outcome=Outcome.DENIED,
                 target=scope.project_id or scope.project_name or "",
-                detail="the scope is no project or domain of this user",
+                detail="the scope is not a project or domain of this user",
             )
             raise
         async with self._database.transaction() as tx:
@@ -194,6 +194,6 @@ async def _resolve(tx: Transaction, user: "LoginRow | _Holder", scope: Scope) ->
         named = scope.project_name if scope.project_id is None else scope.project_id
         raise NotFound(
             f"scope.project: {named!r} is not an enabled project in which user {user.name!r} has a role; an "
-            "administrator of the account can give it one"
+            "administrator of the account can grant one"
         )
     return "project", project.id

@@ -72,7 +72,7 @@ class Users:
                 tx, user_id=uuid.uuid4().hex, domain_id=caller.domain_id, name=name, password_hash=password_hash
             )
             if row is None:
-                raise AlreadyExists(f"name: this account has a user named {name!r} already")
+                raise AlreadyExists(f"name: this account already has a user named {name!r}")
             await audit.record(
                 tx, caller, "iam:users:createUser", target=row.id, target_name=name, request_id=request_id
             )
@@ -223,7 +223,7 @@ def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:
 
 def _check_role(role: str) -> None:
     if role not in policy.ROLES:
-        raise InvalidRequest(f"role: {role!r} is none of {', '.join(policy.ROLES)}")
+        raise InvalidRequest(f"role: {role!r} is not one of {', '.join(policy.ROLES)}")
 
 
 def _target(user_id: str, role: str, project_id: str | None) -> str:

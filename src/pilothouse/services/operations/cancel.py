@@ -28,7 +28,7 @@ _UNDERWAY: dict[str, str] = {
     Action.INSTALL: UNINSTALL_UNDERWAY,
     Action.UPGRADE: "Cancelling; the release goes back to the revision that was deployed before",
     Action.ROLLBACK: "Cancelling; the release goes back to the revision that was deployed before",
-    Action.UNINSTALL: "Cancelling; the release is restored if nothing of it is deleted yet, else it is removed",
+    Action.UNINSTALL: "Cancelling; the release is restored if nothing of it was deleted yet, otherwise it is removed",
 }
 _KEEPING = "Cancelling; what is installed is kept as a failed release"
 _NEVER_BEGUN = "cancelled before anything was done"
@@ -58,7 +58,7 @@ class Cancellations:
             row = await _find(tx, caller, operation_id)
             if keep and row.action != Action.INSTALL:
                 raise InvalidRequest(
-                    f"keep: only an install can be kept, and operation {operation_id} is of action {row.action}"
+                    f"keep: only an install can be kept, and operation {operation_id} is an {row.action}"
                 )
             cancelled = await operations.cancel(
                 tx,
@@ -86,7 +86,7 @@ class Cancellations:
             )
         if row.keep_resources != keep:
             way = "with keep" if row.keep_resources else "without keep"
-            raise AlreadyEnded(f"operation {operation_id} is being cancelled already, {way}; that cannot be changed")
+            raise AlreadyEnded(f"operation {operation_id} is already being cancelled, {way}; that cannot be changed")
         return row
 
     async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:

@@ -173,8 +173,8 @@ class Idempotency:
         except (DecryptionFailed, msgspec.MsgspecError) as error:
             log.warning("idempotency_record_unreadable", operation_id=found.operation.id, cause=str(error))
             raise KeyUsed(
-                f"Idempotency-Key: this key stands for operation {found.operation.id}, but its answer cannot be read; "
-                "look at the operation, and use a new key for another request"
+                f"Idempotency-Key: this key belongs to operation {found.operation.id}, but its answer cannot be read; "
+                "check the operation, and use a new key for another request"
             ) from error
 
 

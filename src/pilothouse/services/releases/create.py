@@ -125,7 +125,7 @@ class Releases:
             check_name(wanted.name, field="name")
             return wanted.name
         if not wanted.name_template:
-            raise InvalidRequest("name: missing; give a name, or parameters.name_template to make one")
+            raise InvalidRequest("name: missing; send a name, or parameters.name_template to generate one")
         try:
             name = await self._engine.run(
                 RenderNameRequest(template=wanted.name_template),
@@ -166,7 +166,7 @@ class Releases:
         if newest.status not in _REPLACEABLE:
             raise AlreadyExists(
                 f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
-                f"{newest.status}; parameters.replace takes the place of failed and uninstalled ones only"
+                f"{newest.status}; parameters.replace replaces failed and uninstalled ones only"
             )
         return newest.revision
 
@@ -227,6 +227,6 @@ def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts
     if wanted.version and wanted.version != chart.version:
         raise InvalidRequest(
             f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
-            "send that, or leave version out"
+            "send that, or omit version"
         )
     return chart

@@ -49,7 +49,7 @@ class ReleaseManagers:
         if proof == "managed" and self._policy == "refuse":
             raise Forbidden(
                 f"release {stored.name!r} is managed by {manager}, which would undo the change; make it there, or "
-                "suspend that first (PILOTHOUSE_RELEASES__OTHER_MANAGERS=warn allows it all the same)"
+                "suspend that first (PILOTHOUSE_RELEASES__OTHER_MANAGERS=warn allows it anyway)"
             )
         log.warning("release_has_other_manager", release=stored.name, manager=str(manager), proof=proof)
         return f"an object of the release is marked as managed by {manager}, which {_PROOFS[proof]}"

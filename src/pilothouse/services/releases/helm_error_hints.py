@@ -10,12 +10,11 @@ from pilothouse.kubernetes.external_managers import find_manager
 from pilothouse.services.releases.names import is_name, is_namespace
 
 SMALLER = (
-    "take files that no template needs out of the chart (.helmignore), move what is large to a subchart or into the "
+    "exclude files that no template needs (.helmignore), move large ones to a subchart or into the "
     "images, or split the chart"
 )
 KINDS_GONE_HINT = (
-    "Helm cannot compare with it: have its record rewritten (helm's plugin mapkubeapis does that), or delete the "
-    "release and create it anew"
+    "Helm cannot compare with it: rewrite its record with Helm's plugin mapkubeapis, or delete and recreate the release"
 )
 
 _LARGEST_OBJECT = 4 * 1024 * 1024
@@ -31,9 +30,9 @@ async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capa
     """Return Helm's text with hints; may read one object from the cluster."""
     text = str(error)
     if _RECORD_TOO_LARGE.search(text):
-        return f"the release does not fit into the Secret that Helm keeps of it; {SMALLER}; Helm says: {text}"
+        return f"the release does not fit into its Helm Secret; {SMALLER}; Helm says: {text}"
     if _OLD_MANIFEST in text:
-        return f"the release as it stands has kinds that are no longer served; {KINDS_GONE_HINT}; Helm says: {text}"
+        return f"the current release has kinds that are no longer served; {KINDS_GONE_HINT}; Helm says: {text}"
     found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
     kind = capabilities.find_known_kind(found["kind"]) if found is not None else None
     if found is None or kind is None:

@@ -17,13 +17,13 @@ def running_error(row: OperationRow) -> Forbidden:
     noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
         f"{_REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
-        "ask again when the release is no longer pending"
+        "retry when the release is no longer pending"
     )
 
 
 def changed_error(name: str) -> Forbidden:
     """Return the error if another request was accepted, or ended, between our check and our acceptance."""
-    return Forbidden(f"{_REFUSED}: release {name!r} was changed by another request in this moment; ask again")
+    return Forbidden(f"{_REFUSED}: release {name!r} was modified by another request; retry")
 
 
 def is_locked(stored: StoredRelease) -> bool:

@@ -29,8 +29,8 @@ def check_name(name: str, *, field: str) -> None:
         raise InvalidRequest(f"{field}: {len(name)} characters; a release name has at most {_NAME_LENGTH}")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"{field}: {name!r} is not a release name: it starts with a lower-case letter, goes on with lower-case "
-            "letters, digits and '-', and ends with a letter or digit"
+            f"{field}: {name!r} is not a release name: it starts with a lower-case letter, continues with "
+            "lower-case letters, digits and '-', and ends with a letter or digit"
         )
 
 

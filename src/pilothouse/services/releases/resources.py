@@ -52,7 +52,7 @@ class ReleaseResources:
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return _text({"error": str(error)})
         if masks is not None and masks.withholds:
-            return _text({"error": "left out: the release has more values than can be looked for in its objects"})
+            return _text({"error": "omitted: the release has too many values to mask in its objects"})
         return await self._of_manifest(
             cluster, namespace=stored.target_namespace, manifest=stored.manifest, masks=masks
         )

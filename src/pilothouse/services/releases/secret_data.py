@@ -69,13 +69,13 @@ async def _compare(text: str, client: ClusterClient) -> str:
 
 def _hide(compared: Compared, portion: list[Mapping[str, Any]]) -> None:
     if not compared.hide(*portion):
-        raise _TooMuch("they have too much that begins as a part of the message does")
+        raise _TooMuch("too many of their lines begin like a part of the message")
 
 
 def _withheld(text: str, reason: str) -> str:
     """Return where it failed, without the chart's message: Helm writes the place, a colon, and the message."""
     place = text.split("): ", 1)[0] + ")" if text.startswith("execution error at (") and "): " in text else "rendering"
     return (
-        f"{place}: the chart's own message is withheld: the chart looks up objects of the cluster, and the message "
+        f"{place}: the chart's own message is withheld: the chart reads objects of the cluster, and the message "
         f"could not be compared with the cluster's Secrets ({reason})"
     )

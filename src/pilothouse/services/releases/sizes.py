@@ -24,8 +24,8 @@ async def refuse_oversized(values: Mapping[str, Any]) -> None:
     size = await asyncio.to_thread(_packed, text)
     if size * _MARGIN > _LARGEST:
         raise InvalidRequest(
-            f"values: {len(text)} bytes, {size} when packed; a release's Secret holds {_LARGEST} packed bytes in all, "
-            "so that Helm could not store the release. Put large files into a ConfigMap, Secret or volume of their own"
+            f"values: {len(text)} bytes, {size} when packed; a release's Secret holds {_LARGEST} compressed bytes in "
+            "all, so Helm could not store the release. Put large files into a separate ConfigMap, Secret or volume"
         )
 
 

@@ -54,7 +54,9 @@ class Unlocks:
         caller.require(_UPDATE)
         reason = " ".join(reason.split())
         if not 1 <= len(reason) <= _LONGEST_REASON:
-            raise InvalidRequest(f"reason: say in 1 to {_LONGEST_REASON} characters why the writer is known to be dead")
+            raise InvalidRequest(
+                f"reason: explain in 1 to {_LONGEST_REASON} characters why the writer is known to be dead"
+            )
         async with self._database.autocommit() as connection:
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=connection)
             shown = await operations.find_shown(

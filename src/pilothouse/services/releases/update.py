@@ -195,7 +195,7 @@ class Updates:
         if newest.status == ReleaseStatus.UNINSTALLED:
             raise InvalidRequest(
                 f"release {target.name!r} is uninstalled and only its history is left; "
-                "create it anew with parameters.replace, or roll it back"
+                "recreate it with parameters.replace, or roll it back"
             )
         if newest.chart_name != chart.name:
             log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
@@ -297,9 +297,7 @@ class Updates:
             owns_namespace=not wanted.remove_namespace and await own_namespace(target.stored),
         )
         if problem is not None:
-            raise InvalidRequest(
-                f"parameters.release_version: revision {to_revision} cannot be put in place again: {problem}"
-            )
+            raise InvalidRequest(f"parameters.release_version: revision {to_revision} cannot be restored: {problem}")
         order = RollbackCommand(
             to_revision=to_revision,
             merged_values=goal.values,
@@ -376,7 +374,7 @@ class Updates:
             which = f"revision {revision}" if revision > 0 else before
             raise NotFound(
                 f"parameters.release_version: release {target.name!r} has no {which}; "
-                "its history lists the revisions that there are"
+                "its history lists the existing revisions"
             )
         return await read_release(secret)
 

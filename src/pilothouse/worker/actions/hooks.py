@@ -61,7 +61,9 @@ async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
     if removed:
         names = ", ".join(dict.fromkeys(removed))
         log.info("hooks_removed", operation_id=attempt.row.id, objects=names)
-        await attempt.record("hooks_removed", f"removed, as the attempt that ran these hooks was interrupted: {names}")
+        await attempt.record(
+            "hooks_removed", f"removed, because the attempt that ran these hooks was interrupted: {names}"
+        )
     if removal.left:
         names = ", ".join(f"{one.kind}/{one.name} ({why})" for one, why in removal.left)
         found = [
@@ -112,13 +114,13 @@ def _why_left(live: dict[str, Any], stored: StoredRelease) -> str:
     annotations = metadata.get("annotations")
     owner = annotations.get("meta.helm.sh/release-name") if isinstance(annotations, dict) else None
     if live.get("kind") == "CustomResourceDefinition":
-        return "a CRD: all objects of its kind would go with it"
+        return "a CRD: all objects of its kind would be deleted with it"
     if is_kept(live):
         return "helm.sh/resource-policy: keep"
     if owner:
         return f"it belongs to release {owner!r}"
     if _created(metadata) < _began(stored):
-        return "it was there before"
+        return "it existed before"
     return ""
 
 

@@ -39,5 +39,5 @@ async def failed_by_lock(attempt: Attempt, newest: ReleaseLabels) -> Outcome:
     secret = await attempt.read(newest.revision)
     stored = stored_in(secret)
     if secret is None or stored is None:
-        return Outcome("retry", "the release changed while it was looked at")
+        return Outcome("retry", "the release changed while it was read")
     return Outcome(OperationState.FAILED, describe_lock(stored, secret, cluster_id=attempt.row.cluster_id))

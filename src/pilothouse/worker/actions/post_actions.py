@@ -102,9 +102,9 @@ async def remove_objects(
             except (ClusterDenied, InvalidRequest) as error:
                 failed.append(f"{name} ({error})")
     else:
-        failed += [f"{one.kind}/{one.name} (it changed each time when it was to be removed)" for one in left]
+        failed += [f"{one.kind}/{one.name} (it changed each time before it was removed)" for one in left]
     return (
-        *told("orphans_removed", "removed, as the release lacks it: ", removed),
+        *told("orphans_removed", "removed, no longer part of the release: ", removed),
         *told("orphans_left", "left behind: ", failed),
     )
 

@@ -112,7 +112,7 @@ async def _explained(attempt: Attempt, work: Coroutine[Any, Any, Outcome], *, te
     if outcome.state == OperationState.FAILED:
         await attempt.keep_evidence(await collect(attempt, outcome))
     elif attempt.followed.pods and outcome.state in {"retry", "crashed"}:
-        silent = "the cluster was not asked"
+        silent = "the cluster was not read"
         await attempt.keep_evidence(await of_silence(attempt, outcome.text, cause=silent))
     return outcome
 

@@ -76,8 +76,8 @@ class RevisionAction(Generic[OrderT]):
         step = self._attempt.decide(self.action, classify(seen, self._row, ours.stored if ours else None))
         if ours is not None and step is Step.UNLOCK_AND_ACT:
             await self._unlock(ours)
-            again = "" if self._order.disable_hooks else "; hooks that ran before run again"
-            text = f"attempt {self._row.attempt} does the {self._row.action} again{again}"
+            again = "" if self._order.disable_hooks else ", including its hooks"
+            text = f"attempt {self._row.attempt} re-runs the {self._row.action}{again}"
             await self._attempt.record("action_resumed", text)
             seen, ours = await self._attempt.observe(), None
             step = self._attempt.decide(self.action, classify(seen, self._row))
@@ -91,7 +91,7 @@ class RevisionAction(Generic[OrderT]):
                 return await failed_by_lock(self._attempt, newest)
         if newest is None:
             return Outcome(OperationState.FAILED, f"release {self._row.release_name!r} no longer exists")
-        text = f"interrupted; revision {newest.revision} was made by another program since"
+        text = f"interrupted; revision {newest.revision} was written by another program since"
         return await self._fail(ours, text, why=INTERRUPTED)
 
     async def abandon(self, reason: str) -> Outcome:
@@ -173,7 +173,7 @@ class RevisionAction(Generic[OrderT]):
             case Step.RETRY:
                 return Outcome("retry", said.text)
             case Step.CRASH if said.how == "done":
-                return Outcome("crashed", "Helm reported success, but its last write did not arrive")
+                return Outcome("crashed", "Helm reported success, but its last write was lost")
             case Step.CRASH:
                 return Outcome("crashed", said.text)
         return await self._fail(ours, said.text)

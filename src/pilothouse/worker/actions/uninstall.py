@@ -20,7 +20,7 @@ from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, classif
 
 #: Helm's words.
 GONE = "Uninstallation complete"
-MADE_ANEW = f"{GONE}; a release of the same name was made since"
+MADE_ANEW = f"{GONE}; a release of the same name was created since"
 
 
 class Uninstall:
@@ -40,8 +40,8 @@ class Uninstall:
         step = self._attempt.decide(self.action, state)
         if step is Step.UNLOCK_AND_ACT and seen.newest is not None:
             await unlock_newest(self._attempt, seen.newest)
-            again = "" if self._order.disable_hooks else "; hooks that ran before run again"
-            await self._attempt.record("action_resumed", f"attempt {self._row.attempt} uninstalls again{again}")
+            again = "" if self._order.disable_hooks else ", including its hooks"
+            await self._attempt.record("action_resumed", f"attempt {self._row.attempt} re-runs the uninstall{again}")
             seen = await self._attempt.observe()
             state = classify(seen, self._row)
             step = self._attempt.decide(self.action, state)

@@ -165,7 +165,7 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
                 workloads = [one for one, _ in parts if one.kind in _WORKLOADS or _key(one) in blocking]
                 await _Collection(attempt, pods, found).run([*_followed_hooks(attempt), *broken], workloads)
     except TimeoutError:
-        found.missing.append(f"the cluster took more than {SECONDS:g} s; what is here came before that")
+        found.missing.append(f"the cluster took more than {SECONDS:g} s; this was collected before")
     except PilothouseError as error:
         found.missing.append(str(error))
     except Exception:
@@ -210,7 +210,7 @@ class _Collection:
         objects = [(one, True) for one in known.values()] + [(one, False) for one in others if _key(one) not in known]
         await self._all(self._look(one, hook=hook) for one, hook in objects[:_MOST_OBJECTS])
         if len(objects) > _MOST_OBJECTS:
-            self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not looked at")
+            self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not read")
         await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()))
 
     async def _all(self, work: Iterable[Any]) -> None:
@@ -365,6 +365,6 @@ def _cut(document: Object) -> str:
     for pod in reversed(document["pods"]):
         for one in pod["containers"]:
             if len(whole) > _LARGEST and one["log"]:
-                one["log"], one["state"] = [], f"{one['state']}; its log is left out, there was no more room"
+                one["log"], one["state"] = [], f"{one['state']}; its log was omitted for lack of space"
                 whole = orjson.dumps(document)
     return whole.decode()

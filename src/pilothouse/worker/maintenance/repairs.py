@@ -197,6 +197,6 @@ async def _apply_again(attempt: Attempt, due: Sequence[_Due]) -> tuple[Event, ..
             repaired.append(name)
             log.warning("object_repaired", operation_id=attempt.row.id, object=name)
     return (
-        *told("objects_repaired", "made again what the deployed revision says: ", repaired),
-        *told("objects_not_repaired", "left as they are, as the server does not take them: ", failed),
+        *told("objects_repaired", "re-applied from the deployed revision: ", repaired),
+        *told("objects_not_repaired", "not re-applied, rejected by the API server: ", failed),
     )
