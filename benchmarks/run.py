@@ -82,10 +82,10 @@ def _document(figures: list[Figure], *, others: float) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"""# Results
 
-Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, which server, database, load and the
-whole local cluster share with each other and with whatever else runs: the load average before the start was
-{others:.1f}, and should be below 1 for times that say something about Pilothouse. *Best* and *median* are over the
-rounds (percentiles) or over the single runs (times). The target is for the median.
+Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, shared by server, database, load
+generator, the complete local cluster and all other processes. The load average before the start was {others:.1f}; it should
+be below 1 for meaningful times. *Best* and *median* are over the rounds (percentiles) or over the single runs (times). The
+target is for the median.
 
 {table}
 

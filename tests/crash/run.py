@@ -159,12 +159,12 @@ def _document(tally: Tally, *, seed: int, minutes: float) -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     violations = "\n".join(f"- {text}" for text in tally.violations) or "None."
     broken = "\n".join(f"- {text}" for text in tally.broken) or "None."
-    return f"""# Crashes
+    return f"""# Crash tests
 
-{tally.cases} cases by chance (seed {seed}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {minutes:.0f} minutes on
-{os.cpu_count()} cores, which everything shared; {tally.total("processes killed")} times something was killed. In
-{tally.missed} cases the point did not come up again, so that nothing (or only the first of two faults) struck.
-docs/operations.md says what is judged, and what the remainder is.
+{tally.cases} random cases (seed {seed}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {minutes:.0f} minutes on
+{os.cpu_count()} cores shared by all processes; {tally.total("processes killed")} processes were killed. In
+{tally.missed} cases the injection point did not recur, so no fault (or only the first of two) was injected.
+docs/operations.md says what is checked, and which risks remain.
 
 {table}
 
@@ -172,7 +172,7 @@ docs/operations.md says what is judged, and what the remainder is.
 
 {violations}
 
-## Cases without a verdict
+## Inconclusive cases
 
 {broken}
 """

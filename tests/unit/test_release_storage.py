@@ -154,7 +154,10 @@ def test_the_key_comes_from_the_metadata():
         (secret(raw="{"), "not contain what Helm writes"),
         (secret(raw=""), "not contain what Helm writes"),
         (secret(raw=b"\xff\xfe"), "not contain what Helm writes"),
-        (secret(raw=json.dumps(payload(manifest="M~")).encode().replace(b"M~", b"\xff")), "not contain what Helm writes"),
+        (
+            secret(raw=json.dumps(payload(manifest="M~")).encode().replace(b"M~", b"\xff")),
+            "not contain what Helm writes",
+        ),
         (secret(raw=b"[" * 100_000), "not contain what Helm writes"),
         (secret(raw=gzip.compress(json.dumps(payload()).encode())[:-8]), "cut off|unpacked"),
         (secret(raw=b"\x1f\x8b\x08" + b"\xff" * 20), "cannot be unpacked"),
