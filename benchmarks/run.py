@@ -83,9 +83,9 @@ def _document(figures: list[Figure], *, others: float) -> str:
     return f"""# Results
 
 Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench` on {os.cpu_count()} cores, shared by server, database, load
-generator, the complete local cluster and all other processes. The load average before the start was {others:.1f}; it should
-be below 1 for meaningful times. *Best* and *median* are over the rounds (percentiles) or over the single runs (times). The
-target is for the median.
+generator, the complete local cluster and all other processes. The load average before the start was
+{others:.1f}; it should be below 1 for meaningful times. *Best* and *median* are over the rounds (percentiles) or over
+the single runs (times). The target is for the median.
 
 {table}
 

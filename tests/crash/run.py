@@ -31,7 +31,7 @@ from tests.crash.selection import action_of, read_case, walk
 from tests.support.helm import helm_command
 from tools.localcluster.cluster import obtain
 
-_COLUMNS = ("fault", "struck", "processes killed", "succeeded", "failed", "cancelled", "violations", "remainder")
+_COLUMNS = ("fault", "injected", "processes killed", "succeeded", "failed", "cancelled", "violations", "remainder")
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Tally:
         self.cases += 1
         self.missed += not verdict.reached
         for fault in verdict.struck:
-            self.counts[fault.name, "struck"] += 1
+            self.counts[fault.name, "injected"] += 1
             self.counts[fault.name, "processes killed"] += fault.kills
         last = verdict.struck[-1].name if verdict.struck else ""
         if last:
