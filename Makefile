@@ -66,9 +66,10 @@ parity: .venv/.made  ## Compare the API with helm on N generated charts (N=30)
 	@PILOTHOUSE_TEST_CHARTS=$(or $(N),30) $(RUN) pytest -q -s tests/parity
 
 .PHONY: check
-check: .venv/.made  ## Format, lint, types and import layers
+check: .venv/.made  ## Format, lint, spelling, types and import layers
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
+	git ls-files -z | xargs -0 $(RUN) codespell
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
 	$(RUN) python -m tools.engine check

@@ -58,7 +58,7 @@ class InstallRequest(Request[ReleaseOutcome]):
 
     ``kubeconfig`` is the file's text; it may be empty for ``dry_run="client"``, which sends nothing. ``wait``:
     ``hooks`` (and ``none``, which Helm treats alike) returns after the hooks, ``ready`` when every object is ready.
-    ``replace`` re-uses the name of a failed or uninstalled release and leaves objects behind that only the old revision
+    ``replace`` reuses the name of a failed or uninstalled release and leaves objects behind that only the old revision
     has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's. ``show_hooks``
     is for dry runs: hooks are in the manifest, and owners of existing objects do not matter. ``crds``: the CRDs in
     ``crds/`` are skipped, created if missing, or replaced; they are served when the action begins.
