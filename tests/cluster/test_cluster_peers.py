@@ -190,7 +190,7 @@ async def test_loopback_that_a_name_leads_to_is_not_asked_without_the_setting(tm
     async with peer(silent, tmp_path) as port:
         text = kubeconfig(port, host="localhost")
         client = ClusterClient(text, ClusterSettings(allow_loopback=False, answer_seconds=SECONDS))
-        with pytest.raises(ClusterUnavailable, match=r"localhost is not asked: .* is this machine"):
+        with pytest.raises(ClusterUnavailable, match=r"localhost is refused: .* is this machine"):
             await client.probe()
         await client.close()
 

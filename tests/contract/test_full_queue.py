@@ -48,7 +48,7 @@ def test_a_full_queue_says_when_to_come_again_and_a_delete_makes_room(
     with worker_paused(small_server):
         assert one.create(chart).status_code == two.create(chart).status_code == 201
         refused = three.create(chart)
-        assert_error(refused, *FULL, "2 operations of this cluster wait already")
+        assert_error(refused, *FULL, "2 operations of this cluster are already queued")
         assert refused.headers["retry-after"] == "7"
         assert three.show().status_code == 404
         assert one.delete().json()["status"] == "DELETING"

@@ -87,7 +87,7 @@ async def test_an_operation_that_waits_for_its_retry_does_not_let_newcomers_over
 async def test_a_full_cluster_refuses_and_takes_again_when_one_was_taken(database: Database, projects: tuple[str, str]):
     limits = QueueLimits(per_cluster=2, per_project=100, retry_seconds=7)
     await add(database, projects[0], ["one", "two"], limits=limits)
-    with pytest.raises(Busy, match="2 operations of this cluster wait already") as refused:
+    with pytest.raises(Busy, match="2 operations of this cluster are already queued") as refused:
         await add(database, projects[1], ["three"], limits=limits)
     assert refused.value.retry_after_seconds == 7
     with pytest.raises(AlreadyExists, match="still running"):

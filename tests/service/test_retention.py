@@ -201,7 +201,7 @@ async def find(database: Database, *, life_seconds: float = WEEK) -> bytes | Non
 
 async def test_a_key_is_claimed_with_its_operation_and_anew_when_it_is_old(database: Database, execute: Execute):
     await accept_with(database, "one", key_of(b"first"))
-    with pytest.raises(KeyUsed, match="'key' was used"):
+    with pytest.raises(KeyUsed, match="'key' was already used"):
         await accept_with(database, "two", key_of(b"second"))
     assert left(execute) == [("one", None)]
     assert execute("SELECT count(*) FROM audit") == [(1,)]

@@ -178,7 +178,7 @@ def test_the_context_is_chosen_by_argument_then_by_the_file_then_by_being_the_on
         (config(user={"token": ["x"]}), r"users\[0\]\.user\.token: must be a string"),
         (config(user={"token": "t", "as": "a\nb"}), r"users\[0\]\.user\.as: empty, or holds"),
         (config(user={"token": "t", "as-groups": "dev"}), "as-groups: must be a list"),
-        (config(user={"token": "t", "as-groups": ["dev"]}), r"as: missing; as-groups cannot stand"),
+        (config(user={"token": "t", "as-groups": ["dev"]}), r"as: missing; as-groups requires"),
         (config(user={"token": "t", "as": "a", "as-groups": [["x"]]}), "as-groups: must be a list"),
         (config(user={"token": "t", "as": "a", "as-user-extra": ["x"]}), "as-user-extra: must be a map"),
         (config(user={"token": "t", "as": "a", "as-user-extra": {"k": "v"}}), "as-user-extra.k: must be a list"),

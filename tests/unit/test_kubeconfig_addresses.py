@@ -86,7 +86,7 @@ async def test_a_name_is_judged_by_all_it_resolves_to(monkeypatch: pytest.Monkey
     _answer_with(monkeypatch, "10.0.0.1", "10.0.0.2", "10.0.0.1")
     assert await resolve("k8s.example.test", allow_loopback=False) == ["10.0.0.1", "10.0.0.2"]
     _answer_with(monkeypatch, "10.0.0.1", "169.254.169.254")
-    with pytest.raises(ClusterUnavailable, match=r"k8s\.example\.test is not asked: .*metadata"):
+    with pytest.raises(ClusterUnavailable, match=r"k8s\.example\.test is refused: .*metadata"):
         await resolve("k8s.example.test", allow_loopback=True)
 
 

@@ -187,5 +187,5 @@ class TestKeyFile:
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").touch()
 
-        with pytest.raises(DecryptionFailed, match="cannot be"):
+        with pytest.raises(DecryptionFailed, match="cannot read"):
             MasterKeys.load_or_create(tmp_path / "file" / "key")
