@@ -90,7 +90,7 @@ def test_files_that_do_not_fit_together_are_refused_by_name(tmp_path: Path):
 
 
 def test_a_missing_certificate_is_refused_by_name(tmp_path: Path):
-    with pytest.raises(InvalidCertificate, match=r"cannot read the certificate .*absent\.pem"):
+    with pytest.raises(InvalidCertificate, match=r"cannot read the TLS file .*absent\.pem"):
         TlsContext(lambda: CertificateFiles(tmp_path / "absent.pem", tmp_path / "absent.key"))
 
 
