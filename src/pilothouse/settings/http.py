@@ -10,43 +10,41 @@ from pilothouse.settings.group import MIB, Group
 class HttpSettings(Group):
     """Limits of connections and bodies."""
 
-    connections: int = Field(
-        4000, ge=10, description="open at a time; never more than the limit of open files leaves room for"
-    )
+    connections: int = Field(4000, ge=10, description="open connections; also bounded by the limit of open files")
     connections_per_address: int = Field(
-        256, ge=1, description="open at a time from one IPv4 address or IPv6 /64; trusted proxies are not limited by it"
+        256, ge=1, description="open connections from one IPv4 address or IPv6 /64; does not apply to trusted proxies"
     )
-    handshake_seconds: float = Field(10.0, gt=0, description="how long a TLS handshake may take in all")
-    head_seconds: float = Field(10.0, gt=0, description="how long the head of a request may take to arrive")
-    idle_seconds: int = Field(
-        75, ge=1, description="how long a connection may wait for its next request; clients poll every few seconds"
-    )
+    handshake_seconds: float = Field(10.0, gt=0, description="total time of a TLS handshake")
+    head_seconds: float = Field(10.0, gt=0, description="total time for a request head to arrive")
+    idle_seconds: int = Field(75, ge=1, description="idle time between requests; clients poll every few seconds")
     write_seconds: float = Field(
-        30.0, gt=0, description="in which a caller must take 64 KiB of its answer, or all that is left of it"
+        30.0, gt=0, description="time in which a caller must read 64 KiB of its answer, or all that is left of it"
     )
-    body_seconds: float = Field(60.0, gt=0, description="how long a body may take, and longer by its size, see below")
-    body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="a body may take a second more for so many")
+    body_seconds: float = Field(
+        60.0, gt=0, description="total time of a body, plus its size divided by the next setting"
+    )
+    body_bytes_per_second: float = Field(64 * 1024.0, gt=0, description="minimum speed of a body beyond that time")
     waiting_bytes: int = Field(
         64 * MIB,
         ge=MIB,
-        description="of memory, for heads, bodies and answers while their peer is waited for, of all connections",
+        description="memory of all connections for heads, bodies and answers while waiting for their peers",
     )
     unproven_bytes: int = Field(
         256 * MIB,
         ge=0,
-        description="of the disk, for bodies with an unverified signature; an address has a quarter",
+        description="disk space for bodies whose signature is not yet verified; an address may use a quarter",
     )
-    unproven_bodies: int = Field(64, ge=0, description="and so many such bodies that are over memory_body_bytes")
+    unproven_bodies: int = Field(64, ge=0, description="number of such bodies over memory_body_bytes")
     uploads_per_project: int = Field(
         16,
         ge=1,
-        description="forms, and other bodies over memory_body_bytes, that an API process takes from a project at a time"
-        " or works on; one more is answered 429. A client sends one after the other",
+        description="forms, and other bodies over memory_body_bytes, that an API process receives or processes at a "
+        "time for one project; one more is answered 429",
     )
     bytes_per_project: int = Field(
         128 * MIB,
         ge=1,
-        description="the same for the bytes of all its bodies: so much of the disk, and twice as much for forms",
+        description="the same limit for the bytes of all its bodies: this much disk space, twice as much for forms",
     )
 
 
@@ -59,10 +57,10 @@ class TlsSettings(Group):
     )
     key: Path | None = Field(None, description="PEM file of the certificate's key, without a passphrase")
     names: str = Field(
-        "", description="further DNS names and addresses of this server, with commas, for the local authority"
+        "", description="additional DNS names and addresses of this server, comma-separated, for the local authority"
     )
-    renew_days: int = Field(30, ge=1, le=300, description="a local certificate is renewed when this much is left")
+    renew_days: int = Field(30, ge=1, le=300, description="a local certificate is renewed this long before it expires")
     ciphers: str | None = Field(None, description="OpenSSL's list for TLS 1.2; unset: ECDHE with AES-GCM or ChaCha20")
     plain_http: bool = Field(
-        False, description="serve plain HTTP on a host that is not loopback, too: only where something else encrypts"
+        False, description="serve plain HTTP on a host that is not loopback; only behind a proxy that terminates TLS"
     )

@@ -8,68 +8,63 @@ from pilothouse.settings.group import Group
 class IdentitySettings(Group):
     """Authentication of callers."""
 
-    token_seconds: float = Field(24 * 3600.0, gt=0, description="life of a token; the vendor's live 24 h")
+    token_seconds: float = Field(24 * 3600.0, gt=0, description="validity of a token; the vendor's are valid for 24 h")
     first_user: str = Field(
         "admin",
         pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$",
-        description="name of the administrator that the first start makes; later starts read it only for commands",
+        description="name of the administrator that the first start creates; later only commands use it",
     )
     first_domain: str = Field(
         "pilothouse",
         pattern=r"^[A-Za-z_][A-Za-z0-9_.@-]{0,63}$",
-        description="name of the account that the first start makes",
+        description="name of the account that the first start creates",
     )
     lock_passwords_after: int = Field(
         5,
         ge=0,
-        description="wrong passwords of a user from one address in a row; one more locks the user for that address,"
-        " and for no other one; 0: never lock",
+        description="wrong passwords of a user from one address in a row; one more locks the user for that address "
+        "only; 0: never lock",
     )
     lock_keys_after: int = Field(
         0,
         ge=0,
-        description="wrong signatures of a key in a row; one more locks it for everybody, as at the vendor, where it is"
-        " 5. Whoever knows an access key can lock it then, and its 238 bits need no lock; 0: never lock",
+        description="wrong signatures of a key in a row; one more locks it for everyone, as the vendor does after 5. "
+        "That lets anyone who knows an access key lock it, and its 238 bits need no lock; 0: never lock",
     )
-    lock_seconds: float = Field(300.0, gt=0, description="how long a lock lasts; the vendor's last 5 min")
+    lock_seconds: float = Field(300.0, gt=0, description="duration of a lock; 5 min at the vendor")
     slow_signatures_after: int = Field(
         5,
         ge=0,
-        description="wrong signatures of a key from one address in a row; further ones are answered 429, with a wait"
-        " that doubles; counted by each API process; 0: never slow",
+        description="wrong signatures of a key from one address in a row; further ones are answered 429, with a "
+        "delay that doubles; counted per API process; 0: never",
     )
-    slow_signatures_seconds: float = Field(30.0, ge=1, description="longest such wait")
+    slow_signatures_seconds: float = Field(30.0, ge=1, description="maximum delay")
     ask_again_seconds: float = Field(
         10.0,
         gt=0,
-        description="how often an event stream, a request that waits, a streamed list and a download ask whether their"
-        " caller still may see what they tell",
+        description="how often event streams, waiting requests, streamed lists and downloads check their caller's "
+        "rights again",
     )
-    tokens_per_user: int = Field(
-        1000, ge=1, description="tokens that a user may have; the oldest ends when one more is issued"
-    )
-    keys_per_project: int = Field(10, ge=1, description="access keys that a user may have in a project")
+    tokens_per_user: int = Field(1000, ge=1, description="tokens of a user; issuing one more revokes the oldest")
+    keys_per_project: int = Field(10, ge=1, description="access keys of a user in a project")
     key_proof_seconds: float = Field(
         900.0,
         ge=0,
-        description="to make an access key, the caller gives its password, or a token that a password gave no longer"
-        " ago than this; 0: nobody is asked",
+        description="maximum age of a token that can create an access key without the password; 0: no limit",
     )
     password_checks: int = Field(
-        1, ge=1, description="passwords hashed at a time, 12 MiB and 30 ms of a core each; strangers can ask for it"
+        1,
+        ge=1,
+        description="passwords hashed at a time, 12 MiB and 30 ms of a core each; unauthenticated clients cause it",
     )
-    password_queue: int = Field(
-        4, ge=1, description="log-ins of one address that wait or are hashed; one more is answered 429"
-    )
+    password_queue: int = Field(4, ge=1, description="log-ins of one address in the queue; one more is answered 429")
     password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
 
 
 class AuditSettings(Group):
     """Limits of audit rows for events that change nothing (refusals, failed proofs, reads)."""
 
-    gather_seconds: float = Field(
-        2.0, gt=0, description="between two times that an API process writes what it gathered"
-    )
+    gather_seconds: float = Field(2.0, gt=0, description="interval at which an API process writes buffered rows")
     repeat_seconds: float = Field(
         60.0, gt=0, description="the same failed proof, refusal or dry run within this time is one row"
     )
@@ -77,7 +72,7 @@ class AuditSettings(Group):
     stranger_kinds: int = Field(
         60,
         ge=1,
-        description="different failed proofs a minute (address, user or key) that an API process tells apart; the rest"
-        " is one row",
+        description="different failed proofs per minute (address, user or key) with rows of their own, per API "
+        "process; the rest is one row",
     )
     user_kinds: int = Field(120, ge=1, description="the same for refusals and reads of one user")

@@ -11,7 +11,7 @@ class SupervisorSettings(Group):
     """Detection of hanging processes by ``pilothouse serve``: API, observer and worker are polled every second."""
 
     silent_seconds: float = Field(
-        15.0, ge=5, description="a part that answers nothing for so long is killed and started again"
+        15.0, ge=5, description="a process that has not answered for this long is killed and restarted"
     )
     start_seconds: float = Field(
         180.0, ge=30, description="the same before its first answer: a busy machine starts slowly"
@@ -26,4 +26,4 @@ class PostgresSettings(Group):
     )
     data_dir: Path | None = Field(None, description="default: <data_dir>/postgres")
     user: str | None = Field(None, description="account that runs it when we are root; default: postgres, else nobody")
-    start_seconds: float = Field(60.0, description="how long a start or a crash recovery may take")
+    start_seconds: float = Field(60.0, description="time limit of a start or crash recovery")

@@ -10,18 +10,20 @@ from pilothouse.settings.group import Group
 class HookSettings(Group):
     """Defaults for hooks if the request does not say ``include_hooks: true``; the vendor's default is no hooks."""
 
-    on_update: bool = Field(False, description="upgrade and rollback run hooks, as helm does; no_hooks still wins")
-    on_delete: bool = Field(False, description="uninstall runs hooks, as helm does")
+    on_update: bool = Field(False, description="upgrade and rollback run hooks, like helm; no_hooks takes precedence")
+    on_delete: bool = Field(False, description="uninstall runs hooks, like helm")
 
 
 class ReleaseSettings(Group):
     """Presentation of releases, where the vendor leaves it undefined and installations differ."""
 
     mask_values: bool = Field(
-        False, description="show ****** for values whose name says password, secret, token or key"
+        False, description="show ****** for values whose name contains password, secret, token or key"
     )
-    superseded_as_unknown: bool = Field(False, description="no SUPERSEDED, which the vendor's list of statuses lacks")
-    hide_addons: bool = Field(False, description="leave releases named cceaddon-* out of lists")
+    superseded_as_unknown: bool = Field(
+        False, description="report UNKNOWN instead of SUPERSEDED, which the vendor's list of statuses lacks"
+    )
+    hide_addons: bool = Field(False, description="omit releases named cceaddon-* from lists")
     other_managers: Literal["refuse", "warn", "ignore"] = Field(
         "refuse",
         description="a change of a release that Flux, Argo CD or an operator manages: 403, an event, or nothing",
