@@ -294,7 +294,7 @@ class ServiceKeeper(Keeper):
                 await asyncio.wait([self.task])
             if self.ready.done() and self.ready.exception() is None:
                 await asyncio.to_thread(self._service.stop)
-        except Exception as error:  # noqa: BLE001 (the other parts must be stopped all the same)
+        except Exception as error:  # noqa: BLE001 (the other parts must be stopped anyway)
             self.announce("part_not_ready", None, f"it does not stop: {error}")
         else:
             self.announce("part_stopped")

@@ -103,7 +103,7 @@ class Supervisor:
         return ServiceKeeper(part, self._announce)
 
     def _announce(self, event: ProcessEvent) -> None:
-        # Logging and printing fail when the terminal is gone; the parts must be kept and stopped all the same.
+        # Logging and printing fail when the terminal is gone; the parts must be kept and stopped anyway.
         try:
             _log.info(event.kind, part=event.part, pid=event.pid, detail=event.detail)
             if self._on_event is not None:

@@ -109,7 +109,7 @@ def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRe
     [
         ("newer", "a newer Pilothouse wrote it (version 2, this one reads 1); upgrade the workers"),
         ("fields", "missing required field"),
-        ("list", "no JSON object"),
+        ("list", "not a JSON object"),
         ("bytes", "it is damaged"),
         ("short", "is damaged, or another version of Pilothouse sealed it"),
         ("key", "needs master key 00000000, which the key file does not hold"),
@@ -140,7 +140,7 @@ def test_an_order_that_cannot_be_read_fails_its_operation_with_the_reason(
         assert_shown(release, "FAILED")
         (left,) = connection.execute("SELECT request_sealed FROM operations WHERE id = %s", found).fetchall()
     assert (state, attempts, left) == ("failed", 1, (None,))
-    assert text.startswith("the order of the operation cannot be read: ")
+    assert text.startswith("the request data of the operation cannot be read: ")
     assert cause in text
     assert release.delete().status_code == 200
     assert part(release.server, "worker") == worker
@@ -165,7 +165,7 @@ def test_an_order_that_is_damaged_after_it_began_leaves_no_lock(release: OneRele
         os.kill(worker, signal.SIGKILL)
         state, text, _ = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or (), seconds=60)
     assert state == "failed"
-    assert text.startswith("the order of the operation cannot be read: ")
+    assert text.startswith("the request data of the operation cannot be read: ")
     assert release.statuses() == ["failed"]
     assert release.settled()["status"] == "FAILED"
 

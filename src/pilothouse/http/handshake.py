@@ -41,7 +41,7 @@ class Handshake(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # streams have this one
         """Admit the connection and begin the handshake."""
-        transport.pause_reading()  # the client's first bytes belong to the handshake; uvloop reads some all the same
+        transport.pause_reading()  # the client's first bytes belong to the handshake; uvloop reads some anyway
         self._transport = transport
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""

@@ -39,7 +39,7 @@ class JsonLimits:
     levels: int
 
 
-#: A log-in is what strangers may send.
+#: Log-in bodies come from unauthenticated clients.
 LOGIN: Final = JsonLimits(size=16 * 1024, values=200, levels=10)
 #: What has a few short fields.
 FORM: Final = JsonLimits(size=64 * 1024, values=1_000, levels=10)

@@ -30,7 +30,7 @@ class _Answers(ResponseHandler):
         for start in range(0, len(data) or 1, _RECEIVED_AT_ONCE):
             super().data_received(data[start : start + _RECEIVED_AT_ONCE])
             if len(self) > _MOST_WAITING_ANSWERS:
-                self.set_exception(aiohttp.ClientPayloadError("answers that nobody asked for"))
+                self.set_exception(aiohttp.ClientPayloadError("unrequested answers"))
                 self._buffer.clear()
                 self._is_cut = True
                 if self.transport is not None:  # not now: TLS is still at work on what came

@@ -84,7 +84,7 @@ class Resolver:
         """Start a dedicated thread, outside the process's thread pool; the process's exit does not wait for it."""
         loop = asyncio.get_running_loop()
         found = self._under_way[host] = loop.create_future()
-        found.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever asked may be gone
+        found.add_done_callback(lambda done: done.cancelled() or done.exception())  # the caller may be gone
 
         def end(addresses: list[str], failure: Exception | None) -> None:
             self._under_way.pop(host, None)

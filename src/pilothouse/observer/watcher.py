@@ -42,7 +42,7 @@ _LARGEST_GATHERED = 8 * 1024 * 1024
 #: In one watch; a cluster that has more to say waits for the next one.
 _MOST_CHANGES = 5000
 _LONGEST_LIST_SECONDS = 600.0
-#: An index that does not take all of a cluster is made anew this often: what was deleted has made room.
+#: An index that exceeds its limits is rebuilt this often: deletions may have made room.
 _TRUNCATED_SECONDS = 600.0
 #: A server that ends each watch at once must not be asked as fast as it can answer.
 _SHORTEST_WATCH_SECONDS = 1.0

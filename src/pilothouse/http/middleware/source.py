@@ -27,7 +27,7 @@ def source_address(scope: Scope, trusted: Sequence[Network]) -> str:
     if trusted and _is_trusted(address, trusted):
         for hop in _hops(scope):
             before = _parse(hop)
-            if before is None:  # whoever wrote that is no address that could be named
+            if before is None:  # no address to name
                 break
             address = before
             if not _is_trusted(address, trusted):

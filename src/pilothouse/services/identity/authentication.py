@@ -137,7 +137,7 @@ class Authentication:
                 self._note_key(_named(row, source), row.id, reason)
 
     def _note_key(self, who: Somebody, access_key: str, reason: str) -> None:
-        # What strangers name is not kept unless it is somebody's.
+        # Names from unauthenticated clients are stored only if they exist.
         target = access_key if who.user_id else ""
         self._audit.note(who, _SIGN, outcome=Outcome.FAILED, target=target, target_name=who.user_name, detail=reason)
 

@@ -162,7 +162,7 @@ class Passwords:
     def _refusal(self) -> NotAuthenticated:
         text = "The username or password is wrong."
         if self._settings.lock_passwords_after:
-            # The same for everybody: whether there is such a user, and whether it is locked, is nobody's business.
+            # The same answer in all cases: it must not reveal whether the user exists or is locked.
             text += (
                 f" More than {self._settings.lock_passwords_after} wrong passwords in a row from one address lock a "
                 f"user for {self._settings.lock_seconds:.0f} s, for that address."

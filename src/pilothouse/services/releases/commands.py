@@ -174,7 +174,7 @@ def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
     Unknown fields are ignored, and fields that an earlier version did not write have their defaults.
     """
     if row.request_sealed is None:
-        raise UnreadableCommand("the order of the operation is gone: it had ended")
+        raise UnreadableCommand("the request data of the operation is gone: it had ended")
     try:
         plain = _open(row.request_sealed, keys, row.id)
         if row.shown_sealed is not None:
@@ -182,7 +182,7 @@ def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
         # rows of the first release carry no action: they are installs
         return msgspec.convert(plain, _ORDERS[Action(plain.get("action", Action.INSTALL))])
     except (DecryptionFailed, ValueError, TypeError) as error:
-        raise UnreadableCommand(f"the order of the operation cannot be read: {error}") from error
+        raise UnreadableCommand(f"the request data of the operation cannot be read: {error}") from error
 
 
 def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
@@ -227,9 +227,9 @@ def _open(sealed: bytes, keys: MasterKeys, operation_id: str) -> dict[str, Any]:
     try:
         plain = orjson.loads(zlib.decompress(text) if text[:1] == _PACKED else text)
     except zlib.error as error:
-        raise ValueError("the order cannot be unpacked") from error
+        raise ValueError("it cannot be decompressed") from error
     if not isinstance(plain, dict):
-        raise TypeError("the order is no JSON object")
+        raise TypeError("it is not a JSON object")
     if plain.get("version", _VERSION) > _VERSION:
         raise ValueError(
             f"a newer Pilothouse wrote it (version {plain['version']}, this one reads {_VERSION}); "
