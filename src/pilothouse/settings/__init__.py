@@ -87,29 +87,27 @@ class Settings(BaseSettings):
     port: int = Field(8440, ge=0, le=65535, description="port of the plain HTTP listener; 0 turns it off")
     trusted_proxies: str = Field(
         "",
-        description="addresses or networks (CIDR) of the proxies in front, with commas; what they say in"
-        " X-Forwarded-For is believed, and nobody else",
+        description="addresses or networks (CIDR) of your proxies, comma-separated; X-Forwarded-For is "
+        "trusted only from them",
     )
-    region: str = Field("cn-north-4", description="region id; the project look-up by this name finds one project")
-    time_zone: str = Field(
-        "UTC", description="zone whose offset release times carry (IANA name, Asia/Shanghai: +08:00)"
-    )
-    body_bytes: int = Field(12 * MIB, ge=1, description="largest request body; the vendor's gateway takes 12 MB")
+    region: str = Field("cn-north-4", description="region id; a project lookup by this name finds one project")
+    time_zone: str = Field("UTC", description="time zone of release times (IANA name, Asia/Shanghai: +08:00)")
+    body_bytes: int = Field(12 * MIB, ge=1, description="maximum request body; the vendor's gateway accepts 12 MB")
     memory_body_bytes: int = Field(1 * MIB, ge=0, description="a body over this size is kept in a temporary file")
     streams_per_user: int = Field(
         20,
         ge=1,
-        description="event streams that a user may follow at a time, of one API process; each asks the database",
+        description="event streams of a user at a time per API process; each queries the database",
     )
-    streams: int = Field(500, ge=1, description="the same of all users together")
+    streams: int = Field(500, ge=1, description="the same for all users together")
     waits_per_user: int = Field(
         50,
         ge=1,
-        description="requests of a user that wait at a time for a release (Prefer: wait), of one API process; one more"
-        " is answered 429",
+        description="requests of a user that wait for a release at a time (Prefer: wait) per API process; one more is "
+        "answered 429",
     )
-    waits: int = Field(500, ge=1, description="the same of all users together")
-    chart_quota: int = Field(200, ge=1, description="chart versions per project; the vendor's sample says 200")
+    waits: int = Field(500, ge=1, description="the same for all users together")
+    chart_quota: int = Field(200, ge=1, description="chart versions per project; 200 in the vendor's sample")
     chart_quota_bytes: int = Field(
         512 * MIB, ge=1, description="archives of a project; replaced and deleted ones count until they are collected"
     )
@@ -117,7 +115,7 @@ class Settings(BaseSettings):
     clock_ahead_seconds: int = Field(
         120,
         ge=1,
-        description="how far it may lie ahead, if that is less; a date ahead makes a captured request good for longer",
+        description="how far in the future, if that is less; a future date keeps a captured request valid longer",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
     log_format: Literal["console", "json"] = Field("console", description="for people or for programs")

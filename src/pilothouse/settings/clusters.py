@@ -10,22 +10,22 @@ from pilothouse.settings.group import MIB, Group
 class ObserverSettings(Group):
     """Watching of clusters for the release index."""
 
-    lease_seconds: float = Field(6.0, description="how long a cluster stays with an observer that does not renew")
-    renew_seconds: float = Field(1.5, description="between two renewals, and between two looks at who shares the work")
+    lease_seconds: float = Field(6.0, description="how long an observer keeps a cluster without a renewal")
+    renew_seconds: float = Field(1.5, description="interval of renewals, and of checks who shares the work")
     window_seconds: int = Field(
-        20, ge=5, description="length of one watch request; a connection that died silently is noticed this late"
+        20, ge=5, description="duration of one watch request; a dead connection is detected within this time"
     )
     gather_seconds: float = Field(
-        0.2, ge=0, description="what follows news within this time is taken with it; readers see changes this late"
+        0.2, ge=0, description="batching window for watch events; adds this much latency to reads"
     )
-    retry_seconds: float = Field(10.0, gt=0, description="longest pause before a cluster that fails is tried again")
+    retry_seconds: float = Field(10.0, gt=0, description="maximum delay before a failing cluster is retried")
     rows_per_cluster: int = Field(
         50_000,
         ge=1,
-        description="release Secrets that the index takes of one cluster, those deleted in the last hour included",
+        description="release Secrets of one cluster in the index, including those deleted in the last hour",
     )
     values_bytes_per_cluster: int = Field(
-        512 * MIB, ge=MIB, description="sealed values that the index takes of one cluster"
+        512 * MIB, ge=MIB, description="maximum bytes of sealed values of one cluster in the index"
     )
 
     @model_validator(mode="after")
@@ -46,37 +46,33 @@ class ClusterSettings(Group):
     )
     allowed: str = Field(
         "",
-        description="networks, addresses and names that API servers may have, each with :PORT or for every port, with"
-        " commas; unset: all but this machine, link-local and metadata addresses, which an entry of their own allows",
+        description="allowed networks, addresses and names of API servers, each optionally with :PORT, "
+        "comma-separated; unset: all but this machine, link-local and metadata addresses, which need an entry",
     )
-    answer_seconds: float = Field(
-        5.0, gt=0, description="for one answer, or for those of one look; a dead cluster costs no more"
-    )
-    request_seconds: float = Field(
-        60.0, gt=0, description="for all reads of clusters in one API request together; a slow cluster costs no more"
-    )
+    answer_seconds: float = Field(5.0, gt=0, description="time limit of one answer, or of the answers of one read")
+    request_seconds: float = Field(60.0, gt=0, description="time limit of all cluster reads of one API request")
     request_bytes: int = Field(
-        48 * MIB, ge=MIB, description="the same in bytes, as read and as unpacked; a hostile cluster costs no more"
+        48 * MIB, ge=MIB, description="byte limit of the same, both as received and decompressed"
     )
     held_bytes: int = Field(
         32 * MIB,
         ge=MIB,
-        description="what one process holds at a time of one API server's answers; of all together, three times that",
+        description="bytes of one API server's answers in memory per process; three times that for all servers",
     )
     lookups: int = Field(
-        64, ge=2, description="names of API servers that one process looks up at a time; a dead name server holds one"
+        64, ge=2, description="concurrent DNS lookups per process; an unresponsive name server occupies one"
     )
-    lookups_per_project: int = Field(4, ge=1, description="the same of one project; others keep the rest")
+    lookups_per_project: int = Field(4, ge=1, description="the same for one project")
     lookup_seconds: float = Field(
-        2.0, gt=0, description="how long a caller waits for a name, at most 60% of ANSWER_SECONDS"
+        2.0, gt=0, description="how long a caller waits for a lookup, at most 60% of ANSWER_SECONDS"
     )
     known_addresses_seconds: float = Field(
         300.0,
         ge=0,
-        description="how long the last addresses of a name serve while it cannot be looked up in time; they are judged"
-        " each time",
+        description="how long the last known addresses of a name are used while lookups are late; they are vetted "
+        "each time",
     )
-    per_project: int = Field(100, ge=1, description="clusters that a project may have; one more is answered 400")
+    per_project: int = Field(100, ge=1, description="maximum number of clusters of a project; one more is answered 400")
     create_namespaces: bool = Field(False, description="create a missing namespace instead of answering 404")
 
     @model_validator(mode="after")

@@ -12,8 +12,8 @@ class ChartLimits(Group):
 
     unpacked_bytes: int = Field(100 * MIB, ge=1, description="sum of all files; Helm's own limit is per archive")
     file_bytes: int = Field(5 * MIB, ge=1, description="one file; Helm's own limit for a decompressed file")
-    files: int = Field(10_000, ge=1, description="files and folders; more is no chart but an attack")
-    depth: int = Field(4, ge=0, description="archives inside charts/ inside archives; real charts reach 2")
+    files: int = Field(10_000, ge=1, description="maximum number of files and folders")
+    depth: int = Field(4, ge=0, description="nesting of archives in charts/; real charts reach 2")
     values_bytes: int = Field(1 * MIB, ge=1, description="values.yaml as JSON; a release Secret holds 1 MiB")
 
     @model_validator(mode="after")
@@ -30,28 +30,24 @@ class EngineSettings(Group):
     children: int = Field(
         2,
         ge=1,
-        description="children of the API that work at a time: one is always there, others are started when they are"
-        " needed (0.2 s); more than cores buy nothing",
+        description="children of the API that work at a time: one is permanent, others are started when needed "
+        "(0.2 s); values above the number of CPU cores bring no benefit",
     )
-    idle_seconds: float = Field(
-        120.0, ge=0, description="how long a child beyond the first is kept that has nothing to do (14 MB)"
-    )
+    idle_seconds: float = Field(120.0, ge=0, description="how long an idle child beyond the first is kept (14 MB)")
     memory_bytes: int = Field(
         3072 * MIB, gt=0, description="RLIMIT_AS of a child; below 1 GiB it does not start: Go reserves half of that"
     )
-    cpu_seconds: int = Field(120, ge=1, description="CPU time one operation may use before the kernel ends the child")
+    cpu_seconds: int = Field(120, ge=1, description="CPU time of one operation before the kernel kills the child")
     recycle_after: int = Field(
-        200, ge=1, description="operations after which a child is replaced (what hostile templates took is given back)"
+        200, ge=1, description="operations after which a child is replaced (to free memory used by malicious templates)"
     )
-    answer_seconds: float = Field(
-        30.0, gt=0, description="deadline for what is answered at once: dry run, name template"
-    )
+    answer_seconds: float = Field(30.0, gt=0, description="deadline of synchronous calls: dry run, lint")
     name_seconds: float = Field(1.0, gt=0, description="deadline of a name template, which takes milliseconds")
     queue_seconds: float = Field(5.0, ge=0, description="how long such a call waits for a free child before 429")
     waiting_per_project: int = Field(
-        16, ge=1, description="calls of a project that wait for one; each can hold an archive in memory"
+        16, ge=1, description="waiting calls of a project; each can hold an archive in memory"
     )
-    qps: float = Field(200.0, gt=0, description="requests per second to the cluster; Helm's default of 5 starves")
+    qps: float = Field(200.0, gt=0, description="requests per second to the cluster; Helm's default of 5 is too slow")
     burst: int = Field(400, ge=1, description="burst over qps")
     parallel_objects: int = Field(
         48,

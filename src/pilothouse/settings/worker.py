@@ -14,13 +14,13 @@ class WorkerSettings(Group):
         4,
         ge=1,
         description="operations that work at a time in a worker process, one engine child each; two more than cores,"
-        " because a child rests while its operation asks the cluster and the database, and one place is reserved",
+        " because a child is idle while its operation waits for the cluster and the database, and one slot is reserved",
     )
     waiting: int = Field(
         16,
         ge=0,
-        description="operations that may wait for their cluster beside those places, half of them of one project: each"
-        " needs no processor, but an engine child (30 MB); what waits beyond it holds its place",
+        description="operations that may wait for their cluster in addition to those slots, half of them of one "
+        "project: each needs no CPU, but an engine child (30 MB); further waiting operations keep their slots",
     )
     reserved: int = Field(
         1,
@@ -28,30 +28,30 @@ class WorkerSettings(Group):
         description="so many of these places no API server gets beside all others, and a project twice as many fewer:"
         " one tenant whose releases never become ready does not stop the rest; of one place it gets its turn",
     )
-    lease_seconds: float = Field(6.0, description="how long an attempt is trusted without a renewal")
-    lease_margin_seconds: float = Field(1.0, description="added before another worker takes over")
+    lease_seconds: float = Field(6.0, description="how long an attempt holds its operation without a renewal")
+    lease_margin_seconds: float = Field(1.0, description="additional time before another worker takes over")
     renew_seconds: float = Field(1.0, description="between two renewals")
     fence_seconds: float = Field(
         4.0, description="without a confirmed renewal for this long the worker kills the child"
     )
-    poll_seconds: float = Field(1.0, gt=0, description="queue look-up when no notification came")
+    poll_seconds: float = Field(1.0, gt=0, description="polling interval of the queue without notifications")
     timeout_seconds: float = Field(
         300.0, gt=0, description="deadline of one operation, over all attempts; Helm's default is 5 min"
     )
     longest_timeout_seconds: int = Field(
         3600,
         ge=1,
-        description="most that X-Pilothouse-Timeout may ask for: an operation that waits holds its place so long",
+        description="maximum of X-Pilothouse-Timeout: a waiting operation can hold its slot for that long",
     )
     undo_timeout_seconds: float = Field(
-        300.0, gt=0, description="deadline of undoing an operation that is cancelled, counted from its cancel"
+        300.0, gt=0, description="deadline of the undo of a cancelled operation, counted from the cancel"
     )
     drain_seconds: float = Field(60.0, ge=0, description="after SIGTERM, how long running operations may finish")
-    collect_seconds: float = Field(60.0, gt=0, description="between two looks for chart archives that nothing uses")
+    collect_seconds: float = Field(60.0, gt=0, description="interval of the search for unused chart archives")
     unused_archive_seconds: float = Field(
-        600.0, ge=0, description="how long such an archive is kept; more than the longest request and download take"
+        600.0, ge=0, description="how long an unused archive is kept; longer than the longest request and download"
     )
-    attempts: int = Field(3, ge=1, description="attempts that may end in a crash before the operation is given up")
+    attempts: int = Field(3, ge=1, description="number of crashes after which an operation is given up")
 
     @model_validator(mode="after")
     def _lease_outlives_the_fence(self) -> Self:
@@ -80,19 +80,19 @@ class QueueSettings(Group):
     """Limits of queued and running operations, over all processes that share the database."""
 
     waiting_per_cluster: int = Field(
-        5000, ge=1, description="operations that may wait for one cluster; a further write is answered 429"
+        5000, ge=1, description="queued operations per cluster; a further write is answered 429"
     )
     waiting_per_project: int = Field(10_000, ge=1, description="the same for one project")
     waiting_bytes_per_project: int = Field(
         256 * MIB,
         ge=8 * MIB,  # any order fits
-        description="bytes of the sealed orders of one project that wait, of 8 KiB and more each; the same answer",
+        description="bytes of a project's queued request data, counting those of 8 KiB and more; the same answer",
     )
     retry_seconds: int = Field(5, ge=1, description="Retry-After of that answer")
     running_per_cluster: int | None = Field(
         None,
         ge=1,
-        description="operations that run at one API server at a time, however often it is registered, over all workers;"
+        description="running operations per API server over all workers, however often it is registered;"
         " unset: all but worker.reserved places of each worker that has more than three",
     )
     running_per_project: int | None = Field(None, ge=1, description="the same for one project")
@@ -111,17 +111,17 @@ class RetentionSettings(Group):
         30 * 24 * 3600.0,
         gt=0,
         le=_AGES_SECONDS,
-        description="an operation that has ended, with its events; longer if a revision is there that it wrote",
+        description="an ended operation with its events; longer while the revision that it wrote exists",
     )
     audit_seconds: float = Field(
-        365 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="a row of the table audit; a day at least"
+        365 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="a row of the table audit; at least a day"
     )
     audit_failed_seconds: float = Field(
         30 * 24 * 3600.0, ge=_DAY, le=_AGES_SECONDS, description="the same for failed log-ins and signatures"
     )
-    sweep_seconds: float = Field(600.0, gt=0, description="between two times that a worker deletes what is older")
+    sweep_seconds: float = Field(600.0, gt=0, description="interval of the cleanup")
     key_seconds: float = Field(
-        24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; what comes with it later is a new request"
+        24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; a later request with it is a new one"
     )
 
     @model_validator(mode="after")
