@@ -101,7 +101,7 @@ async def test_no_body_is_the_default_where_there_is_one(content: bytes):
         (b'{"data": {"list": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}}', (400, "body")),
         (b'{"data": {"a": {"b": {"c": {}}}}}', (400, "data")),
         (b'{"name": 1}', (400, "name")),
-        (b'{"nam": ""}', (400, "nam: is no known field; did you mean name?")),
+        (b'{"nam": ""}', (400, "nam: unknown field; did you mean name?")),
     ],
 )
 async def test_the_limits_of_the_model_hold(content: bytes, expected: tuple[int, str]):

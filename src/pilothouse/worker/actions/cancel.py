@@ -94,7 +94,7 @@ class CancelledInstall:
         return Outcome(OperationState.FAILED, reason, wrote_revision=True, revision=newest.revision, secret=secret)
 
     def _leave(self, state: ReleaseState) -> Outcome:
-        text = "cancelled; the release that is there now was made by another program"
+        text = "cancelled; the current release was created by another program"
         if self._task is Undo.KEPT_INSTALL:
             text = "cancelled; nothing was installed"
         elif state is ReleaseState.UNTOUCHED:
@@ -163,7 +163,7 @@ class _Restoration:
     async def _follow(self, step: Step, found: _Found) -> Outcome:
         newest, stored = found.seen.newest, found.stored
         if newest is None or step is Step.RETRY:
-            return self._gone() if newest is None else Outcome("retry", "the release changed while it was looked at")
+            return self._gone() if newest is None else Outcome("retry", "the release changed while it was read")
         match step:
             case Step.RESTORE:
                 return await self._restore(found)
@@ -171,7 +171,7 @@ class _Restoration:
                 return await self._finish(found, newest, stored)
             case Step.REFUSE:
                 return await failed_by_lock(self._attempt, newest)
-        since = f"cancelled; revision {newest.revision} was made by another program since, and stays"
+        since = f"cancelled; revision {newest.revision} was written by another program since, and stays"
         text = {ReleaseState.UNTOUCHED: self.untouched, ReleaseState.RECREATED: MADE_ANEW}.get(found.state, since)
         if step is Step.RECORD:
             return Outcome(OperationState.SUCCEEDED, text)
@@ -275,13 +275,13 @@ class CancelledUpdate(_Restoration):
         del newest
         overtaken, secret = found.state is ReleaseState.OVERTAKEN, found.secret
         if stored.status == ReleaseStatus.DEPLOYED:
-            what = "the cancel took effect" if overtaken else "the cancel, and followed nothing"
+            what = "the cancel took effect" if overtaken else "the cancel, and there is no earlier revision"
             return _ended_before(stored, secret, what)
-        text = "cancelled; nothing of the release was ever deployed before, so it stays failed"
+        text = "cancelled; no revision of the release was ever deployed before, so it stays failed"
         if overtaken:
             text = (
-                f"cancelled; revision {self._row.revision} was made by another program meanwhile, so nothing is rolled"
-                f" back, and revision {stored.revision} stays failed"
+                f"cancelled; revision {self._row.revision} was written by another program meanwhile, so nothing is "
+                f"rolled back, and revision {stored.revision} stays failed"
             )
         if stored.status in PENDING:
             secret = await end_interrupted(self._attempt, stored, why=_WHY)
@@ -342,9 +342,9 @@ class CancelledUninstall(_Restoration):
     def _gone(self) -> Outcome:
         if self._row.undo_revision is not None:
             return super()._gone()
-        return Outcome(OperationState.SUCCEEDED, f"{GONE}; it had ended before the cancel took effect", gone=True)
+        return Outcome(OperationState.SUCCEEDED, f"{GONE}; it had completed before the cancel took effect", gone=True)
 
 
 def _ended_before(stored: StoredRelease, secret: Secret | None, what: str) -> Outcome:
-    text = f"{stored.description}; it had ended before {what}"
+    text = f"{stored.description}; it had completed before {what}"
     return Outcome(OperationState.SUCCEEDED, text, wrote_revision=True, revision=stored.revision, secret=secret)
