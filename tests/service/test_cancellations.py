@@ -267,7 +267,7 @@ async def test_the_end_of_a_cancelled_install_claims_no_release_of_another_progr
     finally:
         await runtime.close()
     assert (outcome.state, outcome.wrote_revision, outcome.revision) == ("cancelled", False, None)
-    assert "written by another program" in outcome.text
+    assert "created by another program" in outcome.text
     assert place.one.statuses() == ["deployed"]
 
 
