@@ -17,7 +17,7 @@ _ALL_HEADERS: Final = 128 * 1024
 def check_head(scope: Scope) -> None:
     """Refuse a request target over 32 KiB, a header line over 32 KiB, and header lines over 128 KiB together."""
     if len(raw_path(scope)) + 1 + len(scope["query_string"]) > _LONGEST_URI:
-        raise GatewayError(errors.URI_TOO_LONG, f"at most {_LONGEST_URI} bytes are taken")
+        raise GatewayError(errors.URI_TOO_LONG, f"the limit is {_LONGEST_URI} bytes")
     total = 0
     for name, value in scope["headers"]:
         length = len(name) + len(value)
@@ -33,7 +33,7 @@ def token(scope: Scope) -> str | None:
     """Return the token; None if there is none. NotAuthenticated if there are several."""
     given = _values(scope, b"x-auth-token")
     if len(given) > 1:
-        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token is given {len(given)} times; send it once")
+        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token was sent {len(given)} times; send it once")
     return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
 
 
@@ -43,7 +43,7 @@ def authorization(scope: Scope) -> str:
     if not given:
         raise NotAuthenticated("x-auth-token not found")
     if len(given) > 1:
-        raise NotAuthenticated(f"verify aksk signature fail, Authorization is given {len(given)} times; send it once")
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization was sent {len(given)} times; send it once")
     return given[0]
 
 
@@ -56,7 +56,7 @@ def project_id(scope: Scope) -> str | None:
     """Return the project that the request names; None if it names none. GatewayError if it names several."""
     given = _values(scope, b"x-project-id")
     if len(given) > 1:
-        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id is given {len(given)} times; send it once")
+        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id was sent {len(given)} times; send it once")
     return given[0] or None if given else None
 
 

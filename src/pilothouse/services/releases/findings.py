@@ -45,12 +45,12 @@ def describe_size(inspection: Inspection) -> str:
     if inspection.packed_bytes > _LARGEST_SECRET * _PACKING_DIFFERS:
         largest = ", ".join(f"{one.name} {_kib(one.packed_bytes)}" for one in inspection.parts[:_NAMED])
         return (
-            f"the release would take {_kib(inspection.packed_bytes)} in the Secret that Helm keeps of it, and "
-            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, as packed: {largest}; {SMALLER}"
+            f"the release would take {_kib(inspection.packed_bytes)} in its Helm Secret, and "
+            f"Kubernetes allows {_kib(_LARGEST_SECRET)}; the largest parts, compressed: {largest}; {SMALLER}"
         )
     if inspection.unpacked_bytes > LARGEST_PAYLOAD / _PACKING_DIFFERS:
         return (
-            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in the Secret that Helm keeps of it, and "
+            f"the release would unpack to {_kib(inspection.unpacked_bytes)} in its Helm Secret, and "
             f"at most {_kib(LARGEST_PAYLOAD)} are read of one; {SMALLER}"
         )
     return ""
