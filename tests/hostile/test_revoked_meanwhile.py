@@ -13,7 +13,7 @@ import pytest
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import build_chart, config_map_template, hook_job_template
-from tests.support.hostile_clusters import answer, hostile_cluster
+from tests.support.hostile_clusters import answer, hostile_cluster, release_secret
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import send
 from tests.support.users import Person, add_person
@@ -219,3 +219,24 @@ def test_a_cluster_is_not_changed_for_who_was_deleted_while_it_was_asked(
     assert "kubeconfig" not in [
         row["detail"] for row in asking.send("GET", "/api/v1/audit?action=cce:cluster:*").json()
     ]
+
+
+def test_a_release_is_not_unlocked_for_who_was_deleted_while_it_was_read(asking: RunningServer, tmp_path: Path):
+    person = add_person(asking, "CCE FullAccess")
+    with hostile_cluster(tmp_path) as cluster:
+        cluster.secrets = [release_secret("locked", status="pending-upgrade")]
+        made = asking.send("POST", "/api/v1/clusters", json_body={"name": "locked", "kubeconfig": cluster.kubeconfig})
+        path = f"/api/v1/clusters/{made.json()['id']}/unlock"
+
+        async def take_long(_: str, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(3)
+            await answer(writer, {"metadata": {"resourceVersion": "100"}, "items": cluster.secrets})
+
+        cluster.attacks["/api/v1/namespaces/shop/secrets?"] = take_long
+        body = {"namespace": "shop", "name": "locked", "reason": "its writer is dead"}
+        answered = delete_meanwhile(asking, person, lambda: person.server.send("POST", path, json_body=body))
+        assert answered.status_code == 401, answered.text
+        assert not [one for one in cluster.requests if one.startswith(("PUT", "PATCH"))]
+        # The same request of somebody who still may: the release was there to be unlocked.
+        asking.send("POST", path, json_body=body)
+        assert [one for one in cluster.requests if one.startswith(("PUT", "PATCH"))]

@@ -141,6 +141,20 @@ async def test_large_values_make_short_pages(database: Database, keys: MasterKey
     assert [one.name for one in await listed(view(database, keys), caller)] == [f"r{n:02}" for n in range(12)]
 
 
+@pytest.mark.parametrize("damaged", [b"damaged", b"unpackable", b"no text"])
+async def test_values_that_do_not_open_leave_the_rest_of_the_list(
+    database: Database, keys: MasterKeys, caller: Caller, damaged: bytes
+):
+    context = f"release:{CLUSTER}/shop/sh.helm.release.v1.broken.v1"
+    forms = {b"unpackable": b"\x01no zlib", b"no text": b"\x00\xff"}
+    sealed = keys.seal(forms[damaged], context=context) if damaged in forms else damaged
+    await add(database, ("shop", "broken", 1, "deployed"), values=sealed)
+    await add(database, ("shop", "whole", 1, "deployed"))
+    found = await view(database, keys).list_releases(caller, CLUSTER, namespace=None, chart_id=None)
+    page = await found.read_page()
+    assert [(one.name, one.values_json) for one in page.releases] == [("broken", None), ("whole", "")]
+
+
 async def test_a_list_that_is_taken_slowly_ends_with_the_key_that_asked_for_it(
     database: Database, keys: MasterKeys, caller: Caller
 ):

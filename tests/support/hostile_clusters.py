@@ -124,13 +124,14 @@ def release_secret(
     values: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     description: str = "",
+    status: str = "deployed",
 ) -> dict[str, Any]:
     """A Secret as Helm writes it; ``config`` are the user's values, ``values`` the chart's."""
     payload: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
         "version": revision,
-        "info": {"status": "deployed", "description": description},
+        "info": {"status": status, "description": description},
         "chart": {"metadata": {"name": "web", "version": "1.0.0"}, "values": values or {}},
         "config": config or {},
         "manifest": manifest,
@@ -142,7 +143,7 @@ def release_secret(
             "name": f"sh.helm.release.v1.{name}.v{revision}",
             "uid": f"uid-{name}-{revision}",
             "resourceVersion": str(version),
-            "labels": {"owner": "helm", "name": name, "version": str(revision), "status": "deployed"},
+            "labels": {"owner": "helm", "name": name, "version": str(revision), "status": status},
         },
         "type": "helm.sh/release.v1",
         "data": {"release": base64.b64encode(text).decode()},

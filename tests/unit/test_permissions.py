@@ -15,6 +15,7 @@ FOR_EVERYBODY = {
     "Idempotency.claim": "by the write that it belongs to",
     "Operations.list_evidence": "by show",
     "ask_again": "who the caller is; what it may is asked by who asks",
+    "current_caller": "who the caller is; what it may is asked by who asks",
     "Projects.list_page": "those in which it has a role",
     "Projects.list_all": "those in which it has a role",
     "Projects.list_usable": "the caller's own",

@@ -207,6 +207,7 @@ class Clusters:
         """Delete the cluster and its credentials; its releases are not affected."""
         caller.require("cce:cluster:delete")
         async with self._database.transaction() as tx:
+            await require_still(tx, caller, "cce:cluster:delete")
             name = await store.remove_cluster(tx, cluster_id, project_id=caller.project_id)
             if name is None:
                 raise unknown_cluster(cluster_id)

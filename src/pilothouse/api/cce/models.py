@@ -131,9 +131,12 @@ RELEASE_FIELDS = frozenset(
 )
 
 
-#: In place of values that are too large, as ``resources`` says what it leaves out.
+#: In place of values that are not shown, as ``resources`` says what it leaves out.
 _LEFT_OUT = compact_json(
-    {"error": f"left out: they have more than {LARGEST_VALUES} bytes as JSON text; ask the cluster: helm get values"}
+    {
+        "error": f"left out: they have more than {LARGEST_VALUES} bytes as JSON text, or what is stored of them does "
+        "not open; ask the cluster: helm get values"
+    }
 )
 
 

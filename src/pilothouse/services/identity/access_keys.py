@@ -8,6 +8,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
 from pilothouse.services.identity.bootstrap import Caller, seal_secret
 from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.services.identity.standing import current_caller
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import access_keys as store
 from pilothouse.store import audit, projects, roles, users
@@ -78,6 +79,9 @@ class AccessKeys:
         await self._prove(caller, wanted.password)
         access_key, secret_key = generate_access_key(), generate_secret_key()
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            if owner_id != caller.user_id:
+                caller.require_in_account("iam:credentials:createCredential")
             most = self._settings.keys_per_project
             if await store.count_of_user(tx, owner.id, project_id=project.id) >= most:
                 raise QuotaExceeded(
@@ -112,6 +116,8 @@ class AccessKeys:
         """Enable or disable a key, and lift a lock; disabling revokes the tokens of its user."""
         found = await self._find(caller, access_key, action=_UPDATE)
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            _check_owner(caller, found, _UPDATE)
             row = await store.set_enabled(tx, access_key, enabled=enabled)
             if row is None:
                 raise _unknown(access_key)
@@ -126,6 +132,8 @@ class AccessKeys:
         action = "iam:credentials:deleteCredential"
         found = await self._find(caller, access_key, action=action)
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            _check_owner(caller, found, action)
             if not await store.remove_access_key(tx, access_key):
                 raise _unknown(access_key)
             await users.end_tokens(tx, found.user_id)
@@ -167,8 +175,7 @@ class AccessKeys:
             row = await store.find_access_key(connection, access_key, domain_id=caller.domain_id)
         if row is None:
             raise _unknown(access_key)
-        if row.user_id != caller.user_id:
-            caller.require_in_account(action)
+        _check_owner(caller, row, action)
         return row
 
 
@@ -191,6 +198,11 @@ async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id:
             "one, and then a key"
         )
     return owner, project
+
+
+def _check_owner(caller: Caller, row: AccessKeyRow, action: str) -> None:
+    if row.user_id != caller.user_id:
+        caller.require_in_account(action)
 
 
 def _check_expiry(moment: datetime | None) -> None:

@@ -15,7 +15,7 @@ import structlog
 from pilothouse.auth.attempts import Attempts
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.auth.tokens import token_digest
-from pilothouse.errors import Busy, DatabaseUnavailable, NotAuthenticated, NotFound
+from pilothouse.errors import Busy, DatabaseUnavailable, DecryptionFailed, NotAuthenticated, NotFound
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
 from pilothouse.settings import IdentitySettings
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 #: The tails of "Incorrect IAM authentication information: " (API Request Signing Guide, FAQs).
 _LOCKED = "AK access failed to reach the limit,forbidden."
+_UNREADABLE_KEY = "what is stored of this access key cannot be read; make a new key, and delete this one"
 #: What a failed proof was to do, as the audit names it.
 _SIGN, _TOKEN = "iam:credentials:use", "iam:tokens:use"
 _USE_PROJECT = "iam:projects:use"
@@ -79,8 +80,14 @@ class Authentication:
         if row.locked:
             self._note_key(_named(row, source), row.id, "locked")
             raise NotAuthenticated(_LOCKED)
+        try:
+            secret_key = open_secret(row.secret_sealed, keys=self._keys, access_key=row.id)
+        except (DecryptionFailed, UnicodeDecodeError) as error:
+            log.warning("access_key_unreadable", access_key=row.id, cause=str(error))
+            self._note_key(_named(row, source), row.id, "its secret does not open")
+            raise NotAuthenticated(_UNREADABLE_KEY) from error
         return KeyHolder(
-            secret_key=open_secret(row.secret_sealed, keys=self._keys, access_key=row.id),
+            secret_key=secret_key,
             access_key=row.id,
             failures=row.failures,
             used_long_ago=row.used_long_ago,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, NotPermitted
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import audit
 from pilothouse.store import projects as store
 from pilothouse.store.database import Database
@@ -106,6 +107,7 @@ class Projects:
             raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} characters")
         project_id = uuid.uuid4().hex
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account(_CREATE)
             added = await store.add_project(
                 tx, project_id=project_id, domain_id=caller.domain_id, name=name, description=description
             )
@@ -126,6 +128,7 @@ class Projects:
         if not enabled and project_id == caller.project_id:
             raise InvalidRequest("enabled: these credentials act in this project; disable it with others")
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:projects:updateProject")
             await store.set_enabled(tx, project_id, enabled=enabled)
             await audit.record(
                 tx,
@@ -143,6 +146,7 @@ class Projects:
         caller.require_in_account("iam:projects:deleteProject")
         row = await self.show(caller, project_id)
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:projects:deleteProject")
             if not await store.remove_project(tx, project_id):
                 raise InvalidRequest(
                     f"project {project_id} has clusters, charts, access keys or a record of operations; "

@@ -37,10 +37,17 @@ async def require_still(
 
     Raises NotPermitted, and what ``ask_again`` raises.
     """
-    if not _is_fresh(caller, after_seconds):
-        caller = await ask_again(tx, caller)
+    caller = await current_caller(tx, caller, after_seconds=after_seconds)
     caller.require(action)
     return caller
+
+
+async def current_caller(tx: Transaction, caller: Caller, *, after_seconds: float = FRESH_SECONDS) -> Caller:
+    """Return the caller as it is now; raise what ``ask_again`` raises.
+
+    Call it first in the transaction of a write, and check the permission of what it returns.
+    """
+    return caller if _is_fresh(caller, after_seconds) else await ask_again(tx, caller)
 
 
 async def ask_again(tx: Transaction, caller: Caller) -> Caller:

@@ -8,6 +8,7 @@ from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.authentication import caller_of, check_alive
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.services.identity.standing import current_caller
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import audit, projects, tokens
 from pilothouse.store.audit import Outcome, Somebody
@@ -167,9 +168,10 @@ class Tokens:
         The right to see another user's token does not include revoking it.
         """
         row = await self.show(caller, token)
-        if row.user_id != caller.user_id:
-            caller.require_in_account("iam:tokens:delete")
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            if row.user_id != caller.user_id:
+                caller.require_in_account("iam:tokens:delete")
             await tokens.remove_token(tx, row.digest)
             await audit.record(
                 tx,

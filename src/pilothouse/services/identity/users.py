@@ -12,6 +12,7 @@ from pilothouse.auth.passwords import generate_password
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
+from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import access_keys, audit, projects, roles
 from pilothouse.store import users as store
 from pilothouse.store.database import Database, Transaction
@@ -68,6 +69,7 @@ class Users:
         chosen = None if password is not None else generate_password()
         password_hash = await self._passwords.hash(password or chosen or "", user_name=name, source=caller.source)
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:users:createUser")
             row = await store.add_user(
                 tx, user_id=uuid.uuid4().hex, domain_id=caller.domain_id, name=name, password_hash=password_hash
             )
@@ -83,6 +85,7 @@ class Users:
         caller.require_in_account("iam:users:updateUser")
         _refuse_self(caller, user_id, "disable")
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:users:updateUser")
             row = await _find(tx, caller, user_id)
             await store.set_enabled(tx, user_id, enabled=enabled)
             await audit.record(
@@ -120,6 +123,9 @@ class Users:
             await self._prove_own(caller, current)
         password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            if user_id != caller.user_id:
+                caller.require_in_account("iam:users:updateUser")
             await store.set_password(tx, user_id, password_hash=password_hash)
             ended = await access_keys.disable_all(tx, user_id) if end_keys else 0
             await audit.record(
@@ -137,6 +143,7 @@ class Users:
         caller.require_in_account("iam:users:deleteUser")
         _refuse_self(caller, user_id, "delete")
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:users:deleteUser")
             row = await _find(tx, caller, user_id)
             await store.remove_user(tx, user_id)
             await audit.record(
@@ -148,6 +155,7 @@ class Users:
         caller.require_in_account("iam:permissions:grantRoleToUser")
         _check_role(role)
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:permissions:grantRoleToUser")
             user = await _find(tx, caller, user_id)
             where = await _find_project(tx, caller, project_id)
             if await roles.add_role(tx, user_id=user_id, project_id=project_id, role=role):
@@ -172,6 +180,7 @@ class Users:
         if project_id is None:
             _refuse_self(caller, user_id, "take account roles from")
         async with self._database.transaction() as tx:
+            (await current_caller(tx, caller)).require_in_account("iam:permissions:revokeRoleFromUser")
             user = await _find(tx, caller, user_id)
             if not await roles.remove_role(tx, user_id=user_id, project_id=project_id, role=role):
                 where = f"in project {project_id!r}" if project_id is not None else "in the whole account"

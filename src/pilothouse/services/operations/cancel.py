@@ -8,6 +8,7 @@ import structlog
 
 from pilothouse.errors import AlreadyEnded, InvalidRequest, NotFound
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.operations.ends import report_end
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY
 from pilothouse.states import Action, OperationState
@@ -55,6 +56,7 @@ class Cancellations:
         """
         caller.require("cce:operation:get")
         async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
             row = await _find(tx, caller, operation_id)
             if keep and row.action != Action.INSTALL:
                 raise InvalidRequest(

@@ -9,6 +9,7 @@ from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.ends import report_end
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
@@ -123,6 +124,7 @@ class Deletions:
         ):
             if key is not None:
                 async with self._database.transaction() as tx:
+                    await require_still(tx, caller, _DELETE)
                     if not await self._idempotency.hold(tx, key, shown):
                         return None
                     await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
@@ -130,6 +132,7 @@ class Deletions:
         if shown.action != Action.INSTALL or cancelling:
             raise running_error(shown)
         async with self._database.transaction() as tx:
+            await require_still(tx, caller, _DELETE)
             await self._idempotency.hold(tx, key, shown)
             row = await operations.cancel(
                 tx, shown.id, keep=False, deletes=True, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
@@ -151,6 +154,7 @@ class Deletions:
     ) -> SubmittedOperation:
         gone = OperationRow(**{**vars(shown), **_DISMISSED})
         async with self._database.transaction() as tx:
+            await require_still(tx, caller, _DELETE)
             await self._idempotency.hold(tx, key, shown)
             if await operations.dismiss(tx, shown.id):
                 await self._record(tx, caller, shown, request_id=request_id)

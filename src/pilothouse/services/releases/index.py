@@ -8,8 +8,10 @@ and a Secret that cannot be decoded becomes a row that names it and is not displ
 
 import zlib
 
+import structlog
+
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import ClusterUnavailable, CorruptRelease
+from pilothouse.errors import ClusterUnavailable, CorruptRelease, DecryptionFailed
 from pilothouse.kubernetes.api_client import resource_version
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
@@ -19,6 +21,8 @@ from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
 from pilothouse.store.release_index import DeletedSecret, NewRevision, Revision, SeenSecret
 from pilothouse.store.texts import sanitize
+
+log = structlog.get_logger(__name__)
 
 _LONGEST_NAME = 253
 _LONGEST_TEXT = 8192
@@ -67,14 +71,19 @@ class ReleaseIndex:
         )
 
     def open_values(self, cluster_id: str, row: Revision) -> str | None:
-        """Return the row's values as JSON text, None if too large; raise DecryptionFailed if they fail to decrypt."""
+        """Return the row's values as JSON text; None if they are too large, or do not open: the log says why."""
         if row.values_sealed is None:
             return None if row.values_text_size else ""
-        plain = self._keys.unseal(row.values_sealed, context=_context(cluster_id, row.namespace, row.secret))
-        if plain[:1] != _PACKED:
-            return plain[1:].decode()
-        text = zlib.decompressobj().decompress(plain[1:], LARGEST_VALUES + 1)
-        return text.decode() if len(text) <= LARGEST_VALUES else None  # of a version that kept larger ones
+        context = _context(cluster_id, row.namespace, row.secret)
+        try:
+            plain = self._keys.unseal(row.values_sealed, context=context)
+            if plain[:1] != _PACKED:
+                return plain[1:].decode()
+            text = zlib.decompressobj().decompress(plain[1:], LARGEST_VALUES + 1).decode()
+        except (DecryptionFailed, UnicodeDecodeError, zlib.error) as error:
+            log.warning("values_unreadable", values_of=context, cause=str(error))
+            return None
+        return text if len(text) <= LARGEST_VALUES else None  # of a version that kept larger ones
 
     async def record(self, tx: Transaction, cluster_id: str, secret: Secret) -> None:
         """Write a Secret that was just read after an action to the index, before the outcome is written.

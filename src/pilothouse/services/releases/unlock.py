@@ -14,6 +14,7 @@ from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
 from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import require_still
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import changed_error, is_locked, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
@@ -82,6 +83,8 @@ class Unlocks:
                 raise InvalidRequest(
                     f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
                 )
+            async with self._database.autocommit() as connection:
+                caller = await require_still(connection, caller, _UPDATE)
             if not await unlock(client, secret, reason=f"by {caller.user_name}: {reason}"):
                 raise changed_error(name)
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
