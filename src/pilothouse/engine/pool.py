@@ -192,7 +192,8 @@ class EnginePool:
             finally:
                 self._resting.discard(child)
                 self._put_back(child)
-                broken = not child.usable
+                # one that was retired has its successor already, for which nobody waits
+                broken = not child.usable and child not in self._retired
         finally:
             if share is not None:
                 self._owed.append(share)
