@@ -91,6 +91,33 @@ def test_a_write_of_a_release_is_there_with_its_operation(watched: RunningServer
     assert find(watched, f"?action=cce:chart:download&target={chart}")[0]["user"] == "admin"
 
 
+def test_options_that_may_destroy_are_named_with_the_write(watched: RunningServer, namespace: str):
+    """Also one that the operation then has no use for: what counts is what was asked for."""
+    chart = watched.upload(config_map_chart("risky", "1.0.0")).json()["id"]
+    releases = f"/cce/cam/v3/clusters/{watched.cluster_id}"
+    create = {"chart_id": chart, "namespace": namespace, "name": "risky", "version": "1.0.0", "values": {}}
+    crds, gone = {"X-Pilothouse-CRDs": "replace"}, {"X-Pilothouse-Remove-Namespace": "true"}
+    update = {"chart_id": chart, "action": "upgrade", "values": {}, "parameters": {"replace": True}}
+    back = {"chart_id": "", "action": "rollback", "values": {}, "parameters": {}}
+    path = f"{releases}/namespace/{namespace}/releases/risky"
+    for method, where, body, headers in (
+        ("POST", f"{releases}/releases", {**create, "parameters": {"replace": True}}, crds),
+        ("PUT", path, update, crds | gone),
+        ("PUT", path, update, {}),
+        ("PUT", path, back, gone),
+    ):
+        answer = watched.send(method, where, json_body=body, headers=headers)
+        assert answer.is_success, answer.text
+        watched.wait_until_final(namespace, "risky")
+
+    assert [row["detail"] for row in reversed(rows(watched, "?action=cce:release:*&target=risky&outcome=done"))] == [
+        "replace, crds replace",
+        "crds replace, remove_namespace",
+        "",
+        "remove_namespace",
+    ]
+
+
 def test_dry_runs_are_there_whether_they_succeed_or_not(watched: RunningServer, namespace: str):
     chart = watched.upload(config_map_chart("tried", "1.0.0")).json()["id"]
     body = {"chart_id": chart, "namespace": namespace, "name": "tried", "version": "1.0.0"}

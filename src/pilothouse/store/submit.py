@@ -75,6 +75,7 @@ async def enqueue(
     new: NewOperation,
     *,
     audit_action: str,
+    audit_detail: str = "",
     by: Actor = Somebody(),  # noqa: B008 (immutable)
     observed_seconds_ago: float,
     limits: QueueLimits,
@@ -94,6 +95,7 @@ async def enqueue(
         **of_release(new.cluster_id, new.namespace, new.release_name),
         "for_seconds": observed_seconds_ago,
         "audit_action": audit_action,
+        "audit_detail": audit_detail,
         "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
         **{f"audit_{name}": value for name, value in names_of(by).items() if name in _AUDITED},
         "last_of_cluster": limits.per_cluster - 1,
@@ -244,13 +246,14 @@ def _audited(accepted: CTE) -> CTE:
         accepted.c.user_id,
         bindparam("audit_action", type_=Text),
         bindparam("audit_target", type_=Text),
+        bindparam("audit_detail", type_=Text),
         accepted.c.request_id,
         accepted.c.id,
         bindparam("new_release_name", type_=Text),
         *(bindparam(f"audit_{name}", type_=Text) for name in _AUDITED),
     )
-    columns = ["project_id", "user_id", "action", "target", "request_id", "operation_id", "target_name", *_AUDITED]
-    return insert(audit).from_select(columns, row).returning(audit.c.id).cte("audited")
+    columns = ["project_id", "user_id", "action", "target", "detail", "request_id", "operation_id", "target_name"]
+    return insert(audit).from_select([*columns, *_AUDITED], row).returning(audit.c.id).cte("audited")
 
 
 def _accept(*, with_key: bool = False) -> Select[tuple[object, ...]]:

@@ -110,6 +110,8 @@ _ORDERS: dict[Action, type[Order]] = {
     Action.ROLLBACK: RollbackCommand,
     Action.UNINSTALL: UninstallCommand,
 }
+#: Options that may destroy what was there, and how the audit names them; ``crds`` does as ``replace`` only.
+_DESTRUCTIVE = {"replace": "replace", "crds": "crds replace", "remove_namespace": "remove_namespace"}
 #: The newest order that this version can carry out. An order says its own where an older worker, which passes over what
 #: it does not know, would do something else: docs/decisions/0018-stored-payloads.md.
 _VERSION: Final = 1
@@ -142,6 +144,12 @@ class Shown:
 def action_of(order: Order) -> Action:
     """Return the action of the order, as named in the operation row."""
     return next(action for action, kind in _ORDERS.items() if isinstance(order, kind))
+
+
+def destructive_options(order: Order) -> str:
+    """Return the options of the order that may destroy what was there, for the audit; "" if it has none."""
+    asked = (name for name in _DESTRUCTIVE if getattr(order, name, False) in (True, "replace"))
+    return ", ".join(_DESTRUCTIVE[name] for name in asked)
 
 
 def shown_of(order: Order) -> Shown:

@@ -19,7 +19,7 @@ from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
-from pilothouse.services.releases.commands import Order, action_of, seal_command, shown_of
+from pilothouse.services.releases.commands import Order, action_of, destructive_options, seal_command, shown_of
 from pilothouse.services.releases.read import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
@@ -115,6 +115,7 @@ class Submissions:
                 connection,
                 new,
                 audit_action=permission,
+                audit_detail=destructive_options(request.order),
                 by=caller,
                 observed_seconds_ago=0.0 if observed_at is None else time.monotonic() - observed_at,
                 limits=self._limits,

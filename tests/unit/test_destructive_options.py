@@ -1,0 +1,48 @@
+"""Which options of an order the audit names because they may destroy what was there."""
+
+from dataclasses import fields
+
+import pytest
+
+from pilothouse.services.releases.commands import (
+    InstallCommand,
+    Order,
+    RollbackCommand,
+    UninstallCommand,
+    UpgradeCommand,
+    destructive_options,
+    stand_in,
+)
+
+#: Options that take nothing away which the action would leave: a new one belongs here or into the audit row.
+HARMLESS = {
+    "disable_hooks",
+    "first_deployed",
+    "hooks",
+    "merged_values",
+    "owns_namespace",
+    "recreate",
+    "reset_values",
+    "reuse_values",
+    "skip_schema_validation",
+    "to_revision",
+    "values",
+    "wait",
+}
+
+
+@pytest.mark.parametrize("kind", [InstallCommand, UpgradeCommand, RollbackCommand, UninstallCommand])
+def test_every_option_is_harmless_or_named(kind: type[Order]):
+    action = kind.__name__.removesuffix("Order").lower()
+    plain = vars(stand_in(action))
+    for option in fields(kind):
+        if option.name not in HARMLESS:
+            wanted = "replace" if option.name == "crds" else True
+            assert option.name in destructive_options(kind(**{**plain, option.name: wanted})), option.name
+
+
+def test_crds_that_are_only_made_or_left_out_destroy_nothing():
+    for action, crds in (("install", "create"), ("upgrade", "skip")):
+        order = stand_in(action)
+        assert getattr(order, "crds", "") == crds
+        assert destructive_options(order) == ""
