@@ -157,7 +157,7 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
         watch,
         runtime.database,
         runtime.clusters,
-        Unlocks(runtime.database, runtime.keys, runtime.clusters),
+        Unlocks(runtime.database, runtime.keys, runtime.clusters, settings.releases, preflight=preflight),
         Operations(runtime.database, notifications, standing),
         Cancellations(runtime.database),
         EventStreams(

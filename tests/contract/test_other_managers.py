@@ -85,6 +85,18 @@ def deployed(release: OneRelease, archive: bytes) -> str:
     return chart_id
 
 
+def rewrite_record(release: OneRelease, api: Client, old: str, new: str, **labels: str) -> None:
+    """Another program stores revision 1 with that text in place of the old one, and with the labels."""
+    name = "sh.helm.release.v1.web.v1"
+    secret = api.get(Secret, name, namespace=release.namespace)
+    assert secret.data is not None
+    text = gzip.decompress(base64.b64decode(base64.b64decode(secret.data["release"]))).decode()
+    assert old in text
+    packed = base64.b64encode(base64.b64encode(gzip.compress(text.replace(old, new).encode()))).decode()
+    change = {"metadata": {"labels": labels}, "data": {"release": packed}}
+    api.patch(Secret, name, change, namespace=release.namespace, patch_type=PatchType.MERGE)
+
+
 def new_name() -> str:
     return f"managed-{uuid.uuid4().hex[:8]}"
 
@@ -191,14 +203,7 @@ def test_a_release_whose_objects_are_in_another_namespace_is_shown_where_its_rec
     labels = f"\n  labels: {{{FLUX}/name: shop, {FLUX}/namespace: {release.namespace}}}\ndata:" if marked else "\ndata:"
     template = config_map_template().replace("\ndata:", f"\n  namespace: {target}{labels}", 1)
     chart_id = deployed(release, build_chart(new_name(), templates={"c.yaml": template}, values={"text": "x"}))
-    name = "sh.helm.release.v1.web.v1"
-    secret = api.get(Secret, name, namespace=release.namespace)
-    assert secret.data is not None
-    packed = base64.b64decode(base64.b64decode(secret.data["release"]))
-    text = gzip.decompress(packed).decode().replace(f'"namespace":"{release.namespace}"', f'"namespace":"{target}"')
-    assert json.loads(text)["namespace"] == target
-    repacked = base64.b64encode(base64.b64encode(gzip.compress(text.encode()))).decode()
-    api.patch(Secret, name, {"data": {"release": repacked}}, namespace=release.namespace, patch_type=PatchType.MERGE)
+    rewrite_record(release, api, f'"namespace":"{release.namespace}"', f'"namespace":"{target}"')
 
     (listed,) = json.loads(release.helm("list", "-n", release.namespace, "-o", "json"))
     assert listed["name"] == "web"
@@ -218,6 +223,14 @@ def test_a_release_whose_objects_are_in_another_namespace_is_shown_where_its_rec
         assert_error(answer, *FORBIDDEN, f"its objects in namespace '{target}'", manager)
     assert release.create(chart_id).status_code == CONFLICT
     assert release.statuses() == ["deployed"]
+    rewrite_record(release, api, '"status":"deployed"', '"status":"failed"', status="failed")
+    replaced = release.create(chart_id, parameters={"replace": True})
+    assert_error(replaced, *FORBIDDEN, f"its objects in namespace '{target}'", manager)
+    rewrite_record(release, api, '"status":"failed"', '"status":"pending-upgrade"', status="pending-upgrade")
+    body = {"namespace": release.namespace, "name": "web", "reason": "it hung"}
+    unlocked = server.send("POST", f"/api/v1/clusters/{server.cluster_id}/unlock", json_body=body)
+    assert_error(unlocked, *FORBIDDEN, f"its objects in namespace '{target}'", manager)
+    assert release.statuses() == ["pending-upgrade"]
 
 
 def test_what_a_release_kept_is_told_and_can_be_taken_over(release: OneRelease, api: Client, server: RunningServer):

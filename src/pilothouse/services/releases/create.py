@@ -11,6 +11,7 @@ import structlog
 
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
 from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmError, InvalidRequest, NotFound
+from pilothouse.kubernetes.helm_secrets import read_release
 from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
@@ -19,6 +20,8 @@ from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.releases.external_managers import ReleaseManagers
+from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.services.releases.pages import Release
@@ -65,6 +68,7 @@ class Releases:
         self._settings = shared.settings
         self._preflight = shared.preflight
         self._namespaces = Namespaces()
+        self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
     async def create(
@@ -72,8 +76,9 @@ class Releases:
     ) -> SubmittedOperation:
         """Accept an install, or answer a dry run; what can be refused at once is refused here.
 
-        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace), AlreadyExists
-        (name in use), ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
+        Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
+        AlreadyExists (name in use), Forbidden (what it replaces is another program's), ClusterUnavailable,
+        ClusterDenied or Busy. After an error nothing is stored.
         """
         caller.require(_CREATE)
         check_namespace(wanted.namespace)
@@ -87,7 +92,7 @@ class Releases:
         name = await self._choose_name(wanted, project_id=caller.project_id)
         observed_at = time.monotonic()
         with cluster_error_context(cluster):
-            base_revision = await self._check_live(cluster, name, wanted)
+            base_revision, warning = await self._check_live(cluster, name, wanted)
         order = InstallCommand(
             values=wanted.values or {},
             merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
@@ -113,6 +118,7 @@ class Releases:
             description=wanted.description,
             status_description=INSTALL_UNDERWAY,
             timeout_seconds=wanted.timeout_seconds,
+            warning=warning,
         )
         return await self._submissions.submit(
             caller, cluster, request, permission=_CREATE, observed_at=observed_at, request_id=request_id, key=key
@@ -141,10 +147,12 @@ class Releases:
         check_name(name, field="parameters.name_template")
         return name
 
-    async def _check_live(self, cluster: ClusterConnection, name: str, wanted: CreateRelease) -> int | None:
+    async def _check_live(
+        self, cluster: ClusterConnection, name: str, wanted: CreateRelease
+    ) -> tuple[int | None, str | None]:
         """Check in the cluster what would fail later: that the namespace exists and the name is free.
 
-        Returns the revision to be replaced; None for a free name.
+        Returns the revision to be replaced, None for a free name; and a warning about its manager, or None.
         """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(
@@ -156,7 +164,7 @@ class Releases:
                 f"namespace {wanted.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
             )
         if not revisions:
-            return None
+            return None, None
         newest = max(revisions, key=lambda one: one.revision)
         if not wanted.replace:
             raise AlreadyExists(
@@ -168,7 +176,10 @@ class Releases:
                 f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
                 f"{newest.status}; parameters.replace replaces failed and uninstalled ones only"
             )
-        return newest.revision
+        secret = await client.find_release_secret(namespace=wanted.namespace, name=name, revision=newest.revision)
+        if secret is None:
+            raise changed_error(name)
+        return newest.revision, await self._managers.check(client, await read_release(secret), secret)
 
     async def _dry_run(
         self,

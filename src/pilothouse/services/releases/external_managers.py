@@ -34,15 +34,11 @@ class ReleaseManagers:
 
     async def check(self, client: ClusterClient, stored: StoredRelease, secret: Secret) -> str | None:
         """Raise Forbidden if another program manages the release; return a warning about it, or None."""
-        if self._policy == "ignore" and stored.target_namespace == stored.namespace:
+        await self.refuse_other_namespace(client, stored, secret)
+        if self._policy == "ignore":
             return None
         owner = find_manager(secret.get("metadata") or {})
         manager = owner or await self._find_mark(client, stored)
-        if stored.target_namespace != stored.namespace:
-            raise Forbidden(
-                f"release {stored.name!r} keeps its objects in namespace {stored.target_namespace!r} and its record in "
-                f"{stored.namespace!r}, which only its manager can change: {manager or 'the program that made it'}"
-            )
         if manager is None:
             return None
         proof = "managed" if owner is not None or not manager.group else await self._prove(client, manager)
@@ -53,6 +49,16 @@ class ReleaseManagers:
             )
         log.warning("release_has_other_manager", release=stored.name, manager=str(manager), proof=proof)
         return f"an object of the release is marked as managed by {manager}, which {_PROOFS[proof]}"
+
+    async def refuse_other_namespace(self, client: ClusterClient, stored: StoredRelease, secret: Secret) -> None:
+        """Raise Forbidden, naming the manager, if the release has its objects in another namespace than its record."""
+        if stored.target_namespace == stored.namespace:
+            return
+        manager = find_manager(secret.get("metadata") or {}) or await self._find_mark(client, stored)
+        raise Forbidden(
+            f"release {stored.name!r} keeps its objects in namespace {stored.target_namespace!r} and its record in "
+            f"{stored.namespace!r}, which only its manager can change: {manager or 'the program that made it'}"
+        )
 
     async def _find_mark(self, client: ClusterClient, stored: StoredRelease) -> Manager | None:
         """Search the manifest, which has Flux's labels, and one of its live objects."""

@@ -15,9 +15,12 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlo
 from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
+from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import changed_error, is_locked, running_error
 from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.preflight import Preflight
+from pilothouse.settings import ReleaseSettings
 from pilothouse.states import LIVING_STATES
 from pilothouse.store import audit, operations
 from pilothouse.store.database import Database
@@ -39,18 +42,27 @@ class Unlocked:
 class Unlocks:
     """Unlock releases in a project's clusters."""
 
-    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        clusters: Clusters,
+        settings: ReleaseSettings,
+        *,
+        preflight: Preflight,
+    ) -> None:
         self._database = database
         self._clusters = clusters
         self._index = ReleaseIndex(keys)
+        self._managers = ReleaseManagers(preflight, settings)
 
     async def unlock(
         self, caller: Caller, cluster_id: str, *, namespace: str, name: str, reason: str, request_id: str
     ) -> Unlocked:
         """Mark the newest revision as failed, permanently, so that the release can be changed again.
 
-        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is active, or the
-        revision was changed meanwhile), ClusterUnavailable or ClusterDenied.
+        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is active, the revision
+        was changed meanwhile, or its objects are in another namespace), ClusterUnavailable or ClusterDenied.
         """
         caller.require(_UPDATE)
         reason = " ".join(reason.split())
@@ -83,6 +95,7 @@ class Unlocks:
                 raise InvalidRequest(
                     f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
                 )
+            await self._managers.refuse_other_namespace(client, before, secret)
             async with self._database.autocommit() as connection:
                 caller = await require_still(connection, caller, _UPDATE)
             if not await unlock(client, secret, reason=f"by {caller.user_name}: {reason}"):
