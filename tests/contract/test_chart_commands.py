@@ -45,7 +45,7 @@ def test_a_chart_is_uploaded_shown_updated_fetched_and_deleted(server: RunningSe
     assert (again.returncode, "exists" in again.stderr) == (1, True)
     assert server.command("chart", "download", chart["id"], "--force", folder=tmp_path).returncode == 0
 
-    second = write(tmp_path, build_chart(name, "2.0.0", values={"text": "changed"}))
+    second = write(tmp_path, config_map_chart(name, "2.0.0", text="changed"))
     updated = server.command("chart", "update", chart["id"], second, "--hidden", "--source", "package", "-o", "json")
     assert (updated.returncode, updated.stderr) == (0, "")
     assert {key: json.loads(updated.stdout)[key] for key in ("id", "version")} == {
@@ -57,6 +57,19 @@ def test_a_chart_is_uploaded_shown_updated_fetched_and_deleted(server: RunningSe
     gone = server.command("chart", "show", chart["id"])
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "does not exist" in gone.stderr
+
+
+def test_warnings_of_lint_are_printed_beside_the_answer(server: RunningServer, tmp_path: Path):
+    name = fresh_name()
+    odd = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: A_b\n"
+    warned = write(tmp_path, build_chart(name, templates={"x.yaml": odd}))
+    made = server.command("chart", "upload", warned, "-o", "json")
+    assert (made.returncode, json.loads(made.stdout)["name"]) == (0, name)
+    assert made.stderr.startswith("[WARNING] templates/x.yaml: object name does not conform")
+    updated = server.command("chart", "update", name, warned)
+    assert (updated.returncode, updated.stderr) == (0, made.stderr)
+    skipped = server.command("chart", "update", name, warned, "--skip-lint")
+    assert (skipped.returncode, skipped.stderr) == (0, "")
 
 
 def test_a_chart_is_named_by_its_name_and_by_its_version_where_it_has_several(server: RunningServer, tmp_path: Path):

@@ -13,7 +13,7 @@ from pilothouse.cli import project as projects
 from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows
-from pilothouse.cli.terminal import echo
+from pilothouse.cli.terminal import echo, on_one_line
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 app = command_group("Uploaded charts.")
@@ -174,9 +174,12 @@ def _send(context: typer.Context, method: str, path: str, archive: Path, paramet
     except OSError as error:
         raise InvalidRequest(f"cannot read {archive}: {error.strerror}") from error
     given = {name: value for name, value in parameters.items() if value not in (None, "")}
-    row: dict[str, Any] = context.obj.send_form(
+    row: dict[str, Any]
+    row, warnings = context.obj.send_chart(
         method, path, content=(archive.name, content), parameters=orjson.dumps(given).decode()
     )
+    for warning in warnings:
+        echo(on_one_line(str(warning)), err=True)
     return row
 
 

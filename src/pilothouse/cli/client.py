@@ -52,10 +52,13 @@ class Client:
         response = self._send("POST", "/v3/auth/tokens?nocatalog=1", orjson.dumps(body), prove=False)
         return response.headers["x-subject-token"], self._decode(response)
 
-    def send_form(self, method: str, path: str, *, content: tuple[str, bytes], parameters: str) -> Any:
-        """Upload a form with file name, bytes and JSON text, and return the decoded JSON answer."""
+    def send_chart(
+        self, method: str, path: str, *, content: tuple[str, bytes], parameters: str
+    ) -> tuple[Any, list[str]]:
+        """Upload a form with file name, bytes and JSON text; return the decoded JSON answer and lint's warnings."""
         form = httpx2.Request(method, self._url, files={"content": content}, data={"parameters": parameters})
-        return self._decode(self._send(method, path, form.read(), content_type=form.headers["content-type"]))
+        response = self._send(method, path, form.read(), content_type=form.headers["content-type"])
+        return self._decode(response), orjson.loads(response.headers.get("x-pilothouse-lint", "[]"))
 
     def download(self, path: str) -> tuple[bytes, str]:
         """Return the bytes of a file, and the Content-Disposition that names it."""
