@@ -1,4 +1,4 @@
-"""Which options of an order the audit names because they may destroy what was there."""
+"""Which options of a command the audit names because they may destroy what was there."""
 
 from dataclasses import fields
 
@@ -33,7 +33,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("kind", [InstallCommand, UpgradeCommand, RollbackCommand, UninstallCommand])
 def test_every_option_is_harmless_or_named(kind: type[Order]):
-    action = kind.__name__.removesuffix("Order").lower()
+    action = kind.__name__.removesuffix("Command").lower()
     plain = vars(stand_in(action))
     for option in fields(kind):
         if option.name not in HARMLESS:
