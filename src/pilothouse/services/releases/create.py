@@ -93,15 +93,7 @@ class Releases:
         observed_at = time.monotonic()
         with cluster_error_context(cluster):
             base_revision, warning = await self._check_live(cluster, name, wanted)
-        order = InstallCommand(
-            values=wanted.values or {},
-            merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
-            disable_hooks=wanted.no_hooks,
-            replace=wanted.replace,
-            wait=wanted.wait or as_wait(cluster.wait),
-            crds=wanted.crds or "create",
-            skip_schema_validation=wanted.skip_schema_validation,
-        )
+        order = _command(cluster, chart, wanted)
         if wanted.dry_run:
             return SubmittedOperation(await self._dry_run(cluster, chart, name, wanted, order), None)
         request = OperationRequest(
@@ -241,3 +233,15 @@ def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts
             "send that, or omit version"
         )
     return chart
+
+
+def _command(cluster: ClusterConnection, chart: charts.ChartRow, wanted: CreateRelease) -> InstallCommand:
+    return InstallCommand(
+        values=wanted.values or {},
+        merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
+        disable_hooks=wanted.no_hooks,
+        replace=wanted.replace,
+        wait=wanted.wait or as_wait(cluster.wait),
+        crds=wanted.crds or "create",
+        skip_schema_validation=wanted.skip_schema_validation,
+    )
