@@ -14,7 +14,7 @@ from pilothouse.errors import NotAuthenticated, NotFound, NotPermitted
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.identity.access_keys import AccessKeys, WantedKey
+from pilothouse.services.identity.access_keys import AccessKeyRequest, AccessKeys
 from pilothouse.services.identity.authentication import Authentication
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
@@ -145,7 +145,7 @@ async def world(database: Database, keys: MasterKeys, caller: Caller, tmp_path: 
     made = AccessKeys(database, keys, passwords, identity)
     other = (await people.create(caller, name="other", password=PASSWORD, request_id=REQUEST)).user.row.id
     await people.grant(caller, other, role="readonly", project_id=None, request_id=REQUEST)
-    wanted = WantedKey(user_id=other, project_id=caller.project_id)
+    wanted = AccessKeyRequest(user_id=other, project_id=caller.project_id)
     key = (await made.create(caller, wanted, request_id=REQUEST)).row.id
     login = Login(password=PASSWORD, user_id=other, source="192.0.2.1")
     token = (await tokens.issue(login, Scope(), request_id=REQUEST)).text
@@ -197,7 +197,7 @@ WRITES: dict[str, Write] = {
         by, world.other, role="readonly", project_id=None, request_id=REQUEST
     ),
     "create a key": lambda world, by: world.keys.create(
-        by, WantedKey(user_id=world.other, project_id=by.project_id), request_id=REQUEST
+        by, AccessKeyRequest(user_id=world.other, project_id=by.project_id), request_id=REQUEST
     ),
     "disable a key": lambda world, by: world.keys.set_enabled(by, world.key, enabled=False, request_id=REQUEST),
     "delete a key": lambda world, by: world.keys.remove(by, world.key, request_id=REQUEST),

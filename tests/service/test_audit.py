@@ -11,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import AuditSettings
 from pilothouse.store import audit as store
-from pilothouse.store.audit import AuditRow, Outcome, Somebody, Wanted
+from pilothouse.store.audit import AuditFilter, AuditRow, Outcome, Somebody
 from pilothouse.store.database import Database
 
 SETTINGS = AuditSettings(stranger_kinds=5, user_kinds=8)
@@ -41,7 +41,7 @@ def audit(database: Database, clock: Clock) -> Audit:
 
 async def rows(database: Database, domain: str) -> list[AuditRow]:
     async with database.autocommit() as connection:
-        return await store.list_rows(connection, Wanted(), domain_id=domain, before=None, limit=1000)
+        return await store.list_rows(connection, AuditFilter(), domain_id=domain, before=None, limit=1000)
 
 
 @pytest.fixture
@@ -213,9 +213,10 @@ async def test_accounts_are_walled_off_and_every_filter_narrows(database: Databa
             )
         await store.record(tx, Somebody(domain_id="another"), "cce:chart:1", target="t-1", request_id="r")
 
-    async def count(**wanted: str) -> int:
+    async def count(**filters: str) -> int:
+        criteria = AuditFilter(**filters)  # type: ignore[arg-type]
         async with database.autocommit() as connection:
-            return len(await store.list_rows(connection, Wanted(**wanted), domain_id=domain, before=None, limit=100))  # type: ignore[arg-type]
+            return len(await store.list_rows(connection, criteria, domain_id=domain, before=None, limit=100))
 
     assert await count() == 6
     assert await count(user="id-1") == await count(user="user-1") == 3

@@ -94,7 +94,7 @@ class AuditRow:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AuditFilter:
     """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk."""
 
     since: datetime | None = None
@@ -147,35 +147,35 @@ def names_of(actor: Actor) -> dict[str, str]:
 
 
 async def list_rows(
-    tx: Transaction, wanted: Wanted, *, domain_id: str, before: int | None, limit: int
+    tx: Transaction, filters: AuditFilter, *, domain_id: str, before: int | None, limit: int
 ) -> list[AuditRow]:
     """Return the account's matching rows, newest first, at most ``limit`` of those before that id."""
-    query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(wanted))
+    query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(filters))
     if before is not None:
         query = query.where(audit.c.id < before)
     found = await tx.execute(query.order_by(audit.c.id.desc()).limit(limit))
     return [AuditRow(**row) for row in found.mappings()]
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _conditions(filters: AuditFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    if wanted.since is not None:
-        found.append(audit.c.at >= wanted.since)
-    if wanted.until is not None:
-        found.append(audit.c.at < wanted.until)
+    if filters.since is not None:
+        found.append(audit.c.at >= filters.since)
+    if filters.until is not None:
+        found.append(audit.c.at < filters.until)
     for text, columns in (
-        (wanted.user, (audit.c.user_id, audit.c.user_name)),
-        (wanted.project, (audit.c.project_id, audit.c.project_name)),
-        (wanted.target, (audit.c.target, audit.c.target_name)),
-        (wanted.outcome, (audit.c.outcome,)),
-        (wanted.source, (audit.c.source,)),
+        (filters.user, (audit.c.user_id, audit.c.user_name)),
+        (filters.project, (audit.c.project_id, audit.c.project_name)),
+        (filters.target, (audit.c.target, audit.c.target_name)),
+        (filters.outcome, (audit.c.outcome,)),
+        (filters.source, (audit.c.source,)),
     ):
         if text is not None:
             found.append(or_(*(column == text for column in columns)))
-    if wanted.action is not None and wanted.action.endswith("*"):
-        found.append(audit.c.action.startswith(wanted.action[:-1], autoescape=True))
-    elif wanted.action is not None:
-        found.append(audit.c.action == wanted.action)
+    if filters.action is not None and filters.action.endswith("*"):
+        found.append(audit.c.action.startswith(filters.action[:-1], autoescape=True))
+    elif filters.action is not None:
+        found.append(audit.c.action == filters.action)
     return found
 
 

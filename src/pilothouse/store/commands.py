@@ -28,8 +28,8 @@ async def find_cluster_and_chart(
     tx: Transaction, *, cluster_id: str, chart_id: str, project_id: str
 ) -> tuple[ClusterRow | None, ChartRow | None]:
     """Return both, as far as they belong to that project; the chart is not looked up if there is no cluster."""
-    wanted = {"cluster_id": cluster_id, "chart_id": chart_id, "of_project": project_id}
-    row = (await tx.execute(_FIND, wanted)).mappings().one_or_none()
+    params = {"cluster_id": cluster_id, "chart_id": chart_id, "of_project": project_id}
+    row = (await tx.execute(_FIND, params)).mappings().one_or_none()
     if row is None:
         return None, None
     cluster = ClusterRow(**{name: row[f"cluster_{name}"] for name in _CLUSTER})

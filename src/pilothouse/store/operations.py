@@ -114,8 +114,8 @@ async def cancel(
     ``deletes``: what it was to replace is removed, too. Its worker notices at the next lease renewal; an operation
     without a worker becomes due. Crashes are counted from 0 again.
     """
-    wanted = {"operation_id": operation_id, "keep": keep, "deletes": deletes, "underway": underway, "ended": ended}
-    row = (await tx.execute(_CANCEL, wanted)).mappings().one_or_none()
+    params = {"operation_id": operation_id, "keep": keep, "deletes": deletes, "underway": underway, "ended": ended}
+    row = (await tx.execute(_CANCEL, params)).mappings().one_or_none()
     if row is None:
         return None
     await announce(tx)
@@ -194,9 +194,9 @@ async def list_operations(
 
     ``before``: only operations after that time and id in this order.
     """
-    wanted = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
+    params = {"cluster_id": cluster_id, "namespace": namespace, "release_name": release_name, "state": state}
     query = select(*_WITHOUT_ORDER).where(operations.c.project_id == project_id)
-    for name, value in wanted.items():
+    for name, value in params.items():
         if value is not None:
             query = query.where(operations.c[name] == value)
     if before is not None:

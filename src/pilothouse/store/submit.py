@@ -90,7 +90,7 @@ async def enqueue(
     archive is kept until the operation is final; NotFound if it is already gone. It is one statement, so it is atomic
     in a transaction and without one.
     """
-    wanted = {
+    params = {
         **{f"new_{name}": value for name, value in vars(new).items()},
         **of_release(new.cluster_id, new.namespace, new.release_name),
         "for_seconds": observed_seconds_ago,
@@ -104,15 +104,15 @@ async def enqueue(
         "most_bytes": limits.bytes_per_project,
     }
     if key is not None:
-        wanted |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
+        params |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
     refusal: PilothouseError | None = None
     try:
         statement = _ACCEPT if key is None else _ACCEPT_WITH_KEY
         for _ in range(_TRIES):
-            row = (await tx.execute(statement, wanted)).mappings().one_or_none()
+            row = (await tx.execute(statement, params)).mappings().one_or_none()
             if row is not None:
                 return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
-            refusal = await _refusal(tx, new, wanted, limits=limits, key=key)
+            refusal = await _refusal(tx, new, params, limits=limits, key=key)
             if refusal is not None:
                 break
     except IntegrityError as error:
@@ -132,10 +132,10 @@ async def enqueue(
 
 
 async def _refusal(
-    tx: Transaction, new: NewOperation, wanted: dict[str, object], *, limits: QueueLimits, key: NewKey | None
+    tx: Transaction, new: NewOperation, params: dict[str, object], *, limits: QueueLimits, key: NewKey | None
 ) -> PilothouseError | None:
     """Return why nothing was inserted; None if the obstacle is gone again."""
-    found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, wanted)).one()
+    found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, params)).one()
     if found.living:
         return _still_running(new)
     for full, whose, most in (

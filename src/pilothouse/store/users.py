@@ -80,14 +80,14 @@ async def find_login(
     Failures and lock are those of the address.
     """
     query = _LOGIN
-    for column, wanted in (
+    for column, value in (
         (users.c.id, user_id),
         (users.c.name, name),
         (domains.c.id, domain_id),
         (domains.c.name, domain_name),
     ):
-        if wanted is not None:
-            query = query.where(column == wanted)
+        if value is not None:
+            query = query.where(column == value)
     row = (await tx.execute(query, {"from_address": address})).mappings().one_or_none()
     return LoginRow(**row) if row else None
 

@@ -24,7 +24,7 @@ _AGE = "X-Pilothouse-Age"
 
 
 @dataclass(frozen=True)
-class WantedList:
+class ListQuery:
     """The requested page of a list, and the members of each release; ``limit`` None: everything."""
 
     limit: int | None
@@ -32,7 +32,7 @@ class WantedList:
     fields: frozenset[str]
 
 
-def wanted_list(request: Request) -> WantedList:
+def read_list_query(request: Request) -> ListQuery:
     """Return the request from the query; InvalidRequest names the wrong parameter."""
     query = request.query_params
     limit = query.get("limit", "")
@@ -46,7 +46,7 @@ def wanted_list(request: Request) -> WantedList:
         raise InvalidRequest(
             f"fields: {field!r} is not a field of a release; fields:  {', '.join(sorted(RELEASE_FIELDS))}"
         )
-    return WantedList(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
+    return ListQuery(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
 
 
 def _is_name(text: str) -> bool:
@@ -54,21 +54,21 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
 
 
-async def list_response(found: ReleaseList, wanted: WantedList, *, form: ReleaseSerializer) -> Response:
+async def list_response(found: ReleaseList, query: ListQuery, *, form: ReleaseSerializer) -> Response:
     """Return the requested page, or everything: at once if small, else streamed as it is read."""
     headers = age_header(found.age_seconds)
-    if wanted.limit is not None:
-        page = await found.read_page(wanted.after, limit=wanted.limit)
+    if query.limit is not None:
+        page = await found.read_page(query.after, limit=query.limit)
         if page.last is not None:
             headers[_MARKER] = "/".join(page.last)
-        text = await releases_text(page.releases, form, fields=wanted.fields)
+        text = await releases_text(page.releases, form, fields=query.fields)
         return Response(text, media_type="application/json", headers=headers)
 
     async def read(after: tuple[str, str]) -> ArrayPart[tuple[str, str]]:
         page = await found.read_page(after)
-        return ArrayPart(await releases_text(page.releases, form, fields=wanted.fields), page.last)
+        return ArrayPart(await releases_text(page.releases, form, fields=query.fields), page.last)
 
-    return array_response(await read(wanted.after), read, headers=headers)
+    return array_response(await read(query.after), read, headers=headers)
 
 
 async def history_response(

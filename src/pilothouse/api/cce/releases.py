@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from pilothouse.api.cce.models import CreateReleaseReqBody, ReleaseSerializer, UpdateReleaseReqBody
 from pilothouse.api.cce.release_lists import (
-    WantedList,
+    ListQuery,
     age_header,
     history_response,
     list_response,
+    read_list_query,
     release_response,
-    wanted_list,
 )
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.errors import InvalidRequest
@@ -75,30 +75,32 @@ def routes(
         caller = caller_of(request)
         caller.require("cce:release:create")  # before a large body is looked into
         body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
-        key, wanted = await idempotency_key(request), _wanted(body, request, longest=longest)
+        key, release_request = await idempotency_key(request), _wanted(body, request, longest=longest)
         where = _where(cluster_id, body.namespace, body.name)
-        with dry_run_noted(request, "cce:release:create", **where, wanted=wanted.dry_run):
+        with dry_run_noted(request, "cce:release:create", **where, wanted=release_request.dry_run):
             accepted = await idempotency.once(
                 caller,
                 key,
-                lambda: releases.create(caller, cluster_id, wanted, request_id=request_id_of(request), key=key),
+                lambda: releases.create(
+                    caller, cluster_id, release_request, request_id=request_id_of(request), key=key
+                ),
             )
             caller = await _still_told(standing, caller, accepted, "cce:release:create")
         return await answer(caller, accepted, status_code=201)
 
     @router.get("/releases")
     async def list_releases(request: Request, cluster_id: str) -> Response:
-        caller, wanted = caller_of(request), wanted_list(request)
+        caller, query = caller_of(request), read_list_query(request)
         seen = form.seen_by(caller)
         found = await view.list_releases(
             caller,
             cluster_id,
             namespace=request.query_params.get("namespace") or None,
             chart_id=request.query_params.get("chart_id") or None,
-            with_values="values" in wanted.fields or (seen.hides_values and bool(_SAID & wanted.fields)),
+            with_values="values" in query.fields or (seen.hides_values and bool(_SAID & query.fields)),
         )
-        _note_list(request, cluster_id, wanted)
-        return await list_response(found, wanted, form=seen)
+        _note_list(request, cluster_id, query)
+        return await list_response(found, query, form=seen)
 
     @router.get("/namespace/{namespace}/releases/{name}")
     async def show_release(request: Request, cluster_id: str, namespace: str, name: str) -> Response:
@@ -116,9 +118,9 @@ def routes(
         caller = caller_of(request)
         caller.require("cce:release:update")  # before a large body is looked into
         body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
-        key, wanted = await idempotency_key(request), _wanted_update(body, request, longest=longest)
+        key, release_request = await idempotency_key(request), _wanted_update(body, request, longest=longest)
         where = _where(cluster_id, namespace, name)
-        with dry_run_noted(request, "cce:release:update", **where, wanted=wanted.dry_run):
+        with dry_run_noted(request, "cce:release:update", **where, wanted=release_request.dry_run):
             accepted = await idempotency.once(
                 caller,
                 key,
@@ -127,7 +129,7 @@ def routes(
                     cluster_id,
                     namespace=namespace,
                     name=name,
-                    wanted=wanted,
+                    request=release_request,
                     request_id=request_id_of(request),
                     key=key,
                 ),
@@ -177,8 +179,8 @@ def _note_values(request: Request, caller: Caller, cluster_id: str, namespace: s
         note_read(request, READ_VALUES, **_where(cluster_id, namespace, name), detail=detail)
 
 
-def _note_list(request: Request, cluster_id: str, wanted: WantedList) -> None:
-    if "values" in wanted.fields and caller_of(request).may(READ_VALUES):
+def _note_list(request: Request, cluster_id: str, query: ListQuery) -> None:
+    if "values" in query.fields and caller_of(request).may(READ_VALUES):
         note_read(request, READ_VALUES, target=cluster_id, target_name="", detail="list")
 
 

@@ -10,7 +10,7 @@ from pilothouse.api.v1.models import Body, Seconds, Time, View
 from pilothouse.api.v1.routing import native_router
 from pilothouse.http.json_bodies import read_field
 from pilothouse.http.requests import caller_of
-from pilothouse.services.identity.access_keys import AccessKeys, WantedKey
+from pilothouse.services.identity.access_keys import AccessKeyRequest, AccessKeys
 from pilothouse.store.access_keys import AccessKeyRow
 
 router = native_router("/api/v1/accesskeys", tag="access keys")
@@ -81,7 +81,7 @@ async def create_access_key(
     body: CreateAccessKey, caller: CurrentCaller, access_keys: AccessKeysService, request_id: RequestId
 ) -> dict[str, object]:
     """Create a key."""
-    made = await access_keys.create(caller, WantedKey(**dict(body)), request_id=request_id)
+    made = await access_keys.create(caller, AccessKeyRequest(**dict(body)), request_id=request_id)
     return {**vars(made.row), "secret_key": made.secret_key}
 
 

@@ -9,7 +9,7 @@ from pilothouse.api.v1.dependencies import CurrentCaller, service
 from pilothouse.api.v1.models import GOES_ON, MARKER, PAGED, Limit, Milliseconds, OptionalBlank, Time, View
 from pilothouse.api.v1.routing import native_router
 from pilothouse.services.admin.audit import Audit
-from pilothouse.store.audit import AuditRow, Outcome, Wanted
+from pilothouse.store.audit import AuditFilter, AuditRow, Outcome
 
 router = native_router("/api/v1/audit", tag="audit")
 
@@ -56,7 +56,7 @@ async def list_rows(
     Rows of events that change nothing appear some seconds late, and repeats within a minute (reads of values,
     downloads: ten) are one row with a counter, `times`. Requests that name no user of the account are not shown.
     """
-    wanted = Wanted(
+    filters = AuditFilter(
         since=since,
         until=until,
         user=user or None,
@@ -66,7 +66,7 @@ async def list_rows(
         outcome=outcome,
         source=address or None,
     )
-    page = await audit.list_rows(caller, wanted, before=marker, limit=limit)
+    page = await audit.list_rows(caller, filters, before=marker, limit=limit)
     if page.next is not None:
         response.headers[MARKER] = str(page.next)
     return page.rows

@@ -19,7 +19,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import AuditSettings
 from pilothouse.store import access_keys
 from pilothouse.store import audit as store
-from pilothouse.store.audit import Actor, AuditRow, Outcome, Somebody, Wanted
+from pilothouse.store.audit import Actor, AuditFilter, AuditRow, Outcome, Somebody
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -146,12 +146,14 @@ class Audit:
             if one.times or (one.written is not None and now - one.written < one.repeat_seconds)
         }
 
-    async def list_rows(self, caller: Caller, wanted: Wanted, *, before: int | None, limit: int) -> AuditPage:
+    async def list_rows(self, caller: Caller, filters: AuditFilter, *, before: int | None, limit: int) -> AuditPage:
         """Return the rows of the caller's account, for its administrators only."""
         # A verb that no role for reading has: who did what is not for everybody who may look at things.
         caller.require_in_account("pilothouse:audit:read")
         async with self._database.autocommit() as connection:
-            rows = await store.list_rows(connection, wanted, domain_id=caller.domain_id, before=before, limit=limit + 1)
+            rows = await store.list_rows(
+                connection, filters, domain_id=caller.domain_id, before=before, limit=limit + 1
+            )
         return AuditPage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
     def _may_tell_apart(self, kind: _Kind, now: float) -> bool:

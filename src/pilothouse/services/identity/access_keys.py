@@ -21,7 +21,7 @@ _UPDATE = "iam:credentials:updateCredential"
 
 
 @dataclass(frozen=True)
-class WantedKey:
+class AccessKeyRequest:
     """A key to be created; by default the caller's, in the caller's project, without expiry."""
 
     user_id: str | None = None
@@ -61,22 +61,22 @@ class AccessKeys:
         """Return one key without its secret; NotFound for another account's."""
         return await self._find(caller, access_key, action="iam:credentials:getCredential")
 
-    async def create(self, caller: Caller, wanted: WantedKey, *, request_id: str) -> NewAccessKey:
+    async def create(self, caller: Caller, request: AccessKeyRequest, *, request_id: str) -> NewAccessKey:
         """Create a key for the caller or another user; in a project of the account where none is named.
 
         The caller proves itself with its password, or a token obtained with the password a few minutes ago. Raises
         NotFound, InvalidRequest, Forbidden (no proof, or another owner has no role there), QuotaExceeded or Busy.
         """
-        owner_id = wanted.user_id or caller.user_id
+        owner_id = request.user_id or caller.user_id
         if owner_id != caller.user_id:
             caller.require_in_account("iam:credentials:createCredential")
-        project_id = wanted.project_id or caller.project_id
+        project_id = request.project_id or caller.project_id
         if not project_id:
             raise InvalidRequest("project_id: missing; name the project that the key acts in")
         async with self._database.autocommit() as connection:
             owner, project = await _find_owner(connection, caller, owner_id, project_id)
-        _check_expiry(wanted.expires_at)
-        await self._prove(caller, wanted.password)
+        _check_expiry(request.expires_at)
+        await self._prove(caller, request.password)
         access_key, secret_key = generate_access_key(), generate_secret_key()
         async with self._database.transaction() as tx:
             caller = await current_caller(tx, caller)
@@ -95,7 +95,7 @@ class AccessKeys:
                 user_id=owner.id,
                 project_id=project.id,
                 secret_sealed=seal_secret(secret_key, keys=self._keys, access_key=access_key),
-                expires_at=wanted.expires_at,
+                expires_at=request.expires_at,
             )
             await audit.record(
                 tx,

@@ -72,7 +72,7 @@ class Releases:
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
     async def create(
-        self, caller: Caller, cluster_id: str, wanted: CreateRelease, *, request_id: str, key: Key | None = None
+        self, caller: Caller, cluster_id: str, request: CreateRelease, *, request_id: str, key: Key | None = None
     ) -> SubmittedOperation:
         """Accept an install, or answer a dry run; what can be refused at once is refused here.
 
@@ -81,52 +81,58 @@ class Releases:
         ClusterDenied or Busy. After an error nothing is stored.
         """
         caller.require(_CREATE)
-        check_namespace(wanted.namespace)
-        await refuse_oversized(wanted.values or {})
+        check_namespace(request.namespace)
+        await refuse_oversized(request.values or {})
         async with self._database.autocommit() as connection:
             row, found = await commands.find_cluster_and_chart(
-                connection, cluster_id=cluster_id, chart_id=wanted.chart_id, project_id=caller.project_id
+                connection, cluster_id=cluster_id, chart_id=request.chart_id, project_id=caller.project_id
             )
         cluster = self._clusters.open(cluster_id, row)
-        chart = _check_chart(found, wanted)
-        name = await self._choose_name(wanted, project_id=caller.project_id)
+        chart = _check_chart(found, request)
+        name = await self._choose_name(request, project_id=caller.project_id)
         observed_at = time.monotonic()
         with cluster_error_context(cluster):
-            base_revision, warning = await self._check_live(cluster, name, wanted)
-        order = _command(cluster, chart, wanted)
-        if wanted.dry_run:
-            return SubmittedOperation(await self._dry_run(cluster, chart, name, wanted, order), None)
-        request = OperationRequest(
-            namespace=wanted.namespace,
+            base_revision, warning = await self._check_live(cluster, name, request)
+        order = _command(cluster, chart, request)
+        if request.dry_run:
+            return SubmittedOperation(await self._dry_run(cluster, chart, name, request, order), None)
+        operation_request = OperationRequest(
+            namespace=request.namespace,
             release_name=name,
             order=order,
             chart_digest=chart.digest,
             chart_id=chart.id,
             chart_name=chart.name,
             chart_version=chart.version,
-            include_hooks=wanted.include_hooks,
+            include_hooks=request.include_hooks,
             revision=(base_revision or 0) + 1,
             base_revision=base_revision,
-            description=wanted.description,
+            description=request.description,
             status_description=INSTALL_UNDERWAY,
-            timeout_seconds=wanted.timeout_seconds,
+            timeout_seconds=request.timeout_seconds,
             warning=warning,
         )
         return await self._submissions.submit(
-            caller, cluster, request, permission=_CREATE, observed_at=observed_at, request_id=request_id, key=key
+            caller,
+            cluster,
+            operation_request,
+            permission=_CREATE,
+            observed_at=observed_at,
+            request_id=request_id,
+            key=key,
         )
 
-    async def _choose_name(self, wanted: CreateRelease, *, project_id: str) -> str:
-        if wanted.name:
-            if wanted.name_template:
-                log.info("name_template_ignored", name=wanted.name)
-            check_name(wanted.name, field="name")
-            return wanted.name
-        if not wanted.name_template:
+    async def _choose_name(self, request: CreateRelease, *, project_id: str) -> str:
+        if request.name:
+            if request.name_template:
+                log.info("name_template_ignored", name=request.name)
+            check_name(request.name, field="name")
+            return request.name
+        if not request.name_template:
             raise InvalidRequest("name: missing; send a name, or parameters.name_template to generate one")
         try:
             name = await self._engine.run(
-                RenderNameRequest(template=wanted.name_template),
+                RenderNameRequest(template=request.name_template),
                 deadline_seconds=self._settings.engine.name_seconds,
                 queue_seconds=self._settings.engine.queue_seconds,
                 share=project_id,
@@ -140,7 +146,7 @@ class Releases:
         return name
 
     async def _check_live(
-        self, cluster: ClusterConnection, name: str, wanted: CreateRelease
+        self, cluster: ClusterConnection, name: str, request: CreateRelease
     ) -> tuple[int | None, str | None]:
         """Check in the cluster what would fail later: that the namespace exists and the name is free.
 
@@ -148,27 +154,27 @@ class Releases:
         """
         client = self._clusters.client(cluster)
         exists, revisions = await asyncio.gather(
-            self._namespaces.exists(client, wanted.namespace),
-            client.list_release_labels(namespace=wanted.namespace, name=name),
+            self._namespaces.exists(client, request.namespace),
+            client.list_release_labels(namespace=request.namespace, name=name),
         )
         if not exists and not self._settings.cluster.create_namespaces:
             raise NotFound(
-                f"namespace {wanted.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
+                f"namespace {request.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
             )
         if not revisions:
             return None, None
         newest = max(revisions, key=lambda one: one.revision)
-        if not wanted.replace:
+        if not request.replace:
             raise AlreadyExists(
-                f"name: release {name!r} exists in namespace {wanted.namespace!r} "
+                f"name: release {name!r} exists in namespace {request.namespace!r} "
                 f"(revision {newest.revision}, {newest.status}); choose another name, or update the release"
             )
         if newest.status not in _REPLACEABLE:
             raise AlreadyExists(
-                f"name: release {name!r} exists in namespace {wanted.namespace!r} (revision {newest.revision}) and is "
+                f"name: release {name!r} exists in namespace {request.namespace!r} (revision {newest.revision}) and is "
                 f"{newest.status}; parameters.replace replaces failed and uninstalled ones only"
             )
-        secret = await client.find_release_secret(namespace=wanted.namespace, name=name, revision=newest.revision)
+        secret = await client.find_release_secret(namespace=request.namespace, name=name, revision=newest.revision)
         if secret is None:
             raise changed_error(name)
         return newest.revision, await self._managers.check(client, await read_release(secret), secret)
@@ -178,14 +184,14 @@ class Releases:
         cluster: ClusterConnection,
         chart: charts.ChartRow,
         name: str,
-        wanted: CreateRelease,
+        request: CreateRelease,
         order: InstallCommand,
     ) -> Release:
         async with self._database.autocommit() as connection:
             archive = await archives.read_archive(connection, chart.digest)
-        request = InstallRequest(
+        engine_request = InstallRequest(
             kubeconfig=cluster.kubeconfig,
-            namespace=wanted.namespace,
+            namespace=request.namespace,
             release_name=name,
             chart=archive or b"",
             values=order.values,
@@ -199,7 +205,7 @@ class Releases:
         )
         outcome = await dry_run(
             self._engine,
-            request,
+            engine_request,
             client=self._clusters.client(cluster),
             preflight=self._preflight,
             settings=self._settings,
@@ -210,11 +216,11 @@ class Releases:
         return Release(
             cluster_id=cluster.id,
             cluster_name=cluster.name,
-            namespace=wanted.namespace,
+            namespace=request.namespace,
             name=name,
             revision=outcome.revision,
             status=ReleaseStatus.PENDING_INSTALL,
-            description=wanted.description or DRY_RUN_COMPLETE,
+            description=request.description or DRY_RUN_COMPLETE,
             status_description=DRY_RUN_COMPLETE,
             chart_name=chart.name,
             chart_version=chart.version,
@@ -224,24 +230,24 @@ class Releases:
         )
 
 
-def _check_chart(chart: charts.ChartRow | None, wanted: CreateRelease) -> charts.ChartRow:
+def _check_chart(chart: charts.ChartRow | None, request: CreateRelease) -> charts.ChartRow:
     if chart is None:
-        raise NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
-    if wanted.version and wanted.version != chart.version:
+        raise NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
+    if request.version and request.version != chart.version:
         raise InvalidRequest(
-            f"version: {wanted.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
+            f"version: {request.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
             "send that, or omit version"
         )
     return chart
 
 
-def _command(cluster: ClusterConnection, chart: charts.ChartRow, wanted: CreateRelease) -> InstallCommand:
+def _command(cluster: ClusterConnection, chart: charts.ChartRow, request: CreateRelease) -> InstallCommand:
     return InstallCommand(
-        values=wanted.values or {},
-        merged_values=merge_values(orjson.loads(chart.values_json), wanted.values or {}),
-        disable_hooks=wanted.no_hooks,
-        replace=wanted.replace,
-        wait=wanted.wait or as_wait(cluster.wait),
-        crds=wanted.crds or "create",
-        skip_schema_validation=wanted.skip_schema_validation,
+        values=request.values or {},
+        merged_values=merge_values(orjson.loads(chart.values_json), request.values or {}),
+        disable_hooks=request.no_hooks,
+        replace=request.replace,
+        wait=request.wait or as_wait(cluster.wait),
+        crds=request.crds or "create",
+        skip_schema_validation=request.skip_schema_validation,
     )

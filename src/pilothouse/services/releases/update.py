@@ -102,7 +102,7 @@ class Updates:
         *,
         namespace: str,
         name: str,
-        wanted: UpdateRelease,
+        request: UpdateRelease,
         request_id: str,
         key: Key | None = None,
     ) -> SubmittedOperation:
@@ -113,26 +113,26 @@ class Updates:
         Busy. After an error nothing is stored.
         """
         caller.require(_UPDATE)
-        rollback = _is_rollback(wanted)
+        rollback = _is_rollback(request)
         if not rollback:
-            await refuse_oversized(wanted.values or {})
+            await refuse_oversized(request.values or {})
         async with self._database.autocommit() as connection:
             row, chart = await commands.find_cluster_and_chart(
                 connection,
                 cluster_id=cluster_id,
-                chart_id="" if rollback else wanted.chart_id,
+                chart_id="" if rollback else request.chart_id,
                 project_id=caller.project_id,
             )
             cluster = self._clusters.open(cluster_id, row)
             if chart is None and not rollback:
-                raise _no_chart(wanted)
+                raise _no_chart(request)
         with cluster_error_context(cluster):
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
             try:
                 if chart is None:
-                    return await self._roll_back(caller, target, wanted, request_id=request_id, key=key)
-                return await self._upgrade(caller, target, chart, wanted, request_id=request_id, key=key)
+                    return await self._roll_back(caller, target, request, request_id=request_id, key=key)
+                return await self._upgrade(caller, target, chart, request, request_id=request_id, key=key)
             except AlreadyExists as error:
                 await self._refuse_while_running(cluster, namespace, name)
                 raise changed_error(name) from error
@@ -186,7 +186,7 @@ class Updates:
         caller: Caller,
         target: _Target,
         chart: charts.ChartRow,
-        wanted: UpdateRelease,
+        request: UpdateRelease,
         *,
         request_id: str,
         key: Key | None,
@@ -200,23 +200,23 @@ class Updates:
         if newest.chart_name != chart.name:
             log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
         order = UpgradeCommand(
-            values=wanted.values,
-            merged_values=_merged(target.current, chart, wanted),
+            values=request.values,
+            merged_values=_merged(target.current, chart, request),
             first_deployed=newest.first_deployed,
-            disable_hooks=self._disable_hooks(wanted),
-            reset_values=wanted.reset_values,
-            reuse_values=wanted.replace and not wanted.reset_values,
-            recreate=wanted.recreate,
-            wait=wanted.wait or as_wait(target.cluster.wait),
-            crds=wanted.crds or "skip",
-            skip_schema_validation=wanted.skip_schema_validation,
+            disable_hooks=self._disable_hooks(request),
+            reset_values=request.reset_values,
+            reuse_values=request.replace and not request.reset_values,
+            recreate=request.recreate,
+            wait=request.wait or as_wait(target.cluster.wait),
+            crds=request.crds or "skip",
+            skip_schema_validation=request.skip_schema_validation,
             owns_namespace=await own_namespace(target.stored),
-            remove_namespace=wanted.remove_namespace,
+            remove_namespace=request.remove_namespace,
         )
-        if wanted.dry_run:
+        if request.dry_run:
             values = await self._try_upgrade(target, chart, order)
             return _dry(target, chart.name, chart.version, order, values=values, status=ReleaseStatus.PENDING_UPGRADE)
-        request = OperationRequest(
+        operation_request = OperationRequest(
             namespace=target.namespace,
             release_name=target.name,
             order=order,
@@ -224,22 +224,22 @@ class Updates:
             chart_id=chart.id,
             chart_name=chart.name,
             chart_version=chart.version,
-            include_hooks=wanted.include_hooks,
+            include_hooks=request.include_hooks,
             revision=newest.revision + 1,
             **base_of(newest),
             status_description=UPGRADE_UNDERWAY,
-            timeout_seconds=wanted.timeout_seconds,
+            timeout_seconds=request.timeout_seconds,
             warning=target.warning,
         )
-        return await self._accept(caller, target, request, request_id=request_id, key=key)
+        return await self._accept(caller, target, operation_request, request_id=request_id, key=key)
 
     async def _accept(
-        self, caller: Caller, target: _Target, request: OperationRequest, *, request_id: str, key: Key | None
+        self, caller: Caller, target: _Target, operation_request: OperationRequest, *, request_id: str, key: Key | None
     ) -> SubmittedOperation:
         return await self._submissions.submit(
             caller,
             target.cluster,
-            request,
+            operation_request,
             permission=_UPDATE,
             observed_at=target.observed_at,
             request_id=request_id,
@@ -250,7 +250,7 @@ class Updates:
         """Return the values that the templates got, including those of subcharts and imported ones."""
         async with self._database.autocommit() as connection:
             archive = await archives.read_archive(connection, chart.digest)
-        request = UpgradeRequest(
+        engine_request = UpgradeRequest(
             kubeconfig=target.cluster.kubeconfig,
             namespace=target.namespace,
             release_name=target.name,
@@ -269,7 +269,7 @@ class Updates:
         client = self._clusters.client(target.cluster)
         outcome = await dry_run(
             self._engine,
-            request,
+            engine_request,
             client=client,
             preflight=self._preflight,
             settings=self._settings,
@@ -282,10 +282,10 @@ class Updates:
         return outcome.values
 
     async def _roll_back(
-        self, caller: Caller, target: _Target, wanted: UpdateRelease, *, request_id: str, key: Key | None
+        self, caller: Caller, target: _Target, request: UpdateRelease, *, request_id: str, key: Key | None
     ) -> SubmittedOperation:
         newest = target.newest
-        to_revision = wanted.release_version or await self._find_last_good(target)
+        to_revision = request.release_version or await self._find_last_good(target)
         goal, chart_id = await asyncio.gather(
             self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
         )
@@ -294,7 +294,7 @@ class Updates:
             client,
             goal=goal.manifest,
             namespace=target.namespace,
-            owns_namespace=not wanted.remove_namespace and await own_namespace(target.stored),
+            owns_namespace=not request.remove_namespace and await own_namespace(target.stored),
         )
         if problem is not None:
             raise InvalidRequest(f"parameters.release_version: revision {to_revision} cannot be restored: {problem}")
@@ -302,12 +302,12 @@ class Updates:
             to_revision=to_revision,
             merged_values=goal.values,
             first_deployed=newest.first_deployed,
-            disable_hooks=self._disable_hooks(wanted),
-            recreate=wanted.recreate,
-            wait=wanted.wait or as_wait(target.cluster.wait),
-            remove_namespace=wanted.remove_namespace,
+            disable_hooks=self._disable_hooks(request),
+            recreate=request.recreate,
+            wait=request.wait or as_wait(target.cluster.wait),
+            remove_namespace=request.remove_namespace,
         )
-        if wanted.dry_run:
+        if request.dry_run:
             trial = RollbackRequest(
                 kubeconfig=target.cluster.kubeconfig,
                 namespace=target.namespace,
@@ -333,21 +333,21 @@ class Updates:
                 values=goal.values,
                 status=ReleaseStatus.PENDING_ROLLBACK,
             )
-        request = OperationRequest(
+        operation_request = OperationRequest(
             namespace=target.namespace,
             release_name=target.name,
             order=order,
             chart_id=chart_id,
             chart_name=goal.chart_name,
             chart_version=goal.chart_version,
-            include_hooks=wanted.include_hooks,
+            include_hooks=request.include_hooks,
             revision=newest.revision + 1,
             **base_of(newest),
             status_description=f"Rollback to {to_revision}",
-            timeout_seconds=wanted.timeout_seconds,
+            timeout_seconds=request.timeout_seconds,
             warning=target.warning,
         )
-        return await self._accept(caller, target, request, request_id=request_id, key=key)
+        return await self._accept(caller, target, operation_request, request_id=request_id, key=key)
 
     async def _find_last_good(self, target: _Target) -> int:
         """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
@@ -378,38 +378,38 @@ class Updates:
             )
         return await read_release(secret)
 
-    def _disable_hooks(self, wanted: UpdateRelease) -> bool:
+    def _disable_hooks(self, request: UpdateRelease) -> bool:
         """Apply the vendor's literal rule: no hooks unless they are requested, and never with ``no_hooks``."""
-        return wanted.no_hooks or not (wanted.include_hooks or self._settings.hooks.on_update)
+        return request.no_hooks or not (request.include_hooks or self._settings.hooks.on_update)
 
 
-def _is_rollback(wanted: UpdateRelease) -> bool:
-    if wanted.action not in {Action.UPGRADE, Action.ROLLBACK, ""}:
-        raise InvalidRequest(f"action: {wanted.action!r} is not one of upgrade, rollback; empty means upgrade")
-    if wanted.action != Action.ROLLBACK:
-        if not wanted.chart_id:
+def _is_rollback(request: UpdateRelease) -> bool:
+    if request.action not in {Action.UPGRADE, Action.ROLLBACK, ""}:
+        raise InvalidRequest(f"action: {request.action!r} is not one of upgrade, rollback; empty means upgrade")
+    if request.action != Action.ROLLBACK:
+        if not request.chart_id:
             raise InvalidRequest("chart_id: missing; an upgrade needs the chart to upgrade to")
         return False
-    if wanted.release_version < 0:
+    if request.release_version < 0:
         raise InvalidRequest(
-            f"parameters.release_version: {wanted.release_version} is not a revision; "
+            f"parameters.release_version: {request.release_version} is not a revision; "
             "0 or absent means the last one before the newest that was deployed"
         )
     return True
 
 
-def _no_chart(wanted: UpdateRelease) -> NotFound:
-    return NotFound(f"chart_id: chart {wanted.chart_id!r} does not exist in this project")
+def _no_chart(request: UpdateRelease) -> NotFound:
+    return NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
 
 
-def _merged(current: StoredRelease, chart: charts.ChartRow, wanted: UpdateRelease) -> dict[str, Any]:
+def _merged(current: StoredRelease, chart: charts.ChartRow, request: UpdateRelease) -> dict[str, Any]:
     """Return what Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
     defaults: dict[str, Any] = orjson.loads(chart.values_json)
-    if wanted.reset_values:
-        return merge_values(defaults, wanted.values)
-    if wanted.replace:
-        return merge_values(current.values, wanted.values)
-    return merge_values(defaults, wanted.values or current.config)
+    if request.reset_values:
+        return merge_values(defaults, request.values)
+    if request.replace:
+        return merge_values(current.values, request.values)
+    return merge_values(defaults, request.values or current.config)
 
 
 def _dry(
