@@ -195,15 +195,15 @@ def _payloads(
     request: SignedRequest, values: Mapping[bytes, Sequence[bytes]], signature: Signature, scheme: Scheme
 ) -> tuple[str, ...]:
     """Return the allowed values of the last line; more than one only where the vendor's clients differ."""
-    given = values.get(scheme.content_header, ())
-    if not given:
+    sent = values.get(scheme.content_header, ())
+    if not sent:
         if _is_upload_of_java(values, signature, scheme):
             return (request.body_digest, scheme.empty_digest)
         return (request.body_digest,)
     header = scheme.content_header.decode("ascii")
-    if len(given) > 1:
-        raise _failed(f"{header} was sent {len(given)} times; send it once")
-    literal = given[0].decode("latin-1")
+    if len(sent) > 1:
+        raise _failed(f"{header} was sent {len(sent)} times; send it once")
+    literal = sent[0].decode("latin-1")
     if literal == UNSIGNED_PAYLOAD and not request.body_empty and not _is_form(values):
         raise _failed(f"{header} {UNSIGNED_PAYLOAD} is for multipart/form-data only; sign the digest of the body")
     if literal != UNSIGNED_PAYLOAD and literal.lower() != request.body_digest:
@@ -231,8 +231,8 @@ def _is_upload_of_java(values: Mapping[bytes, Sequence[bytes]], signature: Signa
 
 def _is_form(values: Mapping[bytes, Sequence[bytes]]) -> bool:
     """Return True for the media type that the vendor's SDKs leave unsigned; bodies of all others must be signed."""
-    given = values.get(b"content-type", ())
-    return len(given) == 1 and given[0].lower().startswith(b"multipart/form-data")
+    sent = values.get(b"content-type", ())
+    return len(sent) == 1 and sent[0].lower().startswith(b"multipart/form-data")
 
 
 def _signed_date(
@@ -247,12 +247,12 @@ def _signed_date(
         raise _failed("SignedHeaders must contain x-sdk-date")
     for name in signature.signed_headers:
         _present(values, name)
-    given = values[_DATE_HEADER]
-    if len(given) > 1:
-        raise _failed(f"X-Sdk-Date was sent {len(given)} times; send it once")
-    if not _DATE.fullmatch(given[0]):  # strptime alone would take single digits
+    sent = values[_DATE_HEADER]
+    if len(sent) > 1:
+        raise _failed(f"X-Sdk-Date was sent {len(sent)} times; send it once")
+    if not _DATE.fullmatch(sent[0]):  # strptime alone would take single digits
         raise _failed("X-Sdk-Date must be a UTC time written YYYYMMDDTHHMMSSZ")
-    text = given[0].decode("ascii")
+    text = sent[0].decode("ascii")
     try:
         date = datetime.strptime(text, _DATE_FORMAT).replace(tzinfo=UTC)
     except ValueError:

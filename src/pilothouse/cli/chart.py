@@ -173,10 +173,10 @@ def _send(context: typer.Context, method: str, path: str, archive: Path, paramet
         content = archive.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"cannot read {archive}: {error.strerror}") from error
-    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+    fields = {name: value for name, value in parameters.items() if value not in (None, "")}
     row: dict[str, Any]
     row, warnings = context.obj.send_chart(
-        method, path, content=(archive.name, content), parameters=orjson.dumps(given).decode()
+        method, path, content=(archive.name, content), parameters=orjson.dumps(fields).decode()
     )
     for warning in warnings:
         echo(on_one_line(str(warning)), err=True)

@@ -131,10 +131,10 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
 
 def module_path() -> dict[str, str]:
     """Return PYTHONPATH without entries for the current folder, which ``-P`` leaves in."""
-    given = os.environ.get("PYTHONPATH")
-    if given is None:
+    python_path = os.environ.get("PYTHONPATH")
+    if python_path is None:
         return {}
-    return {"PYTHONPATH": os.pathsep.join(path for path in given.split(os.pathsep) if Path(path).is_absolute())}
+    return {"PYTHONPATH": os.pathsep.join(path for path in python_path.split(os.pathsep) if Path(path).is_absolute())}
 
 
 async def _answers(endpoint: Endpoint) -> None:

@@ -30,8 +30,8 @@ def command_line(options: ChildOptions, sandbox: Sandbox) -> list[str]:
 
     ``-S`` and ``-P``: only the module path of ``child_environment`` decides what is imported.
     """
-    told = (json.dumps(asdict(options)), json.dumps(asdict(sandbox)))
-    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.launcher", *told]
+    arguments = (json.dumps(asdict(options)), json.dumps(asdict(sandbox)))
+    return [FIELD_MANAGER, "-S", "-P", "-m", "pilothouse.engine.launcher", *arguments]
 
 
 def child_environment(folder: Path, *, memory_bytes: int) -> dict[str, str]:

@@ -14,5 +14,5 @@ def read_versions() -> dict[str, str]:
         done = subprocess.run([PROGRAM, "version"], capture_output=True, text=True, check=True)  # noqa: S603 - our own
     except (OSError, subprocess.CalledProcessError) as error:
         raise EngineUnavailable(f"the engine's program {PROGRAM} does not run: {error}") from error
-    told: dict[str, str] = json.loads(done.stdout)
-    return {**told, "python": platform.python_version()}
+    versions: dict[str, str] = json.loads(done.stdout)
+    return {**versions, "python": platform.python_version()}

@@ -61,8 +61,8 @@ async def read_json(
 
     Also raises UnsupportedContentType and BodyTooLarge. Check the caller's permission before.
     """
-    for given in request.headers.getlist("content-type"):
-        content_type = given.split(";")[0].strip().lower()
+    for header in request.headers.getlist("content-type"):
+        content_type = header.split(";")[0].strip().lower()
         if content_type not in types:
             raise UnsupportedContentType(f"Content-Type: {content_type!r} is not supported here; send application/json")
     body = await request.body()

@@ -57,15 +57,15 @@ async def idempotency_key(request: Request) -> Key | None:
 
     Raises InvalidRequest for a key of other than 1 to 255 visible ASCII characters, or for more than one.
     """
-    given = request.headers.getlist("idempotency-key")
-    if not given:
+    values = request.headers.getlist("idempotency-key")
+    if not values:
         return None
-    if len(given) > 1:
-        raise InvalidRequest(f"Idempotency-Key: was sent {len(given)} times; send it once")
-    if not _KEY.fullmatch(given[0]):
+    if len(values) > 1:
+        raise InvalidRequest(f"Idempotency-Key: was sent {len(values)} times; send it once")
+    if not _KEY.fullmatch(values[0]):
         raise InvalidRequest(
             "Idempotency-Key: must be 1 to 255 visible ASCII characters without spaces, such as a UUID, and is "
-            f"{len(given[0])} characters: {given[0][:40]!r}"
+            f"{len(values[0])} characters: {values[0][:40]!r}"
         )
     parts = [
         request.method,
@@ -75,7 +75,7 @@ async def idempotency_key(request: Request) -> Key | None:
         hashlib.sha256(await request.body()).hexdigest(),
         *sorted(f"{name}: {value}" for name, value in request.headers.items() if _is_further(name)),
     ]
-    return Key(given[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
+    return Key(values[0], hashlib.sha256(orjson.dumps(parts)).hexdigest())
 
 
 def _is_further(name: str) -> bool:

@@ -102,14 +102,14 @@ async def give_back(
     retry_seconds: float = 0.0,
 ) -> bool:
     """Put a held operation back into the queue; return False if the attempt no longer holds it."""
-    given = {
+    params = {
         "of_id": operation_id,
         "in_attempt": attempt,
         "cause": sanitize(last_error),
         "more_crashes": int(crashed),
         "for_seconds": retry_seconds,
     }
-    done = (await tx.execute(_GIVE_BACK, given)).rowcount == 1
+    done = (await tx.execute(_GIVE_BACK, params)).rowcount == 1
     await announce(tx)
     return done
 
@@ -138,25 +138,25 @@ async def begin(
     ``deployed`` is the last deployed revision; the first attempt's value is kept. Returns None if the attempt no longer
     holds the operation, or it is being cancelled; then the attempt must not act.
     """
-    given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision, "last_deployed": deployed}
-    return await _begin(tx, _BEGIN, given, base)
+    params = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision, "last_deployed": deployed}
+    return await _begin(tx, _BEGIN, params, base)
 
 
 async def begin_undo(tx: Transaction, operation_id: str, *, attempt: int, base: Base, revision: int) -> Begun | None:
     """Do the same as ``begin`` for the revision that undoes an operation being cancelled."""
-    given = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision}
-    return await _begin(tx, _BEGIN_UNDO, given, base)
+    params = {"of_id": operation_id, "in_attempt": attempt, "next_revision": revision}
+    return await _begin(tx, _BEGIN_UNDO, params, base)
 
 
 async def _begin(
-    tx: Transaction, statement: ReturningUpdate[Any], given: dict[str, object], base: Base | None
+    tx: Transaction, statement: ReturningUpdate[Any], params: dict[str, object], base: Base | None
 ) -> Begun | None:
     of_base = {
         "newest": base.revision if base else None,
         "newest_uid": base.uid if base else "",
         "newest_version": base.version if base else "",
     }
-    during_repair = (await tx.execute(statement, given | of_base)).scalar_one_or_none()
+    during_repair = (await tx.execute(statement, params | of_base)).scalar_one_or_none()
     return None if during_repair is None else Begun(during_repair=during_repair)
 
 
@@ -180,7 +180,7 @@ async def finish(
     cluster's id, is written to the release index in any case and not later than the outcome: it is true whoever holds
     the operation, and nobody learns of the end before it.
     """
-    given = {
+    params = {
         "of_id": operation_id,
         "in_attempt": attempt,
         "from_state": OperationState.CANCELLING if cancelling else OperationState.RUNNING,
@@ -191,7 +191,7 @@ async def finish(
         "keep_order": keep_order,
     }
     statement, more = (_FINISH, {}) if seen is None else (_FINISH_AND_RECORD, record_parameters(*seen))
-    row = (await tx.execute(statement, given | more)).mappings().first()
+    row = (await tx.execute(statement, params | more)).mappings().first()
     return _ended(row) if row is not None else None
 
 

@@ -89,13 +89,13 @@ async def find_chart_version(tx: Transaction, *, project_id: str, name: str, ver
 
 async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | None, budget_bytes: int) -> ChartPage:
     """Return the project's charts after a position, newest first: about ``budget_bytes`` of them, at least one."""
-    given = {
+    params = {
         "project_id": project_id,
         "created_at": after.created_at if after is not None else None,
         "id": after.id if after is not None else "",
         "budget": budget_bytes,
     }
-    rows = (await tx.execute(_PAGE, given)).all()
+    rows = (await tx.execute(_PAGE, params)).all()
     found = [ChartRow(*row[: len(_COLUMNS)]) for row in rows]
     more = bool(rows) and rows[0].following > len(found)
     return ChartPage(found, ChartPlace(found[-1].created_at, found[-1].id) if more else None)

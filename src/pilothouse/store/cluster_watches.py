@@ -191,8 +191,8 @@ async def note_listed(
     tx: Transaction, cluster_id: str, *, epoch: int, resource_version: int, truncated: bool = False
 ) -> None:
     """Record that a list of this resourceVersion is in the index: complete, or ``truncated`` to the limit."""
-    given = {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version, "is_truncated": truncated}
-    await tx.execute(_NOTE_LISTED, given)
+    params = {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version, "is_truncated": truncated}
+    await tx.execute(_NOTE_LISTED, params)
 
 
 async def note_truncated(tx: Transaction, cluster_id: str) -> None:

@@ -48,8 +48,8 @@ _GIVEN = {
 
 async def claim(tx: Transaction, new: NewKey, *, project_id: str, user_id: str, operation_id: str) -> None:
     """Claim the key for the operation; raise KeyUsed if it belongs to another. One writer at a time."""
-    given = claim_parameters(new, project_id=project_id, user_id=user_id, operation_id=operation_id)
-    if (await tx.execute(_CLAIM, given)).first() is None:
+    params = claim_parameters(new, project_id=project_id, user_id=user_id, operation_id=operation_id)
+    if (await tx.execute(_CLAIM, params)).first() is None:
         raise key_used_error(new.key)
 
 
@@ -92,8 +92,8 @@ def key_used_error(key: str) -> KeyUsed:
 
 async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, life_seconds: float) -> FoundKey | None:
     """Return the request of the key, if it is not older than ``life_seconds``."""
-    given = {"key_project": project_id, "key_user": user_id, "key_text": key, "key_seconds": life_seconds}
-    row = (await tx.execute(_FIND, given)).mappings().one_or_none()
+    params = {"key_project": project_id, "key_user": user_id, "key_text": key, "key_seconds": life_seconds}
+    row = (await tx.execute(_FIND, params)).mappings().one_or_none()
     if row is None:
         return None
     return FoundKey(row["record"], OperationRow(**{one.name: row[one.name] for one in fields(OperationRow)}))

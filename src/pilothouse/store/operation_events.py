@@ -39,8 +39,8 @@ async def add_event(
     tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
 ) -> None:
     """Insert an event and notify readers on commit."""
-    given = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(said[:_LONGEST])}
-    await tx.execute(_ADD, given | {"with_data": sanitize_data(data)})
+    params = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(said[:_LONGEST])}
+    await tx.execute(_ADD, params | {"with_data": sanitize_data(data)})
 
 
 async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, limit: int) -> list[EventRow]:

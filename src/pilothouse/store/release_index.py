@@ -102,12 +102,12 @@ async def measure(tx: Transaction, cluster_id: str) -> IndexSize:
 
 async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return those namespaces and names that have a row or tombstone in the index."""
-    given = {
+    params = {
         "cluster_id": cluster_id,
         "namespaces": [namespace for namespace, _ in secrets],
         "secrets": [name for _, name in secrets],
     }
-    return {(row[0], row[1]) for row in await tx.execute(_LIST_KNOWN, given)}
+    return {(row[0], row[1]) for row in await tx.execute(_LIST_KNOWN, params)}
 
 
 async def apply_revisions(
@@ -119,9 +119,9 @@ async def apply_revisions(
     are skipped.
     """
     if revisions:
-        given = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
+        params = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
-        await tx.execute(_APPLY, given if len(given) > 1 else given[0])
+        await tx.execute(_APPLY, params if len(params) > 1 else params[0])
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
@@ -175,7 +175,7 @@ async def bury_missing(
     With ``namespace`` and ``name`` the list covered only that release.
     """
     pairs = list(kept)
-    given = {
+    params = {
         "cluster_id": cluster_id,
         "epoch": epoch,
         "version": resource_version,
@@ -184,21 +184,21 @@ async def bury_missing(
         "namespace": namespace,
         "name": name,
     }
-    return (await tx.execute(_BURY_MISSING, given)).rowcount
+    return (await tx.execute(_BURY_MISSING, params)).rowcount
 
 
 async def list_unknown(
     tx: Transaction, cluster_id: str, seen: Sequence[SeenSecret], *, epoch: int
 ) -> set[tuple[str, str]]:
     """Return namespace and name of the Secrets that are newer than the index; only these need decoding."""
-    given = {
+    params = {
         "cluster_id": cluster_id,
         "epoch": epoch,
         "namespaces": [one.namespace for one in seen],
         "secrets": [one.secret for one in seen],
         "versions": [one.resource_version for one in seen],
     }
-    return {(row[0], row[1]) for row in await tx.execute(_LIST_UNKNOWN, given)}
+    return {(row[0], row[1]) for row in await tx.execute(_LIST_UNKNOWN, params)}
 
 
 async def supersede(tx: Transaction, cluster_id: str, *, namespace: str, name: str, revision: int) -> None:
@@ -206,8 +206,8 @@ async def supersede(tx: Transaction, cluster_id: str, *, namespace: str, name: s
 
     The observer may learn of that change later.
     """
-    given = {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": name, "below": revision}
-    await tx.execute(_SUPERSEDE, given)
+    params = {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": name, "below": revision}
+    await tx.execute(_SUPERSEDE, params)
 
 
 async def sweep_tombstones(tx: Transaction) -> int:

@@ -79,7 +79,7 @@ async def find_release(
 
     A release that does not exist has neither revisions nor an operation.
     """
-    given = {
+    params = {
         "cluster_id": cluster_id,
         "project_id": project_id,
         "namespace": namespace,
@@ -88,7 +88,7 @@ async def find_release(
         "below": below,
         "budget": budget_bytes,
     }
-    rows = (await tx.execute(_FIND, given)).all()
+    rows = (await tx.execute(_FIND, params)).all()
     if not rows:
         return None
     return FoundRelease(
@@ -116,7 +116,7 @@ async def read_page(
     with_values: bool,
 ) -> Page:
     """Return the releases after ``after``, at most ``limit`` and about ``budget_bytes``, but at least one."""
-    given = {
+    params = {
         "cluster_id": cluster_id,
         "namespace": namespace,
         "after_namespace": after[0],
@@ -124,7 +124,7 @@ async def read_page(
         "limit": limit,
         "budget": budget_bytes,
     }
-    rows = (await tx.execute(_PAGE if with_values else _PAGE_WITHOUT_VALUES, given)).all()
+    rows = (await tx.execute(_PAGE if with_values else _PAGE_WITHOUT_VALUES, params)).all()
     releases = [
         ListedRelease(row.namespace, row.name, revision=_revision(row), operation=_operation(row))
         for row in rows[:limit]

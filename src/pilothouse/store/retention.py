@@ -42,13 +42,13 @@ async def is_ours(tx: Transaction) -> bool:
 
 async def expire_operations(tx: Transaction, *, after: Position, ended_seconds_ago: float, limit: int) -> Piece:
     """Delete those of the next operations that ended that long ago that no view needs, with their events."""
-    given = {
+    params = {
         "finished_at": after.finished_at,
         "id": after.operation_id,
         "seconds": ended_seconds_ago,
         "most": limit,
     }
-    row = (await tx.execute(_EXPIRE, given)).one()
+    row = (await tx.execute(_EXPIRE, params)).one()
     following = Position(row.finished_at, row.id) if row.seen == limit else None
     return Piece(row.deleted, following)
 
@@ -67,8 +67,8 @@ async def expire_audit(tx: Transaction, *, older_seconds: float, failed_seconds:
 
     A function of the database does it, which is the only way and always keeps the last day.
     """
-    given = {"seconds": older_seconds, "failed_seconds": failed_seconds, "most": limit}
-    return int((await tx.execute(_EXPIRE_AUDIT, given)).scalar_one())
+    params = {"seconds": older_seconds, "failed_seconds": failed_seconds, "most": limit}
+    return int((await tx.execute(_EXPIRE_AUDIT, params)).scalar_one())
 
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('retention', 0))")

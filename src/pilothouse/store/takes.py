@@ -62,7 +62,7 @@ async def take(
     the same moment may each exceed a limit over all workers by one; the limits of one process are exact if it takes one
     at a time. Operations that the process holds ``besides`` need none of its slots.
     """
-    given = {
+    params = {
         "by_worker": worker,
         "of_process": worker.rsplit(":", 1)[0],
         "for_seconds": lease_seconds,
@@ -74,7 +74,7 @@ async def take(
         "last_chance": caps.last_chance,
         "apart_seconds": _APART_SECONDS,
     }
-    row = (await tx.execute(_TAKE, given)).mappings().one_or_none()
+    row = (await tx.execute(_TAKE, params)).mappings().one_or_none()
     return OperationRow(**row) if row else None
 
 

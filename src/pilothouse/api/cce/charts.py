@@ -93,10 +93,10 @@ def routes(charts: Charts, *, prefix: str) -> APIRouter:
 
 def _lint_headers(upload: Upload) -> dict[str, str]:
     """Return the warnings of Helm's lint as an ASCII JSON array, as many as fit into a header; none if no warnings."""
-    told = upload.warnings
-    while len(text := json.dumps(told, separators=(",", ":"))) > _LINT_BYTES:
-        told = told[: len(told) // 2]
-    return {"X-Pilothouse-Lint": text} if told else {}
+    warnings = upload.warnings
+    while len(text := json.dumps(warnings, separators=(",", ":"))) > _LINT_BYTES:
+        warnings = warnings[: len(warnings) // 2]
+    return {"X-Pilothouse-Lint": text} if warnings else {}
 
 
 @asynccontextmanager

@@ -221,10 +221,10 @@ class AuthenticationMiddleware(Generic[K]):
 
     async def _signature(self, scope: Scope, now: datetime) -> Signature:
         """Return the claimed signature; raise NotAuthenticated, and record it, if the headers alone refute it."""
-        given = head.authorization(scope)
-        access_key, reason = named_access_key(given), "malformed Authorization"
+        authorization = head.authorization(scope)
+        access_key, reason = named_access_key(authorization), "malformed Authorization"
         try:
-            signature = parse_authorization(given)
+            signature = parse_authorization(authorization)
             access_key, reason = signature.access_key, "date out of range, or signed headers that are not there"
             check_headers(
                 scope["headers"],

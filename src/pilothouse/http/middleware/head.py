@@ -31,20 +31,20 @@ def check_head(scope: Scope) -> None:
 
 def token(scope: Scope) -> str | None:
     """Return the token; None if there is none. NotAuthenticated if there are several."""
-    given = _values(scope, b"x-auth-token")
-    if len(given) > 1:
-        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token was sent {len(given)} times; send it once")
-    return given[0] or None if given else None  # an empty one is a client's unset variable, and no token
+    values = _values(scope, b"x-auth-token")
+    if len(values) > 1:
+        raise NotAuthenticated(f"decrypt token fail, X-Auth-Token was sent {len(values)} times; send it once")
+    return values[0] or None if values else None  # an empty one is a client's unset variable, and no token
 
 
 def authorization(scope: Scope) -> str:
     """Return the header with the signature; NotAuthenticated unless there is exactly one."""
-    given = _values(scope, b"authorization")
-    if not given:
+    values = _values(scope, b"authorization")
+    if not values:
         raise NotAuthenticated("x-auth-token not found")
-    if len(given) > 1:
-        raise NotAuthenticated(f"verify aksk signature fail, Authorization was sent {len(given)} times; send it once")
-    return given[0]
+    if len(values) > 1:
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization was sent {len(values)} times; send it once")
+    return values[0]
 
 
 def is_form(scope: Scope) -> bool:
@@ -54,10 +54,10 @@ def is_form(scope: Scope) -> bool:
 
 def project_id(scope: Scope) -> str | None:
     """Return the project that the request names; None if it names none. GatewayError if it names several."""
-    given = _values(scope, b"x-project-id")
-    if len(given) > 1:
-        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id was sent {len(given)} times; send it once")
-    return given[0] or None if given else None
+    values = _values(scope, b"x-project-id")
+    if len(values) > 1:
+        raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id was sent {len(values)} times; send it once")
+    return values[0] or None if values else None
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

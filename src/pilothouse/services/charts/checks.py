@@ -69,18 +69,19 @@ class ChartChecks:
 
 def _explain(findings: Sequence[LintFinding]) -> str:
     """Format errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
-    told = sorted(
+    findings = sorted(
         (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
     )
-    return f"helm lint found errors: {'; '.join(_lines(told))} ({_NO_LINT})"
+    return f"helm lint found errors: {'; '.join(_lines(findings))} ({_NO_LINT})"
 
 
-def _lines(told: Sequence[LintFinding]) -> list[str]:
+def _lines(findings: Sequence[LintFinding]) -> list[str]:
     """Format the first of them as ``helm lint`` prints them, and the number of further ones."""
     lines = [
-        f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}" for one in told[:_SHOWN_FINDINGS]
+        f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}"
+        for one in findings[:_SHOWN_FINDINGS]
     ]
-    return [*lines, f"and {len(told) - _SHOWN_FINDINGS} more"] if len(told) > _SHOWN_FINDINGS else lines
+    return [*lines, f"and {len(findings) - _SHOWN_FINDINGS} more"] if len(findings) > _SHOWN_FINDINGS else lines
 
 
 def _shortened(text: str) -> str:

@@ -96,7 +96,7 @@ class Operations:
         ends it.
         """
         caller.require("cce:operation:get")
-        told = time.monotonic()
+        last_sent = time.monotonic()
         with self._notifications.subscribe(events.event_key(operation_id)) as news:
             while True:
                 news.clear()  # before the look: what comes after it was begun wakes us up
@@ -107,13 +107,13 @@ class Operations:
                 row = await self.show(caller, operation_id)
                 found = await self.list_events(caller, operation_id, after=after)
                 for event in found:
-                    after, told = event.id, time.monotonic()
+                    after, last_sent = event.id, time.monotonic()
                     yield event
                 if len(found) == _PAGE:
                     continue
                 if row.state not in LIVING_STATES or self._notifications.closed:
                     return
-                if time.monotonic() - told >= _QUIET_SECONDS:
-                    told = time.monotonic()
+                if time.monotonic() - last_sent >= _QUIET_SECONDS:
+                    last_sent = time.monotonic()
                     yield None
                 await self._notifications.wait(news)

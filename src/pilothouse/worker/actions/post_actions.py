@@ -104,8 +104,8 @@ async def remove_objects(
     else:
         failed += [f"{one.kind}/{one.name} (it changed each time before it was removed)" for one in left]
     return (
-        *told("orphans_removed", "removed, no longer part of the release: ", removed),
-        *told("orphans_left", "left behind: ", failed),
+        *named_objects_event("orphans_removed", "removed, no longer part of the release: ", removed),
+        *named_objects_event("orphans_left", "left behind: ", failed),
     )
 
 
@@ -156,8 +156,8 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
         except (ClusterDenied, InvalidRequest) as error:
             failed.append(f"{one.kind}/{one.name} ({error})")
     return (
-        *told("workloads_restarted", "restarted: ", restarted),
-        *told("workloads_not_restarted", "not restarted: ", failed),
+        *named_objects_event("workloads_restarted", "restarted: ", restarted),
+        *named_objects_event("workloads_not_restarted", "not restarted: ", failed),
     )
 
 
@@ -178,6 +178,6 @@ def _replaced(seen: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
     return replaced
 
 
-def told(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
+def named_objects_event(kind: str, words: str, names: list[str]) -> tuple[Event, ...]:
     """Return an event about these objects; none if there are none."""
     return (Event(kind, words + ", ".join(names)),) if names else ()

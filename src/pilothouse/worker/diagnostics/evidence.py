@@ -272,10 +272,10 @@ class _Collection:
 
     async def _events(self, namespace: str, kind: str, name: str) -> list[Object]:
         found = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
-        told = await in_masking_thread(lambda: [self._event(one) for one in found])
-        told = sorted((one for one in told if _moment(one["at"]) >= self._since), key=lambda one: one["at"])
-        self._found.events += told[-_MOST_EVENTS_EACH:]
-        return told
+        events = await in_masking_thread(lambda: [self._event(one) for one in found])
+        events = sorted((one for one in events if _moment(one["at"]) >= self._since), key=lambda one: one["at"])
+        self._found.events += events[-_MOST_EVENTS_EACH:]
+        return events
 
     def _event(self, event: Object) -> Object:
         about = mapping(event.get("involvedObject"))

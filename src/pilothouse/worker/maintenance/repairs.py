@@ -34,7 +34,7 @@ from pilothouse.states import ReleaseStatus
 from pilothouse.store import operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
-from pilothouse.worker.actions.post_actions import remove_objects, told
+from pilothouse.worker.actions.post_actions import named_objects_event, remove_objects
 from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event, LeaseLost
@@ -197,6 +197,6 @@ async def _apply_again(attempt: Attempt, due: Sequence[_Due]) -> tuple[Event, ..
             repaired.append(name)
             log.warning("object_repaired", operation_id=attempt.row.id, object=name)
     return (
-        *told("objects_repaired", "re-applied from the deployed revision: ", repaired),
-        *told("objects_not_repaired", "not re-applied, rejected by the API server: ", failed),
+        *named_objects_event("objects_repaired", "re-applied from the deployed revision: ", repaired),
+        *named_objects_event("objects_not_repaired", "not re-applied, rejected by the API server: ", failed),
     )
