@@ -158,7 +158,7 @@ def test_a_stopped_server_leaves_no_process(folder: Path):
 
 def test_a_server_stopped_while_it_starts_leaves_no_database_behind(folder: Path):
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
         "PILOTHOUSE_DATA_DIR": str(folder / "data"),
         "PILOTHOUSE_PORT": str(free_port()),
         "PILOTHOUSE_TLS__PORT": "0",

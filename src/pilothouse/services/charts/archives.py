@@ -195,7 +195,7 @@ class Charts:
         if project_id != caller.project_id:
             raise Forbidden(
                 "Forbidden: the project in the path is not that of these credentials; "
-                "request the quotas of {caller.project_id}"
+                f"request the quotas of {caller.project_id}"
             )
         async with self._database.autocommit() as connection:
             return Quota(limit=self._quota, used=await store.count_charts(connection, caller.project_id))
