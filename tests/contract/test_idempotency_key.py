@@ -196,7 +196,7 @@ def test_two_keys_are_refused(server: RunningServer):
 
 @pytest.mark.parametrize(
     ("change", "readable"),
-    [({"made_up_later": [1]}, True), ({"keep_resources": None}, False), ({"finished_at": "soon"}, False)],
+    [({"made_up_later": [1]}, True), ({"cancel_keeps": None}, False), ({"finished_at": "soon"}, False)],
 )
 def test_an_answer_that_another_version_wrote_is_given_as_far_as_it_can_be_read(
     release: OneRelease, chart: str, *, change: dict[str, Any], readable: bool

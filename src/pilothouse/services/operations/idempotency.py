@@ -59,7 +59,7 @@ class _Record:
     state: str
     revision: int | None
     status_description: str
-    cancel_keeps: bool = False
+    cancel_keeps: bool = False  # the name in stored records; the column is keep_resources
     undo_revision: int | None = None
     finished_at: datetime | None = None
 
