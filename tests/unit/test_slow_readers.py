@@ -198,7 +198,7 @@ def test_what_is_kept_for_callers_that_are_waited_for_has_a_limit(
                 connection = await stack.enter_async_context(connected(ports, "plain"))
                 await asyncio.to_thread(connection.sendall, sent)
             await until(lambda: limits.open <= 8)
-            assert limits.open > 2
+            assert limits.open >= 2  # that many have room, even if the kernel takes nothing of what waits
 
     run(work())
 
