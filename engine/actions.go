@@ -132,7 +132,7 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 	helm.Description, helm.Labels = request.Description, request.Labels
 	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if running != nil && request.DryRun != "none" && request.CRDs != crdsSkip {
-		running.objects.brings(loaded)
+		running.foresee(loaded)
 	}
 	if request.DryRun == "none" && running.isFree(request) {
 		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {
@@ -174,7 +174,7 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	helm.ServerSideApply = "true"
 	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if request.DryRun != "none" && request.CRDs != crdsSkip {
-		running.objects.brings(loaded)
+		running.foresee(loaded)
 	}
 	if request.DryRun == "none" {
 		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {

@@ -128,16 +128,6 @@ func (o *objects) buildNew(text []byte) (kube.ResourceList, error) {
 	return o.Client.Build(&kept, false)
 }
 
-// brings tells what a chart's crds/ would define.
-func (o *objects) brings(loaded *chart.Chart) {
-	o.brought = map[[2]string]bool{}
-	for _, crd := range loaded.CRDObjects() {
-		for _, kind := range kindsOf(crd.File.Data) {
-			o.brought[kind] = true
-		}
-	}
-}
-
 // awaitCRDs waits until every CRD is established and its kinds are served.
 func (o *objects) awaitCRDs(list kube.ResourceList, until time.Time) error {
 	for _, info := range list {

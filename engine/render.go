@@ -23,6 +23,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	chartutil "helm.sh/helm/v4/pkg/chart/v2/util"
 	helmengine "helm.sh/helm/v4/pkg/engine"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
@@ -160,12 +161,24 @@ func textOf(value any) string {
 // kindsOf returns the kinds that a file of crds/ defines, each as group/version and kind.
 func kindsOf(text []byte) [][2]string {
 	var found [][2]string
+	for _, one := range resourcesOf(text) {
+		found = append(found, [2]string{one.Group + "/" + one.Version, one.Kind})
+	}
+	return found
+}
+
+// resourcesOf returns what a cluster serves once it has the CRDs of a file of crds/.
+func resourcesOf(text []byte) []metav1.APIResource {
+	var found []metav1.APIResource
 	for _, raw := range yamlDocuments(text) {
 		var crd struct {
 			Spec struct {
 				Group string `json:"group"`
+				Scope string `json:"scope"`
 				Names struct {
-					Kind string `json:"kind"`
+					Kind     string `json:"kind"`
+					Plural   string `json:"plural"`
+					Singular string `json:"singular"`
 				} `json:"names"`
 				Versions []struct {
 					Name   string `json:"name"`
@@ -176,9 +189,14 @@ func kindsOf(text []byte) [][2]string {
 		if yaml.Unmarshal(raw, &crd) != nil {
 			continue
 		}
+		names := crd.Spec.Names
 		for _, version := range crd.Spec.Versions {
-			if version.Served && crd.Spec.Names.Kind != "" {
-				found = append(found, [2]string{crd.Spec.Group + "/" + version.Name, crd.Spec.Names.Kind})
+			if version.Served && names.Kind != "" {
+				found = append(found, metav1.APIResource{
+					Group: crd.Spec.Group, Version: version.Name, Kind: names.Kind, Name: names.Plural,
+					SingularName: names.Singular, Namespaced: crd.Spec.Scope == "Namespaced",
+					Verbs: metav1.Verbs{"get", "list"},
+				})
 			}
 		}
 	}

@@ -145,13 +145,18 @@ def test_a_hook_before_the_manifest_does_not_find_what_that_defines(release: One
 
 
 def test_a_chart_that_looks_up_a_kind_of_its_own_installs(release: OneRelease, group: str, kubernetes: RunningCluster):
-    """rancher/fleet#5630: what helm installs is not kept from it by a trial."""
-    lookup = f'{{{{ lookup "{group}/v1" "Widget" .Release.Namespace "none" | len | quote }}}}'
-    templates = {"widget": filled(WIDGET, group), "looks": config_map_template("own", data=lookup)}
+    """rancher/fleet#5630: what helm installs is not kept from it by a trial, and a dry run renders the same."""
+    count = f'{{{{ (lookup "{group}/v1" "Widget" .Release.Namespace "").items | len }}}}'
+    known = f'{{{{ if .Capabilities.APIVersions.Has "{group}/v1/Widget" }}}}'
+    data = f'{known}"found {count}"{{{{ else }}}}{{{{ fail "the kind is not known" }}}}{{{{ end }}}}'
+    templates = {"widget": filled(WIDGET, group), "looks": config_map_template("own", data=data)}
     chart_id = upload(release.server, group, "0.1.0", templates, crds=filled(CRD, group))
+    trial = release.create(chart_id, parameters={"dry_run": True})
+    assert trial.status_code == 201, trial.text
     assert release.create(chart_id).status_code == 201
     assert_deployed(release)
     assert widgets(release, group, kubernetes) == ["own-w"]
+    assert '"found 0"' in release.helm("get", "manifest", release.name, "-n", release.namespace)
 
 
 def test_a_dry_run_takes_the_kinds_of_crds_for_granted(release: OneRelease, group: str):

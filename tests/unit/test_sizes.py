@@ -11,7 +11,7 @@ import pilothouse
 ROOT = Path(pilothouse.__file__).parent
 MOST_LINES, MOST_FUNCTION_LINES = 400, 50
 #: Tables are one list.
-LONG_MODULES = {"store/tables.py": 600, "services/releases/update.py": 460, "worker/attempt.py": 420}
+LONG_MODULES = {"store/tables.py": 600, "services/releases/update.py": 460}
 #: Migrations are written once and never change.
 LONG_FUNCTIONS = {
     "api/cce/charts.py routes": 65,

@@ -52,8 +52,6 @@ _RECORD = tuple(ResourceAccess(verb, "", "secrets", "") for verb in ("get", "lis
 
 _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-9]+) "([^"]+)"')
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
-#: What ``lookup`` says of such a kind, with the version first.
-_NOT_LOOKED_UP = re.compile(r"unable to get apiresource from unstructured: ([^\s,]+), Kind=(\w+)")
 
 
 class Ask(Protocol):
@@ -294,7 +292,6 @@ async def _try(
         return await ask(_trial(request))
     except HelmError as error:
         lacking = {(version, kind) for kind, version in _NOT_SERVED.findall(str(error))}
-        lacking.update(_NOT_LOOKED_UP.findall(str(error)))
         if not lacking or not lacking <= own:
             raise
         return None
