@@ -24,7 +24,7 @@ from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.settings import ClusterSettings
-from tests.unit.test_kubeconfig import certificate
+from tests.unit.kubernetes.test_kubeconfig import certificate
 
 SETTINGS = ClusterSettings(allow_loopback=True)
 

@@ -23,7 +23,7 @@ from tools.localcluster import toolchains
 from tools.localcluster.programs import required_go
 from tools.localcluster.progress import on_stderr
 
-_ENGINE = Path(__file__).parents[2] / "engine"
+_ENGINE = Path(__file__).parents[3] / "engine"
 
 _WORDS = (
     "y Y n N yes on off oN true TRUE tRUE ~ null Null nULL 1 -1 +1 0 -0 00 010 08 0o17 0O17 0b11 -0b11 0B1 0b2 0x1F "
