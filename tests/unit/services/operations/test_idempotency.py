@@ -1,13 +1,15 @@
 """When a key is asked what it stands for."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable, Forbidden, NotPermitted
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
+from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation, _Record
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 
@@ -45,3 +47,28 @@ async def test_without_a_key_nothing_is_asked(idempotency: Idempotency):
 
     with pytest.raises(Forbidden, match="Update release"):
         await idempotency.once(CALLER, None, refused)
+
+
+#: Records as each version wrote them, and what is read from them.
+RECORDS = {
+    b'{"fingerprint":"f","cluster_name":"production","state":"queued","revision":null,'
+    b'"status_description":"Install queued","finished_at":null}': _Record(
+        fingerprint="f", cluster_name="production", state="queued", revision=None, status_description="Install queued"
+    ),
+    b'{"fingerprint":"f","cluster_name":"production","state":"cancelled","revision":4,"status_description":"over",'
+    b'"cancel_keeps":true,"undo_revision":3,"finished_at":"2026-11-24T10:00:00.123456+00:00"}': _Record(
+        fingerprint="f",
+        cluster_name="production",
+        state="cancelled",
+        revision=4,
+        status_description="over",
+        cancel_keeps=True,
+        undo_revision=3,
+        finished_at=datetime(2026, 11, 24, 10, 0, 0, 123456, UTC),
+    ),
+}
+
+
+@pytest.mark.parametrize("written", RECORDS, ids=["the first form", "with what a cancel does"])
+def test_an_answer_that_an_earlier_version_stored_is_read(written: bytes):
+    assert msgspec.json.decode(written, type=_Record) == RECORDS[written]
