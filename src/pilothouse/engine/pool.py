@@ -75,7 +75,7 @@ class EnginePool:
         self._folder: PoolFolder | None = None
         self._children: set[ChildProcess] = set()
         # children whose successor is being made, and those of them whose successor is there
-        self._succeeded: set[ChildProcess] = set()
+        self._replaced: set[ChildProcess] = set()
         self._retired: set[ChildProcess] = set()
         self._most_waiting = most_waiting
         self._resting: set[ChildProcess] = set()
@@ -246,9 +246,9 @@ class EnginePool:
             log.info("engine_child_bloated", pid=child.pid, calls=child.calls)
             child.kill()
             return
-        if child.calls >= self._settings.recycle_after and child not in self._succeeded:
-            self._succeeded.add(child)
-            self._in_background(self._succeed(child), self._starts)
+        if child.calls >= self._settings.recycle_after and child not in self._replaced:
+            self._replaced.add(child)
+            self._in_background(self._replace(child), self._starts)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -338,7 +338,7 @@ class EnginePool:
             else:
                 return
 
-    async def _succeed(self, worn: ChildProcess) -> None:
+    async def _replace(self, worn: ChildProcess) -> None:
         await self._spawn_until_it_works()
         self._retired.add(worn)
         if worn in self._idle:
@@ -352,8 +352,8 @@ class EnginePool:
         if child in self._idle:
             self._idle.remove(child)
         self._in_background(child.end(), self._ends)
-        needless = child in self._succeeded or child in self._retired
-        self._succeeded.discard(child)
+        needless = child in self._replaced or child in self._retired
+        self._replaced.discard(child)
         self._retired.discard(child)
         if not needless and self._standing < self._settings.children:
             self._add()

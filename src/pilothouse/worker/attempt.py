@@ -223,7 +223,7 @@ class Attempt:
                 self._ask, self.client, request, revision=revision, merged_values=values, owns_namespace=owns
             )
         except EngineError as error:
-            return await self._said(error, request)
+            return await self._result_of(error, request)
         return EngineResult("refused", await mask(self.masks(), text)) if text is not None else None
 
     async def run(self, request: ChangeRequest) -> EngineResult:
@@ -231,9 +231,9 @@ class Attempt:
         hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
         failed = False
         try:
-            said = await self._call(request, hooks)
-            failed = said.how != "done"
-            return said
+            result = await self._call(request, hooks)
+            failed = result.status != "done"
+            return result
         finally:
             await hooks.close(failed=failed)
 
@@ -259,7 +259,7 @@ class Attempt:
                 timed: Request[Any] = replace(request, timeout_seconds=self.seconds)
                 await self._ask(timed, on_progress=notice)
         except EngineError as error:
-            return await self._said(error, request)
+            return await self._result_of(error, request)
         finally:
             self.place.work()
             for text in left[:_MOST_LEFT]:
@@ -280,7 +280,7 @@ class Attempt:
         except Busy as error:
             raise EngineUnavailable(str(error)) from error
 
-    async def _said(self, error: EngineError, request: Request[Any]) -> EngineResult:
+    async def _result_of(self, error: EngineError, request: Request[Any]) -> EngineResult:
         match error:
             case HelmError() if is_unreachable(error):
                 return EngineResult("unreachable", str(error))
@@ -345,9 +345,9 @@ class Attempt:
         held = not self._fence.passed
         return self._unless_lost(next_step(task, state, giving_up=giving_up, can_restore=can_restore, held=held))
 
-    def decide_after(self, said: EngineResult, written: ReleaseState) -> Step:
+    def decide_after(self, result: EngineResult, written: ReleaseState) -> Step:
         """Return the same after a call of the engine that ended like that."""
-        return self._unless_lost(step_after_call(said.how, written, held=not self._fence.passed))
+        return self._unless_lost(step_after_call(result.status, written, held=not self._fence.passed))
 
     def _unless_lost(self, step: Step) -> Step:
         if step is Step.STOP:

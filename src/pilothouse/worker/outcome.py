@@ -16,7 +16,7 @@ class LeaseLost(Exception):
 class EngineResult:
     """Result of one engine call."""
 
-    how: EngineStatus
+    status: EngineStatus
     text: str = ""
 
 

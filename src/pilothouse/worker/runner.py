@@ -64,7 +64,7 @@ class Runner:
         self._queue = queue
         self._actions = actions
         self._index_writer = index_writer
-        self._excuses: set[asyncio.Task[None]] = set()
+        self._retractions: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._retention = settings.retention
         self._places = Places(self._settings.operations, waiting=self._settings.waiting)
@@ -73,7 +73,7 @@ class Runner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set and the running operations have ended or were handed back."""
-        await self._succeed()
+        await self._adopt_previous()
         helpers = [
             asyncio.create_task(self._queue.listen()),
             asyncio.create_task(self._sweep()),
@@ -95,13 +95,13 @@ class Runner:
                 log.warning("drain_ended", handed_back=len(late))
         finally:
             stop.set()  # a slot that is cancelled while it hands back takes nothing new
-            others = [*helpers, *self._excuses, stopping]
+            others = [*helpers, *self._retractions, stopping]
             for task in [*slots, *others]:
                 task.cancel()
             await asyncio.gather(*slots, *others, return_exceptions=True)
         log.info("worker_stopped", worker=self._name)
 
-    async def _succeed(self) -> None:
+    async def _adopt_previous(self) -> None:
         """Take over the operations of this supervisor's previous worker, which is known to be dead."""
         if not self._place:
             return
@@ -316,8 +316,8 @@ class Runner:
                     return
 
         task = asyncio.create_task(say())
-        self._excuses.add(task)
-        task.add_done_callback(self._excuses.discard)
+        self._retractions.add(task)
+        task.add_done_callback(self._retractions.discard)
 
     async def _sweep(self) -> None:
         """Requeue the operations of dead workers, every second, in every worker; fail what waited too long."""

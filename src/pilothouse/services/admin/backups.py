@@ -194,7 +194,7 @@ def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file
         try:
             refuse_other_keys(key_file, ring)
         except InvalidBackup:
-            aside.append(_set_aside(key_file))
+            aside.append(_quarantine(key_file))
         if not key_file.exists():
             write_keys(key_file, format_keys(ring), random_bytes=os.urandom)
         folder = data_dir / "tls"
@@ -202,7 +202,7 @@ def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file
         present = folder / "ca.pem"
         if authority and (not present.exists() or present.read_bytes() != authority["ca.pem"]):
             if folder.exists():
-                aside.append(_set_aside(folder))
+                aside.append(_quarantine(folder))
             folder.mkdir()
             for name, content in authority.items():
                 with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
@@ -216,7 +216,7 @@ def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file
     return aside
 
 
-def _set_aside(path: Path) -> Path:
+def _quarantine(path: Path) -> Path:
     number = 1
     while (target := path.with_name(f"{path.name}.before-restore-{number}")).exists():
         number += 1

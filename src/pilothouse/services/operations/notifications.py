@@ -40,7 +40,7 @@ class Notifications:
                 async for key in self._database.notifications(operations.EVENTS_CHANNEL):
                     self._wake(key)
             except DatabaseUnavailable as error:
-                log.warning("announcements_lost", cause=str(error))
+                log.warning("notifications_lost", cause=str(error))
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def close(self) -> None:

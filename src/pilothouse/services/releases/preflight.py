@@ -67,14 +67,14 @@ class Preflight:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._abilities: OrderedDict[ClusterClient, Capabilities] = OrderedDict()
+        self._capabilities: OrderedDict[ClusterClient, Capabilities] = OrderedDict()
 
     def capabilities(self, client: ClusterClient) -> Capabilities:
         """Return the cached capabilities of the client's cluster and account."""
-        known = self._abilities.setdefault(client, Capabilities(client, seconds=_REMEMBER_SECONDS))
-        self._abilities.move_to_end(client)
-        if len(self._abilities) > _REMEMBERED_CLIENTS:
-            self._abilities.popitem(last=False)
+        known = self._capabilities.setdefault(client, Capabilities(client, seconds=_REMEMBER_SECONDS))
+        self._capabilities.move_to_end(client)
+        if len(self._capabilities) > _REMEMBERED_CLIENTS:
+            self._capabilities.popitem(last=False)
         return known
 
     async def explain(self, client: ClusterClient, error: HelmError) -> str:

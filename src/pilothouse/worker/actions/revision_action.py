@@ -155,28 +155,28 @@ class RevisionAction(Generic[OrderT]):
             looking.cancel()
         if problem is not None:
             return await self._judge(problem, None, seen)
-        said = await self._attempt.run(request)
-        if said.how == "done" and is_labelled(self._row):
+        result = await self._attempt.run(request)
+        if result.status == "done" and is_labelled(self._row):
             # What has our label and is deployed is so by our last write, however old this look is.
             written = self._if_ours(await self._attempt.read(revision, allow_stale=True))
             if written is not None and written.stored.status in SUCCEEDED:
-                return await self._judge(said, written, seen)
-        if said.how == "done":
-            said = EngineResult("done", f"Helm reported success, but stored no revision {revision}")
-        return await self._judge(said, await self._find_written(revision, surely=said.how == "done"), seen)
+                return await self._judge(result, written, seen)
+        if result.status == "done":
+            result = EngineResult("done", f"Helm reported success, but stored no revision {revision}")
+        return await self._judge(result, await self._find_written(revision, surely=result.status == "done"), seen)
 
-    async def _judge(self, said: EngineResult, ours: Written | None, seen: ReleaseSnapshot) -> Outcome:
+    async def _judge(self, result: EngineResult, ours: Written | None, seen: ReleaseSnapshot) -> Outcome:
         """Return the outcome from the revision's Secret; the engine's text counts if there is no revision of ours."""
-        match self._attempt.decide_after(said, classify_written(self._row, ours.stored if ours else None)):
+        match self._attempt.decide_after(result, classify_written(self._row, ours.stored if ours else None)):
             case Step.COMPLETE if ours is not None:
                 return await self._complete(ours, seen)
             case Step.RETRY:
-                return Outcome("retry", said.text)
-            case Step.CRASH if said.how == "done":
+                return Outcome("retry", result.text)
+            case Step.CRASH if result.status == "done":
                 return Outcome("crashed", "Helm reported success, but its last write was lost")
             case Step.CRASH:
-                return Outcome("crashed", said.text)
-        return await self._fail(ours, said.text)
+                return Outcome("crashed", result.text)
+        return await self._fail(ours, result.text)
 
     async def _find_begun(self, seen: ReleaseSnapshot) -> Written | None:
         """Return the revision that an earlier attempt began."""

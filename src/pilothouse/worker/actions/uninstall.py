@@ -95,24 +95,24 @@ async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool
     return await _judge(attempt, newest, await attempt.run(request))
 
 
-async def _judge(attempt: Attempt, newest: ReleaseLabels, said: EngineResult) -> Outcome:
-    if said.how == "unavailable":
-        return Outcome("retry", said.text)
+async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) -> Outcome:
+    if result.status == "unavailable":
+        return Outcome("retry", result.text)
     # Helm removes the newest revision last; what went wrong before that did not keep the release
-    text = f"{GONE}; {said.text}" if said.text else GONE
+    text = f"{GONE}; {result.text}" if result.text else GONE
     absent_at = await attempt.find_absence(seen_at=newest.resource_version)
     secret = await attempt.read(newest.revision) if absent_at is None else None
     stored = stored_in(secret)
     found = classify_uninstalled(newest, stored, absent=absent_at is not None)
-    match attempt.decide_after(said, found):
+    match attempt.decide_after(result, found):
         case Step.RECORD:
             return Outcome(OperationState.SUCCEEDED, text, gone=found is ReleaseState.ABSENT, absent_at=absent_at)
         case Step.CRASH:
             return Outcome(
-                "crashed", said.text or f"Helm reported success, but revision {newest.revision} is still there"
+                "crashed", result.text or f"Helm reported success, but revision {newest.revision} is still there"
             )
         case Step.RETRY:
-            return Outcome("retry", said.text)
+            return Outcome("retry", result.text)
     if stored is not None and stored.status == UNINSTALLING:
-        secret = await end_interrupted(attempt, stored, why=said.text)
-    return Outcome(OperationState.FAILED, said.text, secret=secret)
+        secret = await end_interrupted(attempt, stored, why=result.text)
+    return Outcome(OperationState.FAILED, result.text, secret=secret)

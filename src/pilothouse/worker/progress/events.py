@@ -31,8 +31,8 @@ class Progress:
         self._tell = tell
         self._look = look
         self._newest: ProgressEvent | None = None
-        self._looked_at: tuple[str, str, str] | None = None
-        self._looked = 0.0
+        self._observed: tuple[str, str, str] | None = None
+        self._observed_at = 0.0
         self._lacks = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -71,9 +71,9 @@ class Progress:
         if event.phase not in {"wait", "hook"} or not event.object_name:
             return ""
         one = (event.object_kind, event.object_namespace, event.object_name)
-        if one != self._looked_at or time.monotonic() - self._looked >= _LOOK_SECONDS:
+        if one != self._observed or time.monotonic() - self._observed_at >= _LOOK_SECONDS:
             self._lacks = await self._look(event)
-            self._looked_at, self._looked = one, time.monotonic()
+            self._observed, self._observed_at = one, time.monotonic()
         return self._lacks
 
 
