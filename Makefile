@@ -80,7 +80,7 @@ helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and com
 	@$(MAKE) --no-print-directory parity N=$(or $(N),30)
 
 .PHONY: docs
-docs: .venv/.made  ## Write the descriptions of both APIs and of the settings in docs/ anew
+docs: .venv/.made  ## Regenerate the descriptions of both APIs and of the settings in docs/
 	@$(RUN) python -m tools.api_docs
 	@$(RUN) python -m tools.compatible_docs
 	@$(RUN) python -m tools.settings_docs
@@ -90,7 +90,7 @@ changelog: .venv/.made  ## Show what the next release says: the files of changes
 	@$(RUN) towncrier build --draft
 
 .PHONY: format
-format: .venv/.made  ## Format the code and mend what the linter can
+format: .venv/.made  ## Format the code and fix what the linter can
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 

@@ -73,7 +73,7 @@ class Layout:
         except FileNotFoundError:
             if self.data.exists():
                 raise DatabaseUnavailable(
-                    f"{self.data} has no PG_VERSION, so it is no database, or a damaged one: "
+                    f"{self.data} has no PG_VERSION, so it is not a database, or is damaged: "
                     "restore it from a backup, or move it away to begin with an empty database"
                 ) from None
             return None

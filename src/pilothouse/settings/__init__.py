@@ -174,7 +174,7 @@ class Settings(BaseSettings):
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, OSError) as error:
             raise ValueError(
-                f"{name!r} is no time zone of this machine; take an IANA name such as Europe/Berlin"
+                f"{name!r} is not a time zone known on this machine; use an IANA name such as Europe/Berlin"
             ) from error
         return name
 
