@@ -175,12 +175,14 @@ func (o *objects) Update(
 	result := &kube.Result{}
 	var lock sync.Mutex
 	var ended error
-	// Whether an object is there decides of nothing but how its apply is counted: what the cache has will do.
+	uses := 1
 	if o.looksTwice {
-		o.look(targets, 2, true, nil)
-	} else {
-		o.look(targets, 1, true, nil)
+		uses = 2
 	}
+	// Whether an object of the old revision is there decides of nothing but how its apply is counted: what the cache has
+	// will do. Of a new one that is there Helm asks again, and fails if it is gone by then.
+	o.look(targets.Intersect(originals), uses, true, nil)
+	o.look(targets.Difference(originals), uses, false, nil)
 	counter := o.count(phaseApply, len(targets))
 	failures := o.each(targets, func(target *resource.Info) error {
 		lock.Lock()

@@ -58,7 +58,7 @@ def test_the_page_about_the_settings_says_what_they_are():
         ({"PORT": "8443"}, "PORT and TLS__PORT are both 8443"),
         ({"HTTP__BYTES_PER_PROJECT": "1000"}, "HTTP__BYTES_PER_PROJECT .* is below BODY_BYTES"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'"),
-        ({"TIME_ZONE": "Mars/Olympus"}, "'Mars/Olympus' is no time zone"),
+        ({"TIME_ZONE": "Mars/Olympus"}, "'Mars/Olympus' is not a time zone"),
         ({"TRUSTED_PROXIES": "everybody"}, "TRUSTED_PROXIES: .*'everybody' does not appear to be"),
     ],
     ids=str,

@@ -126,9 +126,7 @@ def _data_folder(settings: Settings) -> Finding:
         )
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
-        return Finding(
-            name, State.FAILED, f"cannot write to {folder}", "run as the server's account, or as root"
-        )
+        return Finding(name, State.FAILED, f"cannot write to {folder}", "run as the server's account, or as root")
     if status.st_mode & 0o022:
         return Finding(
             name,

@@ -121,7 +121,7 @@ def _ourselves(owner_uid: int | None) -> Account:
         if owner_uid is None:
             raise DatabaseUnavailable(
                 f"user id {uid} has no entry in /etc/passwd, and initdb refuses to run without one: "
-                "add an entry, or set PILOTHOUSE_DATABASE_URL to a your own PostgreSQL"
+                "add an entry, or set PILOTHOUSE_DATABASE_URL to your own PostgreSQL"
             ) from error
         name = str(uid)
     return Account(name, uid, os.getegid(), switch=False)

@@ -192,8 +192,8 @@ class EnginePool:
             finally:
                 self._resting.discard(child)
                 self._put_back(child)
-                # one that was retired has its successor already, for which nobody waits
-                broken = not child.usable and child not in self._retired
+                # one that was replaced has its successor already, for which nobody waits
+                broken = not child.usable and not child.replaced
         finally:
             if share is not None:
                 self._owed.append(share)
@@ -340,6 +340,7 @@ class EnginePool:
 
     async def _replace(self, worn: ChildProcess) -> None:
         await self._spawn_until_it_works()
+        worn.replaced = True
         self._retired.add(worn)
         if worn in self._idle:
             worn.kill()

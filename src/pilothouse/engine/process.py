@@ -86,6 +86,8 @@ class ChildProcess:
         self.pid = process.pid
         self.calls = 0
         self.idle_since = 0.0
+        #: Another child has been started in its place.
+        self.replaced = False
         #: The clusters that this child has connections to and has discovered, as hashes of their kubeconfigs.
         self.clusters: deque[int] = deque(maxlen=KEPT_CLUSTERS)
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()

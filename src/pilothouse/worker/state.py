@@ -16,6 +16,8 @@ from pilothouse.store.operations import OperationRow
 
 SUCCEEDED: Final = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
 FINAL: Final = SUCCEEDED | {ReleaseStatus.FAILED}
+#: What an install may take the place of; another status under its base's number is another program's release.
+REPLACEABLE: Final = frozenset({ReleaseStatus.FAILED, ReleaseStatus.UNINSTALLED})
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,8 @@ def classify_cancelled(seen: ReleaseSnapshot, row: OperationRow, stored: StoredR
         ours = _classify_touched(seen, row, stored)
     else:
         ours = _classify_update(seen, row, stored)
-    return ours or (ReleaseState.UNTOUCHED if _is_base(newest, row) else _classify_foreign(newest))
+    untouched = _is_base(newest, row) and (row.action != Action.INSTALL or newest.status in REPLACEABLE)
+    return ours or (ReleaseState.UNTOUCHED if untouched else _classify_foreign(newest))
 
 
 def as_undo(row: OperationRow) -> OperationRow:

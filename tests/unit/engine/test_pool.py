@@ -405,6 +405,20 @@ async def test_a_worn_child_is_replaced_without_a_gap(make_pool: MakePool):
     await _until(lambda: len(_pids(pool)) == 1)
 
 
+async def test_a_worn_child_that_dies_after_its_successor_came_costs_its_share_no_place(make_pool: MakePool):
+    pool = await make_pool(children=2, recycle_after=2)
+    (worn,) = _pids(pool)
+    ready = RenderNameRequest(template="ok")
+    for _ in range(2):
+        assert await pool.run(ready, deadline_seconds=10, share="one") == "ok"
+    call = asyncio.create_task(pool.run(_ENDLESS, deadline_seconds=60, share="one"))
+    await _until(lambda: bool(pool._retired))
+    os.kill(worn, 9)
+    with pytest.raises(EngineCrashed):
+        await call
+    assert await pool.run(ready, deadline_seconds=10, queue_seconds=10, share="one") == "ok"
+
+
 async def test_a_child_that_dies_idle_is_replaced(pool: EnginePool):
     (pid,) = _pids(pool)
     os.kill(pid, 9)

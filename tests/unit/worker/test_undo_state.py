@@ -110,8 +110,9 @@ UNDO_ROWS = (
         )
     ),
     *(
-        UndoRow(FOREIGN, task, INSTALLING, [Revision(1, status)], state, Step.LEAVE, Step.LEAVE)
+        UndoRow(FOREIGN, task, row, [Revision(1, status)], state, Step.LEAVE, Step.LEAVE)
         for task in INSTALL_UNDOS
+        for row in (INSTALLING, REPLACING, operation("install", base_revision=1))
         for status, state in (
             ("deployed", ReleaseState.FREE),
             ("pending-install", ReleaseState.FOREIGN_PENDING),

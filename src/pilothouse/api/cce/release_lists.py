@@ -44,7 +44,7 @@ def read_list_query(request: Request) -> ListQuery:
     fields = frozenset(field for field in query.get("fields", "").split(",") if field)
     for field in fields - RELEASE_FIELDS:
         raise InvalidRequest(
-            f"fields: {field!r} is not a field of a release; fields:  {', '.join(sorted(RELEASE_FIELDS))}"
+            f"fields: {field!r} is not a field of a release; fields: {', '.join(sorted(RELEASE_FIELDS))}"
         )
     return ListQuery(int(limit) if limit else None, (namespace, name), fields or RELEASE_FIELDS)
 

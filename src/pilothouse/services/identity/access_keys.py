@@ -147,7 +147,7 @@ class AccessKeys:
         if password is None:
             raise InvalidRequest(
                 "password: missing; to create an access key, send your own password, or use a token obtained with it "
-                "less than {fresh / 60:g} min ago"
+                f"less than {fresh / 60:g} min ago"
             )
         try:
             await self._passwords.prove(Login(password=password, user_id=caller.user_id, source=caller.source))

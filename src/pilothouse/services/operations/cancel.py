@@ -60,7 +60,7 @@ class Cancellations:
             row = await _find(tx, caller, operation_id)
             if keep and row.action != Action.INSTALL:
                 raise InvalidRequest(
-                    f"keep: only an install can be kept, and operation {operation_id} is an {row.action}"
+                    f"keep: only an install can be kept; operation {operation_id} is of the kind {row.action}"
                 )
             cancelled = await operations.cancel(
                 tx,
