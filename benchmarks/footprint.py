@@ -68,7 +68,7 @@ async def _install(place: Place) -> None:
         body = {"chart_id": chart, "namespace": namespace, "name": "idle", "values": {"message": "idle"}}
         assert (await http.send("POST", place.releases, body)).status == 201
         async with asyncio.timeout(60):
-            while (await http.send("GET", place.release(namespace, "idle"))).body["status"] != "DEPLOYED":  # noqa: ASYNC110
+            while (await http.send("GET", place.release(namespace, "idle"))).body["status"] != "DEPLOYED":  # noqa: ASYNC110 - polls as a client
                 await asyncio.sleep(0.1)
 
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -87,7 +88,7 @@ class ProcessEvent:
     detail: str = ""
 
 
-class Keeper:
+class Keeper(ABC):
     """Keep one part running, in a separate task that ends only on request."""
 
     def __init__(self, name: str, backoff: Backoff, announce: Callable[[ProcessEvent], None]) -> None:
@@ -106,15 +107,15 @@ class Keeper:
         self.task = asyncio.create_task(self.keep())
         return self.task
 
+    @abstractmethod
     async def keep(self) -> None:
         """Start the part again and again, until ``stopping`` is set or it was never ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def finish(self) -> None:
         """Return when the part has ended; raise nothing, because the other parts must end too."""
-        raise NotImplementedError
 
-    def reap(self) -> None:
+    def reap(self) -> None:  # noqa: B027 - a service has no child
         """Check whether a child of this keeper has ended."""
 
     def announce(self, kind: EventKind, pid: int | None = None, detail: str = "") -> None:

@@ -70,4 +70,4 @@ def migrate() -> None:
 
 def _leave_rich_out() -> None:
     """Keep structlog from loading what draws tracebacks, 4 MB of each process: our logs have them as text."""
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None: importing it raises ImportError

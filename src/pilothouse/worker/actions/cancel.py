@@ -10,6 +10,7 @@ worker that takes over continues it. Texts of failures say how the undo failed; 
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -135,7 +136,7 @@ class _Found:
     secret: Secret | None = field(repr=False)
 
 
-class _Restoration:
+class _Restoration(ABC):
     """Return to the revision that was deployed before the operation, if there is one."""
 
     task: ClassVar[Undo]
@@ -184,17 +185,17 @@ class _Restoration:
         stored = stored_in(secret)
         return _Found(seen, classify_cancelled(seen, self._row, stored), stored, secret)
 
+    @abstractmethod
     async def _settle(self, found: _Found) -> _Found:
         """Return the state of the release once late requests of the dead child have had their time."""
-        raise NotImplementedError
 
     async def _can_restore(self, found: _Found) -> bool:
         """Return True if there is a revision to go back to."""
         return found.seen.find(self._row.restore_revision) is not None
 
+    @abstractmethod
     async def _finish(self, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
         """End without a revision to go back to."""
-        raise NotImplementedError
 
     async def _restore(self, found: _Found) -> Outcome:
         """Roll back to the last deployed revision, or resume the rollback that an earlier attempt started."""

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypedDict, TypeVar
 
@@ -55,7 +56,7 @@ class Target(TypedDict):
     timeout_seconds: float
 
 
-class RevisionAction(Generic[OrderT]):
+class RevisionAction(ABC, Generic[OrderT]):
     """One attempt at an action that writes a revision; each action implements its own part."""
 
     action: ClassVar[Action]
@@ -107,9 +108,9 @@ class RevisionAction(Generic[OrderT]):
         """Return the release before the action: all its revisions, or the one that was deployed a moment ago."""
         return await self._attempt.observe_base()
 
+    @abstractmethod
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> ChangeRequest:
         """Return the engine's request; ``chart`` is empty for an action without chart."""
-        raise NotImplementedError
 
     async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
         """Do what Helm leaves to its caller once the revision is deployed; may run again.
