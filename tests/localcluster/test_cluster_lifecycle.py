@@ -241,5 +241,5 @@ def test_obtain_takes_the_users_cluster(folder, monkeypatch):
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LocalClusterError, match="PILOTHOUSE_CLUSTER_DIR"):
+    with pytest.raises(LocalClusterError, match="LOCALCLUSTER_DIR"):
         cluster.up(tmp_path / "file", progress=Progress())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tools.localcluster.errors import FolderError
 
-VARIABLE = "PILOTHOUSE_CLUSTER_DIR"
+VARIABLE = "LOCALCLUSTER_DIR"
 DEFAULT = Path(__file__).parents[2] / ".cluster"
 
 
@@ -106,7 +106,7 @@ class ClusterFolder:
 
 
 def chosen(folder: Path | None) -> ClusterFolder:
-    """The folder asked for, else the one that PILOTHOUSE_CLUSTER_DIR names, else .cluster in the checkout."""
+    """The folder asked for, else the one that LOCALCLUSTER_DIR names, else .cluster in the checkout."""
     path = folder or Path(os.environ.get(VARIABLE) or DEFAULT)
     return ClusterFolder(path.expanduser().resolve())
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tools.localcluster.errors import StartError
 from tools.localcluster.folders import write_private
 
-MARK = "PILOTHOUSE_LOCALCLUSTER"
+MARK = "LOCALCLUSTER_MARK"
 PROC = Path("/proc")
 _LAUNCH = 'exec "$@" >>"$LOG" 2>&1 </dev/null & echo "$!"'
 """The shell ends at once, so the component belongs to init, and no long-lived Python process has to reap it."""
