@@ -69,134 +69,118 @@ _PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PA
 def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     """Return the HTTP application behind its gateway; it starts and stops the engine with the server's lifespan."""
     settings = runtime.settings
-    watch = LoopWatch()
-    audit = Audit(runtime.database, settings.audit)
-    authentication = Authentication(runtime.database, runtime.keys, settings.identity, audit)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with answering():
-            await runtime.engine.start()
-            watch.start()
-            tasks = [asyncio.create_task(notifications.listen()), asyncio.create_task(audit.keep_writing())]
-            freeze_gc()
-            try:
-                yield
-            finally:
-                await watch.stop()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                with suppress(DatabaseUnavailable):
-                    await audit.write(all_of_it=True)
-                await runtime.close()
-
+    audit, watch = Audit(runtime.database, settings.audit), LoopWatch()
     app = FastAPI(
         title="Pilothouse",
         version=__version__,
         description=DESCRIPTION,
         generate_unique_id_function=lambda route: route.name,
-        lifespan=lifespan,
+        lifespan=lambda _: _running(runtime, notifications, audit, watch),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(refuse_nul)],
+        exception_handlers={
+            PilothouseError: handle,
+            404: route_not_found,
+            405: route_not_found,
+            Exception: internal_error,
+        },
     )
-    app.state.audit = audit
-    app.state.services = {}
-    form = ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases)
-    preflight = Preflight(settings)
-    shared = ReleaseDependencies(runtime.database, runtime.keys, runtime.clusters, runtime.engine, settings, preflight)
-    releases, updates, deletions = Releases(shared), Updates(shared), Deletions(shared)
-    idempotency = Idempotency(runtime.database, runtime.keys, settings)
     standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds)
-    view = ReleaseView(runtime.database, runtime.keys, runtime.clusters, settings.releases, standing)
-    waits = ReleaseWaits(
-        view,
-        notifications,
-        standing,
-        waiting=Counted(
-            what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
+    services = (
+        *(settings.worker, runtime.database, runtime.clusters, audit, watch, standing),
+        *_identity_services(runtime, audit),
+        Charts(
+            runtime.database,
+            ChartChecks(runtime.engine, limits=settings.charts, engine_settings=settings.engine),
+            standing,
+            quota=settings.chart_quota,
+            quota_bytes=settings.chart_quota_bytes,
+            engine_settings=settings.engine,
         ),
+        *_release_services(runtime, notifications, standing),
     )
-    checks = ChartChecks(runtime.engine, limits=settings.charts, engine_settings=settings.engine)
-    charts = Charts(
-        runtime.database,
-        checks,
-        standing,
-        quota=settings.chart_quota,
-        quota_bytes=settings.chart_quota_bytes,
-        engine_settings=settings.engine,
-    )
-    # The vendor's wire is described by a document of its own; our own API describes itself.
-    for prefix in release_routes.PREFIXES:
-        router = release_routes.routes(
-            releases,
-            updates,
-            deletions,
-            view,
-            waits,
-            standing=standing,
-            idempotency=idempotency,
-            form=form,
-            longest_timeout_seconds=settings.worker.longest_timeout_seconds,
-            prefix=prefix,
-        )
-        app.include_router(router, include_in_schema=False)
-    for prefix in chart_routes.PREFIXES:
-        app.include_router(chart_routes.routes(charts, prefix=prefix), include_in_schema=False)
-    _include_identity(app, runtime, audit)
-    app.include_router(compatible_description.routes(), include_in_schema=False)
-    for native in ROUTERS:
-        app.include_router(native)
-    app.include_router(reference.routes(app.openapi))
-    _add_services(
-        app,
-        audit,
-        watch,
-        runtime.database,
-        runtime.clusters,
-        Unlocks(runtime.database, runtime.keys, runtime.clusters, settings.releases, preflight=preflight),
-        Operations(runtime.database, notifications, standing),
-        Cancellations(runtime.database),
-        EventStreams(
-            what="event streams", per_key=settings.streams_per_user, whose="this user", in_all=settings.streams
-        ),
-    )
-    app.add_exception_handler(PilothouseError, handle)
-    app.add_exception_handler(404, route_not_found)
-    app.add_exception_handler(405, route_not_found)
-    app.add_exception_handler(Exception, internal_error)
+    app.state.services = {type(one): one for one in services}
+    _include_routes(app)
     return stack.wrap(
         ClusterReads(app, settings.cluster),
         settings=settings,
-        authenticator=authentication,
+        authenticator=Authentication(runtime.database, runtime.keys, settings.identity, audit),
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
         largest_body=_largest_body,
     )
 
 
-def _add_services(app: FastAPI, *services: object) -> None:
-    """Give routes of our own API these services, each by its class."""
-    app.state.services.update({type(one): one for one in services})
+@asynccontextmanager
+async def _running(
+    runtime: Runtime, notifications: Notifications, audit: Audit, watch: LoopWatch
+) -> AsyncIterator[None]:
+    """Run what the application needs beside its requests."""
+    with answering():
+        await runtime.engine.start()
+        watch.start()
+        tasks = [asyncio.create_task(notifications.listen()), asyncio.create_task(audit.keep_writing())]
+        freeze_gc()
+        try:
+            yield
+        finally:
+            await watch.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(DatabaseUnavailable):
+                await audit.write(all_of_it=True)
+            await runtime.close()
 
 
-def _include_identity(app: FastAPI, runtime: Runtime, audit: Audit) -> None:
-    """Include the vendor's routes of callers, and register the services that ours share with them."""
-    settings = runtime.settings
-    passwords = Passwords(runtime.database, settings.identity, audit)
-    tokens = Tokens(runtime.database, passwords, settings.identity, audit)
-    projects = Projects(runtime.database, region=settings.region)
-    app.include_router(version_routes.routes(), include_in_schema=False)
-    app.include_router(token_routes.routes(tokens, region=settings.region), include_in_schema=False)
-    app.include_router(project_routes.routes(projects), include_in_schema=False)
-    _add_services(
-        app,
-        projects,
-        Users(runtime.database, passwords),
-        AccessKeys(runtime.database, runtime.keys, passwords, settings.identity),
+def _include_routes(app: FastAPI) -> None:
+    """Include the routes of both dialects; the vendor's is described by a document of its own."""
+    for prefix in release_routes.PREFIXES:
+        app.include_router(release_routes.router, prefix=prefix, include_in_schema=False)
+    for prefix in chart_routes.PREFIXES:
+        app.include_router(chart_routes.router, prefix=prefix, include_in_schema=False)
+    for router in (version_routes.router, token_routes.router, project_routes.router, compatible_description.routes()):
+        app.include_router(router, include_in_schema=False)
+    for router in (*ROUTERS, reference.routes(app.openapi)):
+        app.include_router(router)
+
+
+def _identity_services(runtime: Runtime, audit: Audit) -> tuple[object, ...]:
+    database, settings = runtime.database, runtime.settings
+    passwords = Passwords(database, settings.identity, audit)
+    return (
+        Tokens(database, passwords, settings.identity, audit),
+        Projects(database, region=settings.region),
+        Users(database, passwords),
+        AccessKeys(database, runtime.keys, passwords, settings.identity),
+    )
+
+
+def _release_services(runtime: Runtime, notifications: Notifications, standing: Standing) -> tuple[object, ...]:
+    settings, database, keys, clusters = runtime.settings, runtime.database, runtime.keys, runtime.clusters
+    preflight = Preflight(settings)
+    shared = ReleaseDependencies(database, keys, clusters, runtime.engine, settings, preflight)
+    view = ReleaseView(database, keys, clusters, settings.releases, standing)
+    waiting = Counted(
+        what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
+    )
+    return (
+        Releases(shared),
+        Updates(shared),
+        Deletions(shared),
+        Unlocks(database, keys, clusters, settings.releases, preflight=preflight),
+        view,
+        ReleaseWaits(view, notifications, standing, waiting=waiting),
+        ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases),
+        Idempotency(database, keys, settings),
+        Operations(database, notifications, standing),
+        Cancellations(database),
+        EventStreams(
+            what="event streams", per_key=settings.streams_per_user, whose="this user", in_all=settings.streams
+        ),
     )
 
 

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from fastapi import Request
 
 from pilothouse.errors import NotPermitted, PilothouseError
-from pilothouse.http.requests import caller_of, request_id_of
+from pilothouse.http.requests import caller_of, request_id_of, service_of
 from pilothouse.services.admin.audit import Audit
 from pilothouse.store.audit import Outcome
 
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
     """Record that the caller has read something that is audited."""
-    _audit(request).note(
+    service_of(request, Audit).note(
         caller_of(request),
         action,
         target=target,
@@ -28,7 +28,7 @@ def note_denial(request: Request, error: Exception) -> None:
     """Record a refusal, if the error says that the caller's roles did not allow it."""
     if not isinstance(error, NotPermitted) or "caller" not in request.scope["state"]:
         return
-    _audit(request).note(
+    service_of(request, Audit).note(
         caller_of(request),
         error.action,
         outcome=Outcome.DENIED,
@@ -51,7 +51,7 @@ def dry_run_noted(request: Request, action: str, *, target: str, target_name: st
         raise
     finally:
         if wanted:
-            _audit(request).note(
+            service_of(request, Audit).note(
                 caller_of(request),
                 action,
                 target=target,
@@ -59,8 +59,3 @@ def dry_run_noted(request: Request, action: str, *, target: str, target_name: st
                 detail=detail,
                 request_id=request_id_of(request),
             )
-
-
-def _audit(request: Request) -> Audit:
-    audit: Audit = request.app.state.audit
-    return audit

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from typing import TypeVar
 
 import orjson
 from fastapi import Request, Response
@@ -9,6 +10,8 @@ from fastapi import Request, Response
 from pilothouse.errors import InvalidRequest
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key
+
+T = TypeVar("T")
 
 _WAIT = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(?P<seconds>[0-9]{1,9})"?\s*(?:[;,]|$)')
 _LONGEST_WAIT = 60
@@ -28,6 +31,12 @@ def request_id_of(request: Request) -> str:
     """Return the id in this request's X-Request-Id."""
     request_id: str = request.scope["state"]["request_id"]
     return request_id
+
+
+def service_of(request: Request, kind: type[T]) -> T:
+    """Return the application's service of that class."""
+    found: T = request.app.state.services[kind]
+    return found
 
 
 def source_of(request: Request) -> str:

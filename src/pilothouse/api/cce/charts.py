@@ -17,10 +17,11 @@ from pilothouse.http.audit import note_read
 from pilothouse.http.json_arrays import ArrayPart, array_response
 from pilothouse.http.json_bodies import parse_json
 from pilothouse.http.multipart import read_form
-from pilothouse.http.requests import caller_of, json_response, request_id_of
+from pilothouse.http.requests import caller_of, json_response, request_id_of, service_of
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.store.charts import ChartPlace
 
+router = APIRouter()
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
 _PARAMETERS_BYTES = 64 * 1024
@@ -28,67 +29,78 @@ _PARAMETERS_BYTES = 64 * 1024
 _LINT_BYTES = 4 * 1024
 
 
-def routes(charts: Charts, *, prefix: str) -> APIRouter:
-    """Return the eight chart routes under one of the PREFIXES."""
-    router = APIRouter(prefix=prefix)
+@router.post("")
+async def upload_chart(request: Request) -> Response:
+    """Store a chart."""
+    caller_of(request).require("cce:chart:upload")  # before a large form is looked into
+    async with _read_upload(request) as upload:
+        row = await service_of(request, Charts).upload(caller_of(request), upload, request_id=request_id_of(request))
+    return json_response(chart_to_wire(row), status_code=201, headers=_lint_headers(upload))
 
-    @router.post("")
-    async def upload_chart(request: Request) -> Response:
-        caller_of(request).require("cce:chart:upload")  # before a large form is looked into
-        async with _read_upload(request) as upload:
-            row = await charts.upload(caller_of(request), upload, request_id=request_id_of(request))
-        return json_response(chart_to_wire(row), status_code=201, headers=_lint_headers(upload))
 
-    @router.get("")
-    async def list_charts(request: Request) -> Response:
-        caller = caller_of(request)
+@router.get("")
+async def list_charts(request: Request) -> Response:
+    """Return the charts that the caller may see, page by page."""
+    caller, charts = caller_of(request), service_of(request, Charts)
 
-        async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
-            async with charts.listed(caller, after=after) as page:
-                return ArrayPart(orjson.dumps([chart_to_wire(row) for row in page.charts]), page.rest)
+    async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
+        async with charts.listed(caller, after=after) as page:
+            return ArrayPart(orjson.dumps([chart_to_wire(row) for row in page.charts]), page.rest)
 
-        return array_response(await read(None), read)
+    return array_response(await read(None), read)
 
-    @router.get("/{chart_id}")
-    async def show_chart(request: Request, chart_id: str) -> Response:
-        return json_response(chart_to_wire(await charts.show(caller_of(request), chart_id)))
 
-    @router.put("/{chart_id}")
-    async def update_chart(request: Request, chart_id: str) -> Response:
-        caller_of(request).require("cce:chart:update")  # before a large form is looked into
-        async with _read_upload(request) as upload:
-            row = await charts.update(caller_of(request), chart_id, upload, request_id=request_id_of(request))
-        return json_response(chart_to_wire(row), headers=_lint_headers(upload))
+@router.get("/{chart_id}")
+async def show_chart(request: Request, chart_id: str) -> Response:
+    """Return a chart."""
+    return json_response(chart_to_wire(await service_of(request, Charts).show(caller_of(request), chart_id)))
 
-    @router.delete("/{chart_id}")
-    async def delete_chart(request: Request, chart_id: str) -> Response:
-        row = await charts.delete(caller_of(request), chart_id, request_id=request_id_of(request))
-        return json_response(chart_to_wire(row))
 
-    @router.get("/{chart_id}/archive")
-    async def download_chart(request: Request, chart_id: str) -> Response:
-        download = await charts.download(caller_of(request), chart_id)
-        note_read(request, "cce:chart:download", target=chart_id, target_name=chart_file_name(download.chart))
-        return StreamingResponse(
-            download.pieces,
-            media_type="application/octet-stream",
-            headers={
-                "Content-Length": str(download.size),
-                "Content-Disposition": f'attachment; filename="{chart_file_name(download.chart)}"',
-            },
+@router.put("/{chart_id}")
+async def update_chart(request: Request, chart_id: str) -> Response:
+    """Replace a chart's archive."""
+    caller_of(request).require("cce:chart:update")  # before a large form is looked into
+    async with _read_upload(request) as upload:
+        row = await service_of(request, Charts).update(
+            caller_of(request), chart_id, upload, request_id=request_id_of(request)
         )
+    return json_response(chart_to_wire(row), headers=_lint_headers(upload))
 
-    @router.get("/{chart_id}/values")
-    async def show_chart_values(request: Request, chart_id: str) -> Response:
-        row = await charts.show(caller_of(request), chart_id)
-        return json_response({"values": orjson.Fragment(row.values_json)})
 
-    @router.get("/{project_id}/quotas")
-    async def show_user_charts_quotas(request: Request, project_id: str) -> Response:
-        quota = await charts.quota(caller_of(request), project_id)
-        return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
+@router.delete("/{chart_id}")
+async def delete_chart(request: Request, chart_id: str) -> Response:
+    """Delete a chart."""
+    row = await service_of(request, Charts).delete(caller_of(request), chart_id, request_id=request_id_of(request))
+    return json_response(chart_to_wire(row))
 
-    return router
+
+@router.get("/{chart_id}/archive")
+async def download_chart(request: Request, chart_id: str) -> Response:
+    """Return the archive of a chart."""
+    download = await service_of(request, Charts).download(caller_of(request), chart_id)
+    note_read(request, "cce:chart:download", target=chart_id, target_name=chart_file_name(download.chart))
+    return StreamingResponse(
+        download.pieces,
+        media_type="application/octet-stream",
+        headers={
+            "Content-Length": str(download.size),
+            "Content-Disposition": f'attachment; filename="{chart_file_name(download.chart)}"',
+        },
+    )
+
+
+@router.get("/{chart_id}/values")
+async def show_chart_values(request: Request, chart_id: str) -> Response:
+    """Return the default values of a chart."""
+    row = await service_of(request, Charts).show(caller_of(request), chart_id)
+    return json_response({"values": orjson.Fragment(row.values_json)})
+
+
+@router.get("/{project_id}/quotas")
+async def show_user_charts_quotas(request: Request, project_id: str) -> Response:
+    """Return how many charts the project has and may have."""
+    quota = await service_of(request, Charts).quota(caller_of(request), project_id)
+    return json_response({"quotas": {"resources": [{"type": "Charts", "quota": quota.limit, "used": quota.used}]}})
 
 
 def _lint_headers(upload: Upload) -> dict[str, str]:

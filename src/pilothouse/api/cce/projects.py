@@ -15,10 +15,11 @@ from pilothouse.api.cce.iam_errors import IamRoute
 from pilothouse.api.cce.models import Text
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.json_bodies import read_json
-from pilothouse.http.requests import caller_of, json_response, request_id_of
+from pilothouse.http.requests import caller_of, json_response, request_id_of, service_of
 from pilothouse.services.identity.projects import Page, Projects
 from pilothouse.store.projects import ProjectRow
 
+router = APIRouter(prefix="/v3", route_class=IamRoute)
 _MOST_PER_PAGE = 5000
 
 T = TypeVar("T")
@@ -41,65 +42,73 @@ class CreateProject(BaseModel):
     project: NewProject
 
 
-def routes(projects: Projects) -> APIRouter:
-    """Return the routes about projects, domains and regions."""
-    router = APIRouter(prefix="/v3", route_class=IamRoute)
-
-    @router.get("/projects")
-    async def list_projects(request: Request) -> Response:
-        page = await _page(request, projects)
-        number = _read(request, "page", _whole_number(1, None), 1)
-        return json_response(_list(request, "projects", page.rows, page=number, more=page.more))
-
-    @router.post("/projects")
-    async def create_project(request: Request) -> Response:
-        projects.check_create_in_region(caller_of(request))
-        body = await read_json(request, CreateProject)
-        row = await projects.create_in_region(
-            caller_of(request),
-            name=body.project.name,
-            description=body.project.description,
-            request_id=request_id_of(request),
-        )
-        return json_response({"project": _project(row, _base(request))}, status_code=201)
-
-    @router.get("/projects/{project_id}")
-    async def show_project(request: Request, project_id: str) -> Response:
-        row = await projects.show(caller_of(request), project_id)
-        return json_response({"project": _project(row, _base(request))})
-
-    @router.get("/auth/projects")
-    async def list_own_projects(request: Request) -> Response:
-        return json_response(_list(request, "projects", await projects.list_usable(caller_of(request))))
-
-    @router.get("/auth/domains")
-    async def list_domains(request: Request) -> Response:
-        caller = caller_of(request)
-        domain = {
-            "id": caller.domain_id,
-            "name": caller.domain_name,
-            "enabled": True,
-            "description": "",
-            "links": {"self": f"{_base(request)}/domains/{caller.domain_id}"},
-        }
-        return json_response({"domains": [domain], "links": _links(request)})
-
-    @router.get("/regions")
-    async def list_regions(request: Request) -> Response:
-        region = {
-            "id": projects.region,
-            "type": "public",
-            "description": "",
-            "parent_region_id": None,
-            "locales": {},
-            "links": {"self": f"{_base(request)}/regions/{projects.region}"},
-        }
-        return json_response({"regions": [region], "links": _links(request)})
-
-    return router
+@router.get("/projects")
+async def list_projects(request: Request) -> Response:
+    """Return a page of the domain's projects."""
+    page = await _page(request)
+    number = _read(request, "page", _whole_number(1, None), 1)
+    return json_response(_list(request, "projects", page.rows, page=number, more=page.more))
 
 
-async def _page(request: Request, projects: Projects) -> Page:
+@router.post("/projects")
+async def create_project(request: Request) -> Response:
+    """Create a project in this region."""
+    projects = service_of(request, Projects)
+    projects.check_create_in_region(caller_of(request))
+    body = await read_json(request, CreateProject)
+    row = await projects.create_in_region(
+        caller_of(request),
+        name=body.project.name,
+        description=body.project.description,
+        request_id=request_id_of(request),
+    )
+    return json_response({"project": _project(row, _base(request))}, status_code=201)
+
+
+@router.get("/projects/{project_id}")
+async def show_project(request: Request, project_id: str) -> Response:
+    """Return a project."""
+    row = await service_of(request, Projects).show(caller_of(request), project_id)
+    return json_response({"project": _project(row, _base(request))})
+
+
+@router.get("/auth/projects")
+async def list_own_projects(request: Request) -> Response:
+    """Return the projects in which the caller has roles."""
+    rows = await service_of(request, Projects).list_usable(caller_of(request))
+    return json_response(_list(request, "projects", rows))
+
+
+@router.get("/auth/domains")
+async def list_domains(request: Request) -> Response:
+    """Return the caller's domain."""
+    caller = caller_of(request)
+    domain = {
+        "id": caller.domain_id,
+        "name": caller.domain_name,
+        "enabled": True,
+        "description": "",
+        "links": {"self": f"{_base(request)}/domains/{caller.domain_id}"},
+    }
+    return json_response({"domains": [domain], "links": _links(request)})
+
+
+@router.get("/regions")
+async def list_regions(request: Request) -> Response:
+    """Return the one region."""
+    name = service_of(request, Projects).region
+    region = {
+        "id": name,
+        "type": "public",
+        "description": "",
+        "parent_region_id": None,
+        "locales": {},
+        "links": {"self": f"{_base(request)}/regions/{name}"},
+    }
+    return json_response({"regions": [region], "links": _links(request)})
+
+
+async def _page(request: Request) -> Page:
     """Return the requested page; a domain that is not the caller's has no projects for it."""
     caller = caller_of(request)
     enabled = _read(request, "enabled", _flag, None)
@@ -110,7 +119,9 @@ async def _page(request: Request, projects: Projects) -> Page:
     if is_domain or owners != {caller.domain_id}:
         return Page([], more=False)
     name = request.query_params.get("name")
-    return await projects.list_page(caller, name=name, enabled=enabled, page=page, per_page=per_page)
+    return await service_of(request, Projects).list_page(
+        caller, name=name, enabled=enabled, page=page, per_page=per_page
+    )
 
 
 def _read(request: Request, name: str, parse: Callable[[str, str], T], default: T) -> T:

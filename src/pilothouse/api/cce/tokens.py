@@ -15,11 +15,13 @@ from pilothouse.api.cce.iam_errors import IamRoute
 from pilothouse.api.cce.models import OptionalText
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.json_bodies import LOGIN, read_json
-from pilothouse.http.requests import caller_of, json_response, request_id_of, source_of
+from pilothouse.http.requests import caller_of, json_response, request_id_of, service_of, source_of
 from pilothouse.services.identity.passwords import Login
+from pilothouse.services.identity.projects import Projects
 from pilothouse.services.identity.tokens import Scope, Tokens
 from pilothouse.store.tokens import TokenRow
 
+router = APIRouter(route_class=IamRoute)
 PATH = "/v3/auth/tokens"
 CATALOG_PATH = "/v3/auth/catalog"
 
@@ -92,46 +94,47 @@ class CreateToken(_Part):
     auth: Auth
 
 
-def routes(tokens: Tokens, *, region: str) -> APIRouter:
-    """Return the token routes; POST needs no credentials."""
-    router = APIRouter(route_class=IamRoute)
+@router.post(PATH)
+async def create_token(request: Request) -> Response:
+    """Issue a token; needs no credentials."""
+    auth = (await read_json(request, CreateToken, limits=LOGIN)).auth
+    scope, request_id, tokens = _scope(auth), request_id_of(request), service_of(request, Tokens)
+    if auth.identity.methods == ["token"] and auth.identity.token is not None:
+        issued = await tokens.exchange(auth.identity.token.id, scope, request_id=request_id, source=source_of(request))
+    else:
+        login = replace(_login(auth), source=source_of(request))
+        issued = await tokens.issue(login, scope, request_id=request_id)
+    content = _token(issued.row, request)
+    return json_response(content, status_code=201, headers={"X-Subject-Token": issued.text})
 
-    @router.post(PATH)
-    async def create_token(request: Request) -> Response:
-        auth = (await read_json(request, CreateToken, limits=LOGIN)).auth
-        scope, request_id = _scope(auth), request_id_of(request)
-        if auth.identity.methods == ["token"] and auth.identity.token is not None:
-            issued = await tokens.exchange(
-                auth.identity.token.id, scope, request_id=request_id, source=source_of(request)
-            )
-        else:
-            login = replace(_login(auth), source=source_of(request))
-            issued = await tokens.issue(login, scope, request_id=request_id)
-        content = _token(issued.row, request, region)
-        return json_response(content, status_code=201, headers={"X-Subject-Token": issued.text})
 
-    @router.get(PATH)
-    async def show_token(request: Request) -> Response:
-        subject = _subject(request)
-        row = await tokens.show(caller_of(request), subject)
-        return json_response(_token(row, request, region), headers={"X-Subject-Token": subject})
+@router.get(PATH)
+async def show_token(request: Request) -> Response:
+    """Return what a token is for."""
+    subject = _subject(request)
+    row = await service_of(request, Tokens).show(caller_of(request), subject)
+    return json_response(_token(row, request), headers={"X-Subject-Token": subject})
 
-    @router.head(PATH)
-    async def check_token(request: Request) -> Response:
-        await tokens.show(caller_of(request), _subject(request))
-        return Response(status_code=200, media_type="application/json")
 
-    @router.delete(PATH)
-    async def revoke_token(request: Request) -> Response:
-        await tokens.revoke(caller_of(request), _subject(request), request_id=request_id_of(request))
-        return Response(status_code=204)
+@router.head(PATH)
+async def check_token(request: Request) -> Response:
+    """Answer 200 if the token is valid."""
+    await service_of(request, Tokens).show(caller_of(request), _subject(request))
+    return Response(status_code=200, media_type="application/json")
 
-    @router.get(CATALOG_PATH)
-    async def show_catalog(request: Request) -> Response:
-        links = {"self": str(request.url), "next": None, "previous": None}
-        return json_response({"catalog": _catalog(request, region), "links": links})
 
-    return router
+@router.delete(PATH)
+async def revoke_token(request: Request) -> Response:
+    """End a token."""
+    await service_of(request, Tokens).revoke(caller_of(request), _subject(request), request_id=request_id_of(request))
+    return Response(status_code=204)
+
+
+@router.get(CATALOG_PATH)
+async def show_catalog(request: Request) -> Response:
+    """Return the service catalog."""
+    links = {"self": str(request.url), "next": None, "previous": None}
+    return json_response({"catalog": _catalog(request), "links": links})
 
 
 def _login(auth: Auth) -> Login:
@@ -173,7 +176,7 @@ def _subject(request: Request) -> str:
     return given[0].strip()
 
 
-def _token(row: TokenRow, request: Request, region: str) -> dict[str, object]:
+def _token(row: TokenRow, request: Request) -> dict[str, object]:
     domain = {"id": row.domain_id, "name": row.domain_name}
     roles = {"project": row.roles, "domain": row.account_roles}.get(row.scope, [])
     token: dict[str, object] = {
@@ -182,7 +185,7 @@ def _token(row: TokenRow, request: Request, region: str) -> dict[str, object]:
         "methods": ["password"],
         "user": {"id": row.user_id, "name": row.user_name, "domain": domain, "password_expires_at": ""},
         "roles": [{"id": "0", "name": name} for name in sorted(set(roles))],
-        "catalog": [] if request.query_params.get("nocatalog") else _catalog(request, region),
+        "catalog": [] if request.query_params.get("nocatalog") else _catalog(request),
     }
     if row.scope == "project":
         token["project"] = {"id": row.project_id, "name": row.project_name, "domain": domain}
@@ -191,12 +194,12 @@ def _token(row: TokenRow, request: Request, region: str) -> dict[str, object]:
     return {"token": token}
 
 
-def _catalog(request: Request, region: str) -> list[dict[str, object]]:
+def _catalog(request: Request) -> list[dict[str, object]]:
     """Return the service catalog: every service is here, at the address that the client used.
 
     The vendor's clients look for the type ``cce``, those of Open Telekom Cloud for ``ccev2.0``.
     """
-    base = str(request.base_url).rstrip("/")
+    base, region = str(request.base_url).rstrip("/"), service_of(request, Projects).region
     return [
         {
             "id": name,

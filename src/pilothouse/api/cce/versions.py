@@ -11,23 +11,21 @@ from fastapi import APIRouter, Request, Response
 
 from pilothouse.http.requests import json_response
 
+router = APIRouter()
 PATHS: Final = frozenset({"/", "/v3", "/v3/"})
 
 
-def routes() -> APIRouter:
-    """Return the routes about versions; they need no credentials."""
-    router = APIRouter()
+@router.get("/")
+async def list_versions(request: Request) -> Response:
+    """Return the versions of the identity API."""
+    return json_response({"versions": {"values": [_version(request)]}}, status_code=300)
 
-    @router.get("/")
-    async def list_versions(request: Request) -> Response:
-        return json_response({"versions": {"values": [_version(request)]}}, status_code=300)
 
-    @router.get("/v3")
-    @router.get("/v3/")
-    async def show_version(request: Request) -> Response:
-        return json_response({"version": _version(request)})
-
-    return router
+@router.get("/v3")
+@router.get("/v3/")
+async def show_version(request: Request) -> Response:
+    """Return the one version of the identity API."""
+    return json_response({"version": _version(request)})
 
 
 def _version(request: Request) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import Query, Request
 from pydantic import Field
 
-from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service, service_of
+from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service
 from pilothouse.api.v1.models import Body, Seconds, Time, View
 from pilothouse.api.v1.routing import native_router
 from pilothouse.http.json_bodies import read_field
-from pilothouse.http.requests import caller_of
+from pilothouse.http.requests import caller_of, service_of
 from pilothouse.services.identity.access_keys import AccessKeyRequest, AccessKeys
 from pilothouse.store.access_keys import AccessKeyRow
 

@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Security
 from fastapi.params import Depends as Dependency
 from fastapi.security import APIKeyHeader
 
-from pilothouse.http.requests import caller_of, request_id_of
+from pilothouse.http.requests import caller_of, request_id_of, service_of
 from pilothouse.services.identity.bootstrap import Caller
 
 T = TypeVar("T")
@@ -40,12 +40,6 @@ def allowed_in_account(action: str) -> Check:
         caller_of(request).require_in_account(action)
 
     return Check(check)
-
-
-def service_of(request: Request, kind: type[T]) -> T:
-    """Return the application's service of that class."""
-    found: T = request.app.state.services[kind]
-    return found
 
 
 def service(kind: type[T]) -> Any:

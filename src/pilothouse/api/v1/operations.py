@@ -12,11 +12,11 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pilothouse import errors
-from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service, service_of
+from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service
 from pilothouse.api.v1.models import GOES_ON, MARKER, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound
-from pilothouse.http.requests import caller_of
+from pilothouse.http.requests import caller_of, service_of
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
 from pilothouse.shares import Counted
