@@ -130,12 +130,7 @@ class Clusters:
         if known is None:
             raise unknown_cluster(cluster_id)
         sanitised, identity = await self._try_out(caller, kubeconfig, context=context)
-        difference = _difference(known, sanitised, identity)
-        if difference and not force:
-            raise InvalidRequest(
-                f"kubeconfig: {difference}; its releases would be another cluster's: register that beside this one, or "
-                "send force=true (--force) if it is the same"
-            )
+        difference = _difference(known, sanitised, identity, forced=force)
         async with self._database.transaction() as tx:
             row = await store.replace_kubeconfig(
                 tx,
@@ -272,15 +267,22 @@ def unknown_cluster(cluster_id: str) -> NotFound:
     return NotFound(f"cluster {cluster_id!r} does not exist in this project")
 
 
-def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str) -> str:
-    """Return why the kubeconfig may be another cluster's; empty if there is no reason to think so."""
+def _difference(known: store.ClusterRow, new: Kubeconfig, identity: str, *, forced: bool) -> str:
+    """Return why the kubeconfig may be another cluster's, which is InvalidRequest if not ``forced``; empty if not."""
+    difference = ""
     if known.identity and identity:
-        return (
-            "" if known.identity == identity else "it is another cluster's, whose namespace kube-system has other uid"
+        if known.identity != identity:
+            difference = "it is another cluster's, whose namespace kube-system has other uid"
+    elif known.server != new.server:
+        difference = (
+            f"its server is {new.server} and was {known.server}, and the accounts may not read the clusters' ids"
         )
-    if known.server != new.server:
-        return f"its server is {new.server} and was {known.server}, and the accounts may not read the clusters' ids"
-    return ""
+    if difference and not forced:
+        raise InvalidRequest(
+            f"kubeconfig: {difference}; its releases would be another cluster's: register that beside this one, or "
+            "send force=true (--force) if it is the same"
+        )
+    return difference
 
 
 def _sealing_context(cluster_id: str) -> str:

@@ -91,25 +91,16 @@ async def enqueue(
     in a transaction and without one.
     """
     params = {
-        **{f"new_{name}": value for name, value in vars(new).items()},
-        **of_release(new.cluster_id, new.namespace, new.release_name),
+        **_parameters(new, limits, key),
         "for_seconds": observed_seconds_ago,
         "audit_action": audit_action,
         "audit_detail": audit_detail,
-        "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
         **{f"audit_{name}": value for name, value in names_of(by).items() if name in _AUDITED},
-        "last_of_cluster": limits.per_cluster - 1,
-        "last_of_project": limits.per_project - 1,
-        "new_order_bytes": sum(len(part) for part in (new.request_sealed, new.shown_sealed) if part is not None),
-        "most_bytes": limits.bytes_per_project,
     }
-    if key is not None:
-        params |= claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
     refusal: PilothouseError | None = None
     try:
-        statement = _ACCEPT if key is None else _ACCEPT_WITH_KEY
         for _ in range(_TRIES):
-            row = (await tx.execute(statement, params)).mappings().one_or_none()
+            row = (await tx.execute(_ACCEPT_WITH_KEY if key else _ACCEPT, params)).mappings().one_or_none()
             if row is not None:
                 return OperationRow(**{name: value for name, value in row.items() if name != "announced"})
             refusal = await _refusal(tx, new, params, limits=limits, key=key)
@@ -129,6 +120,22 @@ async def enqueue(
         "nothing was written, retry",
         retry_after_seconds=limits.retry_seconds,
     )
+
+
+def _parameters(new: NewOperation, limits: QueueLimits, key: NewKey | None) -> dict[str, object]:
+    claimed = {}
+    if key is not None:
+        claimed = claim_parameters(key, project_id=new.project_id, user_id=new.user_id, operation_id=new.id)
+    return {
+        **{f"new_{name}": value for name, value in vars(new).items()},
+        **of_release(new.cluster_id, new.namespace, new.release_name),
+        "audit_target": release_key(new.cluster_id, new.namespace, new.release_name),
+        "last_of_cluster": limits.per_cluster - 1,
+        "last_of_project": limits.per_project - 1,
+        "new_order_bytes": sum(len(part) for part in (new.request_sealed, new.shown_sealed) if part is not None),
+        "most_bytes": limits.bytes_per_project,
+        **claimed,
+    }
 
 
 async def _refusal(

@@ -37,6 +37,7 @@ from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.preflight import ExpectedRevision
 from pilothouse.services.releases.secret_data import without_secret_data
 from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import attempts, charts, evidence, operation_events, repairs
@@ -219,9 +220,8 @@ class Attempt:
         values = request.values if isinstance(request, InstallRequest) else self.order.merged_values
         owns = isinstance(self.order, UpgradeCommand) and self.order.owns_namespace
         try:
-            text = await self._context.preflight.find_problem(
-                self._ask, self.client, request, revision=revision, merged_values=values, owns_namespace=owns
-            )
+            expected = ExpectedRevision(revision, values, owns)
+            text = await self._context.preflight.find_problem(self._ask, self.client, request, expected)
         except EngineError as error:
             return await self._result_of(error, request)
         return EngineResult("refused", await mask(self.masks(), text)) if text is not None else None

@@ -27,7 +27,8 @@ from pilothouse.services.releases.commands import Crds, Wait, as_crds, as_wait
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.read import ReleaseView
-from pilothouse.services.releases.update import UpdateRelease, Updates
+from pilothouse.services.releases.update import Updates
+from pilothouse.services.releases.update_plans import UpdateRelease
 from pilothouse.services.releases.wait import ReleaseWaits
 from pilothouse.settings import WorkerSettings
 from pilothouse.store.operations import release_key

@@ -19,7 +19,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, DryRuns
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_name, check_namespace
@@ -66,7 +66,7 @@ class Releases:
         self._clusters = shared.clusters
         self._engine = shared.engine
         self._settings = shared.settings
-        self._preflight = shared.preflight
+        self._dry_runs = DryRuns(shared)
         self._namespaces = Namespaces()
         self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
@@ -203,15 +203,8 @@ class Releases:
             crds=order.crds,
             skip_schema_validation=order.skip_schema_validation,
         )
-        outcome = await dry_run(
-            self._engine,
-            engine_request,
-            client=self._clusters.client(cluster),
-            preflight=self._preflight,
-            settings=self._settings,
-            project_id=cluster.project_id,
-            what=f"rendering chart {chart.name} {chart.version}",
-        )
+        what = f"rendering chart {chart.name} {chart.version}"
+        outcome = await self._dry_runs.run(engine_request, cluster, what=what)
         now = datetime.now().astimezone()
         return Release(
             cluster_id=cluster.id,

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from pilothouse.errors import AlreadyExists, NotFound
+from pilothouse.errors import AlreadyExists
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
@@ -16,7 +17,7 @@ from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wai
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error, locked_error, running_error
-from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.states import LIVING_STATES, Action, OperationState
@@ -86,19 +87,17 @@ class Deletions:
                 continue
             if found.stored is None or found.secret is None:
                 if found.failed_install is None:
-                    raise NotFound(
-                        f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
-                    )
+                    raise unknown_release(name, namespace, cluster_name=cluster.name)
                 return await self._dismiss(caller, cluster, found.failed_install, request_id=request_id, key=key)
             if found.stored.status in PENDING:
                 if round_ == 0:
                     continue  # it may be of an operation that ended while both were looked at
                 raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
-            request = self._request(cluster, found.stored, found.origin, wait=wait, timeout_seconds=timeout_seconds)
             with cluster_error_context(cluster):
                 warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
-            request = replace(request, warning=warning)
-            try:
+            request = self._request(found.stored, found.origin, wait=wait or as_wait(cluster.wait))
+            request = replace(request, warning=warning, timeout_seconds=timeout_seconds)
+            with suppress(AlreadyExists):
                 return await self._submissions.submit(
                     caller,
                     cluster,
@@ -108,8 +107,6 @@ class Deletions:
                     request_id=request_id,
                     key=key,
                 )
-            except AlreadyExists:
-                continue
         raise changed_error(name)
 
     async def _end_install(
@@ -203,22 +200,14 @@ class Deletions:
             ]
         return max(found, key=lambda one: one[0].revision, default=None)
 
-    def _request(
-        self,
-        cluster: ClusterConnection,
-        stored: StoredRelease,
-        origin: OriginRow | None,
-        *,
-        wait: Wait | None,
-        timeout_seconds: int | None,
-    ) -> OperationRequest:
+    def _request(self, stored: StoredRelease, origin: OriginRow | None, *, wait: Wait) -> OperationRequest:
         include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
         order = UninstallCommand(
             merged_values=stored.values,
             first_deployed=stored.first_deployed,
             disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
             hooks=stored.count_hooks("pre-delete", "post-delete"),
-            wait=wait or as_wait(cluster.wait),
+            wait=wait,
         )
         return OperationRequest(
             namespace=stored.namespace,
@@ -231,7 +220,6 @@ class Deletions:
             revision=stored.revision,
             **base_of(stored),
             status_description=UNINSTALL_UNDERWAY,
-            timeout_seconds=timeout_seconds,
         )
 
     def _answer(self, cluster: ClusterConnection, row: OperationRow) -> SubmittedOperation:

@@ -1,14 +1,13 @@
 """Dry runs: answered at once by an engine of this process, against the cluster; nothing is stored."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest, Request, UpgradeRequest
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidRequest
-from pilothouse.kubernetes.client import ClusterClient
-from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.clusters import ClusterConnection
+from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.preflight import ExpectedRevision
 from pilothouse.services.releases.secret_data import without_secret_data
-from pilothouse.settings import Settings
 
 #: Helm's own words.
 DRY_RUN_COMPLETE = "Dry run complete"
@@ -17,54 +16,51 @@ OutcomeT = TypeVar("OutcomeT")
 Answer = TypeVar("Answer")
 
 
-async def dry_run(
-    engine: EnginePool,
-    request: Request[OutcomeT],
-    *,
-    client: ClusterClient,
-    preflight: Preflight,
-    settings: Settings,
-    project_id: str,
-    what: str,
-    revision: int = 1,
-    merged_values: dict[str, Any] | None = None,
-    owns_namespace: bool = False,
-) -> OutcomeT:
-    """Return what Helm would make of the request; InvalidRequest with the reason why not, or with the limit exceeded.
+class DryRuns:
+    """Try requests on an engine of this process."""
 
-    The reason is Helm's own, or the preflight's. ``project_id`` shares the engine with other projects; ``what`` names
-    what was tried; ``revision`` and ``merged_values`` are the expected result. Raises Busy if no engine is free.
-    """
-    limits = settings.engine
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._clusters = shared.clusters
+        self._engine = shared.engine
+        self._preflight = shared.preflight
+        self._charts = shared.settings.charts
+        self._limits = shared.settings.engine
 
-    async def ask(wanted: Request[Answer]) -> Answer:
-        return await engine.run(
-            wanted,
-            deadline_seconds=limits.answer_seconds,
-            queue_seconds=limits.queue_seconds,
-            share=project_id,
-        )
+    async def run(
+        self,
+        request: Request[OutcomeT],
+        cluster: ClusterConnection,
+        *,
+        what: str,
+        expected: ExpectedRevision = ExpectedRevision(),  # noqa: B008 (immutable)
+    ) -> OutcomeT:
+        """Return what Helm would make of the request; InvalidRequest with the reason or the exceeded limit if nothing.
 
-    problem = None
-    try:
-        if isinstance(request, InstallRequest | UpgradeRequest):
-            problem = await preflight.find_problem(
-                ask,
-                client,
-                request,
-                revision=revision,
-                merged_values=merged_values or {},
-                owns_namespace=owns_namespace,
+        The reason is Helm's own, or the preflight's. ``what`` names what was tried. Raises Busy if no engine is free;
+        the engine is shared with other projects.
+        """
+
+        async def ask(wanted: Request[Answer]) -> Answer:
+            return await self._engine.run(
+                wanted,
+                deadline_seconds=self._limits.answer_seconds,
+                queue_seconds=self._limits.queue_seconds,
+                share=cluster.project_id,
             )
-        if problem is None:
-            return await ask(request)
-    except HelmError as error:
-        text = await preflight.explain(client, error)
-        if isinstance(request, InstallRequest | UpgradeRequest):
-            text = await without_secret_data(text, chart=request.chart, client=client, limits=settings.charts)
-        raise InvalidRequest(f"dry run: {text}") from None
-    except EngineTimeout as error:
-        raise InvalidRequest(f"dry run: {what} was stopped after {limits.answer_seconds:g} s, the limit") from error
-    except EngineCrashed as error:
-        raise InvalidRequest(f"dry run: {what} failed: {error}") from error
-    raise InvalidRequest(f"dry run: {problem}")
+
+        client, problem = self._clusters.client(cluster), None
+        try:
+            if isinstance(request, InstallRequest | UpgradeRequest):
+                problem = await self._preflight.find_problem(ask, client, request, expected)
+            if problem is None:
+                return await ask(request)
+        except HelmError as error:
+            problem = await self._preflight.explain(client, error)
+            if isinstance(request, InstallRequest | UpgradeRequest):
+                problem = await without_secret_data(problem, chart=request.chart, client=client, limits=self._charts)
+        except EngineTimeout as error:
+            seconds = self._limits.answer_seconds
+            raise InvalidRequest(f"dry run: {what} was stopped after {seconds:g} s, the limit") from error
+        except EngineCrashed as error:
+            raise InvalidRequest(f"dry run: {what} failed: {error}") from error
+        raise InvalidRequest(f"dry run: {problem}")

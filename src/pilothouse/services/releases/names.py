@@ -2,7 +2,7 @@
 
 import re
 
-from pilothouse.errors import InvalidRequest
+from pilothouse.errors import InvalidRequest, NotFound
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAME_LENGTH = 53  # Helm's limit: names of objects are made from it
@@ -43,3 +43,8 @@ def check_namespace(namespace: str) -> None:
             f"namespace: {namespace!r} is not a namespace name: at most 63 lower-case letters, digits and '-', "
             "with a letter or digit at both ends"
         )
+
+
+def unknown_release(name: str, namespace: str, *, cluster_name: str) -> NotFound:
+    """Return the error for a release that the cluster does not have."""
+    return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster_name!r}")

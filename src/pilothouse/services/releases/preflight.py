@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from pilothouse.chart_archive.charts import asks_cluster
@@ -54,6 +54,18 @@ _NOT_SEEN = re.compile(r'could not get information about the resource ([A-Za-z0-
 _NOT_SERVED = re.compile(r'no matches for kind "([^"]*)" in version "([^"]*)"')
 
 
+@dataclass(frozen=True)
+class ExpectedRevision:
+    """What a request is expected to make: the revision's number, and the values that an upgrade's are merged into.
+
+    ``owns_namespace``: the release has the Namespace that it is in.
+    """
+
+    number: int = 1
+    merged_values: dict[str, Any] = field(default_factory=dict, repr=False)
+    owns_namespace: bool = False
+
+
 class Ask(Protocol):
     """Sends a request to an engine; raises what ``EnginePool.run`` raises."""
 
@@ -86,29 +98,15 @@ class Preflight:
         ask: Ask,
         client: ClusterClient,
         request: InstallRequest | UpgradeRequest,
-        *,
-        revision: int,
-        merged_values: dict[str, Any],
-        owns_namespace: bool = False,
+        expected: ExpectedRevision,
     ) -> str | None:
         """Return why the request must not be carried out, for people; None if there is no problem.
 
-        ``merged_values`` are the result of an upgrade's values; with ``owns_namespace`` the release has the Namespace
-        that it is in. Raises what ``ask`` raises, including HelmError with Helm's text if its dry run fails, and
-        ClusterUnavailable or ClusterDenied.
+        Raises what ``ask`` raises, including HelmError with Helm's text if its dry run fails, and ClusterUnavailable or
+        ClusterDenied.
         """
-        known = isinstance(request, InstallRequest) or _values_are_known(request)
-        look = InspectRequest(
-            namespace=request.namespace,
-            release_name=request.release_name,
-            chart=request.chart,
-            values=request.values if known else merged_values,
-            revision=revision,
-            is_upgrade=isinstance(request, UpgradeRequest),
-            skip_schema_validation=request.skip_schema_validation,
-        )
         try:
-            inspection = await ask(look)
+            inspection = await ask(_inspect(request, expected))
         except HelmError:
             # An upgrade renders before it writes anything. An install has installed what lies in crds/ by then.
             if isinstance(request, InstallRequest):
@@ -118,7 +116,7 @@ class Preflight:
             return too_large
         own = frozenset(inspection.crd_kinds) if request.crds != "skip" else frozenset()
         objects = [one for one in inspection.objects if not one.hook or _runs(one, request)]
-        drops = owns_namespace and isinstance(request, UpgradeRequest) and not request.remove_namespace
+        drops = expected.owns_namespace and isinstance(request, UpgradeRequest) and not request.remove_namespace
         if drops and not holds_namespace(objects, request.namespace):
             return describe_dropped(request.namespace)
         findings = await self._examine(
@@ -128,7 +126,7 @@ class Preflight:
             is_brought=_brought(objects, request, own=own),
             waits=request.wait == "ready",
         )
-        if findings and not (known and not await self._asks_cluster(request)):
+        if findings and (not _values_are_known(request) or await self._asks_cluster(request)):
             findings = await self._confirm(ask, request, findings, own=own)
         if findings:
             return describe_findings(findings, later=frozenset(inspection.crd_kinds) - own)
@@ -251,8 +249,22 @@ def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
     return None
 
 
-def _values_are_known(request: UpgradeRequest) -> bool:
+def _inspect(request: InstallRequest | UpgradeRequest, expected: ExpectedRevision) -> InspectRequest:
+    return InspectRequest(
+        namespace=request.namespace,
+        release_name=request.release_name,
+        chart=request.chart,
+        values=request.values if _values_are_known(request) else expected.merged_values,
+        revision=expected.number,
+        is_upgrade=isinstance(request, UpgradeRequest),
+        skip_schema_validation=request.skip_schema_validation,
+    )
+
+
+def _values_are_known(request: InstallRequest | UpgradeRequest) -> bool:
     """Return True if the request alone determines the values; else they are merged over the release's."""
+    if isinstance(request, InstallRequest):
+        return True
     return request.reset_values or (bool(request.values) and not request.reuse_values)
 
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import NotFound
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import Clusters, unknown_cluster
@@ -20,6 +19,7 @@ from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.commands import Shown, open_shown
 from pilothouse.services.releases.index import LARGEST_VALUES, ReleaseIndex
 from pilothouse.services.releases.live import LiveReleases
+from pilothouse.services.releases.names import unknown_release
 from pilothouse.services.releases.pages import (
     PAGE_BYTES,
     PAGE_RELEASES,
@@ -99,7 +99,7 @@ class ReleaseView:
             size=weight(ListedRelease(namespace, name, newest, found.operation)),
         )
         if release is None:
-            raise _unknown_release(found.cluster, namespace, name)
+            raise unknown_release(name, namespace, cluster_name=found.cluster.name)
         return replace(release, age_seconds=found.freshness.age_seconds)
 
     async def add_resources(self, caller: Caller, release: Release) -> Release:
@@ -133,7 +133,7 @@ class ReleaseView:
             size=sum(one.values_text_size for one in found.revisions) + shown_size(found.operation),
         )
         if rest is None and not page:
-            raise _unknown_release(found.cluster, namespace, name)
+            raise unknown_release(name, namespace, cluster_name=found.cluster.name)
         age, left = found.freshness.age_seconds, None
         if found.more:
             below = found.revisions[-1].revision
@@ -388,7 +388,3 @@ def _is_of_chart(release: Release, one: ListedRelease, chart_id: str, chart: cha
     if recorded:
         return recorded == chart_id
     return chart is not None and (release.chart_name, release.chart_version) == (chart.name, chart.version)
-
-
-def _unknown_release(cluster: ClusterName, namespace: str, name: str) -> NotFound:
-    return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}")

@@ -29,6 +29,9 @@ from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
 
+#: Fields of a request that the row has in another form, or not at all.
+_NOT_COLUMNS = frozenset({"order", "timeout_seconds", "warning"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class OperationRequest:
@@ -91,24 +94,7 @@ class Submissions:
         Busy if too many operations wait for the cluster or the project; KeyUsed if the key was already used.
         """
         caller.require(permission)
-        operation_id = str(uuid.uuid4())
-        plain = {
-            name: value for name, value in vars(request).items() if name not in {"order", "timeout_seconds", "warning"}
-        }
-        sealed = await seal_command(request.order, keys=self._keys, operation_id=operation_id)
-        new = operations.NewOperation(
-            **plain,
-            id=operation_id,
-            project_id=caller.project_id,
-            user_id=caller.user_id,
-            cluster_id=cluster.id,
-            api_server=api_server(cluster.server),
-            action=action_of(request.order),
-            request_sealed=sealed.request,
-            shown_sealed=sealed.shown,
-            deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
-            request_id=request_id,
-        )
+        new = await self._new_operation(caller, cluster, request, request_id=request_id)
         async with self._database.autocommit() as connection:
             caller = await require_still(connection, caller, permission)
             row = await queue.enqueue(
@@ -121,15 +107,34 @@ class Submissions:
                 limits=self._limits,
                 key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
             )
-        log.info("operation_accepted", operation_id=operation_id, action=new.action, cluster_id=cluster.id)
+        log.info("operation_accepted", operation_id=new.id, action=new.action, cluster_id=cluster.id)
         if request.warning is not None:
             # the operation stands: that people are not warned must not look as if it did not
             with suppress(DatabaseUnavailable):
                 async with self._database.autocommit() as connection:
                     await operation_events.add_event(
-                        connection, operation_id, attempt=0, kind="other_manager_found", said=request.warning
+                        connection, new.id, attempt=0, kind="other_manager_found", said=request.warning
                     )
-        return SubmittedOperation(from_operation(cluster, row, shown_of(request.order)), operation_id)
+        return SubmittedOperation(from_operation(cluster, row, shown_of(request.order)), new.id)
+
+    async def _new_operation(
+        self, caller: Caller, cluster: ClusterConnection, request: OperationRequest, *, request_id: str
+    ) -> operations.NewOperation:
+        operation_id = str(uuid.uuid4())
+        sealed = await seal_command(request.order, keys=self._keys, operation_id=operation_id)
+        return operations.NewOperation(
+            **{name: value for name, value in vars(request).items() if name not in _NOT_COLUMNS},
+            id=operation_id,
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            cluster_id=cluster.id,
+            api_server=api_server(cluster.server),
+            action=action_of(request.order),
+            request_sealed=sealed.request,
+            shown_sealed=sealed.shown,
+            deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
+            request_id=request_id,
+        )
 
 
 class _Base(TypedDict):

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import InvalidRequest, NotFound
+from pilothouse.errors import InvalidRequest
+from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
-from pilothouse.services.clusters import Clusters, cluster_error_context
+from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import changed_error, is_locked, running_error
-from pilothouse.services.releases.names import is_name, is_namespace
+from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import ReleaseSettings
 from pilothouse.states import LIVING_STATES
@@ -79,28 +80,12 @@ class Unlocks:
             raise running_error(shown)
         client = self._clusters.client(cluster)
         with cluster_error_context(cluster):
-            found = []
-            if is_namespace(namespace) and is_name(name):
-                found = await client.list_release_labels(namespace=namespace, name=name)
-            newest = max(found, key=lambda one: one.revision, default=None)
-            if newest is None:
-                raise NotFound(
-                    f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster.name!r}"
-                )
-            secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
-            if secret is None:
-                raise changed_error(name)
-            before = await read_release(secret)
-            if not is_locked(before):
-                raise InvalidRequest(
-                    f"release {name!r} is not locked: its revision {before.revision} is {before.status}"
-                )
-            await self._managers.refuse_other_namespace(client, before, secret)
+            before, locked = await self._find_locked(cluster, namespace, name)
             async with self._database.autocommit() as connection:
                 caller = await require_still(connection, caller, _UPDATE)
-            if not await unlock(client, secret, reason=f"by {caller.user_name}: {reason}"):
+            if not await unlock(client, locked, reason=f"by {caller.user_name}: {reason}"):
                 raise changed_error(name)
-            secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
+            secret = await client.find_release_secret(namespace=namespace, name=name, revision=before.revision)
         async with self._database.transaction() as tx:
             if secret is not None:
                 await self._index.record(tx, cluster.id, secret)
@@ -115,3 +100,20 @@ class Unlocks:
             )
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
         return Unlocked(await read_release(secret) if secret is not None else before, before.status)
+
+    async def _find_locked(self, cluster: ClusterConnection, namespace: str, name: str) -> tuple[StoredRelease, Secret]:
+        """Return the newest revision if it is locked."""
+        client, found = self._clusters.client(cluster), []
+        if is_namespace(namespace) and is_name(name):
+            found = await client.list_release_labels(namespace=namespace, name=name)
+        newest = max(found, key=lambda one: one.revision, default=None)
+        if newest is None:
+            raise unknown_release(name, namespace, cluster_name=cluster.name)
+        secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
+        if secret is None:
+            raise changed_error(name)
+        stored = await read_release(secret)
+        if not is_locked(stored):
+            raise InvalidRequest(f"release {name!r} is not locked: its revision {stored.revision} is {stored.status}")
+        await self._managers.refuse_other_namespace(client, stored, secret)
+        return stored, secret
