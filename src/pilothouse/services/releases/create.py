@@ -19,7 +19,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, DryRuns
+from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_name, check_namespace
@@ -62,11 +62,11 @@ class Releases:
     """Create releases in a project's clusters."""
 
     def __init__(self, shared: ReleaseDependencies) -> None:
+        self._shared = shared
         self._database = shared.database
         self._clusters = shared.clusters
         self._engine = shared.engine
         self._settings = shared.settings
-        self._dry_runs = DryRuns(shared)
         self._namespaces = Namespaces()
         self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
@@ -204,7 +204,7 @@ class Releases:
             skip_schema_validation=order.skip_schema_validation,
         )
         what = f"rendering chart {chart.name} {chart.version}"
-        outcome = await self._dry_runs.run(engine_request, cluster, what=what)
+        outcome = await dry_run(self._shared, engine_request, cluster, what=what)
         now = datetime.now().astimezone()
         return Release(
             cluster_id=cluster.id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pilothouse.errors import AlreadyExists
 from pilothouse.kubernetes.client import Secret
-from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease, read_release
+from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
@@ -16,8 +16,9 @@ from pilothouse.services.operations.idempotency import Idempotency, Key, Submitt
 from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.external_managers import ReleaseManagers
+from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, locked_error, running_error
-from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
+from pilothouse.services.releases.names import unknown_release
 from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.states import LIVING_STATES, Action, OperationState
@@ -190,15 +191,10 @@ class Deletions:
     async def _find_newest(
         self, cluster: ClusterConnection, namespace: str, name: str
     ) -> tuple[StoredRelease, Secret] | None:
-        if not (is_namespace(namespace) and is_name(name)):
-            return None
         client = self._clusters.client(cluster)
         async with client.within_limit():
-            found = [
-                (await read_release(secret), secret)
-                async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
-            ]
-        return max(found, key=lambda one: one[0].revision, default=None)
+            found = await read_unsuperseded(client, namespace, name)
+        return found[-1] if found else None
 
     def _request(self, stored: StoredRelease, origin: OriginRow | None, *, wait: Wait) -> OperationRequest:
         include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks

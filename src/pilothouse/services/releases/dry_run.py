@@ -16,51 +16,43 @@ OutcomeT = TypeVar("OutcomeT")
 Answer = TypeVar("Answer")
 
 
-class DryRuns:
-    """Try requests on an engine of this process."""
+async def dry_run(
+    shared: ReleaseDependencies,
+    request: Request[OutcomeT],
+    cluster: ClusterConnection,
+    *,
+    what: str,
+    expected: ExpectedRevision = ExpectedRevision(),  # noqa: B008 (immutable)
+) -> OutcomeT:
+    """Return what Helm would make of the request; InvalidRequest with the reason or the exceeded limit if nothing.
 
-    def __init__(self, shared: ReleaseDependencies) -> None:
-        self._clusters = shared.clusters
-        self._engine = shared.engine
-        self._preflight = shared.preflight
-        self._charts = shared.settings.charts
-        self._limits = shared.settings.engine
+    The reason is Helm's own, or the preflight's. ``what`` names what was tried. Raises Busy if no engine is free;
+    the engine is shared with other projects.
+    """
 
-    async def run(
-        self,
-        request: Request[OutcomeT],
-        cluster: ClusterConnection,
-        *,
-        what: str,
-        expected: ExpectedRevision = ExpectedRevision(),  # noqa: B008 (immutable)
-    ) -> OutcomeT:
-        """Return what Helm would make of the request; InvalidRequest with the reason or the exceeded limit if nothing.
+    async def ask(wanted: Request[Answer]) -> Answer:
+        return await shared.engine.run(
+            wanted,
+            deadline_seconds=limits.answer_seconds,
+            queue_seconds=limits.queue_seconds,
+            share=cluster.project_id,
+        )
 
-        The reason is Helm's own, or the preflight's. ``what`` names what was tried. Raises Busy if no engine is free;
-        the engine is shared with other projects.
-        """
-
-        async def ask(wanted: Request[Answer]) -> Answer:
-            return await self._engine.run(
-                wanted,
-                deadline_seconds=self._limits.answer_seconds,
-                queue_seconds=self._limits.queue_seconds,
-                share=cluster.project_id,
+    limits, preflight = shared.settings.engine, shared.preflight
+    client, problem = shared.clusters.client(cluster), None
+    try:
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            problem = await preflight.find_problem(ask, client, request, expected)
+        if problem is None:
+            return await ask(request)
+    except HelmError as error:
+        problem = await preflight.explain(client, error)
+        if isinstance(request, InstallRequest | UpgradeRequest):
+            problem = await without_secret_data(
+                problem, chart=request.chart, client=client, limits=shared.settings.charts
             )
-
-        client, problem = self._clusters.client(cluster), None
-        try:
-            if isinstance(request, InstallRequest | UpgradeRequest):
-                problem = await self._preflight.find_problem(ask, client, request, expected)
-            if problem is None:
-                return await ask(request)
-        except HelmError as error:
-            problem = await self._preflight.explain(client, error)
-            if isinstance(request, InstallRequest | UpgradeRequest):
-                problem = await without_secret_data(problem, chart=request.chart, client=client, limits=self._charts)
-        except EngineTimeout as error:
-            seconds = self._limits.answer_seconds
-            raise InvalidRequest(f"dry run: {what} was stopped after {seconds:g} s, the limit") from error
-        except EngineCrashed as error:
-            raise InvalidRequest(f"dry run: {what} failed: {error}") from error
-        raise InvalidRequest(f"dry run: {problem}")
+    except EngineTimeout as error:
+        raise InvalidRequest(f"dry run: {what} was stopped after {limits.answer_seconds:g} s, the limit") from error
+    except EngineCrashed as error:
+        raise InvalidRequest(f"dry run: {what} failed: {error}") from error
+    raise InvalidRequest(f"dry run: {problem}")

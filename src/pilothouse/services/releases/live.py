@@ -1,4 +1,4 @@
-"""Releases read from the cluster itself, until the index has its first complete list."""
+"""Releases read from the cluster itself: one that is to be changed, and all until the index is complete."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import structlog
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.kubernetes.budget import keep
-from pilothouse.kubernetes.client import Secret
-from pilothouse.kubernetes.helm_secrets import release_key
+from pilothouse.kubernetes.client import ClusterClient, Secret
+from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, release_key
 from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.names import is_name, is_namespace
@@ -22,6 +22,17 @@ log = structlog.get_logger(__name__)
 
 #: What a row without its values takes at most, texts included.
 _ROW_BYTES = 1024
+
+
+async def read_unsuperseded(client: ClusterClient, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
+    """Return the newest revision, last, and before it those that are not superseded, including the deployed one."""
+    if not (is_namespace(namespace) and is_name(name)):
+        return []
+    found = [
+        (await read_release(secret), secret)
+        async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
+    ]
+    return sorted(found, key=lambda one: one[0].revision)
 
 
 class LiveReleases:

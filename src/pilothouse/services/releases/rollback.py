@@ -8,94 +8,91 @@ from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.services.releases.commands import RollbackCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.dry_run import DryRuns
+from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import operations
 
 
-class Rollbacks:
-    """Plan rollbacks and try them out."""
+async def plan_rollback(
+    shared: ReleaseDependencies, target: UpdateTarget, request: UpdateRelease
+) -> UpdatePlan[RollbackCommand]:
+    """Return what is to come; raise NotFound without a revision to go back to, InvalidRequest if it cannot be."""
+    to_revision = request.release_version or await _find_last_good(shared, target)
+    goal, chart_id = await asyncio.gather(
+        _find_revision(shared, target, to_revision), _find_chart_id(shared, target, to_revision)
+    )
+    problem = await shared.preflight.find_rollback_problem(
+        shared.clusters.client(target.cluster),
+        goal=goal.manifest,
+        namespace=target.namespace,
+        owns_namespace=not request.remove_namespace and await own_namespace(target.stored),
+    )
+    if problem is not None:
+        raise InvalidRequest(f"parameters.release_version: revision {to_revision} cannot be restored: {problem}")
+    order = RollbackCommand(
+        to_revision=to_revision,
+        merged_values=goal.values,
+        first_deployed=target.newest.first_deployed,
+        disable_hooks=request.disables_hooks(on_update=shared.settings.hooks.on_update),
+        recreate=request.recreate,
+        wait=request.wait or as_wait(target.cluster.wait),
+        remove_namespace=request.remove_namespace,
+    )
+    return UpdatePlan(
+        order=order,
+        chart_id=chart_id,
+        chart_name=goal.chart_name,
+        chart_version=goal.chart_version,
+        pending=ReleaseStatus.PENDING_ROLLBACK,
+        status_description=f"Rollback to {to_revision}",
+    )
 
-    def __init__(self, shared: ReleaseDependencies) -> None:
-        self._database = shared.database
-        self._clusters = shared.clusters
-        self._preflight = shared.preflight
-        self._dry_runs = DryRuns(shared)
-        self._answer_seconds = shared.settings.engine.answer_seconds
-        self._hooks_on_update = shared.settings.hooks.on_update
 
-    async def plan(self, target: UpdateTarget, request: UpdateRelease) -> UpdatePlan[RollbackCommand]:
-        """Return what is to come; raise NotFound without a revision to go back to, InvalidRequest if it cannot be."""
-        to_revision = request.release_version or await self._find_last_good(target)
-        goal, chart_id = await asyncio.gather(
-            self._find_revision(target, to_revision), self._find_chart_id(target, to_revision)
+async def try_rollback(
+    shared: ReleaseDependencies, target: UpdateTarget, plan: UpdatePlan[RollbackCommand]
+) -> dict[str, Any]:
+    """Return the values of the revision that is gone back to."""
+    trial = RollbackRequest(
+        kubeconfig=target.cluster.kubeconfig,
+        namespace=target.namespace,
+        release_name=target.name,
+        to_revision=plan.order.to_revision,
+        dry_run="server",
+        timeout_seconds=shared.settings.engine.answer_seconds,
+    )
+    await dry_run(shared, trial, target.cluster, what="the rollback")
+    return plan.order.merged_values
+
+
+async def _find_last_good(shared: ReleaseDependencies, target: UpdateTarget) -> int:
+    """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
+    client = shared.clusters.client(target.cluster)
+    found = await client.list_release_labels(namespace=target.namespace, name=target.name)
+    good = (one.revision for one in found if one.status in {ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
+    return max((one for one in good if one < target.newest.revision), default=0)
+
+
+async def _find_chart_id(shared: ReleaseDependencies, target: UpdateTarget, revision: int) -> str:
+    """Return the chart that the revision was made from; empty if it is not one of ours."""
+    async with shared.database.autocommit() as connection:
+        origins = await operations.list_release_origins(
+            connection, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
         )
-        problem = await self._preflight.find_rollback_problem(
-            self._clusters.client(target.cluster),
-            goal=goal.manifest,
-            namespace=target.namespace,
-            owns_namespace=not request.remove_namespace and await own_namespace(target.stored),
-        )
-        if problem is not None:
-            raise InvalidRequest(f"parameters.release_version: revision {to_revision} cannot be restored: {problem}")
-        order = RollbackCommand(
-            to_revision=to_revision,
-            merged_values=goal.values,
-            first_deployed=target.newest.first_deployed,
-            disable_hooks=request.disables_hooks(on_update=self._hooks_on_update),
-            recreate=request.recreate,
-            wait=request.wait or as_wait(target.cluster.wait),
-            remove_namespace=request.remove_namespace,
-        )
-        return UpdatePlan(
-            order=order,
-            chart_id=chart_id,
-            chart_name=goal.chart_name,
-            chart_version=goal.chart_version,
-            pending=ReleaseStatus.PENDING_ROLLBACK,
-            status_description=f"Rollback to {to_revision}",
-        )
+    return next((one.chart_id for one in origins if one.revision == revision), "")
 
-    async def try_out(self, target: UpdateTarget, plan: UpdatePlan[RollbackCommand]) -> dict[str, Any]:
-        """Return the values of the revision that is gone back to."""
-        trial = RollbackRequest(
-            kubeconfig=target.cluster.kubeconfig,
-            namespace=target.namespace,
-            release_name=target.name,
-            to_revision=plan.order.to_revision,
-            dry_run="server",
-            timeout_seconds=self._answer_seconds,
+
+async def _find_revision(shared: ReleaseDependencies, target: UpdateTarget, revision: int) -> StoredRelease:
+    secret = None
+    if revision > 0:
+        client = shared.clusters.client(target.cluster)
+        secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
+    if secret is None:
+        before = f"revision before {target.newest.revision} that was ever deployed"
+        which = f"revision {revision}" if revision > 0 else before
+        raise NotFound(
+            f"parameters.release_version: release {target.name!r} has no {which}; "
+            "its history lists the existing revisions"
         )
-        await self._dry_runs.run(trial, target.cluster, what="the rollback")
-        return plan.order.merged_values
-
-    async def _find_last_good(self, target: UpdateTarget) -> int:
-        """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
-        client = self._clusters.client(target.cluster)
-        found = await client.list_release_labels(namespace=target.namespace, name=target.name)
-        good = (one.revision for one in found if one.status in {ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
-        return max((one for one in good if one < target.newest.revision), default=0)
-
-    async def _find_chart_id(self, target: UpdateTarget, revision: int) -> str:
-        """Return the chart that the revision was made from; empty if it is not one of ours."""
-        async with self._database.autocommit() as connection:
-            origins = await operations.list_release_origins(
-                connection, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
-            )
-        return next((one.chart_id for one in origins if one.revision == revision), "")
-
-    async def _find_revision(self, target: UpdateTarget, revision: int) -> StoredRelease:
-        secret = None
-        if revision > 0:
-            client = self._clusters.client(target.cluster)
-            secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
-        if secret is None:
-            before = f"revision before {target.newest.revision} that was ever deployed"
-            which = f"revision {revision}" if revision > 0 else before
-            raise NotFound(
-                f"parameters.release_version: release {target.name!r} has no {which}; "
-                "its history lists the existing revisions"
-            )
-        return await read_release(secret)
+    return await read_release(secret)

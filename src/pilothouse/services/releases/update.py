@@ -5,8 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
-from pilothouse.kubernetes.client import Secret
-from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
@@ -15,14 +13,15 @@ from pilothouse.services.releases.commands import RollbackCommand, UpgradeComman
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE
 from pilothouse.services.releases.external_managers import ReleaseManagers
+from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
-from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
+from pilothouse.services.releases.names import unknown_release
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.rollback import Rollbacks
+from pilothouse.services.releases.rollback import plan_rollback, try_rollback
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
-from pilothouse.services.releases.upgrade import Upgrades
+from pilothouse.services.releases.upgrade import plan_upgrade, try_upgrade
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store import charts, commands, operations
 
@@ -34,9 +33,9 @@ class Updates:
     """Update releases in a project's clusters."""
 
     def __init__(self, shared: ReleaseDependencies) -> None:
+        self._shared = shared
         self._database = shared.database
         self._clusters = shared.clusters
-        self._upgrades, self._rollbacks = Upgrades(shared), Rollbacks(shared)
         self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
@@ -92,31 +91,20 @@ class Updates:
                 raise changed_error(name) from error
 
     async def _find_target(self, cluster: ClusterConnection, namespace: str, name: str) -> UpdateTarget:
-        observed_at = time.monotonic()
-        found = await self._read(cluster, namespace, name)
+        client, observed_at = self._clusters.client(cluster), time.monotonic()
+        found = await read_unsuperseded(client, namespace, name)
         if not found or is_locked(found[-1][0]):
             await self._refuse_while_running(cluster, namespace, name)
             # none runs: what was seen may be of one that ended in between
             observed_at = time.monotonic()
-            found = await self._read(cluster, namespace, name)
+            found = await read_unsuperseded(client, namespace, name)
         if not found:
             raise unknown_release(name, namespace, cluster_name=cluster.name)
         newest, secret = found[-1]
         if is_locked(newest):
             raise locked_error(newest, secret, cluster_id=cluster.id)
-        warning = await self._managers.check(self._clusters.client(cluster), newest, secret)
+        warning = await self._managers.check(client, newest, secret)
         return UpdateTarget(cluster, namespace, name, [stored for stored, _ in found], observed_at, warning)
-
-    async def _read(self, cluster: ClusterConnection, namespace: str, name: str) -> list[tuple[StoredRelease, Secret]]:
-        """Return the newest revision, last, and before it those that are not superseded, including the deployed one."""
-        if not (is_namespace(namespace) and is_name(name)):
-            return []
-        client = self._clusters.client(cluster)
-        found = [
-            (await read_release(secret), secret)
-            async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
-        ]
-        return sorted(found, key=lambda one: one[0].revision)
 
     async def _refuse_while_running(self, cluster: ClusterConnection, namespace: str, name: str) -> None:
         """Raise Forbidden if an operation of ours is in the way.
@@ -140,10 +128,10 @@ class Updates:
     ) -> tuple[_Plan, dict[str, Any] | None]:
         """Return the plan, a rollback's without a chart, and the resulting values if only a dry run was requested."""
         if chart is None:
-            rollback = await self._rollbacks.plan(target, request)
-            return rollback, await self._rollbacks.try_out(target, rollback) if request.dry_run else None
-        upgrade = await self._upgrades.plan(target, chart, request)
-        return upgrade, await self._upgrades.try_out(target, upgrade) if request.dry_run else None
+            rollback = await plan_rollback(self._shared, target, request)
+            return rollback, await try_rollback(self._shared, target, rollback) if request.dry_run else None
+        upgrade = await plan_upgrade(self._shared, target, chart, request)
+        return upgrade, await try_upgrade(self._shared, target, upgrade) if request.dry_run else None
 
 
 def _is_rollback(request: UpdateRelease) -> bool:

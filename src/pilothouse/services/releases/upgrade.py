@@ -11,7 +11,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.releases.commands import UpgradeCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.dry_run import DryRuns
+from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.preflight import ExpectedRevision
 from pilothouse.services.releases.read import UPGRADE_UNDERWAY
@@ -22,74 +22,68 @@ from pilothouse.store import archives, charts
 log = structlog.get_logger(__name__)
 
 
-class Upgrades:
-    """Plan upgrades and try them out."""
-
-    def __init__(self, shared: ReleaseDependencies) -> None:
-        self._database = shared.database
-        self._dry_runs = DryRuns(shared)
-        self._answer_seconds = shared.settings.engine.answer_seconds
-        self._hooks_on_update = shared.settings.hooks.on_update
-
-    async def plan(
-        self, target: UpdateTarget, chart: charts.ChartRow, request: UpdateRelease
-    ) -> UpdatePlan[UpgradeCommand]:
-        """Return what is to come; raise InvalidRequest if the release is uninstalled."""
-        newest = target.newest
-        if newest.status == ReleaseStatus.UNINSTALLED:
-            raise InvalidRequest(
-                f"release {target.name!r} is uninstalled and only its history is left; "
-                "recreate it with parameters.replace, or roll it back"
-            )
-        if newest.chart_name != chart.name:
-            log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
-        order = UpgradeCommand(
-            values=request.values,
-            merged_values=_merged(target.current, chart, request),
-            first_deployed=newest.first_deployed,
-            disable_hooks=request.disables_hooks(on_update=self._hooks_on_update),
-            reset_values=request.reset_values,
-            reuse_values=request.replace and not request.reset_values,
-            recreate=request.recreate,
-            wait=request.wait or as_wait(target.cluster.wait),
-            crds=request.crds or "skip",
-            skip_schema_validation=request.skip_schema_validation,
-            owns_namespace=await own_namespace(target.stored),
-            remove_namespace=request.remove_namespace,
+async def plan_upgrade(
+    shared: ReleaseDependencies, target: UpdateTarget, chart: charts.ChartRow, request: UpdateRelease
+) -> UpdatePlan[UpgradeCommand]:
+    """Return what is to come; raise InvalidRequest if the release is uninstalled."""
+    newest = target.newest
+    if newest.status == ReleaseStatus.UNINSTALLED:
+        raise InvalidRequest(
+            f"release {target.name!r} is uninstalled and only its history is left; "
+            "recreate it with parameters.replace, or roll it back"
         )
-        return UpdatePlan(
-            order=order,
-            chart_digest=chart.digest,
-            chart_id=chart.id,
-            chart_name=chart.name,
-            chart_version=chart.version,
-            pending=ReleaseStatus.PENDING_UPGRADE,
-            status_description=UPGRADE_UNDERWAY,
-        )
+    if newest.chart_name != chart.name:
+        log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
+    order = UpgradeCommand(
+        values=request.values,
+        merged_values=_merged(target.current, chart, request),
+        first_deployed=newest.first_deployed,
+        disable_hooks=request.disables_hooks(on_update=shared.settings.hooks.on_update),
+        reset_values=request.reset_values,
+        reuse_values=request.replace and not request.reset_values,
+        recreate=request.recreate,
+        wait=request.wait or as_wait(target.cluster.wait),
+        crds=request.crds or "skip",
+        skip_schema_validation=request.skip_schema_validation,
+        owns_namespace=await own_namespace(target.stored),
+        remove_namespace=request.remove_namespace,
+    )
+    return UpdatePlan(
+        order=order,
+        chart_digest=chart.digest,
+        chart_id=chart.id,
+        chart_name=chart.name,
+        chart_version=chart.version,
+        pending=ReleaseStatus.PENDING_UPGRADE,
+        status_description=UPGRADE_UNDERWAY,
+    )
 
-    async def try_out(self, target: UpdateTarget, plan: UpdatePlan[UpgradeCommand]) -> dict[str, Any]:
-        """Return the values that the templates got, including those of subcharts and imported ones."""
-        order = plan.order
-        async with self._database.autocommit() as connection:
-            archive = await archives.read_archive(connection, plan.chart_digest or "")
-        request = UpgradeRequest(
-            kubeconfig=target.cluster.kubeconfig,
-            namespace=target.namespace,
-            release_name=target.name,
-            chart=archive or b"",
-            values=order.values,
-            dry_run="server",
-            disable_hooks=order.disable_hooks,
-            reset_values=order.reset_values,
-            reuse_values=order.reuse_values,
-            timeout_seconds=self._answer_seconds,
-            crds=order.crds,
-            skip_schema_validation=order.skip_schema_validation,
-            remove_namespace=order.remove_namespace,
-        )
-        what = f"rendering chart {plan.chart_name} {plan.chart_version}"
-        expected = ExpectedRevision(target.newest.revision + 1, order.merged_values, order.owns_namespace)
-        return (await self._dry_runs.run(request, target.cluster, what=what, expected=expected)).values
+
+async def try_upgrade(
+    shared: ReleaseDependencies, target: UpdateTarget, plan: UpdatePlan[UpgradeCommand]
+) -> dict[str, Any]:
+    """Return the values that the templates got, including those of subcharts and imported ones."""
+    order = plan.order
+    async with shared.database.autocommit() as connection:
+        archive = await archives.read_archive(connection, plan.chart_digest or "")
+    request = UpgradeRequest(
+        kubeconfig=target.cluster.kubeconfig,
+        namespace=target.namespace,
+        release_name=target.name,
+        chart=archive or b"",
+        values=order.values,
+        dry_run="server",
+        disable_hooks=order.disable_hooks,
+        reset_values=order.reset_values,
+        reuse_values=order.reuse_values,
+        timeout_seconds=shared.settings.engine.answer_seconds,
+        crds=order.crds,
+        skip_schema_validation=order.skip_schema_validation,
+        remove_namespace=order.remove_namespace,
+    )
+    what = f"rendering chart {plan.chart_name} {plan.chart_version}"
+    expected = ExpectedRevision(target.newest.revision + 1, order.merged_values, order.owns_namespace)
+    return (await dry_run(shared, request, target.cluster, what=what, expected=expected)).values
 
 
 def _merged(current: StoredRelease, chart: charts.ChartRow, request: UpdateRelease) -> dict[str, Any]:
