@@ -38,6 +38,7 @@ _DISMISSED = {"state": OperationState.CANCELLED, "keep_resources": False, "statu
 class _Found:
     """The state of a release: an active operation; else a failed install, the newest revision, or neither."""
 
+    observed_at: float
     living: OperationRow | None = None
     failed_install: OperationRow | None = None
     origin: OriginRow | None = None
@@ -77,9 +78,7 @@ class Deletions:
         """
         caller.require(_DELETE)
         for round_ in range(_ROUNDS):
-            async with self._database.autocommit() as connection:
-                cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id, tx=connection)
-            observed_at = time.monotonic()
+            cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
             found = await self._look(cluster, namespace, name)
             if found.living is not None:
                 ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
@@ -104,7 +103,7 @@ class Deletions:
                     cluster,
                     request,
                     permission=_DELETE,
-                    observed_at=observed_at,
+                    observed_at=found.observed_at,
                     request_id=request_id,
                     key=key,
                 )
@@ -173,17 +172,20 @@ class Deletions:
     async def _look(self, cluster: ClusterConnection, namespace: str, name: str) -> _Found:
         """Read operations and the cluster's storage concurrently; an active operation makes the cluster optional."""
         where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
+        observed_at = time.monotonic()
         looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
         try:
             async with self._database.autocommit() as connection:
                 shown = await operations.find_shown(connection, **where)
                 origin = await operations.find_origin(connection, **where)
             if shown is not None and shown.state in LIVING_STATES:
-                return _Found(living=shown)
+                return _Found(observed_at=observed_at, living=shown)
             failed_install = shown if shown is not None and shown.action == Action.INSTALL else None
             with cluster_error_context(cluster):
                 stored, secret = await looking or (None, None)
-            return _Found(origin=origin, failed_install=failed_install, stored=stored, secret=secret)
+            return _Found(
+                observed_at=observed_at, origin=origin, failed_install=failed_install, stored=stored, secret=secret
+            )
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
