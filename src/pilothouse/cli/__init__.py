@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pilothouse import __version__
-from pilothouse.cli import (
+from pilothouse.cli.commands import (
     accesskey,
     audit,
     backup,

@@ -47,7 +47,7 @@ PROCESSES = {
 def test_a_process_loads_nothing_of_the_others(process: str):
     unwanted = [*PROCESSES[process], "rich", "pygments", "lightkube", "httpx2"]
     program = (
-        f"import sys; from pilothouse.cli import server; server._leave_rich_out(); import {process}; "
+        f"import sys; from pilothouse.cli.commands import server; server._leave_rich_out(); import {process}; "
         f"print([name for name in {unwanted} if sys.modules.get(name) is not None])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from pilothouse.cli import project as projects
+from pilothouse.cli.commands import project as projects
 from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_json, print_rows

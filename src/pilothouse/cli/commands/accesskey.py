@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from pilothouse.cli import project as projects
-from pilothouse.cli import user as users
+from pilothouse.cli.commands import project as projects
+from pilothouse.cli.commands import user as users
 from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows

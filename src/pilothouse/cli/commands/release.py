@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pilothouse.cli import cluster as clusters
+from pilothouse.cli.commands import cluster as clusters
 from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows

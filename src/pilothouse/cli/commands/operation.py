@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from pilothouse.cli import cluster as clusters
+from pilothouse.cli.commands import cluster as clusters
 from pilothouse.cli.connection import connect
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_lines, print_rows
