@@ -26,7 +26,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace
 from rich.console import Console
 
-from pilothouse.cli.client import Client
+from pilothouse.cli.client import Client, Credentials
 from pilothouse.errors import PilothouseError
 from tools.localcluster import cluster as local
 from tools.localcluster import processes
@@ -58,7 +58,10 @@ class Server:
 
     def client(self) -> Client:
         """Calls the server with the first access key."""
-        return Client(self.url, access_key=self.first["access_key"], secret_key=self.first["secret_key"])
+        return Client(
+            self.url,
+            credentials=Credentials(access_key=self.first["access_key"], secret_key=self.first["secret_key"]),
+        )
 
 
 def main() -> int:

@@ -358,7 +358,7 @@ def test_the_command_line_says_what_went_wrong_without_a_traceback(
 ):
     given = {name: value.replace("AWAY", str(free_port())) for name, value in variables.items()}
     done = server.command("cluster", "list", "-o", "json", variables=given)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("pilothouse: ")
     assert word in done.stderr
     assert "Traceback" not in done.stderr

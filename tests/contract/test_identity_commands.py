@@ -81,7 +81,7 @@ def test_a_log_in_gives_a_token_that_every_command_takes(server: RunningServer):
     assert run(server, "token", "revoke", token=token).stdout == "the token was revoked\n"
     assert send(server, "GET", "/v2/charts", token=token).status_code == 401
     refused = run(server, "cluster", "list", token=token)
-    assert (refused.returncode, "decrypt token fail" in refused.stderr) == (1, True)
+    assert (refused.returncode, "decrypt token fail" in refused.stderr) == (3, True)
 
 
 def test_a_log_in_for_programs_and_one_by_project_id(server: RunningServer):
@@ -161,6 +161,6 @@ def test_a_command_without_credentials_says_what_to_set(server: RunningServer, n
         timeout=60,
     )
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "PILOTHOUSE_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr

@@ -145,11 +145,11 @@ def test_the_command_line_speaks_tls_with_the_authority(server: RunningServer):
 
 def test_the_command_line_says_what_is_missing_without_the_authority(server: RunningServer):
     done = cli(server)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "--ca" in done.stderr
 
 
 def test_the_command_line_names_an_authority_file_that_is_none(server: RunningServer):
     done = cli(server, PILOTHOUSE_CA=str(server.data_dir / "master.key"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "master.key" in done.stderr

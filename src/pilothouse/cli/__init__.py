@@ -1,79 +1,79 @@
-"""The command line, one file per noun. Most users need only ``serve``.
+"""The command line, one file per noun or command in ``commands``. Who runs a server needs only ``serve``.
 
-A command imports what it needs when it runs: ``--help`` and ``version`` must not load the server, which takes a second.
+A command is imported when it is named, and imports what it needs when it runs: ``--help``, completion and ``version``
+must not load the server, which takes a second, nor the other commands.
 """
 
+import os
 import sys
-from typing import Annotated
+from typing import Final
 
 import typer
 
-from pilothouse import __version__
-from pilothouse.cli.commands import (
-    accesskey,
-    audit,
-    backup,
-    chart,
-    cluster,
-    doctor,
-    key,
-    operation,
-    project,
-    release,
-    server,
-    token,
-    user,
-)
+from pilothouse.cli.completion import COMPLETE
+from pilothouse.cli.exits import exit_status
+from pilothouse.cli.groups import Entry, LazyGroup
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 
+COMMANDS: Final = {
+    "login": Entry("login:login", "Log in to a server, and keep the log-in as a context.", connected=True),
+    "context": Entry("context", "Contexts: the servers that you are logged in to."),
+    "cluster": Entry("cluster", "Registered clusters."),
+    "chart": Entry("chart", "Uploaded charts."),
+    "release": Entry("release", "Releases in the clusters."),
+    "operation": Entry("operation", "Operations: installs, upgrades, rollbacks, uninstalls."),
+    "project": Entry("project", "Projects, which own clusters, charts and releases."),
+    "user": Entry("user", "Users, their passwords and roles."),
+    "accesskey": Entry("accesskey", "Access keys, with which programs sign their requests."),
+    "token": Entry("token", "Tokens: log-ins that are valid for a day."),
+    "audit": Entry("audit", "Audit log: who did what, from where, and the outcome."),
+    "serve": Entry("server:serve", "Run the whole server on this machine."),
+    "migrate": Entry("server:migrate", "Migrate the database to this version's schema."),
+    "doctor": Entry("doctor:doctor", "Check everything that a server needs on this machine."),
+    "backup": Entry("backup:backup", "Back up database, keys and authority to one file."),
+    "restore": Entry("backup:restore", "Restore a backup into an empty database."),
+    "key": Entry("key", "Master keys, which encrypt the secrets in the database."),
+    "completion": Entry("completion:completion", "Print the completion script of a shell."),
+    "version": Entry("version:version", "Print the version."),
+    "prepare": Entry("server:prepare", hidden=True),
+    "api": Entry("server:api", hidden=True),
+    "worker": Entry("server:worker", hidden=True),
+    "observer": Entry("server:observer", hidden=True),
+}
+
+
+class _Commands(LazyGroup):
+    """All commands."""
+
+    entries = COMMANDS
+
+
 app = typer.Typer(
     name="pilothouse",
-    help="A Helm release server that implements Huawei Cloud CCE's chart and release API.",
+    help="A Helm release server that implements Huawei Cloud CCE's chart and release API, and its command line.",
+    cls=_Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     rich_markup_mode=None,  # what draws boxes takes 60 ms to load
     pretty_exceptions_enable=False,
 )
-app.command("serve")(server.serve)
-app.command("migrate")(server.migrate)
-app.command("doctor")(doctor.doctor)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.command("prepare", hidden=True)(server.prepare)
-app.command("api", hidden=True)(server.api)
-app.command("worker", hidden=True)(server.worker)
-app.command("observer", hidden=True)(server.observer)
-app.add_typer(cluster.app, name="cluster")
-app.add_typer(chart.app, name="chart")
-app.add_typer(release.app, name="release")
-app.add_typer(operation.app, name="operation")
-app.add_typer(key.app, name="key")
-app.add_typer(user.app, name="user")
-app.add_typer(accesskey.app, name="accesskey")
-app.add_typer(token.app, name="token")
-app.add_typer(project.app, name="project")
-app.add_typer(audit.app, name="audit")
 
 
-@app.command("version")
-def version(
-    *,
-    everything: Annotated[bool, typer.Option("--all", help="Include the versions of Helm, Go and Python.")] = False,
-) -> None:
-    """Print the version."""
-    echo(__version__)
-    if everything:
-        from pilothouse.engine.versions import read_versions
-
-        for name, number in read_versions().items():
-            echo(f"{name} {number}")
+@app.callback()
+def _root() -> None:
+    """Make the program a group: its commands are in ``COMMANDS``."""
 
 
 def main() -> None:
-    """Run the command line; a known error ends with its message and status 1, never with a traceback."""
+    """Run the command line; a known error ends with its message and its status, never with a traceback."""
+    if COMPLETE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # typer does not list it
+
+        completion_init()
     try:
-        app()
+        app(prog_name="pilothouse")
     except PilothouseError as error:
         echo(f"pilothouse: {error}", err=True)
-        sys.exit(1)
+        sys.exit(exit_status(error))

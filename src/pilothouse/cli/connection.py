@@ -1,29 +1,189 @@
-"""Connection of a command to its server."""
+"""Connection of a command to its server: what the command line, the environment and the contexts say.
 
-from pathlib import Path
-from typing import Annotated
+A flag counts before a variable, a variable before the current context. A context's credentials and authority go to the
+context's own URL only.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pilothouse.cli.completion import complete_clusters, complete_contexts
+from pilothouse.cli.groups import connection_options_of
 
-def connect(
-    context: typer.Context,
-    *,
-    url: Annotated[str, typer.Option(envvar="PILOTHOUSE_URL", help="URL of the server.")] = "http://127.0.0.1:8440",
-    access_key: Annotated[str, typer.Option(envvar="CLOUD_SDK_AK", help="Access key (AK).")] = "",
-    secret_key: Annotated[
-        str, typer.Option(envvar="CLOUD_SDK_SK", help="Secret key (SK); prefer the environment variable.")
-    ] = "",
-    token: Annotated[
-        str,
-        typer.Option(envvar="PILOTHOUSE_TOKEN", help="Token, preferred to an access key; prefer the variable."),
-    ] = "",
-    ca: Annotated[
-        Path | None,
-        typer.Option(envvar="PILOTHOUSE_CA", help="Certificate authority (PEM file) of an https server."),
+if TYPE_CHECKING:
+    from pilothouse.cli.client import Client, Credentials
+    from pilothouse.cli.contexts import Context
+
+_META: Final = "pilothouse.session"
+_DEFAULT_URL: Final = "http://127.0.0.1:8440"
+
+
+@dataclass(frozen=True)
+class Session:
+    """The server that a command asks, and where there. ``cluster`` is empty if nothing names one."""
+
+    client: "Client"
+    context: "Context | None"
+    cluster: str
+    namespace: str
+
+
+def options(  # noqa: PLR0917 (typer reads parameters as options)
+    named_context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            help="Use this context instead of the current one (PILOTHOUSE_CONTEXT).",
+            autocompletion=complete_contexts,
+        ),
+    ] = None,
+    in_project: Annotated[
+        str | None, typer.Option("--project", metavar="NAME", help="Project, by name or id (PILOTHOUSE_PROJECT_ID).")
+    ] = None,
+    in_cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="NAME",
+            help="Cluster, by name or id (PILOTHOUSE_CLUSTER); default: the only one.",
+            autocompletion=complete_clusters,
+        ),
+    ] = None,
+    in_namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help="Namespace (PILOTHOUSE_NAMESPACE); default: 'default'.",
+        ),
+    ] = None,
+    server_url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="URL of the server (PILOTHOUSE_URL).")
+    ] = None,
+    with_access_key: Annotated[
+        str | None, typer.Option("--access-key", metavar="AK", help="Access key (CLOUD_SDK_AK).")
+    ] = None,
+    with_secret_key: Annotated[
+        str | None, typer.Option("--secret-key", metavar="SK", help="Secret key; prefer the variable CLOUD_SDK_SK.")
+    ] = None,
+    with_token: Annotated[
+        str | None, typer.Option("--token", metavar="TOKEN", help="Token; prefer the variable PILOTHOUSE_TOKEN.")
+    ] = None,
+    authority: Annotated[
+        str | None,
+        typer.Option("--ca", metavar="FILE", help="Authority (PEM) of an https server (PILOTHOUSE_CA)."),
     ] = None,
 ) -> None:
-    """Read the options of every noun that talks to a server; its commands find the Client in ``context.obj``."""
+    """Declare the options of every command that talks to a server."""
+
+
+def client_of(context: typer.Context) -> "Client":
+    """Return the client of the server that this command asks."""
+    return session_of(context).client
+
+
+def session_of(context: typer.Context) -> Session:
+    """Return the server that this command asks, and where there; raise PilothouseError if that contradicts itself."""
+    if _META not in context.meta:
+        context.meta[_META] = _resolve(connection_options_of(context))
+    session: Session = context.meta[_META]
+    return session
+
+
+def cluster_of(context: typer.Context) -> str:
+    """Return the name or id of the cluster that the command is about; without a word of it the project's only one."""
+    from pilothouse.cli.exits import UsageError
+
+    session = session_of(context)
+    if session.cluster:
+        return session.cluster
+    names = [str(one["name"]) for one in session.client.call("GET", "/api/v1/clusters")]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError("the project has no cluster yet: 'pilothouse cluster add NAME --kubeconfig FILE' adds one")
+    raise UsageError(
+        f"--cluster: choose one of {', '.join(sorted(names))}; "
+        "'pilothouse context use CONTEXT --cluster NAME' keeps the choice"
+    )
+
+
+def url_of(given: dict[str, Any]) -> str:
+    """Return the URL that flags or environment name, or nothing."""
+    return str(given.get("server_url") or ("" if given.get("named_context") else os.environ.get("PILOTHOUSE_URL", "")))
+
+
+def authority_of(given: dict[str, Any]) -> str:
+    """Return the text of the authorities that ``--ca`` or PILOTHOUSE_CA name, or nothing."""
+    from pathlib import Path
+
+    from pilothouse.cli.exits import UsageError
+
+    file = given.get("authority") or os.environ.get("PILOTHOUSE_CA")
+    try:
+        text = Path(file).read_text("ascii") if file else ""
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--ca: {file} is not a readable PEM file of certificates: {error}") from error
+    if file and "-----BEGIN CERTIFICATE-----" not in text:
+        raise UsageError(f"--ca: {file} is not a readable PEM file of certificates: none begins in it")
+    return text
+
+
+def _resolve(given: dict[str, Any]) -> Session:
     from pilothouse.cli.client import Client
 
-    context.obj = Client(url, access_key=access_key, secret_key=secret_key, token=token, ca=ca)
+    stored = _stored_context(given)
+    url = url_of(given) or (stored.url if stored else _DEFAULT_URL)
+    own = stored if stored is not None and stored.url == url.rstrip("/") else None
+    credentials = _credentials(given, own)
+    project = given.get("in_project") or os.environ.get("PILOTHOUSE_PROJECT_ID") or (own.project if own else "")
+    client = Client(
+        url,
+        credentials=credentials,
+        ca=authority_of(given) or (own.ca if own else ""),
+        # a token in PILOTHOUSE_TOKEN was made for the project in PILOTHOUSE_PROJECT_ID
+        project=project if given.get("in_project") or own is not None or not credentials.token else "",
+    )
+    return Session(
+        client=client,
+        context=own,
+        cluster=_default(given, "in_cluster", "PILOTHOUSE_CLUSTER", own.cluster if own else ""),
+        namespace=_default(given, "in_namespace", "PILOTHOUSE_NAMESPACE", own.namespace if own else "") or "default",
+    )
+
+
+def _stored_context(given: dict[str, Any]) -> "Context | None":
+    from pilothouse.cli.contexts import read_contexts
+
+    contexts = read_contexts()
+    named = given.get("named_context") or os.environ.get("PILOTHOUSE_CONTEXT")
+    return contexts.get(str(named)) if named else contexts.find(contexts.current)
+
+
+def _credentials(given: dict[str, Any], own: "Context | None") -> "Credentials":
+    """Return flags' credentials, else those of a context that a flag names, the environment's, the context's."""
+    from pilothouse.cli.client import Credentials
+
+    variables = os.environ
+    flags = Credentials(
+        token=given.get("with_token") or "",
+        access_key=given.get("with_access_key") or variables.get("CLOUD_SDK_AK", ""),
+        secret_key=given.get("with_secret_key") or variables.get("CLOUD_SDK_SK", ""),
+    )
+    if flags.token or given.get("with_access_key") or given.get("with_secret_key"):
+        return flags
+    if own is not None and given.get("named_context"):
+        return Credentials.of(own)
+    if token := variables.get("PILOTHOUSE_TOKEN"):
+        return Credentials(token=token)
+    # CLOUD_SDK_AK is also the vendor's, so that it may be meant for another server than the context's
+    return Credentials.of(own) if own is not None else flags
+
+
+def _default(given: dict[str, Any], option: str, variable: str, stored: str) -> str:
+    return str(given.get(option) or os.environ.get(variable) or stored)

@@ -18,5 +18,5 @@ def ask(what: str, *, from_stdin: bool, twice: bool = False) -> str:
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
     line = sys.stdin.readline().rstrip("\n")
     if not line:
-        raise InvalidRequest(f"--password-stdin: missing line with the {what.lower()}")
+        raise InvalidRequest(f"standard input: missing line with the {what.lower()}")
     return line

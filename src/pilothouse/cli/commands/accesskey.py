@@ -8,14 +8,13 @@ import typer
 
 from pilothouse.cli.commands import project as projects
 from pilothouse.cli.commands import user as users
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 
-app = command_group("Access keys, with which programs sign their requests.")
-app.callback()(connect)
+app = connected_group("Access keys, with which programs sign their requests.")
 
 _COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
 
@@ -27,7 +26,7 @@ Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; defa
 def list_all(context: typer.Context, user: Owner = "", output: As = Output.TABLE) -> None:
     """List the keys of a user."""
     query = f"?user_id={users.id_of(context, user)}" if user else ""
-    print_rows(context.obj.call("GET", f"/api/v1/accesskeys{query}"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", f"/api/v1/accesskeys{query}"), _COLUMNS, output)
 
 
 @app.command("create")
@@ -48,9 +47,9 @@ def create(
         "project_id": projects.id_of(context, project) if project else None,
         "expires_at": (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds") if days else None,
     }
-    if password_stdin or not context.obj.token:
+    if password_stdin or not client_of(context).credentials.token:
         body["password"] = ask("Your password", from_stdin=password_stdin)
-    row = context.obj.call("POST", "/api/v1/accesskeys", body=body)
+    row = client_of(context).call("POST", "/api/v1/accesskeys", body=body)
     print_rows([row], _COLUMNS[:3], output, one=True)
     if output is Output.TABLE:
         echo(f"secret key  {row['secret_key']}  (shown only now)")
@@ -59,7 +58,7 @@ def create(
 @app.command("show")
 def show(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
     """Show one key, without its secret."""
-    print_rows([context.obj.call("GET", _path(access_key))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(access_key))], _COLUMNS, output, one=True)
 
 
 @app.command("enable")
@@ -77,12 +76,12 @@ def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) 
 @app.command("remove")
 def remove(context: typer.Context, access_key: Key) -> None:
     """Delete a key. This also revokes the tokens of its user."""
-    context.obj.call("DELETE", _path(access_key))
+    client_of(context).call("DELETE", _path(access_key))
     echo(f"access key {access_key} was deleted")
 
 
 def _set(context: typer.Context, access_key: str, output: Output, *, enabled: bool) -> None:
-    row = context.obj.call("PATCH", _path(access_key), body={"enabled": enabled})
+    row = client_of(context).call("PATCH", _path(access_key), body={"enabled": enabled})
     print_rows([row], _COLUMNS, output, one=True)
 
 

@@ -5,12 +5,11 @@ from urllib.parse import urlencode
 
 import typer
 
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
 
-app = command_group("Audit log: who did what, from where, and the outcome. For administrators.")
-app.callback()(connect)
+app = connected_group("Audit log: who did what, from where, and the outcome. For administrators.")
 
 _COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "detail", "times")
 
@@ -44,4 +43,4 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
         "limit": limit,
     }
     query = urlencode({name: value for name, value in wanted.items() if value})
-    print_rows(context.obj.call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output)

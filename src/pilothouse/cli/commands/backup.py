@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilothouse.cli.output import As, Output, print_json
+from pilothouse.cli.output import As, Output, print_answer
 from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def backup(
             with_key=not without_key,
             clock=lambda: datetime.now(UTC),
         )
-    if output is Output.JSON:
-        print_json(asdict(made))
+    if output is not Output.TABLE:
+        print_answer(asdict(made), output)
         return
     echo(f"{file}: {_described(made)}")
     if without_key:
@@ -77,8 +77,8 @@ def restore(
         with reachable_database(settings, may_create=True) as url:
             restore_backup(stored, Database(url), ring, replace=replace)
         aside = install_files(stored, ring, data_dir=settings.data_dir, key_file=settings.master_key)
-    if output is Output.JSON:
-        print_json({**asdict(stored.facts), "set_aside": [str(path) for path in aside]})
+    if output is not Output.TABLE:
+        print_answer({**asdict(stored.facts), "set_aside": [str(path) for path in aside]}, output)
         return
     echo(f"restored {file}: {_described(stored.facts)}")
     for path in aside:

@@ -10,14 +10,13 @@ import orjson
 import typer
 
 from pilothouse.cli.commands import project as projects
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
-from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
+from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo, on_one_line
 from pilothouse.errors import InvalidRequest, PilothouseError
 
-app = command_group("Uploaded charts.")
-app.callback()(connect)
+app = connected_group("Uploaded charts.")
 
 _COLUMNS = ("id", "name", "version", "description", "update_at")
 _FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._+-]*)"')
@@ -52,13 +51,13 @@ def upload(
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the project's charts, newest first."""
-    print_rows(context.obj.call("GET", "/v2/charts"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", "/v2/charts"), _COLUMNS, output)
 
 
 @app.command("show")
 def show(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Show one chart."""
-    _print(context.obj.call("GET", _path(context, chart)), output)
+    _print(client_of(context).call("GET", _path(context, chart)), output)
 
 
 @app.command("update")
@@ -80,9 +79,9 @@ def update(
 @app.command("delete")
 def delete(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Delete a chart. Releases made from it are not affected."""
-    row = context.obj.call("DELETE", _path(context, chart))
-    if output is Output.JSON:
-        print_json(row)
+    row = client_of(context).call("DELETE", _path(context, chart))
+    if output is not Output.TABLE:
+        print_answer(row, output)
     else:
         echo(f"chart {row['name']} {row['version']} was deleted; releases made from it are not affected")
 
@@ -99,8 +98,9 @@ def download(
     output: As = Output.TABLE,
 ) -> None:
     """Download a chart's archive, byte for byte as it was uploaded."""
-    content, disposition = context.obj.download(_path(context, chart, "archive"))
-    found = _FILE_NAME.search(disposition)
+    response = client_of(context).get(_path(context, chart, "archive"))
+    content = response.content
+    found = _FILE_NAME.search(response.headers.get("content-disposition", ""))
     target = file or Path(found[1] if found else f"{chart}.tgz")
     try:
         with target.open("wb" if force else "xb") as opened:
@@ -116,13 +116,8 @@ def download(
 @app.command("values")
 def values(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Show a chart's default values, as YAML or as JSON."""
-    found = context.obj.call("GET", _path(context, chart, "values"))["values"]
-    if output is Output.JSON:
-        print_json(found)
-    else:
-        import yaml
-
-        echo(yaml.safe_dump(found, allow_unicode=True, sort_keys=False).rstrip())
+    found = client_of(context).call("GET", _path(context, chart, "values"))["values"]
+    print_answer(found, Output.YAML if output is Output.TABLE else output)
 
 
 @app.command("quota")
@@ -138,12 +133,12 @@ def quota(
 ) -> None:
     """Show the project's quota of chart versions and its usage."""
     project_id = projects.id_of(context, project) if project else _only_project(context)
-    answer = context.obj.call("GET", f"/v2/charts/{quote(project_id, safe='')}/quotas")
+    answer = client_of(context).call("GET", f"/v2/charts/{quote(project_id, safe='')}/quotas")
     print_rows(answer["quotas"]["resources"], ("type", "quota", "used"), output)
 
 
 def _only_project(context: typer.Context) -> str:
-    found = context.obj.call("GET", "/v3/projects")["projects"]
+    found = client_of(context).call("GET", "/v3/projects")["projects"]
     if len(found) != 1:
         raise InvalidRequest(f"--project: the account has {len(found)} projects; name that of the access key")
     return str(found[0]["id"])
@@ -154,7 +149,7 @@ def id_of(context: typer.Context, chart: str) -> str:
     if _ID.fullmatch(chart):
         return chart
     name, at, version = chart.partition("@")
-    rows: list[dict[str, Any]] = context.obj.call("GET", "/v2/charts")
+    rows: list[dict[str, Any]] = client_of(context).call("GET", "/v2/charts")
     found = [row for row in rows if row["name"] == name and (not at or row["version"] == version)]
     if not found:
         raise InvalidRequest(f"no chart of this project is named {chart!r}; 'pilothouse chart list' shows them")
@@ -175,7 +170,7 @@ def _send(context: typer.Context, method: str, path: str, archive: Path, paramet
         raise InvalidRequest(f"cannot read {archive}: {error.strerror}") from error
     fields = {name: value for name, value in parameters.items() if value not in (None, "")}
     row: dict[str, Any]
-    row, warnings = context.obj.send_chart(
+    row, warnings = client_of(context).send_chart(
         method, path, content=(archive.name, content), parameters=orjson.dumps(fields).decode()
     )
     for warning in warnings:

@@ -7,14 +7,13 @@ from urllib.parse import quote
 
 import typer
 
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
-from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
+from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Registered clusters.")
-app.callback()(connect)
+app = connected_group("Registered clusters.")
 
 _COLUMNS = ("id", "name", "server", "created_at")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -34,7 +33,7 @@ def add(
 ) -> None:
     """Register a cluster. Its credentials are tested, and stored encrypted."""
     body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context}
-    print_rows([context.obj.call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
 
 
 @app.command("update")
@@ -50,27 +49,27 @@ def update(
     """Replace a cluster's credentials. They are tested; later actions use them."""
     body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
     path = f"{_path(context, cluster)}/kubeconfig{'?force=true' if force else ''}"
-    print_rows([context.obj.call("PUT", path, body=body)], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("PUT", path, body=body)], _COLUMNS, output, one=True)
 
 
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the project's clusters."""
-    print_rows(context.obj.call("GET", "/api/v1/clusters"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", "/api/v1/clusters"), _COLUMNS, output)
 
 
 @app.command("show")
 def show(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Show one cluster."""
-    print_rows([context.obj.call("GET", _path(context, cluster))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(context, cluster))], _COLUMNS, output, one=True)
 
 
 @app.command("probe")
 def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Query the cluster's version now."""
-    answer = context.obj.call("GET", f"{_path(context, cluster)}/probe")
-    if output is Output.JSON:
-        print_json(answer)
+    answer = client_of(context).call("GET", f"{_path(context, cluster)}/probe")
+    if output is not Output.TABLE:
+        print_answer(answer, output)
     else:
         echo(f"reachable, Kubernetes {answer['version']}")
 
@@ -78,7 +77,7 @@ def probe(context: typer.Context, cluster: ClusterName, output: As = Output.TABL
 @app.command("remove")
 def remove(context: typer.Context, cluster: ClusterName) -> None:
     """Unregister a cluster. Its releases are not affected."""
-    context.obj.call("DELETE", _path(context, cluster))
+    client_of(context).call("DELETE", _path(context, cluster))
     echo(f"cluster {cluster} was removed; its releases are not affected")
 
 
@@ -86,7 +85,7 @@ def id_of(context: typer.Context, cluster: str) -> str:
     """Return the id of a cluster given by name or id."""
     if _ID.fullmatch(cluster):
         return cluster
-    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/clusters")
+    rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/clusters")
     for row in rows:
         if row["name"] == cluster:
             return str(row["id"])

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from pilothouse.cli.output import As, Output, print_json
+from pilothouse.cli.output import As, Output, print_answer
 from pilothouse.cli.terminal import echo
 
 
@@ -25,8 +25,8 @@ def doctor(output: As = Output.TABLE) -> None:
         configure_quiet_logs(settings)
         findings = asyncio.run(examine(settings))
     failed = any(finding.state is State.FAILED for finding in findings)
-    if output is Output.JSON:
-        print_json({"healthy": not failed, "findings": [asdict(finding) for finding in findings]})
+    if output is not Output.TABLE:
+        print_answer({"healthy": not failed, "findings": [asdict(finding) for finding in findings]}, output)
     else:
         widest = max(len(finding.check) for finding in findings)
         for finding in findings:

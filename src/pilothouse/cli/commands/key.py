@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pilothouse.cli.groups import command_group
-from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def drop(output: As = Output.TABLE) -> None:
 
     with _installation() as (settings, database):
         dropped = _run(database, drop_unused_keys(database, settings.master_key, now=datetime.now(UTC)))
-    if output is Output.JSON:
-        print_json({"dropped": dropped.ids, "kept": dropped.kept})
+    if output is not Output.TABLE:
+        print_answer({"dropped": dropped.ids, "kept": dropped.kept}, output)
         return
     for key_id in dropped.ids:
         echo(f"key {key_id} was removed from {settings.master_key}")

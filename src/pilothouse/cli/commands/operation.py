@@ -7,12 +7,11 @@ from urllib.parse import quote, urlencode
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_lines, print_rows
 
-app = command_group("Operations: installs, upgrades, rollbacks, uninstalls.")
-app.callback()(connect)
+app = connected_group("Operations: installs, upgrades, rollbacks, uninstalls.")
 
 _COLUMNS = ("id", "action", "state", "namespace", "release", "revision", "created_at", "text")
 _EVENTS = ("id", "at", "attempt", "kind", "text")
@@ -32,14 +31,14 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     cluster_id = clusters.id_of(context, cluster) if cluster else ""
     wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state, "limit": limit}
     query = urlencode({name: value for name, value in wanted.items() if value})
-    print_rows(context.obj.call("GET", f"/api/v1/operations?{query}"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", f"/api/v1/operations?{query}"), _COLUMNS, output)
 
 
 @app.command("show")
 def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
     """Show one operation and why it failed. The evidence has logs, events and states."""
-    shown = context.obj.call("GET", _path(operation_id))
-    evidence = context.obj.call("GET", f"{_path(operation_id)}/evidence")
+    shown = client_of(context).call("GET", _path(operation_id))
+    evidence = client_of(context).call("GET", f"{_path(operation_id)}/evidence")
     print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
     if output is Output.TABLE:
         for found in evidence:
@@ -49,7 +48,7 @@ def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -
 @app.command("events")
 def events(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
     """Show the events of an operation."""
-    print_rows(context.obj.call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
+    print_rows(client_of(context).call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
 
 
 @app.command("cancel")
@@ -64,7 +63,9 @@ def cancel(
 ) -> None:
     """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
     body = {"keep": keep}
-    print_rows([context.obj.call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True)
+    print_rows(
+        [client_of(context).call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True
+    )
 
 
 def _told(found: dict[str, Any]) -> Iterator[str]:

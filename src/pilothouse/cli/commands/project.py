@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Projects, which own clusters, charts and releases.")
-app.callback()(connect)
+app = connected_group("Projects, which own clusters, charts and releases.")
 
 _COLUMNS = ("id", "name", "enabled", "description")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -23,7 +22,7 @@ Project = Annotated[str, typer.Argument(help="Name or id of the project.")]
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the account's projects."""
-    print_rows(context.obj.call("GET", "/api/v1/projects"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", "/api/v1/projects"), _COLUMNS, output)
 
 
 @app.command("add")
@@ -34,14 +33,14 @@ def add(
     output: As = Output.TABLE,
 ) -> None:
     """Create a project."""
-    row = context.obj.call("POST", "/api/v1/projects", body={"name": name, "description": description})
+    row = client_of(context).call("POST", "/api/v1/projects", body={"name": name, "description": description})
     print_rows([row], _COLUMNS, output, one=True)
 
 
 @app.command("show")
 def show(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
     """Show one project."""
-    print_rows([context.obj.call("GET", _path(context, project))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(context, project))], _COLUMNS, output, one=True)
 
 
 @app.command("enable")
@@ -59,7 +58,7 @@ def disable(context: typer.Context, project: Project, output: As = Output.TABLE)
 @app.command("remove")
 def remove(context: typer.Context, project: Project) -> None:
     """Delete an empty project."""
-    context.obj.call("DELETE", _path(context, project))
+    client_of(context).call("DELETE", _path(context, project))
     echo(f"project {project} was deleted")
 
 
@@ -67,7 +66,7 @@ def id_of(context: typer.Context, project: str) -> str:
     """Return the id of a project given by name or id."""
     if _ID.fullmatch(project):
         return project
-    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/projects")
+    rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/projects")
     for row in rows:
         if row["name"] == project:
             return str(row["id"])
@@ -75,7 +74,7 @@ def id_of(context: typer.Context, project: str) -> str:
 
 
 def _set(context: typer.Context, project: str, output: Output, *, enabled: bool) -> None:
-    row = context.obj.call("PATCH", _path(context, project), body={"enabled": enabled})
+    row = client_of(context).call("PATCH", _path(context, project), body={"enabled": enabled})
     print_rows([row], _COLUMNS, output, one=True)
 
 

@@ -5,15 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
-from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import NotLoggedIn
+from pilothouse.cli.groups import connected_group
+from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
-from pilothouse.errors import InvalidRequest
 
-app = command_group("Tokens: log-ins that are valid for a day. All commands use PILOTHOUSE_TOKEN.")
-app.callback()(connect)
+app = connected_group("Tokens: log-ins that are valid for a day. All commands use PILOTHOUSE_TOKEN.")
 
 _PATH = "/v3/auth/tokens"
 _PROJECT_ID = re.compile(r"[0-9a-f]{32}")
@@ -44,9 +43,9 @@ def create(
     auth: dict[str, Any] = {"identity": {"methods": ["password"], "password": {"user": claim}}}
     if project:
         auth["scope"] = {"project": {"id" if _PROJECT_ID.fullmatch(project) else "name": project}}
-    token, said = context.obj.log_in({"auth": auth})
-    if output is Output.JSON:
-        print_json({"token": token, **_summary(said)})
+    token, said = client_of(context).log_in({"auth": auth})
+    if output is not Output.TABLE:
+        print_answer({"token": token, **_summary(said)}, output)
     else:
         echo(token)
 
@@ -55,7 +54,7 @@ def create(
 def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Output.TABLE) -> None:
     """Show a token's user, project and expiry."""
     token = _meant(context, token_stdin=token_stdin)
-    said = context.obj.call("GET", f"{_PATH}?nocatalog=1", headers={"X-Subject-Token": token})
+    said = client_of(context).call("GET", f"{_PATH}?nocatalog=1", headers={"X-Subject-Token": token})
     row = _summary(said)
     print_rows([row], tuple(row), output, one=True)
 
@@ -64,14 +63,14 @@ def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Out
 def revoke(context: typer.Context, *, token_stdin: Meant = False) -> None:
     """Revoke a token."""
     token = _meant(context, token_stdin=token_stdin)
-    context.obj.call("DELETE", _PATH, headers={"X-Subject-Token": token})
+    client_of(context).call("DELETE", _PATH, headers={"X-Subject-Token": token})
     echo("the token was revoked")
 
 
 def _meant(context: typer.Context, *, token_stdin: bool) -> str:
-    token = ask("Token", from_stdin=True) if token_stdin else context.obj.token
+    token = ask("Token", from_stdin=True) if token_stdin else client_of(context).credentials.token
     if not token:
-        raise InvalidRequest("set PILOTHOUSE_TOKEN to the token, or use --token-stdin")
+        raise NotLoggedIn("log in, set PILOTHOUSE_TOKEN to the token, or use --token-stdin")
     return str(token)
 
 

@@ -7,15 +7,14 @@ from urllib.parse import quote
 import typer
 
 from pilothouse.cli.commands import project as projects
-from pilothouse.cli.connection import connect
-from pilothouse.cli.groups import command_group
-from pilothouse.cli.output import As, Output, print_json, print_rows
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
+from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
 
-app = command_group("Users, their passwords and roles.")
-app.callback()(connect)
+app = connected_group("Users, their passwords and roles.")
 
 _COLUMNS = ("id", "name", "enabled", "locked_until", "created_at")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -28,7 +27,7 @@ InProject = Annotated[str, typer.Option("--project", help="Name or id of a proje
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the account's users."""
-    print_rows(context.obj.call("GET", "/api/v1/users"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", "/api/v1/users"), _COLUMNS, output)
 
 
 @app.command("add")
@@ -44,10 +43,10 @@ def add(
     """Create a user. Without --password-stdin a password is generated and shown once."""
     project_id = projects.id_of(context, project) if project else None
     password = ask("Password", from_stdin=True) if password_stdin else None
-    row = context.obj.call("POST", "/api/v1/users", body={"name": name, "password": password})
+    row = client_of(context).call("POST", "/api/v1/users", body={"name": name, "password": password})
     if role:
         body = {"role": role, "project_id": project_id}
-        row = {**row, **context.obj.call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
+        row = {**row, **client_of(context).call("POST", f"/api/v1/users/{row['id']}/roles", body=body)}
     _print(row, output)
     if output is Output.TABLE and row["password"]:
         echo(f"password  {row['password']}  (shown only now)")
@@ -56,19 +55,19 @@ def add(
 @app.command("show")
 def show(context: typer.Context, user: User = "me", output: As = Output.TABLE) -> None:
     """Show one user with its roles."""
-    _print(context.obj.call("GET", _path(context, user)), output)
+    _print(client_of(context).call("GET", _path(context, user)), output)
 
 
 @app.command("enable")
 def enable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
     """Enable a user, or lift its lock."""
-    _print(context.obj.call("PATCH", _path(context, user), body={"enabled": True}), output)
+    _print(client_of(context).call("PATCH", _path(context, user), body={"enabled": True}), output)
 
 
 @app.command("disable")
 def disable(context: typer.Context, user: User, output: As = Output.TABLE) -> None:
     """Disable a user. It cannot log in, and its keys and tokens do not work."""
-    _print(context.obj.call("PATCH", _path(context, user), body={"enabled": False}), output)
+    _print(client_of(context).call("PATCH", _path(context, user), body={"enabled": False}), output)
 
 
 @app.command("password")
@@ -80,12 +79,12 @@ def password(
     password_stdin: FromStdin = False,
 ) -> None:
     """Change a password, which revokes the user's tokens. For your own, the current one is asked for first."""
-    row = context.obj.call("GET", _path(context, user))
-    own = row["id"] == context.obj.call("GET", "/api/v1/users/me")["id"]
+    row = client_of(context).call("GET", _path(context, user))
+    own = row["id"] == client_of(context).call("GET", "/api/v1/users/me")["id"]
     current = ask("Current password", from_stdin=password_stdin) if own else None
     new = ask("New password", from_stdin=password_stdin, twice=True)
     body = {"password": new, "current_password": current, "end_keys": end_keys}
-    context.obj.call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
+    client_of(context).call("PUT", f"/api/v1/users/{row['id']}/password", body=body)
     echo(f"user {row['name']} has a new password; its tokens {'and access keys ' if end_keys else ''}no longer work")
 
 
@@ -93,7 +92,7 @@ def password(
 def grant(context: typer.Context, user: User, role: Role, project: InProject = "", output: As = Output.TABLE) -> None:
     """Grant a role to a user."""
     body = {"role": role, "project_id": projects.id_of(context, project) if project else None}
-    _print(context.obj.call("POST", f"{_path(context, user)}/roles", body=body), output)
+    _print(client_of(context).call("POST", f"{_path(context, user)}/roles", body=body), output)
 
 
 @app.command("withdraw")
@@ -102,13 +101,13 @@ def withdraw(
 ) -> None:
     """Revoke a role of a user."""
     query = f"?project_id={projects.id_of(context, project)}" if project else ""
-    _print(context.obj.call("DELETE", f"{_path(context, user)}/roles/{quote(role, safe='')}{query}"), output)
+    _print(client_of(context).call("DELETE", f"{_path(context, user)}/roles/{quote(role, safe='')}{query}"), output)
 
 
 @app.command("remove")
 def remove(context: typer.Context, user: User) -> None:
     """Delete a user with its keys, tokens and roles. Its audit rows stay."""
-    context.obj.call("DELETE", _path(context, user))
+    client_of(context).call("DELETE", _path(context, user))
     echo(f"user {user} was deleted")
 
 
@@ -149,7 +148,7 @@ def id_of(context: typer.Context, user: str) -> str:
     """Return the id of a user given by name or id; "me" is kept."""
     if user == "me" or _ID.fullmatch(user):
         return user
-    rows: list[dict[str, Any]] = context.obj.call("GET", "/api/v1/users")
+    rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/users")
     for row in rows:
         if row["name"] == user:
             return str(row["id"])
@@ -161,8 +160,8 @@ def _path(context: typer.Context, user: str) -> str:
 
 
 def _print(row: dict[str, Any], output: Output) -> None:
-    if output is Output.JSON:
-        print_json(row)
+    if output is not Output.TABLE:
+        print_answer(row, output)
         return
     held = [f"{one['role']} ({one['project_id'] or 'whole account'})" for one in row["roles"]]
     print_rows([{**row, "roles": ", ".join(held)}], ("id", "name", "enabled", "roles"), output)

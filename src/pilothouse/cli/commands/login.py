@@ -1,0 +1,136 @@
+"""``pilothouse login``: prove who you are once, and keep the log-in as a context."""
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from pilothouse.cli.connection import authority_of
+from pilothouse.cli.groups import connection_options_of
+from pilothouse.cli.passwords import FromStdin, ask
+from pilothouse.cli.terminal import echo
+from pilothouse.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pilothouse.cli.client import Client
+    from pilothouse.cli.contexts import Context
+
+_TOKENS = "/v3/auth/tokens"
+_PROJECT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def login(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the server, for example https://host:8441.")],
+    *,
+    user: Annotated[str, typer.Option("--user", "-u", help="Name of the user; asked for if you do not say it.")] = "",
+    domain: Annotated[
+        str, typer.Option(envvar="PILOTHOUSE_IDENTITY__FIRST_DOMAIN", help="Name of the user's account.")
+    ] = "pilothouse",
+    password_stdin: FromStdin = False,
+    token_stdin: Annotated[
+        bool, typer.Option("--token-stdin", help="Log in with a token, read from standard input.")
+    ] = False,
+    secret_key_stdin: Annotated[
+        bool, typer.Option("--secret-key-stdin", help="Log in with --access-key; read its secret from standard input.")
+    ] = False,
+) -> None:
+    """Log in to a server, and keep the log-in as a context. It becomes the current context of all commands.
+
+    With a password, and for a project: --project, or the only one. --context names the context, --ca pins the authority
+    of an https server, --cluster and -n are its defaults.
+    """
+    from pilothouse.cli.contexts import Context, edited_contexts
+
+    given = connection_options_of(context)
+    made = Context(
+        name=given.get("named_context") or urlsplit(url).netloc or url,
+        url=url.rstrip("/"),
+        ca=authority_of(given),
+        cluster=given.get("in_cluster", ""),
+        namespace=given.get("in_namespace", ""),
+    )
+    project = str(given.get("in_project") or "")
+    if token_stdin:
+        _take_token(made, ask("Token", from_stdin=True), project)
+    elif given.get("with_access_key"):
+        made.access_key = given["with_access_key"]
+        made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
+        _find_project_of_key(made, project)
+    else:
+        name = user or (typer.prompt("User", default="admin", err=True) if sys.stdin.isatty() else "admin")
+        password = ask("Password", from_stdin=password_stdin)
+        claim = {"name": name, "domain": {"name": domain}, "password": password}
+        _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
+    with edited_contexts() as contexts:
+        contexts.put(made)
+        contexts.current = made.name
+    who = made.user or f"access key {made.access_key}"
+    until = f" until {made.expires_at}" if made.expires_at else ""
+    echo(f"logged in to {made.url} as {who}, project {made.project or '(none)'}{until}; context {made.name}")
+
+
+def _client(made: "Context") -> "Client":
+    from pilothouse.cli.client import Client, Credentials
+
+    return Client(made.url, credentials=Credentials.of(made), ca=made.ca)
+
+
+def _take_token(made: "Context", token: str, project: str) -> None:
+    """Keep the token, or one of the project for it: a token of no project sees no cluster."""
+    made.token = token
+    said = _client(made).call("GET", f"{_TOKENS}?nocatalog=1", headers={"X-Subject-Token": token})
+    own = said["token"].get("project") or {}
+    if own and project in {"", own["name"], own["id"]}:
+        _describe(made, said)
+    else:
+        _log_in(made, {"methods": ["token"], "token": {"id": token}}, project)
+
+
+def _log_in(made: "Context", identity: dict[str, Any], project: str) -> None:
+    """Get a token for the project; without one for the only project, which a token of no project can list."""
+    auth: dict[str, Any] = {"identity": identity}
+    if project:
+        auth["scope"] = {"project": {"id" if _PROJECT_ID.fullmatch(project) else "name": project}}
+    made.token, said = _client(made).log_in({"auth": auth})
+    if not project:
+        client = _client(made)
+        usable = client.call("GET", "/v3/auth/projects")["projects"]
+        if len(usable) > 1:
+            client.call("DELETE", _TOKENS, headers={"X-Subject-Token": made.token})
+            names = ", ".join(sorted(one["name"] for one in usable))
+            raise InvalidRequest(f"--project: you have {len(usable)} projects, choose one of them: {names}")
+        if usable:
+            _log_in_to_only(made, usable[0]["id"])
+            return
+    _describe(made, said)
+
+
+def _log_in_to_only(made: "Context", project_id: str) -> None:
+    """Exchange the token of no project for one of this project."""
+    broad, client = made.token, _client(made)
+    exchanged = {"methods": ["token"], "token": {"id": broad}}
+    made.token, said = client.log_in({"auth": {"identity": exchanged, "scope": {"project": {"id": project_id}}}})
+    client.call("DELETE", _TOKENS, headers={"X-Subject-Token": broad})
+    _describe(made, said)
+
+
+def _describe(made: "Context", said: dict[str, Any]) -> None:
+    token = said["token"]
+    made.user, made.domain = token["user"]["name"], token["user"]["domain"]["name"]
+    made.project = (token.get("project") or {}).get("name", "")
+    made.expires_at = token["expires_at"]
+
+
+def _find_project_of_key(made: "Context", project: str) -> None:
+    """Prove the key by a question that it needs, and keep the project if the key has to say it."""
+    usable = _client(made).call("GET", "/v3/auth/projects")["projects"]
+    if not project:
+        return
+    chosen = [one for one in usable if project in {one["name"], one["id"]}]
+    if not chosen:
+        names = ", ".join(sorted(one["name"] for one in usable))
+        raise InvalidRequest(f"--project: {project!r} is none of your projects: {names}")
+    made.project, made.project_id = chosen[0]["name"], chosen[0]["id"]

@@ -1,0 +1,134 @@
+"""Contexts: servers that a person is logged in to, with credentials, in a file of mode 0600 as in a kubeconfig."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pilothouse.errors import InvalidRequest
+
+
+@dataclass(kw_only=True)
+class Context:
+    """A server with credentials for it and defaults; ``ca`` is the text of the only authorities that are trusted.
+
+    ``project_id`` is that of ``project`` if an access key has to say it with each request; ``project_tokens`` holds the
+    tokens that ``--project`` exchanged for the log-in, by project.
+    """
+
+    name: str
+    url: str
+    ca: str = ""
+    user: str = ""
+    domain: str = ""
+    token: str = ""
+    expires_at: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    project: str = ""
+    project_id: str = ""
+    cluster: str = ""
+    namespace: str = ""
+    project_tokens: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Contexts:
+    """The file: all contexts, and the name of the one that commands use."""
+
+    current: str = ""
+    contexts: list[Context] = field(default_factory=list)
+
+    def find(self, name: str) -> Context | None:
+        """Return the context of this name."""
+        return next((one for one in self.contexts if one.name == name), None)
+
+    def get(self, name: str) -> Context:
+        """Return the context of this name; raise InvalidRequest if there is none."""
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(sorted(one.name for one in self.contexts))
+            raise InvalidRequest(
+                f"there is no context {name!r}; "
+                + (f"there are: {known}" if known else "'pilothouse login URL' makes the first one")
+            )
+        return found
+
+    def put(self, context: Context) -> None:
+        """Add a context, in place of one of the same name."""
+        self.contexts = [*(one for one in self.contexts if one.name != context.name), context]
+
+
+def contexts_file() -> Path:
+    """Return where the contexts are stored: PILOTHOUSE_CONTEXTS, else in the user's folder for configuration."""
+    if given := os.environ.get("PILOTHOUSE_CONTEXTS"):
+        return Path(given)
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "pilothouse" / "contexts.json"
+
+
+def read_contexts() -> Contexts:
+    """Return the stored contexts, none if there is no file; raise InvalidRequest if others may read it."""
+    path = contexts_file()
+    try:
+        with path.open("rb") as file:
+            exposed = os.fstat(file.fileno()).st_mode & 0o077
+            content = file.read()
+    except FileNotFoundError:
+        return Contexts()
+    except OSError as error:
+        raise InvalidRequest(f"cannot read the contexts in {path}: {error.strerror}") from error
+    if exposed:
+        raise InvalidRequest(f"{path} holds credentials and other users may read or change it: run 'chmod 600 {path}'")
+    try:
+        return _decode(orjson.loads(content))
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidRequest(f"{path} is not a file of contexts: {error}; remove it and log in again") from error
+
+
+def _decode(stored: dict[str, Any]) -> Contexts:
+    """Return what the file says; what a later version added to it is passed over."""
+    known = {one.name for one in fields(Context)}
+    contexts = [Context(**{name: one[name] for name in known & one.keys()}) for one in stored["contexts"]]
+    wrong = [
+        f"contexts[{at}].{name}"
+        for at, one in enumerate(contexts)
+        for name, value in vars(one).items()
+        if not isinstance(value, dict if name == "project_tokens" else str)
+    ]
+    if wrong:
+        raise TypeError(f"wrong type: {', '.join(wrong)}")
+    return Contexts(str(stored["current"]), contexts)
+
+
+@contextmanager
+def edited_contexts() -> Iterator[Contexts]:
+    """Yield the contexts to change, and replace the file in one step afterwards; two commands take turns."""
+    path = contexts_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.with_name(f"{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            contexts = read_contexts()
+            yield contexts
+            _replace(path, orjson.dumps(contexts, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise InvalidRequest(f"cannot write the contexts to {path}: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    from tempfile import mkstemp
+
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")  # of mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

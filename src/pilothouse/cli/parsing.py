@@ -1,0 +1,49 @@
+"""Parsing of texts, flags and choices without pydantic, through which typer reads them and which takes 60 ms to load.
+
+It stands on typer's internals, which the exact version in pyproject.toml keeps still; tests/unit/cli/test_cli_start.py
+fails if a command loads pydantic again.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import typer
+from typer._coercion import RuntimeParam
+
+
+@dataclass(frozen=True)
+class _Text(RuntimeParam):
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ARG002 (typer's signature)
+        return value
+
+
+@dataclass(frozen=True)
+class _Flag(RuntimeParam):
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ARG002 (typer's signature)
+        return bool(value)
+
+
+@dataclass(frozen=True)
+class _Choice(RuntimeParam):
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return self.annotation(value)
+        except ValueError:
+            known = ", ".join(f"'{one.value}'" for one in self.annotation)
+            raise typer.BadParameter(f"'{value}' is not one of {known}.", ctx=ctx, param=param) from None
+
+
+def use_plain_parsing(params: list[Any]) -> None:
+    """Make those parameters that are texts, flags or choices parse themselves."""
+    for param in params:
+        descriptor = getattr(param, "type_descriptor", None)
+        if descriptor is None:
+            continue
+        kind = descriptor.annotation
+        if kind is str or kind == list[str]:
+            param._runtime_param = _Text(descriptor.parameter_info, kind)  # noqa: SLF001 (see above)
+        elif kind is bool and not param.envvar:
+            param._runtime_param = _Flag(descriptor.parameter_info, kind)  # noqa: SLF001
+        elif isinstance(kind, type) and issubclass(kind, StrEnum):
+            param._runtime_param = _Choice(descriptor.parameter_info, kind)  # noqa: SLF001

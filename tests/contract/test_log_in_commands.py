@@ -1,0 +1,151 @@
+"""``pilothouse login`` and ``context``: log in once, then every command knows the server."""
+
+import json
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import CompletedCommand, RunningServer
+from tests.support.tokens import ask, login, send
+from tests.support.users import add_person
+
+Run = Callable[..., CompletedCommand]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """``pilothouse …`` of a person with an empty home."""
+
+    def started(*arguments: str, typed: str = "", **variables: str) -> CompletedCommand:
+        return subprocess.run(
+            [sys.executable, "-m", "pilothouse", *arguments],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **variables},
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return started
+
+
+def file_of(tmp_path: Path) -> Path:
+    return tmp_path / ".config" / "pilothouse" / "contexts.json"
+
+
+def test_a_person_logs_in_once_and_out_again(server: RunningServer, run: Run, tmp_path: Path):
+    done = run("login", server.url, "--user", "admin", "--password-stdin", typed=f"{server.password}\n")
+
+    assert done.returncode == 0, done.stderr
+    assert re.match(rf"logged in to {server.url} as admin, project cn-north-4 until 20\S+Z; context 127", done.stdout)
+    assert stat.S_IMODE(file_of(tmp_path).stat().st_mode) == 0o600
+    [stored] = json.loads(file_of(tmp_path).read_text())["contexts"]
+    assert json.loads(run("cluster", "list", "-o", "json").stdout)[0]["id"] == server.cluster_id
+    shown = run("context", "show").stdout
+    assert server.url in shown
+    assert stored["token"] not in shown + run("context", "list", "-o", "yaml").stdout
+    assert run("context", "remove", stored["name"]).stdout.endswith("was removed and its token revoked\n")
+    assert send(server, "GET", "/v2/charts", token=stored["token"]).status_code == 401
+    gone = run("cluster", "list")
+    assert (gone.returncode, gone.stdout) == (3, "")
+    assert "type 'pilothouse login URL'" in gone.stderr
+
+
+def test_an_access_key_and_a_token_log_in_too(server: RunningServer, run: Run):
+    key = ("--access-key", server.access_key, "--secret-key-stdin", "--context", "key", "--project", "cn-north-4")
+    assert run("login", server.url, *key, typed=f"{server.secret_key}\n").returncode == 0
+    token = ask(server, login(server.password)).headers["x-subject-token"]
+    assert run("login", server.url, "--token-stdin", "--context", "token", typed=f"{token}\n").returncode == 0
+
+    for name in ("key", "token"):
+        listed = run("cluster", "list", "--context", name, "-o", "json")
+        assert listed.returncode == 0, listed.stderr
+        assert json.loads(listed.stdout)[0]["id"] == server.cluster_id
+    assert run("context", "list").stdout.split("\n")[2].split()[:2] == ["*", "token"]
+    assert "commands now ask" in run("context", "use", "key", "-n", "web").stdout
+    assert json.loads(run("context", "show", "-o", "json").stdout)["namespace"] == "web"
+
+
+def test_a_wrong_password_leaves_no_context_and_is_not_repeated(server: RunningServer, run: Run, tmp_path: Path):
+    done = run("login", server.url, "--password-stdin", typed="a wrong secret\n")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The username or password is wrong." in done.stderr
+    assert "a wrong secret" not in done.stderr
+    assert not file_of(tmp_path).exists()
+
+
+def test_a_log_in_that_ended_says_what_to_type(server: RunningServer, run: Run, tmp_path: Path):
+    run("login", server.url, "--context", "x", "--password-stdin", typed=f"{server.password}\n")
+    contexts = json.loads(file_of(tmp_path).read_text())
+    assert run("token", "revoke").returncode == 0
+
+    ended = run("cluster", "list")
+    contexts["contexts"][0]["expires_at"] = datetime(2020, 1, 1, tzinfo=UTC).isoformat()
+    file_of(tmp_path).write_text(json.dumps(contexts))
+    expired = run("cluster", "list")
+
+    typed = f"; type: pilothouse login {server.url} --context x --user admin\n"
+    assert (ended.returncode, expired.returncode) == (3, 3)
+    assert ended.stderr.endswith(f"the log-in of context 'x' is not valid any more{typed}")
+    assert expired.stderr.endswith(f"the log-in of context 'x' expired at 2020-01-01T00:00:00+00:00{typed}")
+
+
+def test_who_has_several_projects_chooses_one_and_can_ask_another(server: RunningServer, run: Run, tmp_path: Path):
+    made = json.loads(server.command("project", "add", "cli-second", "-o", "json").stdout)
+    try:
+        unsaid = run("login", server.url, "--password-stdin", typed=f"{server.password}\n")
+        assert (unsaid.returncode, unsaid.stdout) == (1, "")
+        assert "choose one of them: cli-second, cn-north-4" in unsaid.stderr
+        said = run("login", server.url, "--project", "cn-north-4", "--password-stdin", typed=f"{server.password}\n")
+        assert said.returncode == 0, said.stderr
+
+        asked = [run("cluster", "list", "--project", name, "-o", "json") for name in ("cli-second", made["id"])]
+        again = run("cluster", "list", "--project", "cli-second", "-o", "json")
+
+        assert [one.stdout.strip() for one in (*asked, again)] == ["[]"] * 3, asked[0].stderr
+        [stored] = json.loads(file_of(tmp_path).read_text())["contexts"]
+        assert set(stored["project_tokens"]) == {"cli-second", made["id"]}
+        unknown = run("cluster", "list", "--project", "no-such-project")
+        assert (unknown.returncode, "no-such-project" in unknown.stderr) == (1, True)
+        key = {"PILOTHOUSE_URL": server.url, "CLOUD_SDK_AK": server.access_key, "CLOUD_SDK_SK": server.secret_key}
+        assert run("cluster", "list", "--project", "cli-second", "-o", "json", **key).stdout.strip() == "[]"
+    finally:
+        assert server.command("project", "remove", made["id"]).returncode == 0
+
+
+def test_a_pinned_authority_is_the_only_one_that_is_trusted(server: RunningServer, run: Run):
+    typed = {"typed": f"{server.password}\n"}
+    unknown = run("login", server.tls_url, "--password-stdin", **typed)
+    assert unknown.returncode == 3
+    assert f"type: pilothouse login {server.tls_url} --ca FILE" in unknown.stderr
+
+    pinned = run("login", server.tls_url, "--ca", str(server.ca), "--password-stdin", **typed)
+    assert pinned.returncode == 0, pinned.stderr
+    assert run("cluster", "list").returncode == 0
+
+
+def test_a_server_of_another_version_is_named_as_that(server: RunningServer):
+    program = (
+        "from pilothouse.cli.client import Client, Credentials; "
+        f"Client({server.url!r}, credentials=Credentials(access_key={server.access_key!r}, "
+        f"secret_key={server.secret_key!r})).call('GET', '/api/v1/newer')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    assert "has no GET /api/v1/newer: that server is of another version than this command" in done.stderr
+
+
+def test_a_user_without_a_project_can_log_in(server: RunningServer, run: Run):
+    person = add_person(server)
+
+    done = run("login", server.url, "-u", person.name, "--password-stdin", typed=f"{person.server.password}\n")
+
+    assert "project (none)" in done.stdout, done.stderr
