@@ -22,6 +22,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import InstallRequest
 from pilothouse.settings import EngineSettings
 from tests.support.charts import web_chart
+from tests.support.engines import unvetted
 
 CLUSTERS = 50
 QUEUED = int(os.environ.get("DRAIN", "1000"))
@@ -154,7 +155,7 @@ def _cpu(place: Place) -> tuple[float, float]:
 async def _drive_children(place: Place, archive: bytes) -> float:
     """Seconds for each install, of as many at a time as there are children."""
     settings = EngineSettings()
-    pool = EnginePool(settings, state_dir=place.folder / "engine")
+    pool = EnginePool(settings, state_dir=place.folder / "engine", route=unvetted)
     names = iter(range(WARM + max(WARM, QUEUED // 5)))
     await pool.start()
     try:

@@ -18,6 +18,7 @@ from benchmarks.place import Place
 from pilothouse.engine.pool import EnginePool
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart
+from tests.support.engines import unvetted
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 from tools.localcluster.faults.rules import Exchange
 
@@ -104,7 +105,7 @@ async def _compare(place: Place, way: Way, *, rounds: int, targets: dict[str, fl
     chart, file = place.upload(archive, again=True), place.folder / "bench-large.tgz"
     file.write_bytes(archive)
     times: dict[tuple[str, str], list[float]] = {(who, what): [] for who in _WHO for what in targets}
-    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine")
+    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine", route=unvetted)
     await pool.start()
     try:
         async with connections(place.server, warm=1) as http, place.namespace() as namespace:
@@ -179,7 +180,7 @@ async def _parts(place: Place, proxy: FaultProxy, kubeconfig: str) -> list[Figur
     """Measure the requests of an upgrade by an engine child, one part after the other, and what is between them."""
     archive = large_chart()
     rounds: list[dict[str, float]] = []
-    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine")
+    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine", route=unvetted)
     await pool.start()
     try:
         async with place.namespace() as namespace:

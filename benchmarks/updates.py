@@ -16,6 +16,7 @@ from benchmarks.place import Place
 from pilothouse.engine.pool import EnginePool
 from pilothouse.settings import EngineSettings
 from tests.support.charts import web_chart
+from tests.support.engines import unvetted
 
 ROUNDS = 30
 REST_SECONDS = 0.3  # what either leaves to the controllers is not the other's cost
@@ -27,7 +28,7 @@ async def updates(place: Place) -> list[Figure]:
     chart, file = place.upload(archive), place.folder / "bench-updated.tgz"
     file.write_bytes(archive)
     times: dict[tuple[str, str], list[float]] = {(who, what): [] for who in (OURS, HELM, ENGINE) for what in ACTIONS}
-    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine")
+    pool = EnginePool(EngineSettings(children=1), state_dir=place.folder / "engine", route=unvetted)
     await pool.start()
     try:
         async with connections(place.server, warm=1) as http, place.namespace() as namespace:

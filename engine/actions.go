@@ -32,25 +32,27 @@ type engine struct {
 	parallel int
 }
 
-func newEngine(opts options) *engine {
+func newEngine(opts options, connector *connector) *engine {
 	// ours counts archives in archives together; Helm's must not be the smaller one
 	archive.MaxDecompressedChartSize = max(archive.MaxDecompressedChartSize, opts.ChartUnpackedBytes+1)
 	return &engine{
-		charts: &charts{limits: opts}, clusters: &clusters{limits: opts}, parallel: opts.ParallelObjects,
+		charts:   &charts{limits: opts},
+		clusters: &clusters{limits: opts, connector: connector},
+		parallel: opts.ParallelObjects,
 	}
 }
 
 // run returns the outcome of one request.
-func (e *engine) run(request any, addresses []string, progress *progress) (any, error) {
+func (e *engine) run(request any, during call, progress *progress) (any, error) {
 	switch typed := request.(type) {
 	case *installRequest:
-		return e.install(typed, addresses, progress)
+		return e.install(typed, during, progress)
 	case *upgradeRequest:
-		return e.upgrade(typed, addresses, progress)
+		return e.upgrade(typed, during, progress)
 	case *rollbackRequest:
-		return nil, e.rollback(typed, addresses, progress)
+		return nil, e.rollback(typed, during, progress)
 	case *uninstallRequest:
-		return e.uninstall(typed, addresses, progress)
+		return e.uninstall(typed, during, progress)
 	case *renderNameRequest:
 		return renderName(typed)
 	case *lintRequest:
@@ -70,8 +72,8 @@ type operation struct {
 }
 
 // begin prepares an action; the caller releases its cluster.
-func (e *engine) begin(kubeconfig, namespace, name string, addresses []string, progress *progress) (*operation, error) {
-	of, err := e.clusters.open(kubeconfig, addresses)
+func (e *engine) begin(kubeconfig, namespace, name string, during call, progress *progress) (*operation, error) {
+	of, err := e.clusters.open(kubeconfig, during)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +101,7 @@ func (o *operation) reach() error {
 	return nil
 }
 
-func (e *engine) install(request *installRequest, addresses []string, progress *progress) (*releaseOutcome, error) {
+func (e *engine) install(request *installRequest, during call, progress *progress) (*releaseOutcome, error) {
 	loaded, err := e.charts.load(request.Chart, !request.ShowHooks, !request.SkipSchemaValidation)
 	if err != nil {
 		return nil, err
@@ -107,7 +109,7 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 	configuration := action.NewConfiguration()
 	var running *operation
 	if request.DryRun != dryRunClient {
-		if running, err = e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, addresses, progress); err != nil {
+		if running, err = e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, during, progress); err != nil {
 			return nil, err
 		}
 		defer running.cluster.release()
@@ -147,12 +149,12 @@ func (e *engine) install(request *installRequest, addresses []string, progress *
 	return outcomeOf(made, loaded, request.DryRun)
 }
 
-func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *progress) (*releaseOutcome, error) {
+func (e *engine) upgrade(request *upgradeRequest, during call, progress *progress) (*releaseOutcome, error) {
 	loaded, err := e.charts.load(request.Chart, !request.ShowHooks, !request.SkipSchemaValidation)
 	if err != nil {
 		return nil, err
 	}
-	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, addresses, progress)
+	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, during, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +191,8 @@ func (e *engine) upgrade(request *upgradeRequest, addresses []string, progress *
 	return outcomeOf(made, loaded, request.DryRun)
 }
 
-func (e *engine) rollback(request *rollbackRequest, addresses []string, progress *progress) error {
-	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, addresses, progress)
+func (e *engine) rollback(request *rollbackRequest, during call, progress *progress) error {
+	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, during, progress)
 	if err != nil {
 		return err
 	}
@@ -216,8 +218,8 @@ func (e *engine) rollback(request *rollbackRequest, addresses []string, progress
 	return helm.Run(request.ReleaseName)
 }
 
-func (e *engine) uninstall(request *uninstallRequest, addresses []string, progress *progress) (string, error) {
-	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, addresses, progress)
+func (e *engine) uninstall(request *uninstallRequest, during call, progress *progress) (string, error) {
+	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, during, progress)
 	if err != nil {
 		return "", err
 	}

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/chart/common"
@@ -28,17 +27,15 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-const (
-	keptClusters   = 32
-	connectTimeout = 5 * time.Second
-)
+const keptClusters = 32
 
 var errElsewhere = errors.New("the API server sends us to another address, which is not followed")
 
 // clusters keeps what is known of the last clusters, each under its kubeconfig: two accounts never share anything.
 type clusters struct {
-	limits options
-	kept   []*cluster // the last used one at the end
+	limits    options
+	connector *connector
+	kept      []*cluster // the last used one at the end
 }
 
 // cluster is one cluster as one kubeconfig sees it: open connections and what was discovered.
@@ -59,7 +56,7 @@ type cluster struct {
 }
 
 // open returns the cluster of a kubeconfig, for one operation, which calls release at its end.
-func (c *clusters) open(kubeconfig string, addresses []string) (*cluster, error) {
+func (c *clusters) open(kubeconfig string, during call) (*cluster, error) {
 	if strings.TrimSpace(kubeconfig) == "" {
 		return nil, refusal{kind: unreachableError, message: "the kubeconfig is empty"}
 	}
@@ -81,7 +78,7 @@ func (c *clusters) open(kubeconfig string, addresses []string) (*cluster, error)
 		c.kept[0].route.shut()
 		c.kept = slices.Delete(c.kept, 0, 1)
 	}
-	found.route.open(addresses)
+	found.route.open(during)
 	found.discovery.begin()
 	return found, nil
 }
@@ -108,7 +105,7 @@ func (c *clusters) connect(kubeconfig string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &cluster{raw: raw, route: newRoute(target, c.limits.Vetted)}
+	made := &cluster{raw: raw, route: newRoute(target, c.connector)}
 	config.Dial = made.route.dial
 	config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil } //nolint:nilnil // no proxy
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
@@ -209,15 +206,14 @@ func (c *cluster) ToRawKubeConfigLoader() clientcmd.ClientConfig { return c.raw 
 
 var _ action.RESTClientGetter = (*cluster)(nil)
 
-// route leads to one server, at the addresses that our parent vetted, while an operation runs.
+// route leads to one server, through our parent's connections, while an operation runs.
 type route struct {
-	target string
-	vetted bool
+	target    string
+	connector *connector
 
-	lock      sync.Mutex
-	working   bool
-	addresses []string
-	opened    map[*connection]struct{}
+	lock   sync.Mutex
+	during call
+	opened map[*connection]struct{}
 }
 
 type connection struct {
@@ -226,7 +222,7 @@ type connection struct {
 	address string
 }
 
-func newRoute(target *url.URL, vetted bool) *route {
+func newRoute(target *url.URL, connector *connector) *route {
 	port := target.Port()
 	if port == "" {
 		port = map[string]string{"http": "80"}[target.Scheme]
@@ -234,30 +230,31 @@ func newRoute(target *url.URL, vetted bool) *route {
 	if port == "" {
 		port = "443"
 	}
-	return &route{target: net.JoinHostPort(target.Hostname(), port), vetted: vetted, opened: map[*connection]struct{}{}}
-}
-
-// open lets an operation connect; connections that lead to other addresses end.
-func (r *route) open(addresses []string) {
-	r.lock.Lock()
-	defer r.lock.Unlock()
-	r.working, r.addresses = true, addresses
-	if r.vetted {
-		r.endAll(func(one *connection) bool { return !slices.Contains(addresses, one.address) })
+	return &route{
+		target: net.JoinHostPort(target.Hostname(), port), connector: connector, opened: map[*connection]struct{}{},
 	}
 }
 
-func (r *route) close() {
+// open lets an operation connect; connections that lead to other addresses than its own end.
+func (r *route) open(during call) {
+	r.connector.begin(during.number)
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	r.working = false
+	r.during = during
+	r.endAll(func(one *connection) bool { return !slices.Contains(during.addresses, one.address) })
+}
+
+func (r *route) close() {
+	r.connector.end()
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.during = call{}
 }
 
 // shut ends every connection: the cluster is forgotten.
 func (r *route) shut() {
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	r.working = false
 	r.endAll(func(*connection) bool { return true })
 }
 
@@ -277,45 +274,23 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// dial connects to the server, at the first vetted address that takes the connection, and to nothing else.
-func (r *route) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	r.lock.Lock()
-	working, addresses := r.working, r.addresses
-	r.lock.Unlock()
-	if !working {
-		return nil, errors.New("no operation runs")
-	}
-	host, port, err := net.SplitHostPort(r.target)
-	if err != nil {
-		return nil, err
-	}
-	if !r.vetted {
-		addresses = []string{host}
-	} else if !strings.EqualFold(address, r.target) {
+// dial returns a connection to the server, and to nothing else; an error has the server's name, and no address.
+func (r *route) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	if !strings.EqualFold(address, r.target) {
 		return nil, errElsewhere
 	}
-	failure := errors.New("no address")
-	for _, one := range addresses {
-		made, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, network, net.JoinHostPort(one, port))
-		if err == nil {
-			wrapped := &connection{Conn: made, route: r, address: one}
-			r.lock.Lock()
-			r.opened[wrapped] = struct{}{}
-			r.lock.Unlock()
-			return wrapped, nil
-		}
-		failure = err
+	r.lock.Lock()
+	during := r.during
+	r.lock.Unlock()
+	made, index, err := r.connector.connect(ctx, during)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: name(r.target), Err: err}
 	}
-	return nil, r.named(failure)
-}
-
-// named returns an error of the dialler with the name that the kubeconfig has, in place of the address.
-func (r *route) named(failure error) error {
-	var failed *net.OpError
-	if errors.As(failure, &failed) {
-		return &net.OpError{Op: failed.Op, Net: failed.Net, Addr: name(r.target), Err: failed.Err}
-	}
-	return failure
+	wrapped := &connection{Conn: made, route: r, address: during.addresses[index]}
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	r.opened[wrapped] = struct{}{}
+	return wrapped, nil
 }
 
 // name is a net.Addr that prints as it is.

@@ -70,16 +70,18 @@ func (a *apiServer) serve(writer http.ResponseWriter, request *http.Request) {
 	}
 }
 
-func open(t *testing.T, from *clusters, server string, addresses ...string) *cluster {
+func open(t *testing.T, from *clusters, server string) *cluster {
 	t.Helper()
-	opened, err := from.open(kubeconfigOf(server), addresses)
+	target, err := url.Parse(server)
+	must(t, err)
+	opened, err := from.open(kubeconfigOf(server), callTo(target.Host))
 	must(t, err)
 	return opened
 }
 
 func TestDiscoveryIsKeptWhileTheClusterSaysThatItIsTheSame(t *testing.T) {
 	server := newAPIServer(t)
-	kept := &clusters{limits: limits()}
+	kept := newClusters(t, limits())
 	for range 3 {
 		one := open(t, kept, server.URL)
 		must(t, one.reach(true))
@@ -102,7 +104,7 @@ func TestDiscoveryIsKeptWhileTheClusterSaysThatItIsTheSame(t *testing.T) {
 
 func TestAKindThatIsNotKnownIsLookedForAgain(t *testing.T) {
 	server := newAPIServer(t)
-	one := open(t, &clusters{limits: limits()}, server.URL)
+	one := open(t, newClusters(t, limits()), server.URL)
 	defer one.release()
 	_, err := one.mapper.RESTMapping(schema.GroupKind{Group: "example.com", Kind: "First"}, "v1")
 	must(t, err)
@@ -113,7 +115,7 @@ func TestAKindThatIsNotKnownIsLookedForAgain(t *testing.T) {
 }
 
 func TestTheLastClustersAreKeptAndNoOthers(t *testing.T) {
-	kept := &clusters{limits: limits()}
+	kept := newClusters(t, limits())
 	first := open(t, kept, "https://192.0.2.1:1")
 	for number := range keptClusters - 1 {
 		open(t, kept, fmt.Sprintf("https://192.0.2.1:%d", number+2))
@@ -133,90 +135,13 @@ func TestTheLastClustersAreKeptAndNoOthers(t *testing.T) {
 }
 
 func TestAKubeconfigThatIsNoneIsRefused(t *testing.T) {
-	kept := &clusters{limits: limits()}
+	kept := newClusters(t, limits())
 	for text, said := range map[string]string{
 		"": "the kubeconfig is empty", " \n": "the kubeconfig is empty", "a: [": "cannot be used", "a: b": "cannot be used",
 		strings.Replace(kubeconfigOf("https://a"), `"token":"t"`, `"exec":{"apiVersion":"client.authentication.k8s.io/v1","command":"id","interactiveMode":"Never"}`, 1): "runs a program",
 	} {
-		_, err := kept.open(text, nil)
+		_, err := kept.open(text, callTo(""))
 		refusedWith(t, err, unreachableError, said)
-	}
-}
-
-func vettedRoute(t *testing.T, target string, addresses ...string) *route {
-	t.Helper()
-	parsed, err := url.Parse(target)
-	must(t, err)
-	made := newRoute(parsed, true)
-	made.open(addresses)
-	return made
-}
-
-func listen(t *testing.T) (port string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	_, port, err = net.SplitHostPort(listener.Addr().String())
-	must(t, err)
-	return port
-}
-
-func TestTheDiallerLeadsToVettedAddressesOnly(t *testing.T) {
-	port := listen(t)
-	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
-	connection, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
-	must(t, err)
-	if got := connection.RemoteAddr().String(); got != "127.0.0.1:"+port {
-		t.Fatal(got)
-	}
-	for _, other := range []string{"127.0.0.1:" + port, "api.example.test:1", "elsewhere.example.test:" + port} {
-		if _, err := made.dial(context.Background(), "tcp", other); err == nil {
-			t.Error(other)
-		}
-	}
-}
-
-func TestADeadAddressIsFollowedByTheNext(t *testing.T) {
-	port := listen(t)
-	made := vettedRoute(t, "https://api.example.test:"+port, "127.255.255.254", "127.0.0.1")
-	_, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
-	must(t, err)
-}
-
-func TestNobodyThereIsSaidOfTheNameAndNotOfTheAddress(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	must(t, listener.Close())
-	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
-	_, err = made.dial(context.Background(), "tcp", "api.example.test:"+port)
-	if err == nil || err.Error() != "dial tcp api.example.test:"+port+": connect: connection refused" {
-		t.Fatal(err)
-	}
-}
-
-func TestNothingConnectsBetweenOperations(t *testing.T) {
-	port := listen(t)
-	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
-	made.close()
-	if _, err := made.dial(context.Background(), "tcp", "api.example.test:"+port); err == nil {
-		t.Fatal("connected")
-	}
-}
-
-func TestConnectionsToAddressesThatAreNoLongerVettedEnd(t *testing.T) {
-	port := listen(t)
-	made := vettedRoute(t, "https://api.example.test:"+port, "127.0.0.1")
-	connection, err := made.dial(context.Background(), "tcp", "api.example.test:"+port)
-	must(t, err)
-	made.open([]string{"127.0.0.1"})
-	if _, err := connection.Write([]byte("a")); err != nil {
-		t.Fatal("it still leads to a vetted address:", err)
-	}
-	made.open([]string{"192.0.2.1"})
-	if _, err := connection.Write([]byte("a")); err == nil {
-		t.Fatal("still open")
 	}
 }
 
@@ -226,7 +151,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	defer elsewhere.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, status))
-		one := open(t, &clusters{limits: limits()}, server.URL)
+		one := open(t, newClusters(t, limits()), server.URL)
 		err := one.reach(true)
 		refusedWith(t, err, unreachableError, "sends us to another address, which is not followed")
 		one.release()
@@ -241,7 +166,7 @@ func TestALookUpMadeAheadIsGivenAsOftenAsAskedForAndNotAfterAWrite(t *testing.T)
 	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer server.Close()
-	one := open(t, &clusters{limits: limits()}, server.URL)
+	one := open(t, newClusters(t, limits()), server.URL)
 	defer one.release()
 	at := server.URL + "/api/v1/namespaces/n/configmaps/a"
 	get := func(method string) {
@@ -280,7 +205,7 @@ func TestWhatIsGivenAheadIsNoRequestForThePace(t *testing.T) {
 	defer server.Close()
 	slow := limits()
 	slow.QPS, slow.Burst = 0.001, 1
-	one := open(t, &clusters{limits: slow}, server.URL)
+	one := open(t, newClusters(t, slow), server.URL)
 	defer one.release()
 	at := server.URL + "/api/v1/namespaces/n/configmaps/a"
 	one.ahead.keep(at, &answer{status: http.StatusOK, header: http.Header{}, body: []byte("{}"), uses: 3})
@@ -320,7 +245,7 @@ func TestAsManyConnectionsAreKeptAsWorkAtATime(t *testing.T) {
 	defer server.Close()
 	many := limits()
 	many.ParallelObjects = atOnce
-	one := open(t, &clusters{limits: many}, server.URL)
+	one := open(t, newClusters(t, many), server.URL)
 	defer one.release()
 	for range 3 {
 		arrived.Add(atOnce)

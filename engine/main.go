@@ -81,7 +81,11 @@ func run(given string) error {
 	if err != nil {
 		return err
 	}
-	serving := newEngine(opts)
+	connector, err := openConnector(opts.ConnectionsFD)
+	if err != nil {
+		return err
+	}
+	serving := newEngine(opts, connector)
 	if err := channel.send(spent(map[string]any{"type": "ready", "versions": versions()})); err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func (e *engine) serve(given head, body []byte, channel *channel) (answer map[st
 	}
 	progress := newProgress(channel, given.Progress)
 	defer progress.close()
-	outcome, err := e.run(request, given.Addresses, progress)
+	outcome, err := e.run(request, call{number: given.Call, addresses: given.Addresses}, progress)
 	if err != nil {
 		return refused(err)
 	}

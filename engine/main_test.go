@@ -73,13 +73,13 @@ func channels(t *testing.T) (ours *channel, theirs net.Conn) {
 
 func TestAFrameIsReadAsItWasSent(t *testing.T) {
 	ours, theirs := channels(t)
-	encoded := `{"action":"lint","progress":true,"addresses":["192.0.2.1"],"request":{}}`
+	encoded := `{"action":"lint","progress":true,"call":7,"addresses":["192.0.2.1"],"request":{}}`
 	frame := append([]byte{0, 0, 0, byte(len(encoded)), 0, 0, 0, 4}, encoded+"body"...)
 	_, err := theirs.Write(frame)
 	must(t, err)
 	given, body, err := ours.receive()
 	must(t, err)
-	if given.Action != "lint" || !given.Progress || given.Addresses[0] != "192.0.2.1" || string(body) != "body" {
+	if given.Action != "lint" || !given.Progress || given.Call != 7 || given.Addresses[0] != "192.0.2.1" || string(body) != "body" {
 		t.Fatalf("%+v %q", given, body)
 	}
 }

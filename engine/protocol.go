@@ -156,12 +156,12 @@ type progressEvent struct {
 	Total           *int   `json:"total"`
 }
 
-// options is ChildOptions of base.py.
+// options is ChildOptions of protocol.py.
 type options struct {
 	ChannelFD          int     `json:"channel_fd"`
 	DeadlineFD         int     `json:"deadline_fd"`
+	ConnectionsFD      int     `json:"connections_fd"`
 	ParentPID          int     `json:"parent_pid"`
-	Vetted             bool    `json:"vetted"`
 	MemoryBytes        int64   `json:"memory_bytes"`
 	FileBytes          int64   `json:"file_bytes"`
 	ChartUnpackedBytes int64   `json:"chart_unpacked_bytes"`
@@ -177,9 +177,16 @@ type options struct {
 type head struct {
 	Action    string          `json:"action"`
 	Progress  bool            `json:"progress"`
+	Call      uint32          `json:"call"`
 	Addresses []string        `json:"addresses"`
 	CPULimit  uint64          `json:"cpu_limit_seconds"`
 	Request   json.RawMessage `json:"request"`
+}
+
+// call is what the parent says of a call's connections: its number in requests for them, and where they lead.
+type call struct {
+	number    uint32
+	addresses []string
 }
 
 // values are those of a caller. Numbers are float64, as Helm reads them from YAML, unless that would change an integer.

@@ -67,7 +67,7 @@ func (m *mapServer) serve(writer http.ResponseWriter, request *http.Request) {
 // lookedUp returns what was asked to look up these ConfigMaps at once, after each of them was got, as Helm does it.
 func lookedUp(t *testing.T, server *mapServer, names ...string) []string {
 	t.Helper()
-	of := open(t, &clusters{limits: limits()}, server.URL)
+	of := open(t, newClusters(t, limits()), server.URL)
 	t.Cleanup(of.release)
 	objects := newObjects(of, newProgress(nil, false), 4, "web", "default")
 	kind := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}

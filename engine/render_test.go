@@ -23,7 +23,7 @@ spec:
 
 func inspected(t *testing.T, files map[string]string) *inspection {
 	t.Helper()
-	found, err := newEngine(limits()).inspect(&inspectRequest{
+	found, err := newEngine(limits(), nil).inspect(&inspectRequest{
 		Namespace: "shop", ReleaseName: "web", Chart: packChart(t, files), Values: values{"text": "x"}, Revision: 1,
 	})
 	must(t, err)
@@ -147,7 +147,7 @@ func TestLintSaysWhatHelmsDoesWithoutAPathOfTheServer(t *testing.T) {
 			lintFinding{Severity: "error", Message: "cannot load Chart.yaml"},
 		},
 	} {
-		found, err := newEngine(limits()).lint(&lintRequest{Chart: packChart(t, one.files)})
+		found, err := newEngine(limits(), nil).lint(&lintRequest{Chart: packChart(t, one.files)})
 		must(t, err)
 		matched := false
 		for _, finding := range found.Findings {

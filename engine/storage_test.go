@@ -101,7 +101,7 @@ func (s *secretServer) since() []string {
 
 func recordsWith(t *testing.T, server *secretServer, revisions int) *records {
 	t.Helper()
-	of := open(t, &clusters{limits: limits()}, server.URL)
+	of := open(t, newClusters(t, limits()), server.URL)
 	t.Cleanup(of.release)
 	progress := newProgress(nil, false)
 	made := newRecords(of, newObjects(of, progress, 4, "web", "default"), progress)

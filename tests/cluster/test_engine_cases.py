@@ -20,6 +20,7 @@ from pilothouse.engine.protocol import InstallRequest, ProgressEvent, RollbackRe
 from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template
+from tests.support.engines import unvetted
 from tests.support.releases import HelmCommand
 
 _CRDS = create_global_resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
@@ -100,7 +101,7 @@ class Engine:
 
 @pytest.fixture
 async def engine(tmp_path: Path, kubeconfig: str, namespace: str) -> AsyncIterator[Engine]:
-    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path)
+    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path, route=unvetted)
     await pool.start()
     with Client(config=KubeConfig.from_dict(yaml.safe_load(kubeconfig)), trust_env=False) as api:
         yield Engine(pool, kubeconfig, namespace, api)

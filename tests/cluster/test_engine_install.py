@@ -27,6 +27,7 @@ from tests.support.charts import (
     hook_job_template,
     web_chart,
 )
+from tests.support.engines import unvetted
 
 HelmCli = Callable[..., str]
 Install = Callable[..., Any]
@@ -41,7 +42,7 @@ spec: {replicaz: 1}
 
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[EnginePool]:
-    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path)
+    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path, route=unvetted)
     await pool.start()
     yield pool
     await pool.close()

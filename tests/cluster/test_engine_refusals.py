@@ -16,6 +16,7 @@ from pilothouse.engine.protocol import InstallRequest
 from pilothouse.errors import HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
+from tests.support.engines import unvetted
 
 Refusal = Callable[..., Any]
 
@@ -35,7 +36,7 @@ spec:
 
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[EnginePool]:
-    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path)
+    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path, route=unvetted)
     await pool.start()
     yield pool
     await pool.close()

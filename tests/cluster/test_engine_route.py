@@ -21,6 +21,7 @@ from pilothouse.settings import ClusterSettings, EngineSettings
 from tests.support.charts import config_map_chart
 from tests.support.fake_api_servers import Handler, certificate, http, peer, read_request, saying
 from tests.support.fake_api_servers import kubeconfig as kubeconfig_of_peer
+from tests.support.forwarder import forward
 
 #: In every API server's certificate, and in nobody's DNS.
 CLUSTER_NAME = "kubernetes.default.svc"
@@ -31,8 +32,10 @@ PEER_NAME = "api.example.test"
 async def engine(folder: Path, *addresses: str) -> AsyncIterator[EnginePool]:
     """An engine whose every cluster is said to be at ``addresses``."""
 
-    async def route(_kubeconfig: str, _project: str) -> Sequence[str]:
-        return addresses
+    async def route(kubeconfig: str, _project: str) -> Sequence[tuple[str, int]]:
+        port = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"]).port
+        assert port
+        return [(one, port) for one in addresses]
 
     pool = EnginePool(EngineSettings(children=1), state_dir=folder / "engine", route=route)
     await pool.start()
@@ -183,6 +186,27 @@ async def test_one_engine_goes_from_cluster_to_cluster_and_back(named: tuple[str
             assert (await install(pool, text, namespace, name=f"demo-{number}")).status == "deployed"
             with pytest.raises(HelmError):
                 await install(pool, other)
+
+
+def _open_files(process: str | int) -> int:
+    return len([*Path(f"/proc/{process}/fd").iterdir()])
+
+
+async def test_connections_last_while_clusters_alternate(kubeconfig: str, namespace: str, tmp_path: Path):
+    """Under the name that the kubeconfig gives to TLS; nothing more is open afterwards, here or in the child."""
+    ways = [forward(kubeconfig) for _ in range(2)]
+    seen = []
+    try:
+        async with engine(tmp_path, "127.0.0.1") as pool:
+            for number in range(4):
+                for which, (_, text) in enumerate(ways):
+                    assert (await install(pool, text, namespace, name=f"way-{which}-{number}")).status == "deployed"
+                child = next(iter(pool._children)).pid
+                seen.append((*(way.connections for way, _ in ways), _open_files("self"), _open_files(child)))
+    finally:
+        for way, _ in ways:
+            await asyncio.to_thread(way.stop)
+    assert all(last <= first for first, last in zip(seen[0], seen[-1], strict=True)), seen
 
 
 @pytest.mark.parametrize(

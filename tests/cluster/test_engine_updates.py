@@ -24,6 +24,7 @@ from tests.support.charts import (
     hook_job_template,
     web_chart,
 )
+from tests.support.engines import unvetted
 from tests.support.releases import HelmCommand
 
 BROKEN = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\nspec: {replicaz: 1}\n"
@@ -61,7 +62,7 @@ class Engine:
 
 @pytest.fixture
 async def engine(tmp_path: Path, kubeconfig: str, namespace: str, helm_cli: HelmCommand) -> AsyncIterator[Engine]:
-    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path)
+    pool = EnginePool(EngineSettings(children=1), state_dir=tmp_path, route=unvetted)
     await pool.start()
     yield Engine(pool, kubeconfig, namespace, helm_cli)
     await pool.close()

@@ -12,6 +12,7 @@ from pilothouse.engine.protocol import InstallRequest, ProgressEvent
 from pilothouse.errors import Busy
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart
+from tests.support.engines import unvetted
 from tests.support.workloads import deployment_template, hook_template
 
 MOST_WAITING = 2
@@ -19,7 +20,9 @@ MOST_WAITING = 2
 
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[EnginePool]:
-    pool = EnginePool(EngineSettings(children=1, idle_seconds=0.2), state_dir=tmp_path, most_waiting=MOST_WAITING)
+    pool = EnginePool(
+        EngineSettings(children=1, idle_seconds=0.2), state_dir=tmp_path, route=unvetted, most_waiting=MOST_WAITING
+    )
     await pool.start()
     yield pool
     await pool.close()

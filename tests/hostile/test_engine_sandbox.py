@@ -1,5 +1,7 @@
 """What somebody finds who has taken over an engine child: nothing of this machine, of us, and of the other children.
 
+Nor can it reach any address but the API server's of its call, for which it has to ask us.
+
 The attempts are made by a program that has put itself into the very sandbox of a child, with a folder from the pool.
 """
 
@@ -7,17 +9,20 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilothouse.engine.accounts import obstacle
+from pilothouse.engine.connections import Connections
 from pilothouse.engine.environment import PoolFolder, sandbox_of
 from pilothouse.engine.landlock import version
 from pilothouse.engine.pool import EnginePool
@@ -41,6 +46,13 @@ def call(number, *arguments):
     if libc.syscall(number, *arguments) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
+def connect(fd, sockaddr):
+    if libc.connect(fd, sockaddr, len(sockaddr)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+def given(fd):
+    return socket.socket(fileno=os.dup(fd))
+
 def attempt(code):
     try:
         exec(code, globals())
@@ -56,6 +68,8 @@ while len(results) < 2 * len(tries):
     pass
 print(json.dumps(results))
 """
+
+LOOPBACK = socket.inet_aton("127.0.0.1")
 
 Prison = Callable[..., list[str]]
 
@@ -79,10 +93,11 @@ def own(folder: PoolFolder) -> Path:
 def prison(own: Path) -> Prison:
     """Runs attempts in the sandbox, in the first thread and in one more; gives what each ended in."""
 
-    def run(*tries: str, sandbox: Sandbox | None = None) -> list[str]:
+    def run(*tries: str, sandbox: Sandbox | None = None, sockets: Sequence[socket.socket] = ()) -> list[str]:
         sandbox = sandbox or sandbox_of(own)
         done = subprocess.run(
             [sys.executable, "-c", _PRISONER, json.dumps(asdict(sandbox)), json.dumps(tries)],
+            pass_fds=[one.fileno() for one in sockets],
             capture_output=True,
             text=True,
             check=False,
@@ -135,15 +150,16 @@ def test_its_own_folder_and_its_modules_are_there(prison: Prison, own: Path):
         "open('/dev/null', 'w').write('x')",
         "open('/dev/urandom', 'rb').read(1)",
         "open('/proc/self/statm').read()",
-        "socket.socket(); socket.socket(socket.AF_INET6)",
         "threading.Thread(target=print, args=('',), kwargs={'end': ''}).start()",
     ]
     assert prison(*usable) == ["done"] * len(usable)
 
 
 @WITH_ALL
-def test_tcp_is_the_only_kind_of_socket(prison: Prison):
+def test_no_socket_can_be_made(prison: Prison):
     kinds = [
+        "AF_INET, socket.SOCK_STREAM",
+        "AF_INET6, socket.SOCK_STREAM",
         "AF_INET, socket.SOCK_DGRAM",
         "AF_INET6, socket.SOCK_DGRAM",
         "AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK",
@@ -157,7 +173,118 @@ def test_tcp_is_the_only_kind_of_socket(prison: Prison):
         "AF_ALG, socket.SOCK_SEQPACKET",
         "AF_VSOCK, socket.SOCK_STREAM",
     ]
-    assert _free(prison(*(f"socket.socket(socket.{kind})" for kind in kinds))) == []
+    tries = [f"socket.socket(socket.{kind})" for kind in kinds]
+    assert _free(prison(*tries, "socket.socketpair()")) == []
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Sockets that a child was given, ``own``: ``connected`` leads to ``server``, and ``passed`` to ``ours``."""
+
+    server: socket.socket
+    other: socket.socket
+    connected: socket.socket
+    free: socket.socket
+    free6: socket.socket
+    packets: socket.socket
+    unix: socket.socket
+    passed: socket.socket
+    ours: socket.socket
+
+    @property
+    def own(self) -> list[socket.socket]:
+        return [self.connected, self.free, self.free6, self.packets, self.unix, self.passed]
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    server, other = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    ours, passed = socket.socketpair()
+    made = Sockets(
+        server=server,
+        other=other,
+        connected=socket.create_connection(server.getsockname()),
+        free=socket.socket(),
+        free6=socket.socket(socket.AF_INET6),
+        packets=socket.socket(type=socket.SOCK_DGRAM),
+        unix=socket.socket(socket.AF_UNIX),
+        passed=passed,
+        ours=ours,
+    )
+    yield made
+    for one in (server, other, ours, *made.own):
+        one.close()
+
+
+@WITH_ALL
+def test_no_socket_that_it_has_can_be_led_anywhere(prison: Prison, sockets: Sockets, tmp_path: Path):
+    """Even the connected one: a TCP socket can be taken off its peer and connected to another one."""
+    unix_server = socket.socket(socket.AF_UNIX)
+    unix_server.bind(str(tmp_path / "socket"))
+    unix_server.listen()
+    servers = [sockets.server.getsockname(), sockets.other.getsockname()]  # its API server, and anything else
+    free, free6, connected, packets = (
+        one.fileno() for one in (sockets.free, sockets.free6, sockets.connected, sockets.packets)
+    )
+    fast_open = int(socket.MSG_FASTOPEN)
+    tries = [f"given({fd}).connect({server!r})" for fd in (free, connected, packets) for server in servers]
+    tries += [f"given({free6}).connect(('::1', {port}))" for _, port in servers]
+    tries += [f"given({free6}).connect(('::ffff:127.0.0.1', {port}))" for _, port in servers]
+    tries += [f"given({fd}).sendto(b'x', {fast_open}, {server!r})" for fd in (free, connected) for server in servers]
+    tries += [f"given({fd}).sendmsg([b'x'], [], {fast_open}, {servers[1]!r})" for fd in (free, connected)]
+    tries += [f"given({packets}).sendto(b'x', {server!r})" for server in servers]
+    tries += [f"given({packets}).sendmsg([b'x'], [], 0, {server!r})" for server in servers]
+    tries += [f"given({packets}).bind(('127.0.0.1', 0))", f"given({free}).bind(('127.0.0.1', 0))"]
+    tries += [f"given({free}).listen()", f"given({sockets.unix.fileno()}).connect({str(tmp_path / 'socket')!r})"]
+    tries += [f"given({sockets.unix.fileno()}).connect(b'\\0abstract')"]
+    tries += [f"connect({connected}, {bytes(16)!r})"]  # AF_UNSPEC: takes it off its peer
+    tries += [f"socket.send_fds(given({sockets.passed.fileno()}), [b'x'], [{connected}])"]
+    try:
+        assert _free(prison(*tries, sockets=sockets.own)) == []
+    finally:
+        unix_server.close()
+    # What it has still leads where it led.
+    sockets.other.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sockets.other.accept()
+
+
+@pytest.mark.skipif(version() < 4, reason="this kernel's Landlock knows no network")
+def test_without_a_filter_of_system_calls_tcp_is_refused_all_the_same(sockets: Sockets):
+    program = (
+        "import socket; from pilothouse.engine.landlock import confine_files\n"
+        "confine_files(readable=[], executable=[], writable=[])\n"
+        "for use in (lambda: socket.create_connection(%r), lambda: socket.socket().bind(('127.0.0.1', 0))):\n"
+        "    try: use()\n"
+        "    except PermissionError: print('refused')\n"
+    )
+    run = [sys.executable, "-c", program % (sockets.server.getsockname(),)]
+    assert subprocess.run(run, capture_output=True, text=True, check=True, timeout=30).stdout.split() == ["refused"] * 2
+
+
+@WITH_ALL
+async def test_it_can_use_the_connection_that_it_asked_for_and_gets_no_other(prison: Prison, sockets: Sockets):
+    """With a request such as ``engine/connect.go`` sends it, and with those that somebody else would like to send."""
+    server, other = (one.getsockname() for one in (sockets.server, sockets.other))
+    connections = Connections(sockets.ours.dup(), qps=100, burst=100)
+    connections.begin(7, [server], on_misuse=lambda: None)
+    asking = sockets.passed.fileno()
+    request, wanted = struct.pack("!II", 7, 1), struct.pack("=HH4s8x", socket.AF_INET, socket.htons(other[1]), LOOPBACK)
+    got = f"one = given(socket.recv_fds(given({asking}), 8, 4)[1][0])"
+    tries = [
+        f"os.write({asking}, {sent!r}); {got}; {then}"
+        for sent in (request, request + wanted)
+        for then in (f"os.write(one.fileno(), b'x'); assert one.getpeername() == {server!r}", f"one.connect({other!r})")
+    ]
+    try:
+        results = await asyncio.to_thread(prison, *tries, sockets=sockets.own)
+    finally:
+        connections.close()
+    assert results[::2] == ["done"] * 2
+    assert _free(results[1::2]) == []
+    sockets.other.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sockets.other.accept()
 
 
 @WITH_ALL

@@ -35,6 +35,11 @@ class Forwarder:
         self.port = free_port()
         self.resume()
 
+    @property
+    def connections(self) -> int:
+        """How many came since it was last stopped."""
+        return len(self._sockets) // 2
+
     def resume(self) -> None:
         self._hanging = False
         self._listener = socket.create_server(("127.0.0.1", self.port))

@@ -1,4 +1,4 @@
-"""Irrevocable kernel rules for files and signals of this thread and those it starts.
+"""Irrevocable kernel rules for files, TCP and signals of this thread and those it starts.
 
 Landlock exists since Linux 5.13; additional features of newer kernels are used where available. Access to a forbidden
 file fails with "permission denied". Files that are already open stay usable. Source: Linux,
@@ -27,8 +27,7 @@ _ALL_OF_THE_FIRST: Final = (1 << 13) - 1
 _LATER_RIGHTS: Final = {2: _REFER, 3: _TRUNCATE, 5: _IOCTL_DEV}
 _FIRST_WITH_NETWORK, _FIRST_WITH_SCOPES = 4, 6
 _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 1 | 2
-#: To listen is for nobody; where it connects to, a child's own dialler decides: the ports of clusters are any.
-_BIND_TCP: Final = 1
+_BIND_AND_CONNECT_TCP: Final = 1 | 2
 
 _READ: Final = _READ_FILE | _READ_DIR
 _WRITE: Final = _READ | _WRITE_FILE | _TRUNCATE | _REFER | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
@@ -46,8 +45,8 @@ def version() -> int:
 def confine_files(*, readable: Iterable[Path], executable: Iterable[Path], writable: Iterable[Path]) -> None:
     """Limit this thread, and every one that it starts, to these files and folders.
 
-    Paths that do not exist are skipped. From Linux 6.12 on, it also cannot signal processes outside or reach their
-    abstract sockets. Raises OSError if ``version`` is 0.
+    Paths that do not exist are skipped. From Linux 6.7 on, it also can neither connect nor listen with TCP and, from
+    6.12 on, neither signal processes outside nor reach their abstract sockets. Raises OSError if ``version`` is 0.
     """
     kernel = version()
     handled = _ALL_OF_THE_FIRST
@@ -55,7 +54,7 @@ def confine_files(*, readable: Iterable[Path], executable: Iterable[Path], writa
         handled |= right if kernel >= first else 0
     rules = struct.pack("=Q", handled)
     if kernel >= _FIRST_WITH_NETWORK:
-        rules += struct.pack("=Q", _BIND_TCP)
+        rules += struct.pack("=Q", _BIND_AND_CONNECT_TCP)
     if kernel >= _FIRST_WITH_SCOPES:
         rules += struct.pack("=Q", _ABSTRACT_SOCKETS_AND_SIGNALS)
     ruleset = checked(_libc.syscall(_CREATE_RULESET, rules, len(rules), 0))

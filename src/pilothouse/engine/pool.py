@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from pilothouse.engine import phases
+from pilothouse.engine.connections import SocketAddress
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback
@@ -34,7 +35,7 @@ OutcomeT = TypeVar("OutcomeT")
 
 #: The addresses at which a kubeconfig's server may be reached, looked up for a project; raises what the caller of
 #: ``run`` shall see.
-Route = Callable[[str, str], Awaitable[Sequence[str]]]
+Route = Callable[[str, str], Awaitable[Sequence[SocketAddress]]]
 
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
@@ -57,9 +58,9 @@ class EnginePool:
     ) -> None:
         """``state_dir`` may be shared by pools of several processes; each creates a private folder in it.
 
-        With ``route``, a child connects only to the addresses that it returns. Without, it resolves names itself and
-        follows redirects: only for the caller's own clusters. In addition to the children whose calls only wait for
-        their cluster (at most ``most_waiting``), others are started when needed.
+        Children are connected to the addresses that ``route`` returns; without it, they reach no cluster. In addition
+        to the children whose calls only wait for their cluster (at most ``most_waiting``), others are started when
+        needed.
         """
         self._settings = settings
         self._route = route
@@ -303,7 +304,7 @@ class EnginePool:
             child.kill()
 
     async def _spawn(self, folder: PoolFolder) -> None:
-        child = await spawn_child(folder.make_child_folder(), self._limits, vetted=self._route is not None)
+        child = await spawn_child(folder.make_child_folder(), self._limits)
         self._start_failure = None
         self._children.add(child)
         child.exited.add_done_callback(lambda _: self._lost(child))

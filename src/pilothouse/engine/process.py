@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import structlog
 
+from pilothouse.engine.connections import Connections, SocketAddress
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
 from pilothouse.engine.frames import (
     BODY_LIMIT,
@@ -82,6 +83,7 @@ class ChildProcess:
         folder: Path,
         limits: ChildLimits,
         deadline_fd: int,
+        connections: Connections,
     ) -> None:
         self.pid = process.pid
         self.calls = 0
@@ -97,6 +99,7 @@ class ChildProcess:
         self._folder = folder
         self._limits = limits
         self._deadline = SharedDeadline(deadline_fd)
+        self._connections = connections
         self._calling = asyncio.Lock()
         self._reap_lock = threading.Lock()
         self._killed = False
@@ -140,25 +143,31 @@ class ChildProcess:
         self,
         request: Request[OutcomeT],
         *,
-        addresses: Sequence[str] = (),
+        addresses: Sequence[SocketAddress] = (),
         deadline_seconds: float,
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> OutcomeT:
         """Return the outcome of ``request``; the errors are those of ``EnginePool.run``.
 
-        With ``addresses``, it connects to its cluster there and to nothing else.
+        The child is connected to ``addresses``, its cluster's, and to nothing else.
         """
         async with self._calling:
+            self.calls += 1
             prefix, body = encode_request(
                 request,
                 progress=on_progress is not None,
-                addresses=list(addresses),
+                call=self.calls,
+                addresses=[host for host, _ in addresses],
                 cpu_limit_seconds=self._cpu_limit(),
             )
-            answer = await self._exchange(
-                request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
-            )
+            self._connections.begin(self.calls, addresses, on_misuse=self.kill)
+            try:
+                answer = await self._exchange(
+                    request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
+                )
+            finally:
+                self._connections.end()
             return self._read_outcome(request, answer)
 
     async def _exchange(
@@ -175,7 +184,6 @@ class ChildProcess:
         try:
             if fence is not None:
                 fence.attach(lambda until: self._deadline.set(min(until, hard)), self.kill)
-            self.calls += 1
             self._output.truncate(0)
             async with asyncio.timeout(deadline_seconds):
                 await self._send(*frame)
@@ -228,6 +236,7 @@ class ChildProcess:
         async with self._calling:
             if hasattr(self, "_writer"):
                 self._writer.close()
+            self._connections.close()
             self._deadline.close()
             self._output.close()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)

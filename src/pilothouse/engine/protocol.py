@@ -308,15 +308,12 @@ class ProgressEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ChildOptions:
-    """Options of a starting child, without secrets, because they are on its command line.
-
-    ``vetted``: it connects only to the addresses in a call.
-    """
+    """Options of a starting child, without secrets, because they are on its command line."""
 
     channel_fd: int
     deadline_fd: int
+    connections_fd: int
     parent_pid: int
-    vetted: bool
     memory_bytes: int
     file_bytes: int
     chart_unpacked_bytes: int

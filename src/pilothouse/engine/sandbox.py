@@ -1,8 +1,8 @@
 """Sandbox of an engine child, as far as the kernel supports it.
 
 A chart, or a cluster's answers, that took over the engine would find: its own folder, its program and what that needs
-to run; TCP and no other socket; no capabilities; an account that owns nothing else, if we are root; and no process to
-signal or inspect. For a launcher or a child to call on itself, while it has one thread:
+to run; no socket but those it was given; no capabilities; an account that owns nothing else, if we are root; and no
+process to signal or inspect. For a launcher or a child to call on itself, while it has one thread:
 
     restrict(sandbox)    files, system calls, capabilities; holds for every thread and program that comes after
     leave_root(sandbox)  the account; afterwards what only root may read can no longer be opened
@@ -34,7 +34,6 @@ _OF_THE_MACHINE: Final = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"),
     *("/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls", "/etc/pki/ca-trust/extracted"),
     *("/usr/share/ca-certificates", "/usr/share/zoneinfo", "/etc/localtime"),
-    *("/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"),
     *("/proc/self", "/sys/kernel/mm/transparent_hugepage", "/dev/urandom", "/dev/zero"),
 )
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from pilothouse.engine.connections import Connections
 from pilothouse.engine.deadline import SharedDeadline
 from pilothouse.engine.environment import child_environment, command_line, sandbox_of
 from pilothouse.engine.launcher import PROGRAM
@@ -15,10 +16,10 @@ from pilothouse.engine.protocol import ChildOptions
 from pilothouse.errors import EngineUnavailable
 
 
-async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False) -> ChildProcess:
-    """Start a child and wait until it can be called; raise EngineUnavailable if it cannot start.
+async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
+    """Start a child, which owns ``folder``, and wait until it can be called.
 
-    It owns ``folder``. ``vetted``: it connects only to the addresses in a call.
+    Raises EngineUnavailable if it cannot start.
 
     Call it from a thread that lives as long as this process: the child dies with the thread that started it.
     """
@@ -27,13 +28,14 @@ async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False
             f"the engine's program {PROGRAM} is missing; build it with 'make setup', or install Pilothouse from a wheel"
         )
     ours, theirs = socket.socketpair()
+    asked, asking = socket.socketpair()
     deadline_fd = SharedDeadline.create_fd()
     try:
         options = ChildOptions(
             channel_fd=theirs.fileno(),
             deadline_fd=deadline_fd,
+            connections_fd=asking.fileno(),
             parent_pid=os.getpid(),
-            vetted=vetted,
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
             chart_unpacked_bytes=limits.charts.unpacked_bytes,
@@ -46,12 +48,21 @@ async def spawn_child(folder: Path, limits: ChildLimits, *, vetted: bool = False
         )
         environment = child_environment(folder, memory_bytes=limits.memory_bytes)
         process, output = _start(options, folder, environment)
-        child = ChildProcess(process, output=output, folder=folder, limits=limits, deadline_fd=deadline_fd)
+        child = ChildProcess(
+            process,
+            output=output,
+            folder=folder,
+            limits=limits,
+            deadline_fd=deadline_fd,
+            connections=Connections(asked, qps=limits.qps, burst=limits.burst),
+        )
     except BaseException:
         ours.close()
+        asked.close()
         raise
     finally:
         theirs.close()
+        asking.close()
         os.close(deadline_fd)
     try:
         await child.connect(ours)
@@ -74,7 +85,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[options.channel_fd, options.deadline_fd],
+            pass_fds=[options.channel_fd, options.deadline_fd, options.connections_fd],
             start_new_session=True,
         )
     except BaseException:

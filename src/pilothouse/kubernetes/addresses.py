@@ -127,13 +127,15 @@ async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp
     return resolved
 
 
-async def resolve_server(kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp) -> list[str]:
-    """Return the addresses of the server of a kubeconfig from ``sanitise``, like ``resolve``.
+async def resolve_server(kubeconfig: str, settings: ClusterSettings, *, look_up: LookUp) -> list[tuple[str, int]]:
+    """Return the addresses, with the port, of the server of a kubeconfig from ``sanitise``, like ``resolve``.
 
     For callers with their own connections: they must use these addresses and not resolve the name again.
     """
     url = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"])
-    return await resolve(url.hostname or "", port=url.port or _HTTPS, addresses=addresses_of(settings), look_up=look_up)
+    port = url.port or _HTTPS
+    allowed = addresses_of(settings)
+    return [(one, port) for one in await resolve(url.hostname or "", port=port, addresses=allowed, look_up=look_up)]
 
 
 def is_own(ip: Address) -> bool:

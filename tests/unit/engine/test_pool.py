@@ -18,6 +18,7 @@ from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
 from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, EngineUnavailable, HelmError
 from pilothouse.settings import EngineSettings
 from tests.support.charts import build_chart, config_map_chart
+from tests.support.engines import unvetted
 from tests.support.servers import children
 
 _MIB = 1024 * 1024
@@ -31,7 +32,8 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
     pools = []
 
     async def make(**settings: Any) -> EnginePool:
-        pool = EnginePool(EngineSettings(**{"children": 1, **settings}), state_dir=tmp_path / "with space")
+        given = EngineSettings(**{"children": 1, **settings})
+        pool = EnginePool(given, state_dir=tmp_path / "with space", route=unvetted)
         pools.append(pool)
         await pool.start()
         return pool
@@ -223,17 +225,49 @@ async def test_the_text_of_a_broken_kubeconfig_names_no_file_of_ours(pool: Engin
 
 async def test_an_api_server_that_never_answers_costs_the_deadline_and_no_more(pool: EnginePool):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}}],
-            "contexts": [{"name": "a", "context": {"cluster": "a", "user": ""}}],
-            "current-context": "a",
-        }
-        request = _dry_install(config_map_chart(), dry_run="none", kubeconfig=json.dumps(kubeconfig))
+        text = _kubeconfig(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        request = _dry_install(config_map_chart(), dry_run="none", kubeconfig=text)
         with pytest.raises(EngineTimeout):
             await pool.run(request, deadline_seconds=1)
     assert await _render(pool) == "ok"
+
+
+async def test_a_server_that_takes_no_connection_leaves_nothing_open(pool: EnginePool):
+    """Neither at the deadline nor when the caller goes: connecting for the child stops, and the next call succeeds."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        port = full.getsockname()[1]
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        before = _connecting(port)
+        request = _dry_install(config_map_chart(), dry_run="none", kubeconfig=_kubeconfig(f"http://127.0.0.1:{port}"))
+        for cancelled in (False, True):
+            calling = asyncio.create_task(pool.run(request, deadline_seconds=30 if cancelled else 2))
+            await _until(lambda: _connecting(port) > before)
+            if cancelled:
+                calling.cancel()
+            with pytest.raises(asyncio.CancelledError if cancelled else EngineTimeout):
+                await calling
+            await _until(lambda: _connecting(port) == before)
+            assert await _render(pool) == "ok"
+
+
+def _connecting(port: int) -> int:
+    """How many sockets of this machine wait for a server's answer at that port."""
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == "02" for line in lines)
+
+
+def _kubeconfig(server: str) -> str:
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "a", "cluster": {"server": server}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": ""}}],
+        "current-context": "a",
+    }
+    return json.dumps(kubeconfig)
 
 
 async def test_a_refused_connection_is_helms_answer(pool: EnginePool):
