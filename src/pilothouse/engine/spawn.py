@@ -31,21 +31,7 @@ async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
     asked, asking = socket.socketpair()
     deadline_fd = SharedDeadline.create_fd()
     try:
-        options = ChildOptions(
-            channel_fd=theirs.fileno(),
-            deadline_fd=deadline_fd,
-            connections_fd=asking.fileno(),
-            parent_pid=os.getpid(),
-            memory_bytes=limits.memory_bytes,
-            file_bytes=limits.file_bytes,
-            chart_unpacked_bytes=limits.charts.unpacked_bytes,
-            chart_file_bytes=limits.charts.file_bytes,
-            chart_files=limits.charts.files,
-            chart_depth=limits.charts.depth,
-            qps=limits.qps,
-            burst=limits.burst,
-            parallel_objects=limits.parallel_objects,
-        )
+        options = _options(limits, channel_fd=theirs.fileno(), deadline_fd=deadline_fd, connections_fd=asking.fileno())
         environment = child_environment(folder, memory_bytes=limits.memory_bytes)
         process, output = _start(options, folder, environment)
         child = ChildProcess(
@@ -70,6 +56,24 @@ async def spawn_child(folder: Path, limits: ChildLimits) -> ChildProcess:
         await child.end()
         raise
     return child
+
+
+def _options(limits: ChildLimits, *, channel_fd: int, deadline_fd: int, connections_fd: int) -> ChildOptions:
+    return ChildOptions(
+        channel_fd=channel_fd,
+        deadline_fd=deadline_fd,
+        connections_fd=connections_fd,
+        parent_pid=os.getpid(),
+        memory_bytes=limits.memory_bytes,
+        file_bytes=limits.file_bytes,
+        chart_unpacked_bytes=limits.charts.unpacked_bytes,
+        chart_file_bytes=limits.charts.file_bytes,
+        chart_files=limits.charts.files,
+        chart_depth=limits.charts.depth,
+        qps=limits.qps,
+        burst=limits.burst,
+        parallel_objects=limits.parallel_objects,
+    )
 
 
 def _start(
