@@ -52,6 +52,7 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         database_url=database_url,
         engine_children=settings.worker.operations,
         engine_waiting=settings.worker.waiting,
+        generic_plans=True,
     )
     # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
     warming = asyncio.create_task(_warm(runtime, stop))

@@ -7,6 +7,7 @@ library: docs/decisions/0001-dispatch.md.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -28,6 +29,7 @@ class Queue:
         self._poll_seconds = poll_seconds
         self._taking = asyncio.Lock()
         self._news: asyncio.Queue[None] = asyncio.Queue(maxsize=1)
+        self._freed: Counter[tuple[str, str]] = Counter()
 
     async def take(
         self, *, worker: str, lease_seconds: float, besides: Collection[str] = ()
@@ -38,17 +40,29 @@ class Queue:
         """
         # One after the other, so that a take sees what the one before it took: the caps hold exactly.
         async with self._taking, self._database.autocommit() as connection:
-            row = await takes.take(
+            taken = await takes.take(
                 connection, worker=worker, lease_seconds=lease_seconds, caps=self._caps, besides=besides
             )
-        if row is not None:
+        if taken is None:
+            self._freed.clear()
+            return None
+        of_limits = _limits_of(taken.row)
+        if self._freed[of_limits] > 0:  # as many are held as before the other one ended, when nothing could be taken
+            self._freed[of_limits] -= 1
+        elif taken.more:
             self._pass_on()
-        return row
+        return taken.row
+
+    def note_end(self, row: operations.OperationRow) -> None:
+        """Record that this worker no longer holds the operation: one like it takes its place without waking others."""
+        if not row.crashes:  # else it may have kept others away
+            self._freed[_limits_of(row)] += 1
 
     async def wait(self) -> None:
         """Return when an operation was announced, or after the poll interval, which covers lost notifications.
 
-        A notification wakes one waiter; if that one finds something to take, it wakes the next.
+        A notification wakes one waiter. If that one takes something and more is due, it wakes the next, unless what it
+        took only replaces an operation that has ended.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(self._poll_seconds):
@@ -67,3 +81,8 @@ class Queue:
     def _pass_on(self) -> None:
         with suppress(asyncio.QueueFull):
             self._news.put_nowait(None)
+
+
+def _limits_of(row: operations.OperationRow) -> tuple[str, str]:
+    """Return what the limits count the operation for."""
+    return row.project_id, row.api_server

@@ -34,9 +34,19 @@ class Runtime:
         await self.database.close()
 
 
-def build_runtime(settings: Settings, *, database_url: str, engine_children: int, engine_waiting: int = 0) -> Runtime:
-    """Build the dependencies; nothing is started or connected yet. ``engine_waiting``: see ``EnginePool``."""
-    database = Database(database_url)
+def build_runtime(
+    settings: Settings,
+    *,
+    database_url: str,
+    engine_children: int,
+    engine_waiting: int = 0,
+    generic_plans: bool = False,
+) -> Runtime:
+    """Build the dependencies; nothing is started or connected yet.
+
+    ``engine_waiting``: see ``EnginePool``; ``generic_plans``: see ``Database``.
+    """
+    database = Database(database_url, generic_plans=generic_plans)
     keys = MasterKeys.load_or_create(settings.master_key)
     clients = ClusterClients(settings.cluster)
     engine_settings = settings.engine.model_copy(update={"children": engine_children})

@@ -57,3 +57,18 @@ async def test_connections_stay_while_they_are_needed(database: Database, monkey
             assert await _use_many(other) == pids
     finally:
         await other.close()
+
+
+@pytest.mark.parametrize("generic", [True, False])
+async def test_a_process_that_repeats_its_statements_plans_them_once(database: Database, *, generic: bool):
+    other = Database(database.dsn(), pool_size=1, generic_plans=generic)
+    statement = text("SELECT count(*) FROM operations WHERE id = :id")
+    counts = text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%count(*)%'")
+    try:
+        async with other.autocommit() as connection:
+            for number in range(4):
+                await connection.execute(statement, {"id": str(number)})
+            (found,) = (await connection.execute(counts)).all()
+        assert tuple(found) == ((3, 0) if generic else (0, 3))  # the first is not prepared yet
+    finally:
+        await other.close()

@@ -60,9 +60,9 @@ async def stand(database: Database, *, key: str = "", **different: Any) -> Opera
 
 async def take(database: Database) -> OperationRow:
     async with database.transaction() as tx:
-        row = await takes.take(tx, worker="one:0", lease_seconds=60)
-    assert row is not None
-    return row
+        taken = await takes.take(tx, worker="one:0", lease_seconds=60)
+    assert taken is not None
+    return taken.row
 
 
 async def end(database: Database, row: OperationRow, state: str, **different: Any) -> None:

@@ -50,7 +50,8 @@ async def test_one_operation_is_taken_at_a_time(filled: Database, limit: int | N
     caps = takes.Caps(per_cluster=limit)
     async with filled.transaction() as tx:
         taken = [await takes.take(tx, worker="one", lease_seconds=60, caps=caps) for _ in range(ROWS + 1)]
-    assert len({one.id for one in taken if one}) == ROWS
+    assert len({one.row.id for one in taken if one}) == ROWS
+    assert [one.more for one in taken if one] == [True] * (ROWS - 1) + [False]
     assert taken[-1] is None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -217,6 +218,7 @@ async def test_an_announcement_wakes_one_slot_and_what_that_takes_wakes_the_next
     database: Database, owner: tuple[str, str]
 ):
     queue = Queue(database, poll_seconds=30.0)
+    await accept(database, owner, name="before")
     listener = asyncio.create_task(queue.listen())
     slots = {asyncio.create_task(queue.wait()) for _ in range(3)}
     try:
@@ -234,6 +236,49 @@ async def test_an_announcement_wakes_one_slot_and_what_that_takes_wakes_the_next
         for task in (listener, *slots):
             task.cancel()
         await asyncio.gather(listener, *slots, return_exceptions=True)
+
+
+async def test_what_replaces_an_operation_that_ended_wakes_nobody(database: Database, owner: tuple[str, str]):
+    queue = Queue(database, poll_seconds=30.0)
+    for name in ("one", "two", "three"):
+        await accept(database, owner, name=name)
+    await stand(database, new_install(*owner, release_name="web", chart_digest=DIGEST, cluster_id="another"))
+    await accept(database, owner, name="four")
+
+    async def wakes() -> bool:
+        """Return True if a slot that waits is woken."""
+        waiting = asyncio.create_task(queue.wait())
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        waiting.cancel()
+        return bool(done)
+
+    async def take_next() -> OperationRow:
+        taken = await queue.take(worker="one", lease_seconds=6.0)
+        assert taken is not None
+        return taken
+
+    first = await take_next()
+    assert await wakes()
+    queue.note_end(first)
+    second = await take_next()
+    assert second.api_server == first.api_server
+    assert not await wakes()
+    await take_next()
+    assert await wakes()  # nothing ended before it
+    queue.note_end(second)
+    other = await take_next()
+    assert other.api_server != second.api_server
+    assert await wakes()  # what the second left is still free
+    assert (await take_next()).api_server == second.api_server
+    assert await queue.take(worker="one", lease_seconds=6.0) is None
+    assert not await wakes()
+    queue.note_end(replace(other, crashes=1))
+    for name in ("five", "six"):
+        await accept(database, owner, name=name)
+    await take_next()
+    assert await wakes()  # what had crashed may have kept others away
+    await take_next()
+    assert not await wakes()  # nothing else waits
 
 
 async def lapse(database: Database) -> None:

@@ -20,6 +20,7 @@ from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ClusterSettings, ObserverSettings
 from pilothouse.store import cluster_watches, clusters, releases
 from pilothouse.store.database import Database
+from pilothouse.store.release_index import NewRevision
 from tests.support.fake_api_servers import kubeconfig, peer
 from tests.support.secret_storage import Secret, SecretStorage
 from tests.support.tenants import add_project
@@ -175,6 +176,29 @@ async def test_what_was_there_and_what_comes_is_shown(place: Place):
     for name in "bcde":
         await place.storage.delete(release(name))
     await place.until_shown(a=[(2, "deployed"), (1, "superseded")])
+
+
+async def test_what_a_worker_wrote_is_not_read_again(place: Place, monkeypatch: pytest.MonkeyPatch):
+    place.observe()
+    await place.until_listed()
+    ours, index = release("ours"), ReleaseIndex(place.keys)
+    ours["metadata"]["resourceVersion"] = str(place.storage.version + 1)
+    async with place.database.transaction() as tx:
+        await index.record(tx, place.cluster_id, ours)
+    read: list[str] = []
+    original = ReleaseIndex.read
+
+    def note(self: ReleaseIndex, cluster_id: str, secret: Secret) -> NewRevision | None:
+        read.append(secret["metadata"]["name"])
+        return original(self, cluster_id, secret)
+
+    monkeypatch.setattr(ReleaseIndex, "read", note)
+    await place.storage.put(ours)
+    await place.storage.put(release("other"))
+    await place.until_shown(ours=[(1, "deployed")], other=[(1, "deployed")])
+    assert read == [release("other")["metadata"]["name"]]
+    await place.storage.put(release("ours", status="superseded"))
+    await place.until_shown(ours=[(1, "superseded")], other=[(1, "deployed")])
 
 
 async def test_a_watch_that_is_cut_goes_on_where_it_was(place: Place):

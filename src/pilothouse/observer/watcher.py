@@ -165,10 +165,7 @@ class Watcher:
 
     async def _index_page(self, secrets: Sequence[Secret], known: ClusterWatchRow, admission: Admission) -> int:
         """Write new revisions of the Secrets to the index, and return their number."""
-        seen = [one for one in map(see, secrets) if one is not None]
-        async with self._database.autocommit() as connection:
-            unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=known.epoch)
-        rows = await self._read([secret for secret in secrets if _key(secret) in unknown])
+        rows = await self._read_unknown(secrets, known.epoch)
         async with self._database.transaction() as tx:
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=known.epoch)
         return len(rows)
@@ -192,19 +189,29 @@ class Watcher:
             raise ClusterUnavailable("the API server ended the watch at once")
 
     async def _take(self, news: WatchBatch, epoch: int, admission: Admission) -> None:
-        """Write what arrived together, and how far the index is with it, in one transaction."""
+        """Write what arrived together, and in the same transaction how far the index is with it."""
         if news.unreadable:
             self._notices.warn("watch_lines_unreadable", lines=news.unreadable)
         last = {_key(change.secret): change for change in news.changes}
         buried = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
-        rows = await self._read([change.secret for change in last.values() if not change.gone])
-        async with self._database.transaction() as tx:
+        rows = await self._read_unknown([change.secret for change in last.values() if not change.gone], epoch)
+        several = rows or buried
+        async with self._database.transaction() if several else self._database.autocommit() as tx:
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=epoch)
             await store.mark_deleted(tx, self._cluster_id, await admission.admit_deleted(tx, buried), epoch=epoch)
             if admission.truncated:
                 await cluster_watches.note_truncated(tx, self._cluster_id)
                 self._notices.warn("index_truncated")
             await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
+
+    async def _read_unknown(self, secrets: Sequence[Secret], epoch: int) -> list[NewRevision]:
+        """Return the rows of the Secrets that the index does not have as they are: a worker writes what it read."""
+        if not secrets:
+            return []
+        seen = [one for one in map(see, secrets) if one is not None]
+        async with self._database.autocommit() as connection:
+            unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=epoch)
+        return await self._read([secret for secret in secrets if _key(secret) in unknown])
 
     async def _read(self, secrets: Sequence[Secret]) -> list[NewRevision]:
         rows = []

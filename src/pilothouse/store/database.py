@@ -27,6 +27,12 @@ _SESSION = (
     " -c default_transaction_isolation=read\\ committed"
 )
 
+#: To plan a statement of the queue takes longer than to carry it out. PostgreSQL compares only what it estimates of the
+#: plans with and without values, and after an ANALYZE may plan it anew each time.
+_GENERIC_PLANS = " -c plan_cache_mode=force_generic_plan"
+#: Executions on a connection after which a statement is prepared: what is not repeated saves the round trip.
+_PREPARE_AFTER = 1
+
 #: Connections that nobody needed for so long are closed: each is a process of PostgreSQL's, with 4 MB of its own.
 _IDLE_SECONDS = 30.0
 
@@ -46,7 +52,8 @@ def _driver_url(url: str) -> URL:
 class Database:
     """Open transactions; one object per process."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, generic_plans: bool = False) -> None:
+        """``generic_plans``: plan each statement once for a connection, for a process that repeats the same few."""
         self.url = _driver_url(url)
         self._engine = create_async_engine(
             self.url,
@@ -58,7 +65,8 @@ class Database:
             pool_recycle=900,
             pool_use_lifo=True,  # the connection used last has the statements prepared, and its backend's caches warm
             connect_args={
-                "options": _SESSION,
+                "options": _SESSION + (_GENERIC_PLANS if generic_plans else ""),
+                "prepare_threshold": _PREPARE_AFTER,
                 "tcp_user_timeout": 10_000,
                 "connect_timeout": 5,
                 "application_name": "pilothouse",

@@ -52,9 +52,17 @@ class Caps:
 NO_CAPS = Caps()
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The operation that was taken, and whether more may be due: False if nothing else waits."""
+
+    row: OperationRow
+    more: bool
+
+
 async def take(
     tx: Transaction, *, worker: str, lease_seconds: float, caps: Caps = NO_CAPS, besides: Collection[str] = ()
-) -> OperationRow | None:
+) -> Taken | None:
     """Assign the next due operation to the worker: attempt + 1, with a lease; return None if there is none.
 
     A queued one becomes running; one that is being cancelled stays so, for the worker to end it. ``worker`` names the
@@ -75,7 +83,9 @@ async def take(
         "apart_seconds": _APART_SECONDS,
     }
     row = (await tx.execute(_TAKE, params)).mappings().one_or_none()
-    return OperationRow(**row) if row else None
+    if row is None:
+        return None
+    return Taken(OperationRow(**{name: value for name, value in row.items() if name != "more"}), row["more"])
 
 
 # ruff: noqa: S608  # what is put into this statement are conditions of our own
@@ -131,7 +141,7 @@ WITH RECURSIVE held AS MATERIALIZED (
   ) first
   LIMIT 1
 )
-UPDATE operations SET
+UPDATE operations taken SET
   state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
   attempt = attempt + 1,
   worker = :by_worker,
@@ -139,5 +149,9 @@ UPDATE operations SET
   taken_at = clock_timestamp(),
   started_at = coalesce(started_at, clock_timestamp())
 WHERE id = (SELECT id FROM next) AND lease_until IS NULL
-RETURNING operations.*
+RETURNING taken.*, (SELECT count(*) > 1 FROM heads) OR (
+  SELECT id FROM operations
+  WHERE {OF_SERVERS} AND project_id = taken.project_id AND api_server = taken.api_server AND id <> taken.id
+  ORDER BY queue_position, created_at LIMIT 1
+) IS NOT NULL AS more
 """)

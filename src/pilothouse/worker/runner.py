@@ -130,7 +130,10 @@ class Runner:
                     await self._queue.wait()
                 else:
                     place.hold(row.id, row.project_id)
-                    await self._carry_out(row, asked, place)
+                    try:
+                        await self._carry_out(row, asked, place)
+                    finally:
+                        self._queue.note_end(row)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
                 await asyncio.sleep(self._settings.poll_seconds)
