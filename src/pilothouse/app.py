@@ -54,7 +54,9 @@ from pilothouse.services.operations.read import Operations
 from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.details import ReleaseDetails
 from pilothouse.services.releases.preflight import Preflight
+from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
@@ -176,6 +178,8 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
         ReleaseWaits(view, notifications, standing, waiting=waiting),
         ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases),
         Idempotency(database, keys, settings),
+        ProjectReleases(database, settings.releases),
+        ReleaseDetails(database, keys, clusters),
         Operations(database, notifications, standing),
         Cancellations(database),
         EventStreams(

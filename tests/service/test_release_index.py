@@ -70,6 +70,8 @@ def revision(name: str, number: int, version: int, *, status: str = "deployed", 
         last_deployed=LONG_AGO,
         values_sealed=b"sealed",
         values_text_size=6,
+        app_version="1.0",
+        manager="",
         operation_id="",
     )
 

@@ -75,6 +75,8 @@ async def add(database: Database, *releases: tuple[str, str, int, str], values: 
             last_deployed=LONG_AGO,
             values_sealed=values,
             values_text_size=len(values or b""),
+            app_version="1.0",
+            manager="",
             operation_id="",
         )
         for namespace, name, number, status in releases

@@ -20,7 +20,7 @@ from tests.support.route_table import EVERYBODY, PUBLIC, SEES_PROJECT, Route
 from tests.support.servers import RunningServer
 
 #: Which ids belong to a project, and which to an account.
-PROJECT_IDS: Final = frozenset({"cluster_id", "chart_id", "operation_id"})
+PROJECT_IDS: Final = frozenset({"cluster_id", "cluster", "chart_id", "operation_id"})
 ACCOUNT_IDS: Final = frozenset({"project_id", "user_id", "access_key", "token"})
 _READS: Final = frozenset({"get", "list", "download", "getQuota"})
 

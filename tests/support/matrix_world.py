@@ -68,6 +68,7 @@ def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_
     wait_for(ended, seconds=90)
     return {
         "cluster_id": cluster,
+        "cluster": cluster,
         "chart_id": chart,
         "operation_id": operation,
         "project_id": project_id,

@@ -26,6 +26,7 @@ SEES_PROJECT: Final = "sees the project"
 
 _CLUSTER = "/cce/cam/v3/clusters/{cluster_id}"
 _RELEASE = f"{_CLUSTER}/namespace/{{namespace}}/releases/{{name}}"
+_OWN_RELEASE = "/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{name}"
 #: Two prefixes lead to the same routes.
 _TWINS: Final = {"/autopilot/cam/v3/": "/cce/cam/v3/", "/autopilot/v2/charts": "/v2/charts"}
 
@@ -65,6 +66,8 @@ TABLE: Final[dict[str, Route]] = {
     f"GET {_RELEASE}/history": Route("cce:release:get"),
     f"PUT {_RELEASE}": Route("cce:release:update", body={"chart_id": "{chart_id}", "action": "upgrade", "values": {}}),
     f"DELETE {_RELEASE}": Route("cce:release:delete"),
+    "GET /api/v1/releases": Route("cce:release:list", query="cluster={cluster_id}"),
+    f"GET {_OWN_RELEASE}": Route("cce:release:get"),
     "POST /api/v1/clusters/{cluster_id}/unlock": Route(
         "cce:release:update", body={"namespace": "{namespace}", "name": "{name}", "reason": "the matrix"}
     ),

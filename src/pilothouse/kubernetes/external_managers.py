@@ -5,12 +5,17 @@ Flux' helm-controller labels every object of its releases with its HelmRelease, 
 Tracking"); an operator owns objects by a controller reference (Kubernetes, "Owners and Dependents").
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 _TRACKING = "argocd.argoproj.io/tracking-id"
 _SKIPPED = "argocd.argoproj.io/skip-reconcile"
 _FLUX = {"helm.toolkit.fluxcd.io": "HelmRelease", "kustomize.toolkit.fluxcd.io": "Kustomization"}
+_MARKS = {
+    name: re.compile(rf"^[ ]+['\"]?{re.escape(name)}['\"]?:[ ]*['\"]?([^\s'\"]+)", re.MULTILINE)
+    for name in (*(f"{group}/{part}" for group in _FLUX for part in ("name", "namespace")), _TRACKING)
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ def find_manager(metadata: dict[str, Any]) -> Manager | None:
             place = str(metadata.get("namespace") or "")
             return Manager("", "", str(owner.get("kind")), place, str(owner.get("name")))
     return None
+
+
+def find_mark(manifest: str) -> Manager | None:
+    """Return the manager that the first marks in a manifest name, found without parsing it; None if there are none."""
+    found = {name: text[1] for name, mark in _MARKS.items() if name in manifest and (text := mark.search(manifest))}
+    return find_manager({"labels": found, "annotations": found}) if found else None
 
 
 def is_suspended(managing: dict[str, Any]) -> bool:

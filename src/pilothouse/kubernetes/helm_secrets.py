@@ -88,6 +88,8 @@ class StoredRelease:
     acted_at: datetime
     hooks_json: bytes = field(default=b"", repr=False)
     unlocked: bool = False
+    app_version: str = ""
+    notes: str = field(default="", repr=False)
 
     def count_hooks(self, *events: str) -> int:
         """Return how many hooks run at one of the events; 0 if the hooks are unreadable or too many."""
@@ -124,11 +126,13 @@ class _Info(msgspec.Struct):
     first_deployed: str | None = None
     last_deployed: str | None = None
     deleted: str | None = None
+    notes: str = ""
 
 
 class _Metadata(msgspec.Struct):
     name: str = ""
     version: str = ""
+    app_version: str = msgspec.field(default="", name="appVersion")
 
 
 class _Chart(msgspec.Struct):
@@ -219,6 +223,8 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         acted_at=max(_moment(payload.info.last_deployed, own), _moment(payload.info.deleted, {})),
         hooks_json=bytes(payload.hooks),
         unlocked=bool(secret.get("immutable")),
+        app_version=payload.chart.metadata.app_version,
+        notes=payload.info.notes,
     )
 
 

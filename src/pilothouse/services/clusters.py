@@ -188,6 +188,14 @@ class Clusters:
             raise unknown_cluster(cluster_id)
         return _cluster(row)
 
+    async def identify(self, named: str, *, project_id: str) -> ClusterName:
+        """Return the project's cluster of that id or name, else raise NotFound."""
+        async with self._database.autocommit() as connection:
+            found = await store.identify_cluster(connection, named, project_id=project_id)
+        if found is None:
+            raise unknown_cluster(named)
+        return found
+
     async def show_index(self, caller: Caller, cluster_id: str) -> ClusterIndex:
         """Return progress and error of the release index for a cluster of the project; else raise NotFound."""
         caller.require("cce:cluster:get")

@@ -96,6 +96,18 @@ async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | No
     return ClusterRow(**row) if row else None
 
 
+async def identify_cluster(tx: Transaction, named: str, *, project_id: str) -> ClusterName | None:
+    """Return the project's cluster of that id, else the one of that name; None if it has neither."""
+    row = (await tx.execute(_IDENTIFY, {"named": named, "project_id": project_id})).one_or_none()
+    return ClusterName(*row) if row else None
+
+
+_IDENTIFY = text("""
+SELECT id, name FROM clusters WHERE project_id = :project_id AND (id = :named OR name = :named)
+ORDER BY id = :named DESC LIMIT 1
+""")
+
+
 async def list_clusters(tx: Transaction, *, project_id: str) -> list[ClusterRow]:
     """Return the project's clusters by name."""
     query = select(clusters).where(clusters.c.project_id == project_id).order_by(clusters.c.name)

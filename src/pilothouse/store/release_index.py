@@ -33,6 +33,7 @@ from sqlalchemy.dialects import postgresql
 
 from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store.database import Transaction
+from pilothouse.store.newest_revisions import expose, expose_all
 from pilothouse.store.tables import cluster_watches, operations, release_revisions
 
 _TOMBSTONE_SECONDS = 3600.0
@@ -60,6 +61,8 @@ class Revision:
     last_deployed: datetime | None
     values_sealed: bytes | None = field(repr=False)
     values_text_size: int
+    app_version: str
+    manager: str
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ async def apply_revisions(
         params = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
         await tx.execute(_APPLY, params if len(params) > 1 else params[0])
+        hiding = [one for one in revisions if one.status == ReleaseStatus.SUPERSEDED or one.problem]
+        await expose(tx, cluster_id, [(one.namespace, one.secret) for one in hiding])
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
@@ -157,6 +162,7 @@ async def mark_deleted(tx: Transaction, cluster_id: str, gone: Sequence[DeletedS
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
         await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in sorted(gone, key=_in_order)])
+        await expose(tx, cluster_id, [(one.namespace, one.secret) for one in gone])
 
 
 async def bury_missing(
@@ -184,7 +190,10 @@ async def bury_missing(
         "namespace": namespace,
         "name": name,
     }
-    return (await tx.execute(_BURY_MISSING, params)).rowcount
+    buried = (await tx.execute(_BURY_MISSING, params)).rowcount
+    if name is None:
+        await expose_all(tx, cluster_id)
+    return buried
 
 
 async def list_unknown(
@@ -238,20 +247,15 @@ def _as_parameters(row: NewRevision | DeletedSecret) -> dict[str, Any]:
 
 #: What is read of a Secret; a new column needs a new epoch, see docs/dev/recipes.md.
 READ_COLUMNS = (
-    "name",
-    "revision",
-    "problem",
-    "uid",
-    "status",
-    "description",
-    "chart_name",
-    "chart_version",
-    "first_deployed",
-    "last_deployed",
-    "values_sealed",
-    "values_size",
-    "values_text_size",
+    *("name", "revision", "problem", "uid", "status", "description", "chart_name", "chart_version"),
+    *("first_deployed", "last_deployed", "values_sealed", "values_size", "values_text_size", "app_version", "manager"),
 )
+#: What is known of the operation that wrote it.
+_ORIGIN = {
+    "origin_chart_id": operations.c.chart_id,
+    "origin_description": operations.c.description,
+    "origin_operation_id": operations.c.id,
+}
 _GIVEN = {
     name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
     for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)
@@ -286,14 +290,13 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
         [
             *("cluster_id", "epoch", "namespace", "secret", "resource_version"),
             *READ_COLUMNS,
-            *("origin_chart_id", "origin_description"),
+            *_ORIGIN,
         ],
         select(
             cluster_watches.c.cluster_id,
             cluster_watches.c.epoch,
             *(_GIVEN[name] for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)),
-            func.coalesce(operations.c.chart_id, ""),
-            func.coalesce(operations.c.description, ""),
+            *(func.coalesce(column, "") for column in _ORIGIN.values()),
         )
         .select_from(cluster_watches.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
         .where(_OBSERVED),
@@ -306,7 +309,7 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
         {
             **{name: news[name] for name in READ_COLUMNS},
             "gone_at": None,
-            **{name: case((kept, known[name]), else_=news[name]) for name in ("origin_chart_id", "origin_description")},
+            **{name: case((kept, known[name]), else_=news[name]) for name in _ORIGIN},
         },
     )
 

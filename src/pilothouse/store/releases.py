@@ -4,6 +4,7 @@ Each answer is one statement and so one snapshot: an operation's outcome and its
 reader sees one without the other.
 """
 
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,6 +23,7 @@ class RevisionRow(Revision):
 
     origin_chart_id: str
     origin_description: str
+    origin_operation_id: str
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ async def find_release(
     revisions: int,
     below: int | None = None,
     budget_bytes: int = 4 * 1024 * 1024,
+    with_values: bool = True,
 ) -> FoundRelease | None:
     """Return the release with its newest revisions, optionally only those ``below`` a number; None if no such cluster.
 
-    Returns at most ``revisions``, whose values have about ``budget_bytes`` as JSON text, but at least one.
+    Returns at most ``revisions``, whose values have about ``budget_bytes`` as JSON text, but at least one; without
+    values, all of them.
 
     A release that does not exist has neither revisions nor an operation.
     """
@@ -86,9 +90,9 @@ async def find_release(
         "name": name,
         "revisions": revisions,
         "below": below,
-        "budget": budget_bytes,
+        "budget": budget_bytes if with_values else sys.maxsize,
     }
-    rows = (await tx.execute(_FIND, params)).all()
+    rows = (await tx.execute(_FIND if with_values else _FIND_WITHOUT_VALUES, params)).all()
     if not rows:
         return None
     return FoundRelease(
@@ -215,9 +219,9 @@ SELECT {_INDEX}
 FROM clusters c LEFT JOIN cluster_watches b ON b.cluster_id = c.id
 WHERE c.id = :cluster_id AND c.project_id = :project_id
 """)
-_FIND = text(f"""
+_FIND_BY_NAME = f"""
 SELECT {_INDEX}, r.following,
-  {_operation_columns()}, {_columns(_REVISION, "r")}
+  {_operation_columns()}, {{revision}}
 FROM clusters c
 LEFT JOIN cluster_watches b ON b.cluster_id = c.id
 LEFT JOIN LATERAL (
@@ -238,7 +242,9 @@ LEFT JOIN LATERAL (
 ) r ON r.before < :budget
 WHERE c.id = :cluster_id AND c.project_id = :project_id
 ORDER BY r.revision DESC
-""")
+"""
+_FIND = text(_FIND_BY_NAME.format(revision=_columns(_REVISION, "r")))
+_FIND_WITHOUT_VALUES = text(_FIND_BY_NAME.format(revision=_columns(_REVISION, "r", empty="values_sealed")))
 
 
 def _page(*, values: bool) -> str:

@@ -464,6 +464,28 @@ release_revisions = Table(
     ),
     Column("origin_chart_id", Text, nullable=False, server_default="", comment="of the operation that wrote it"),
     Column("origin_description", Text, nullable=False, server_default="", comment="the user's own text, likewise"),
+    Column("app_version", Text, nullable=False, server_default="", comment="the chart's appVersion"),
+    Column(
+        "manager",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="the program besides Helm that its marks name, and its object; empty for none",
+    ),
+    Column(
+        "origin_operation_id",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="the operation that wrote it, if it installed or upgraded",
+    ),
+    Column(
+        "exposed",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="may be the newest although superseded: what came after it was deleted",
+    ),
 )
 
 Index(
@@ -473,6 +495,15 @@ Index(
     release_revisions.c.name,
     release_revisions.c.revision,
     postgresql_where=text("gone_at IS NULL AND problem = ''"),
+)
+#: Each release's newest revision is among these, and hardly another one.
+Index(
+    "ix_release_revisions_newest",
+    release_revisions.c.cluster_id,
+    release_revisions.c.namespace,
+    release_revisions.c.name,
+    release_revisions.c.revision.desc(),
+    postgresql_where=text("gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)"),
 )
 Index(
     "ix_release_revisions_problem",

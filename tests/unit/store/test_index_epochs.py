@@ -13,11 +13,15 @@ FIRST = {
     *("name", "revision", "problem", "uid", "status", "description", "chart_name", "chart_version"),
     *("first_deployed", "last_deployed", "values_sealed", "values_size"),
 }
-EPOCHS = {"0005": FIRST, "0023": FIRST | {"values_text_size"}}
+EPOCHS = {
+    "0005": FIRST,
+    "0023": FIRST | {"values_text_size"},
+    "0026": FIRST | {"values_text_size", "app_version", "manager"},
+}
 #: Columns of the row that are not read of the Secret.
 OTHERS = {
     *("cluster_id", "namespace", "secret", "epoch", "resource_version", "gone_at"),
-    *("origin_chart_id", "origin_description"),
+    *("origin_chart_id", "origin_description", "origin_operation_id", "exposed"),
 }
 
 

@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from pilothouse.api.v1 import access_keys, audit, clusters, evidence, health, operations, projects, releases, users
+from pilothouse.api.v1 import (
+    access_keys,
+    audit,
+    clusters,
+    evidence,
+    health,
+    operations,
+    projects,
+    release_lists,
+    release_reads,
+    releases,
+    users,
+)
 from pilothouse.api.v1.routing import NativeRoute
 from pilothouse.http.json_bodies import FORM
 
@@ -24,6 +36,8 @@ ROUTERS: Final = (
     projects.router,
     audit.router,
     clusters.router,
+    release_lists.router,
+    release_reads.router,
     releases.router,
     operations.router,
     evidence.router,

@@ -10,7 +10,7 @@ from pilothouse.errors import AlreadyEnded, InvalidRequest, NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.services.operations.ends import report_end
-from pilothouse.services.releases.read import UNINSTALL_UNDERWAY
+from pilothouse.services.releases.shown import UNINSTALL_UNDERWAY
 from pilothouse.states import Action, OperationState
 from pilothouse.store import audit, operation_events, operations
 from pilothouse.store.database import Database, Transaction

@@ -18,7 +18,7 @@ from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.commands import open_shown
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.read import from_operation
+from pilothouse.services.releases.shown import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import OperationState
 from pilothouse.store import idempotency_keys, operations

@@ -25,7 +25,7 @@ from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_name, check_namespace
 from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.read import INSTALL_UNDERWAY
+from pilothouse.services.releases.shown import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import OperationRequest, Submissions
 from pilothouse.states import ReleaseStatus

@@ -19,7 +19,7 @@ from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, locked_error, running_error
 from pilothouse.services.releases.names import unknown_release
-from pilothouse.services.releases.read import UNINSTALL_UNDERWAY, from_operation
+from pilothouse.services.releases.shown import UNINSTALL_UNDERWAY, from_operation
 from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store import audit, operations

@@ -14,6 +14,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import ClusterUnavailable, CorruptRelease, DecryptionFailed
 from pilothouse.kubernetes.api_client import resource_version
 from pilothouse.kubernetes.client import Secret
+from pilothouse.kubernetes.external_managers import find_manager, find_mark
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.states import ReleaseStatus
@@ -67,6 +68,8 @@ class ReleaseIndex:
             last_deployed=stored.last_deployed,
             values_sealed=self._seal(cluster_id, stored, values) if len(values) <= LARGEST_VALUES else None,
             values_text_size=len(values),
+            app_version=_clean(stored.app_version, _LONGEST_NAME),
+            manager=_clean(_manager(secret, stored), _LONGEST_TEXT),
             operation_id=_clean(str(stored.labels.get(OPERATION_LABEL, "")), _LONGEST_NAME),
         )
 
@@ -149,8 +152,15 @@ def _unreadable(seen: SeenSecret, secret: Secret, problem: str) -> NewRevision:
         last_deployed=None,
         values_sealed=None,
         values_text_size=0,
+        app_version="",
+        manager="",
         operation_id="",
     )
+
+
+def _manager(secret: Secret, stored: StoredRelease) -> str:
+    found = find_manager(secret["metadata"]) or find_mark(stored.manifest)
+    return str(found) if found is not None else ""
 
 
 def _clean(text: str, longest: int) -> str:

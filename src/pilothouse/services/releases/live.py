@@ -96,9 +96,11 @@ class LiveReleases:
 
 def _with_origin(row: NewRevision, origins: dict[tuple[str, int], releases.Origin]) -> RevisionRow:
     said = asdict(row)
-    origin = origins.get((said.pop("operation_id"), row.revision))
+    operation_id = said.pop("operation_id")
+    origin = origins.get((operation_id, row.revision))
     return RevisionRow(
         **said,
         origin_chart_id=origin.chart_id if origin else "",
         origin_description=origin.description if origin else "",
+        origin_operation_id=operation_id if origin else "",
     )

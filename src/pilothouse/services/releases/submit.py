@@ -20,7 +20,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.commands import Order, action_of, destructive_options, seal_command, shown_of
-from pilothouse.services.releases.read import from_operation
+from pilothouse.services.releases.shown import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import operation_events, operations

@@ -14,7 +14,7 @@ from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.preflight import ExpectedRevision
-from pilothouse.services.releases.read import UPGRADE_UNDERWAY
+from pilothouse.services.releases.shown import UPGRADE_UNDERWAY
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import archives, charts

@@ -4,7 +4,8 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.read import UNSETTLED, ReleaseView
+from pilothouse.services.releases.read import ReleaseView
+from pilothouse.services.releases.shown import UNSETTLED
 from pilothouse.shares import Counted
 
 _GET = "cce:release:get"

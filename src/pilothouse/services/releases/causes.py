@@ -1,0 +1,59 @@
+"""Who wrote a revision, by which operation, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pilothouse.states import LIVING_STATES, Action
+from pilothouse.store.release_changes import Change
+from pilothouse.store.releases import RevisionRow
+
+#: How far the clocks of a cluster and of the database may be apart.
+_SKEW = timedelta(minutes=5)
+#: A cancel that rolled an upgrade or rollback back.
+CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The operation that wrote a revision; ``cause`` is its action, or ``cancel`` if the revision undoes it."""
+
+    cause: str
+    operation_id: str
+    request_id: str
+    user_id: str
+    user_name: str
+
+
+def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
+    """Return what wrote the revision; None for another Helm client, or an operation whose record has expired.
+
+    Installs and upgrades are proven by the label on their revision. A rollback copies the labels of its target, so it
+    is recognised by number, time and Helm's description.
+    """
+    for change in changes:
+        if row.origin_operation_id == change.operation_id and change.revision == row.revision:
+            return _cause(change, change.action)
+        if not row.description.startswith(("Rollback ", "Preparing rollback")) or not _was_then(change, row):
+            continue
+        if change.undo_revision == row.revision:
+            return _cause(change, CANCEL)
+        if change.action == Action.ROLLBACK and change.revision == row.revision:
+            return _cause(change, change.action)
+    return None
+
+
+def find_underway(changes: Sequence[Change]) -> Change | None:
+    """Return the unfinished operation of the release; it has at most one."""
+    return next((change for change in changes if change.state in LIVING_STATES), None)
+
+
+def _was_then(change: Change, row: RevisionRow) -> bool:
+    written = row.last_deployed
+    if written is None or written < change.created_at - _SKEW:
+        return False
+    return change.finished_at is None or written <= change.finished_at + _SKEW
+
+
+def _cause(change: Change, cause: str) -> Cause:
+    return Cause(cause, change.operation_id, change.request_id, change.user_id, change.user_name)

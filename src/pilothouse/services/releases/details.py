@@ -1,0 +1,210 @@
+"""One release with its parts, for our own API: what is shown of it, and what Helm stored of a revision.
+
+The status comes from the index and the operations, so that it is there also while the cluster is not; the parts that
+only Helm's Secret has (notes, labels, values, manifest, hooks) are read from the cluster.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, NotFound
+from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, read_release
+from pilothouse.off_loop import off_loop
+from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.causes import Cause, find_cause, find_underway
+from pilothouse.services.releases.live import LiveReleases
+from pilothouse.services.releases.masking import hide_in_text
+from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
+from pilothouse.services.releases.pages import Release, weight
+from pilothouse.services.releases.shown import ShownReleases
+from pilothouse.store import releases
+from pilothouse.store.clusters import ClusterName
+from pilothouse.store.database import Database
+from pilothouse.store.operations import OperationRow
+from pilothouse.store.release_changes import Change, list_changes
+from pilothouse.store.releases import FoundRelease, ListedRelease, RevisionRow
+
+#: What ``helm history`` shows at most.
+_MOST_REVISIONS = 256
+_SYSTEM_LABELS = frozenset({"name", "owner", "status", "version", "createdAt", "modifiedAt", OPERATION_LABEL})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a release is; ``cluster`` is an id or a name."""
+
+    cluster: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ReleaseDetail:
+    """A release as it is shown, or one of its revisions.
+
+    ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
+    could not be read; empty if they were.
+    """
+
+    release: Release
+    app_version: str
+    manager: str
+    notes: str
+    labels: dict[str, str]
+    changed_by: Cause | None
+    underway: Change | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """One revision of a history, with what wrote it."""
+
+    revision: RevisionRow = field(repr=False)
+    description: str
+    cause: Cause | None
+
+
+class ReleaseDetails:
+    """Show one release of a project, and its history."""
+
+    def __init__(self, database: Database, keys: MasterKeys, clusters: Clusters) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._live = LiveReleases(database, keys, clusters)
+        self._shown = ShownReleases(keys)
+
+    async def show(self, caller: Caller, place: Place, *, revision: int | None = None) -> ReleaseDetail:
+        """Return the release as it is now, or one of its revisions; NotFound if there is none.
+
+        Notes and labels are those of the newest stored revision, and missing if the cluster cannot be read. For callers
+        who may not read values, these are masked in texts.
+        """
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        below = revision + 1 if revision is not None else None
+        found, changes = await self._find(caller.project_id, cluster, place, revisions=1, below=below, with_values=True)
+        row = found.revisions[0] if found.revisions else None
+        if revision is not None and (row is None or row.revision != revision):
+            raise unknown_revision(place, revision, row)
+        release = await off_loop(
+            lambda: self._release(cluster, row, found.operation, as_stored=revision is not None),
+            size=weight(ListedRelease(place.namespace, place.name, row, found.operation)),
+        )
+        if release is None:
+            raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
+        detail = ReleaseDetail(
+            release=replace(release, age_seconds=found.freshness.age_seconds),
+            app_version=row.app_version if row is not None else "",
+            manager=row.manager if row is not None else "",
+            notes="",
+            labels={},
+            changed_by=find_cause(row, changes) if row is not None else None,
+            underway=find_underway(changes),
+        )
+        if row is not None:
+            detail = await self._with_stored(detail, row)
+        return detail if caller.may(READ_VALUES) else await asyncio.to_thread(_hidden, detail)
+
+    def _release(
+        self, cluster: ClusterName, row: RevisionRow | None, operation: OperationRow | None, *, as_stored: bool
+    ) -> Release | None:
+        if as_stored and row is not None:
+            return self._shown.from_row(cluster, row)
+        return self._shown.newest(cluster, row, operation)
+
+    async def _with_stored(self, detail: ReleaseDetail, row: RevisionRow) -> ReleaseDetail:
+        release = detail.release
+        place = Place(release.cluster_id, release.namespace, release.name)
+        try:
+            stored = await self.read_stored(place, row.revision)
+        except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
+            return replace(detail, problem=str(error))
+        return replace(detail, notes=stored.notes, labels=own_labels(stored))
+
+    async def show_history(self, caller: Caller, place: Place) -> list[HistoryItem]:
+        """Return the revisions that Helm keeps, newest first, with what wrote each; NotFound if there are none.
+
+        For callers who may not read values, descriptions are withheld that are not Helm's usual ones.
+        """
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        found, changes = await self._find(caller.project_id, cluster, place, revisions=_MOST_REVISIONS)
+        if not found.revisions:
+            raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
+        hides = not caller.may(READ_VALUES)
+        return [
+            HistoryItem(row, hide_in_text(said, None, public=()) if hides else said, find_cause(row, changes))
+            for row in found.revisions
+            for said in (row.origin_description or row.description or row.status,)
+        ]
+
+    async def _find(
+        self,
+        project_id: str,
+        cluster: ClusterName,
+        place: Place,
+        *,
+        revisions: int,
+        below: int | None = None,
+        with_values: bool = False,
+    ) -> tuple[FoundRelease, list[Change]]:
+        """Return revisions from the index, or from the cluster until the index is complete, and the operations."""
+        namespace, name = place.namespace, place.name
+        async with self._database.autocommit() as connection:
+            changes = await list_changes(connection, cluster.id, namespace=namespace, name=name)
+            found = await releases.find_release(
+                connection,
+                cluster.id,
+                project_id=project_id,
+                namespace=namespace,
+                name=name,
+                revisions=revisions,
+                below=below,
+                with_values=with_values,
+            )
+        if found is None:
+            raise unknown_cluster(place.cluster)
+        if not found.freshness.listed or found.freshness.truncated:
+            rows = await self._live.read_revisions(cluster.id, namespace=namespace, name=name)
+            rows = [row for row in rows if below is None or row.revision < below]
+            found = replace(found, revisions=rows[:revisions])
+        return found, changes
+
+    async def read_stored(self, place: Place, revision: int | None) -> StoredRelease:
+        """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
+        if not is_namespace(place.namespace) or not is_name(place.name):
+            raise NotFound(f"release {place.name!r} does not exist in namespace {place.namespace!r}")
+        cluster = await self._clusters.reach(place.cluster, project_id=None)
+        client = self._clusters.client(cluster)
+        with cluster_error_context(cluster):
+            if revision is None:
+                labels = await client.list_release_labels(namespace=place.namespace, name=place.name)
+                revision = max((one.revision for one in labels), default=None)
+                if revision is None:
+                    raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
+            secret = await client.find_release_secret(namespace=place.namespace, name=place.name, revision=revision)
+            if secret is None:
+                raise unknown_revision(place, revision, None)
+            return await read_release(secret)
+
+
+def own_labels(stored: StoredRelease) -> dict[str, str]:
+    """Return the labels of a revision but those that Helm and Pilothouse set themselves."""
+    return {name: value for name, value in stored.labels.items() if name not in _SYSTEM_LABELS}
+
+
+def unknown_revision(place: Place, revision: int, below: RevisionRow | None) -> NotFound:
+    """Return the error for a revision that the release does not have; ``below`` is the next lower one."""
+    hint = f"; the next lower one is {below.revision}" if below is not None else ""
+    return NotFound(f"release {place.name!r} in namespace {place.namespace!r} has no revision {revision}{hint}")
+
+
+def _hidden(detail: ReleaseDetail) -> ReleaseDetail:
+    release = detail.release
+    values, public = release.values_json, (release.name, release.namespace)
+    shown = replace(release, description=hide_in_text(release.description, values, public=public))
+    return replace(detail, release=shown, notes=hide_in_text(detail.notes, values, public=public))

@@ -1,0 +1,63 @@
+"""Lists of releases over all clusters of a project, from the index alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pilothouse.services.clusters import unknown_cluster
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.settings import ReleaseSettings
+from pilothouse.store import release_lists as store
+from pilothouse.store.database import Database
+from pilothouse.store.release_lists import ReleaseFilter, ReleaseItem, ReleaseSort
+
+
+@dataclass(frozen=True)
+class ProjectPage:
+    """A page of a list; ``next`` is where the next one begins, None at the end.
+
+    ``totals``: how many releases have each status; None unless requested. ``incomplete``: names of the clusters whose
+    index lacks releases.
+    """
+
+    releases: list[ReleaseItem]
+    next: tuple[Any, ...] | None
+    totals: Mapping[str, int] | None
+    incomplete: list[str]
+
+
+class ProjectReleases:
+    """List the releases of all clusters of a project."""
+
+    def __init__(self, database: Database, settings: ReleaseSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    async def list_releases(
+        self, caller: Caller, wanted: ReleaseFilter, *, sort: ReleaseSort, limit: int, totals: bool
+    ) -> ProjectPage:
+        """Return a page of the matching releases; NotFound for a cluster that the project does not have.
+
+        The totals are those of every status: the filter's own statuses do not count for them.
+        """
+        caller.require("cce:release:list")
+        project_id = caller.project_id
+        wanted = replace(wanted, hide_addons=self._settings.hide_addons)
+        async with self._database.autocommit() as connection:
+            index = await store.find_project_index(connection, project_id=project_id, cluster=wanted.cluster)
+            if wanted.cluster and not index.clusters:
+                raise unknown_cluster(wanted.cluster)
+            found = await store.list_releases(
+                connection, project_id=project_id, wanted=wanted, sort=sort, limit=limit + 1
+            )
+            counted = None
+            if totals:
+                every = replace(wanted, statuses=())
+                counted = await store.count_statuses(connection, project_id=project_id, wanted=every)
+        last = found[limit - 1] if len(found) > limit else None
+        return ProjectPage(
+            found[:limit],
+            tuple(getattr(last, column) for column in sort.columns) if last is not None else None,
+            counted,
+            index.incomplete,
+        )

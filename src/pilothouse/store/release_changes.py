@@ -1,0 +1,48 @@
+"""Operations as the causes of a release's revisions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from pilothouse.store.database import Transaction
+
+#: More revisions than Helm ever keeps.
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """An operation on a release, and who requested it; ``user_name`` is empty if the user is gone.
+
+    ``revision`` is what it wrote or is writing, ``undo_revision`` what its cancel wrote.
+    """
+
+    operation_id: str
+    action: str
+    state: str
+    text: str
+    user_id: str
+    user_name: str
+    request_id: str
+    revision: int | None
+    undo_revision: int | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+async def list_changes(tx: Transaction, cluster_id: str, *, namespace: str, name: str) -> list[Change]:
+    """Return the release's operations that began to write, or are unfinished, newest first."""
+    params = {"cluster_id": cluster_id, "namespace": namespace, "name": name, "most": _MOST}
+    return [Change(*row) for row in await tx.execute(_LIST, params)]
+
+
+_LIST = text("""
+SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name, ''), o.request_id,
+  CASE WHEN o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL THEN o.revision END,
+  o.undo_revision, o.created_at, o.finished_at
+FROM operations o LEFT JOIN users u ON u.id = o.user_id
+WHERE o.cluster_id = :cluster_id AND o.namespace = :namespace AND o.release_name = :name
+  AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL)
+ORDER BY o.created_at DESC LIMIT :most
+""")

@@ -1,0 +1,180 @@
+"""The native API's reads of releases, over HTTP, with helm as the judge of what Helm stored."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.charts import build_chart, config_map_template
+from tests.support.releases import HelmCommand
+from tests.support.servers import RunningServer, wait_for
+from tests.support.tenants import add_tenant
+from tests.support.users import add_person
+from tests.support.wire import assert_error
+
+INVALID = (400, "CCE.01400001")
+MISSING = (404, "CCE.01404001")
+NOTES = "The password of {{ .Release.Name }} is {{ .Values.password }}.\n"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release ``web`` with three revisions: installed and upgraded here, rolled back here."""
+
+    server: RunningServer
+    namespace: str
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/clusters/{self.server.cluster_id}/namespaces/{self.namespace}/releases/web"
+
+    def get(self, part: str = "", *, server: RunningServer | None = None, accept: str = "") -> Any:
+        answer = (server or self.server).send("GET", self.path + part, headers={"Accept": accept} if accept else {})
+        assert answer.status_code == 200, answer.text
+        return answer.text if accept else answer.json()
+
+
+def upgraded(made: Made, body: dict[str, Any]) -> str:
+    """The id of the operation, which has succeeded."""
+    base = f"/cce/cam/v3/clusters/{made.server.cluster_id}/namespace/{made.namespace}/releases/web"
+    answer = made.server.send("PUT", base, json_body=body)
+    assert answer.status_code == 200, answer.text
+    operation = answer.headers["x-operation-id"]
+    wait_for(lambda: made.server.send("GET", f"/api/v1/operations/{operation}").json()["state"] == "succeeded")
+    return str(operation)
+
+
+@pytest.fixture(scope="module")
+def made(server: RunningServer, make_namespace: Callable[[], str]) -> Made:
+    namespace = make_namespace()
+    chart = server.upload(
+        build_chart(
+            "read",
+            templates={"map.yaml": config_map_template(), "secret.yaml": SECRET, "hook.yaml": HOOK, "NOTES.txt": NOTES},
+            values={"text": "x", "password": "long-enough", "nested": {"a": 1}},
+            app_version="9.1",
+        )
+    ).json()["id"]
+    created = server.create(chart_id=chart, namespace=namespace, name="web", version="0.1.0", values={"text": "y"})
+    assert created.status_code == 201, created.text
+    made = Made(server, namespace)
+    wait_for(lambda: made.get()["status"] == "deployed")
+    upgraded(made, {"chart_id": chart, "action": "upgrade", "values": {"text": "z", "password": "another-one"}})
+    upgraded(made, {"chart_id": chart, "action": "rollback", "parameters": {"release_version": 1}})
+    return made
+
+
+SECRET = """\
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}-secret"}
+stringData: {password: {{ .Values.password | quote }}}
+"""
+HOOK = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}-hook", annotations: {helm.sh/hook: "post-install,test", helm.sh/hook-weight: "3"}}
+data: {password: {{ .Values.password | quote }}}
+"""
+
+
+def test_a_release_is_shown_as_helm_has_it(made: Made, helm_cli: HelmCommand):
+    shown = made.get()
+    judge = json.loads(helm_cli("status", "web", "-n", made.namespace, "-o", "json"))
+    listed = json.loads(helm_cli("list", "-n", made.namespace, "-o", "json"))[0]
+    assert (shown["revision"], shown["status"], shown["description"]) == (
+        judge["version"],
+        judge["info"]["status"],
+        judge["info"]["description"],
+    )
+    assert f"{shown['chart_name']}-{shown['chart_version']}" == listed["chart"]
+    assert shown["app_version"] == listed["app_version"] == "9.1"
+    assert shown["notes"] == judge["info"]["notes"] == "The password of web is long-enough.\n"
+    assert (shown["operation"], shown["problem"], shown["manager"], shown["labels"]) == (None, "", "", {})
+    assert shown["cluster_id"] == made.server.cluster_id
+    cause = shown["changed_by"]
+    operation = made.server.send("GET", f"/api/v1/operations/{cause['operation_id']}").json()
+    assert (cause["cause"], operation["action"], operation["revision"]) == ("rollback", "rollback", 3)
+    assert cause["user_id"] == operation["user_id"]
+    assert cause["user_name"]
+    assert made.get("?revision=1")["changed_by"]["cause"] == "install"
+    assert [made.get(f"?revision={number}")["status"] for number in (1, 2, 3)] == [
+        "superseded",
+        "superseded",
+        "deployed",
+    ]
+
+
+def test_a_cluster_is_named_by_id_or_name(made: Made):
+    name = made.get()["cluster_name"]
+    by_name = made.server.send("GET", made.path.replace(made.server.cluster_id, name))
+    assert by_name.json()["cluster_id"] == made.server.cluster_id
+    for wrong in ("nowhere", add_tenant(made.server).project_id):
+        answer = made.server.send("GET", made.path.replace(made.server.cluster_id, wrong))
+        assert f"cluster '{wrong}' does not exist" in assert_error(answer, *MISSING)
+
+
+def test_what_is_not_there_is_named(made: Made):
+    for path, text in (
+        (f"{made.path}?revision=9", "has no revision 9; the next lower one is 3"),
+        (f"{made.path}x", "release 'webx' does not exist"),
+    ):
+        answer = made.server.send("GET", path)
+        assert text in assert_error(answer, *MISSING)
+    assert_error(made.server.send("GET", f"{made.path}?revision=0"), *INVALID)
+
+
+def test_readers_without_the_right_see_no_values_in_texts(made: Made):
+    reader = add_person(made.server, "CCE ReadOnlyAccess").server
+    assert made.get(server=reader)["notes"] == "The password of web is ***.\n"
+
+
+def test_the_list_has_the_release_and_says_what_it_was_asked(made: Made):
+    answer = made.server.send("GET", f"/api/v1/releases?namespace={made.namespace}&totals=true")
+    assert answer.status_code == 200, answer.text
+    [item] = answer.json()
+    shown = made.get()
+    assert {name: item[name] for name in item if name in shown and name != "age_seconds"} == {
+        name: shown[name] for name in item if name in shown and name != "age_seconds"
+    }
+    assert answer.headers["x-pilothouse-totals"] == "deployed=1"
+    assert "x-pilothouse-marker" not in answer.headers
+    [few] = made.server.send("GET", f"/api/v1/releases?namespace={made.namespace}&fields=status,revision").json()
+    assert set(few) == {"cluster_id", "cluster_name", "namespace", "name", "status", "revision"}
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("status=deployedd", "status: 'deployedd' is unknown; did you mean deployed?"),
+        ("status=deployed,zzz", "status: 'zzz' is unknown; there are: unknown, deployed"),
+        ("sort=updates", "sort: 'updates' is unknown; did you mean updated?"),
+        ("manager=fluxx", "manager: 'fluxx' is unknown; did you mean flux?"),
+        ("fields=chart", "fields: 'chart' is unknown; did you mean chart_name?"),
+        ("changed_since=yesterday", "changed_since: "),
+        ("limit=0", "limit: "),
+        ("marker=x", "marker: 'x' is not a value of X-Pilothouse-Marker"),
+        ("marker=WyJ4Il0=", "marker: "),
+    ],
+)
+def test_wrong_parameters_of_the_list_are_explained(server: RunningServer, query: str, text: str):
+    answer = server.send("GET", f"/api/v1/releases?{query}")
+    assert text in assert_error(answer, *INVALID)
+
+
+def test_a_marker_of_another_list_is_refused(made: Made):
+    for name in ("other", "third"):
+        archive = build_chart(name, templates={"map.yaml": config_map_template()}, values={"text": "x"})
+        chart = made.server.upload(archive).json()["id"]
+        made.server.create(chart_id=chart, namespace=made.namespace, name=name, version="0.1.0", values={})
+    path = f"/api/v1/releases?namespace={made.namespace}&limit=1"
+    first = made.server.send("GET", f"{path}&sort=updated")
+    marker = first.headers["x-pilothouse-marker"]
+    second = made.server.send("GET", f"{path}&sort=updated&marker={marker}")
+    assert second.status_code == 200, second.text
+    assert second.json()[0]["name"] != first.json()[0]["name"]
+    for other in (f"{path}&sort=-updated", f"{path}&sort=updated&name=t", f"{path}&sort=name"):
+        answer = made.server.send("GET", f"{other}&marker={marker}")
+        assert "marker: it belongs to a list with other filters or another order" in assert_error(answer, *INVALID)

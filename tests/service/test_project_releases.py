@@ -1,0 +1,291 @@
+"""Lists of releases over all clusters of a project: which, in which order, in which parts, on a real PostgreSQL."""
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import NotFound
+from pilothouse.kubernetes.client_cache import ClusterClients
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
+from pilothouse.services.releases.project_list import ProjectReleases
+from pilothouse.services.releases.read import ReleaseView
+from pilothouse.settings import ClusterSettings, ReleaseSettings
+from pilothouse.store import cluster_watches, clusters, release_index
+from pilothouse.store.database import Database
+from pilothouse.store.release_index import DeletedSecret, NewRevision
+from pilothouse.store.release_lists import SORTS, ReleaseFilter, ReleaseItem, ReleaseSort
+from tests.support.operations import accept, new_install
+from tests.support.tenants import add_project
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+KEYS = MasterKeys({bytes(8): bytes(32)})
+NAMES = ("alpha", "beta", "gamma")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A caller, and its clusters ``alpha``, ``beta`` and ``gamma``; the last has not been listed yet."""
+
+    caller: Caller
+    database: Database
+
+    def id_of(self, cluster: str) -> str:
+        return f"{cluster}-{self.caller.project_id}"
+
+    async def add(self, cluster: str, *releases: tuple[str, str, int, str], epoch: int | None = None, **other: Any):
+        """Revisions by namespace, name, number and status."""
+        async with self.database.transaction() as tx:
+            rows = [revision(*one, **other) for one in releases]
+            await release_index.apply_revisions(tx, self.id_of(cluster), rows, epoch=epoch)
+
+    async def listed(
+        self, sort: str = "cluster", *, limit: int = 100, hide_addons: bool = False, **conditions: Any
+    ) -> list[ReleaseItem]:
+        """All pages of a list."""
+        lists = ProjectReleases(self.database, ReleaseSettings(hide_addons=hide_addons))
+        found: list[ReleaseItem] = []
+        order: tuple[Any, ...] | None = ()
+        while order is not None:
+            page = await lists.list_releases(
+                self.caller,
+                ReleaseFilter(**conditions),
+                sort=ReleaseSort(sort.lstrip("-"), descending=sort.startswith("-"), after=order),
+                limit=limit,
+                totals=False,
+            )
+            found += [replace(one, age_seconds=None) for one in page.releases]
+            order = page.next
+        return found
+
+    async def names(self, sort: str = "cluster", **conditions: Any) -> list[str]:
+        return [f"{one.cluster_name}/{one.namespace}/{one.name}" for one in await self.listed(sort, **conditions)]
+
+
+def revision(namespace: str, name: str, number: int, status: str, **other: Any) -> NewRevision:
+    usual: dict[str, Any] = {
+        "chart_name": "web",
+        "chart_version": "1.0.0",
+        "last_deployed": LONG_AGO,
+        "manager": "",
+        "resource_version": 10 + number,
+    }
+    return NewRevision(
+        namespace=namespace,
+        secret=f"sh.helm.release.v1.{name}.v{number}",
+        name=name,
+        revision=number,
+        problem="",
+        uid="uid",
+        status=status,
+        description="Install complete",
+        first_deployed=LONG_AGO,
+        values_sealed=None,
+        values_text_size=0,
+        app_version="7",
+        operation_id="",
+        **usual | other,
+    )
+
+
+@pytest.fixture
+async def project(database: Database) -> AsyncIterator[Project]:
+    caller, _, _ = await add_project(database, KEYS)
+    made = Project(caller, database)
+    async with database.transaction() as tx:
+        for name in NAMES:
+            await clusters.add_cluster(
+                tx,
+                cluster_id=made.id_of(name),
+                project_id=caller.project_id,
+                name=name,
+                server="https://x.test",
+                kubeconfig_sealed=b"sealed",
+            )
+            await cluster_watches.add_cluster_watch(tx, made.id_of(name))
+            if name != "gamma":
+                await cluster_watches.note_listed(tx, made.id_of(name), epoch=0, resource_version=1)
+    yield made
+    async with database.transaction() as tx:
+        for name in NAMES:
+            await clusters.remove_cluster(tx, made.id_of(name), project_id=caller.project_id)
+
+
+async def fill(project: Project) -> None:
+    await project.add("beta", ("shop", "web", 1, "superseded"), ("shop", "web", 2, "deployed"))
+    await project.add("beta", ("default", "db", 1, "failed"), chart_name="pg", last_deployed=LONG_AGO + timedelta(1))
+    await project.add("alpha", ("shop", "web-2", 7, "deployed"), manager="Flux HelmRelease 'web' in namespace 'shop'")
+    await project.add("alpha", ("kube-system", "cceaddon-npd", 1, "deployed"), chart_version="2.0")
+    await project.add("alpha", ("kube-system", "op", 1, "deployed"), manager="Database 'main' in namespace 'shop'")
+
+
+async def test_each_release_of_every_cluster_is_listed_once_with_its_newest_revision(project: Project):
+    await fill(project)
+    found = [(one.cluster_name, one.namespace, one.name, one.revision, one.status) for one in await project.listed()]
+    assert found == [
+        ("alpha", "kube-system", "cceaddon-npd", 1, "deployed"),
+        ("alpha", "kube-system", "op", 1, "deployed"),
+        ("alpha", "shop", "web-2", 7, "deployed"),
+        ("beta", "default", "db", 1, "failed"),
+        ("beta", "shop", "web", 2, "deployed"),
+    ]
+    assert {one.cluster_id for one in await project.listed(cluster="beta")} == {project.id_of("beta")}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"cluster": "beta"}, ["db", "web"]),
+        ({"namespace": "shop"}, ["web-2", "web"]),
+        ({"name": "web"}, ["web-2", "web"]),
+        ({"name": "%"}, []),
+        ({"statuses": ("failed", "unknown")}, ["db"]),
+        ({"chart": "pg"}, ["db"]),
+        ({"chart": "web-2.0"}, ["cceaddon-npd"]),
+        ({"chart": "web-"}, []),
+        ({"manager": "flux"}, ["web-2"]),
+        ({"manager": "argocd"}, []),
+        ({"manager": "operator"}, ["op"]),
+        ({"manager": "none", "namespace": "shop"}, ["web"]),
+        ({"changed_since": LONG_AGO + timedelta(hours=1)}, ["db"]),
+        ({"hide_addons": True, "cluster": "alpha"}, ["op", "web-2"]),
+    ],
+)
+async def test_filters(project: Project, conditions: dict[str, Any], expected: list[str]):
+    await fill(project)
+    assert [one.name for one in await project.listed(**conditions)] == expected
+
+
+async def test_a_cluster_is_named_by_its_id_or_its_name(project: Project):
+    await fill(project)
+    assert await project.names(cluster=project.id_of("alpha")) == await project.names(cluster="alpha")
+    stranger, _, _ = await add_project(project.database, KEYS)
+    for named in ("nowhere", project.id_of("alpha"), "alpha"):
+        with pytest.raises(NotFound, match=named):
+            await Project(stranger, project.database).listed(cluster=named)
+    assert await Project(stranger, project.database).listed() == []
+
+
+@pytest.mark.parametrize("sort", [*SORTS, *(f"-{one}" for one in SORTS)])
+async def test_pages_are_the_list_in_its_order(project: Project, sort: str):
+    await fill(project)
+    await accept(
+        project.database,
+        new_install(project.caller.project_id, "u", cluster_id=project.id_of("alpha"), namespace="shop"),
+    )
+    whole = await project.listed(sort)
+    columns = SORTS[sort.lstrip("-")]
+    keys = [tuple(getattr(one, column) for column in columns) for one in whole]
+    assert keys == sorted(keys, reverse=sort.startswith("-"))
+    assert len(whole) == 6
+    for limit in (1, 2, 5):
+        assert await project.listed(sort, limit=limit) == whole
+
+
+async def test_totals_count_what_the_other_filters_leave(project: Project):
+    await fill(project)
+    lists = ProjectReleases(project.database, ReleaseSettings())
+    for wanted, totals in (
+        (ReleaseFilter(), {"deployed": 4, "failed": 1}),
+        (ReleaseFilter(cluster="beta", statuses=("failed",)), {"deployed": 1, "failed": 1}),
+    ):
+        page = await lists.list_releases(project.caller, wanted, sort=ReleaseSort("name"), limit=1, totals=True)
+        assert page.totals == totals
+        assert page.incomplete == ([] if wanted.cluster else ["gamma"])
+
+
+OPERATIONS = [
+    {"action": action, "state": state, "keep_resources": keep, "revision": number, "base_revision": base}
+    for action, state, keep, number, base in itertools.product(
+        ("install", "upgrade", "rollback", "uninstall"),
+        ("queued", "cancelling", "failed", "succeeded"),
+        (False, True),
+        (None, 3),
+        (None, 2),
+    )
+]
+
+
+@pytest.mark.parametrize("stored", [None, "deployed", "failed", "superseded", "uninstalled"])
+async def test_what_overlays_a_release_is_shown_as_in_the_list_of_its_cluster(project: Project, stored: str | None):
+    """SQL and ``ShownReleases`` say the same of every operation over every status."""
+    cluster_id, database = project.id_of("alpha"), project.database
+    ended = datetime.now(UTC)
+    for number, different in enumerate(OPERATIONS):
+        name = f"r{number:03}"
+        if stored:
+            await project.add("alpha", ("shop", name, 1, "superseded"), ("shop", name, 2, stored))
+        new = new_install(
+            project.caller.project_id, "u", cluster_id=cluster_id, namespace="shop", release_name=name, chart_name="own"
+        )
+        await accept(database, new)
+        with psycopg.connect(database.dsn(), autocommit=True) as connection:
+            done = ended if different["state"] in {"failed", "succeeded"} else None
+            settings = ", ".join(f"{column} = %({column})s" for column in different)
+            connection.execute(
+                f"UPDATE operations SET {settings}, finished_at = %(done)s WHERE id = %(id)s",  # noqa: S608
+                {**different, "done": done, "id": new.id},
+            )
+    services = Clusters(database, KEYS, ClusterClients(ClusterSettings()), ClusterSettings())
+    view = ReleaseView(database, KEYS, services, ReleaseSettings(), Standing(database, again_seconds=9))
+    found = await view.list_releases(project.caller, cluster_id, namespace=None, chart_id=None, with_values=False)
+    page = await found.read_page(limit=1000)
+    assert page.last is None
+    expected = [
+        (one.name, one.revision, one.status, one.chart_name, one.chart_version, one.updated_at) for one in page.releases
+    ]
+    listed = [
+        (one.name, one.revision, one.status, one.chart_name, one.chart_version, one.updated_at)
+        for one in await project.listed(limit=1000)
+    ]
+    assert listed == expected
+    assert len(listed) > (0 if stored is None else 100)
+
+
+async def test_a_release_whose_newest_revision_was_deleted_is_still_listed(project: Project):
+    """Superseded revisions are left out of the index of the newest ones, until one of them is the newest."""
+    await project.add(
+        "alpha", *(("shop", "web", number, "superseded") for number in (1, 2)), ("shop", "web", 3, "failed")
+    )
+    async with project.database.transaction() as tx:
+        gone = DeletedSecret("shop", "sh.helm.release.v1.web.v3", 99)
+        await release_index.mark_deleted(tx, project.id_of("alpha"), [gone], epoch=0)
+    assert [(one.revision, one.status) for one in await project.listed()] == [(2, "unknown")]
+    await project.add("alpha", ("shop", "web", 4, "deployed"))
+    assert [(one.revision, one.status) for one in await project.listed()] == [(4, "deployed")]
+
+
+async def test_a_superseded_revision_that_is_alone_is_listed(project: Project):
+    await project.add("alpha", ("shop", "web", 5, "superseded"))
+    assert [(one.revision, one.status) for one in await project.listed()] == [(5, "unknown")]
+
+
+@pytest.mark.parametrize("kept", [("web", 1), ("web", 2)])
+async def test_a_list_of_the_cluster_finds_what_is_the_newest_now(project: Project, kept: tuple[str, int]):
+    await project.add("alpha", ("shop", "web", 1, "superseded"), ("shop", "web", 2, "deployed"))
+    secret = f"sh.helm.release.v1.{kept[0]}.v{kept[1]}"
+    async with project.database.transaction() as tx:
+        await release_index.bury_missing(
+            tx, project.id_of("alpha"), epoch=0, resource_version=99, kept=[("shop", secret)]
+        )
+    assert [one.revision for one in await project.listed()] == [kept[1]]
+    query = "SELECT revision FROM release_revisions WHERE cluster_id = %s AND exposed"
+    with psycopg.connect(project.database.dsn()) as connection:
+        exposed = connection.execute(query, [project.id_of("alpha")]).fetchall()
+    assert exposed == ([(1,)] if kept[1] == 1 else [])
+
+
+async def test_a_secret_that_becomes_unreadable_uncovers_the_revision_before_it(project: Project):
+    await project.add("alpha", ("shop", "web", 1, "superseded"), ("shop", "web", 2, "deployed"))
+    damaged = revision("shop", "web", 2, "", resource_version=50)
+    async with project.database.transaction() as tx:
+        rows = [NewRevision(**vars(damaged) | {"name": "", "revision": 0, "problem": "damaged"})]
+        await release_index.apply_revisions(tx, project.id_of("alpha"), rows)
+    assert [(one.revision, one.status) for one in await project.listed()] == [(1, "unknown")]
