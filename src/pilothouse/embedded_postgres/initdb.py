@@ -20,8 +20,9 @@ import structlog
 from psycopg import sql
 
 from pilothouse.embedded_postgres.account import Account
-from pilothouse.embedded_postgres.layout import Layout, read_or_make_password, sync_folder
+from pilothouse.embedded_postgres.layout import Layout, read_or_make_password
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.files import sync_folder
 from pilothouse.store.application_role import APPLICATION
 
 _SUPERUSER = "postgres"

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from pilothouse.embedded_postgres.account import Account
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.files import write_file
 
 SYSTEM_DIR = Path("/var/lib/pilothouse-postgres")
 SOCKET_NAME = ".s.PGSQL.5432"
@@ -136,7 +137,7 @@ def write_state_file(data_dir: Path, state: StateFile) -> None:
         "socket_dir": None if state.socket_dir is None else str(state.socket_dir),
         "initialized": state.initialized,
     }
-    write_private(data_dir / "postgres.json", json.dumps(fields, indent=1) + "\n")
+    write_file(data_dir / "postgres.json", json.dumps(fields, indent=1).encode() + b"\n")
 
 
 def find_layout(
@@ -273,7 +274,7 @@ def read_or_make_password(path: Path, *, may_make: bool) -> str:
         )
     if not password:
         password = secrets.token_hex(32)
-        write_private(path, password + "\n")
+        write_file(path, f"{password}\n".encode())
     return password
 
 
@@ -284,30 +285,6 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only we can read, atomically and durably."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _safe_base(base: Path) -> bool:

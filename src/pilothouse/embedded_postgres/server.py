@@ -15,7 +15,6 @@ Neighbours: ``account`` (who runs it), ``binaries`` (which programs), ``layout``
 """
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import threading
@@ -37,6 +36,7 @@ from pilothouse.embedded_postgres.layout import Layout, StateFile
 from pilothouse.embedded_postgres.options import OPTIONS
 from pilothouse.embedded_postgres.process import ServerProcess
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.files import hold_lock
 from pilothouse.settings import PostgresSettings
 from pilothouse.store.application_role import APPLICATION
 
@@ -216,12 +216,11 @@ class EmbeddedPostgres:
         """Hold the lock of the database's folder until ``_release`` or our death, in whatever way."""
         if self._lock is not None:
             return
-        handle = os.open(layout.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        path = layout.root / "lock"
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = hold_lock(path, wait=False)
         except BlockingIOError as error:
-            owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
+            owner = path.read_text(errors="replace").strip() or "unknown"
             raise DatabaseUnavailable(
                 f"another Pilothouse (process {owner}) uses the database in {layout.root}: stop it, or use a "
                 "separate data folder (PILOTHOUSE_DATA_DIR)"

@@ -5,14 +5,12 @@ account) has to be absent before the process exists. Folders are private to one 
 they still hold the kubeconfig of the call.
 """
 
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
 from pilothouse.engine.launcher import FIELD_MANAGER, PROGRAM
 from pilothouse.engine.protocol import ChildOptions
 from pilothouse.engine.sandbox import Sandbox, python_files
+from pilothouse.files import hold_lock, locked
 
 #: For root, where the data folder is closed to other accounts.
 SYSTEM_DIR = Path("/run/pilothouse-engine")
@@ -99,13 +98,12 @@ class PoolFolder:
                 state_dir = system_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=private)
         state_dir.chmod(private)
-        with _locked(state_dir / ".lock"):
+        with locked(state_dir / ".lock"):
             _sweep(state_dir)
             self.path = state_dir / f"pool-{os.getpid()}-{secrets.token_hex(4)}"
             self.path.mkdir(mode=private)
             self.path.chmod(private)
-            self._lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._lock = hold_lock(self.path / "lock")
         self._made = 0
 
     def make_child_folder(self) -> Path:
@@ -125,30 +123,14 @@ class PoolFolder:
     def remove(self) -> None:
         """Remove everything; the children must be dead."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock_fd)
+        os.close(self._lock)
 
 
 def _sweep(state_dir: Path) -> None:
     for folder in state_dir.glob("pool-*"):
         try:
-            fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            lock = hold_lock(folder / "lock", wait=False)
         except BlockingIOError:
             continue
-        finally:
-            os.close(fd)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)

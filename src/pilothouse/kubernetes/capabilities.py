@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pilothouse.errors import ClusterDenied
-from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.kind_cache import KindCache
 
 _AT_ONCE = 8
 _MOST_REMEMBERED = 20_000
@@ -32,28 +33,19 @@ class ResourceAccess:
 
 
 class Capabilities:
-    """The capabilities of one account in one cluster. Both lookups raise ClusterUnavailable or ClusterDenied."""
+    """The capabilities of one account in one cluster, and its ``kinds``.
+
+    Lookups raise ClusterUnavailable or ClusterDenied.
+    """
 
     def __init__(self, client: ClusterClient, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Answers are cached for ``seconds``."""
         self._client = client
         self._seconds = seconds
         self._clock = clock
-        self._kinds: dict[str, tuple[float, dict[str, ObjectKind]]] = {}
+        self.kinds = KindCache(client, seconds=seconds, clock=clock)
         self._allowed: dict[ResourceAccess, float] = {}
         self._limited_until = 0.0
-
-    async def find_kind(self, group_version: str, kind: str) -> ObjectKind | None:
-        """Return how the server stores objects of that kind; None if it does not serve it now."""
-        until, kinds = self._kinds.get(group_version, (0.0, {}))
-        if until < self._clock() or kind not in kinds:
-            kinds = await self._client.list_kinds(group_version)
-            self._kinds[group_version] = (self._clock() + self._seconds, kinds)
-        return kinds.get(kind)
-
-    def find_known_kind(self, kind: str) -> ObjectKind | None:
-        """Do the same from the cache, by the kind's name alone; None if no group with such a kind was looked up."""
-        return next((kinds[kind] for _, kinds in self._kinds.values() if kind in kinds), None)
 
     async def find_missing(self, wanted: Iterable[ResourceAccess]) -> list[ResourceAccess]:
         """Return those of the rights that the account does not have now, in order."""

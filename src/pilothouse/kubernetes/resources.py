@@ -14,7 +14,8 @@ import orjson
 
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.budget import keep
-from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.transport import AnswerTooLarge
 
 RELATED_PODS = "v1/Pod(related)"
@@ -93,7 +94,6 @@ class LiveObjects:
         self._hide = hide
         self._seconds = seconds
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self._kinds: dict[str, asyncio.Task[dict[str, ObjectKind]]] = {}
         self._room = _LARGEST_TOTAL
 
     async def read(self, objects: Sequence[ManifestObject]) -> bytes:
@@ -103,11 +103,9 @@ class LiveObjects:
         """
         wanted = objects[:_MOST_OBJECTS]
         selectors = {(one.namespace, one.selector): None for one in wanted if one.selector}
-        served: dict[str, set[str]] = {}
-        for one in wanted:
-            served.setdefault(one.api_version, set()).add(one.kind)
+        kinds = KindCache(self._client, only=frozenset(one.kind for one in wanted))
         found = await self._all(
-            [self._find(one, served[one.api_version]) for one in wanted],
+            [self._find(one, kinds) for one in wanted],
             [self._pods(*selector) for selector in selectors],
         )
         groups: dict[str, list[orjson.Fragment]] = {}
@@ -129,17 +127,14 @@ class LiveObjects:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._seconds)
         finally:
-            left = [task for task in [*tasks, *self._kinds.values()] if not task.done()]
-            for task in left:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, *self._kinds.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         return [b"" if task.cancelled() else task.result() for task in tasks]
 
-    async def _find(self, one: ManifestObject, served: set[str]) -> bytes:
+    async def _find(self, one: ManifestObject, kinds: KindCache) -> bytes:
         try:
-            if one.api_version not in self._kinds:
-                self._kinds[one.api_version] = asyncio.create_task(self._list_kinds(one.api_version, served))
-            kind = (await asyncio.shield(self._kinds[one.api_version])).get(one.kind)
+            kind = await kinds.find(one.api_version, one.kind)
             if kind is None:
                 return _stub(one, f"the cluster does not serve {one.api_version} {one.kind}")
             async with self._places:
@@ -149,11 +144,6 @@ class LiveObjects:
             return await self._kept(_masked(live)) if live is not None else _stub(one, "not found")
         except _FAILURES as error:
             return _stub(one, _cause(error))
-
-    async def _list_kinds(self, api_version: str, wanted: set[str]) -> dict[str, ObjectKind]:
-        async with self._places:
-            kinds = await self._client.list_kinds(api_version)
-        return {name: kind for name, kind in kinds.items() if name in wanted}
 
     async def _pods(self, namespace: str, selector: tuple[tuple[str, str], ...]) -> bytes:
         try:

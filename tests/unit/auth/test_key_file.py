@@ -60,7 +60,7 @@ def test_a_change_that_fails_leaves_the_file_as_it_was(path: Path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        change_keys(path, fail, random_bytes=os.urandom)
+        change_keys(path, fail)
     assert path.read_bytes() == before
 
 
@@ -89,12 +89,12 @@ def test_no_file_is_an_error_where_one_is_needed(tmp_path: Path):
 
 def test_a_file_from_elsewhere_never_replaces_other_keys(path: Path, tmp_path: Path):
     content = path.read_bytes()
-    write_keys(tmp_path / "elsewhere" / "master.key", content, random_bytes=os.urandom)
+    write_keys(tmp_path / "elsewhere" / "master.key", content)
     assert read_keys(tmp_path / "elsewhere" / "master.key") == read_keys(path)
-    write_keys(path, content, random_bytes=os.urandom)
+    write_keys(path, content)
     MasterKeys.load_or_create(tmp_path / "other")
     with pytest.raises(DecryptionFailed, match="contains other keys"):
-        write_keys(tmp_path / "other", content, random_bytes=os.urandom)
+        write_keys(tmp_path / "other", content)
 
 
 class TestRunningProcesses:

@@ -114,7 +114,7 @@ class TestKeyFile:
         keys = MasterKeys.load_or_create(tmp_path / "key", random_bytes=counted)
 
         assert json.loads((tmp_path / "key").read_text())["keys"][0]["id"] == "00000001"
-        assert keys.seal(b"", context=CONTEXT)[5:17] == (4).to_bytes(12, "big")
+        assert keys.seal(b"", context=CONTEXT)[5:17] == (3).to_bytes(12, "big")
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o601])
     def test_a_file_open_to_others_is_refused_with_the_cure(self, tmp_path, mode):

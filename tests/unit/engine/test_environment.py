@@ -46,7 +46,7 @@ def state() -> Iterator[Path]:
 def test_a_living_pools_folder_stays_and_a_dead_ones_goes(state: Path):
     living, dying = PoolFolder(state), PoolFolder(state)
     (dying.make_child_folder() / "tmp" / "kubeconfig").write_text("token")
-    os.close(dying._lock_fd)  # what the kernel does to a killed process
+    os.close(dying._lock)  # what the kernel does to a killed process
     newest = PoolFolder(state)
     assert living.path.is_dir()
     assert not dying.path.exists()

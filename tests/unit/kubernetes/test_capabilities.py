@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pilothouse.errors import ClusterDenied
 from pilothouse.kubernetes.capabilities import Capabilities, ResourceAccess
 from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.settings import ClusterSettings
 from tests.support.fake_api_servers import http, kubeconfig, peer, read_request
 
@@ -107,16 +109,48 @@ async def test_a_right_to_one_object_is_not_taken_for_a_right_to_all(server: Api
 
 async def test_a_kind_that_was_missing_is_looked_for_again(server: ApiServer, tmp_path: Path):
     async with capabilities(server, tmp_path, clock=[1000.0]) as known:
-        assert await known.find_kind("v1", "Secret") is None
+        assert await known.kinds.find("v1", "Secret") is None
         server.kinds.append("Secret")
-        found = await known.find_kind("v1", "Secret")
+        found = await known.kinds.find("v1", "Secret")
         assert found is not None
         assert found.plural == "secrets"
         asked = len(server.asked)
-        assert await known.find_kind("v1", "ConfigMap") is not None
+        assert await known.kinds.find("v1", "ConfigMap") is not None
         assert len(server.asked) == asked
 
 
 async def test_a_group_that_the_server_does_not_have_is_no_dead_server(server: ApiServer, tmp_path: Path):
     async with capabilities(server, tmp_path, clock=[1000.0]) as known:
-        assert await known.find_kind("example.com/v1", "Widget") is None
+        assert await known.kinds.find("example.com/v1", "Widget") is None
+
+
+async def test_one_task_looks_a_group_up_once_whatever_the_answer(server: ApiServer, tmp_path: Path):
+    async with peer(server.handle, tmp_path) as port:
+        client = ClusterClient(kubeconfig(port), ClusterSettings(allow_loopback=True))
+        try:
+            kinds = KindCache(client)
+            found = await asyncio.gather(*(kinds.find("v1", kind) for kind in ["ConfigMap", "Secret"] * 20))
+            assert [one is not None for one in found] == [True, False] * 20
+            assert await kinds.find("v1", "Secret") is None
+            assert len(server.asked) == 1
+        finally:
+            await client.close()
+
+
+async def test_a_lookup_that_failed_fails_for_all_who_asked_in_the_task(tmp_path: Path):
+    asked = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await read_request(reader))
+        writer.write(http("403 Forbidden", b'{"kind": "Status", "code": 403}', JSON))
+        await writer.drain()
+
+    async with peer(refuse, tmp_path) as port:
+        client = ClusterClient(kubeconfig(port), ClusterSettings(allow_loopback=True))
+        try:
+            kinds = KindCache(client)
+            found = await asyncio.gather(*(kinds.find("v1", "Secret") for _ in range(20)), return_exceptions=True)
+            assert {type(one) for one in found} == {ClusterDenied}
+            assert len(asked) == 1
+        finally:
+            await client.close()

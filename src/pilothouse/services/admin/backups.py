@@ -196,7 +196,7 @@ def install_files(backup: BackupFile, ring: KeyRing, *, data_dir: Path, key_file
         except InvalidBackup:
             aside.append(_quarantine(key_file))
         if not key_file.exists():
-            write_keys(key_file, format_keys(ring), random_bytes=os.urandom)
+            write_keys(key_file, format_keys(ring))
         folder = data_dir / "tls"
         authority = backup.tls_files()
         present = folder / "ca.pem"

@@ -49,13 +49,13 @@ class Dropped:
     kept: dict[str, str]
 
 
-def stage_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.urandom) -> MasterKey:
+def stage_key(path: Path, *, now: datetime) -> MasterKey:
     """Add a key that opens but does not seal, to be copied to other machines; an already staged one is kept."""
 
     def add(ring: KeyRing) -> KeyRing:
-        return ring if _staged(ring) else replace(ring, keys=(*ring.keys, new_key(random_bytes, beside=ring, now=now)))
+        return ring if _staged(ring) else replace(ring, keys=(*ring.keys, new_key(os.urandom, beside=ring, now=now)))
 
-    staged = _staged(change_keys(path, add, random_bytes=random_bytes))
+    staged = _staged(change_keys(path, add))
     if staged is None:
         raise DecryptionFailed(f"{path} was changed by another program meanwhile; check it, then retry")
     return staged
@@ -72,7 +72,7 @@ def begin_new_key(path: Path, *, now: datetime, random_bytes: RandomBytes = os.u
             kept = (*kept, following)
         return KeyRing(kept, following.id)
 
-    ring = change_keys(path, begin, random_bytes=random_bytes)
+    ring = change_keys(path, begin)
     return next(key for key in ring.keys if key.id == ring.sealing)
 
 
@@ -118,9 +118,7 @@ async def reseal_all(
     return done
 
 
-async def drop_unused_keys(
-    database: Database, path: Path, *, now: datetime, random_bytes: RandomBytes = os.urandom
-) -> Dropped:
+async def drop_unused_keys(database: Database, path: Path, *, now: datetime) -> Dropped:
     """Remove old keys that no value needs and that no request can still write with."""
     uses = await list_keys(database, path)
     kept: dict[str, str] = {}
@@ -141,7 +139,7 @@ async def drop_unused_keys(
         return replace(ring, keys=tuple(key for key in ring.keys if key.id not in going or key.id == ring.sealing))
 
     if going:
-        change_keys(path, drop, random_bytes=random_bytes)
+        change_keys(path, drop)
     return Dropped(sorted(going), kept)
 
 

@@ -77,7 +77,7 @@ class ReleaseManagers:
         self, client: ClusterClient, document: dict[str, object], *, namespace: str
     ) -> Manager | None:
         for one in manifest_objects([document], namespace=namespace)[:1]:
-            kind = await self._preflight.capabilities(client).find_kind(one.api_version, one.kind)
+            kind = await self._preflight.capabilities(client).kinds.find(one.api_version, one.kind)
             if kind is not None:
                 live = await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST)
                 return find_manager((live or {}).get("metadata") or {})
@@ -89,7 +89,7 @@ class ReleaseManagers:
             version = await client.find_preferred_version(manager.group)
             if version is None:
                 return "elsewhere"
-            kind = await self._preflight.capabilities(client).find_kind(version, manager.kind)
+            kind = await self._preflight.capabilities(client).kinds.find(version, manager.kind)
             if kind is None:
                 return "elsewhere"
             found = await client.find_object(kind, namespace=manager.namespace, name=manager.name, largest=_LARGEST)

@@ -34,7 +34,7 @@ async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capa
     if _OLD_MANIFEST in text:
         return f"the current release has kinds that are no longer served; {KINDS_GONE_HINT}; Helm says: {text}"
     found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
-    kind = capabilities.find_known_kind(found["kind"]) if found is not None else None
+    kind = capabilities.kinds.find_known(found["kind"]) if found is not None else None
     if found is None or kind is None:
         return text
     try:

@@ -157,7 +157,7 @@ class Preflight:
         unserved, served = [], []
         needs: dict[ResourceAccess, list[RenderedObject]] = {replace(one, namespace=namespace): [] for one in _RECORD}
         wanted = dict.fromkeys((one.api_version, one.kind) for one in objects)
-        kinds = {(version, kind): await capabilities.find_kind(version, kind) for version, kind in wanted}
+        kinds = {(version, kind): await capabilities.kinds.find(version, kind) for version, kind in wanted}
         for one in objects:
             kind = kinds[one.api_version, one.kind]
             if kind is not None:

@@ -18,8 +18,9 @@ from pilothouse.engine.deadline import boottime
 from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
 from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import UNINSTALLING, StoredRelease
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, manifest_objects
-from pilothouse.worker.actions.manifests import Kinds, find_live, is_kept
+from pilothouse.worker.actions.manifests import find_live, is_kept
 from pilothouse.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
     objects = [one for text in reversed(stored.begun_hooks()) for one in await _objects_of(stored, text)]
     if not objects:
         return
-    kinds = Kinds(attempt.client)
+    kinds = KindCache(attempt.client)
     removal = await _order(attempt, stored, objects, kinds)
     if removal.absent:
         await asyncio.sleep(_SETTLE_SECONDS)
@@ -82,12 +83,14 @@ async def _objects_of(stored: StoredRelease, text: str) -> Sequence[ManifestObje
     return manifest_objects(documents, namespace=stored.namespace)
 
 
-async def _order(attempt: Attempt, stored: StoredRelease, objects: Sequence[ManifestObject], kinds: Kinds) -> _Removal:
+async def _order(
+    attempt: Attempt, stored: StoredRelease, objects: Sequence[ManifestObject], kinds: KindCache
+) -> _Removal:
     """Request the deletion of each object that the attempt created."""
     removal = _Removal()
     for one in objects:
         try:
-            kind = await kinds.find(one)
+            kind = await kinds.find(one.api_version, one.kind)
             live = await find_live(attempt, one, kind) if kind is not None else None
             if kind is None or live is None:
                 removal.absent = True

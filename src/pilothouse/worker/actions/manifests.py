@@ -9,8 +9,9 @@ import structlog
 
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import ClusterDenied, InvalidChart, InvalidRequest
-from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, Object, manifest_parts
 from pilothouse.services.releases.helm_error_hints import belongs_to
 from pilothouse.worker.attempt import Attempt
@@ -21,20 +22,6 @@ _LARGEST_OBJECT = 4 * 1024 * 1024
 _LARGEST_MANIFEST = 32 * 1024 * 1024
 _KEEP = "keep"
 _MANAGED_BY = {"app.kubernetes.io/managed-by": "Helm"}
-
-
-class Kinds:
-    """Cache of kinds; each API group is looked up once."""
-
-    def __init__(self, client: ClusterClient) -> None:
-        self._client = client
-        self._groups: dict[str, dict[str, ObjectKind]] = {}
-
-    async def find(self, one: ManifestObject) -> ObjectKind | None:
-        """Return the object's kind; None if the server does not have it any more."""
-        if one.api_version not in self._groups:
-            self._groups[one.api_version] = await self._client.list_kinds(one.api_version)
-        return self._groups[one.api_version].get(one.kind)
 
 
 async def read_parts(stored: StoredRelease) -> Sequence[tuple[ManifestObject, Object]]:
@@ -67,10 +54,10 @@ async def find_live(attempt: Attempt, one: ManifestObject, kind: ObjectKind) -> 
 
 async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bool:
     """Return True if every object exists and none is being deleted; False if in doubt."""
-    kinds = Kinds(attempt.client)
+    kinds = KindCache(attempt.client)
     for one in objects:
         try:
-            kind = await kinds.find(one)
+            kind = await kinds.find(one.api_version, one.kind)
             live = await find_live(attempt, one, kind) if kind is not None else None
         except (ClusterDenied, InvalidRequest):
             return False  # what may not be seen may be gone
@@ -89,14 +76,14 @@ class Removable:
     version: str
 
 
-async def find_removable(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> Removable | None:
+async def find_removable(attempt: Attempt, one: ManifestObject, kinds: KindCache) -> Removable | None:
     """Return the object if it exists, belongs to the release and need not be kept.
 
     The Namespace that the release is in is never removable.
     """
     if (one.kind, one.name) == ("Namespace", attempt.row.namespace):
         return None
-    kind = await kinds.find(one)
+    kind = await kinds.find(one.api_version, one.kind)
     live = await find_live(attempt, one, kind) if kind is not None else None
     if kind is None or live is None or not belongs(live, attempt) or is_kept(live):
         return None

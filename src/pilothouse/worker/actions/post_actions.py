@@ -13,10 +13,11 @@ from pilothouse.engine.protocol import MAX_HISTORY
 from pilothouse.errors import ClusterDenied, InvalidRequest
 from pilothouse.kubernetes.client import SECRETS
 from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
 from pilothouse.states import ReleaseStatus
-from pilothouse.worker.actions.manifests import Kinds, find_removable, identity, read_objects_of, remove_object
+from pilothouse.worker.actions.manifests import find_removable, identity, read_objects_of, remove_object
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event
 from pilothouse.worker.state import ReleaseSnapshot
@@ -44,7 +45,7 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseS
     if newest is None or newest.uid != stored.uid:
         return ()
     orphans = await _list_orphans(attempt, replaced, kept=stored)
-    return await remove_objects(attempt, orphans, Kinds(attempt.client), newest=newest)
+    return await remove_objects(attempt, orphans, KindCache(attempt.client), newest=newest)
 
 
 async def list_orphans(attempt: Attempt, seen: ReleaseSnapshot) -> Sequence[ManifestObject]:
@@ -73,7 +74,7 @@ async def _list_orphans(
 
 
 async def remove_objects(
-    attempt: Attempt, objects: Iterable[ManifestObject], kinds: Kinds, *, newest: ReleaseLabels | None
+    attempt: Attempt, objects: Iterable[ManifestObject], kinds: KindCache, *, newest: ReleaseLabels | None
 ) -> tuple[Event, ...]:
     """Delete those of the objects that belong to the release and need not be kept, if ``newest`` is its newest.
 
@@ -145,12 +146,12 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
     """Restart the pods of the release's Deployments, StatefulSets and DaemonSets, like a rollout restart."""
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: moment}}}}}
-    restarted, failed, kinds = [], [], Kinds(attempt.client)
+    restarted, failed, kinds = [], [], KindCache(attempt.client)
     for one in await read_objects_of(stored):
         if one.kind not in _RESTARTED or not one.api_version.startswith("apps/"):
             continue
         try:
-            kind = await kinds.find(one)
+            kind = await kinds.find(one.api_version, one.kind)
             if kind and await attempt.client.merge_object(kind, namespace=one.namespace, name=one.name, patch=patch):
                 restarted.append(f"{one.kind}/{one.name}")
         except (ClusterDenied, InvalidRequest) as error:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from pilothouse.engine.protocol import UninstallRequest
 from pilothouse.kubernetes.helm_secrets import UNINSTALLING
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UninstallCommand
 from pilothouse.states import Action, OperationState
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
-from pilothouse.worker.actions.manifests import Kinds
 from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import EngineResult, Event, Outcome
@@ -74,7 +74,9 @@ class Uninstall:
         if outcome.state != OperationState.SUCCEEDED:
             return outcome
         events = (
-            await remove_objects(self._attempt, orphans, Kinds(self._attempt.client), newest=None) if orphans else ()
+            await remove_objects(self._attempt, orphans, KindCache(self._attempt.client), newest=None)
+            if orphans
+            else ()
         )
         if self._order.disable_hooks and self._order.hooks:
             events = (*events, Event("hooks_not_run", f"{self._order.hooks} hooks not run"))

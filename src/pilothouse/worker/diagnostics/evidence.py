@@ -22,12 +22,13 @@ from pilothouse.engine.helm_errors import Blocking, blocking_in, conflicts_in
 from pilothouse.errors import InvalidChart, PilothouseError
 from pilothouse.kubernetes.budget import Budget, budgeted
 from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.readiness import containers, is_healthy, mapping, pod_problem, progress, replicas
 from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.redaction import Masks, masks_of_data, redact_named
-from pilothouse.worker.actions.manifests import Kinds, find_live, read_parts
+from pilothouse.worker.actions.manifests import find_live, read_parts
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Outcome
 from pilothouse.worker.progress.hook_pods import MOST_LINES
@@ -200,7 +201,7 @@ class _Collection:
         self._attempt = attempt
         self._pods = pods
         self._found = found
-        self._kinds = Kinds(attempt.client)
+        self._kinds = KindCache(attempt.client)
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._since = attempt.row.created_at - _CLOCKS
 
@@ -228,7 +229,7 @@ class _Collection:
 
     async def _look(self, one: ManifestObject, *, hook: bool) -> None:
         """Add the object, its unhealthy pods, and their events; nothing if it is ready."""
-        kind = await self._kinds.find(one)
+        kind = await self._kinds.find(one.api_version, one.kind)
         live = await find_live(self._attempt, one, kind) if kind is not None else None
         live = live or self._attempt.followed.removed.get(_key(one))
         pods = await self._pods_of(one, live)

@@ -13,8 +13,9 @@ from pilothouse.chart_archive.charts import read_crds
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidChart, InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, Object, manifest_objects
-from pilothouse.worker.actions.manifests import Kinds, find_live, identity, is_kept, read_parts
+from pilothouse.worker.actions.manifests import find_live, identity, is_kept, read_parts
 from pilothouse.worker.attempt import Attempt
 from pilothouse.worker.outcome import Event
 
@@ -50,7 +51,7 @@ async def find_left_behind(
 async def _find(
     attempt: Attempt, removed: StoredRelease, replaced_by: StoredRelease | None, *, crds: bool
 ) -> list[tuple[ManifestObject, str]]:
-    kinds = Kinds(attempt.client)
+    kinds = KindCache(attempt.client)
     stays = {identity(one) for one, _ in await read_parts(replaced_by)} if replaced_by is not None else set()
     parts = [(one, document) for one, document in await read_parts(removed) if identity(one) not in stays]
     wanted = [(one, _WHY_KEPT) for one, document in parts if is_kept(document)]
@@ -63,8 +64,8 @@ async def _find(
     return left
 
 
-async def _is_there(attempt: Attempt, one: ManifestObject, kinds: Kinds) -> bool:
-    kind = await kinds.find(one)
+async def _is_there(attempt: Attempt, one: ManifestObject, kinds: KindCache) -> bool:
+    kind = await kinds.find(one.api_version, one.kind)
     live = await find_live(attempt, one, kind) if kind is not None else None
     return live is not None and not live["metadata"].get("deletionTimestamp")
 

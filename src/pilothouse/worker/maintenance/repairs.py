@@ -29,11 +29,12 @@ from pilothouse.errors import (
 )
 from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, Object
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import operations, repairs
 from pilothouse.store.database import Database
-from pilothouse.worker.actions.manifests import Kinds, as_applied, belongs, find_live, identity, read_parts
+from pilothouse.worker.actions.manifests import as_applied, belongs, find_live, identity, read_parts
 from pilothouse.worker.actions.post_actions import named_objects_event, remove_objects
 from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.attempt import Attempt, stored_in
@@ -121,7 +122,7 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     ``remembered``: objects of a revision that was uninstalled. Also returns whether the repair is complete: it is not
     if another program's revision came just when something was deleted, which that may have found and kept as its own.
     """
-    seen, kinds = await attempt.observe(), Kinds(attempt.client)
+    seen, kinds = await attempt.observe(), KindCache(attempt.client)
     newest = seen.newest
     if newest is not None and newest.status != ReleaseStatus.DEPLOYED:
         return (), True
@@ -160,13 +161,13 @@ async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[Manifest
     return found
 
 
-async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: Kinds) -> _Due | None:
+async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: KindCache) -> _Due | None:
     """Return what to apply; None for foreign objects, and for deleted Jobs, which may delete themselves.
 
     Also None for what cannot be read.
     """
     try:
-        kind = await kinds.find(one)
+        kind = await kinds.find(one.api_version, one.kind)
         live = await find_live(attempt, one, kind) if kind is not None else None
     except InvalidRequest as error:
         log.info("object_not_looked_at", operation_id=attempt.row.id, kind=one.kind, cause=str(error))

@@ -1,0 +1,65 @@
+"""The one cache of what a cluster's discovery answers: which kinds it serves, and how it stores them."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+
+from pilothouse.errors import PilothouseError
+from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+
+_AT_ONCE = 4
+
+
+class KindCache:
+    """Look up kinds; each API group and version is asked for once, however many ask for it at the same time."""
+
+    def __init__(
+        self,
+        client: ClusterClient,
+        *,
+        seconds: float | None = None,
+        only: Collection[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep every answer and failure as long as the cache lives, for one task; only kinds named by ``only``.
+
+        With ``seconds``, keep answers for so long, but no failure, and ask again for a kind that was not served.
+        """
+        self._client = client
+        self._seconds = seconds
+        self._only = only
+        self._clock = clock
+        self._answers: dict[str, tuple[float, dict[str, ObjectKind] | PilothouseError]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def find(self, group_version: str, kind: str) -> ObjectKind | None:
+        """Return how the server stores objects of that kind; None if it does not serve it.
+
+        Raises ClusterUnavailable, ClusterDenied or InvalidRequest.
+        """
+        async with self._locks.setdefault(group_version, asyncio.Lock()):
+            until, answer = self._answers.get(group_version, (-math.inf, {}))
+            again = self._seconds is not None and (isinstance(answer, PilothouseError) or kind not in answer)
+            if until < self._clock() or again:
+                answer = await self._ask(group_version)
+        if isinstance(answer, PilothouseError):
+            raise answer
+        return answer.get(kind)
+
+    def find_known(self, kind: str) -> ObjectKind | None:
+        """Find a kind by its name alone in what was looked up; None if no group with it was."""
+        answers = (answer for _, answer in self._answers.values() if not isinstance(answer, PilothouseError))
+        return next((answer[kind] for answer in answers if kind in answer), None)
+
+    async def _ask(self, group_version: str) -> dict[str, ObjectKind] | PilothouseError:
+        answer: dict[str, ObjectKind] | PilothouseError
+        try:
+            async with self._places:
+                kinds = await self._client.list_kinds(group_version)
+            answer = {name: kind for name, kind in kinds.items() if self._only is None or name in self._only}
+        except PilothouseError as error:
+            answer = error
+        self._answers[group_version] = (self._clock() + (math.inf if self._seconds is None else self._seconds), answer)
+        return answer
