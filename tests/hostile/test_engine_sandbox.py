@@ -126,7 +126,15 @@ def test_files_of_others_can_be_neither_read_nor_written(prison: Prison, folder:
     for secret in secrets:
         secret.write_text("secret")
         secret.chmod(0o666)
-    reads = ["/etc/shadow", "/etc/passwd", f"/proc/{os.getpid()}/environ", "/proc/1/cmdline", *map(str, secrets)]
+    reads = [
+        "/etc/shadow",
+        "/etc/passwd",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        f"/proc/{os.getpid()}/environ",
+        "/proc/1/cmdline",
+        *map(str, secrets),
+    ]
     folders = [str(Path.home()), "/tmp", "/var", "/proc", str(data), str(secrets[1].parent), str(own.parent)]
     writes = [str(data / "new"), str(secrets[0]), "/tmp/new", "/dev/shm/new", f"{sys.prefix}/new", __file__]
     tries = [f"open({path!r}).read()" for path in reads]
@@ -228,6 +236,7 @@ def test_no_socket_that_it_has_can_be_led_anywhere(prison: Prison, sockets: Sock
     )
     fast_open = int(socket.MSG_FASTOPEN)
     tries = [f"given({fd}).connect({server!r})" for fd in (free, connected, packets) for server in servers]
+    tries += [f"given({free}).connect(({host!r}, 80))" for host in ("169.254.169.254", "10.0.0.1", "192.0.2.1")]
     tries += [f"given({free6}).connect(('::1', {port}))" for _, port in servers]
     tries += [f"given({free6}).connect(('::ffff:127.0.0.1', {port}))" for _, port in servers]
     tries += [f"given({fd}).sendto(b'x', {fast_open}, {server!r})" for fd in (free, connected) for server in servers]

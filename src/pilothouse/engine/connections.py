@@ -73,8 +73,7 @@ class Connections:
                     await places.acquire()
                     self._start(self._answer(number, addresses)).add_done_callback(lambda _: places.release())
                 left -= 1
-                if left < 0:
-                    await asyncio.sleep(1 / self._qps)
+                await asyncio.sleep(0 if left >= 0 else 1 / self._qps)  # requests that wait would keep the loop
 
     async def _answer(self, number: int, addresses: Sequence[SocketAddress]) -> None:
         failure = errno.EHOSTUNREACH
@@ -82,15 +81,16 @@ class Connections:
             try:
                 async with asyncio.timeout(_CONNECT_SECONDS):
                     made = await _connect(address)
+                with made:
+                    await self._send(_ANSWER.pack(number, index), made.fileno())
             except TimeoutError:
                 failure = errno.ETIMEDOUT
             except OSError as error:
                 failure = error.errno or failure
             else:
-                with made:
-                    await self._send(_ANSWER.pack(number, index), made.fileno())
                 return
-        await self._send(_ANSWER.pack(number, -failure))
+        with suppress(OSError):  # the child has ended
+            await self._send(_ANSWER.pack(number, -failure))
 
     async def _send(self, answer: bytes, *descriptors: int) -> None:
         """Send an answer as soon as the child has taken enough of those before it."""
@@ -100,8 +100,6 @@ class Connections:
                     socket.send_fds(self._channel, [answer], descriptors)
                 except BlockingIOError:
                     await _writable(self._channel)
-                except OSError:
-                    return  # the child has ended
                 else:
                     return
 

@@ -47,7 +47,11 @@ class EngineSettings(Group):
     waiting_per_project: int = Field(
         16, ge=1, description="waiting calls of a project; each can hold an archive in memory"
     )
-    qps: float = Field(200.0, gt=0, description="requests per second to the cluster; Helm's default of 5 is too slow")
+    qps: float = Field(
+        200.0,
+        gt=0,
+        description="requests, and new connections, per second to the cluster; Helm's default of 5 is too slow",
+    )
     burst: int = Field(400, ge=1, description="burst over qps")
     parallel_objects: int = Field(
         48,
