@@ -64,10 +64,7 @@ def list_releases(
     }
     found = _matching(_pages(session.client, query), pattern)
     rows = list(islice(found, offset, offset + most if most > 0 else None))
-    if short:
-        _print_names(rows, output)
-    else:
-        _print(rows, output, headers=not no_headers)
+    _print(rows, output, short=short, headers=not no_headers)
     if most > 0 and next(found, None) is not None:
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
 
@@ -95,21 +92,15 @@ def _matching(rows: Iterator[dict[str, Any]], pattern: str) -> Iterator[dict[str
     return (row for row in rows if wanted.search(row["name"]))
 
 
-def _print(rows: list[dict[str, Any]], output: Output, *, headers: bool) -> None:
+def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool) -> None:
     if output is not Output.TABLE:
-        print_answer([_for_programs(row) for row in rows], output)
-        return
-    several = len({row["cluster_id"] for row in rows}) > 1
-    columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several else _COLUMNS
-    print_rows([_for_people(row) for row in rows], columns, output, headers=headers)
-
-
-def _print_names(rows: list[dict[str, Any]], output: Output) -> None:
-    names = [row["name"] for row in rows]
-    if output is Output.TABLE:
-        print_lines(names)
+        print_answer([row["name"] if short else _for_programs(row) for row in rows], output)
+    elif short:
+        print_lines(row["name"] for row in rows)
     else:
-        print_answer(names, output)
+        several = len({row["cluster_id"] for row in rows}) > 1
+        columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several else _COLUMNS
+        print_rows([_for_people(row) for row in rows], columns, output, headers=headers)
 
 
 def chart_of(row: dict[str, Any]) -> str:
