@@ -155,7 +155,7 @@ def shown_evidence(server: RunningServer, operation_id: str) -> list[dict[str, A
 def test_evidence_of_one_attempt(release: OneRelease, chart: str, rows: psycopg.Connection, text: str):
     operation_id = release.create(chart).headers["x-operation-id"]
     release.settled()
-    whole = {name: [] for name in ("blocking", "conflicts", "objects", "pods", "events", "missing")} | {"error": "no"}
+    whole: dict[str, object] = {name: [] for name in ("blocking", "conflicts", "objects", "pods", "events", "missing")} | {"error": "no"}
     for attempt, found in ((1, text), (2, json.dumps(whole))):
         rows.execute(
             "INSERT INTO operation_evidence (operation_id, attempt, found) VALUES (%s, %s, %s)",
@@ -193,8 +193,8 @@ def test_a_kubeconfig(
         rows.execute(write, [change(bytes(sealed)), second])
         rows.execute("SELECT pg_notify(%s, %s)", [cluster_watches.CHANNEL, second])
     ended = "SELECT status_description FROM operations WHERE id = %s AND state = 'failed'"
-    (text,) = wait_for(lambda: rows.execute(ended, [answer.headers["x-operation-id"]]).fetchone())
-    assert "stored kubeconfig cannot be read" in text
+    text = wait_for(lambda: rows.execute(ended, [answer.headers["x-operation-id"]]).fetchone() or ())
+    assert "stored kubeconfig cannot be read" in str(text)
     wait_for(lambda: "stored kubeconfig cannot be read" in server.index(second)["error"])
     refused(server.send("POST", path, json_body=body), second)
     refused(server.send("GET", f"/api/v1/clusters/{second}/probe"), second)
