@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -316,7 +317,10 @@ def test_a_watch_that_never_stops_sending_costs_the_observer_little(
     cluster.attacks["/api/v1/secrets?"] = watch
     with psycopg.connect(server.database_url) as connection:  # the watch under way is one that says nothing
         connection.execute("UPDATE cluster_watches SET resource_version = 0 WHERE cluster_id = %s", [cluster_id])
-    os.kill(part(server, "observer"), signal.SIGTERM)
+    stopped = part(server, "observer")
+    os.kill(stopped, signal.SIGTERM)
+    wait_for(lambda: not Path(f"/proc/{stopped}").exists(), seconds=60)
+    cluster.sent = 0  # it may have taken the first pieces
     wait_for(lambda: cluster.sent, seconds=60)
     with watching(server, "observer") as seen:
         time.sleep(6)

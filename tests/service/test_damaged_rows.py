@@ -155,7 +155,9 @@ def shown_evidence(server: RunningServer, operation_id: str) -> list[dict[str, A
 def test_evidence_of_one_attempt(release: OneRelease, chart: str, rows: psycopg.Connection, text: str):
     operation_id = release.create(chart).headers["x-operation-id"]
     release.settled()
-    whole: dict[str, object] = {name: [] for name in ("blocking", "conflicts", "objects", "pods", "events", "missing")} | {"error": "no"}
+    whole: dict[str, object] = {
+        name: [] for name in ("blocking", "conflicts", "objects", "pods", "events", "missing")
+    } | {"error": "no"}
     for attempt, found in ((1, text), (2, json.dumps(whole))):
         rows.execute(
             "INSERT INTO operation_evidence (operation_id, attempt, found) VALUES (%s, %s, %s)",
