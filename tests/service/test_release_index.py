@@ -112,7 +112,7 @@ async def test_a_cluster_that_is_removed_meanwhile_is_not_found(
             apply(database, cluster[0], *(revision("web", number, number) for number in range(1, rows + 1)))
         )
         async with asyncio.timeout(20), database.autocommit() as other:
-            while not (await other.execute(waiting)).scalar_one():
+            while not (await other.execute(waiting)).scalar_one():  # noqa: ASYNC110 - PostgreSQL waits
                 await asyncio.sleep(0.01)
     with pytest.raises(NotFound, match="removed meanwhile"):
         await applying
