@@ -55,6 +55,7 @@ from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseDetails
+from pilothouse.services.releases.parts import ReleaseParts
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.releases.read import ReleaseView
@@ -165,6 +166,7 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
     settings, database, keys, clusters = runtime.settings, runtime.database, runtime.keys, runtime.clusters
     preflight = Preflight(settings)
     shared = ReleaseDependencies(database, keys, clusters, runtime.engine, settings, preflight)
+    details = ReleaseDetails(database, keys, clusters)
     view = ReleaseView(database, keys, clusters, settings.releases, standing)
     waiting = Counted(
         what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
@@ -179,7 +181,8 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
         ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases),
         Idempotency(database, keys, settings),
         ProjectReleases(database, settings.releases),
-        ReleaseDetails(database, keys, clusters),
+        details,
+        ReleaseParts(details, settings.releases),
         Operations(database, notifications, standing),
         Cancellations(database),
         EventStreams(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand
@@ -178,3 +179,80 @@ def test_a_marker_of_another_list_is_refused(made: Made):
     for other in (f"{path}&sort=-updated", f"{path}&sort=updated&name=t", f"{path}&sort=name"):
         answer = made.server.send("GET", f"{other}&marker={marker}")
         assert "marker: it belongs to a list with other filters or another order" in assert_error(answer, *INVALID)
+
+
+def test_parts_are_what_helm_gets(made: Made, helm_cli: HelmCommand):
+    def helm(*arguments: str) -> str:
+        return helm_cli("get", *arguments, "-n", made.namespace)
+
+    for query, arguments in (("", ()), ("?revision=2", ("--revision", "2"))):
+        number = 2 if query else 3
+        values = made.get(f"/values{query}")
+        assert values == {"revision": number, "layer": "user", "values": json.loads(helm(*VALUES, *arguments))}
+        computed = made.get(f"/values?layer=computed{query.replace('?', '&')}")["values"]
+        assert computed == json.loads(helm(*VALUES, "--all", *arguments))
+        manifest = helm("manifest", "web", *arguments)
+        assert made.get(f"/manifest{query}")["manifest"].strip() == manifest.strip()
+        assert made.get(f"/manifest{query}", accept="application/yaml").strip() == manifest.strip()
+        assert made.get(f"/hooks{query}", accept="application/yaml").split() == helm("hooks", "web", *arguments).split()
+        notes = helm("notes", "web", *arguments).removeprefix("NOTES:\n").strip()
+        assert made.get(f"/notes{query}")["notes"].strip() == notes
+        assert made.get(f"/notes{query}", accept="text/plain").strip() == notes
+    text = made.get("/values?revision=2", accept="application/yaml")
+    assert yaml.safe_load(text) == {"text": "z", "password": "another-one"}
+    assert made.get("/values?layer=chart")["values"] == {"text": "x", "password": "long-enough", "nested": {"a": 1}}
+    [hook] = made.get("/hooks")["hooks"]
+    assert (hook["name"], hook["events"], hook["weight"]) == ("web-hook", ["post-install", "test"], 3)
+
+
+VALUES = ("values", "web", "-o", "json")
+
+
+def test_the_history_tells_who_wrote_each_revision_and_why(made: Made, helm_cli: HelmCommand):
+    judge = json.loads(helm_cli("history", "web", "-n", made.namespace, "-o", "json"))
+    found = made.get("/history")
+    assert [(one["revision"], one["status"], one["description"]) for one in found] == [
+        (one["revision"], one["status"], one["description"]) for one in reversed(judge)
+    ]
+    assert [one["changed_by"]["cause"] for one in found] == ["rollback", "upgrade", "install"]
+    assert len({one["changed_by"]["operation_id"] for one in found}) == 3
+    assert len(yaml.safe_load(made.get("/history", accept="application/yaml"))) == 3
+
+
+def test_a_revision_that_another_client_wrote_has_no_cause(
+    server: RunningServer, namespace: str, helm_cli: HelmCommand
+):
+    chart = server.upload(build_chart("foreign", templates={"map.yaml": config_map_template()}, values={"text": "x"}))
+    server.create(chart_id=chart.json()["id"], namespace=namespace, name="web", version="0.1.0", values={})
+    made = Made(server, namespace)
+    wait_for(lambda: made.get()["status"] == "deployed")
+    helm_cli("rollback", "web", "1", "-n", namespace)
+    wait_for(lambda: made.get()["revision"] == 2)
+    assert made.get()["changed_by"] is None
+    assert made.get("?revision=1")["changed_by"]["cause"] == "install"
+
+
+def test_readers_without_the_right_see_no_values_in_any_part(made: Made):
+    reader = add_person(made.server, "CCE ReadOnlyAccess").server
+    for part in ("", "/values?layer=computed", "/values?layer=chart", "/manifest", "/notes", "/hooks", "/history"):
+        for query in ("", "revision=2"):
+            path = part + (("&" if "?" in part else "?") + query if query else "")
+            shown = json.dumps(made.get(path, server=reader))
+            for secret in ("long-enough", "another-one", "bG9uZy1lbm91Z2g=", "YW5vdGhlci1vbmU="):
+                assert secret not in shown, path
+    values = made.get("/values?layer=computed", server=reader)["values"]
+    assert values == {"nested": {"a": "******"}, "password": "******", "text": "******"}
+    manifest = made.get("/manifest", server=reader, accept="application/yaml")
+    assert {one["kind"] for one in yaml.safe_load_all(manifest)} == {"ConfigMap", "Secret"}
+    assert "# Source: read/templates/secret.yaml" in manifest
+
+
+def test_parts_of_what_is_not_there_are_refused(made: Made):
+    for part in ("values", "manifest", "notes", "hooks"):
+        assert "has no revision 9" in assert_error(made.server.send("GET", f"{made.path}/{part}?revision=9"), *MISSING)
+        assert "release 'webx' does not exist" in assert_error(
+            made.server.send("GET", f"{made.path}x/{part}"), *MISSING
+        )
+    assert "layer: must be 'user', 'computed' or 'chart', and is 'all'" in assert_error(
+        made.server.send("GET", f"{made.path}/values?layer=all"), *INVALID
+    )

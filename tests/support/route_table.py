@@ -68,6 +68,11 @@ TABLE: Final[dict[str, Route]] = {
     f"DELETE {_RELEASE}": Route("cce:release:delete"),
     "GET /api/v1/releases": Route("cce:release:list", query="cluster={cluster_id}"),
     f"GET {_OWN_RELEASE}": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/values": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/manifest": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/notes": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/hooks": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/history": Route("cce:release:get"),
     "POST /api/v1/clusters/{cluster_id}/unlock": Route(
         "cce:release:update", body={"namespace": "{namespace}", "name": "{name}", "reason": "the matrix"}
     ),

@@ -141,7 +141,7 @@ class LiveObjects:
                 live = await self._client.find_object(
                     kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
                 )
-            return await self._kept(_masked(live)) if live is not None else _stub(one, "not found")
+            return await self._kept(without_secret_data(live)) if live is not None else _stub(one, "not found")
         except _FAILURES as error:
             return _stub(one, _cause(error))
 
@@ -151,7 +151,7 @@ class LiveObjects:
                 pods = await self._client.list_pods(
                     namespace=namespace, labels=dict(selector), limit=_MOST_PODS, largest=_LARGEST_PODS
                 )
-            return _pod_list([orjson.Fragment(await self._kept(_masked(pod))) for pod in pods])
+            return _pod_list([orjson.Fragment(await self._kept(without_secret_data(pod))) for pod in pods])
         except _FAILURES as error:
             return _pod_list([], error=_cause(error))
 
@@ -199,7 +199,8 @@ def _stub(one: ManifestObject, error: str) -> bytes:
     return orjson.dumps({"apiVersion": one.api_version, "kind": one.kind, "metadata": metadata, "error": error})
 
 
-def _masked(live: Object) -> Object:
+def without_secret_data(live: Object) -> Object:
+    """Return the object without managedFields and, if it is a Secret, with its data masked."""
     metadata = live.get("metadata")
     if isinstance(metadata, dict):
         metadata = {key: value for key, value in metadata.items() if key != "managedFields"}

@@ -1,9 +1,9 @@
 """Releases in the native API: what lists and single releases answer."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pilothouse.api.v1.models import Milliseconds, View
 from pilothouse.states import Action, OperationState
@@ -48,6 +48,69 @@ class CauseView(View):
     request_id: str
     user_id: str
     user_name: str
+
+
+class HistoryView(View):
+    """A revision that Helm keeps, and what wrote it; `changed_by` as for a release."""
+
+    revision: int
+    status: str
+    description: str
+    chart_name: str
+    chart_version: str
+    app_version: str
+    updated_at: Milliseconds | None
+    changed_by: CauseView | None
+
+
+class ValuesView(View):
+    """The values of a revision: of the user (`helm get values`), of the chart, or both merged."""
+
+    revision: int
+    layer: str
+    values: dict[str, Any]
+
+
+class ManifestView(View):
+    """The rendered objects of a revision, without hooks."""
+
+    revision: int
+    manifest: Annotated[str, Field(validation_alias="text")]
+
+
+class NotesView(View):
+    """What the chart says to the user."""
+
+    revision: int
+    notes: Annotated[str, Field(validation_alias="text")]
+
+
+class HookRunView(View):
+    """The last run of a hook, with Helm's words and times."""
+
+    phase: str
+    started_at: str | None
+    completed_at: str | None
+
+
+class HookView(View):
+    """A hook as Helm stored it."""
+
+    name: str
+    kind: str
+    path: str
+    events: Annotated[list[str], BeforeValidator(lambda found: found or [])]
+    weight: int
+    delete_policies: Annotated[list[str], BeforeValidator(lambda found: found or [])]
+    manifest: str
+    last_run: HookRunView | None
+
+
+class HooksView(View):
+    """The hooks of a revision."""
+
+    revision: int
+    hooks: list[HookView]
 
 
 class UnderwayView(View):

@@ -174,6 +174,12 @@ class ReleaseDetails:
             found = replace(found, revisions=rows[:revisions])
         return found, changes
 
+    async def find_stored(self, caller: Caller, place: Place, revision: int | None) -> StoredRelease:
+        """Return what Helm stored of a revision (None: the newest), else raise NotFound."""
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        return await self.read_stored(replace(place, cluster=cluster.id), revision)
+
     async def read_stored(self, place: Place, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
         if not is_namespace(place.namespace) or not is_name(place.name):

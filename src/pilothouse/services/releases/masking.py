@@ -13,6 +13,10 @@ from typing import Any
 
 import orjson
 
+from pilothouse.chart_archive.documents import read_objects
+from pilothouse.chart_archive.yaml_text import dump_yaml
+from pilothouse.errors import InvalidChart
+from pilothouse.kubernetes.resources import without_secret_data
 from pilothouse.redaction import WITHHELD, Masks, masks_of
 from pilothouse.services.charts.archives import compact_json
 
@@ -67,6 +71,22 @@ def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
     return hidden
 
 
+def hide_in_manifest(manifest: str, masks: Masks) -> str:
+    """Return a rendered manifest with Secret data and known values masked; comments other than sources are dropped."""
+    hidden = []
+    for text in _DOCUMENTS.split(manifest):
+        try:
+            found = read_objects(text.encode(errors="replace"), file="manifest", max_bytes=_LARGEST_MANIFEST)
+        except InvalidChart:
+            hidden.append("# (withheld: it cannot be parsed, so its secrets cannot be masked)\n")
+            continue
+        source = _SOURCE.search(text)
+        for one in found:
+            shown = dump_yaml(hide_in_object(without_secret_data(one), masks))
+            hidden.append((f"{source[0]}\n" if source else "") + shown)
+    return "".join(f"---\n{text}" for text in hidden)
+
+
 def _without(name: str, value: Any, masks: Masks) -> Any:
     if isinstance(value, dict):
         return {key: _without(key, below, masks) for key, below in value.items()}
@@ -94,6 +114,9 @@ def _without_value(variable: Any, masks: Masks) -> Any:
     return hidden | {"value": MASK} if isinstance(hidden, dict) and "value" in hidden else hidden
 
 
+_DOCUMENTS = re.compile(r"^---[^\n]*\n", re.MULTILINE)
+_SOURCE = re.compile(r"^# Source: [^\n]+", re.MULTILINE)
+_LARGEST_MANIFEST = 4 * 1024 * 1024
 #: Helm's and our own words for what was done, or is being done.
 _ORDINARY = re.compile(
     r"(?:Install|Upgrade|Rollback|Uninstallation) complete|Rollback to [0-9]{1,10}|Initial install underway"
