@@ -21,6 +21,7 @@ PAGES = ("operations.md", "decisions/0007-updates-and-deletes.md", "decisions/00
 PROMISES = re.sub(r"\s+", " ", " ".join((DOCS / page).read_text() for page in PAGES))
 #: Said of every action and of every cancel.
 FOREIGN = "If ownership is uncertain, the revision is treated as foreign and left untouched."
+OVERTAKEN = "If another program wrote a newer revision meanwhile, nothing is done again"
 RECREATED = "one that others recreated is left untouched"
 REFUSED = 'Upgrade "web" failed: resource Job/shop/migrate not ready. status: Failed, message: Job Failed'
 

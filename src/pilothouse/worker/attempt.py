@@ -48,7 +48,8 @@ from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
-from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, Undo, as_undo, next_step, step_after_call
+from pilothouse.worker.state import EndedState, ReleaseSnapshot, ReleaseState, as_undo
+from pilothouse.worker.steps import Step, Undo, next_step, repair_step, step_after_call
 
 log = structlog.get_logger(__name__)
 
@@ -228,6 +229,7 @@ class Attempt:
 
     async def run(self, request: ChangeRequest) -> EngineResult:
         """Call the engine once and return the result; hooks are followed while they run."""
+        self.check_held()
         hooks = HookPods(self.connect_pods, self.followed, seconds=self.seconds + _GRACE_SECONDS)
         failed = False
         try:
@@ -348,6 +350,10 @@ class Attempt:
     def decide_after(self, result: EngineResult, written: ReleaseState) -> Step:
         """Return the same after a call of the engine that ended like that."""
         return self._unless_lost(step_after_call(result.status, written, held=not self._fence.passed))
+
+    def decide_repair(self, state: EndedState) -> Step:
+        """Return the same after the end of the operation."""
+        return self._unless_lost(repair_step(state, held=not self._fence.passed))
 
     def _unless_lost(self, step: Step) -> Step:
         if step is Step.STOP:

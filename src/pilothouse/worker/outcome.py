@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pilothouse.kubernetes.client import Secret
 from pilothouse.states import OperationState
-from pilothouse.worker.state import EngineStatus
+from pilothouse.worker.steps import EngineStatus
 
 
 class LeaseLost(Exception):

@@ -1,17 +1,17 @@
-"""Classification of a release from one operation's view, and the next step: pure functions and tables.
+"""Classification of a release from one operation's view: pure functions, which neither read nor write.
 
-Nothing here reads or writes: attempts observe the release, classify it, and carry out the step that the table of their
-action names. If ownership is uncertain, the revision is treated as foreign and left untouched.
+Attempts observe the release, classify it, and carry out the step that ``worker.steps`` names for its state. If
+ownership is uncertain, the revision is treated as foreign and left untouched.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from pilothouse.engine.helm_errors import tells_of_unreachable
 from pilothouse.kubernetes.helm_secrets import LOCKED, OPERATION_LABEL, PENDING, UNINSTALLING, StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
-from pilothouse.states import Action, ReleaseStatus
+from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store.operations import OperationRow
 
 SUCCEEDED: Final = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
@@ -66,11 +66,14 @@ class ReleaseState(StrEnum):
     UNTOUCHED = "untouched"  # a cancelled operation is all that there is: it has written nothing
     RECREATED = "recreated"  # what an uninstall began on is gone: another program made the release anew
     CHANGED = "changed"  # it changed while it was looked at
+    STANDING = "standing"  # an uninstall has left its newest revision as it was
     OURS_FINAL = "ours, final"  # this operation's revision is there, and Helm has judged it
     OURS_PENDING = "ours, pending"  # this operation's revision is there, and its writer died
     CUT_OFF = "ours, cut off"  # this operation's revision failed as the cluster was out of reach: nobody judged it
-    OVERTAKEN = "ours, overtaken"  # this operation's revision is unfinished, and another program's came between
+    OVERTAKEN = "ours, overtaken"  # this operation's revision is unfinished, and another program's came after it
     CUT_OFF_OVERTAKEN = "ours, cut off, overtaken"  # the same of one that was cut off
+    DISPLACED = "ours, displaced"  # another program took the number, and this operation's revision came after it
+    DISPLACED_PENDING = "ours, displaced, pending"  # the same, and its writer died
     UNDOING = "undoing"  # nothing came after what the undo of this operation began on, but what it wrote itself
     FOREIGN_PENDING = "foreign, pending"  # locked by another program's install, upgrade or rollback
     FOREIGN_UNINSTALLING = "foreign, uninstalling"  # locked by another program's uninstall
@@ -78,50 +81,6 @@ class ReleaseState(StrEnum):
 
 #: What there is of a cancelled operation, to be undone or kept.
 OURS: Final = frozenset({ReleaseState.OURS_FINAL, ReleaseState.OURS_PENDING})
-
-
-class Undo(StrEnum):
-    """What is to come of an operation that is being cancelled."""
-
-    INSTALL = "no release"  # of an install
-    KEPT_INSTALL = "a failed release"  # of an install whose cancel says so
-    DELETED_INSTALL = "no release, nor what it was to replace"  # of an install that a DELETE cancels
-    UPDATE = "what was deployed before the update"
-    UNINSTALL = "what was deployed, if all of it stands"
-
-
-class Step(StrEnum):
-    """Next step of an attempt."""
-
-    RECORD = "record"  # what is there is the end
-    COMPLETE = "complete"  # the same, after what belongs to the action and Helm does not do
-    ACT = "act"
-    UNLOCK_AND_ACT = "unlock and act"  # what the dead writer left locked is unlocked first, if it is locked
-    REFUSE = "refuse"  # the operation has failed: another program holds the release
-    ABANDON = "abandon"  # the operation has failed
-    UNLOCK_AND_ABANDON = "unlock and abandon"  # the same, after what it left locked is unlocked
-    RETRY = "retry"  # another attempt follows
-    CRASH = "crash"  # another attempt follows, unless too many have ended like this
-    LEAVE = "leave"  # there is nothing to undo
-    KEEP = "keep"  # what was written stays, unlocked
-    REMOVE = "remove"  # the release is uninstalled
-    RESTORE = "restore"  # what was deployed before is rolled back to
-    STOP = "stop"  # the operation is no longer this attempt's
-
-    @property
-    def writes(self) -> bool:
-        """True if it changes something in the cluster."""
-        return self in _WRITING
-
-
-_WRITING = frozenset(
-    {Step.COMPLETE, Step.ACT, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ABANDON, Step.KEEP, Step.REMOVE, Step.RESTORE}
-)
-
-#: How a call of the engine ended. ``refused``: Helm's own answer. ``unreachable``: the cluster could not be reached at
-#: some point. ``unavailable``: there was no engine, nothing was done. ``stopped``: killed at the deadline. ``crashed``:
-#: the child died.
-EngineStatus = Literal["done", "refused", "unreachable", "unavailable", "stopped", "crashed"]
 
 
 def is_labelled(row: OperationRow) -> bool:
@@ -183,8 +142,10 @@ def _classify_begun(seen: ReleaseSnapshot, row: OperationRow, written: StoredRel
     if written is None or written.unlocked or not is_of_earlier_attempt(row, written, seen):
         return None
     state, newest = classify_written(row, written), seen.newest
-    overtaken = newest is not None and newest.revision != written.revision
-    return _BELOW_ANOTHER.get(state, state) if overtaken else state
+    if newest is None or newest.revision == written.revision:
+        return state
+    below = {ReleaseState.OURS_PENDING: ReleaseState.OVERTAKEN, ReleaseState.CUT_OFF: ReleaseState.CUT_OFF_OVERTAKEN}
+    return below.get(state, state)
 
 
 def classify_written(row: OperationRow, written: StoredRelease | None) -> ReleaseState:
@@ -201,14 +162,21 @@ def classify_uninstalled(newest: ReleaseLabels, stored: StoredRelease | None, *,
     """Return the state of the revision that an engine call was to remove last; ``stored`` has its number now."""
     if absent:
         return ReleaseState.ABSENT
-    made_anew = stored is None or stored.uid != newest.uid
-    return ReleaseState.RECREATED if made_anew else ReleaseState.OURS_PENDING
+    if stored is None or stored.uid != newest.uid:
+        return ReleaseState.RECREATED
+    return ReleaseState.OURS_PENDING if stored.status == UNINSTALLING else ReleaseState.STANDING
 
 
-def classify_cancelled(seen: ReleaseSnapshot, row: OperationRow, stored: StoredRelease | None = None) -> ReleaseState:
+def classify_cancelled(
+    seen: ReleaseSnapshot,
+    row: OperationRow,
+    stored: StoredRelease | None = None,
+    written: StoredRelease | None = None,
+) -> ReleaseState:
     """Return how the release of an operation is found that is being cancelled.
 
-    ``stored``: the newest revision, which an install need not know: its label tells.
+    ``stored``: the newest revision, which an install need not know: its label tells. ``written``: the revision that has
+    the number that an update was going to write.
     """
     newest = seen.newest
     if newest is None:
@@ -218,12 +186,12 @@ def classify_cancelled(seen: ReleaseSnapshot, row: OperationRow, stored: StoredR
     elif stored is None or stored.uid != newest.uid:
         return ReleaseState.CHANGED
     elif row.undo_revision is not None:
-        written = stored.revision == row.undo_revision and is_of_earlier_attempt(as_undo(row), stored, seen)
-        ours = ReleaseState.UNDOING if written or _is_base(newest, row) else None
+        undone = stored.revision == row.undo_revision and is_of_earlier_attempt(as_undo(row), stored, seen)
+        ours = ReleaseState.UNDOING if undone or _is_base(newest, row) else None
     elif row.action == Action.UNINSTALL:
         ours = _classify_touched(seen, row, stored)
     else:
-        ours = _classify_update(seen, row, stored)
+        ours = _classify_update(seen, row, stored, written)
     untouched = _is_base(newest, row) and (row.action != Action.INSTALL or newest.status in REPLACEABLE)
     return ours or (ReleaseState.UNTOUCHED if untouched else _classify_foreign(newest))
 
@@ -242,12 +210,16 @@ def _classify_touched(seen: ReleaseSnapshot, row: OperationRow, stored: StoredRe
     return _unfinished(stored) if touched and stored.revision == row.base_revision else None
 
 
-def _classify_update(seen: ReleaseSnapshot, row: OperationRow, stored: StoredRelease) -> ReleaseState | None:
+def _classify_update(
+    seen: ReleaseSnapshot, row: OperationRow, stored: StoredRelease, written: StoredRelease | None
+) -> ReleaseState | None:
+    if written is not None and written.status in PENDING and is_of_earlier_attempt(row, written, seen):
+        return ReleaseState.OURS_PENDING if written.uid == stored.uid else ReleaseState.OVERTAKEN
     taken = seen.find(row.revision)
     if is_labelled(row) and taken is not None and taken.labels.get(OPERATION_LABEL) != row.id:
         later = seen.find_labelled(row.id, after=taken.revision)
         if later is not None and later.uid == stored.uid:
-            return ReleaseState.OVERTAKEN
+            return ReleaseState.DISPLACED_PENDING if stored.status in PENDING else ReleaseState.DISPLACED
     if stored.revision == row.revision:
         ours = is_of_earlier_attempt(row, stored, seen)
     else:  # what an attempt before the last one left
@@ -278,112 +250,43 @@ def _classify_foreign(newest: ReleaseLabels | None) -> ReleaseState:
     return ReleaseState.FOREIGN_UNINSTALLING if newest.status == UNINSTALLING else ReleaseState.FREE
 
 
-def next_step(
-    task: Action | Undo, state: ReleaseState, *, giving_up: bool = False, can_restore: bool = True, held: bool
-) -> Step:
-    """Return the next step for a release in that state.
-
-    ``giving_up``: there is no further attempt. ``can_restore``: there is something to go back to. ``held``: the
-    operation is held, as far as the attempt can know; otherwise nothing is written.
-    """
-    step = (_GIVE_UP if giving_up else _CARRY_OUT)[task, state]
-    if step is Step.RESTORE and not can_restore:
-        step = Step.REMOVE if task is Undo.UNINSTALL else Step.KEEP
-    return step if held or not step.writes else Step.STOP
+def has_completed(stored: StoredRelease) -> bool:
+    """Return whether a cancelled operation had completed before its cancel took effect."""
+    return stored.status == ReleaseStatus.DEPLOYED
 
 
-def step_after_call(status: EngineStatus, written: ReleaseState, *, held: bool) -> Step:
-    """Return the next step after an engine call with that status, when its revision is found in that state."""
-    step = _ENDED.get(written) or _AFTER_CALL[status][_COLUMN.get(written, 0)]
-    return step if held or not step.writes else Step.STOP
+def was_interrupted(stored: StoredRelease) -> bool:
+    """Return whether the writer of the revision died, and could still send what it was about to."""
+    return stored.status == ReleaseStatus.FAILED and stored.unlocked
 
 
-_Table = dict[tuple[Action | Undo, ReleaseState], Step]
-_Columns = tuple[tuple[Action | Undo, ...], ...]
+class EndedState(StrEnum):
+    """State of a release some time after an operation has ended, when it is checked again."""
+
+    GONE = "gone"
+    DEPLOYED = "deployed"
+    UNREADABLE = "unreadable"  # it is deployed, and its manifest cannot be read: nothing can be said of its objects
+    UNSETTLED = "unsettled"  # its newest revision is not the deployed one: Helm left it so
+    TAKEN = "taken"  # another program's revision came while it was looked at
+    TAKEN_HALFWAY = "taken halfway"  # the same, when something was deleted that the other may have taken for its own
 
 
-def _table(columns: _Columns, rows: dict[ReleaseState, tuple[Step, ...]]) -> _Table:
-    """Return the step for each task and state; in a state that is never found of a task, nothing is written."""
-    doubt = (Step.ABANDON,) * len(columns)
-    return {
-        (task, state): step
-        for state in ReleaseState
-        for tasks, step in zip(columns, rows.get(state, doubt), strict=True)
-        for task in tasks
-    }
+def classify_ended(newest: ReleaseLabels | None, *, readable: bool = True) -> EndedState:
+    """Return how the release is found; ``readable``: so is the manifest of the newest revision."""
+    if newest is None:
+        return EndedState.GONE
+    if newest.status != ReleaseStatus.DEPLOYED:
+        return EndedState.UNSETTLED
+    return EndedState.DEPLOYED if readable else EndedState.UNREADABLE
 
 
-_CARRY_OUT = _table(
-    ((Action.INSTALL,), (Action.UPGRADE, Action.ROLLBACK), (Action.UNINSTALL,)),
-    {
-        ReleaseState.ABSENT: (Step.ACT, Step.ABANDON, Step.RECORD),
-        ReleaseState.FREE: (Step.ACT, Step.ACT, Step.ACT),
-        ReleaseState.RECREATED: (Step.ABANDON, Step.ABANDON, Step.RECORD),
-        ReleaseState.OURS_FINAL: (Step.COMPLETE, Step.COMPLETE, Step.ABANDON),
-        ReleaseState.OURS_PENDING: (Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ACT),
-        ReleaseState.CUT_OFF: (Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ACT, Step.ABANDON),
-        ReleaseState.OVERTAKEN: (Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, Step.ABANDON),
-        ReleaseState.FOREIGN_PENDING: (Step.REFUSE, Step.REFUSE, Step.REFUSE),
-        ReleaseState.FOREIGN_UNINSTALLING: (Step.REFUSE, Step.REFUSE, Step.ACT),
-    },
-) | _table(
-    ((Undo.INSTALL,), (Undo.KEPT_INSTALL,), (Undo.DELETED_INSTALL,), (Undo.UPDATE,), (Undo.UNINSTALL,)),
-    {
-        ReleaseState.ABSENT: (Step.RECORD, Step.RECORD, Step.RECORD, Step.RECORD, Step.RECORD),
-        ReleaseState.FREE: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.LEAVE),
-        ReleaseState.UNTOUCHED: (Step.LEAVE, Step.LEAVE, Step.REMOVE, Step.LEAVE, Step.LEAVE),
-        ReleaseState.RECREATED: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.RECORD),
-        ReleaseState.CHANGED: (Step.RETRY, Step.RETRY, Step.RETRY, Step.RETRY, Step.RETRY),
-        ReleaseState.OURS_FINAL: (Step.REMOVE, Step.KEEP, Step.REMOVE, Step.RESTORE, Step.RESTORE),
-        ReleaseState.OURS_PENDING: (Step.REMOVE, Step.KEEP, Step.REMOVE, Step.RESTORE, Step.RESTORE),
-        ReleaseState.OVERTAKEN: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.KEEP, Step.LEAVE),
-        ReleaseState.UNDOING: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.RESTORE, Step.RESTORE),
-        ReleaseState.FOREIGN_PENDING: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.REFUSE, Step.REFUSE),
-        ReleaseState.FOREIGN_UNINSTALLING: (Step.LEAVE, Step.LEAVE, Step.LEAVE, Step.REFUSE, Step.REFUSE),
-    },
-)
-# The end of a cancelled update is that of the update, or of its undo.
-_GIVE_UP = _table(
-    (
-        (Action.INSTALL, Action.UPGRADE, Action.ROLLBACK, Undo.UPDATE),
-        (Action.UNINSTALL,),
-        (Undo.INSTALL, Undo.KEPT_INSTALL),
-        (Undo.DELETED_INSTALL,),
-        (Undo.UNINSTALL,),
-    ),
-    {
-        ReleaseState.ABSENT: (Step.ABANDON, Step.RECORD, Step.RECORD, Step.RECORD, Step.RECORD),
-        ReleaseState.FREE: (Step.ABANDON, Step.ABANDON, Step.LEAVE, Step.LEAVE, Step.LEAVE),
-        ReleaseState.UNTOUCHED: (Step.ABANDON, Step.ABANDON, Step.LEAVE, Step.ABANDON, Step.LEAVE),
-        ReleaseState.RECREATED: (Step.ABANDON, Step.ABANDON, Step.LEAVE, Step.LEAVE, Step.RECORD),
-        ReleaseState.CHANGED: (Step.RETRY, Step.RETRY, Step.RETRY, Step.RETRY, Step.RETRY),
-        ReleaseState.OURS_FINAL: (Step.RECORD, Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.UNLOCK_AND_ABANDON),
-        ReleaseState.OURS_PENDING: (Step.UNLOCK_AND_ABANDON,) * 5,
-        ReleaseState.CUT_OFF: (Step.RECORD, Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.ABANDON),
-        ReleaseState.OVERTAKEN: (Step.UNLOCK_AND_ABANDON, Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.ABANDON),
-        ReleaseState.CUT_OFF_OVERTAKEN: (Step.RECORD, Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.ABANDON),
-        ReleaseState.FOREIGN_PENDING: (Step.ABANDON, Step.ABANDON, Step.LEAVE, Step.LEAVE, Step.REFUSE),
-        ReleaseState.FOREIGN_UNINSTALLING: (Step.ABANDON, Step.ABANDON, Step.LEAVE, Step.LEAVE, Step.REFUSE),
-    },
-)
-_BELOW_ANOTHER = {
-    ReleaseState.OURS_PENDING: ReleaseState.OVERTAKEN,
-    ReleaseState.CUT_OFF: ReleaseState.CUT_OFF_OVERTAKEN,
-}
-_ENDED: dict[ReleaseState, Step] = {
-    ReleaseState.ABSENT: Step.RECORD,
-    ReleaseState.RECREATED: Step.RECORD,
-    ReleaseState.OURS_FINAL: Step.COMPLETE,
-}
-# A refusal is Helm's own answer. What a cluster out of reach left counts as a crash once it is stored, for each further
-# attempt leaves a revision; before that the deadline is the limit.
-_AFTER_CALL: dict[EngineStatus, tuple[Step, Step, Step]] = {
-    # nothing of ours, ours cut off, ours pending
-    "done": (Step.ABANDON, Step.COMPLETE, Step.CRASH),
-    "refused": (Step.ABANDON, Step.COMPLETE, Step.UNLOCK_AND_ABANDON),
-    "stopped": (Step.ABANDON, Step.COMPLETE, Step.UNLOCK_AND_ABANDON),
-    "unreachable": (Step.RETRY, Step.CRASH, Step.RETRY),
-    "unavailable": (Step.RETRY, Step.COMPLETE, Step.RETRY),
-    "crashed": (Step.CRASH, Step.COMPLETE, Step.CRASH),
-}
-_COLUMN = {ReleaseState.CUT_OFF: 1, ReleaseState.OURS_PENDING: 2}
+def classify_repaired(before: ReleaseLabels | None, newest: ReleaseLabels | None, *, removed: bool) -> EndedState:
+    """Return how it is found after its objects were read, and some ``removed``."""
+    if newest == before:
+        return classify_ended(newest)
+    return EndedState.TAKEN_HALFWAY if removed else EndedState.TAKEN
+
+
+def may_have_left_a_lock(row: OperationRow) -> bool:
+    """Return whether an ended operation could have left a revision locked: the cluster was away when it ended."""
+    return row.state == OperationState.FAILED and not row.wrote_revision

@@ -12,27 +12,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.errors import PilothouseError
 from pilothouse.kubernetes.helm_secrets import PENDING
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (
-    EngineStatus,
+    EndedState,
     ReleaseState,
-    Step,
-    Undo,
     classify,
+    classify_ended,
+    classify_repaired,
     classify_uninstalled,
     classify_written,
+)
+from pilothouse.worker.steps import (
+    AFTER_CALL,
+    CARRY_OUT,
+    GIVE_UP,
+    REPAIR,
+    EngineStatus,
+    ImpossibleState,
+    Step,
+    Undo,
     next_step,
+    repair_step,
     step_after_call,
 )
 from tests.support.revisions import (
     BEFORE,
     CUT_OFF,
     FIRST,
-    FOREIGN,
     HISTORIES,
     OURS,
+    OVERTAKEN,
     PROMISES,
     RECREATED,
     REFUSED,
@@ -82,6 +94,8 @@ GONE_IS_SUCCESS = "a release that is gone is a success"
 RETRIED = "If a cluster is unreachable, the operation is retried at growing intervals until its deadline."
 REFUSED_LOCK = "Pilothouse never changes it by itself."
 FOREIGN_UNINSTALL = "A release that a `helm` left `uninstalling` can simply be deleted."
+NOT_DEPLOYED = ("failed", "superseded", "uninstalled", "uninstalling", "pending-upgrade", "unknown")
+TOUCHED = replace(FIRST, status="uninstalling", version="2")
 #: What Helm says of each action that lost the cluster.
 CUT_OFF_BY = {
     "install": CUT_OFF.replace("Upgrade", "Install"),
@@ -203,7 +217,7 @@ PROMISED = (
     ),
     *(
         Row(
-            FOREIGN, begun(action, number=2, base=FIRST),
+            OVERTAKEN, begun(action, number=2, base=FIRST),
             [FIRST, Revision(2, f"pending-{action}", OURS, text), Revision(3, "deployed")],
             ReleaseState.OVERTAKEN, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, written=2,
         )
@@ -211,7 +225,7 @@ PROMISED = (
     ),
     *(
         Row(
-            FOREIGN, begun(action, number=2, base=FIRST),
+            OVERTAKEN, begun(action, number=2, base=FIRST),
             [FIRST, Revision(2, "failed", OURS, text), Revision(3, "deployed")],
             ReleaseState.CUT_OFF_OVERTAKEN, Step.ABANDON, Step.RECORD, written=2,
         )
@@ -290,11 +304,10 @@ def test_after_a_call_of_the_engine_the_revision_decides(status: EngineStatus, w
     [
         *((status, None, Step.RECORD) for status in ENGINE),
         *((status, replace(FIRST, remade=True), Step.RECORD) for status in ENGINE),
-        ("done", FIRST, Step.CRASH),
-        ("crashed", FIRST, Step.CRASH),
-        ("unreachable", FIRST, Step.RETRY),
-        ("refused", FIRST, Step.UNLOCK_AND_ABANDON),
-        ("stopped", FIRST, Step.UNLOCK_AND_ABANDON),
+        *((status, left, Step.CRASH) for status in ("done", "crashed") for left in (FIRST, TOUCHED)),
+        *((status, left, Step.RETRY) for status in ("unreachable", "unavailable") for left in (FIRST, TOUCHED)),
+        *((status, FIRST, Step.ABANDON) for status in ("refused", "stopped")),
+        *((status, TOUCHED, Step.UNLOCK_AND_ABANDON) for status in ("refused", "stopped")),
     ],
 )
 def test_after_an_uninstall_what_is_left_decides(status: EngineStatus, left: Revision | None, step: Step):
@@ -315,28 +328,70 @@ def test_whatever_is_found_there_is_a_decision_and_none_writes_without_the_lease
         assert not giving_up or decided not in {Step.ACT, Step.UNLOCK_AND_ACT, Step.COMPLETE, Step.REFUSE}
 
 
-@pytest.mark.parametrize("state", ReleaseState)
-@pytest.mark.parametrize("status", ENGINE)
-def test_every_end_of_a_call_is_decided_and_none_writes_without_the_lease(status: EngineStatus, state: ReleaseState):
-    decided = step_after_call(status, state, held=True)
-    assert step_after_call(status, state, held=False) is (Step.STOP if decided.writes else decided)
+def test_no_cell_of_a_table_is_left_to_a_default():
+    cells = set(itertools.product([*Action, *Undo], ReleaseState))
+    assert set(CARRY_OUT) == set(GIVE_UP) == cells
+    assert set(AFTER_CALL) == set(itertools.product(ENGINE, ReleaseState))
+    assert set(REPAIR) == set(EndedState)
+
+
+def test_no_step_writes_without_the_lease():
+    decisions = [
+        *(partial(next_step, *cell, giving_up=False) for cell, step in CARRY_OUT.items() if isinstance(step, Step)),
+        *(partial(next_step, *cell, giving_up=True) for cell, step in GIVE_UP.items() if isinstance(step, Step)),
+        *(partial(step_after_call, *cell) for cell, step in AFTER_CALL.items() if isinstance(step, Step)),
+        *(partial(repair_step, state) for state in REPAIR),
+    ]
+    for decide in decisions:
+        decided = decide(held=True)
+        assert decide(held=False) is (Step.STOP if decided.writes else decided)
+
+
+def test_a_state_in_which_the_task_cannot_find_the_release_breaks_the_attempt():
+    """It is no error of the domain, which would fail the operation: the runner counts it as a crash."""
+    assert not issubclass(ImpossibleState, PilothouseError)
+    for held in (True, False):
+        with pytest.raises(ImpossibleState, match="only a cancelled operation"):
+            next_step(Action.INSTALL, ReleaseState.UNDOING, held=held)
+        with pytest.raises(ImpossibleState, match="writes no revision"):
+            next_step(Action.UNINSTALL, ReleaseState.CUT_OFF, giving_up=True, held=held)
+        with pytest.raises(ImpossibleState, match="before a call"):
+            step_after_call("done", ReleaseState.FOREIGN_PENDING, held=held)
+
+
+@pytest.mark.parametrize(
+    ("before", "readable", "now", "removed", "steps"),
+    [
+        (None, True, None, True, (Step.REMOVE, Step.REMOVE)),
+        (FIRST, True, FIRST, False, (Step.REAPPLY, Step.REAPPLY)),
+        (FIRST, True, FIRST, True, (Step.REAPPLY, Step.REAPPLY)),
+        (FIRST, False, FIRST, False, (Step.LEAVE, Step.REAPPLY)),
+        *((replace(FIRST, status=status), True, None, False, (Step.LEAVE, Step.LEAVE)) for status in NOT_DEPLOYED),
+        # another program's revision came meanwhile
+        (FIRST, True, SECOND, False, (Step.REAPPLY, Step.LEAVE)),
+        (FIRST, True, replace(FIRST, version="2"), False, (Step.REAPPLY, Step.LEAVE)),
+        (FIRST, True, None, True, (Step.REAPPLY, Step.RETRY)),
+        (None, True, FIRST, False, (Step.REMOVE, Step.LEAVE)),
+        (None, True, FIRST, True, (Step.REMOVE, Step.RETRY)),
+    ],
+)
+def test_a_repair_touches_only_what_is_deployed_and_unchanged(
+    *, before: Revision | None, readable: bool, now: Revision | None, removed: bool, steps: tuple[Step, Step]
+):
+    found, later = (one.labels() if one else None for one in (before, now))
+    repaired = classify_repaired(found, later, removed=removed)
+    assert (repair_step(classify_ended(found, readable=readable), held=True), repair_step(repaired, held=True)) == steps
 
 
 def test_each_step_that_writes_is_in_a_row():
     told = {(Action(case.operation.action), case.state) for case in PROMISED}
     writing = {
-        (action, state)
-        for action, state, giving_up in itertools.product(Action, ReleaseState, (False, True))
-        if next_step(action, state, giving_up=giving_up, held=True).writes
+        where
+        for table in (CARRY_OUT, GIVE_UP)
+        for where, cell in table.items()
+        if isinstance(cell, Step) and cell.writes
     }
-    assert writing <= told
-
-
-@pytest.mark.parametrize("state", ReleaseState)
-@pytest.mark.parametrize("task", [*Action, *Undo])
-def test_every_state_is_decided_for_every_task(task: Action | Undo, state: ReleaseState):
-    assert not next_step(task, state, held=False).writes
-    assert not next_step(task, state, giving_up=True, held=False).writes
+    assert {(task, state) for task, state in writing if isinstance(task, Action)} <= told
 
 
 @given(ROWS, HISTORIES, st.none() | REVISIONS)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker.state import ReleaseState, Step, Undo, classify_cancelled, next_step
+from pilothouse.worker.state import ReleaseState, classify_cancelled
+from pilothouse.worker.steps import CARRY_OUT, Step, Undo, next_step
 from tests.support.revisions import (
     BEFORE,
     BROKEN,
@@ -18,6 +19,7 @@ from tests.support.revisions import (
     FOREIGN,
     HISTORIES,
     OURS,
+    OVERTAKEN,
     PROMISES,
     RECREATED,
     ROWS,
@@ -38,9 +40,12 @@ NOWHERE_TO_GO = "Only if there is nothing to go back to does it remain, and the 
 UNINSTALL_UNDONE = "An uninstall is undone only while every object exists"
 COMPLETED = "A completed uninstall is `succeeded`"
 ENDED_BEFORE = "as is an operation that ended before the cancel took effect and has nothing to go back to"
+DISPLACED = "An update whose number another program took is not rolled back"
 CARRIED_ON = "Other workers take it over like any attempt"
 
 
+#: What is done when there is no further attempt.
+GIVEN_UP = {Step.RECORD, Step.REFUSE, Step.ABANDON, Step.UNLOCK_AND_ABANDON, Step.RETRY, Step.LEAVE}
 UNDO_OF = {
     "install": INSTALL_UNDOS,
     "upgrade": (Undo.UPDATE,),
@@ -84,16 +89,16 @@ UNDONE = replace(
 UNDO_ROWS = (
     *(
         UndoRow(sentence, task, INSTALLING, [Revision(1, status, OURS)], state, step, given_up)
-        for sentence, task, step in (
-            (INSTALL_UNDONE, Undo.INSTALL, Step.REMOVE),
-            (INSTALL_UNDONE, Undo.DELETED_INSTALL, Step.REMOVE),
-            (INSTALL_KEPT, Undo.KEPT_INSTALL, Step.KEEP),
+        for sentence, task, final, pending in (
+            (INSTALL_UNDONE, Undo.INSTALL, Step.REMOVE, Step.UNLOCK_AND_REMOVE),
+            (INSTALL_UNDONE, Undo.DELETED_INSTALL, Step.REMOVE, Step.UNLOCK_AND_REMOVE),
+            (INSTALL_KEPT, Undo.KEPT_INSTALL, Step.KEEP, Step.UNLOCK_AND_KEEP),
         )
-        for status, state, given_up in (
-            ("pending-install", ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ABANDON),
-            ("uninstalling", ReleaseState.OURS_PENDING, Step.UNLOCK_AND_ABANDON),
-            ("deployed", ReleaseState.OURS_FINAL, Step.ABANDON),
-            ("failed", ReleaseState.OURS_FINAL, Step.ABANDON),
+        for status, state, step, given_up in (
+            ("pending-install", ReleaseState.OURS_PENDING, pending, Step.UNLOCK_AND_ABANDON),
+            ("uninstalling", ReleaseState.OURS_PENDING, pending, Step.UNLOCK_AND_ABANDON),
+            ("deployed", ReleaseState.OURS_FINAL, final, Step.ABANDON),
+            ("failed", ReleaseState.OURS_FINAL, final, Step.ABANDON),
         )
     ),
     *(
@@ -139,7 +144,19 @@ UNDO_ROWS = (
     ),
     UndoRow(
         UPDATE_UNDONE, Undo.UPDATE, UPGRADING, [FIRST, Revision(2, "pending-upgrade", OURS)],
-        ReleaseState.OURS_PENDING, Step.RESTORE,
+        ReleaseState.OURS_PENDING, Step.UNLOCK_AND_LOOK,
+    ),
+    UndoRow(
+        OVERTAKEN, Undo.UPDATE, UPGRADING, [FIRST, Revision(2, "pending-upgrade", OURS), Revision(3, "deployed")],
+        ReleaseState.OVERTAKEN, Step.UNLOCK_AND_LOOK,
+    ),
+    UndoRow(
+        OVERTAKEN, Undo.UPDATE, ROLLING_BACK,
+        [
+            BEFORE, replace(SECOND, status="superseded"),
+            Revision(3, "pending-rollback", description="Rollback to 1"), Revision(4, "pending-upgrade"),
+        ],
+        ReleaseState.OVERTAKEN, Step.UNLOCK_AND_LOOK,
     ),
     UndoRow(UPDATE_UNDONE, Undo.UPDATE, UPGRADING, [FIRST], ReleaseState.UNTOUCHED, Step.LEAVE),
     UndoRow(
@@ -152,9 +169,14 @@ UNDO_ROWS = (
         ReleaseState.UNDOING, Step.RESTORE,
     ),
     UndoRow(UPDATE_UNDONE, Undo.UPDATE, UPGRADING, [], ReleaseState.ABSENT, Step.RECORD),
-    UndoRow(
-        FOREIGN, Undo.UPDATE, UPGRADING, [BEFORE, SECOND, Revision(3, "failed", OURS)],
-        ReleaseState.OVERTAKEN, Step.KEEP,
+    *(
+        UndoRow(DISPLACED, Undo.UPDATE, UPGRADING, [BEFORE, SECOND, Revision(3, status, OURS)], state, step)
+        for status, state, step in (
+            ("failed", ReleaseState.DISPLACED, Step.KEEP),
+            ("deployed", ReleaseState.DISPLACED, Step.KEEP),
+            ("uninstalling", ReleaseState.DISPLACED, Step.KEEP),
+            ("pending-upgrade", ReleaseState.DISPLACED_PENDING, Step.UNLOCK_AND_KEEP),
+        )
     ),
     UndoRow(FOREIGN, Undo.UPDATE, UPGRADING, [FIRST, LEFT, Revision(3, "deployed")], ReleaseState.FREE, Step.LEAVE),
     UndoRow(
@@ -175,11 +197,18 @@ UNDO_ROWS = (
             sentence, Undo.UNINSTALL, UNINSTALLING, [TOUCHED],
             ReleaseState.OURS_PENDING, step, Step.UNLOCK_AND_ABANDON, whole=whole,
         )
-        for sentence, whole, step in ((UNINSTALL_UNDONE, True, Step.RESTORE), (COMPLETED, False, Step.REMOVE))
+        for sentence, whole, step in (
+            (UNINSTALL_UNDONE, True, Step.UNLOCK_AND_RESTORE),
+            (COMPLETED, False, Step.UNLOCK_AND_REMOVE),
+        )
     ),
     UndoRow(
         UNINSTALL_UNDONE, Undo.UNINSTALL, UNINSTALLING,
         [replace(LEFT, number=1, version="3")], ReleaseState.OURS_FINAL, Step.RESTORE, Step.UNLOCK_AND_ABANDON,
+    ),
+    UndoRow(
+        COMPLETED, Undo.UNINSTALL, UNINSTALLING,
+        [replace(LEFT, number=1, version="3")], ReleaseState.OURS_FINAL, Step.REMOVE, whole=False,
     ),
     UndoRow(
         UNINSTALL_UNDONE, Undo.UNINSTALL, UNINSTALLING, [FIRST], ReleaseState.UNTOUCHED, Step.LEAVE, Step.LEAVE,
@@ -201,10 +230,14 @@ UNDO_ROWS = (
 )  # fmt: skip
 
 
+def classify_found(found: Sequence[Revision], row: OperationRow) -> ReleaseState:
+    written = next((one.stored() for one in found if one.number == row.revision), None)
+    return classify_cancelled(seen(*found), row, found[-1].stored() if found else None, written)
+
+
 @pytest.mark.parametrize("case", UNDO_ROWS, ids=str)
 def test_what_is_promised_of_a_cancel_is_decided(case: UndoRow):
-    newest = case.found[-1].stored() if case.found else None
-    state = classify_cancelled(seen(*case.found), case.operation, newest)
+    state = classify_found(case.found, case.operation)
     assert state is case.state
     assert next_step(case.task, state, can_restore=case.whole, held=True) is case.step
     if case.given_up is not None:
@@ -219,12 +252,8 @@ def test_what_changes_while_it_is_looked_at_is_looked_at_again():
 
 def test_each_step_that_writes_is_in_a_row():
     told = {(case.task, case.state) for case in UNDO_ROWS}
-    writing = {
-        (task, state)
-        for task, state in itertools.product(Undo, ReleaseState)
-        if next_step(task, state, held=True).writes
-    }
-    assert writing <= told
+    writing = {where for where, cell in CARRY_OUT.items() if isinstance(cell, Step) and cell.writes}
+    assert {(task, state) for task, state in writing if isinstance(task, Undo)} <= told
 
 
 @pytest.mark.parametrize("sentence", sorted({case.sentence for case in UNDO_ROWS}))
@@ -237,11 +266,13 @@ def test_a_cancel_is_decided_too_whatever_is_found_and_writes_nothing_without_th
     row: OperationRow, found: list[Revision], undo: int | None
 ):
     row = replace(row, undo_revision=undo if row.action != "install" else None)
-    state = classify_cancelled(seen(*found), row, found[-1].stored() if found else None)
-    for task, giving_up, whole in itertools.product(UNDO_OF[row.action], (False, True), (False, True)):
+    state = classify_found(found, row)
+    # the last end of an update, and of an undo that has begun, is not decided here
+    ends = (False, True) if row.action == "install" or (row.action == "uninstall" and not undo) else (False,)
+    for task, giving_up, whole in itertools.product(UNDO_OF[row.action], ends, (False, True)):
         decide = partial(next_step, task, state, giving_up=giving_up, can_restore=whole)
         decided = decide(held=True)
         assert decide(held=False) is (Step.STOP if decided.writes else decided)
-        assert not giving_up or decided not in {Step.REMOVE, Step.RESTORE, Step.KEEP}
+        assert not giving_up or decided in GIVEN_UP
         if found and state is ReleaseState.FREE:  # another program's
             assert not decided.writes

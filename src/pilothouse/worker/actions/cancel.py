@@ -3,7 +3,7 @@
 An install is uninstalled, or kept as a failed revision; if it wrote nothing, the release that it was to replace stays,
 except for a DELETE. An upgrade or rollback goes back to the revision that was deployed before, by a rollback. So does
 an uninstall while every object of the manifest exists, otherwise it is completed. Foreign revisions are left untouched,
-as always. ``worker.state`` decides which of these applies.
+as always. ``worker.steps`` decides which of these applies.
 
 The undo is an attempt like any other: what a rollback is going to write is committed before its child starts, and a
 worker that takes over continues it. Texts of failures say how the undo failed; the runner adds that it was a cancel.
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from pilothouse.kubernetes.client import Secret
-from pilothouse.kubernetes.helm_secrets import LOCKED, PENDING, StoredRelease
+from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import (
     InstallCommand,
@@ -25,7 +25,7 @@ from pilothouse.services.releases.commands import (
     UninstallCommand,
     UpgradeCommand,
 )
-from pilothouse.states import OperationState, ReleaseStatus
+from pilothouse.states import OperationState
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.manifests import read_objects_of, stand_whole
 from pilothouse.worker.actions.rollback import Rollback
@@ -34,15 +34,8 @@ from pilothouse.worker.actions.upgrade import Upgrade
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.diagnostics.retained_objects import find_left_behind
 from pilothouse.worker.outcome import Event, Outcome
-from pilothouse.worker.state import (
-    OURS,
-    ReleaseSnapshot,
-    ReleaseState,
-    Step,
-    Undo,
-    classify_cancelled,
-    is_of_earlier_attempt,
-)
+from pilothouse.worker.state import OURS, ReleaseSnapshot, ReleaseState, classify_cancelled, has_completed
+from pilothouse.worker.steps import Step, Undo, may_still_change
 
 #: A request that a killed child had sent can still take effect that long.
 _SETTLE_SECONDS = 1.0
@@ -65,17 +58,18 @@ class CancelledInstall:
         """Remove what the install left, or keep it."""
         seen = await self._attempt.observe()
         state = classify_cancelled(seen, self._row)
-        if self._attempt.begun and state not in OURS:
+        if may_still_change(self._task, state, seen, self._row):
             await asyncio.sleep(_SETTLE_SECONDS)
             seen = await self._attempt.observe()
             state = classify_cancelled(seen, self._row)
         step = self._attempt.decide(self._task, state)
         if seen.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; there was nothing to uninstall", gone=True)
-        if step is Step.KEEP:
-            return await self._keep(seen.newest)
-        if step is Step.REMOVE:
-            return await self._remove(seen.newest)
+        match step:
+            case Step.KEEP | Step.UNLOCK_AND_KEEP:
+                return await self._keep(step, seen.newest)
+            case Step.REMOVE | Step.UNLOCK_AND_REMOVE:
+                return await self._remove(step, seen.newest)
         return self._leave(state)
 
     async def abandon(self, reason: str) -> Outcome:
@@ -102,19 +96,22 @@ class CancelledInstall:
             text = "cancelled before anything was written"
         return Outcome(OperationState.CANCELLED, text)
 
-    async def _keep(self, newest: ReleaseLabels) -> Outcome:
-        secret = await unlock_newest(self._attempt, newest, why=_WHY)
+    async def _keep(self, step: Step, newest: ReleaseLabels) -> Outcome:
+        if step is Step.UNLOCK_AND_KEEP:
+            secret = await unlock_newest(self._attempt, newest, why=_WHY)
+        else:
+            secret = await self._attempt.read(newest.revision)
         stored = stored_in(secret)
-        if stored is not None and stored.status == ReleaseStatus.DEPLOYED:
+        if stored is not None and stored.uid == newest.uid and has_completed(stored):
             return _ended_before(stored, secret, "the cancel took effect")
         text = "cancelled; what was installed is kept"
         return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=newest.revision, secret=secret)
 
-    async def _remove(self, newest: ReleaseLabels) -> Outcome:
+    async def _remove(self, step: Step, newest: ReleaseLabels) -> Outcome:
         stored = stored_in(await self._attempt.read(newest.revision))
         if stored is not None:
             await self._attempt.remember_objects(await read_objects_of(stored))
-        if newest.status in LOCKED:
+        if step is Step.UNLOCK_AND_REMOVE:
             await unlock_newest(self._attempt, newest, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=not self._include_hooks, wait=self._order.wait)
         if outcome.state == OperationState.SUCCEEDED:
@@ -128,11 +125,12 @@ class CancelledInstall:
 
 @dataclass(frozen=True)
 class _Found:
-    """The release at one moment, and its newest revision."""
+    """The release at one moment, its newest revision, and the one that an update was going to write."""
 
     seen: ReleaseSnapshot
     state: ReleaseState
     stored: StoredRelease | None
+    written: StoredRelease | None
     secret: Secret | None = field(repr=False)
 
 
@@ -155,21 +153,27 @@ class _Restoration(ABC):
         """Undo what was begun; do nothing if nothing was begun."""
         if self._row.undo_revision is None and not self._attempt.begun:
             return Outcome(OperationState.CANCELLED, "cancelled before anything was done")
-        found = await self._look()
-        if self._row.undo_revision is None:
-            found = await self._settle(found)
+        found = await self._look_settled()
+        step = await self._decide(found)
+        if step is Step.UNLOCK_AND_LOOK and found.written is not None:
+            await end_interrupted(self._attempt, found.written, why=_WHY)
+            found = await self._look()
+            step = await self._decide(found)
+        return await self._follow(step, found)
+
+    async def _decide(self, found: _Found) -> Step:
         can_restore = found.state not in OURS or await self._can_restore(found)
-        return await self._follow(self._attempt.decide(self.task, found.state, can_restore=can_restore), found)
+        return self._attempt.decide(self.task, found.state, can_restore=can_restore)
 
     async def _follow(self, step: Step, found: _Found) -> Outcome:
         newest, stored = found.seen.newest, found.stored
-        if newest is None or step is Step.RETRY:
+        if newest is None or step in {Step.RETRY, Step.UNLOCK_AND_LOOK}:
             return self._gone() if newest is None else Outcome("retry", "the release changed while it was read")
         match step:
-            case Step.RESTORE:
-                return await self._restore(found)
-            case Step.KEEP | Step.REMOVE if stored is not None:
-                return await self._finish(found, newest, stored)
+            case Step.RESTORE | Step.UNLOCK_AND_RESTORE:
+                return await self._restore(step, found)
+            case Step.KEEP | Step.UNLOCK_AND_KEEP | Step.REMOVE | Step.UNLOCK_AND_REMOVE if stored is not None:
+                return await self._finish(step, found, newest, stored)
             case Step.REFUSE:
                 return await failed_by_lock(self._attempt, newest)
         since = f"cancelled; revision {newest.revision} was written by another program since, and stays"
@@ -182,24 +186,31 @@ class _Restoration(ABC):
     async def _look(self) -> _Found:
         seen = await self._attempt.observe()
         secret = await self._attempt.read(seen.newest.revision) if seen.newest is not None else None
-        stored = stored_in(secret)
-        return _Found(seen, classify_cancelled(seen, self._row, stored), stored, secret)
+        stored = written = stored_in(secret)
+        updated = self.writes_revision and self._row.undo_revision is None
+        if updated and (stored is None or stored.revision != self._row.revision):
+            written = stored_in(await self._attempt.read(self._row.revision or 0))
+        return _Found(seen, classify_cancelled(seen, self._row, stored, written), stored, written, secret)
 
-    @abstractmethod
-    async def _settle(self, found: _Found) -> _Found:
+    async def _look_settled(self) -> _Found:
         """Return the state of the release once late requests of the dead child have had their time."""
+        found = await self._look()
+        if may_still_change(self.task, found.state, found.seen, self._row):
+            await asyncio.sleep(_SETTLE_SECONDS)
+            found = await self._look()
+        return found
 
     async def _can_restore(self, found: _Found) -> bool:
         """Return True if there is a revision to go back to."""
         return found.seen.find(self._row.restore_revision) is not None
 
     @abstractmethod
-    async def _finish(self, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
+    async def _finish(self, step: Step, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
         """End without a revision to go back to."""
 
-    async def _restore(self, found: _Found) -> Outcome:
+    async def _restore(self, step: Step, found: _Found) -> Outcome:
         """Roll back to the last deployed revision, or resume the rollback that an earlier attempt started."""
-        if found.state is ReleaseState.OURS_PENDING and found.stored is not None:
+        if step is Step.UNLOCK_AND_RESTORE and found.stored is not None:
             await end_interrupted(self._attempt, found.stored, why=_WHY)
         outcome = self._as_cancelled(await self._undo().run())
         if outcome.state != OperationState.CANCELLED:
@@ -259,32 +270,20 @@ class CancelledUpdate(_Restoration):
         action = Upgrade(attempt, order) if isinstance(order, UpgradeCommand) else Rollback(attempt, order)
         return replace(await action.abandon(reason), state=OperationState.FAILED, text=reason)
 
-    async def _settle(self, found: _Found) -> _Found:
-        newest = found.seen.newest
-        if newest is not None and newest.revision != self._row.revision:
-            await asyncio.sleep(_SETTLE_SECONDS)
-            found = await self._look()
-        # ours can lie below another program's by now
-        stored = stored_in(await self._attempt.read(self._row.revision or 0))
-        if stored is None or stored.status not in PENDING or not is_of_earlier_attempt(self._row, stored, found.seen):
-            return found
-        await end_interrupted(self._attempt, stored, why=_WHY)
-        return await self._look()
-
-    async def _finish(self, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
+    async def _finish(self, step: Step, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
         """Keep the revision: a foreign one precedes it, or none was ever deployed."""
         del newest
-        overtaken, secret = found.state is ReleaseState.OVERTAKEN, found.secret
-        if stored.status == ReleaseStatus.DEPLOYED:
-            what = "the cancel took effect" if overtaken else "the cancel, and there is no earlier revision"
+        displaced, secret = found.state not in OURS, found.secret
+        if has_completed(stored):
+            what = "the cancel took effect" if displaced else "the cancel, and there is no earlier revision"
             return _ended_before(stored, secret, what)
         text = "cancelled; no revision of the release was ever deployed before, so it stays failed"
-        if overtaken:
+        if displaced:
             text = (
                 f"cancelled; revision {self._row.revision} was written by another program meanwhile, so nothing is "
                 f"rolled back, and revision {stored.revision} stays failed"
             )
-        if stored.status in PENDING:
+        if step is Step.UNLOCK_AND_KEEP:
             secret = await end_interrupted(self._attempt, stored, why=_WHY)
         return Outcome(OperationState.CANCELLED, text, wrote_revision=True, revision=stored.revision, secret=secret)
 
@@ -309,28 +308,23 @@ class CancelledUninstall(_Restoration):
         """Give up: fail without a further attempt."""
         if self._row.undo_revision is not None:
             return await self._give_up(reason)
-        found = await self._settle(await self._look())
+        found = await self._look_settled()
         step = self._attempt.decide(self.task, found.state, giving_up=True)
         if step is Step.UNLOCK_AND_ABANDON and found.stored is not None:
             secret = await end_interrupted(self._attempt, found.stored, why=f"{_WHY}, but {reason}")
             return Outcome(OperationState.FAILED, reason, secret=secret)
         return await self._follow(step, found)
 
-    async def _settle(self, found: _Found) -> _Found:
-        if found.state is not ReleaseState.UNTOUCHED:
-            return found
-        await asyncio.sleep(_SETTLE_SECONDS)
-        return await self._look()
-
     async def _can_restore(self, found: _Found) -> bool:
         if found.stored is None or not await super()._can_restore(found):
             return False
         return await stand_whole(self._attempt, await read_objects_of(found.stored))
 
-    async def _finish(self, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
+    async def _finish(self, step: Step, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
         """Complete the uninstall."""
+        del found
         await self._attempt.remember_objects(await read_objects_of(stored))
-        if found.state is ReleaseState.OURS_PENDING:
+        if step is Step.UNLOCK_AND_REMOVE:
             await end_interrupted(self._attempt, stored, why=_WHY)
         outcome = await remove(self._attempt, newest, disable_hooks=self._disable_hooks, wait=self._order.wait)
         if outcome.state == OperationState.SUCCEEDED:

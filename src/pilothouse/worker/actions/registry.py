@@ -22,6 +22,7 @@ from pilothouse.worker.diagnostics.evidence import collect, of_silence
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import Outcome
 from pilothouse.worker.places import Place
+from pilothouse.worker.state import may_have_left_a_lock
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ class Actions:
         Also raises NotFound if the cluster was removed.
         """
         attempt = await open_attempt(self._context, row, fence=fence, seconds=1.0)
-        if row.state == OperationState.FAILED and not row.wrote_revision:
+        if may_have_left_a_lock(row):
             await _action(attempt).abandon(row.status_description)
         return attempt
 

@@ -1,6 +1,6 @@
 """Common part of installs, upgrades and rollbacks: each writes a new revision, which tells the outcome.
 
-``worker.state`` classifies the release and decides the next step.
+``worker.state`` classifies the release, ``worker.steps`` decides the next step.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from pilothouse.worker.state import (
     FINAL,
     SUCCEEDED,
     ReleaseSnapshot,
-    Step,
     classify,
     classify_written,
     is_labelled,
     is_of_earlier_attempt,
     is_written_by,
 )
+from pilothouse.worker.steps import Step
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,8 @@ class RevisionAction(ABC, Generic[OrderT]):
             log.info("operation_resumed", operation_id=self._row.id, attempt=self._row.attempt, found=found)
         step = self._attempt.decide(self.action, classify(seen, self._row, ours.stored if ours else None))
         if ours is not None and step is Step.UNLOCK_AND_ACT:
-            await self._unlock(ours)
+            if ours.stored.status not in FINAL:
+                await end_interrupted(self._attempt, ours.stored)
             again = "" if self._order.disable_hooks else ", including its hooks"
             text = f"attempt {self._row.attempt} re-runs the {self._row.action}{again}"
             await self._attempt.record("action_resumed", text)
@@ -93,16 +94,17 @@ class RevisionAction(ABC, Generic[OrderT]):
         if newest is None:
             return Outcome(OperationState.FAILED, f"release {self._row.release_name!r} no longer exists")
         text = f"interrupted; revision {newest.revision} was written by another program since"
-        return await self._fail(ours, text, why=INTERRUPTED)
+        return await self._fail(step, ours, text, why=INTERRUPTED)
 
     async def abandon(self, reason: str) -> Outcome:
         """Give up: unlock our own pending revision and report the failure."""
         seen = await self._attempt.observe()
         ours = await self._find_begun(seen)
         state = classify(seen, self._row, ours.stored if ours else None)
-        if self._attempt.decide(self.action, state, giving_up=True) is Step.RECORD and ours is not None:
+        step = self._attempt.decide(self.action, state, giving_up=True)
+        if step is Step.RECORD and ours is not None:
             return _recorded(ours)
-        return await self._fail(ours, reason)
+        return await self._fail(step, ours, reason)
 
     async def observe(self) -> ReleaseSnapshot:
         """Return the release before the action: all its revisions, or the one that was deployed a moment ago."""
@@ -168,7 +170,7 @@ class RevisionAction(ABC, Generic[OrderT]):
 
     async def _judge(self, result: EngineResult, ours: Written | None, seen: ReleaseSnapshot) -> Outcome:
         """Return the outcome from the revision's Secret; the engine's text counts if there is no revision of ours."""
-        match self._attempt.decide_after(result, classify_written(self._row, ours.stored if ours else None)):
+        match step := self._attempt.decide_after(result, classify_written(self._row, ours.stored if ours else None)):
             case Step.COMPLETE if ours is not None:
                 return await self._complete(ours, seen)
             case Step.RETRY:
@@ -177,7 +179,7 @@ class RevisionAction(ABC, Generic[OrderT]):
                 return Outcome("crashed", "Helm reported success, but its last write was lost")
             case Step.CRASH:
                 return Outcome("crashed", result.text)
-        return await self._fail(ours, result.text)
+        return await self._fail(step, ours, result.text)
 
     async def _find_begun(self, seen: ReleaseSnapshot) -> Written | None:
         """Return the revision that an earlier attempt began."""
@@ -220,17 +222,14 @@ class RevisionAction(ABC, Generic[OrderT]):
             events = (*events, Event("hooks_not_run", f"{left_out} hooks not run"))
         return _recorded(ours, events=events)
 
-    async def _fail(self, ours: Written | None, text: str, *, why: str = "") -> Outcome:
+    async def _fail(self, step: Step, ours: Written | None, text: str, *, why: str = "") -> Outcome:
         """Fail without leaving a lock; ``why`` is the revision's description, by default the same text."""
         if ours is None:
             return Outcome(OperationState.FAILED, text)
-        secret = await self._unlock(ours, why=why or text)
+        secret: Secret | None = ours.secret
+        if step is Step.UNLOCK_AND_ABANDON:
+            secret = await end_interrupted(self._attempt, ours.stored, why=why or text)
         return Outcome(OperationState.FAILED, text, wrote_revision=True, revision=ours.stored.revision, secret=secret)
-
-    async def _unlock(self, ours: Written, *, why: str = INTERRUPTED) -> Secret | None:
-        return (
-            ours.secret if ours.stored.status in FINAL else await end_interrupted(self._attempt, ours.stored, why=why)
-        )
 
 
 def _recorded(ours: Written, *, events: tuple[Event, ...] = ()) -> Outcome:

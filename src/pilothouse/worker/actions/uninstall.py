@@ -1,13 +1,12 @@
 """Uninstalls.
 
-``worker.state`` classifies the release and decides the next step. A release that is gone is a success, whoever removed
+``worker.state`` classifies the release, ``worker.steps`` decides the next step. A release that is gone is a success, whoever removed
 it; a newer release of its name is left untouched.
 """
 
 from dataclasses import replace
 
 from pilothouse.engine.protocol import UninstallRequest
-from pilothouse.kubernetes.helm_secrets import UNINSTALLING
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UninstallCommand
@@ -16,7 +15,8 @@ from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unl
 from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import EngineResult, Event, Outcome
-from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, Step, classify, classify_uninstalled
+from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, classify, classify_uninstalled
+from pilothouse.worker.steps import NOTHING_DONE, Step
 
 #: Helm's words.
 GONE = "Uninstallation complete"
@@ -98,7 +98,7 @@ async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool
 
 
 async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) -> Outcome:
-    if result.status == "unavailable":
+    if result.status in NOTHING_DONE:
         return Outcome("retry", result.text)
     # Helm removes the newest revision last; what went wrong before that did not keep the release
     text = f"{GONE}; {result.text}" if result.text else GONE
@@ -106,7 +106,7 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) 
     secret = await attempt.read(newest.revision) if absent_at is None else None
     stored = stored_in(secret)
     found = classify_uninstalled(newest, stored, absent=absent_at is not None)
-    match attempt.decide_after(result, found):
+    match step := attempt.decide_after(result, found):
         case Step.RECORD:
             return Outcome(OperationState.SUCCEEDED, text, gone=found is ReleaseState.ABSENT, absent_at=absent_at)
         case Step.CRASH:
@@ -115,6 +115,6 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) 
             )
         case Step.RETRY:
             return Outcome("retry", result.text)
-    if stored is not None and stored.status == UNINSTALLING:
+    if step is Step.UNLOCK_AND_ABANDON and stored is not None:
         secret = await end_interrupted(attempt, stored, why=result.text)
     return Outcome(OperationState.FAILED, result.text, secret=secret)

@@ -40,7 +40,8 @@ from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event, LeaseLost
 from pilothouse.worker.periodic import keep_doing
-from pilothouse.worker.state import ReleaseSnapshot
+from pilothouse.worker.state import ReleaseSnapshot, classify_ended, classify_repaired, was_interrupted
+from pilothouse.worker.steps import Step
 
 log = structlog.get_logger(__name__)
 
@@ -124,19 +125,22 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     """
     seen, kinds = await attempt.observe(), KindCache(attempt.client)
     newest = seen.newest
-    if newest is not None and newest.status != ReleaseStatus.DEPLOYED:
+    if attempt.decide_repair(classify_ended(newest)) is Step.LEAVE:
         return (), True
     stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
     parts = await read_parts(stored) if stored is not None else []
-    if stored is not None and not parts and stored.manifest.strip():
-        return (), True  # it cannot be read: nothing can be said of the objects
+    readable = stored is None or bool(parts) or not stored.manifest.strip()
+    if attempt.decide_repair(classify_ended(newest, readable=readable)) is Step.LEAVE:
+        return (), True
     stale = {identity(one): one for one in (*remembered, *await _interrupted(attempt, seen))}
     for one, _ in parts:
         stale.pop(identity(one), None)
     removed = await remove_objects(attempt, stale.values(), kinds, newest=newest)
     due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
-    if (await attempt.observe()).newest != newest:
-        return removed, not removed  # by another program: its objects are its own, and were perhaps looked at already
+    now = (await attempt.observe()).newest
+    step = attempt.decide_repair(classify_repaired(newest, now, removed=bool(removed)))
+    if step in {Step.LEAVE, Step.RETRY}:
+        return removed, step is Step.LEAVE
     return (*removed, *await _apply_again(attempt, due)), True
 
 
@@ -156,7 +160,7 @@ async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[Manifest
     for one in seen.revisions:
         if one.status == ReleaseStatus.FAILED:
             old: StoredRelease | None = stored_in(await attempt.read(one.revision))
-            if old is not None and old.unlocked:
+            if old is not None and was_interrupted(old):
                 found += [part for part, _ in await read_parts(old)]
     return found
 
