@@ -1,7 +1,7 @@
 """Uninstalls.
 
-``worker.state`` classifies the release, ``worker.steps`` decides the next step. A release that is gone is a success, whoever removed
-it; a newer release of its name is left untouched.
+``worker.state`` classifies the release, ``worker.steps`` decides the next step. A release that is gone is a success,
+whoever removed it; a newer release of its name is left untouched.
 """
 
 from dataclasses import replace
