@@ -125,6 +125,7 @@ async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: Release
             ):
                 continue
             secret = await attempt.read(one.revision)
+            attempt.check_held()
             if secret is not None and await supersede(attempt.client, secret):
                 log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)
 
@@ -137,6 +138,7 @@ async def prune_history(attempt: Attempt, stored: StoredRelease, seen: ReleaseSn
     others = [one for one in seen.revisions if one.revision != stored.revision]
     old = [one for one in others if one.status != ReleaseStatus.DEPLOYED][: max(0, len(others) + 1 - MAX_HISTORY)]
     for one in old:
+        attempt.check_held()
         name = f"sh.helm.release.v1.{attempt.row.release_name}.v{one.revision}"
         await attempt.client.delete_object(SECRETS, namespace=attempt.row.namespace, name=name, uid=one.uid)
     return ()
@@ -152,6 +154,7 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
             continue
         try:
             kind = await kinds.find(one.api_version, one.kind)
+            attempt.check_held()
             if kind and await attempt.client.merge_object(kind, namespace=one.namespace, name=one.name, patch=patch):
                 restarted.append(f"{one.kind}/{one.name}")
         except (ClusterDenied, InvalidRequest) as error:
