@@ -219,22 +219,17 @@ _STATUSES: Final[tuple[EngineStatus, ...]] = ("done", "refused", "stopped", "unr
 _AFTER: Final[dict[ReleaseState, tuple[_Cell, ...]]] = {
     ReleaseState.ABSENT: (Step.RECORD,) * 6,
     ReleaseState.FREE: (Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
-    ReleaseState.UNTOUCHED: (_BEFORE_CALL,) * 6,
     ReleaseState.RECREATED: (Step.RECORD,) * 6,
-    ReleaseState.CHANGED: (_BEFORE_CALL,) * 6,
     ReleaseState.STANDING: (Step.CRASH, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
     ReleaseState.OURS_FINAL: (Step.COMPLETE,) * 6,
     ReleaseState.OURS_PENDING: (
         *(Step.CRASH, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
     ),
     ReleaseState.CUT_OFF: (Step.COMPLETE, Step.COMPLETE, Step.COMPLETE, Step.CRASH, Step.COMPLETE, Step.COMPLETE),
-    ReleaseState.OVERTAKEN: (_BEFORE_CALL,) * 6,
-    ReleaseState.CUT_OFF_OVERTAKEN: (_BEFORE_CALL,) * 6,
-    ReleaseState.DISPLACED: (_BEFORE_CALL,) * 6,
-    ReleaseState.DISPLACED_PENDING: (_BEFORE_CALL,) * 6,
-    ReleaseState.UNDOING: (_BEFORE_CALL,) * 6,
-    ReleaseState.FOREIGN_PENDING: (_BEFORE_CALL,) * 6,
-    ReleaseState.FOREIGN_UNINSTALLING: (_BEFORE_CALL,) * 6,
+    **dict.fromkeys((ReleaseState.UNTOUCHED, ReleaseState.CHANGED, ReleaseState.UNDOING), (_BEFORE_CALL,) * 6),
+    **dict.fromkeys((ReleaseState.OVERTAKEN, ReleaseState.CUT_OFF_OVERTAKEN), (_BEFORE_CALL,) * 6),
+    **dict.fromkeys((ReleaseState.DISPLACED, ReleaseState.DISPLACED_PENDING), (_BEFORE_CALL,) * 6),
+    **dict.fromkeys((ReleaseState.FOREIGN_PENDING, ReleaseState.FOREIGN_UNINSTALLING), (_BEFORE_CALL,) * 6),
 }
 AFTER_CALL: Final = {
     (status, state): cell for state, row in _AFTER.items() for status, cell in zip(_STATUSES, row, strict=True)

@@ -1,7 +1,6 @@
 """Rollbacks before they are queued."""
 
 import asyncio
-from typing import Any
 
 from pilothouse.engine.protocol import RollbackRequest
 from pilothouse.errors import InvalidRequest, NotFound
@@ -15,10 +14,8 @@ from pilothouse.states import ReleaseStatus
 from pilothouse.store import operations
 
 
-async def plan_rollback(
-    shared: ReleaseDependencies, target: UpdateTarget, request: UpdateRelease
-) -> UpdatePlan[RollbackCommand]:
-    """Return what is to come; raise NotFound without a revision to go back to, InvalidRequest if it cannot be."""
+async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, request: UpdateRelease) -> UpdatePlan:
+    """Plan it, and try it if a dry run was requested; raise NotFound without a revision to go back to."""
     to_revision = request.release_version or await _find_last_good(shared, target)
     goal, chart_id = await asyncio.gather(
         _find_revision(shared, target, to_revision), _find_chart_id(shared, target, to_revision)
@@ -40,30 +37,29 @@ async def plan_rollback(
         wait=request.wait or as_wait(target.cluster.wait),
         remove_namespace=request.remove_namespace,
     )
-    return UpdatePlan(
-        order=order,
+    if request.dry_run:
+        await _try(shared, target, to_revision)
+    operation = target.operation(
+        request,
+        order,
         chart_id=chart_id,
         chart_name=goal.chart_name,
         chart_version=goal.chart_version,
-        pending=ReleaseStatus.PENDING_ROLLBACK,
         status_description=f"Rollback to {to_revision}",
     )
+    return UpdatePlan(operation, goal.values if request.dry_run else None)
 
 
-async def try_rollback(
-    shared: ReleaseDependencies, target: UpdateTarget, plan: UpdatePlan[RollbackCommand]
-) -> dict[str, Any]:
-    """Return the values of the revision that is gone back to."""
+async def _try(shared: ReleaseDependencies, target: UpdateTarget, to_revision: int) -> None:
     trial = RollbackRequest(
         kubeconfig=target.cluster.kubeconfig,
         namespace=target.namespace,
         release_name=target.name,
-        to_revision=plan.order.to_revision,
+        to_revision=to_revision,
         dry_run="server",
         timeout_seconds=shared.settings.engine.answer_seconds,
     )
     await dry_run(shared, trial, target.cluster, what="the rollback")
-    return plan.order.merged_values
 
 
 async def _find_last_good(shared: ReleaseDependencies, target: UpdateTarget) -> int:

@@ -9,7 +9,7 @@ from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
-from pilothouse.services.releases.commands import RollbackCommand, UpgradeCommand
+from pilothouse.services.releases.commands import UpgradeCommand
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE
 from pilothouse.services.releases.external_managers import ReleaseManagers
@@ -17,16 +17,15 @@ from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
 from pilothouse.services.releases.names import unknown_release
 from pilothouse.services.releases.pages import Release
-from pilothouse.services.releases.rollback import plan_rollback, try_rollback
+from pilothouse.services.releases.rollback import plan_rollback
 from pilothouse.services.releases.sizes import refuse_oversized
-from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
-from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
-from pilothouse.services.releases.upgrade import plan_upgrade, try_upgrade
-from pilothouse.states import LIVING_STATES, Action, OperationState
-from pilothouse.store import charts, commands, operations
+from pilothouse.services.releases.submit import OperationRequest, Submissions
+from pilothouse.services.releases.update_plans import UpdateRelease, UpdateTarget
+from pilothouse.services.releases.upgrade import plan_upgrade
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
+from pilothouse.store import commands, operations
 
 _UPDATE = "cce:release:update"
-_Plan = UpdatePlan[UpgradeCommand] | UpdatePlan[RollbackCommand]
 
 
 class Updates:
@@ -69,18 +68,21 @@ class Updates:
             )
             cluster = self._clusters.open(cluster_id, row)
             if chart is None and not rollback:
-                raise _no_chart(request)
+                raise NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
         with cluster_error_context(cluster):
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
             try:
-                plan, tried = await self._plan(target, chart, request)
-                if tried is not None:
-                    return _dry(target, plan, values=tried)
+                if chart is None:
+                    plan = await plan_rollback(self._shared, target, request)
+                else:
+                    plan = await plan_upgrade(self._shared, target, chart, request)
+                if plan.values is not None:
+                    return _dry(target, plan.operation, values=plan.values)
                 return await self._submissions.submit(
                     caller,
                     cluster,
-                    _operation(target, plan, request),
+                    plan.operation,
                     permission=_UPDATE,
                     observed_at=target.observed_at,
                     request_id=request_id,
@@ -123,16 +125,6 @@ class Updates:
                 f"{shown.id}); create it again, or delete it"
             )
 
-    async def _plan(
-        self, target: UpdateTarget, chart: charts.ChartRow | None, request: UpdateRelease
-    ) -> tuple[_Plan, dict[str, Any] | None]:
-        """Return the plan, a rollback's without a chart, and the resulting values if only a dry run was requested."""
-        if chart is None:
-            rollback = await plan_rollback(self._shared, target, request)
-            return rollback, await try_rollback(self._shared, target, rollback) if request.dry_run else None
-        upgrade = await plan_upgrade(self._shared, target, chart, request)
-        return upgrade, await try_upgrade(self._shared, target, upgrade) if request.dry_run else None
-
 
 def _is_rollback(request: UpdateRelease) -> bool:
     if request.action not in {Action.UPGRADE, Action.ROLLBACK, ""}:
@@ -149,42 +141,21 @@ def _is_rollback(request: UpdateRelease) -> bool:
     return True
 
 
-def _no_chart(request: UpdateRelease) -> NotFound:
-    return NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
-
-
-def _operation(target: UpdateTarget, plan: _Plan, request: UpdateRelease) -> OperationRequest:
-    return OperationRequest(
-        namespace=target.namespace,
-        release_name=target.name,
-        order=plan.order,
-        chart_digest=plan.chart_digest,
-        chart_id=plan.chart_id,
-        chart_name=plan.chart_name,
-        chart_version=plan.chart_version,
-        include_hooks=request.include_hooks,
-        revision=target.newest.revision + 1,
-        **base_of(target.newest),
-        status_description=plan.status_description,
-        timeout_seconds=request.timeout_seconds,
-        warning=target.warning,
-    )
-
-
-def _dry(target: UpdateTarget, plan: _Plan, *, values: dict[str, Any]) -> SubmittedOperation:
+def _dry(target: UpdateTarget, operation: OperationRequest, *, values: dict[str, Any]) -> SubmittedOperation:
+    is_upgrade = isinstance(operation.order, UpgradeCommand)
     release = Release(
         cluster_id=target.cluster.id,
         cluster_name=target.cluster.name,
         namespace=target.namespace,
         name=target.name,
         revision=target.newest.revision + 1,
-        status=plan.pending,
+        status=ReleaseStatus.PENDING_UPGRADE if is_upgrade else ReleaseStatus.PENDING_ROLLBACK,
         description=DRY_RUN_COMPLETE,
         status_description=DRY_RUN_COMPLETE,
-        chart_name=plan.chart_name,
-        chart_version=plan.chart_version,
+        chart_name=operation.chart_name,
+        chart_version=operation.chart_version,
         values_json=compact_json(values),
-        created_at=plan.order.first_deployed,
+        created_at=target.newest.first_deployed,
         updated_at=datetime.now().astimezone(),
     )
     return SubmittedOperation(release, None)

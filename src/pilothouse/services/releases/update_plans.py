@@ -1,14 +1,13 @@
 """Updates before they are queued: the request, the release that it is about, and what is to come of it."""
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Crds, RollbackCommand, UpgradeCommand, Wait
+from pilothouse.services.releases.submit import OperationRequest, base_of
 from pilothouse.states import ReleaseStatus
-
-OrderT = TypeVar("OrderT", bound=UpgradeCommand | RollbackCommand)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +60,38 @@ class UpdateTarget:
         """The revision whose values Helm keeps: the deployed one, or the newest if none is."""
         return next((one for one in reversed(self.stored) if one.status == ReleaseStatus.DEPLOYED), self.newest)
 
+    def operation(
+        self,
+        request: UpdateRelease,
+        order: UpgradeCommand | RollbackCommand,
+        *,
+        chart_digest: str | None = None,
+        chart_id: str,
+        chart_name: str,
+        chart_version: str,
+        status_description: str,
+    ) -> OperationRequest:
+        """Return the operation that carries out the order on the release, with the chart that is shown."""
+        return OperationRequest(
+            namespace=self.namespace,
+            release_name=self.name,
+            order=order,
+            chart_digest=chart_digest,
+            chart_id=chart_id,
+            chart_name=chart_name,
+            chart_version=chart_version,
+            include_hooks=request.include_hooks,
+            revision=self.newest.revision + 1,
+            **base_of(self.newest),
+            status_description=status_description,
+            timeout_seconds=request.timeout_seconds,
+            warning=self.warning,
+        )
 
-@dataclass(frozen=True, kw_only=True)
-class UpdatePlan(Generic[OrderT]):
-    """What is to come of an update; ``pending`` is the status that Helm gives the revision first."""
 
-    order: OrderT
-    chart_digest: str | None = None
-    chart_id: str
-    chart_name: str
-    chart_version: str
-    pending: ReleaseStatus
-    status_description: str
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What is to come of an update; ``values``: what a dry run made of it, None if none was requested."""
+
+    operation: OperationRequest
+    values: dict[str, Any] | None = field(repr=False)

@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 async def plan_upgrade(
     shared: ReleaseDependencies, target: UpdateTarget, chart: charts.ChartRow, request: UpdateRelease
-) -> UpdatePlan[UpgradeCommand]:
-    """Return what is to come; raise InvalidRequest if the release is uninstalled."""
+) -> UpdatePlan:
+    """Plan it, and try it if a dry run was requested; raise InvalidRequest if the release is uninstalled."""
     newest = target.newest
     if newest.status == ReleaseStatus.UNINSTALLED:
         raise InvalidRequest(
@@ -48,24 +48,24 @@ async def plan_upgrade(
         owns_namespace=await own_namespace(target.stored),
         remove_namespace=request.remove_namespace,
     )
-    return UpdatePlan(
-        order=order,
+    operation = target.operation(
+        request,
+        order,
         chart_digest=chart.digest,
         chart_id=chart.id,
         chart_name=chart.name,
         chart_version=chart.version,
-        pending=ReleaseStatus.PENDING_UPGRADE,
         status_description=UPGRADE_UNDERWAY,
     )
+    return UpdatePlan(operation, await _try(shared, target, chart, order) if request.dry_run else None)
 
 
-async def try_upgrade(
-    shared: ReleaseDependencies, target: UpdateTarget, plan: UpdatePlan[UpgradeCommand]
+async def _try(
+    shared: ReleaseDependencies, target: UpdateTarget, chart: charts.ChartRow, order: UpgradeCommand
 ) -> dict[str, Any]:
     """Return the values that the templates got, including those of subcharts and imported ones."""
-    order = plan.order
     async with shared.database.autocommit() as connection:
-        archive = await archives.read_archive(connection, plan.chart_digest or "")
+        archive = await archives.read_archive(connection, chart.digest)
     request = UpgradeRequest(
         kubeconfig=target.cluster.kubeconfig,
         namespace=target.namespace,
@@ -81,7 +81,7 @@ async def try_upgrade(
         skip_schema_validation=order.skip_schema_validation,
         remove_namespace=order.remove_namespace,
     )
-    what = f"rendering chart {plan.chart_name} {plan.chart_version}"
+    what = f"rendering chart {chart.name} {chart.version}"
     expected = ExpectedRevision(target.newest.revision + 1, order.merged_values, order.owns_namespace)
     return (await dry_run(shared, request, target.cluster, what=what, expected=expected)).values
 
