@@ -20,10 +20,10 @@ from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.rollback import plan_rollback
 from pilothouse.services.releases.sizes import refuse_oversized
 from pilothouse.services.releases.submit import OperationRequest, Submissions
-from pilothouse.services.releases.update_plans import UpdateRelease, UpdateTarget
+from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
 from pilothouse.services.releases.upgrade import plan_upgrade
 from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
-from pilothouse.store import commands, operations
+from pilothouse.store import charts, commands, operations
 
 _UPDATE = "cce:release:update"
 
@@ -73,10 +73,7 @@ class Updates:
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
             try:
-                if chart is None:
-                    plan = await plan_rollback(self._shared, target, request)
-                else:
-                    plan = await plan_upgrade(self._shared, target, chart, request)
+                plan = await self._plan(target, chart, request)
                 if plan.values is not None:
                     return _dry(target, plan.operation, values=plan.values)
                 return await self._submissions.submit(
@@ -91,6 +88,11 @@ class Updates:
             except AlreadyExists as error:
                 await self._refuse_while_running(cluster, namespace, name)
                 raise changed_error(name) from error
+
+    async def _plan(self, target: UpdateTarget, chart: charts.ChartRow | None, request: UpdateRelease) -> UpdatePlan:
+        if chart is None:
+            return await plan_rollback(self._shared, target, request)
+        return await plan_upgrade(self._shared, target, chart, request)
 
     async def _find_target(self, cluster: ClusterConnection, namespace: str, name: str) -> UpdateTarget:
         client, observed_at = self._clusters.client(cluster), time.monotonic()
