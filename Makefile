@@ -65,6 +65,10 @@ archives: .venv/.made  ## Upload N hostile archives: each is stored or refused b
 parity: .venv/.made  ## Compare the API with helm on N generated charts (N=30)
 	@PILOTHOUSE_TEST_CHARTS=$(or $(N),30) $(RUN) pytest -q -s tests/parity
 
+.PHONY: wheel-test
+wheel-test: .venv/.made  ## Build the wheel, and install it with pip where there is no Go
+	@PILOTHOUSE_TEST_WHEEL=1 $(RUN) pytest -q tests/wheel
+
 .PHONY: check
 check: .venv/.made  ## Format, lint, spelling, types and import layers
 	$(RUN) ruff format --check .
@@ -103,9 +107,10 @@ bench: .venv/.made  ## Measure against the helm command on the local cluster
 	$(RUN) python -m benchmarks.run
 
 .PHONY: crash
-crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 KILLING=0.5 SEED=… OUT=FILE, or CASE="…" again)
+crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 KILLING=0.5 SEED=… OUT=FILE SUM=FILE, or CASE="…" again)
 	@$(RUN) python -m tests.crash.run $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(LANES),--lanes $(LANES)) $(if $(KILLING),--killing $(KILLING)) $(if $(OUT),--out $(OUT)) $(if $(CASE),--case "$(CASE)")
+		$(if $(LANES),--lanes $(LANES)) $(if $(KILLING),--killing $(KILLING)) $(if $(OUT),--out $(OUT)) \
+		$(if $(SUM),--sum $(SUM)) $(if $(CASE),--case "$(CASE)")
 
 .PHONY: cluster-up
 cluster-up: .venv/.made  ## Start the local Kubernetes

@@ -96,6 +96,10 @@ class ClusterDenied(PilothouseError):
     """The cluster's API server refused the account of the registered kubeconfig."""
 
 
+class KubeconfigUnreadable(ClusterDenied):
+    """The stored kubeconfig of a cluster cannot be decrypted."""
+
+
 class EngineError(PilothouseError):
     """Base of errors between us and the Helm engine."""
 
@@ -137,6 +141,10 @@ class UnreadableCommand(PilothouseError):
 
 class DecryptionFailed(PilothouseError):
     """Sealed data cannot be decrypted: wrong master key, or damaged data."""
+
+
+class DamagedRow(PilothouseError):
+    """A row of the database is damaged; the message names it and says what to do."""
 
 
 class DatabaseUnavailable(PilothouseError):

@@ -12,6 +12,7 @@ import httpx2
 from lightkube import Client
 
 from tests.crash import invariants
+from tests.crash.beside import Beside
 from tests.crash.deployment import CLUSTER, FINAL, LEASE_SECONDS, Deployment, Member, Noted
 from tests.crash.faults import LONG, Fault
 from tests.crash.invariants import Ending, Sent
@@ -21,10 +22,9 @@ from tests.crash.releases import CANCELS, ActionName, Charts, Release
 from tests.support.releases import HelmCommand
 from tools.localcluster.faults.rules import Held, How
 
-_REACH_SECONDS = 25.0
 _LOOK_SECONDS = 0.3
 _HALF_SECONDS = 0.5
-LATE, THEN = ", which arrives late", ", then "
+LATE, THEN, BESIDE = ", which arrives late", ", then ", ", beside a release that waits"
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,12 @@ class Case:
     injection: Injection
     second: Injection | None = None
     seed: int = 0
+    #: Another operation of the same workers waits in a hook from before the case until its end.
+    beside: bool = False
 
     def __str__(self) -> str:
         then = f"{THEN}{self.second}" if self.second else ""
-        return f"{self.action}: {self.injection}{then} [seed {self.seed}]"
+        return f"{self.action}: {self.injection}{then}{BESIDE if self.beside else ''} [seed {self.seed}]"
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Verdict:
     remainder: list[str] = field(default_factory=list)
     seconds: float = 0.0
     text: str = ""
+    #: How the operation beside it ended.
+    beside: str = ""
 
 
 class Sender(threading.Thread):
@@ -95,16 +99,18 @@ class Environment:
     undisturbed: float = 3.0
     #: On top of two leases and three times the undisturbed time: two cores for everything, and others on them.
     patience: float = 60.0
+    #: How long the point is waited for.
+    reach: float = 25.0
     count: int = 0
 
     @property
     def deployment(self) -> Deployment:
         return self.charts.deployment
 
-    def release(self, action: ActionName) -> Release:
+    def release(self, action: ActionName, *, prefix: str = "") -> Release:
         """A release of a new name."""
         self.count += 1
-        return Release(self.charts, self.namespace, f"{action}-{self.count}", action)
+        return Release(self.charts, self.namespace, f"{prefix or action}-{self.count}", action)
 
     def witness(self, release: Release) -> Witness:
         """The oracles, about this release."""
@@ -117,18 +123,22 @@ def run_case(environment: Environment, case: Case) -> Verdict:
     began = time.monotonic()
     release = environment.release(case.action)
     environment.deployment.mend()  # a supervisor would have restarted what ended since the case before
+    beside = Beside(environment.api, environment.release("install", prefix="beside")) if case.beside else None
     release.prepare()
-    _Run(environment, case, release, verdict).play()
+    _Run(environment, case, release, verdict, beside).play()
     verdict.seconds = time.monotonic() - began
     return verdict
 
 
 class _Run:
-    def __init__(self, environment: Environment, case: Case, release: Release, verdict: Verdict) -> None:
+    def __init__(
+        self, environment: Environment, case: Case, release: Release, verdict: Verdict, beside: Beside | None
+    ) -> None:
         self._ground = environment
         self._case = case
         self._release = release
         self._verdict = verdict
+        self._beside = beside
         self._deployment = environment.deployment
         self._random = random.Random(case.seed)  # noqa: S311 - a seed that can be given again is the point
         self._woke_at: float | None = None
@@ -145,6 +155,8 @@ class _Run:
         deployment.mend()
         sender.join(70)
         self._settle(sender)
+        if self._beside is not None:
+            self._settle_beside(self._beside)
 
     def _deal(self, injection: Injection, *, while_held: Callable[[], None] = lambda: None) -> Member | None:
         """Waits for the point and strikes; the worker that was struck, or None if the point was not reached."""
@@ -184,7 +196,7 @@ class _Run:
 
     def _wait_held(self) -> list[Held]:
         """What was frozen at the point; nothing when the operation ended without coming there."""
-        until = time.monotonic() + _REACH_SECONDS
+        until = time.monotonic() + self._ground.reach
         while time.monotonic() < until:
             ended = self._state() in FINAL
             held = self._deployment.proxy.wait_held(_LOOK_SECONDS)
@@ -224,35 +236,56 @@ class _Run:
 
     def _settle(self, sender: Sender) -> None:
         """Waits for the end, and asks the oracles."""
-        environment, verdict, deployment = self._ground, self._verdict, self._deployment
+        verdict = self._verdict
         operation = self._operation()
         if operation is None:
             if 200 <= sender.status < 300:
                 verdict.violations.append(f"accepted with {sender.status}, and the operation is lost")
             verdict.state = "not accepted"
             return
-        limit = 2 * LEASE_SECONDS + 3 * environment.undisturbed + environment.patience
-        until = time.monotonic() + limit
-        while self._state() not in FINAL and time.monotonic() < until:
-            time.sleep(0.1)
+        self._wait_until_final(operation)
         if self._woke_at is not None:
             time.sleep(LEASE_SECONDS)
-        history = deployment.history(operation)
-        verdict.state, verdict.attempts = history[-1].state, history[-1].attempt
+        last = self._judge(self._release, operation)
+        verdict.state, verdict.attempts = last.state, last.attempt
         verdict.text = self._release.text()
-        verdict.violations += invariants.ended(history, seconds=limit)
-        verdict.violations += invariants.one_attempt_at_a_time(history)
+
+    def _settle_beside(self, beside: Beside) -> None:
+        """What waited ends as well as what was tried."""
+        self._wait_until_final(beside.operation, meanwhile=beside.let_end)
+        self._verdict.beside = self._judge(beside.release, beside.operation, whose="beside it: ").state
+        if self._verdict.beside != "succeeded":
+            self._verdict.text += f" | beside it: {beside.release.text()}"
+
+    @property
+    def _limit(self) -> float:
+        return 2 * LEASE_SECONDS + 3 * self._ground.undisturbed + self._ground.patience
+
+    def _wait_until_final(self, operation: str, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        until = time.monotonic() + self._limit
+        while self._deployment.history(operation)[-1].state not in FINAL and time.monotonic() < until:
+            meanwhile()
+            time.sleep(0.1)
+
+    def _judge(self, release: Release, operation: str, *, whose: str = "") -> Noted:
+        """The operation's last state, after the oracles were asked."""
+        environment = self._ground
+        history = self._deployment.history(operation)
+        found = invariants.ended(history, seconds=self._limit) + invariants.one_attempt_at_a_time(history)
         if environment.audit is not None:
-            writes = environment.audit.writes(namespace=environment.namespace, release=self._release.name)
-            found, verdict.remainder = invariants.fenced(history, writes, self._senders(history), woke_at=self._woke_at)
-            verdict.violations += found
-        witness = environment.witness(self._release)
-        ending = Ending(self._case.action, verdict.state, history, witness.history(), witness.objects())
-        verdict.violations += invariants.no_lock_left(ending.revisions)
-        verdict.violations += invariants.one_deployed(ending.revisions)
-        verdict.violations += invariants.ends_as_promised(ending)
-        verdict.violations += invariants.objects_match(witness, ending)
-        verdict.violations += invariants.helm_goes_on(witness, environment.chart)
+            writes = environment.audit.writes(namespace=environment.namespace, release=release.name)
+            late, remainder = invariants.fenced(history, writes, self._senders(history), woke_at=self._woke_at)
+            found += late
+            self._verdict.remainder += [f"{whose}{text}" for text in remainder]
+        witness = environment.witness(release)
+        ending = Ending(release.action, history[-1].state, history, witness.history(), witness.objects())
+        found += invariants.no_lock_left(ending.revisions)
+        found += invariants.one_deployed(ending.revisions)
+        found += invariants.ends_as_promised(ending)
+        found += invariants.objects_match(witness, ending)
+        found += invariants.helm_goes_on(witness, environment.chart)
+        self._verdict.violations += [f"{whose}{text}" for text in found]
+        return history[-1]
 
     def _senders(self, history: Sequence[Noted]) -> dict[str, Sent]:
         workers = {one.worker_pid for one in history}

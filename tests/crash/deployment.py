@@ -47,7 +47,8 @@ _TIMES = {
     "POLL_SECONDS": "0.5",
     "DRAIN_SECONDS": "0.5",
     "OPERATIONS": "1",
-    "WAITING": "0",
+    # A project may fill half of them: the release that is tried, and one that waits beside it.
+    "WAITING": "4",
     # Two cores for all of this: leases also lapse because nobody was given the time to renew them.
     "ATTEMPTS": "20",
 }

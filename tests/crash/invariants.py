@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.crash.deployment import FINAL, Noted
 from tests.crash.oracles import Objects, Revision, Witness, Write
+from tests.crash.releases import ActionName
 
 _HELD = frozenset({"running", "cancelling"})
 #: A process that wakes up may send that long before its watchdog has had a turn.
@@ -27,7 +28,7 @@ class Sent:
 class Ending:
     """How an operation ended, and what the oracles then said."""
 
-    action: str
+    action: ActionName
     state: str
     history: Sequence[Noted]
     revisions: Sequence[Revision]

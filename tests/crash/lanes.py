@@ -13,7 +13,7 @@ import httpx2
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.models.meta_v1 import ObjectMeta
-from lightkube.resources.core_v1 import ConfigMap, Namespace, Service
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Pod, Service
 
 from tests.crash.cases import Case, Environment, Verdict, run_case
 from tests.crash.deployment import deploy
@@ -118,7 +118,8 @@ def open_environment(
         charts = Charts(deployment)
         for version in (1, 2):
             charts.id_of(version)
-        charts.id_of(1, slow_hook=True)
+        charts.id_of(1, hook="slow")
+        charts.id_of(1, hook="endless")
         yield Environment(charts, namespace, api, helm, audit, file)
 
 
@@ -126,7 +127,7 @@ def open_environment(
 def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> Iterator[Lanes]:
     """``count`` lanes."""
     # What msgspec knows of a type it makes when it first meets it; from several threads at once that is a segfault.
-    for kind in (Namespace, ConfigMap, Service):
+    for kind in (Namespace, ConfigMap, Service, Pod):
         kind.from_dict({})
     lanes = Lanes(count, lambda stack: stack.enter_context(open_environment(kubernetes, helm)))
     try:

@@ -13,6 +13,7 @@ from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.store import attempts as store_attempts
 from pilothouse.store.database import Transaction
 from pilothouse.worker import attempt as attempts
+from pilothouse.worker import places
 
 
 def without_fence() -> None:
@@ -58,11 +59,21 @@ def without_immutable() -> None:
     ClusterClient.replace_secret = replace_secret  # type: ignore[method-assign]
 
 
+def without_rest() -> None:
+    """An operation that only waits keeps its slot, and others wait for it."""
+
+    def rest(self: places.Places, place: places.Place) -> None:
+        del self, place
+
+    places.Places.rest = rest  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     "fence": without_fence,
     "sweep": without_sweep,
     "unlock": without_unlock,
     "immutable": without_immutable,
+    "rest": without_rest,
 }
 
 if __name__ == "__main__":

@@ -47,11 +47,15 @@ class AuditLog:
         self._path = path
         self._file = path.open("rb")
         self._file.seek(0, 2)
+        self._seen: list[Write] = []
 
     def writes(self, *, namespace: str, release: str) -> list[Write]:
-        """What programs of ours wrote about the release, since this was asked last, in the order of arrival."""
+        """What programs of ours wrote about the release, in the order of arrival; always ask for one namespace."""
+        self._read(namespace)
+        return sorted((one for one in self._seen if _is_of(one.name, release)), key=lambda one: one.at)
+
+    def _read(self, namespace: str) -> None:
         mark = f'"{namespace}"'.encode()
-        found = []
         for line in self._lines():
             if mark not in line:
                 continue
@@ -61,9 +65,8 @@ class AuditLog:
                 event["verb"] in _WRITES
                 and str(event.get("userAgent", "")).startswith(_OURS)
                 and about.get("namespace") == namespace
-                and _is_of(str(about.get("name", "")), release)
             ):
-                found.append(
+                self._seen.append(
                     Write(
                         at=datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp(),
                         verb=event["verb"],
@@ -73,7 +76,6 @@ class AuditLog:
                         audit_id=event["auditID"],
                     )
                 )
-        return sorted(found, key=lambda one: one.at)
 
     def close(self) -> None:
         """Lets go of the file."""

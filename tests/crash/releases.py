@@ -10,6 +10,7 @@ from tests.crash.deployment import FINAL, Deployment
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.servers import wait_for
 
+Hook = Literal["quick", "slow", "endless"]
 ActionName = Literal["install", "upgrade", "rollback", "uninstall", "cancel", "cancel-upgrade"]
 ACTIONS: tuple[ActionName, ...] = ("install", "upgrade", "rollback", "uninstall", "cancel")
 #: The short set has no time for the last one, whose points are much like those of a rollback and a cancel.
@@ -30,20 +31,23 @@ metadata:
 {_LABELS}spec:
   ports: [{{port: {{{{ .Values.port }}}}}}]
 """
-_SLOW = """\
-    metadata: {annotations: {pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 20s}}
-    spec:
-      restartPolicy"""
+_FATES = {
+    "slow": "pilothouse.dev/simulate: slow, pilothouse.dev/simulate-delay: 20s",
+    "endless": "pilothouse.dev/simulate: never-ready",
+}
+#: Added to the major version of a chart by its hook.
+_SERIES: dict[Hook, int] = {"quick": 0, "slow": 100, "endless": 200}
 
 
-def chart(version: int, *, slow_hook: bool = False) -> bytes:
+def chart(version: int, *, hook: Hook = "quick") -> bytes:
     """A chart whose versions differ in every way: objects that change, that come and that go, and a hook.
 
     Every version has the ConfigMap ``-config`` and the Service; each odd one also ``-odd``, each even one ``-even``.
     """
-    hook = hook_job_template("pre-install,pre-upgrade,pre-rollback,pre-delete")
-    if slow_hook:
-        hook = hook_job_template("post-install,post-upgrade").replace("    spec:\n      restartPolicy", _SLOW)
+    job = hook_job_template("pre-install,pre-upgrade,pre-rollback,pre-delete")
+    if hook != "quick":
+        annotated = f"    metadata: {{annotations: {{{_FATES[hook]}}}}}\n    spec:\n      restartPolicy"
+        job = hook_job_template("post-install,post-upgrade").replace("    spec:\n      restartPolicy", annotated)
     parity = "odd" if version % 2 else "even"
     return build_chart(
         CHART,
@@ -52,7 +56,7 @@ def chart(version: int, *, slow_hook: bool = False) -> bytes:
             "config.yaml": _labelled(config_map_template()),
             "parity.yaml": _labelled(config_map_template(parity)),
             "service.yaml": _SERVICE,
-            "hook.yaml": hook,
+            "hook.yaml": job,
         },
         values={"text": f"version {version}", "port": 8000 + version},
     )
@@ -67,13 +71,13 @@ class Charts:
     """The chart's versions as this deployment knows them."""
 
     deployment: Deployment
-    _ids: dict[str, str] = field(default_factory=dict)
+    _ids: dict[int, str] = field(default_factory=dict)
 
-    def id_of(self, version: int, *, slow_hook: bool = False) -> str:
+    def id_of(self, version: int, *, hook: Hook = "quick") -> str:
         """The id of the uploaded chart."""
-        key = f"{version + 100 if slow_hook else version}"
+        key = version + _SERIES[hook]
         if key not in self._ids:
-            archive = chart(int(key), slow_hook=slow_hook)
+            archive = chart(key, hook=hook)
             answer = self.deployment.server.upload(archive, parameters='{"override": true}')
             assert answer.status_code == 201, answer.text
             self._ids[key] = str(answer.json()["id"])
@@ -107,16 +111,20 @@ class Release:
                 self._undisturbed(lambda: self._create(1))
                 self._undisturbed(lambda: self._put("upgrade", chart_id=self.charts.id_of(2)))
             case "cancel":
-                answer = self._create(1, slow_hook=True)
-                assert answer.is_success, answer.text
-                wait_for(lambda: self._runs_hook("install"), seconds=120)
+                self.begin_install(hook="slow")
             case "cancel-upgrade":
                 self._undisturbed(lambda: self._create(1))
-                answer = self._put("upgrade", chart_id=self.charts.id_of(2, slow_hook=True))
+                answer = self._put("upgrade", chart_id=self.charts.id_of(2, hook="slow"))
                 assert answer.is_success, answer.text
                 wait_for(lambda: self._runs_hook("upgrade"), seconds=120)
             case "install":
                 pass
+
+    def begin_install(self, *, hook: Hook) -> None:
+        """Returns when the hook runs, and with it the operation waits."""
+        answer = self._create(1, hook=hook)
+        assert answer.is_success, answer.text
+        wait_for(lambda: self._runs_hook("install"), seconds=120, otherwise=self._situation)
 
     def send(self) -> httpx2.Response:
         """The request for the action."""
@@ -170,12 +178,12 @@ class Release:
         )
         return bool(rows)
 
-    def _create(self, version: int, *, slow_hook: bool = False) -> httpx2.Response:
+    def _create(self, version: int, *, hook: Hook = "quick") -> httpx2.Response:
         return self.deployment.server.create(
-            chart_id=self.charts.id_of(version, slow_hook=slow_hook),
+            chart_id=self.charts.id_of(version, hook=hook),
             name=self.name,
             namespace=self.namespace,
-            version=f"{version + 100 if slow_hook else version}.0.0",
+            version=f"{version + _SERIES[hook]}.0.0",
             values={},
         )
 

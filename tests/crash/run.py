@@ -2,11 +2,13 @@
 
 ``CASE="<a line>"`` plays one case again, ``SEED=…`` a whole run, as far as the same points are found again; ``LANES=…``
 is how many deployments work side by side; ``KILLING=1`` leaves only faults that kill, the usual share is 0.5;
-``OUT=FILE`` also writes the table there, in Markdown.
+``OUT=FILE`` also writes the table there, in Markdown. ``SUM=FILE`` keeps the counts there and goes on from those that
+it finds, so that a long run can be made in pieces; a piece may be ended by Ctrl-C.
 """
 
 import argparse
 import itertools
+import json
 import os
 import signal
 import sys
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 from rich.console import Console
 from rich.table import Table
@@ -36,19 +39,39 @@ _COLUMNS = ("fault", "injected", "processes killed", "succeeded", "failed", "can
 
 @dataclass
 class Tally:
-    """What came of the cases so far."""
+    """What came of the cases so far, of earlier pieces of the run too."""
 
+    seeds: list[int] = field(default_factory=list)
+    minutes: float = 0.0
     cases: int = 0
     missed: int = 0
+    #: Cases with a release that waited beside them, by its end.
+    beside: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     #: Cases that came to no verdict: what they start from did not come about.
     broken: list[str] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The tally that was kept in the file; an empty one if there is none."""
+        if not file.exists():
+            return cls()
+        kept = json.loads(file.read_text())
+        counts = Counter({(fault, column): count for fault, column, count in kept.pop("counts")})
+        return cls(**{**kept, "beside": Counter(kept["beside"])}, counts=counts)
+
+    def keep(self, file: Path) -> None:
+        """Keeps it in the file."""
+        counts = [[*key, count] for key, count in sorted(self.counts.items())]
+        file.write_text(json.dumps({**vars(self), "counts": counts}, indent=1))
+
     def add(self, verdict: Verdict) -> None:
         """One more case; its ending counts for the last fault that struck, and the kills for their own."""
         self.cases += 1
         self.missed += not verdict.reached
+        if verdict.beside:
+            self.beside[verdict.beside] += 1
         for fault in verdict.struck:
             self.counts[fault.name, "injected"] += 1
             self.counts[fault.name, "processes killed"] += fault.kills
@@ -73,7 +96,9 @@ class Tally:
 def main() -> None:
     options = _options()
     cluster = obtain()
-    tally = Tally()
+    tally = Tally.read(options.sum) if options.sum else Tally()
+    tally.seeds.append(options.seed)
+    known = len(tally.violations) + len(tally.broken)
     # Also where it was started with Ctrl-C turned off, as in the background.
     _heed_signals(signal.default_int_handler)
     began = time.monotonic()
@@ -89,14 +114,16 @@ def main() -> None:
             for case, future in _play(lanes, options):
                 _judge(case, future, tally, console)
         _heed_signals(signal.SIG_IGN)  # what is under way ends by itself
-        minutes = (time.monotonic() - began) / 60
+        tally.minutes += (time.monotonic() - began) / 60
+        if options.sum:
+            tally.keep(options.sum)
         if options.out:
-            options.out.write_text(_document(tally, seed=options.seed, minutes=minutes))
+            options.out.write_text(_document(tally))
         table = Table(*_COLUMNS)
         for row in tally.rows():
             table.add_row(*row)
         console.print(table, *tally.violations, sep="\n")
-    sys.exit(1 if tally.violations or tally.broken else 0)
+    sys.exit(1 if len(tally.violations) + len(tally.broken) > known else 0)
 
 
 def _heed_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
@@ -123,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--killing", type=float, default=0.5, help="share of the faults that are sure to kill")
     parser.add_argument("--case", default="", help="a line of an earlier run: this case alone")
     parser.add_argument("--out", type=Path, help="where to write the table")
+    parser.add_argument("--sum", type=Path, help="where the counts are kept over several runs")
     options = parser.parse_args()
     if options.case:
         options.lanes = 1
@@ -149,21 +177,24 @@ def _play(lanes: Lanes, options: argparse.Namespace) -> Iterable[tuple[Case, Fut
 def _line(verdict: Verdict) -> str:
     word = "VIOLATED" if verdict.violations else "ok" if verdict.reached else "not reached"
     lines = [f"{word}: {verdict.case} -> {verdict.state}, attempts {verdict.attempts}, {verdict.seconds:.1f} s"]
-    if verdict.state == "failed" or verdict.violations:
+    if verdict.state == "failed" or verdict.beside not in {"", "succeeded"} or verdict.violations:
         lines.append(f"    {verdict.text[:300]}")
     return "\n".join([*lines, *(f"    {text}" for text in (*verdict.violations, *verdict.remainder))])
 
 
-def _document(tally: Tally, *, seed: int, minutes: float) -> str:
+def _document(tally: Tally) -> str:
     rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *tally.rows()]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     violations = "\n".join(f"- {text}" for text in tally.violations) or "None."
     broken = "\n".join(f"- {text}" for text in tally.broken) or "None."
+    seeds = f"seed{'s' * (len(tally.seeds) > 1)} {', '.join(map(str, tally.seeds))}"
+    beside = ", ".join(f"{count} {state}" for state, count in sorted(tally.beside.items())) or "none"
     return f"""# Crash tests
 
-{tally.cases} random cases (seed {seed}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {minutes:.0f} minutes on
-{os.cpu_count()} cores shared by all processes; {tally.total("processes killed")} processes were killed. In
-{tally.missed} cases the injection point did not recur, so no fault (or only the first of two) was injected.
+{tally.cases} random cases ({seeds}) on {datetime.now(UTC):%Y-%m-%d} by `make crash`, in {tally.minutes:.0f} minutes
+on {os.cpu_count()} cores shared by all processes; {tally.total("processes killed")} processes were killed. In
+{tally.missed} cases the injection point did not recur, so no fault (or only the first of two) was injected. In
+{tally.beside.total()} cases another release waited in its hook meanwhile; of these, as they ended: {beside}.
 docs/operations.md says what is checked, and which risks remain.
 
 {table}

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.crash.cases import LATE, THEN, Case, Injection
+from tests.crash.cases import BESIDE, LATE, THEN, Case, Injection
 from tests.crash.faults import BY_NAME, FAULTS, LOSE, Fault
 from tests.crash.points import READS, Point
 from tests.crash.releases import ALL_ACTIONS, CANCELS, ActionName
 
 _RECOVERY = "recovery"
+#: In the short set each so many-th case has a release that waits beside it: that costs seconds.
+_BESIDE_EVERY = 6
+_BESIDE_PART = 0.3
 #: What each action does about these is its own.
 _OF_EACH_ACTION = tuple(
     BY_NAME[name]
@@ -36,6 +39,7 @@ class Met:
     #: A kind of point and a fault.
     pairs: set[tuple[str, str]] = field(default_factory=set)
     sides: Counter[tuple[str, str]] = field(default_factory=Counter)
+    cases: int = 0
 
 
 def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point], *, seed: int, met: Met) -> list[Case]:
@@ -49,7 +53,8 @@ def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point]
     rng = random.Random(seed)  # noqa: S311 - a seed that can be given again is the point
 
     def case(first: Injection, second: Injection | None = None) -> Case:
-        return Case(action, first, second, seed=rng.randrange(1_000_000))
+        met.cases += 1
+        return Case(action, first, second, rng.randrange(1_000_000), beside=met.cases % _BESIDE_EVERY == 0)
 
     cases = [case(Injection(point, _fault_for(point, rng, met))) for point in _new(points, met, where=action)]
     writes = [point for point in points if point.is_childs_write]
@@ -86,16 +91,20 @@ def walk(
         if recovery[action] and rng.random() < 0.3:
             injection = Injection(_lost_at(points[action], rng), LOSE)
             second = Injection(rng.choice(recovery[action]), rng.choice(FAULTS))
-        yield Case(action, injection, second, seed=rng.randrange(1_000_000))
+        yield Case(action, injection, second, rng.randrange(1_000_000), beside=rng.random() < _BESIDE_PART)
 
 
 def read_case(line: str, points: Sequence[Point]) -> Case:
     """The case that a line tells of; raises ValueError when there is no such point or fault."""
     found = _match(line)
-    first, _, second = found["blows"].partition(THEN)
+    first, _, second = found["blows"].removesuffix(BESIDE).partition(THEN)
     injection = _read_injection(first, points)
     return Case(
-        action_of(line), injection, _read_injection(second, points) if second else None, seed=int(found["seed"])
+        action_of(line),
+        injection,
+        _read_injection(second, points) if second else None,
+        int(found["seed"]),
+        beside=found["blows"].endswith(BESIDE),
     )
 
 

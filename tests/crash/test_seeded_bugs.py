@@ -29,6 +29,15 @@ class Hunt:
     when: str
     found: str
     late: bool = False
+    #: There is one worker, whose other operation waits in a hook; this is to be found of that one.
+    beside: str = ""
+    #: Whether the operation comes as far as that: not where it never begins.
+    reached: bool = True
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return 1 if self.beside or not self.reached else 2
 
     def case(self, points: list[Point]) -> Case:
         mine = [
@@ -36,14 +45,19 @@ class Hunt:
             for one in points
             if (one.who, one.verb, one.resource, one.when) == ("child", self.verb, self.resource, self.when)
         ]
-        return Case("install", Injection(mine[-1 if self.late else 0], BY_NAME[self.fault], late=self.late))
+        return Case(
+            "install",
+            Injection(mine[-1 if self.late else 0], BY_NAME[self.fault], late=self.late),
+            beside=self.workers == 1,
+        )
 
 
 HUNTS = (
     Hunt("fence", "stop worker", "patch", "configmaps", "answer", "after the first write of attempt"),
-    Hunt("sweep", "kill worker and child", "create", "secrets", "answer", "not final"),
+    Hunt("sweep", "kill worker and child", "create", "secrets", "answer", "not final", beside="beside it: not final"),
     Hunt("unlock", "kill worker and child", "create", "secrets", "answer", "is left pending-install"),
     Hunt("immutable", "stop worker and child", "update", "secrets", "request", "are deployed at once", late=True),
+    Hunt("rest", "kill observer", "create", "secrets", "answer", "not final", reached=False),
 )
 
 
@@ -52,8 +66,10 @@ def found(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Mapping[str, Ver
     """What came of each hunt; they go on side by side."""
 
     def go(hunt: Hunt) -> Verdict:
-        with open_environment(kubernetes, helm_cli, mutant=hunt.bug) as environment:
+        with open_environment(kubernetes, helm_cli, mutant=hunt.bug, workers=hunt.workers) as environment:
             environment.patience = PATIENCE_SECONDS
+            if not hunt.reached:
+                environment.reach = PATIENCE_SECONDS
             return run_case(environment, hunt.case(survey(environment, "install")))
 
     with ThreadPoolExecutor(len(HUNTS)) as threads:
@@ -63,5 +79,6 @@ def found(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Mapping[str, Ver
 @pytest.mark.parametrize("hunt", HUNTS, ids=lambda hunt: hunt.bug)
 def test_a_missing_safeguard_is_found(found: Mapping[str, Verdict], hunt: Hunt):
     verdict = found[hunt.bug]
-    assert verdict.reached
+    assert verdict.reached == hunt.reached
     assert any(hunt.found in one for one in verdict.violations), (verdict.state, verdict.text, verdict.violations)
+    assert any(one.startswith(hunt.beside) for one in verdict.violations), verdict.violations

@@ -54,7 +54,9 @@ def test_the_same_seed_chooses_the_same_cases():
 
 def test_a_printed_line_is_the_case_again():
     points: dict[ActionName, Sequence[Point]] = dict.fromkeys(ACTIONS, POINTS)
-    cases = itertools.chain(*chosen(3).values(), itertools.islice(walk(points, points, seed=3), 200))
+    cases = [*itertools.chain(*chosen(3).values()), *itertools.islice(walk(points, points, seed=3), 200)]
+    assert any(one.beside for one in cases)
+    assert not all(one.beside for one in cases)
     for case in cases:
         assert read_case(str(case), POINTS) == case
         assert read_case(f"VIOLATED: {case} -> failed, attempts 2, 9.1 s", POINTS) == case

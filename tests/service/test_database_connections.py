@@ -1,13 +1,18 @@
-"""How many connections a process keeps."""
+"""How many connections a process keeps, and that it loses none."""
 
 import asyncio
+import gc
 import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from sqlalchemy import text
 
+from pilothouse.errors import DatabaseUnavailable
 from pilothouse.store import database as module
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 
 _AT_ONCE = 5
 
@@ -72,3 +77,85 @@ async def test_a_process_that_repeats_its_statements_plans_them_once(database: D
         assert tuple(found) == ((3, 0) if generic else (0, 3))  # the first is not prepared yet
     finally:
         await other.close()
+
+
+async def _pid(connection: Transaction) -> int:
+    pid: int = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    return pid
+
+
+@pytest.mark.parametrize("block", [Database.transaction, Database.autocommit])
+async def test_cancelled_while_it_takes_a_connection(
+    database: Database, block: Callable[[Database], AbstractAsyncContextManager[Transaction]]
+):
+    """psycopg lets other tasks run, even in what needs no waiting, when the loop was blocked for 5 ms before."""
+    await database.ping()
+
+    async def use() -> None:
+        async with block(database) as connection:
+            await _pid(connection)
+
+    for steps in range(1, 5):
+        time.sleep(0.02)  # noqa: ASYNC251 - the blocked loop is the case
+        using = asyncio.create_task(use())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        using.cancel()
+        await asyncio.gather(using, return_exceptions=True)
+        assert not _abandoned()
+    await database.ping()
+
+
+async def test_a_broken_connection_costs_no_other_one(database: Database):
+    """What is in use while another one breaks goes on, is replaced when it is returned, and is not left behind."""
+    other = Database(database.dsn())
+    async with other.transaction() as in_use:
+        pid = await _pid(in_use)
+        with pytest.raises(DatabaseUnavailable):
+            async with other.autocommit() as connection:
+                await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert await _pid(in_use) == pid
+    async with other.autocommit() as connection:
+        assert await _pid(connection) != pid, "it may be as broken as the other one"
+    assert not await _living(database, {pid})
+    await other.close()
+    assert not _abandoned()
+
+
+async def test_a_standby_is_left_at_once(database: Database):
+    """After a fail-over, connections to the old server answer, but take no writes."""
+    other = Database(database.dsn())
+    async with other.autocommit() as connection:
+        pid = await _pid(connection)
+    with pytest.raises(DatabaseUnavailable):
+        await _write_in_a_read_only_transaction(other)
+    async with other.autocommit() as connection:
+        assert await _pid(connection) != pid
+    await other.close()
+
+
+async def test_what_is_returned_after_the_end_is_closed(database: Database):
+    other = Database(database.dsn())
+    async with other.transaction() as connection:
+        pid = await _pid(connection)
+        await other.close()
+        assert await _pid(connection) == pid
+    del connection
+    assert not _abandoned()
+    async with asyncio.timeout(10):
+        while await _living(database, {pid}):  # noqa: ASYNC110 - another process ends it
+            await asyncio.sleep(0.05)
+
+
+async def _write_in_a_read_only_transaction(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text("SET TRANSACTION READ ONLY"))
+        await connection.execute(text("CREATE TABLE never (id int)"))
+
+
+def _abandoned() -> list[str]:
+    """Return what the garbage collector says about connections that nobody closed."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    return [str(warning.message) for warning in caught]

@@ -92,10 +92,6 @@ class Holding(Actions):
         return Outcome(OperationState.CANCELLED, "as always")
 
 
-# An attempt that is abandoned after such a hold leaves, once in ten runs, a connection to the garbage collector, which
-# closes it. Where that comes from is not known yet.
-@pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:The garbage collector is trying to clean up:sqlalchemy.exc.SAWarning")
 async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_beside_it(
     database: Database, projects: tuple[str, str], tmp_path: Path
 ):

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -40,6 +40,22 @@ def frozen(worker: int) -> Iterator[None]:
         yield
     finally:
         os.kill(worker, signal.SIGCONT)
+
+
+@contextmanager
+def broken_kubeconfig(server: RunningServer, connection: psycopg.Connection) -> Iterator[None]:
+    """The stored kubeconfig is whole, but no text: nobody foresees that."""
+    keys = MasterKeys.load_or_create(server.data_dir / "master.key")
+    broken = keys.seal(b"\xff", context=f"kubeconfig:{server.cluster_id}")
+    (kubeconfig,) = connection.execute(
+        "SELECT kubeconfig_sealed FROM clusters WHERE id = %s", [server.cluster_id]
+    ).fetchall()[0]
+    write = "UPDATE clusters SET kubeconfig_sealed = %s WHERE id = %s"
+    connection.execute(write, [broken, server.cluster_id])
+    try:
+        yield
+    finally:
+        connection.execute(write, [kubeconfig, server.cluster_id])
 
 
 def accepted(release: OneRelease, connection: psycopg.Connection, chart: str) -> tuple[Any, ...]:
@@ -85,19 +101,11 @@ def test_a_text_that_the_database_cannot_hold_is_told_without_what_it_cannot(
 
 def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRelease, worker: int):
     chart = upload(release, a=config_map_template("a"))
-    keys = MasterKeys.load_or_create(release.server.data_dir / "master.key")
-    broken = keys.seal(b"\xff", context=f"kubeconfig:{release.server.cluster_id}")
-    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
-        whole = connection.execute("SELECT kubeconfig_sealed FROM clusters WHERE id = %s", [release.server.cluster_id])
-        (kubeconfig,) = whole.fetchall()[0]
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection, ExitStack() as broken:
         with frozen(worker):
             found = accepted(release, connection, chart)
-            write = "UPDATE clusters SET kubeconfig_sealed = %s WHERE id = %s"
-            connection.execute(write, [broken, release.server.cluster_id])
-        try:
-            state, text, _ = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or ())
-        finally:
-            connection.execute(write, [kubeconfig, release.server.cluster_id])
+            broken.enter_context(broken_kubeconfig(release.server, connection))
+        state, text, _ = wait_for(lambda: connection.execute(_ENDED, found).fetchone() or ())
     assert state == "failed"
     assert text.startswith("gave up after 3 attempts: an error inside Pilothouse")
     assert part(release.server, "worker") == worker
@@ -207,14 +215,15 @@ def test_a_repair_that_breaks_is_put_off_and_others_are_done(release: OneRelease
     release.create(upload(release, a=config_map_template("a")))
     assert release.settled()["status"] == "DEPLOYED"
     with psycopg.connect(release.server.database_url, autocommit=True) as connection:
-        (row,) = connection.execute(
-            "INSERT INTO repairs (operation_id, cluster_id, namespace, release_name, objects, due_at)"
-            " SELECT id, cluster_id, namespace, release_name, '[[1]]', clock_timestamp() FROM operations"
-            " WHERE namespace = %s RETURNING operation_id, due_at",
-            [release.namespace],
-        ).fetchall()
-        later = "SELECT 1 FROM repairs WHERE operation_id = %s AND due_at > %s AND lease_until IS NULL"
-        wait_for(lambda: connection.execute(later, row).fetchone())
+        with broken_kubeconfig(release.server, connection):
+            (row,) = connection.execute(
+                "INSERT INTO repairs (operation_id, cluster_id, namespace, release_name, due_at)"
+                " SELECT id, cluster_id, namespace, release_name, clock_timestamp() FROM operations"
+                " WHERE namespace = %s RETURNING operation_id, due_at",
+                [release.namespace],
+            ).fetchall()
+            later = "SELECT 1 FROM repairs WHERE operation_id = %s AND due_at > %s AND lease_until IS NULL"
+            wait_for(lambda: connection.execute(later, row).fetchone())
         connection.execute("DELETE FROM repairs WHERE operation_id = %s", [row[0]])
     assert look_again(release) == []
     assert part(release.server, "worker") == worker

@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.errors import NotFound
 from pilothouse.queue import Queue
 from pilothouse.store import attempts, cluster_watches, clusters, release_index, releases
 from pilothouse.store.database import Database
@@ -97,6 +99,23 @@ async def test_only_newer_news_applies(database: Database, cluster: tuple[str, s
     assert await shown(database, cluster) == [(1, "deployed", "at 100")]
     await apply(database, cluster[0], revision("web", 1, 1000, status="superseded"), revision("web", 2, 999))
     assert await shown(database, cluster) == [(2, "deployed", "at 999"), (1, "superseded", "at 1000")]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+async def test_a_cluster_that_is_removed_meanwhile_is_not_found(
+    database: Database, cluster: tuple[str, str], rows: int
+):
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%revisions%'")
+    async with database.transaction() as tx:
+        await clusters.remove_cluster(tx, cluster[0], project_id=cluster[1])
+        applying = asyncio.create_task(
+            apply(database, cluster[0], *(revision("web", number, number) for number in range(1, rows + 1)))
+        )
+        async with asyncio.timeout(20), database.autocommit() as other:
+            while not (await other.execute(waiting)).scalar_one():  # noqa: ASYNC110 - PostgreSQL waits
+                await asyncio.sleep(0.01)
+    with pytest.raises(NotFound, match="removed meanwhile"):
+        await applying
 
 
 async def test_a_deleted_secret_is_not_revived_by_late_news(database: Database, cluster: tuple[str, str]):

@@ -5,6 +5,7 @@ import base64
 import ipaddress
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.kubeconfig import sanitise
+
+_HANDSHAKE_SECONDS = 5.0
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -71,7 +74,9 @@ async def peer(
             writer.close()
             closing.append(writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(
+        serve, "127.0.0.1", 0, ssl=context, ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None
+    )
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -87,6 +92,9 @@ async def peer(
             except (OSError, TimeoutError):
                 writer.transport.abort()
         await asyncio.sleep(0)  # an aborted one is closed in the next turn
+        until = time.monotonic() + _HANDSHAKE_SECONDS + 1
+        while getattr(server, "_active_count", 0) and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # a handshake has no task yet
 
 
 def kubeconfig(

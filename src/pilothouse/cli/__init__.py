@@ -17,6 +17,8 @@ from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 
 COMMANDS: Final = {
+    "list": Entry("list:list_releases", "List releases.", aliases=("ls",), connected=True),
+    "status": Entry("status:show_status", "Show the status of a release.", connected=True),
     "login": Entry("login:login", "Log in to a server, and keep the log-in as a context.", connected=True),
     "context": Entry("context", "Contexts: the servers that you are logged in to."),
     "cluster": Entry("cluster", "Registered clusters."),

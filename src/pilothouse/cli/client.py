@@ -104,6 +104,17 @@ class Client:
         """Return the answer to a GET, with its headers, as it is."""
         return self._send("GET", path, b"", headers=headers)
 
+    def stream(self, path: str, *, headers: dict[str, str]) -> HTTPResponse:
+        """Return the answer to a GET as it comes; an error of reading it is OSError or HTTPException."""
+        try:
+            response = self._open("GET", path, b"", headers=headers, prove=True)
+            if response.status < HTTPStatus.BAD_REQUEST:
+                return response
+            answer = Answer(response.headers, response.read())
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from error
+        raise self._refused(response.status, answer, f"GET {path.partition('?')[0]}", proven=True)
+
     def _send(
         self, method: str, path: str, content: bytes, *, headers: dict[str, str] | None = None, prove: bool = True
     ) -> Answer:

@@ -24,6 +24,28 @@ def complete_clusters(context: typer.Context, incomplete: str) -> list[str]:
     return [one["name"] for one in _ask(context, "/api/v1/clusters") if one["name"].startswith(incomplete)]
 
 
+def complete_releases(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of releases in the namespace that begin so."""
+    from urllib.parse import urlencode
+
+    from pilothouse.cli.connection import session_of
+    from pilothouse.errors import PilothouseError
+
+    try:
+        session = session_of(context)
+    except PilothouseError:
+        return []
+    wanted = {"cluster": session.cluster, "namespace": session.namespace, "name": incomplete, "fields": "name"}
+    query = urlencode({name: value for name, value in wanted.items() if value})
+    return sorted({one["name"] for one in _ask(context, f"/api/v1/releases?{query}")})
+
+
+def complete_namespaces(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the namespaces that have releases and begin so."""
+    found = _ask(context, "/api/v1/releases?fields=namespace&limit=500&sort=namespace")
+    return sorted({one["namespace"] for one in found if one["namespace"].startswith(incomplete)})
+
+
 def complete_charts(context: typer.Context, incomplete: str) -> list[str]:
     """Return uploaded charts, as NAME@VERSION, that begin so."""
     names = (f"{one['name']}@{one['version']}" for one in _ask(context, "/v2/charts"))

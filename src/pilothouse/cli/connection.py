@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pilothouse.cli.completion import complete_clusters, complete_contexts
+from pilothouse.cli.completion import complete_clusters, complete_contexts, complete_namespaces
 from pilothouse.cli.groups import connection_options_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def options(  # noqa: PLR0917 (typer reads parameters as options)
             "-n",
             metavar="NAME",
             help="Namespace (PILOTHOUSE_NAMESPACE); default: 'default'.",
+            autocompletion=complete_namespaces,
         ),
     ] = None,
     server_url: Annotated[

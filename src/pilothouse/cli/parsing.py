@@ -1,4 +1,4 @@
-"""Parsing of texts, flags and choices without pydantic, through which typer reads them and which takes 60 ms to load.
+"""Parsing of most options without pydantic, through which typer reads all of them and which takes 60 ms to load.
 
 It stands on typer's internals, which the exact version in pyproject.toml keeps still; tests/unit/cli/test_cli_start.py
 fails if a command loads pydantic again.
@@ -25,6 +25,24 @@ class _Flag(RuntimeParam):
 
 
 @dataclass(frozen=True)
+class _Number(RuntimeParam):
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+        least, most = self.parameter_info.min, self.parameter_info.max
+        try:
+            number = int(value)
+        except ValueError:
+            raise typer.BadParameter(f"'{value}' is not a whole number.", ctx=ctx, param=param) from None
+        if (least is not None and number < least) or (most is not None and number > most):
+            ends = [
+                f"at least {least:.0f}" if least is not None else "",
+                f"at most {most:.0f}" if most is not None else "",
+            ]
+            allowed = " and ".join(filter(None, ends))
+            raise typer.BadParameter(f"{number} must be {allowed}.", ctx=ctx, param=param)
+        return number
+
+
+@dataclass(frozen=True)
 class _Choice(RuntimeParam):
     def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
         try:
@@ -35,7 +53,7 @@ class _Choice(RuntimeParam):
 
 
 def use_plain_parsing(params: list[Any]) -> None:
-    """Make those parameters that are texts, flags or choices parse themselves."""
+    """Make those parameters that are texts, numbers, flags or choices parse themselves."""
     for param in params:
         descriptor = getattr(param, "type_descriptor", None)
         if descriptor is None:
@@ -43,6 +61,8 @@ def use_plain_parsing(params: list[Any]) -> None:
         kind = descriptor.annotation
         if kind is str or kind == list[str]:
             param._runtime_param = _Text(descriptor.parameter_info, kind)  # noqa: SLF001 (see above)
+        elif kind is int:
+            param._runtime_param = _Number(descriptor.parameter_info, kind)  # noqa: SLF001
         elif kind is bool and not param.envvar:
             param._runtime_param = _Flag(descriptor.parameter_info, kind)  # noqa: SLF001
         elif isinstance(kind, type) and issubclass(kind, StrEnum):

@@ -82,6 +82,8 @@ class Watcher:
                 await self._note_error(error)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
+            except NotFound as error:  # the next round ends the watch
+                log.info("cluster_removed_meanwhile", cluster_id=self._cluster_id, cause=str(error))
             except Exception:
                 if self._notices.is_due("watch_failed"):
                     log.exception("watch_failed", cluster_id=self._cluster_id)

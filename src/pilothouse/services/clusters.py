@@ -13,7 +13,9 @@ from pilothouse.errors import (
     ClusterDenied,
     ClusterUnavailable,
     CorruptRelease,
+    DecryptionFailed,
     InvalidRequest,
+    KubeconfigUnreadable,
     NotFound,
     QuotaExceeded,
 )
@@ -236,10 +238,19 @@ class Clusters:
         return self.open(cluster_id, await self._row(cluster_id, project_id=project_id, tx=tx))
 
     def open(self, cluster_id: str, row: store.ClusterRow | None) -> ClusterConnection:
-        """Return the cluster of that row with its credentials; NotFound for None, a failed lookup."""
+        """Return the cluster of that row with its credentials; NotFound for None, a failed lookup.
+
+        Raises KubeconfigUnreadable if they are damaged, or sealed with a key that is missing.
+        """
         if row is None:
             raise unknown_cluster(cluster_id)
-        kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
+        try:
+            kubeconfig = self._keys.unseal(row.kubeconfig_sealed, context=_sealing_context(row.id)).decode()
+        except DecryptionFailed as error:
+            raise KubeconfigUnreadable(
+                f"cluster {row.name!r}: its stored kubeconfig cannot be read: {error}; send it again with "
+                f"PUT /api/v1/clusters/{row.id}/kubeconfig or 'pilothouse cluster update', or restore the master key"
+            ) from error
         return ClusterConnection(**vars(_cluster(row)), project_id=row.project_id, kubeconfig=kubeconfig)
 
     def client(self, cluster: ClusterConnection) -> ClusterClient:

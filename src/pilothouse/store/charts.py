@@ -4,8 +4,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
+import orjson
 from sqlalchemy import bindparam, delete, func, insert, select, text, update
 
+from pilothouse.errors import DamagedRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import charts
 
@@ -43,6 +46,24 @@ class ChartRow:
     created_at: datetime
     updated_at: datetime
 
+    def default_values(self) -> dict[str, Any]:
+        """Return the default values; raise DamagedRow if the row does not hold them."""
+        self.check_values()
+        values: dict[str, Any] = orjson.loads(self.values_json)
+        return values
+
+    def check_values(self) -> None:
+        """Raise DamagedRow if the values are no JSON object; they are not built for that."""
+        try:
+            if bytes(_raw_json.decode(self.values_json)).startswith(b"{"):
+                return
+        except (msgspec.MsgspecError, UnicodeError):
+            pass
+        raise DamagedRow(
+            f"the stored default values of chart {self.name!r} {self.version} are damaged (charts.values_json, "
+            f"id {self.id}); upload its archive again with PUT /v2/charts/{self.id}, or restore a backup"
+        )
+
 
 @dataclass(frozen=True)
 class ChartPlace:
@@ -59,6 +80,8 @@ class ChartPage:
     charts: list[ChartRow]
     rest: ChartPlace | None
 
+
+_raw_json = msgspec.json.Decoder(msgspec.Raw)
 
 _FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.project_id == bindparam("of_project"))
 

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 import psycopg
-from sqlalchemy import text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from pilothouse.errors import DatabaseUnavailable
 
@@ -72,9 +72,11 @@ class Database:
                 "application_name": "pilothouse",
             },
         )
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._engine.sync_engine, "handle_error", _notice_standby)
+        event.listen(self._engine.sync_engine, "checkin", self._close_late)
         self._in_use = self._most_in_use = 0
         self._counted_until = time.monotonic() + _IDLE_SECONDS
+        self._closed = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -93,8 +95,9 @@ class Database:
         For reads, which under READ COMMITTED have no consistent snapshot in a transaction either, and for writes of one
         statement. Raises DatabaseUnavailable like ``transaction``.
         """
-        async with self._translated(), self._autocommit.connect() as connection:
-            yield connection
+        async with self._translated(), self._engine.connect() as connection:
+            # not as an option of the engine: cancelled while it sets that, SQLAlchemy loses the connection
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
@@ -108,7 +111,6 @@ class Database:
             broken = error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
             if not (broken or isinstance(error.orig, _PASSES)):
                 raise
-            await self._engine.dispose()
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {_cause(error)}") from error
         finally:
             self._in_use -= 1
@@ -117,8 +119,8 @@ class Database:
     async def _close_idle(self) -> None:
         """Begin with a new pool if the last one has more connections than were in use at a time."""
         now, pool = time.monotonic(), self._engine.pool
-        if self._in_use or now < self._counted_until or not isinstance(pool, QueuePool):
-            return
+        if now < self._counted_until or not isinstance(pool, QueuePool) or pool.checkedout():
+            return  # a pool that is replaced forgets what is taken from it
         most, self._most_in_use, self._counted_until = self._most_in_use, 0, now + _IDLE_SECONDS
         if pool.checkedin() > most:
             await self._engine.dispose()
@@ -159,8 +161,19 @@ class Database:
             raise DatabaseUnavailable(f"lost the notifications of {channel}: {_cause(error)}") from error
 
     async def close(self) -> None:
-        """Close every connection of the pool."""
+        """Close every connection of the pool; one that is in use is closed when it is returned."""
+        self._closed = True
         await self._engine.dispose()
+
+    def _close_late(self, _: object, entry: ConnectionPoolEntry) -> None:
+        if self._closed:
+            entry.close()
+
+
+def _notice_standby(context: ExceptionContext) -> None:
+    """Replace the pool's connections as after a broken one, each when it is next needed."""
+    if isinstance(context.original_exception, _PASSES):
+        context.is_disconnect = True
 
 
 def _cause(error: Exception) -> str:

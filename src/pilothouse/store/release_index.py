@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from psycopg.errors import ForeignKeyViolation
 from sqlalchemy import (
     CTE,
     BigInteger,
@@ -30,7 +31,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
+from pilothouse.errors import NotFound
 from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store.database import Transaction
 from pilothouse.store.newest_revisions import expose, expose_all
@@ -119,14 +122,20 @@ async def apply_revisions(
     """Write revisions to the index, each if it is newer than its row.
 
     ``epoch``: of the observer that read them; None for a caller that read them just now. Revisions of an ended epoch
-    are skipped.
+    are skipped. Raises NotFound if the cluster is not registered any more.
     """
-    if revisions:
-        params = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
+    if not revisions:
+        return
+    params = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
+    try:
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
         await tx.execute(_APPLY, params if len(params) > 1 else params[0])
-        hiding = [one for one in revisions if one.status == ReleaseStatus.SUPERSEDED or one.problem]
-        await expose(tx, cluster_id, [(one.namespace, one.secret) for one in hiding])
+    except IntegrityError as error:
+        if isinstance(error.orig, ForeignKeyViolation):
+            raise NotFound(f"cluster {cluster_id} was removed meanwhile") from error
+        raise
+    hiding = [one for one in revisions if one.status == ReleaseStatus.SUPERSEDED or one.problem]
+    await expose(tx, cluster_id, [(one.namespace, one.secret) for one in hiding])
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:

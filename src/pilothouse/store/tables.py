@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     DateTime,
@@ -31,6 +32,7 @@ metadata = MetaData(
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
         "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
 
@@ -158,6 +160,7 @@ tokens = Table(
     Column("issued_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
     Column("proven_at", DateTime(timezone=True), nullable=False, comment="when a password was given for it"),
+    CheckConstraint("scope IN ('project', 'domain', 'none')", "scope"),
 )
 
 clusters = Table(
@@ -178,6 +181,7 @@ clusters = Table(
         comment="uid of its namespace kube-system, which no other cluster has; empty if it may not be read",
     ),
     UniqueConstraint("project_id", "name"),
+    CheckConstraint("wait IN ('none', 'hooks', 'ready')", "wait"),
 )
 
 chart_archives = Table(
@@ -305,6 +309,8 @@ operations = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     Column("answers_until", DateTime(timezone=True), comment="the end of the last Idempotency-Key that stands for it"),
+    CheckConstraint("action IN ('install', 'upgrade', 'rollback', 'uninstall')", "action"),
+    CheckConstraint("state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", "state"),
 )
 
 #: The second writer of a release is refused by this index, not by a look-up.
@@ -529,6 +535,7 @@ operation_events = Table(
     Column("kind", Text, nullable=False, comment="a snake_case verb phrase"),
     Column("text", Text, nullable=False),
     Column("data", JSONB(none_as_null=True), comment="the same for programs, where there is more than a text can tell"),
+    CheckConstraint("jsonb_typeof(data) = 'object'", "data"),
 )
 
 operation_evidence = Table(
@@ -559,6 +566,7 @@ audit = Table(
     Column("outcome", Text, nullable=False, server_default="done", comment="done, denied (role) or failed (proof)"),
     Column("detail", Text, nullable=False, server_default=""),
     Column("times", Integer, nullable=False, server_default="1", comment="how often, from the time of the row on"),
+    CheckConstraint("outcome IN ('done', 'denied', 'failed')", "outcome"),
 )
 Index("ix_audit_of_domain", audit.c.domain_id, audit.c.id)
 Index("ix_audit_failed", audit.c.id, postgresql_where=text("outcome = 'failed'"))

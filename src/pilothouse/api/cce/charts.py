@@ -18,6 +18,7 @@ from pilothouse.http.json_arrays import ArrayPart, array_response
 from pilothouse.http.json_bodies import parse_json
 from pilothouse.http.multipart import read_form
 from pilothouse.http.requests import caller_of, json_response, request_id_of, service_of
+from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.store.charts import ChartPlace
 
@@ -93,6 +94,7 @@ async def download_chart(request: Request, chart_id: str) -> Response:
 async def show_chart_values(request: Request, chart_id: str) -> Response:
     """Return the default values of a chart."""
     row = await service_of(request, Charts).show(caller_of(request), chart_id)
+    await off_loop(row.check_values, size=len(row.values_json))
     return json_response({"values": orjson.Fragment(row.values_json)})
 
 

@@ -1,11 +1,17 @@
 """Evidence of failures: what was read from the cluster before it could be gone."""
 
+from typing import Any
+
 import orjson
+import structlog
 
 from pilothouse.api.v1.dependencies import CurrentCaller
 from pilothouse.api.v1.models import Milliseconds, View
 from pilothouse.api.v1.operations import OperationsService
 from pilothouse.api.v1.routing import native_router
+from pilothouse.store.evidence import EvidenceRow
+
+log = structlog.get_logger(__name__)
 
 router = native_router("/api/v1/operations", tag="operations")
 
@@ -86,12 +92,20 @@ class EvidenceView(View):
 
 
 @router.get("/{operation_id}/evidence", response_model=list[EvidenceView])
-async def list_evidence(
-    operation_id: str, caller: CurrentCaller, operations: OperationsService
-) -> list[dict[str, object]]:
+async def list_evidence(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> list[EvidenceView]:
     """List the evidence of the operation's failed attempts, oldest first: what was read before it could be gone.
 
     Empty if nothing failed. Kept as long as the operation; secrets that Pilothouse knows or recognises are masked.
     """
     found = await operations.list_evidence(caller, operation_id)
-    return [{"attempt": row.attempt, "at": row.at, **orjson.loads(row.found)} for row in found]
+    return [_view(operation_id, row) for row in found]
+
+
+def _view(operation_id: str, row: EvidenceRow) -> EvidenceView:
+    try:
+        return EvidenceView.model_validate({"attempt": row.attempt, "at": row.at, **orjson.loads(row.found)})
+    except (ValueError, TypeError) as error:
+        log.warning("evidence_unreadable", operation_id=operation_id, attempt=row.attempt, error=type(error).__name__)
+        nothing: dict[str, Any] = {key: [] for key in ("blocking", "conflicts", "objects", "pods", "events")}
+        damaged = "everything: the stored evidence of this attempt (operation_evidence.found) is damaged"
+        return EvidenceView(attempt=row.attempt, at=row.at, error="", missing=[damaged], **nothing)

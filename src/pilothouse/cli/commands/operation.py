@@ -51,6 +51,16 @@ def events(context: typer.Context, operation_id: str, output: As = Output.TABLE)
     print_rows(client_of(context).call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
 
 
+@app.command("follow")
+def follow_to_its_end(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+    """Follow an operation to its end. Ctrl-C asks whether to detach, to cancel or to go on; status 1 if it failed."""
+    from pilothouse.cli.following import follow
+
+    ended = follow(client_of(context), operation_id)
+    print_rows([ended], _COLUMNS, output, one=True)
+    raise typer.Exit(0 if ended["state"] == "succeeded" else 1)
+
+
 @app.command("cancel")
 def cancel(
     context: typer.Context,

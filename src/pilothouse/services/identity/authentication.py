@@ -233,7 +233,7 @@ def caller_of(row: TokenRow, source: str) -> Caller:
         domain_name=row.domain_name,
         project_id=row.project_id or "",
         roles=frozenset(row.roles) if row.scope == "project" else frozenset(),
-        account_roles=frozenset(row.account_roles) if row.scope != "none" else frozenset(),
+        account_roles=frozenset(row.account_roles) if row.scope in {"project", "domain"} else frozenset(),
         project_name=row.project_name or "",
         source=source,
         proof=Proof("token", row.digest, row.proven_seconds_ago),

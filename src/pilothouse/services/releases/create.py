@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 
 from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
@@ -237,7 +236,7 @@ def _check_chart(chart: charts.ChartRow | None, request: CreateRelease) -> chart
 def _command(cluster: ClusterConnection, chart: charts.ChartRow, request: CreateRelease) -> InstallCommand:
     return InstallCommand(
         values=request.values or {},
-        merged_values=merge_values(orjson.loads(chart.values_json), request.values or {}),
+        merged_values=merge_values(chart.default_values(), request.values or {}),
         disable_hooks=request.no_hooks,
         replace=request.replace,
         wait=request.wait or as_wait(cluster.wait),

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 import structlog
 
 from pilothouse.engine.protocol import UpgradeRequest
@@ -88,9 +87,8 @@ async def _try(
 
 def _merged(current: StoredRelease, chart: charts.ChartRow, request: UpdateRelease) -> dict[str, Any]:
     """Return what Helm will make of the values (Helm ``pkg/action/upgrade.go``, ``reuseValues``)."""
-    defaults: dict[str, Any] = orjson.loads(chart.values_json)
     if request.reset_values:
-        return merge_values(defaults, request.values)
+        return merge_values(chart.default_values(), request.values)
     if request.replace:
         return merge_values(current.values, request.values)
-    return merge_values(defaults, request.values or current.config)
+    return merge_values(chart.default_values(), request.values or current.config)

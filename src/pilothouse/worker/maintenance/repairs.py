@@ -12,10 +12,10 @@ one, it is left as Helm left it.
 """
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from pilothouse.engine.deadline import Fence, boottime
@@ -110,11 +110,20 @@ class Repairs:
         if row is None or busy:
             return False
         attempt = await self._actions.look_again(row, fence=fence)
-        remembered = [ManifestObject(*one[:4]) for one in json.loads(objects)]
+        remembered = _read_objects(operation_id, objects)
         events, settled = await repair(attempt, remembered=remembered)
         for event in events:
             await attempt.record(event.kind, event.text)
         return settled
+
+
+def _read_objects(operation_id: str, objects: str) -> list[ManifestObject]:
+    """Return the remembered objects; none if the row is damaged: the repair of the release itself needs none."""
+    try:
+        return [ManifestObject(*one) for one in msgspec.json.decode(objects, type=list[tuple[str, str, str, str]])]
+    except msgspec.MsgspecError as error:
+        log.warning("repair_objects_unreadable", operation_id=operation_id, column="repairs.objects", cause=str(error))
+        return []
 
 
 async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> tuple[tuple[Event, ...], bool]:

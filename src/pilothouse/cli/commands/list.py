@@ -1,0 +1,131 @@
+"""``pilothouse list``: releases, with the flags of ``helm list``."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+import orjson
+import typer
+
+from pilothouse.cli.connection import session_of
+from pilothouse.cli.exits import UsageError
+from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
+from pilothouse.cli.terminal import echo
+
+_PAGE: Final = 500  # the most that one answer holds
+_COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
+_PENDING: Final = ("pending-install", "pending-upgrade", "pending-rollback")
+
+
+def list_releases(
+    context: typer.Context,
+    *,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="List all namespaces.")] = False,
+    pattern: Annotated[
+        str, typer.Option("--filter", "-f", metavar="REGEX", help="List names that match the regular expression.")
+    ] = "",
+    by_date: Annotated[bool, typer.Option("--date", "-d", help="Sort by date, not by name.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Reverse the order.")] = False,
+    short: Annotated[bool, typer.Option("--short", "-q", help="Print only the names.")] = False,
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Print no headers.")] = False,
+    most: Annotated[int, typer.Option("--max", "-m", help="List at most so many; 0: all.")] = 256,
+    offset: Annotated[int, typer.Option("--offset", min=0, help="Skip so many.")] = 0,
+    deployed: Annotated[bool, typer.Option("--deployed", help="List deployed ones.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List failed ones.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="List pending ones.")] = False,
+    superseded: Annotated[bool, typer.Option("--superseded", help="List superseded ones.")] = False,
+    uninstalled: Annotated[
+        bool, typer.Option("--uninstalled", help="List uninstalled ones whose history is kept.")
+    ] = False,
+    uninstalling: Annotated[bool, typer.Option("--uninstalling", help="List those being uninstalled.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """List releases. Those of the namespace, in all clusters of the project unless --cluster names one.
+
+    Examples: pilothouse list -A; pilothouse list -n prod --filter 'web.*' -o json; pilothouse ls --failed -A
+    """
+    session = session_of(context)
+    statuses = {
+        "deployed": deployed,
+        "failed": failed,
+        **dict.fromkeys(_PENDING, pending),
+        "superseded": superseded,
+        "uninstalled": uninstalled,
+        "uninstalling": uninstalling,
+    }
+    query = {
+        "cluster": session.cluster,
+        "namespace": "" if everywhere else session.namespace,
+        "status": ",".join(status for status, wanted in statuses.items() if wanted),
+        "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
+        "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
+    }
+    found = _matching(_pages(session.client, query), pattern)
+    rows = list(islice(found, offset, offset + most if most > 0 else None))
+    _print(rows, output, short=short, headers=not no_headers)
+    if most > 0 and next(found, None) is not None:
+        echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
+
+
+def _pages(client: Any, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the releases, a page at a time, and warn of clusters that are not wholly known."""
+    asked = {name: value for name, value in query.items() if value}
+    marker = ""
+    while True:
+        answer = client.get(f"/api/v1/releases?{urlencode({**asked, 'limit': _PAGE, 'marker': marker})}")
+        yield from orjson.loads(answer.content)
+        unknown = answer.headers.get("X-Pilothouse-Incomplete", "")
+        marker = answer.headers.get("X-Pilothouse-Marker", "")
+        if not marker:
+            break
+    if unknown:
+        echo(f"not all releases of these clusters are known (yet): {unknown}", err=True)
+
+
+def _matching(rows: Iterator[dict[str, Any]], pattern: str) -> Iterator[dict[str, Any]]:
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--filter: {pattern!r} is not a regular expression: {error}") from error
+    return (row for row in rows if wanted.search(row["name"]))
+
+
+def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: bool) -> None:
+    if output is not Output.TABLE:
+        print_answer([row["name"] if short else _for_programs(row) for row in rows], output)
+    elif short:
+        print_lines(row["name"] for row in rows)
+    else:
+        several = len({row["cluster_id"] for row in rows}) > 1
+        columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several else _COLUMNS
+        print_rows([_for_people(row) for row in rows], columns, output, headers=headers)
+
+
+def chart_of(row: dict[str, Any]) -> str:
+    """Return chart and version in one word, as Helm does."""
+    return "-".join(filter(None, [row["chart_name"], row["chart_version"]]))
+
+
+def time_of(moment: str) -> str:
+    """Return a time of an answer to the second, as one word."""
+    return f"{moment[:19]}Z" if moment else ""
+
+
+def _for_programs(row: dict[str, Any]) -> dict[str, Any]:
+    """Add the names that ``helm list -o json`` has and the server does not."""
+    return {**row, "chart": chart_of(row), "updated": row["updated_at"]}
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "NAME": row["name"],
+        "CLUSTER": row["cluster_name"],
+        "NAMESPACE": row["namespace"],
+        "REVISION": row["revision"] or "",
+        "UPDATED": time_of(row["updated_at"]),
+        "STATUS": row["status"],
+        "CHART": chart_of(row),
+        "APP VERSION": row["app_version"],
+    }

@@ -1,0 +1,124 @@
+"""Following an operation to its end: a line per event, and a connection that breaks is resumed."""
+
+import sys
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import typer
+
+from pilothouse.cli.exits import NoServer, NotLoggedIn
+from pilothouse.cli.terminal import echo, on_one_line
+from pilothouse.errors import PilothouseError
+
+if TYPE_CHECKING:
+    from pilothouse.cli.client import Client
+
+_PATIENCE_SECONDS: Final = 120.0
+_PAUSE_SECONDS: Final = 1.0
+_LIVING: Final = frozenset({"queued", "running", "cancelling"})
+
+
+class Choice(StrEnum):
+    """What Ctrl-C may mean while an operation is followed."""
+
+    DETACH = "d"
+    CANCEL = "c"
+    GO_ON = "g"
+
+
+def follow(client: "Client", operation_id: str) -> dict[str, Any]:
+    """Print the events of an operation as they happen, and return the operation when it has ended.
+
+    Ctrl-C asks on a terminal whether to detach, to cancel or to go on; without one it detaches. Detached is typer's
+    Exit with status 130: the operation goes on at the server.
+    """
+    path, patience = f"/api/v1/operations/{operation_id}", _Patience()
+    seen, pause = 0, 0.0
+    while True:
+        try:
+            time.sleep(pause)
+            pause = _PAUSE_SECONDS
+            for event in _events(client, f"{path}/events", after=seen):
+                seen = event["id"]
+                patience.renew()
+                echo(f"{event['at'][11:19]}  {on_one_line(event['kind'])}: {on_one_line(event['text'])}", err=True)
+            operation: dict[str, Any] = client.call("GET", path)
+            if operation["state"] not in _LIVING:
+                return operation
+            patience.renew()
+        except KeyboardInterrupt:
+            _interrupted(client, operation_id)
+        except (OSError, HTTPException, NoServer) as error:
+            patience.spend(error)
+
+
+class _Patience:
+    """How long a server may be away: one that is restarted comes back, and the operation does not depend on it."""
+
+    def __init__(self) -> None:
+        self._lost_at = 0.0
+
+    def renew(self) -> None:
+        """Note that the server answers."""
+        self._lost_at = 0.0
+
+    def spend(self, error: Exception) -> None:
+        """Return if it is worth asking again; else raise the error."""
+        if isinstance(error, NotLoggedIn):
+            raise error
+        now = time.monotonic()
+        if not self._lost_at:
+            self._lost_at = now
+            echo("the connection broke; the operation goes on, reconnecting", err=True)
+        if now - self._lost_at > _PATIENCE_SECONDS:
+            raise error
+
+
+def _events(client: "Client", path: str, *, after: int) -> Iterator[dict[str, Any]]:
+    """Yield the events after that one, until the stream ends or breaks."""
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+    for kind, data in _messages(client.stream(path, headers=headers)):
+        if kind == "end":
+            return
+        if kind == "refused":
+            raise PilothouseError(str(data["text"]))
+        yield data
+
+
+def _messages(response: HTTPResponse) -> Iterator[tuple[str, Any]]:
+    """Yield kind and data of each server-sent event; comments only keep the connection."""
+    kind, data = "", b""
+    for line in response:
+        text = line.rstrip(b"\r\n")
+        if not text and data:
+            yield kind, orjson.loads(data)
+            kind, data = "", b""
+        elif text.startswith(b"event: "):
+            kind = text[7:].decode()
+        elif text.startswith(b"data: "):
+            data = text[6:]
+
+
+def _interrupted(client: "Client", operation_id: str) -> None:
+    """Do what the person chooses, or raise Exit to detach."""
+    choice = _choose() if sys.stdin.isatty() and sys.stderr.isatty() else Choice.DETACH
+    if choice is Choice.CANCEL:
+        client.call("POST", f"/api/v1/operations/{operation_id}/cancel", body={"keep": False})
+        echo("cancelling; what it did is undone", err=True)
+    elif choice is Choice.DETACH:
+        echo(f"the operation goes on; to follow it again: pilothouse operation follow {operation_id}", err=True)
+        raise typer.Exit(130)
+
+
+def _choose() -> Choice:
+    """Ask what Ctrl-C meant; a second one, or no answer, means to detach."""
+    try:
+        typer.echo("\n[d]etach, [c]ancel the operation, or [g]o on following? [d] ", err=True, nl=False)
+        answer = input().strip().lower()[:1]
+    except (KeyboardInterrupt, EOFError):
+        return Choice.DETACH
+    return Choice(answer) if answer in {"c", "g"} else Choice.DETACH

@@ -1,0 +1,23 @@
+"""What commands about one release share: its address, and its name for completion."""
+
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+import typer
+
+from pilothouse.cli.completion import complete_releases
+from pilothouse.cli.connection import cluster_of, session_of
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The release.", autocompletion=complete_releases)]
+Revision = Annotated[
+    int | None, typer.Option("--revision", min=1, metavar="N", help="This revision; default: the newest.")
+]
+
+
+def release_path(context: typer.Context, name: str, part: str = "", **query: object) -> str:
+    """Return the address of a release or of a part of it; what is None is left out of the query."""
+    place = (cluster_of(context), session_of(context).namespace, name)
+    cluster, namespace, release = (quote(word, safe="") for word in place)
+    path = f"/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{release}{f'/{part}' if part else ''}"
+    asked = urlencode({key: value for key, value in query.items() if value is not None})
+    return f"{path}?{asked}" if asked else path

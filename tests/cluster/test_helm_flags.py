@@ -1,0 +1,121 @@
+"""Our flags are those of the pinned helm, or docs/helm-flags.md says why not."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.cli import COMMANDS
+from pilothouse.cli.groups import load_command
+from tools.localcluster.cluster import RunningCluster
+
+PAGE = Path(__file__).parents[2] / "docs" / "helm-flags.md"
+#: Ours that stand for one of helm's; "get values" is a command of a group in both.
+TWINS = ["list", "status"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag with its short form, and whether a value follows it."""
+
+    long: str
+    short: str
+    takes_value: bool
+
+
+@cache
+def helms(helm: Path, command: str, section: str = "Flags") -> dict[str, Flag]:
+    """The flags in that section of ``helm COMMAND --help``."""
+    done = subprocess.run([str(helm), *command.split(), "--help"], capture_output=True, text=True, check=True)
+    _, _, after = done.stdout.partition(f"\n{section}:\n")
+    text = after.partition("\n\n")[0]
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"^ +(?:-(\w), )? *--([\w-]+)(.*)$", line)
+        assert match, line
+        short, long, rest = match.groups()
+        kind, _, _ = rest.partition("  ")
+        found[f"--{long}"] = Flag(f"--{long}", f"-{short}" if short else "", bool(kind.strip()))
+    return found
+
+
+@cache
+def aliases(helm: Path, command: str) -> set[str]:
+    done = subprocess.run([str(helm), *command.split(), "--help"], capture_output=True, text=True, check=True)
+    found = re.search(r"^Aliases:\n +(.*)$", done.stdout, re.MULTILINE)
+    return set(found[1].split(", ")[1:]) if found else set()
+
+
+def ours(command: str, *, shared: bool = False) -> dict[str, Flag]:
+    """The options of our command: its own, or those of every command."""
+    name, _, inner = command.partition(" ")
+    loaded: Any = load_command(name, COMMANDS[name])
+    loaded = loaded.commands[inner] if inner else loaded
+    connection = {param.name for param in loaded._shared}
+    found = {}
+    for param in loaded.params:
+        options = [option for option in param.opts if option.startswith("-")]
+        if not options or (param.name in connection) != shared:
+            continue
+        [long] = [option for option in options if option.startswith("--")]
+        short = next((option for option in options if not option.startswith("--")), "")
+        found[long] = Flag(long, short, not param.is_flag)
+    return found
+
+
+def rows(heading: str) -> set[tuple[str, str]]:
+    """Command and flag of each row under a heading of the page."""
+    _, _, after = PAGE.read_text().partition(f"## {heading}\n")
+    table = after.partition("\n## ")[0]
+    return {
+        (command, flag)
+        for command, cell in re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", table, re.MULTILINE)
+        for flag in re.findall(r"`(--[\w-]+)`", cell)
+    }
+
+
+@pytest.mark.parametrize("command", TWINS)
+def test_every_flag_of_helm_is_ours_too_or_the_page_says_why_not(kubernetes: RunningCluster, command: str):
+    theirs = helms(kubernetes.helm, command)
+    theirs.pop("--help")
+    mine = ours(command)
+
+    missing = theirs.keys() - mine.keys()
+    added = mine.keys() - theirs.keys()
+
+    assert missing == {flag for name, flag in rows("What Helm has and Pilothouse does not") if name == command}
+    assert added == {flag for name, flag in rows("What Pilothouse adds") if name == command}
+    assert {mine[name] for name in mine.keys() & theirs.keys()} == {
+        theirs[name] for name in mine.keys() & theirs.keys()
+    }
+
+
+@pytest.mark.parametrize("command", [name for name in TWINS if " " not in name])
+def test_a_command_has_helms_other_names(kubernetes: RunningCluster, command: str):
+    assert set(COMMANDS[command].aliases) == aliases(kubernetes.helm, command)
+
+
+def test_every_global_flag_of_helm_is_ours_too_or_the_page_says_why_not(kubernetes: RunningCluster):
+    theirs = helms(kubernetes.helm, "list", "Global Flags")
+    mine = ours("list", shared=True)
+    _, _, after = PAGE.read_text().partition("## Flags of all commands\n")
+    listed = set(
+        re.findall(r"`(--[\w-]+)`", "".join(re.findall(r"^\| (`.*?) \|", after.partition("\n## ")[0], re.MULTILINE)))
+    )
+
+    assert theirs.keys() - mine.keys() == listed
+    assert mine["--namespace"] == theirs["--namespace"]
+
+
+def test_the_page_names_only_commands_that_are_compared():
+    named = {
+        command
+        for heading in ("What Helm has and Pilothouse does not", "What Pilothouse adds")
+        for command, _ in rows(heading)
+    }
+
+    assert named <= set(TWINS)

@@ -1,0 +1,125 @@
+"""``pilothouse operation follow``: to the end, over broken connections, and out of it by Ctrl-C."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract.test_operations_api import slow_chart
+from tests.support.forwarder import Forwarder
+from tests.support.servers import RunningServer
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def operation(server: RunningServer, namespace: str) -> str:
+    """The id of an install that takes some seconds."""
+    slow = str(server.upload(slow_chart("4s"), parameters='{"override": true}').json()["id"])
+    return server.create(chart_id=slow, namespace=namespace, name="slow").headers["x-operation-id"]
+
+
+@pytest.fixture
+def start(server: RunningServer) -> Iterator[Start]:
+    """Start ``pilothouse operation follow``."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(
+        operation_id: str, url: str = "", stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pilothouse", "operation", "follow", operation_id],
+            env={
+                "PATH": os.environ["PATH"],
+                "PILOTHOUSE_URL": url or server.url,
+                "CLOUD_SDK_AK": server.access_key,
+                "CLOUD_SDK_SK": server.secret_key,
+            },
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def state_of(server: RunningServer, operation_id: str) -> str:
+    return str(server.send("GET", f"/api/v1/operations/{operation_id}").json()["state"])
+
+
+def read_until(terminal: int, words: bytes) -> None:
+    seen = b""
+    while words not in seen:
+        seen += os.read(terminal, 4096)
+
+
+def test_every_event_is_told_once_though_the_connection_breaks(server: RunningServer, operation: str, start: Start):
+    address = urlsplit(server.url)
+    way = Forwarder(address.hostname or "", address.port or 0)
+    try:
+        process = start(operation, url=f"http://127.0.0.1:{way.port}")
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        way.stop()
+        broken = process.stderr.readline()
+        way.resume()
+        out, err = process.communicate(timeout=60)
+    finally:
+        way.stop()
+
+    events = server.send("GET", f"/api/v1/operations/{operation}/events").json()
+    assert broken == "the connection broke; the operation goes on, reconnecting\n"
+    told = [line for line in (first + err).splitlines() if ": " in line]
+    assert [line.partition("  ")[2] for line in told] == [f"{one['kind']}: {one['text']}" for one in events]
+    assert process.returncode == 0
+    assert "succeeded" in out
+
+
+def test_ctrl_c_without_a_terminal_leaves_the_operation_alone(server: RunningServer, operation: str, start: Start):
+    process = start(operation)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert err.endswith(f"to follow it again: pilothouse operation follow {operation}\n")
+    assert state_of(server, operation) in {"running", "succeeded"}
+
+
+@pytest.mark.parametrize(("keys", "state", "status"), [("c\n", "cancelled", 1), ("g\n", "succeeded", 0)])
+def test_ctrl_c_on_a_terminal_asks(
+    *, server: RunningServer, operation: str, start: Start, keys: str, state: str, status: int
+):
+    person, terminal = pty.openpty()
+    process = start(operation, stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    read_until(person, b": ")
+    process.send_signal(signal.SIGINT)
+    read_until(person, b"or [g]o on following? [d] ")
+    os.write(person, keys.encode())
+    out, _ = process.communicate(timeout=60)
+    os.close(person)
+
+    assert state in out
+    assert process.returncode == status
+    assert state_of(server, operation) == state
+
+
+def test_an_operation_that_is_none_is_told_at_once(start: Start):
+    process = start("no-such")
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "no-such" in err
