@@ -129,6 +129,7 @@ def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> 
     # What msgspec knows of a type it makes when it first meets it; from several threads at once that is a segfault.
     for kind in (Namespace, ConfigMap, Service, Pod):
         kind.from_dict({})
+    KubeConfig.from_file(kubernetes.kubeconfig)
     lanes = Lanes(count, lambda stack: stack.enter_context(open_environment(kubernetes, helm)))
     try:
         yield lanes
