@@ -1,8 +1,7 @@
 """Writes to the release index: which changes of a Secret apply, and which deletions a list proves.
 
 Every row, also of a deleted Secret, carries its cluster's epoch and the Secret's resourceVersion. A write applies only
-if it is newer than the row, so writers need no order among themselves: the observer of a cluster, another one that
-still believes it holds the lease, and the workers.
+if it is newer than the row, so writers need no order: the observer, one whose lease ended unnoticed, and the workers.
 """
 
 from collections.abc import Iterable, Sequence
