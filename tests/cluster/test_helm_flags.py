@@ -15,7 +15,7 @@ from tools.localcluster.cluster import RunningCluster
 
 PAGE = Path(__file__).parents[2] / "docs" / "helm-flags.md"
 #: Ours that stand for one of helm's; "get values" is a command of a group in both.
-TWINS = ["list", "status"]
+TWINS = ["list", "status", "history", "get all", "get hooks", "get manifest", "get metadata", "get notes", "get values"]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.cells import cell_len
 
 from tests.support.charts import build_chart, config_map_template
@@ -115,12 +116,59 @@ def test_status_says_what_helm_says(server: RunningServer, helm_cli: Helm, place
     assert (first["revision"], first["status"]) == (1, "superseded")
 
 
+def test_history_lists_what_helm_lists(server: RunningServer, helm_cli: Helm, place: str):
+    mine = json.loads(server.command("history", NAMES[0], "-n", place, "-o", "json").stdout)
+    theirs = json.loads(helm_cli("history", NAMES[0], "-n", place, "-o", "json"))
+
+    fields = ("revision", "status", "chart", "app_version", "description")
+    assert [[one[field] for field in fields] for one in mine] == [[one[field] for field in fields] for one in theirs]
+    head, *lines = server.command("hist", NAMES[0], "-n", place, "--max", "1").stdout.splitlines()
+    assert head.split()[:4] == helm_cli("history", NAMES[0], "-n", place).split()[:4]
+    assert [line.split()[0] for line in lines] == ["2"]
+    assert "[red]changed" in lines[0]
+
+
+@pytest.mark.parametrize("flags", ["", "--revision 1"])
+@pytest.mark.parametrize("part", ["values", "values --all", "manifest", "notes", "hooks"])
+def test_get_prints_what_helm_prints(server: RunningServer, helm_cli: Helm, place: str, part: str, flags: str):
+    arguments = ("get", *part.split(), NAMES[0], "-n", place, *flags.split())
+    if part == "values" and flags:  # there are none: Helm says null, and we {}
+        arguments = (*arguments, "--all")
+
+    mine = server.command(*arguments)
+
+    assert mine.returncode == 0, mine.stderr
+    assert mine.stdout.rstrip() == helm_cli(*arguments).rstrip()
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_values_for_programs_are_those_of_helm(server: RunningServer, helm_cli: Helm, place: str, output: str):
+    arguments = ("get", "values", NAMES[0], "-n", place, "-o", output)
+
+    mine, theirs = (yaml.safe_load(text) for text in (server.command(*arguments).stdout, helm_cli(*arguments)))
+
+    assert mine == theirs == {"text": "y"}
+
+
+def test_get_all_and_metadata_hold_the_parts(server: RunningServer, place: str):
+    told = server.command("get", "all", NAMES[0], "-n", place).stdout
+    both = json.loads(server.command("get", "all", NAMES[0], "-n", place, "-o", "json").stdout)
+
+    for part in ("values", "manifest", "notes"):
+        assert server.command("get", part, NAMES[0], "-n", place).stdout.rstrip() in told
+    assert server.command("get", "metadata", NAMES[0], "-n", place).stdout.rstrip() in told
+    assert (both["values"], both["revision"], both["hooks"]) == ({"text": "y"}, 2, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (["status", "no-such"], 1, "no-such"),
         (["status", "alpha", "--revision", "0"], 2, "must be at least 1"),
         (["status"], 2, "Missing argument 'NAME'"),
+        (["history", "no-such"], 1, "no-such"),
+        (["get", "values", "no-such"], 1, "no-such"),
+        (["get", "manifest", "alpha", "--revision", "9"], 1, "9"),
         (["list", "--filter", "("], 2, "--filter: '(' is not a regular expression"),
         (["list", "-o", "wide"], 2, "'wide' is not one of 'table', 'json', 'yaml'"),
         (["list", "--cluster", "no-such"], 1, "no-such"),

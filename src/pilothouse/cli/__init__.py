@@ -19,6 +19,8 @@ from pilothouse.errors import PilothouseError
 COMMANDS: Final = {
     "list": Entry("list:list_releases", "List releases.", aliases=("ls",), connected=True),
     "status": Entry("status:show_status", "Show the status of a release.", connected=True),
+    "history": Entry("history:show_history", "Show the revisions of a release.", aliases=("hist",), connected=True),
+    "get": Entry("get", "Print parts of a release: values, manifest, notes, hooks."),
     "login": Entry("login:login", "Log in to a server, and keep the log-in as a context.", connected=True),
     "context": Entry("context", "Contexts: the servers that you are logged in to."),
     "cluster": Entry("cluster", "Registered clusters."),

@@ -28,24 +28,22 @@ As = Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml"
 
 def print_json(answer: object) -> None:
     """Print the answer as indented JSON."""
-    typer.echo(printable_json(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode()))
+    typer.echo(_json_of(answer))
 
 
-def print_yaml(answer: object) -> None:
-    """Print the answer as YAML."""
-    import yaml
+def yaml_of(answer: object) -> str:
+    """Return the answer as YAML that Helm reads as the same."""
+    from pilothouse.chart_archive.yaml_text import dump_yaml
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(answer, Dumper=dumper, allow_unicode=True, sort_keys=False)
-    if printable(text) != text:  # as escapes of YAML, which mean the same
-        text = yaml.dump(answer, Dumper=dumper, allow_unicode=False, sort_keys=False)
-    typer.echo(text, nl=False)
+    text = dump_yaml(answer)
+    # what a terminal must not see is escaped as JSON does, which is YAML too
+    return text if printable(text) == text else _json_of(answer) + "\n"
 
 
 def print_answer(answer: object, output: Output) -> None:
     """Print the answer for programs: as YAML if that is asked for, else as JSON."""
     if output is Output.YAML:
-        print_yaml(answer)
+        typer.echo(yaml_of(answer), nl=False)
     else:
         print_json(answer)
 
@@ -128,6 +126,10 @@ def _blocks(cells: list[list[str]], columns: Sequence[str]) -> Iterable[str]:
         if number:
             yield ""
         yield from (f"{column:{widest}}{_GAP}{cell}".rstrip() for column, cell in zip(columns, row, strict=True))
+
+
+def _json_of(answer: object) -> str:
+    return printable_json(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
 
 
 def _text(value: object) -> str:

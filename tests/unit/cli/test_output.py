@@ -6,7 +6,7 @@ import pytest
 import yaml
 from rich.cells import cell_len
 
-from pilothouse.cli.output import Output, print_rows, print_yaml, table_lines
+from pilothouse.cli.output import Output, print_rows, table_lines, yaml_of
 
 COLUMNS = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
 ROWS = [
@@ -69,7 +69,5 @@ def test_programs_get_the_whole_answer(output: Output, read: object, capsys: pyt
     assert printed.replace("\n", "").isprintable()
 
 
-def test_yaml_keeps_order_and_letters(capsys: pytest.CaptureFixture[str]):
-    print_yaml({"b": "é", "a": 1})
-
-    assert capsys.readouterr().out == "b: é\na: 1\n"
+def test_yaml_keeps_order_and_letters_and_is_the_same_for_helm():
+    assert yaml_of({"b": "é", "a": 1, "c": "y"}) == 'b: "é"\na: 1\nc: "y"\n'

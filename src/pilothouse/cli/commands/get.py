@@ -1,0 +1,119 @@
+"""``pilothouse get …``: what Helm stored of a release, as ``helm get`` prints it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.groups import connected_group
+from pilothouse.cli.output import As, Output, print_answer, yaml_of
+from pilothouse.cli.releases import Name, Revision, release_path
+from pilothouse.cli.terminal import echo
+
+app = connected_group("Print parts of a release: values, manifest, notes, hooks.")
+
+
+@app.command("values")
+def values(
+    context: typer.Context,
+    name: Name,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Print the values that the templates saw: yours and the chart's.")
+    ] = False,
+    revision: Revision = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Print the values that were given to a release.
+
+    Example: pilothouse get values web -n prod -o yaml > values.yaml
+    """
+    found = _part(context, name, "values", revision, layer="computed" if everything else "user")["values"]
+    if output is Output.TABLE:
+        echo(f"{'COMPUTED' if everything else 'USER-SUPPLIED'} VALUES:\n{yaml_of(found)}".rstrip())
+    else:
+        print_answer(found, output)
+
+
+@app.command("manifest")
+def manifest(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
+    """Print the objects of a release, without its hooks."""
+    found = _part(context, name, "manifest", revision)
+    _print(found["manifest"], found, output)
+
+
+@app.command("notes")
+def notes(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
+    """Print the notes of a release."""
+    found = _part(context, name, "notes", revision)
+    _print(f"NOTES:\n{found['notes']}", found, output)
+
+
+@app.command("hooks")
+def hooks(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
+    """Print the hooks of a release."""
+    found = _part(context, name, "hooks", revision)
+    _print(_hooks(found), found, output)
+
+
+@app.command("metadata")
+def metadata(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
+    """Print name, chart, revision and labels of a release."""
+    found = client_of(context).call("GET", release_path(context, name, revision=revision))
+    _print(_metadata(found), found, output)
+
+
+@app.command("all")
+def everything_of(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
+    """Print all of this about a release."""
+    release = client_of(context).call("GET", release_path(context, name, revision=revision))
+    number = release["revision"]  # of all parts the same, whatever is deployed meanwhile
+    user = _part(context, name, "values", number, layer="user")["values"]
+    computed = _part(context, name, "values", number, layer="computed")["values"]
+    found_hooks = _part(context, name, "hooks", number)
+    texts = {part: _part(context, name, part, number)[part] for part in ("manifest", "notes")}
+    answer = {**release, "values": user, "computed_values": computed, "hooks": found_hooks["hooks"], **texts}
+    sections = [
+        _metadata(release),
+        f"USER-SUPPLIED VALUES:\n{yaml_of(user)}",
+        f"COMPUTED VALUES:\n{yaml_of(computed)}",
+        f"HOOKS:\n{_hooks(found_hooks)}",
+        f"MANIFEST:\n{texts['manifest']}",
+        f"NOTES:\n{texts['notes']}",
+    ]
+    _print("\n".join(f"{section.rstrip()}\n" for section in sections), answer, output)
+
+
+def _part(context: typer.Context, name: str, part: str, revision: int | None, **query: str) -> dict[str, Any]:
+    found: dict[str, Any] = client_of(context).call(
+        "GET", release_path(context, name, part, revision=revision, **query)
+    )
+    return found
+
+
+def _print(text: str, answer: object, output: Output) -> None:
+    if output is Output.TABLE:
+        echo(text.rstrip("\n"))
+    else:
+        print_answer(answer, output)
+
+
+def _hooks(found: dict[str, Any]) -> str:
+    return "".join(f"---\n# Source: {hook['path']}\n{hook['manifest']}\n" for hook in found["hooks"])
+
+
+def _metadata(found: dict[str, Any]) -> str:
+    labels = ",".join(f"{key}={value}" for key, value in sorted(found["labels"].items()))
+    fields = {
+        "NAME": found["name"],
+        "CHART": found["chart_name"],
+        "VERSION": found["chart_version"],
+        "APP_VERSION": found["app_version"],
+        "LABELS": labels,
+        "CLUSTER": found["cluster_name"],
+        "NAMESPACE": found["namespace"],
+        "REVISION": found["revision"],
+        "STATUS": found["status"],
+        "DEPLOYED_AT": found["updated_at"],
+    }
+    return "\n".join(f"{name}: {value}" for name, value in fields.items())
