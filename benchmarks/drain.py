@@ -133,7 +133,7 @@ async def _work_off(place: Place, http: Connections, queue: _Queue, reads: list[
         await _queue(http, queue)
     started = time.perf_counter()
     reading = asyncio.create_task(_read(http, queue))
-    await _wait_for_the_end(http, queue.namespace)
+    await wait_for_the_end(http, queue.namespace)
     seconds = time.perf_counter() - started
     reading.cancel()
     reads += await reading
@@ -214,7 +214,8 @@ async def _read(http: Connections, queue: _Queue) -> list[float]:
         return list(await asyncio.gather(*reads))
 
 
-async def _wait_for_the_end(http: Connections, namespace: str) -> None:
+async def wait_for_the_end(http: Connections, namespace: str) -> None:
+    """Return when no operation of the namespace is queued or runs."""
     until = time.monotonic() + LONGEST_SECONDS
     for state in ("queued", "running"):
         while (await http.send("GET", f"/api/v1/operations?namespace={namespace}&state={state}&limit=1")).body:

@@ -14,6 +14,7 @@ from benchmarks.accept import accept
 from benchmarks.cancel import cancel
 from benchmarks.deploy import deploy
 from benchmarks.drain import drain, turns
+from benchmarks.endurance import endurance
 from benchmarks.figures import Figure
 from benchmarks.footprint import footprint
 from benchmarks.generated import generated
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "recovery": recovery,
     "verification": verification,
     "footprint": footprint,
+    "endurance": endurance,
     "uploads": uploads,
     "hostile": hostile,
     "strangers": strangers,
