@@ -22,16 +22,15 @@ INSTALL = bool(os.environ.get("PILOTHOUSE_TEST_WHEEL"))
 PROGRAM = "pilothouse/engine/bin/helm"
 
 
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment that has pip and nothing else."""
-    folder = tmp_path_factory.mktemp("builder")
-    venv.create(folder, with_pip=True)
-    return folder / "bin" / "python"
+def uv() -> str:
+    """The uv that installed this environment: it can build, as it has done so."""
+    found = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".bootstrap" / "bin" / "uv")
+    assert Path(found).exists(), "make setup installs uv"
+    return found
 
 
 @pytest.fixture(scope="module")
-def wheel(builder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the files that git knows: nothing that an earlier build left is in it."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in subprocess.run(
@@ -40,7 +39,7 @@ def wheel(builder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).stdout.splitlines():  # fmt: skip
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source / name)
-    run([builder, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", out, source], os.environ)
+    run([uv(), "build", "--wheel", "--quiet", "--out-dir", out, source], os.environ)
     (built,) = out.glob("*.whl")
     return built
 
