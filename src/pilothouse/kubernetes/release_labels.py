@@ -36,7 +36,9 @@ async def list_labels(api: ApiClient, namespace: str, name: str, *, allow_stale:
     """Return every revision, unordered.
 
     ``allow_stale``: the newest one is current, and the older ones are as the cache has them. Two reads by name prove
-    the newest: it is there, and the next one is not; otherwise the current list decides.
+    the newest: it is there, and the next one is not; otherwise the current list decides. What these miss: a cache that
+    lags by two failed upgrades of another program with a history limit of 2, as the second deletes the record of the
+    first. Helm reads the current list itself before it writes, so it refuses, or counts on from, what was missed.
     """
     if allow_stale:
         cached = await _list(api, namespace, name, _CACHED)
