@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 import pytest
+import yaml
 from lightkube import ApiError, Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 
 from tests.support.charts import build_chart, config_map_template
 from tests.support.releases import HelmCommand, OneRelease
-from tests.support.servers import RunningServer
+from tests.support.servers import RunningServer, wait_for
 from tests.support.wire import assert_error
 from tools.localcluster.cluster import RunningCluster
 
@@ -163,3 +164,37 @@ def test_a_dry_run_takes_the_kinds_of_crds_for_granted(release: OneRelease, grou
     chart_id = upload(release.server, group, "0.1.0", {"widget": filled(WIDGET, group)}, crds=filled(CRD, group))
     trial = release.create(chart_id, parameters={"dry_run": True})
     assert trial.status_code == 201, trial.text
+
+
+def test_kinds_that_have_gone_since_stop_a_rollback_before_it_begins(
+    release: OneRelease, group: str, kubernetes: RunningCluster
+):
+    """Helm leaves a revision pending-rollback there; here nothing changes, and with the kind back it goes on."""
+    widget, crd = {"widget": filled(WIDGET, group)}, filled(CRD, group)
+    first, second = (upload(release.server, group, version, widget, crds=crd) for version in ("0.1.0", "0.2.0"))
+    release.create(first)
+    assert_deployed(release)
+    release.update(chart_id=second)
+    assert_deployed(release)
+    before = release.history()
+    with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
+        api.delete(CustomResourceDefinition, f"widgets.{group}")
+        until_served(api, group, served=False)
+        unserved = f"does not serve {group}/v1 Widget 'own-w'"
+        assert_error(release.update(chart_id=second, parameters={"dry_run": True}), 400, "CCE.01400001", unserved)
+        assert_error(release.rollback(1, dry_run=True), 400, "CCE.01400001", unserved)
+        assert_error(release.rollback(1), 400, "CCE.01400001", f"revision 1 cannot be restored: the cluster {unserved}")
+        assert release.settled()["version"] == 2
+        assert release.history() == before
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        api._client._client.post(definitions, json=yaml.safe_load(crd)).raise_for_status()
+        until_served(api, group, served=True)
+    wait_for(lambda: release.rollback(1).is_success, seconds=60)  # which kinds are served is known for a while
+    assert_deployed(release)
+    assert release.statuses() == ["superseded", "superseded", "deployed"]
+    assert widgets(release, group, kubernetes) == ["own-w"]
+
+
+def until_served(api: Client, group: str, *, served: bool) -> None:
+    """Returns when the API server serves the group, or no longer does."""
+    wait_for(lambda: (api._client._client.get(f"/apis/{group}/v1").status_code == HTTPStatus.OK) is served, seconds=60)
