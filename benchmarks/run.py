@@ -23,6 +23,7 @@ from benchmarks.large import large, line
 from benchmarks.place import Place, place
 from benchmarks.reads import reads
 from benchmarks.recovery import recovery
+from benchmarks.releases import releases
 from benchmarks.strangers import strangers
 from benchmarks.tenants import tenants
 from benchmarks.updates import updates
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "tenants": tenants,
     "drain": drain,
     "turns": turns,
+    "releases": releases,
     "reads": reads,
 }
 RESULTS = Path(__file__).with_name("results.md")

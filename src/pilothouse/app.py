@@ -55,6 +55,7 @@ from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.details import ReleaseDetails
+from pilothouse.services.releases.differences import ReleaseDifferences
 from pilothouse.services.releases.parts import ReleaseParts
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.project_list import ProjectReleases
@@ -183,6 +184,7 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
         ProjectReleases(database, settings.releases),
         details,
         ReleaseParts(details, settings.releases),
+        ReleaseDifferences(details),
         Operations(database, notifications, standing),
         Cancellations(database),
         EventStreams(

@@ -256,3 +256,26 @@ def test_parts_of_what_is_not_there_are_refused(made: Made):
     assert "layer: must be 'user', 'computed' or 'chart', and is 'all'" in assert_error(
         made.server.send("GET", f"{made.path}/values?layer=all"), *INVALID
     )
+
+
+def test_two_revisions_are_compared_object_by_object(made: Made):
+    found = made.get("/diff?from=1&to=2")
+    assert (found["from_revision"], found["to_revision"]) == (1, 2)
+    assert found["summary"] == {"added": 0, "changed": 2, "removed": 0, "unchanged": 0}
+    by_kind = {one["kind"]: one for one in found["objects"]}
+    assert by_kind["ConfigMap"]["fields"] == [{"path": "/data/text", "change": "changed", "old": "y", "new": "z"}]
+    [secret] = by_kind["Secret"]["fields"]
+    assert secret["path"].endswith("/password")
+    assert (secret["old"], secret["new"]) == ("******", "******")
+    assert made.get("/diff")["from_revision"] == 2
+    assert made.get("/diff?from=1&to=3")["summary"] == {"added": 0, "changed": 0, "removed": 0, "unchanged": 2}
+    reader = add_person(made.server, "CCE ReadOnlyAccess").server
+    hidden = {one["kind"]: one["fields"] for one in made.get("/diff?from=1&to=2", server=reader)["objects"]}
+    assert [(one["old"], one["new"]) for one in hidden["ConfigMap"]] == [("******", "******")]
+
+
+def test_revisions_that_cannot_be_compared_are_explained(made: Made):
+    for query, text in (("from=9", "has no revision 9"), ("to=1", "no revision before 1 to compare it with")):
+        assert text in assert_error(made.server.send("GET", f"{made.path}/diff?{query}"), *MISSING)
+    for query in ("from=x", "to=0"):
+        assert_error(made.server.send("GET", f"{made.path}/diff?{query}"), *INVALID)

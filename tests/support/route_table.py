@@ -73,6 +73,7 @@ TABLE: Final[dict[str, Route]] = {
     f"GET {_OWN_RELEASE}/notes": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/hooks": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/history": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/diff": Route("cce:release:get", query="from=1&to=1"),
     "POST /api/v1/clusters/{cluster_id}/unlock": Route(
         "cce:release:update", body={"namespace": "{namespace}", "name": "{name}", "reason": "the matrix"}
     ),

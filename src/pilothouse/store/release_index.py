@@ -75,21 +75,16 @@ class NewRevision(Revision):
 
 
 @dataclass(frozen=True)
-class DeletedSecret:
-    """A Secret that was deleted at this resourceVersion."""
-
-    namespace: str
-    secret: str
-    resource_version: int
-
-
-@dataclass(frozen=True)
 class SeenSecret:
     """The metadata of a Secret in a list."""
 
     namespace: str
     secret: str
     resource_version: int
+
+
+class DeletedSecret(SeenSecret):
+    """A Secret that was deleted at this resourceVersion."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Releases in the native API: what lists and single releases answer."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from pilothouse.api.v1.models import Milliseconds, View
 from pilothouse.states import Action, OperationState
 
 Age = Annotated[float, AfterValidator(lambda age: round(max(0.0, age), 1))]
+#: Whatever a field of an object may hold.
+AnyJson = Annotated[
+    Any, WithJsonSchema({"type": ["object", "array", "string", "number", "boolean", "null"]}, mode="serialization")
+]
 
 
 class ReleaseSummary(View):
@@ -111,6 +115,44 @@ class HooksView(View):
 
     revision: int
     hooks: list[HookView]
+
+
+class FieldDifferenceView(View):
+    """A field that differs, by its JSON pointer; `old` or `new` is null where there is none."""
+
+    path: str
+    change: Literal["added", "changed", "removed"]
+    old: AnyJson
+    new: AnyJson
+
+
+class ObjectDifferenceView(View):
+    """An object of either revision; `fields` are those that differ, for a changed object only."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    change: Literal["added", "changed", "removed", "unchanged"]
+    fields: list[FieldDifferenceView]
+
+
+class DiffSummaryView(View):
+    """How many objects there are of each change."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+
+
+class RevisionDiffView(View):
+    """The objects of two revisions, compared: those of the new one first, in its order, then those that are gone."""
+
+    from_revision: int
+    to_revision: int
+    summary: DiffSummaryView
+    objects: list[ObjectDifferenceView]
 
 
 class UnderwayView(View):

@@ -1,5 +1,6 @@
 """One release and its parts."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Query, Response
@@ -12,12 +13,14 @@ from pilothouse.api.v1.release_models import (
     ManifestView,
     NotesView,
     ReleaseDetailView,
+    RevisionDiffView,
     ValuesView,
 )
 from pilothouse.api.v1.routing import native_router
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.off_loop import off_loop
 from pilothouse.services.releases.details import HistoryItem, Place, ReleaseDetails
+from pilothouse.services.releases.differences import ReleaseDifferences
 from pilothouse.services.releases.parts import Layer, ReleaseParts, StoredHooks, StoredText, Values
 
 _YAML: Final = "application/yaml"
@@ -118,6 +121,31 @@ async def show_release_hooks(
         return found
     texts = [f"---\n# Source: {hook.path}\n{hook.manifest}\n" for hook in found.hooks]
     return Response("".join(texts), media_type=_YAML)
+
+
+@router.get("/diff", response_model=RevisionDiffView)
+async def diff_release(
+    *,
+    place: OfRelease,
+    caller: CurrentCaller,
+    differences: Annotated[ReleaseDifferences, service(ReleaseDifferences)],
+    from_revision: Annotated[
+        int | None,
+        Query(alias="from", ge=1, le=2**31 - 1, description="the revision before, if not given"),
+        OptionalBlank,
+    ] = None,
+    to_revision: Annotated[
+        int | None, Query(alias="to", ge=1, le=2**31 - 1, description="the newest, if not given"), OptionalBlank
+    ] = None,
+) -> Response:
+    """Compare the manifests of two revisions object by object and field by field, without hooks.
+
+    Fields are named by JSON pointers. Data of Secrets is masked: what differs is told, and not what it holds. For
+    callers without `pilothouse:values:read`, all values are masked.
+    """
+    found = await differences.compare(caller, place, from_revision=from_revision, to_revision=to_revision)
+    text = await asyncio.to_thread(lambda: RevisionDiffView.model_validate(found).model_dump_json())
+    return Response(text, media_type="application/json")
 
 
 def _history(item: HistoryItem) -> dict[str, object]:

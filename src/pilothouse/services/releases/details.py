@@ -180,6 +180,19 @@ class ReleaseDetails:
         cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
         return await self.read_stored(replace(place, cluster=cluster.id), revision)
 
+    async def find_before(self, caller: Caller, place: Place, revision: int) -> int:
+        """Return the number of the revision before that one, as the cluster has them, else raise NotFound."""
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        connection = await self._clusters.reach(cluster.id, project_id=None)
+        with cluster_error_context(connection):
+            client = self._clusters.client(connection)
+            labels = await client.list_release_labels(namespace=place.namespace, name=place.name)
+        before = max((one.revision for one in labels if one.revision < revision), default=None)
+        if before is None:
+            raise NotFound(f"release {place.name!r} has no revision before {revision} to compare it with; pass from")
+        return before
+
     async def read_stored(self, place: Place, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
         if not is_namespace(place.namespace) or not is_name(place.name):

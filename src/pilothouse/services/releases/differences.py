@@ -1,0 +1,91 @@
+"""What differs between two revisions of a release."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.chart_archive.documents import read_objects
+from pilothouse.errors import CorruptRelease, InvalidChart, InvalidRequest
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.kubernetes.resources import manifest_parts, without_secret_data
+from pilothouse.masking_thread import in_masking_thread
+from pilothouse.off_loop import off_loop
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.manifest_diff import Object, ObjectDifference, Part, compare_objects
+from pilothouse.services.releases.masking import hide_in_object
+from pilothouse.services.releases.parts import masks_of_stored
+
+_DOCUMENTS = re.compile(r"^---[^\n]*\n", re.MULTILINE)
+_LARGEST = 4 * 1024 * 1024
+_MOST_DOCUMENTS = 5_000
+
+
+@dataclass(frozen=True)
+class RevisionDiff:
+    """The objects of two revisions, compared; ``summary`` counts them by their change."""
+
+    from_revision: int
+    to_revision: int
+    summary: dict[str, int]
+    objects: list[ObjectDifference] = field(repr=False)
+
+
+class ReleaseDifferences:
+    """Compare revisions of a release."""
+
+    def __init__(self, details: ReleaseDetails) -> None:
+        self._details = details
+
+    async def compare(
+        self, caller: Caller, place: Place, *, from_revision: int | None, to_revision: int | None
+    ) -> RevisionDiff:
+        """Return what changed from one revision (None: the one before) to another (None: the newest), without hooks.
+
+        Data of Secrets is masked for everybody, all values for callers who may not read them. Raises NotFound for a
+        revision that is not there, CorruptRelease for one that cannot be read.
+        """
+        caller.require("cce:release:get")
+        new = await self._details.find_stored(caller, place, to_revision)
+        if from_revision is None:
+            from_revision = await self._details.find_before(caller, place, new.revision)
+        old = await self._details.find_stored(caller, place, from_revision)
+        size = len(old.manifest) + len(new.manifest)
+        if caller.may(READ_VALUES):
+            return await off_loop(lambda: _compare(old, new, hides=False), size=size)
+        return await in_masking_thread(_compare, old, new, hides=True)
+
+
+def _compare(old: StoredRelease, new: StoredRelease, *, hides: bool) -> RevisionDiff:
+    parsed: dict[str, list[Object]] = {}
+    masks = masks_of_stored(old, new) if hides else None
+
+    def show(one: Object) -> Object:
+        shown = without_secret_data(one)
+        return shown if masks is None else hide_in_object(shown, masks)
+
+    found = compare_objects(_parts(old, parsed), _parts(new, parsed), show=show)
+    counted = Counter(one.change for one in found)
+    summary = {change: counted[change] for change in ("added", "changed", "removed", "unchanged")}
+    return RevisionDiff(old.revision, new.revision, summary, found)
+
+
+def _parts(stored: StoredRelease, parsed: dict[str, list[Object]]) -> list[Part]:
+    """Return the objects of the manifest; ``parsed`` are documents by their text: most are the same in both."""
+    texts = _DOCUMENTS.split(stored.manifest)
+    if len(stored.manifest) > _LARGEST or len(texts) > _MOST_DOCUMENTS:
+        raise InvalidRequest(
+            f"revision {stored.revision}: its manifest is too large to be compared: the limits are "
+            f"{_LARGEST // 1024**2} MiB and {_MOST_DOCUMENTS} documents"
+        )
+    objects: list[Any] = []
+    for text in texts:
+        if text not in parsed:
+            try:
+                parsed[text] = read_objects(text.encode(), file="manifest", max_bytes=_LARGEST)
+            except (InvalidChart, UnicodeEncodeError) as error:
+                raise CorruptRelease(f"revision {stored.revision} cannot be compared: {error}") from None
+        objects += parsed[text]
+    return manifest_parts(objects, namespace=stored.target_namespace)

@@ -1,0 +1,146 @@
+"""Compares two sets of Kubernetes objects field by field. Pure functions.
+
+Fields are named by JSON pointers (RFC 6901). Items of a list are matched by their names where all have one, as
+Kubernetes matches containers, ports and variables; then an index in a pointer is that of the new list, or of the old
+one for an item that is gone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pilothouse.kubernetes.resources import ManifestObject
+
+Change = Literal["added", "changed", "removed", "unchanged"]
+Object = dict[str, Any]
+Part = tuple[ManifestObject, Object]
+_ABSENT: Final = object()
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """A field that differs; ``old`` or ``new`` is None where there is none."""
+
+    path: str
+    change: Change
+    old: Any = field(repr=False)
+    new: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ObjectDifference:
+    """An object of either set; ``fields`` are those that differ, for a changed object only."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    change: Change
+    fields: list[FieldDifference]
+
+
+def compare_objects(
+    old: Sequence[Part], new: Sequence[Part], *, show: Callable[[Object], Object] = lambda one: one
+) -> list[ObjectDifference]:
+    """Return every object, those of the new set first, in its order.
+
+    ``show`` returns an object as its values may be shown: with the same fields and some values replaced. The originals
+    are compared, so that a hidden value that changed is told from one that did not.
+    """
+    before = {_identity(one): (one, document) for one, document in old}
+    found = []
+    for one, document in new:
+        known = before.pop(_identity(one), None)
+        if known is None:
+            found.append(_difference(one, "added"))
+        elif _is_same(known[1], document):
+            found.append(_difference(one, "unchanged"))
+        else:
+            walked = _walk((known[1], show(known[1])), (document, show(document)), "")
+            found.append(_difference(one, "changed", list(walked)))
+    return [*found, *(_difference(one, "removed") for one, _ in before.values())]
+
+
+def _difference(one: ManifestObject, change: Change, fields: list[FieldDifference] | None = None) -> ObjectDifference:
+    return ObjectDifference(one.api_version, one.kind, one.namespace, one.name, change, fields or [])
+
+
+def _identity(one: ManifestObject) -> tuple[str, str, str, str]:
+    """Return what stays the same when the version of the API changes."""
+    group, slash, _ = one.api_version.rpartition("/")
+    return (group if slash else "", one.kind, one.namespace, one.name)
+
+
+#: A value, and the same as it may be shown.
+_Shown = tuple[Any, Any]
+
+
+def _walk(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
+    if _is_same(old[0], new[0]):
+        return
+    if _are(dict, *old, *new):
+        yield from _walk_mapping(old, new, path)
+    elif _are(list, *old, *new) and len(old[0]) == len(old[1]) and len(new[0]) == len(new[1]):
+        yield from _walk_list(old, new, path)
+    elif old[0] is _ABSENT:
+        yield FieldDifference(path, "added", None, new[1])
+    elif new[0] is _ABSENT:
+        yield FieldDifference(path, "removed", old[1], None)
+    else:
+        yield FieldDifference(path, "changed", old[1], new[1])
+
+
+def _walk_mapping(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
+    for key in [*old[0], *(key for key in new[0] if key not in old[0])]:
+        escaped = str(key).replace("~", "~0").replace("/", "~1")
+        yield from _walk(_member(old, key), _member(new, key), f"{path}/{escaped}")
+
+
+def _member(mapping: _Shown, key: str) -> _Shown:
+    return mapping[0].get(key, _ABSENT), mapping[1].get(key)
+
+
+def _walk_list(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
+    before, after = _names(old[0]), _names(new[0])
+    if before is None or after is None:
+        pairs = [(index, index) for index in range(max(len(old[0]), len(new[0])))]
+    else:
+        pairs = [(before.get(name, len(old[0])), index) for name, index in after.items()]
+        pairs += [(index, len(new[0])) for name, index in before.items() if name not in after]
+    differs = False
+    for was, now in pairs:
+        place = now if now < len(new[0]) else was
+        for difference in _walk(_item(old, was), _item(new, now), f"{path}/{place}"):
+            differs = True
+            yield difference
+    if not differs:  # the same items in another order
+        yield FieldDifference(path, "changed", old[1], new[1])
+
+
+def _item(items: _Shown, index: int) -> _Shown:
+    return (items[0][index], items[1][index]) if index < len(items[0]) else (_ABSENT, None)
+
+
+def _names(items: list[Any]) -> dict[str, int] | None:
+    """Return the index of each item by its name; None if not all have one of their own."""
+    if not items or not all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in items):
+        return None
+    names = {one["name"]: index for index, one in enumerate(items)}
+    return names if len(names) == len(items) else None
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    """Return True if both are the same as JSON: for Python, 1 is also true."""
+    if old is new:
+        return True
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, dict):
+        return old.keys() == new.keys() and all(_is_same(value, new[key]) for key, value in old.items())
+    if isinstance(old, list):
+        return len(old) == len(new) and all(map(_is_same, old, new))
+    return bool(old == new)
+
+
+def _are(kind: type, *values: Any) -> bool:
+    return all(isinstance(value, kind) for value in values)
