@@ -61,6 +61,7 @@ class Database:
             max_overflow=8,
             pool_timeout=10,
             pool_pre_ping=False,
+            isolation_level="AUTOCOMMIT",  # for what most are taken; switching costs a fifth of a statement
             hide_parameters=True,  # an error that is logged must not show what a statement was to write
             pool_recycle=900,
             pool_use_lifo=True,  # the connection used last has the statements prepared, and its backend's caches warm
@@ -85,8 +86,11 @@ class Database:
         Raises DatabaseUnavailable if no connection is available or it broke; then it is unknown whether it was
         committed.
         """
-        async with self._translated(), self._engine.begin() as connection:
-            yield connection
+        async with self._translated(), self._engine.connect() as connection:
+            # not as an option of the engine: cancelled while it sets that, SQLAlchemy loses the connection
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                yield connection
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[Transaction]:
@@ -96,8 +100,7 @@ class Database:
         statement. Raises DatabaseUnavailable like ``transaction``.
         """
         async with self._translated(), self._engine.connect() as connection:
-            # not as an option of the engine: cancelled while it sets that, SQLAlchemy loses the connection
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
