@@ -45,8 +45,10 @@ class _Buffer(ReceiveBuffer):
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Return the lines up to an empty one, if that has arrived; raise RemoteProtocolError for too many."""
         if self._data.count(b"\n") > _HEAD_LINES and not self._data.startswith((b"\n", b"\r\n")):
-            end = blank_line_regex.search(self._data)
-            if self._data.count(b"\n", 0, end.start() if end else None) >= _HEAD_LINES:
+            last = -1
+            for _ in range(_HEAD_LINES + 1):  # an end beyond these is not looked for: that takes a while for each line
+                last = self._data.find(b"\n", last + 1)
+            if blank_line_regex.search(self._data, 0, last + 1) is None:
                 reason = f"more than {_HEAD_LINES - 1} header lines"
                 raise h11.RemoteProtocolError(reason, error_status_hint=_HEAD_TOO_LARGE)
         lines: list[bytearray] | None = super().maybe_extract_lines()
