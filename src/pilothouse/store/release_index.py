@@ -113,10 +113,9 @@ async def list_known(tx: Transaction, cluster_id: str, secrets: Sequence[tuple[s
 async def apply_revisions(
     tx: Transaction, cluster_id: str, revisions: Sequence[NewRevision], *, epoch: int | None = None
 ) -> None:
-    """Write revisions to the index, each if it is newer than its row.
+    """Write revisions to the index, each if it is newer than its row; raise NotFound if the cluster was removed.
 
-    ``epoch``: of the observer that read them; None for a caller that read them just now. Revisions of an ended epoch
-    are skipped. Raises NotFound if the cluster is not registered any more.
+    ``epoch``: of the observer that read them; revisions of an ended one are skipped. None: they were read just now.
     """
     if not revisions:
         return
