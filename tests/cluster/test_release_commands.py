@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def place(server: RunningServer, helm_cli: Helm, make_namespace: Callable[[], st
     bad.write_bytes(build_chart("bad", templates={"x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: X_}\n"}))
     for name in NAMES[:2]:
         helm_cli("install", name, str(good), "-n", namespace)
+    _await_another_second()
     helm_cli("upgrade", NAMES[0], str(good), "-n", namespace, "--set", "text=y", "--description", "[red]changed")
+    _await_another_second()
     with pytest.raises(subprocess.CalledProcessError):
         helm_cli("install", NAMES[2], str(bad), "-n", namespace)
     wait_for(
@@ -43,6 +46,11 @@ def place(server: RunningServer, helm_cli: Helm, make_namespace: Callable[[], st
         )
     )
     return namespace
+
+
+def _await_another_second() -> None:
+    """Wait, because helm sorts dates by the second and those of one second by name."""
+    time.sleep(1 - time.time() % 1)
 
 
 def listed(server: RunningServer, *arguments: str) -> list[dict[str, Any]]:
