@@ -83,8 +83,7 @@ async def test_a_namespace_is_there_or_not_or_going(client: ClusterClient, api: 
     assert await client.namespace_exists(namespace)
     name = f"{namespace}-made"
     assert not await client.namespace_exists(name)
-    await client.create_namespace(name)
-    await client.create_namespace(name)
+    await api.create(Namespace(metadata=ObjectMeta(name=name)))
     assert await client.namespace_exists(name)
     held = Secret(metadata=ObjectMeta(name="held", namespace=name, finalizers=["example.test/hold"]))
     await api.create(held)
@@ -100,7 +99,7 @@ async def test_a_namespace_that_was_there_a_moment_ago_is_not_asked_for_again(
     namespaces = Namespaces(monotonic=lambda: now)
     name = f"{namespace}-brief"
     assert not await namespaces.exists(client, name)
-    await client.create_namespace(name)
+    await api.create(Namespace(metadata=ObjectMeta(name=name)))
     assert await namespaces.exists(client, name)
     await api.delete(Namespace, name)
     now += 4.0

@@ -120,11 +120,6 @@ class ClusterClient:
         answer = await self._api.ask("GET", f"/api/v1/namespaces/{checked_name(name)}", taken={_NOT_FOUND})
         return answer.ok and mapping(answer.body.get("status")).get("phase") != "Terminating"
 
-    async def create_namespace(self, name: str) -> None:
-        """Create the namespace unless it exists."""
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": checked_name(name)}}
-        await self._api.ask("POST", "/api/v1/namespaces", body=body, taken={_CONFLICT})
-
     async def list_release_labels(self, *, namespace: str, name: str, allow_stale: bool = False) -> list[ReleaseLabels]:
         """Return every revision of one release, unordered; ``allow_stale``: the older ones possibly outdated."""
         async with self.within_limit():
