@@ -47,9 +47,11 @@ class Queue:
             self._freed.clear()
             return None
         of_limits = _limits_of(taken.row)
-        if self._freed[of_limits] > 0:  # as many are held as before the other one ended, when nothing could be taken
+        if not taken.more:
+            self._freed.clear()
+        elif self._freed[of_limits] > 0:  # as many are held as before the other one ended, when nothing could be taken
             self._freed[of_limits] -= 1
-        elif taken.more:
+        else:
             self._pass_on()
         return taken.row
 

@@ -130,7 +130,7 @@ def _sweep(state_dir: Path) -> None:
     for folder in state_dir.glob("pool-*"):
         try:
             lock = hold_lock(folder / "lock", wait=False)
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):  # in use, or just removed by its owner
             continue
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

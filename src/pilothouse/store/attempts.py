@@ -32,7 +32,7 @@ from pilothouse.store.database import Transaction
 from pilothouse.store.operations import ENDED, EndedOperation, announce, as_interval, ending
 from pilothouse.store.release_index import NewRevision, record_parameters, recording
 from pilothouse.store.repairs import being_repaired
-from pilothouse.store.tables import IN_ORDER, operations
+from pilothouse.store.tables import IN_ORDER, in_states, operations
 from pilothouse.store.texts import sanitize
 
 
@@ -62,7 +62,7 @@ async def end_leases(tx: Transaction, *, worker: str) -> list[str]:
     """
     statement = (
         update(operations)
-        .where(operations.c.state.in_(HELD_STATES), operations.c.worker.startswith(f"{worker}:", autoescape=True))
+        .where(in_states(HELD_STATES), operations.c.worker.startswith(f"{worker}:", autoescape=True))
         .values(**_PUT_BACK, crashes=operations.c.crashes + 1, last_error="the worker died")
         .returning(operations.c.id)
     )
@@ -212,7 +212,7 @@ _PUT_BACK = {
 _HELD_BY_ATTEMPT = update(operations).where(
     operations.c.id == bindparam("of_id"),
     operations.c.attempt == bindparam("in_attempt"),
-    operations.c.state.in_(HELD_STATES),
+    in_states(HELD_STATES),
     # one that is being cancelled keeps its state and its attempt when it is put back
     operations.c.lease_until.is_not(None),
 )
@@ -273,7 +273,7 @@ _REQUEUE_LAPSED = (
         operations.c.id.in_(
             select(operations.c.id)
             .where(
-                operations.c.state.in_(HELD_STATES),
+                in_states(HELD_STATES),
                 operations.c.lease_until < _from_now(-bindparam("seconds_ago", type_=Double)),
             )
             .with_for_update(skip_locked=True)

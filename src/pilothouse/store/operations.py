@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import operations
+from pilothouse.store.tables import in_states, operations
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
@@ -214,7 +214,7 @@ def _shown() -> ColumnElement[bool]:
     failed_before_helm = and_(
         operations.c.state == OperationState.FAILED, ~operations.c.wrote_revision, operations.c.dismissed_at.is_(None)
     )
-    return or_(operations.c.state.in_(LIVING_STATES), failed_before_helm)
+    return or_(in_states(LIVING_STATES), failed_before_helm)
 
 
 def as_interval(seconds: float | ColumnElement[float]) -> ColumnElement[timedelta]:
@@ -285,7 +285,6 @@ _ORIGINS = select(
 ).where(operations.c.wrote_revision)
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
-IS_LIVING_STATES = operations.c.state.in_(LIVING_STATES)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
 #: Tells those who wait for the release that something about it is final.
 announce_end = func.pg_notify(

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from pilothouse.states import LIVING_STATES
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import FAILED_INSTALL, as_interval, order_after_end
-from pilothouse.store.tables import operations, repairs
+from pilothouse.store.tables import in_states, operations, repairs
 
 
 async def remember_objects(tx: Transaction, operation_id: str, *, objects: str) -> None:
@@ -44,12 +44,7 @@ async def take_repair(tx: Transaction, *, lease_seconds: float) -> TakenRepair |
 
 async def has_company(tx: Transaction, operation_id: str) -> bool:
     """Return True if an operation is active on the repair's release; call it after the take is committed."""
-    living = (
-        select(operations.c.id)
-        .where(_of_same_release(), operations.c.state.in_(LIVING_STATES))
-        .correlate(repairs)
-        .exists()
-    )
+    living = select(operations.c.id).where(_of_same_release(), in_states(LIVING_STATES)).correlate(repairs).exists()
     return bool((await tx.execute(select(living).where(repairs.c.operation_id == operation_id))).scalar_one_or_none())
 
 

@@ -4,6 +4,7 @@ Every secret is sealed (``*_sealed``, see ``auth.sealing``): the database never 
 kubeconfig or release value.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Computed,
     DateTime,
     ForeignKey,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     func,
     text,
 )
@@ -322,6 +325,17 @@ one_writer = Index(
     unique=True,
     postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
 )
+
+
+def in_states(states: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition on an operation's state with the states written out.
+
+    A worker's plans are generic, and PostgreSQL cannot prove the condition of a partial index by parameters.
+    """
+    return operations.c.state.in_(
+        bindparam("states", [str(state) for state in states], expanding=True, literal_execute=True, unique=True)
+    )
+
 
 #: What a worker holds.
 IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
