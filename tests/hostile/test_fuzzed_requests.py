@@ -233,6 +233,7 @@ def known(attacked: RunningServer, make_namespace: Callable[[], str]) -> dict[st
         "chart_id": chart,
         "project_id": attacked.project_id,
         "cluster_id": attacked.cluster_id,
+        "cluster": attacked.cluster_id,
         "operation_id": accepted.headers["x-operation-id"],
         "user_id": person.id,
         "access_key": person.server.access_key,

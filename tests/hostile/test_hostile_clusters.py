@@ -55,7 +55,8 @@ def cluster_id(server: RunningServer, cluster: HostileCluster) -> Iterator[str]:
     made = server.send("POST", "/api/v1/clusters", json_body=body)
     assert made.status_code == 201, made.text
     yield made.json()["id"]
-    assert server.send("DELETE", f"/api/v1/clusters/{made.json()['id']}").status_code == 204
+    removed = server.send("DELETE", f"/api/v1/clusters/{made.json()['id']}")
+    assert removed.status_code == 204, f"{removed.text} {(server.data_dir.parent / 'serve.log').read_text()[-6000:]}"
 
 
 def show_resources(server: RunningServer, cluster_id: str, name: str, *, timeout: float = 60) -> httpx2.Response:

@@ -20,10 +20,17 @@ from tests.service.test_poison import frozen
 from tests.support.charts import config_map_chart
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.repairs import looking_again
-from tests.support.servers import RunningServer, part, wait_for
+from tests.support.servers import RunningServer, open_folder, part, run_server, wait_for
 from tests.support.wire import assert_error
 
 INTERNAL = (500, "CCE.01500001")
+
+
+@pytest.fixture(scope="module")
+def server(kubeconfig: str) -> Iterator[RunningServer]:
+    """A server of its own: what was damaged is not always put back as it was."""
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
