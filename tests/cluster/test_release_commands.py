@@ -218,7 +218,7 @@ def test_a_terminal_of_any_width_gets_lines_that_fit(server: RunningServer, plac
 
 def test_who_reads_only_the_head_gets_no_traceback(server: RunningServer, place: str):
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m pilothouse list -n {place} -o json | head -c 1"],
+        ["bash", "-c", '"$0" -m pilothouse list -n "$1" -o json | head -c 1', sys.executable, place],
         env=environment_of(server),
         capture_output=True,
         text=True,

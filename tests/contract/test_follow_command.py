@@ -33,7 +33,8 @@ def start(server: RunningServer) -> Iterator[Start]:
         operation_id: str, url: str = "", stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
     ) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "pilothouse", "operation", "follow", operation_id],
+            # whoever runs the tests in the background has SIGINT ignored, which processes inherit
+            ["env", "--default-signal=INT", sys.executable, "-m", "pilothouse", "operation", "follow", operation_id],
             env={
                 "PATH": os.environ["PATH"],
                 "PILOTHOUSE_URL": url or server.url,
