@@ -138,7 +138,14 @@ class Client:
             self._choose_project()
             sent.update(self._proof(method, target, sent, content))
         connection = self._connection()
-        connection.request(method, target, content, sent)
+        try:
+            connection.request(method, target, content, sent)
+        except OSError:  # a wrong certificate is a ValueError, too
+            raise
+        except ValueError:  # it repeats the value, which may be the token
+            raise InvalidRequest(
+                "the token, the access key or the URL holds a character that no request can; is there an end of line?"
+            ) from None
         return connection.getresponse()
 
     def _connection(self) -> HTTPConnection:

@@ -116,7 +116,7 @@ def cluster_of(context: typer.Context) -> str:
 
 def url_of(given: dict[str, Any]) -> str:
     """Return the URL that flags or environment name, or nothing."""
-    return str(given.get("server_url") or ("" if given.get("named_context") else os.environ.get("PILOTHOUSE_URL", "")))
+    return str(given.get("server_url") or _variable(given, "PILOTHOUSE_URL"))
 
 
 def authority_of(given: dict[str, Any]) -> str:
@@ -125,7 +125,7 @@ def authority_of(given: dict[str, Any]) -> str:
 
     from pilothouse.cli.exits import UsageError
 
-    file = given.get("authority") or os.environ.get("PILOTHOUSE_CA")
+    file = given.get("authority") or _variable(given, "PILOTHOUSE_CA")
     try:
         text = Path(file).read_text("ascii") if file else ""
     except (OSError, ValueError) as error:
@@ -142,13 +142,15 @@ def _resolve(given: dict[str, Any]) -> Session:
     url = url_of(given) or (stored.url if stored else _DEFAULT_URL)
     own = stored if stored is not None and stored.url == url.rstrip("/") else None
     credentials = _credentials(given, own)
-    project = given.get("in_project") or os.environ.get("PILOTHOUSE_PROJECT_ID") or (own.project if own else "")
+    project = given.get("in_project") or ""
+    # another token than the context's was made for its own project
+    if not project and (not credentials.token or (own is not None and credentials.context is own)):
+        project = _variable(given, "PILOTHOUSE_PROJECT_ID") or (own.project if own else "")
     client = Client(
         url,
         credentials=credentials,
         ca=authority_of(given) or (own.ca if own else ""),
-        # a token in PILOTHOUSE_TOKEN was made for the project in PILOTHOUSE_PROJECT_ID
-        project=project if given.get("in_project") or own is not None or not credentials.token else "",
+        project=project,
     )
     return Session(
         client=client,
@@ -187,4 +189,9 @@ def _credentials(given: dict[str, Any], own: "Context | None") -> "Credentials":
 
 
 def _default(given: dict[str, Any], option: str, variable: str, stored: str) -> str:
-    return str(given.get(option) or os.environ.get(variable) or stored)
+    return str(given.get(option) or _variable(given, variable) or stored)
+
+
+def _variable(given: dict[str, Any], name: str) -> str:
+    """Return a variable's value, or nothing beside a context that a flag names, which counts before it."""
+    return "" if given.get("named_context") else os.environ.get(name, "")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,35 @@ def test_an_unknown_context_is_named_with_those_that_there_are():
 def test_a_url_that_is_none_is_refused(url: str):
     with pytest.raises(PilothouseError, match="--url: "):
         connection._resolve({"server_url": url})
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_another_token_stays_in_its_own_project(monkeypatch: pytest.MonkeyPatch, *, by_flag: bool):
+    keep(replace(HERE, project="a"))
+    given = {"with_token": "of b"} if by_flag else {}
+    monkeypatch.setenv("PILOTHOUSE_TOKEN", "" if by_flag else "of b")
+    monkeypatch.setenv("PILOTHOUSE_PROJECT_ID", "c")
+
+    assert connection._resolve(given).client._project == ""
+    assert connection._resolve({**given, "in_project": "d"}).client._project == "d"
+
+
+def test_variables_do_not_change_a_context_that_a_flag_names(monkeypatch: pytest.MonkeyPatch):
+    keep(HERE, replace(THERE, project="a", cluster="c", namespace="n"))
+    for name in ("CA", "PROJECT_ID", "CLUSTER", "NAMESPACE"):
+        monkeypatch.setenv(f"PILOTHOUSE_{name}", "another")
+
+    found = connection._resolve({"named_context": "there"})
+
+    assert (found.client._project, found.client._ca, found.cluster, found.namespace) == ("a", "PEM", "c", "n")
+
+
+@pytest.mark.parametrize("token", ["secret\r", "secret\u20ac"])
+def test_a_token_that_no_header_can_hold_is_not_repeated(token: str):
+    found = connection._resolve({"server_url": "http://127.0.0.1:1", "with_token": token})
+
+    with pytest.raises(InvalidRequest, match="end of line") as refused:
+        found.client.call("GET", "/")
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__

@@ -48,7 +48,7 @@ def login(
     made = Context(
         name=given.get("named_context") or urlsplit(url).netloc or url,
         url=url.rstrip("/"),
-        ca=authority_of(given),
+        ca=authority_of({"authority": given.get("authority")}),  # --context names what is made here
         cluster=given.get("in_cluster", ""),
         namespace=given.get("in_namespace", ""),
     )
