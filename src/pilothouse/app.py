@@ -183,7 +183,7 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
         Idempotency(database, keys, settings),
         ProjectReleases(database, settings.releases),
         details,
-        ReleaseParts(details, settings.releases),
+        ReleaseParts(settings.releases),
         ReleaseDifferences(details),
         Operations(database, notifications, standing),
         Cancellations(database),

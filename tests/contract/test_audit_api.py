@@ -91,6 +91,31 @@ def test_a_write_of_a_release_is_there_with_its_operation(watched: RunningServer
     assert find(watched, f"?action=cce:chart:download&target={chart}")[0]["user"] == "admin"
 
 
+def test_reads_of_each_part_of_a_release_are_there_for_who_is_shown_values(watched: RunningServer, namespace: str):
+    chart = watched.upload(config_map_chart("parts", "1.0.0")).json()["id"]
+    body = {"chart_id": chart, "namespace": namespace, "name": "parts", "version": "1.0.0", "values": {}}
+    assert watched.create(**body).status_code == 201
+    watched.wait_until_final(namespace, "parts")
+    path = f"/api/v1/clusters/{watched.cluster_id}/namespaces/{namespace}/releases/parts"
+    reader = add_person(watched, "CCE ReadOnlyAccess").server
+    parts = ("values", "manifest", "notes", "hooks", "diff?from=1&to=1")
+    for server in (reader, watched):
+        for part in parts:
+            answer = server.send("GET", f"{path}/{part}")
+            assert answer.status_code == 200, answer.text
+
+    query = f"?action=pilothouse:values:read&target={watched.cluster_id}/{namespace}/parts"
+
+    def of_parts() -> list[dict[str, Any]]:
+        return [row for row in rows(watched, query) if row["detail"] != "show"]
+
+    wait_for(lambda: len(of_parts()) >= len(parts), seconds=10)
+    found = of_parts()
+
+    assert sorted(row["detail"] for row in found) == ["diff", "hooks", "manifest", "notes", "values"]
+    assert {row["user"] for row in found} == {"admin"}
+
+
 def test_options_that_may_destroy_are_named_with_the_write(watched: RunningServer, namespace: str):
     """Also one that the operation then has no use for: what counts is what was asked for."""
     chart = watched.upload(config_map_chart("risky", "1.0.0")).json()["id"]

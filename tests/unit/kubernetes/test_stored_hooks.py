@@ -15,7 +15,16 @@ def test_hooks_are_read_as_helm_writes_them():
 
 
 @pytest.mark.parametrize(
-    "text", [b"{}", b"[1]", b'[{"weight":"x"}]', b"[" * 100_000, b'["\xff"]', b" " * (2 * 1024 * 1024 + 1)]
+    "text",
+    [
+        b"{}",
+        b"[1]",
+        b'[{"weight":"x"}]',
+        b"[" * 100_000,
+        b'["\xff"]',
+        b" " * (2 * 1024 * 1024 + 1),
+        b"[" + b"{}," * 20_000 + b"{}]",
+    ],
 )
 def test_hooks_that_cannot_be_read_are_an_error(text: bytes):
     with pytest.raises(CorruptRelease, match="hooks of the revision"):

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -25,6 +26,7 @@ from pilothouse.store.release_lists import MANAGERS, SORTS, ReleaseFilter, Relea
 TOTALS: Final = "X-Pilothouse-Totals"
 INCOMPLETE: Final = "X-Pilothouse-Incomplete"
 _LONGEST: Final = 253
+_STATUSES: Final = frozenset(map(str, ReleaseStatus))
 _NAMED_CLUSTERS: Final = 20
 _ALWAYS: Final = ("cluster_id", "cluster_name", "namespace", "name")
 _TEXT: Final = {"type": "string"}
@@ -94,10 +96,21 @@ async def list_releases(
     if page.next is not None:
         headers[MARKER] = _marker(page.next, list_digest)
     if page.totals is not None:
-        headers[TOTALS] = ", ".join(f"{one}={count}" for one, count in page.totals.items())
+        headers[TOTALS] = as_header(page.totals)
     if page.incomplete:
         headers[INCOMPLETE] = ", ".join(page.incomplete[:_NAMED_CLUSTERS])
     return Response(_text(page.releases, shown), media_type="application/json", headers=headers)
+
+
+def as_header(totals: Mapping[str, int]) -> str:
+    """Return how many releases have each status; words that are not Helm's count as unknown.
+
+    The status in a release's Secret is free text, which a header may not be able to hold.
+    """
+    counted: Counter[str] = Counter()
+    for status, count in totals.items():
+        counted[status if status in _STATUSES else ReleaseStatus.UNKNOWN.value] += count
+    return ", ".join(f"{one}={count}" for one, count in counted.items())
 
 
 def _text(items: list[ReleaseItem], shown: list[str]) -> bytes:

@@ -11,12 +11,13 @@ from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRelease, NotFound
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, read_release
+from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.causes import Cause, find_cause, find_underway
 from pilothouse.services.releases.live import LiveReleases
-from pilothouse.services.releases.masking import hide_in_text
+from pilothouse.services.releases.masking import hide_in_notes, hide_in_text
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
 from pilothouse.services.releases.pages import Release, weight
 from pilothouse.services.releases.shown import ShownReleases
@@ -106,7 +107,7 @@ class ReleaseDetails:
             underway=find_underway(changes),
         )
         if row is not None:
-            detail = await self._with_stored(detail, row)
+            detail = await self._with_stored(detail, row, hides=not caller.may(READ_VALUES))
         return detail if caller.may(READ_VALUES) else await asyncio.to_thread(_hidden, detail)
 
     def _release(
@@ -116,14 +117,15 @@ class ReleaseDetails:
             return self._shown.from_row(cluster, row)
         return self._shown.newest(cluster, row, operation)
 
-    async def _with_stored(self, detail: ReleaseDetail, row: RevisionRow) -> ReleaseDetail:
+    async def _with_stored(self, detail: ReleaseDetail, row: RevisionRow, *, hides: bool) -> ReleaseDetail:
         release = detail.release
         place = Place(release.cluster_id, release.namespace, release.name)
         try:
             stored = await self.read_stored(place, row.revision)
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
             return replace(detail, problem=str(error))
-        return replace(detail, notes=stored.notes, labels=own_labels(stored))
+        notes = await in_masking_thread(hide_in_notes, stored) if hides else stored.notes
+        return replace(detail, notes=notes, labels=own_labels(stored))
 
     async def show_history(self, caller: Caller, place: Place) -> list[HistoryItem]:
         """Return the revisions that Helm keeps, newest first, with what wrote each; NotFound if there are none.
@@ -174,11 +176,16 @@ class ReleaseDetails:
             found = replace(found, revisions=rows[:revisions])
         return found, changes
 
+    async def locate(self, caller: Caller, place: Place) -> Place:
+        """Return the place with the id of its cluster; NotFound if the project has no such cluster."""
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        return replace(place, cluster=cluster.id)
+
     async def find_stored(self, caller: Caller, place: Place, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest), else raise NotFound."""
         caller.require("cce:release:get")
-        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
-        return await self.read_stored(replace(place, cluster=cluster.id), revision)
+        return await self.read_stored(await self.locate(caller, place), revision)
 
     async def find_before(self, caller: Caller, place: Place, revision: int) -> int:
         """Return the number of the revision before that one, as the cluster has them, else raise NotFound."""
@@ -225,5 +232,6 @@ def unknown_revision(place: Place, revision: int, below: RevisionRow | None) -> 
 def _hidden(detail: ReleaseDetail) -> ReleaseDetail:
     release = detail.release
     values, public = release.values_json, (release.name, release.namespace)
-    shown = replace(release, description=hide_in_text(release.description, values, public=public))
-    return replace(detail, release=shown, notes=hide_in_text(detail.notes, values, public=public))
+    return replace(
+        detail, release=replace(release, description=hide_in_text(release.description, values, public=public))
+    )

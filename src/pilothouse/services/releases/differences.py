@@ -1,6 +1,5 @@
 """What differs between two revisions of a release."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,14 @@ from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.details import Place, ReleaseDetails
 from pilothouse.services.releases.manifest_diff import Object, ObjectDifference, Part, compare_objects
-from pilothouse.services.releases.masking import hide_in_object
-from pilothouse.services.releases.parts import masks_of_stored
-
-_DOCUMENTS = re.compile(r"^---[^\n]*\n", re.MULTILINE)
-_LARGEST = 4 * 1024 * 1024
-_MOST_DOCUMENTS = 5_000
+from pilothouse.services.releases.masking import (
+    DOCUMENTS,
+    LARGEST_MANIFEST,
+    MOST_DOCUMENTS,
+    hide_in_object,
+    is_too_large,
+    masks_of_stored,
+)
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,25 @@ class ReleaseDifferences:
     def __init__(self, details: ReleaseDetails) -> None:
         self._details = details
 
-    async def compare(
+    async def read(
         self, caller: Caller, place: Place, *, from_revision: int | None, to_revision: int | None
-    ) -> RevisionDiff:
-        """Return what changed from one revision (None: the one before) to another (None: the newest), without hooks.
+    ) -> tuple[StoredRelease, StoredRelease]:
+        """Return a revision (None: the one before the other) and another (None: the newest) from the cluster.
 
-        Data of Secrets is masked for everybody, all values for callers who may not read them. Raises NotFound for a
-        revision that is not there, CorruptRelease for one that cannot be read.
+        Raises NotFound for a revision that is not there, CorruptRelease for one that cannot be read.
         """
         caller.require("cce:release:get")
         new = await self._details.find_stored(caller, place, to_revision)
         if from_revision is None:
             from_revision = await self._details.find_before(caller, place, new.revision)
-        old = await self._details.find_stored(caller, place, from_revision)
+        return await self._details.find_stored(caller, place, from_revision), new
+
+    async def compare(self, caller: Caller, old: StoredRelease, new: StoredRelease) -> RevisionDiff:
+        """Return what changed from one revision to the other, without hooks.
+
+        Data of Secrets is masked for everybody, all values for callers who may not read them.
+        """
+        caller.require("cce:release:get")
         size = len(old.manifest) + len(new.manifest)
         if caller.may(READ_VALUES):
             return await off_loop(lambda: _compare(old, new, hides=False), size=size)
@@ -74,17 +81,16 @@ def _compare(old: StoredRelease, new: StoredRelease, *, hides: bool) -> Revision
 
 def _parts(stored: StoredRelease, parsed: dict[str, list[Object]]) -> list[Part]:
     """Return the objects of the manifest; ``parsed`` are documents by their text: most are the same in both."""
-    texts = _DOCUMENTS.split(stored.manifest)
-    if len(stored.manifest) > _LARGEST or len(texts) > _MOST_DOCUMENTS:
+    if is_too_large(stored.manifest):
         raise InvalidRequest(
             f"revision {stored.revision}: its manifest is too large to be compared: the limits are "
-            f"{_LARGEST // 1024**2} MiB and {_MOST_DOCUMENTS} documents"
+            f"{LARGEST_MANIFEST // 1024**2} MiB and {MOST_DOCUMENTS} documents"
         )
     objects: list[Any] = []
-    for text in texts:
+    for text in DOCUMENTS.split(stored.manifest):
         if text not in parsed:
             try:
-                parsed[text] = read_objects(text.encode(), file="manifest", max_bytes=_LARGEST)
+                parsed[text] = read_objects(text.encode(), file="manifest", max_bytes=LARGEST_MANIFEST)
             except (InvalidChart, UnicodeEncodeError) as error:
                 raise CorruptRelease(f"revision {stored.revision} cannot be compared: {error}") from None
         objects += parsed[text]

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.resources import ManifestObject
 
 Change = Literal["added", "changed", "removed", "unchanged"]
 Object = dict[str, Any]
 Part = tuple[ManifestObject, Object]
 _ABSENT: Final = object()
+#: Of the pointers of one comparison together: each has the keys above it whole.
+_LARGEST_POINTERS: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,11 @@ def compare_objects(
     """Return every object, those of the new set first, in its order.
 
     ``show`` returns an object as its values may be shown: with the same fields and some values replaced. The originals
-    are compared, so that a hidden value that changed is told from one that did not.
+    are compared, so that a hidden value that changed is told from one that did not. Raises InvalidRequest for more text
+    in pointers than an answer takes.
     """
     before = {_identity(one): (one, document) for one, document in old}
-    found = []
+    found, room = [], _LARGEST_POINTERS
     for one, document in new:
         known = before.pop(_identity(one), None)
         if known is None:
@@ -57,8 +61,24 @@ def compare_objects(
             found.append(_difference(one, "unchanged"))
         else:
             walked = _walk((known[1], show(known[1])), (document, show(document)), "")
-            found.append(_difference(one, "changed", list(walked)))
+            fields, room = _within(walked, one, room=room)
+            found.append(_difference(one, "changed", fields))
     return [*found, *(_difference(one, "removed") for one, _ in before.values())]
+
+
+def _within(walked: Iterator[FieldDifference], one: ManifestObject, *, room: int) -> tuple[list[FieldDifference], int]:
+    """Return the fields and the room that their pointers leave."""
+    fields = []
+    for difference in walked:
+        room -= len(difference.path)
+        if room < 0:
+            raise InvalidRequest(
+                f"the revisions cannot be compared: the names of the fields that differ are together longer than "
+                f"{_LARGEST_POINTERS // 1024**2} MiB, at {one.kind} {one.name[:253]!r}; compare revisions that differ "
+                "less, or read the manifest of each"
+            )
+        fields.append(difference)
+    return fields, room
 
 
 def _difference(one: ManifestObject, change: Change, fields: list[FieldDifference] | None = None) -> ObjectDifference:
@@ -76,8 +96,7 @@ _Shown = tuple[Any, Any]
 
 
 def _walk(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
-    if _is_same(old[0], new[0]):
-        return
+    """Compare two values that are not the same."""
     if _are(dict, *old, *new):
         yield from _walk_mapping(old, new, path)
     elif _are(list, *old, *new) and len(old[0]) == len(old[1]) and len(new[0]) == len(new[1]):
@@ -92,8 +111,10 @@ def _walk(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
 
 def _walk_mapping(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]:
     for key in [*old[0], *(key for key in new[0] if key not in old[0])]:
-        escaped = str(key).replace("~", "~0").replace("/", "~1")
-        yield from _walk(_member(old, key), _member(new, key), f"{path}/{escaped}")
+        was, now = _member(old, key), _member(new, key)
+        if not _is_same(was[0], now[0]):  # before the pointer is built, which can be long
+            escaped = str(key).replace("~", "~0").replace("/", "~1")
+            yield from _walk(was, now, f"{path}/{escaped}")
 
 
 def _member(mapping: _Shown, key: str) -> _Shown:
@@ -110,9 +131,10 @@ def _walk_list(old: _Shown, new: _Shown, path: str) -> Iterator[FieldDifference]
     differs = False
     for was, now in pairs:
         place = now if now < len(new[0]) else was
-        for difference in _walk(_item(old, was), _item(new, now), f"{path}/{place}"):
+        before_it, after_it = _item(old, was), _item(new, now)
+        if not _is_same(before_it[0], after_it[0]):
             differs = True
-            yield difference
+            yield from _walk(before_it, after_it, f"{path}/{place}")
     if not differs:  # the same items in another order
         yield FieldDifference(path, "changed", old[1], new[1])
 

@@ -16,11 +16,16 @@ import orjson
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.errors import InvalidChart
+from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.resources import without_secret_data
 from pilothouse.redaction import WITHHELD, Masks, masks_of
 from pilothouse.services.charts.archives import compact_json
 
 MASK = "******"
+DOCUMENTS = re.compile(r"^---[^\n]*\n", re.MULTILINE)
+#: So much of a manifest is masked or compared: it takes seconds, in which others wait for their turn.
+LARGEST_MANIFEST = 4 * 1024 * 1024
+MOST_DOCUMENTS = 5_000
 _SECRET = re.compile(
     r"pass(word|wd|phrase|$)|secret|token|credential|private|(api|access|auth|encryption)[-_]?key", re.IGNORECASE
 )
@@ -71,20 +76,60 @@ def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
     return hidden
 
 
+def masks_of_stored(*revisions: StoredRelease) -> Masks:
+    """Return masks for the values of these revisions of a release, prepared; takes a while."""
+    values = {f"{number}": [one.values, one.config] for number, one in enumerate(revisions)}
+    public = {text for one in revisions for text in (one.name, one.namespace, one.target_namespace)}
+    return masks_of(values=values, public=public).prepare()
+
+
+def hide_in_notes(stored: StoredRelease) -> str:
+    """Return the notes of a revision with its own values masked: those of an unfinished operation are others."""
+    return masks_of_stored(stored).apply(stored.notes) if stored.notes else ""
+
+
+def is_too_large(*manifests: str) -> bool:
+    """Return True if these texts together are more than is masked or compared in one answer."""
+    if sum(map(len, manifests)) > LARGEST_MANIFEST:
+        return True
+    return sum(len(DOCUMENTS.findall(text)) + 1 for text in manifests) > MOST_DOCUMENTS
+
+
 def hide_in_manifest(manifest: str, masks: Masks) -> str:
-    """Return a rendered manifest with Secret data and known values masked; comments other than sources are dropped."""
+    """Return a rendered manifest with Secret data and known values masked; comments other than sources are dropped.
+
+    One that is too large is withheld whole.
+    """
+    if is_too_large(manifest):
+        return WITHHELD
     hidden = []
-    for text in _DOCUMENTS.split(manifest):
+    for text in DOCUMENTS.split(manifest):
         try:
-            found = read_objects(text.encode(errors="replace"), file="manifest", max_bytes=_LARGEST_MANIFEST)
+            found = read_objects(text.encode(errors="replace"), file="manifest", max_bytes=LARGEST_MANIFEST)
         except InvalidChart:
             hidden.append("# (withheld: it cannot be parsed, so its secrets cannot be masked)\n")
             continue
         source = _SOURCE.search(text)
         for one in found:
-            shown = dump_yaml(hide_in_object(without_secret_data(one), masks))
+            shown = dump_yaml(_hide_in_document(one, masks))
             hidden.append((f"{source[0]}\n" if source else "") + shown)
     return "".join(f"---\n{text}" for text in hidden)
+
+
+def _hide_in_document(document: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    """Do what ``hide_in_object`` does, for each object of a list, and mask the data of Secrets."""
+    kind, items = str(document.get("kind", "")), document.get("items")
+    if not kind.endswith("List") or not isinstance(items, list):
+        return hide_in_object(without_secret_data(document), masks)
+    # Items may leave out what the list's kind says; so Kubernetes reads them.
+    implied = {"kind": kind.removesuffix("List")} if kind != "List" else {}
+    shown: list[Any] = []
+    for item in items:
+        if isinstance(item, dict):
+            shown.append(_hide_in_document(item if item.get("kind") else item | implied, masks))
+        else:
+            shown.append(MASK)
+    return hide_in_object(document | {"items": []}, masks) | {"items": shown}
 
 
 def _without(name: str, value: Any, masks: Masks) -> Any:
@@ -114,9 +159,7 @@ def _without_value(variable: Any, masks: Masks) -> Any:
     return hidden | {"value": MASK} if isinstance(hidden, dict) and "value" in hidden else hidden
 
 
-_DOCUMENTS = re.compile(r"^---[^\n]*\n", re.MULTILINE)
 _SOURCE = re.compile(r"^# Source: [^\n]+", re.MULTILINE)
-_LARGEST_MANIFEST = 4 * 1024 * 1024
 #: Helm's and our own words for what was done, or is being done.
 _ORDINARY = re.compile(
     r"(?:Install|Upgrade|Rollback|Uninstallation) complete|Rollback to [0-9]{1,10}|Initial install underway"

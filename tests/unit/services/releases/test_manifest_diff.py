@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.resources import manifest_parts, without_secret_data
 from pilothouse.services.releases.manifest_diff import FieldDifference, ObjectDifference, compare_objects
 
@@ -120,3 +121,9 @@ def is_same(old: Any, new: Any) -> bool:
     if isinstance(old, list) and isinstance(new, list):
         return len(old) == len(new) and all(map(is_same, old, new))
     return type(old) is type(new) and old == new
+
+
+def test_pointers_that_an_answer_cannot_hold_are_refused():
+    old, new = ({"k" * 20_000: [value] * 300} for value in (1, 2))
+    with pytest.raises(InvalidRequest, match="longer than 4 MiB, at Thing 'web'; compare revisions that differ less"):
+        fields_of(old, new)
