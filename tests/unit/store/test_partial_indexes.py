@@ -20,4 +20,5 @@ def test_the_states_that_are_sought_are_those_of_the_index_and_no_parameters(sta
 
 
 def text_of(statement: Select[tuple[str]], **options: bool) -> str:
-    return str(statement.compile(dialect=postgresql.dialect(), compile_kwargs=options))
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy declares no types here
+    return str(statement.compile(dialect=dialect, compile_kwargs=options))
