@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from sqlalchemy import select, text
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.kubernetes.client_cache import ClusterClients
@@ -21,6 +22,7 @@ from pilothouse.settings import ClusterSettings, ObserverSettings
 from pilothouse.store import cluster_watches, clusters, releases
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import NewRevision
+from pilothouse.store.tables import release_revisions
 from tests.support.fake_api_servers import kubeconfig, peer
 from tests.support.secret_storage import Secret, SecretStorage
 from tests.support.tenants import add_project
@@ -371,3 +373,23 @@ async def test_a_removed_cluster_is_let_go(place: Place):
     await place.storage.cut()
     await asyncio.sleep(3 * SETTINGS.renew_seconds)
     assert len(place.storage.requests) <= asked + 1
+
+
+async def test_a_cluster_is_removed_while_its_news_is_written_without_waiting_in_a_circle(place: Place):
+    await place.storage.put(release("a"))
+    place.observe()
+    await place.until_shown(a=[(1, "deployed")])
+    async with place.database.transaction() as worker:
+        await worker.execute(select(release_revisions.c.secret).with_for_update())
+        await place.storage.put(release("a", status="superseded"))
+        await eventually(lambda: _waiting(place), lambda count: count == 1)
+        removing = asyncio.create_task(place.remove(place.cluster_id))
+        await eventually(lambda: _waiting(place), lambda count: count == 2)
+    await removing
+
+
+async def _waiting(place: Place) -> int:
+    """How many transactions of this database wait for another."""
+    async with place.database.autocommit() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return int((await connection.execute(text(query))).scalar_one())

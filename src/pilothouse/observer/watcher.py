@@ -150,15 +150,15 @@ class Watcher:
                 if admission.truncated:
                     break
         async with self._database.transaction() as tx:
-            buried = await store.bury_missing(
-                tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
-            )
             await cluster_watches.note_listed(
                 tx,
                 self._cluster_id,
                 epoch=known.epoch,
                 resource_version=version,
                 truncated=admission.truncated,
+            )
+            buried = await store.bury_missing(
+                tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
             )
         self._list_due, self._listed_at = False, asyncio.get_running_loop().time()
         if admission.truncated:
@@ -169,6 +169,7 @@ class Watcher:
         """Write new revisions of the Secrets to the index, and return their number."""
         rows = await self._read_unknown(secrets, known.epoch)
         async with self._database.transaction() as tx:
+            await cluster_watches.hold(tx, self._cluster_id)
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=known.epoch)
         return len(rows)
 
@@ -199,12 +200,13 @@ class Watcher:
         rows = await self._read_unknown([change.secret for change in last.values() if not change.gone], epoch)
         several = rows or buried
         async with self._database.transaction() if several else self._database.autocommit() as tx:
+            # first the row that the removal of a cluster deletes first: nobody waits in a circle
+            await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=epoch)
             await store.mark_deleted(tx, self._cluster_id, await admission.admit_deleted(tx, buried), epoch=epoch)
             if admission.truncated:
                 await cluster_watches.note_truncated(tx, self._cluster_id)
                 self._notices.warn("index_truncated")
-            await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
 
     async def _read_unknown(self, secrets: Sequence[Secret], epoch: int) -> list[NewRevision]:
         """Return the rows of the Secrets that the index does not have as they are: a worker writes what it read."""

@@ -178,6 +178,15 @@ async def find_cluster_watch(tx: Transaction, cluster_id: str) -> ClusterWatchRo
     return ClusterWatchRow(**row) if row else None
 
 
+async def hold(tx: Transaction, cluster_id: str) -> None:
+    """Keep the cluster from being removed until the transaction ends; for those who write its releases in parts.
+
+    A removal locks this row before the releases: who locks them the other way round may wait for it in a circle.
+    """
+    watch = select(cluster_watches.c.cluster_id).where(cluster_watches.c.cluster_id == cluster_id)
+    await tx.execute(watch.with_for_update(read=True, key_share=True))
+
+
 async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
     """Make all index rows of the cluster older than what is read from now on; a list is due."""
     await tx.execute(
