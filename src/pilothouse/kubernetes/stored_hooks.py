@@ -3,11 +3,10 @@
 import msgspec
 
 from pilothouse.errors import CorruptRelease
-from pilothouse.kubernetes.json_lines import count_values
 
 _LARGEST = 2 * 1024 * 1024
-#: Two bytes of text can be a hook of their own, which takes a hundred.
-_MOST_VALUES = 20_000
+#: Hooks, and their events and policies: two bytes of text can be a hook of their own, which is shown in two hundred.
+_MOST_ITEMS = 20_000
 
 
 class HookRun(msgspec.Struct):
@@ -35,12 +34,13 @@ def decode_hooks(hooks_json: bytes) -> list[StoredHook]:
     """Decode the hooks in a release's payload; raise CorruptRelease if they are unreadable or too large."""
     if len(hooks_json) > _LARGEST:
         raise CorruptRelease(f"the hooks of the revision have more than {_LARGEST} bytes")
-    if count_values(hooks_json) > _MOST_VALUES:
-        raise CorruptRelease(f"the hooks of the revision have more than {_MOST_VALUES} values")
     try:
-        return _decoder.decode(hooks_json or b"[]") or []
+        hooks = _decoder.decode(hooks_json or b"[]") or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise CorruptRelease("the hooks of the revision cannot be read") from None
+    if sum(1 + len(hook.events or ()) + len(hook.delete_policies or ()) for hook in hooks) > _MOST_ITEMS:
+        raise CorruptRelease(f"the hooks of the revision have more than {_MOST_ITEMS} events and policies")
+    return hooks
 
 
 _decoder = msgspec.json.Decoder(list[StoredHook] | None)

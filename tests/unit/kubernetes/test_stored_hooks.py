@@ -29,3 +29,9 @@ def test_hooks_are_read_as_helm_writes_them():
 def test_hooks_that_cannot_be_read_are_an_error(text: bytes):
     with pytest.raises(CorruptRelease, match="hooks of the revision"):
         decode_hooks(text)
+
+
+def test_a_hook_with_much_text_is_read():
+    manifest = "a,b: [c]\\n" * 30_000
+    [hook] = decode_hooks(b'[{"manifest":"' + manifest.encode() + b'"}]')
+    assert hook.manifest.count(",") == 30_000
