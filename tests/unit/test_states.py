@@ -13,9 +13,6 @@ WORDS = frozenset({*Action, *OperationState, *ReleaseStatus}) - {ReleaseStatus.U
 #: Where the same words mean something else.
 OTHER_WORDS = {
     "kubernetes/readiness.py": {"running", "succeeded"},  # Kubernetes' own, of containers and Jobs
-    "cli/commands/list.py": {*ReleaseStatus},  # the flags of helm list
-    "cli/commands/operation.py": {"succeeded"},  # in an answer; the command line loads no server
-    "cli/following.py": {*OperationState},  # likewise
     "cli/checks.py": {"running"},  # of the database server
     "services/releases/preflight.py": {"install", "upgrade"},  # in the text of an error
     "store/tables.py": {*OperationState},  # conditions of indexes, which alembic compares with the database's

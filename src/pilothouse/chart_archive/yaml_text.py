@@ -22,7 +22,7 @@ def dump_yaml(value: Any) -> str:
     return text
 
 
-class _Quoting(_Dumper):  # type: ignore[misc]  # one of two classes
+class _Quoting(_Dumper):  # type: ignore[misc]  # the base is one of two classes, which mypy takes for Any
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # the signature of PyYAML
         return True
 

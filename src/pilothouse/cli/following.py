@@ -13,13 +13,13 @@ import typer
 from pilothouse.cli.exits import NoServer, NotLoggedIn
 from pilothouse.cli.terminal import echo, on_one_line
 from pilothouse.errors import PilothouseError
+from pilothouse.states import LIVING_STATES
 
 if TYPE_CHECKING:
     from pilothouse.cli.client import Client
 
 _PATIENCE_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 1.0
-_LIVING: Final = frozenset({"queued", "running", "cancelling"})
 
 
 class Choice(StrEnum):
@@ -47,7 +47,7 @@ def follow(client: "Client", operation_id: str) -> dict[str, Any]:
                 patience.renew()
                 echo(f"{event['at'][11:19]}  {on_one_line(event['kind'])}: {on_one_line(event['text'])}", err=True)
             operation: dict[str, Any] = client.call("GET", path)
-            if operation["state"] not in _LIVING:
+            if operation["state"] not in LIVING_STATES:
                 return operation
             patience.renew()
         except KeyboardInterrupt:

@@ -40,13 +40,13 @@ class _Connected:
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return ``--help``, as a flag that needs no pydantic either."""
-        option = super().get_help_option(ctx)  # type: ignore[misc]
+        option = super().get_help_option(ctx)  # type: ignore[misc]  # the other base class is typer's, and has it
         use_plain_parsing([option])
         return option
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the values of the connection options to the context's ``meta``; what stands further right wins."""
-        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]  # the other base class is typer's, and has it
         given = {option.name: ctx.params.pop(option.name, None) for option in self._shared}
         connection = ctx.meta.setdefault(_META, {})
         connection.update({name: value for name, value in given.items() if value is not None})
@@ -57,7 +57,7 @@ class _Connected:
         everything, shared = self.params, [*self._shared]
         self.params = [param for param in everything if param not in shared]
         try:
-            super().format_options(ctx, formatter)  # type: ignore[misc]
+            super().format_options(ctx, formatter)  # type: ignore[misc]  # the other base class is typer's, and has it
         finally:
             self.params = everything
         with formatter.section("Connection"):

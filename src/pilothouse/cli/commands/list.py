@@ -13,10 +13,15 @@ from pilothouse.cli.connection import session_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.terminal import echo
+from pilothouse.states import ReleaseStatus
 
 _PAGE: Final = 500  # the most that one answer holds
 _COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
-_PENDING: Final = ("pending-install", "pending-upgrade", "pending-rollback")
+_PENDING: Final = (
+    ReleaseStatus.PENDING_INSTALL,
+    ReleaseStatus.PENDING_UPGRADE,
+    ReleaseStatus.PENDING_ROLLBACK,
+)
 
 
 def list_releases(
@@ -48,12 +53,12 @@ def list_releases(
     """
     session = session_of(context)
     statuses = {
-        "deployed": deployed,
-        "failed": failed,
+        ReleaseStatus.DEPLOYED: deployed,
+        ReleaseStatus.FAILED: failed,
         **dict.fromkeys(_PENDING, pending),
-        "superseded": superseded,
-        "uninstalled": uninstalled,
-        "uninstalling": uninstalling,
+        ReleaseStatus.SUPERSEDED: superseded,
+        ReleaseStatus.UNINSTALLED: uninstalled,
+        ReleaseStatus.UNINSTALLING: uninstalling,
     }
     query = {
         "cluster": session.cluster,

@@ -10,6 +10,7 @@ from pilothouse.cli.commands import cluster as clusters
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_lines, print_rows
+from pilothouse.states import OperationState
 
 app = connected_group("Operations: installs, upgrades, rollbacks, uninstalls.")
 
@@ -58,7 +59,7 @@ def follow_to_its_end(context: typer.Context, operation_id: str, output: As = Ou
 
     ended = follow(client_of(context), operation_id)
     print_rows([ended], _COLUMNS, output, one=True)
-    raise typer.Exit(0 if ended["state"] == "succeeded" else 1)
+    raise typer.Exit(0 if ended["state"] == OperationState.SUCCEEDED else 1)
 
 
 @app.command("cancel")
