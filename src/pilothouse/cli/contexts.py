@@ -1,6 +1,5 @@
 """Contexts: servers that a person is logged in to, with credentials, in a file of mode 0600 as in a kubeconfig."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,26 +108,14 @@ def _decode(stored: dict[str, Any]) -> Contexts:
 @contextmanager
 def edited_contexts() -> Iterator[Contexts]:
     """Yield the contexts to change, and replace the file in one step afterwards; two commands take turns."""
+    from pilothouse.files import locked, write_file
+
     path = contexts_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with path.with_name(f"{path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(path.with_name(f"{path.name}.lock")):
             contexts = read_contexts()
             yield contexts
-            _replace(path, orjson.dumps(contexts, option=orjson.OPT_INDENT_2))
+            write_file(path, orjson.dumps(contexts, option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise InvalidRequest(f"cannot write the contexts to {path}: {error.strerror}") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    from tempfile import mkstemp
-
-    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}-")  # of mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
