@@ -1,14 +1,20 @@
 """The one cache of what a cluster's discovery answers: which kinds it serves, and how it stores them."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from pilothouse.errors import PilothouseError
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 
 _AT_ONCE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    at: float
+    answer: dict[str, ObjectKind] | PilothouseError
 
 
 class KindCache:
@@ -24,13 +30,14 @@ class KindCache:
     ) -> None:
         """Keep every answer and failure as long as the cache lives, for one task; only kinds named by ``only``.
 
-        With ``seconds``, keep answers for so long, but no failure, and ask again for a kind that was not served.
+        With ``seconds``, keep answers for so long, but no failure, and ask again for a kind that was not served; who
+        waits while another asks is content with its answer or failure.
         """
         self._client = client
         self._seconds = seconds
         self._only = only
         self._clock = clock
-        self._answers: dict[str, tuple[float, dict[str, ObjectKind] | PilothouseError]] = {}
+        self._answers: dict[str, _Answer] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -39,21 +46,28 @@ class KindCache:
 
         Raises ClusterUnavailable, ClusterDenied or InvalidRequest.
         """
+        before = self._answers.get(group_version)
         async with self._locks.setdefault(group_version, asyncio.Lock()):
-            until, answer = self._answers.get(group_version, (-math.inf, {}))
-            again = self._seconds is not None and (isinstance(answer, PilothouseError) or kind not in answer)
-            if until < self._clock() or again:
-                answer = await self._ask(group_version)
+            known = self._answers.get(group_version)
+            if known is None or (known is before and not self._is_kept(known, kind)):
+                known = await self._ask(group_version)
+        answer = known.answer
         if isinstance(answer, PilothouseError):
             raise answer
         return answer.get(kind)
 
     def find_known(self, kind: str) -> ObjectKind | None:
         """Find a kind by its name alone in what was looked up; None if no group with it was."""
-        answers = (answer for _, answer in self._answers.values() if not isinstance(answer, PilothouseError))
+        answers = (one.answer for one in self._answers.values() if not isinstance(one.answer, PilothouseError))
         return next((answer[kind] for answer in answers if kind in answer), None)
 
-    async def _ask(self, group_version: str) -> dict[str, ObjectKind] | PilothouseError:
+    def _is_kept(self, known: _Answer, kind: str) -> bool:
+        if self._seconds is None:
+            return True
+        passes = isinstance(known.answer, PilothouseError) or kind not in known.answer
+        return not passes and self._clock() <= known.at + self._seconds
+
+    async def _ask(self, group_version: str) -> _Answer:
         answer: dict[str, ObjectKind] | PilothouseError
         try:
             async with self._places:
@@ -61,5 +75,5 @@ class KindCache:
             answer = {name: kind for name, kind in kinds.items() if self._only is None or name in self._only}
         except PilothouseError as error:
             answer = error
-        self._answers[group_version] = (self._clock() + (math.inf if self._seconds is None else self._seconds), answer)
-        return answer
+        known = self._answers[group_version] = _Answer(self._clock(), answer)
+        return known

@@ -137,7 +137,8 @@ async def test_one_task_looks_a_group_up_once_whatever_the_answer(server: ApiSer
             await client.close()
 
 
-async def test_a_lookup_that_failed_fails_for_all_who_asked_in_the_task(tmp_path: Path):
+@pytest.mark.parametrize("seconds", [None, 300])
+async def test_a_lookup_that_failed_fails_for_all_who_waited_for_it(tmp_path: Path, seconds: float | None):
     asked = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,7 +149,7 @@ async def test_a_lookup_that_failed_fails_for_all_who_asked_in_the_task(tmp_path
     async with peer(refuse, tmp_path) as port:
         client = ClusterClient(kubeconfig(port), ClusterSettings(allow_loopback=True))
         try:
-            kinds = KindCache(client)
+            kinds = KindCache(client, seconds=seconds)
             found = await asyncio.gather(*(kinds.find("v1", "Secret") for _ in range(20)), return_exceptions=True)
             assert {type(one) for one in found} == {ClusterDenied}
             assert len(asked) == 1
