@@ -60,8 +60,12 @@ async def peer(
         context.load_cert_chain(file)
     running: set[asyncio.Task[None]] = set()
     closing: list[asyncio.StreamWriter] = []
+    stopped = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if stopped.is_set():
+            writer.transport.abort()  # its handshake has ended only now, and nobody would close it
+            return
         task = asyncio.current_task()
         assert task is not None
         running.add(task)
@@ -80,8 +84,11 @@ async def peer(
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        stopped.set()
+        for listener in server.sockets:  # asyncio loses what it has accepted and has no transport yet when this closes
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        await asyncio.sleep(0.01)
         server.close()
-        await asyncio.sleep(0.01)  # a connection that was just taken gets its task, which closes it
         for task in [*running]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
