@@ -53,7 +53,7 @@ class KindCache:
                 known = await self._ask(group_version)
         answer = known.answer
         if isinstance(answer, PilothouseError):
-            raise answer
+            raise answer.with_traceback(None)  # else each who asks adds frames
         return answer.get(kind)
 
     def find_known(self, kind: str) -> ObjectKind | None:
@@ -74,6 +74,8 @@ class KindCache:
                 kinds = await self._client.list_kinds(group_version)
             answer = {name: kind for name, kind in kinds.items() if self._only is None or name in self._only}
         except PilothouseError as error:
-            answer = error
+            # its frames hold what was read of the server's answer, and there may be hundreds of groups
+            answer = error.with_traceback(None)
+            answer.__cause__ = answer.__context__ = None
         known = self._answers[group_version] = _Answer(self._clock(), answer)
         return known

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,5 +154,13 @@ async def test_a_lookup_that_failed_fails_for_all_who_waited_for_it(tmp_path: Pa
             found = await asyncio.gather(*(kinds.find("v1", "Secret") for _ in range(20)), return_exceptions=True)
             assert {type(one) for one in found} == {ClusterDenied}
             assert len(asked) == 1
+            errors = [one for one in found if isinstance(one, BaseException)]
+            files = {
+                Path(frame.f_code.co_filename).name
+                for one in errors
+                for frame, _ in traceback.walk_tb(one.__traceback__)
+            }
+            # a frame that reads the answer would keep what it has read
+            assert files == {"kind_cache.py"}
         finally:
             await client.close()
