@@ -9,8 +9,9 @@ from sqlalchemy import Text, bindparam, delete, false, func, insert, literal, or
 
 from pilothouse.store import lockout
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import has_some_role, held_roles
+from pilothouse.store.roles import has_some_role, held_rights
 from pilothouse.store.tables import access_keys, domains, projects, users
+from pilothouse.store.users import hold
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ProvingKeyRow:
     project_name: str | None
     roles: list[str]
     account_roles: list[str]
+    policies: list[str]
+    account_policies: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ _FIND_PROVING = (
         domains.c.name.label("domain_name"),
         projects.c.id.label("project_id"),
         projects.c.name.label("project_name"),
-        held_roles(here=True).label("roles"),
-        held_roles(here=False).label("account_roles"),
+        *held_rights(),
     )
     .join(users, users.c.id == access_keys.c.user_id)
     .join(domains, domains.c.id == users.c.domain_id)
@@ -172,7 +174,7 @@ async def set_used(tx: Transaction, ages: Mapping[str, timedelta]) -> None:
 
 async def count_of_user(tx: Transaction, user_id: str, *, project_id: str) -> int:
     """Count the user's keys in the project; concurrent creators wait until this transaction ends."""
-    await tx.execute(select(users.c.id).where(users.c.id == user_id).with_for_update())
+    await hold(tx, user_id)
     query = select(func.count()).where(access_keys.c.user_id == user_id, access_keys.c.project_id == project_id)
     return int((await tx.execute(query)).scalar_one())
 

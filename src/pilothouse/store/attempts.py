@@ -160,6 +160,12 @@ async def _begin(
     return None if during_repair is None else Begun(during_repair=during_repair)
 
 
+async def undo_failed(tx: Transaction, operation_id: str, *, attempt: int, failure: str) -> bool:
+    """Turn the failed operation into one that is undone, still held by the attempt; False if it is not held."""
+    params = {"of_id": operation_id, "in_attempt": attempt, "cause": sanitize(failure)}
+    return (await tx.execute(_UNDO_FAILED, params)).rowcount == 1
+
+
 async def finish(
     tx: Transaction,
     operation_id: str,
@@ -239,6 +245,14 @@ _BEGIN_UNDO = (
     _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.CANCELLING)
     .values(**_BASE, undo_revision=_NEXT_REVISION)
     .returning(being_repaired())
+)
+_UNDO_FAILED = _HELD_BY_ATTEMPT.where(operations.c.state == OperationState.RUNNING).values(
+    state=OperationState.CANCELLING,
+    status_description=bindparam("cause"),
+    failure=bindparam("cause"),
+    cancelling_at=func.clock_timestamp(),
+    crashes=0,
+    lapsed_attempt=None,
 )
 _TO_STATE: BindParameter[str] = bindparam("to_state", type_=Text)
 _WROTE: BindParameter[bool] = bindparam("wrote", type_=Boolean)

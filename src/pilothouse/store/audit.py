@@ -5,16 +5,16 @@ inserted in the action's own transaction; what changes nothing (refusals, failed
 with a count of ``times``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, or_, select
+from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, not_, or_, select
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import audit
+from pilothouse.store.tables import audit, clusters, operations, projects
 
 
 class Outcome(StrEnum):
@@ -95,7 +95,10 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk."""
+    """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk.
+
+    ``without``: not those that did one of these actions, nor dry runs; refusals of them count.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -105,6 +108,7 @@ class AuditFilter:
     target: str | None = None
     outcome: str | None = None
     source: str | None = None
+    without: tuple[str, ...] = ()
 
 
 _COLUMNS = tuple(AuditRow.__dataclass_fields__)
@@ -176,7 +180,23 @@ def _conditions(filters: AuditFilter) -> list[ColumnElement[bool]]:
         found.append(audit.c.action.startswith(filters.action[:-1], autoescape=True))
     elif filters.action is not None:
         found.append(audit.c.action == filters.action)
+    if filters.without:
+        left_out = or_(audit.c.action.in_(filters.without), audit.c.detail.startswith("dry run"))
+        found.append(or_(audit.c.outcome != Outcome.DONE, not_(left_out)))
     return found
+
+
+async def list_states(tx: Transaction, operation_ids: Collection[str]) -> dict[str, str]:
+    """Return the states of those of the operations that are kept still."""
+    found = await tx.execute(select(operations.c.id, operations.c.state).where(operations.c.id.in_(operation_ids)))
+    return {row.id: row.state for row in found}
+
+
+async def list_cluster_names(tx: Transaction, cluster_ids: Collection[str], *, domain_id: str) -> dict[str, str]:
+    """Return the names of those that are clusters of the account."""
+    query = select(clusters.c.id, clusters.c.name).join(projects, projects.c.id == clusters.c.project_id)
+    found = await tx.execute(query.where(clusters.c.id.in_(cluster_ids), projects.c.domain_id == domain_id))
+    return {row.id: row.name for row in found}
 
 
 def age(seconds: float) -> timedelta:

@@ -1,4 +1,4 @@
-"""Queries about charts: one row per version and project. Their archives: ``archives``."""
+"""Queries about charts: one row per version and project, or source. Their archives: ``archives``."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -8,7 +8,7 @@ import msgspec
 import orjson
 from sqlalchemy import bindparam, delete, func, insert, select, text, update
 
-from pilothouse.errors import DamagedRow
+from pilothouse.errors import ChartReplaced, DamagedRow
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import charts
 
@@ -30,7 +30,7 @@ class ChartContent:
 
 @dataclass(frozen=True)
 class ChartRow:
-    """One chart version of a project; the digest identifies its archive."""
+    """One chart version of a project; the digest identifies its archive. ``source_id``: it was pulled from there."""
 
     id: str
     project_id: str
@@ -45,12 +45,21 @@ class ChartRow:
     visible: bool
     created_at: datetime
     updated_at: datetime
+    source_id: str | None = None
 
     def default_values(self) -> dict[str, Any]:
         """Return the default values; raise DamagedRow if the row does not hold them."""
         self.check_values()
         values: dict[str, Any] = orjson.loads(self.values_json)
         return values
+
+    def check_digest(self, wanted: str) -> None:
+        """Raise ChartReplaced if another archive is wanted than the one that it has; empty: any."""
+        if wanted and wanted != self.digest:
+            raise ChartReplaced(
+                f"chart.digest: chart {self.name!r} {self.version} ({self.id}) now has the archive {self.digest}, not "
+                f"{wanted}; nothing was done: upload yours again, or send the digest of that one"
+            )
 
     def check_values(self) -> None:
         """Raise DamagedRow if the values are no JSON object; they are not built for that."""
@@ -63,6 +72,21 @@ class ChartRow:
             f"the stored default values of chart {self.name!r} {self.version} are damaged (charts.values_json, "
             f"id {self.id}); upload its archive again with PUT /v2/charts/{self.id}, or restore a backup"
         )
+
+
+@dataclass(frozen=True)
+class ChartVersion:
+    """One chart version of a project without its values."""
+
+    id: str
+    name: str
+    version: str
+    digest: str
+    description: str
+    source: str
+    visible: bool
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True)
@@ -81,6 +105,8 @@ class ChartPage:
     rest: ChartPlace | None
 
 
+#: Charts that were pulled from a source are listed there.
+_UPLOADED = charts.c.source_id.is_(None)
 _raw_json = msgspec.json.Decoder(msgspec.Raw)
 
 _FIND = select(charts).where(charts.c.id == bindparam("chart_id"), charts.c.project_id == bindparam("of_project"))
@@ -93,7 +119,7 @@ async def lock_charts_of(tx: Transaction, project_id: str) -> None:
 
 async def count_charts(tx: Transaction, project_id: str) -> int:
     """Count the project's chart quota usage: one per version."""
-    query = select(func.count()).select_from(charts).where(charts.c.project_id == project_id)
+    query = select(func.count()).select_from(charts).where(charts.c.project_id == project_id, _UPLOADED)
     return (await tx.execute(query)).scalar_one()
 
 
@@ -105,9 +131,32 @@ async def find_chart(tx: Transaction, chart_id: str, *, project_id: str) -> Char
 
 async def find_chart_version(tx: Transaction, *, project_id: str, name: str, version: str) -> ChartRow | None:
     """Return the project's chart of that name and version."""
-    query = select(charts).where(charts.c.project_id == project_id, charts.c.name == name, charts.c.version == version)
+    query = select(charts).where(
+        charts.c.project_id == project_id, charts.c.name == name, charts.c.version == version, _UPLOADED
+    )
     row = (await tx.execute(query)).mappings().one_or_none()
     return ChartRow(**row) if row else None
+
+
+async def list_versions(
+    tx: Transaction, *, project_id: str, name: str, version: str, digest: str, limit: int, pulled: bool = False
+) -> list[ChartVersion]:
+    """Return the project's chart versions with that name, version and digest, newest first; empty: any.
+
+    ``pulled``: those too that were pulled from a source.
+    """
+    wanted = {charts.c.name: name, charts.c.version: version, charts.c.digest: digest}
+    query = (
+        select(*(charts.c[field.name] for field in fields(ChartVersion)))
+        .where(
+            charts.c.project_id == project_id,
+            *(() if pulled else (_UPLOADED,)),
+            *(column == value for column, value in wanted.items() if value),
+        )
+        .order_by(charts.c.created_at.desc(), charts.c.id)
+        .limit(limit)
+    )
+    return [ChartVersion(*row) for row in (await tx.execute(query)).all()]
 
 
 async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | None, budget_bytes: int) -> ChartPage:
@@ -155,7 +204,7 @@ FROM (
   FROM (
     SELECT id, created_at, octet_length(values_json) + octet_length(instruction) + octet_length(description) AS size
     FROM charts
-    WHERE project_id = :project_id AND (
+    WHERE project_id = :project_id AND source_id IS NULL AND (
       CAST(:created_at AS timestamptz) IS NULL OR created_at < :created_at OR (created_at = :created_at AND id > :id)
     )
   ) keys

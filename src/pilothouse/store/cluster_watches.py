@@ -4,6 +4,7 @@ A cluster is watched under a lease by the database's clock, like an operation; a
 Two observers may briefly watch the same cluster without harm: see ``release_index``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
@@ -11,9 +12,13 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Select,
+    Text,
+    all_,
     and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -22,9 +27,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import cluster_watches, observers
+from pilothouse.store.tables import cluster_watches, clusters, observers, release_revisions
 
 #: Announces that a cluster came, went, or is free to be watched.
 CHANNEL = "pilothouse_cluster_watches"
@@ -108,6 +114,21 @@ async def forget_progress(tx: Transaction, cluster_id: str) -> None:
     )
 
 
+async def forget_outside(tx: Transaction, cluster_id: str, *, namespaces: Sequence[str]) -> None:
+    """Delete what the index has of other namespaces of the cluster."""
+    outside = release_revisions.c.namespace != all_(bindparam("inside", list(namespaces), type_=ARRAY(Text)))
+    await tx.execute(delete(release_revisions).where(release_revisions.c.cluster_id == cluster_id, outside))
+
+
+def is_outside(namespace: ColumnElement[str]) -> ColumnElement[bool]:
+    """Build the condition that a cluster that is watched has a wall, and the namespace lies behind it."""
+    return exists().where(
+        clusters.c.id == cluster_watches.c.cluster_id,
+        clusters.c.wall_user != "",
+        namespace != all_(clusters.c.wall_namespaces),
+    )
+
+
 async def report(tx: Transaction, observer: str, *, lease_seconds: float) -> Load:
     """Report that the observer is alive, remove those that are not, and return what the live ones share."""
     living = postgresql.insert(observers).values(name=observer, seen_at=func.clock_timestamp())
@@ -183,8 +204,13 @@ async def hold(tx: Transaction, cluster_id: str) -> None:
 
     A removal locks this row before the releases: who locks them the other way round may wait for it in a circle.
     """
-    watch = select(cluster_watches.c.cluster_id).where(cluster_watches.c.cluster_id == cluster_id)
-    await tx.execute(watch.with_for_update(read=True, key_share=True))
+    await tx.execute(_HOLD, {"of_cluster": cluster_id})
+
+
+def holding(cluster_id: str) -> Select[tuple[str]]:
+    """Build the query that does the same, for part of a statement; the argument is the name of its parameter."""
+    watch = select(cluster_watches.c.cluster_id).where(cluster_watches.c.cluster_id == bindparam(cluster_id))
+    return watch.with_for_update(read=True, key_share=True)
 
 
 async def begin_epoch(tx: Transaction, cluster_id: str, *, after: int) -> None:
@@ -229,6 +255,7 @@ def _ago(seconds: float) -> ColumnElement[datetime]:
     return func.clock_timestamp() - interval
 
 
+_HOLD = holding("of_cluster")
 _FIND = select(*(cluster_watches.c[field.name] for field in fields(ClusterWatchRow))).where(
     cluster_watches.c.cluster_id == bindparam("of_cluster")
 )

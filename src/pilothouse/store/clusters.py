@@ -1,9 +1,9 @@
 """Queries about registered clusters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import bindparam, delete, func, select, text, update
+from sqlalchemy import bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -19,6 +19,15 @@ class ClusterName:
 
 
 @dataclass(frozen=True)
+class WallRow:
+    """Where a project works in a cluster, and as whom; all empty: no wall."""
+
+    wall_namespaces: list[str] = field(default_factory=list)
+    wall_user: str = ""
+    wall_groups: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class ClusterRow:
     """One registered cluster; the kubeconfig is sealed."""
 
@@ -30,6 +39,9 @@ class ClusterRow:
     wait: str
     created_at: datetime
     identity: str
+    wall_namespaces: list[str]
+    wall_user: str
+    wall_groups: list[str]
 
 
 async def add_cluster(
@@ -41,6 +53,7 @@ async def add_cluster(
     server: str,
     kubeconfig_sealed: bytes,
     identity: str = "",
+    wall: WallRow | None = None,
 ) -> ClusterRow | None:
     """Insert a cluster; return None if the project has one of that name."""
     statement = (
@@ -52,6 +65,7 @@ async def add_cluster(
             server=server,
             kubeconfig_sealed=kubeconfig_sealed,
             identity=identity,
+            **(vars(wall) if wall else {}),
         )
         .on_conflict_do_nothing(index_elements=[clusters.c.project_id, clusters.c.name])
         .returning(clusters)
@@ -85,6 +99,37 @@ async def replace_kubeconfig(
     return ClusterRow(**row) if row else None
 
 
+async def set_wall(
+    tx: Transaction,
+    cluster_id: str,
+    *,
+    project_id: str,
+    wall: WallRow,
+) -> ClusterRow | None:
+    """Store where the project works, and as whom; return None if the project has no such cluster."""
+    statement = (
+        update(clusters)
+        .where(clusters.c.id == cluster_id, clusters.c.project_id == project_id)
+        .values(**vars(wall))
+        .returning(clusters)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
+async def shares_wall_user(tx: Transaction, row: ClusterRow) -> bool:
+    """Return True if a cluster of another project has that wall's user, and is the same one by address or identity.
+
+    Serialises such questions about that user until the transaction ends.
+    """
+    await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"wall/{row.wall_user}"})
+    is_same = clusters.c.server == row.server
+    if row.identity:
+        is_same |= clusters.c.identity == row.identity
+    others = exists().where(clusters.c.wall_user == row.wall_user, clusters.c.project_id != row.project_id, is_same)
+    return bool((await tx.execute(select(others))).scalar_one())
+
+
 _FIND = select(clusters).where(clusters.c.id == bindparam("cluster_id"))
 _FIND_OF_PROJECT = _FIND.where(clusters.c.project_id == bindparam("of_project"))
 
@@ -112,6 +157,12 @@ async def list_clusters(tx: Transaction, *, project_id: str) -> list[ClusterRow]
     """Return the project's clusters by name."""
     query = select(clusters).where(clusters.c.project_id == project_id).order_by(clusters.c.name)
     return [ClusterRow(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def list_names(tx: Transaction, *, project_id: str) -> dict[str, str]:
+    """Return the names of the project's clusters by id, in their order."""
+    query = select(clusters.c.id, clusters.c.name).where(clusters.c.project_id == project_id).order_by(clusters.c.name)
+    return {row.id: row.name for row in await tx.execute(query)}
 
 
 async def list_all_clusters(tx: Transaction) -> list[ClusterRow]:

@@ -4,20 +4,28 @@ Every session has statement, lock and idle-in-transaction timeouts and ``tcp_use
 vanished must cost seconds, not a worker.
 """
 
+import functools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Final, ParamSpec, TypeVar
 
 import psycopg
+import structlog
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio.engine import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from pilothouse.errors import DatabaseUnavailable
+from pilothouse.errors import DatabaseUnavailable, NotFound, TransactionConflict
+
+log = structlog.get_logger(__name__)
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 #: The connection type that every query module takes; only this module opens or commits one.
 Transaction = AsyncConnection
@@ -37,6 +45,8 @@ _PREPARE_AFTER = 1
 _IDLE_SECONDS = 30.0
 
 #: No fault of the statement: a standby that a fail-over has not promoted yet, and a process that was stopped meanwhile.
+_CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_TRIES: Final = 3
 _PASSES = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
 
 
@@ -111,6 +121,15 @@ class Database:
         except NoConnectionFree as error:
             raise DatabaseUnavailable("every connection to PostgreSQL is in use") from error
         except DBAPIError as error:
+            if isinstance(error.orig, _CONFLICTS):
+                raise TransactionConflict(
+                    "the same was changed by another request at the same moment; nothing was written, send it again"
+                ) from error
+            if isinstance(error.orig, psycopg.errors.ForeignKeyViolation) and "is not present in" in str(error.orig):
+                raise NotFound(
+                    "something that this refers to was deleted at the same moment; nothing was written: "
+                    f"{error.orig.diag.message_detail or _cause(error)}"
+                ) from error
             broken = error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
             if not (broken or isinstance(error.orig, _PASSES)):
                 raise
@@ -171,6 +190,21 @@ class Database:
     def _close_late(self, _: object, entry: ConnectionPoolEntry) -> None:
         if self._closed:
             entry.close()
+
+
+def retry_conflicts(write: Callable[Arguments, Awaitable[Result]]) -> Callable[Arguments, Awaitable[Result]]:
+    """Repeat a function whose writes are one transaction if PostgreSQL undid that for another one, twice at most."""
+
+    @functools.wraps(write)
+    async def repeated(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for _ in range(_TRIES - 1):
+            try:
+                return await write(*args, **kwargs)
+            except TransactionConflict:
+                log.info("transaction_repeated", of=write.__qualname__)
+        return await write(*args, **kwargs)
+
+    return repeated
 
 
 def _notice_standby(context: ExceptionContext) -> None:

@@ -19,7 +19,7 @@ from pilothouse.errors import DatabaseUnavailable, InvalidBackup
 from pilothouse.store.database import Database
 from pilothouse.store.migration import migrate_on
 from pilothouse.store.sealed import SUFFIX
-from pilothouse.store.tables import audit, metadata
+from pilothouse.store.tables import audit, metadata, schema_compatibility
 
 SealedCheck = Callable[[str, bytes], None]
 
@@ -27,7 +27,8 @@ _VERSION_TABLE: Final = "alembic_version"
 _TABLES: Final = """
     SELECT c.relname, array_agg(a.attname ORDER BY a.attnum) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
-    AND a.attgenerated = '' AND c.relname <> 'alembic_version' GROUP BY c.relname ORDER BY c.relname"""
+    AND a.attgenerated = '' AND c.relname NOT IN ('alembic_version', 'schema_compatibility')
+    GROUP BY c.relname ORDER BY c.relname"""
 _REFERENCES: Final = """
     SELECT f.relname, t.relname FROM pg_constraint k JOIN pg_class f ON f.oid = k.conrelid
     JOIN pg_class t ON t.oid = k.confrelid
@@ -187,5 +188,5 @@ def _empty(connection: psycopg.Connection, names: Sequence[str], *, replace: boo
         row = connection.execute(query).fetchone()
         if row is not None and row[0] and not replace:
             raise InvalidBackup(f"the database is not empty (table {name} has rows); --replace discards its content")
-    for name in (*present, _VERSION_TABLE):
+    for name in (*present, _VERSION_TABLE, schema_compatibility.name):  # migrations fill the last two
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(sql.Identifier(name)))

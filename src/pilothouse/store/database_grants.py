@@ -18,7 +18,7 @@ _STATEMENTS: Final = (
     "GRANT USAGE ON SCHEMA public TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
     "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
-    "REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {role}",
+    "REVOKE INSERT, UPDATE, DELETE ON alembic_version, schema_compatibility FROM {role}",
     "REVOKE UPDATE ON audit FROM {role}",
 )
 #: Rows are forgotten by this function alone, which has its owner's rights. A schema before it deletes by itself.

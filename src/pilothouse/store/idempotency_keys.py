@@ -96,7 +96,7 @@ async def find_key(tx: Transaction, *, project_id: str, user_id: str, key: str, 
     row = (await tx.execute(_FIND, params)).mappings().one_or_none()
     if row is None:
         return None
-    return FoundKey(row["record"], OperationRow(**{one.name: row[one.name] for one in fields(OperationRow)}))
+    return FoundKey(row["record"], OperationRow(**{field.name: row[field.name] for field in fields(OperationRow)}))
 
 
 async def expire(tx: Transaction, *, life_seconds: float, limit: int) -> int:

@@ -10,9 +10,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import SetColumnComment
 
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.store.database import Database
+from pilothouse.store.schema_revision import FIND_OLDEST, Schema
+from pilothouse.store.tables import metadata
 
 #: Any constant; two programs that start at once must not migrate at once.
 _LOCK = 7_430_118_226
@@ -45,36 +48,59 @@ def migrate_on(connection: Connection, revision: str) -> None:
     command.upgrade(_configuration(connection), revision)
 
 
+def _write_comments(connection: Connection) -> None:
+    """Write the comments of columns, which stand in ``tables`` only, and not in the migrations."""
+    for column in (column for table in metadata.sorted_tables for column in table.columns if column.comment):
+        connection.execute(SetColumnComment(column))
+
+
 def current_revision(database: Database) -> str | None:
     """Return the schema revision of the database, None for an empty one; raise DatabaseUnavailable."""
+    return current_schema(database).revision or None
+
+
+def current_schema(database: Database) -> Schema:
+    """Return the schema of the database; raise DatabaseUnavailable."""
     engine = create_engine(database.url, connect_args={"connect_timeout": 5})
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _schema(connection)
     except (OperationalError, psycopg.OperationalError) as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
     finally:
         engine.dispose()
 
 
+def _schema(connection: Connection) -> Schema:
+    found = Schema(MigrationContext.configure(connection).get_current_revision() or "")
+    if not found.is_newer:
+        return found
+    return Schema(found.revision, connection.execute(FIND_OLDEST).scalar_one() or "")
+
+
 def migrate(database: Database) -> tuple[str | None, str]:
     """Apply missing migrations, one program at a time; return the revisions before and after.
 
-    Raises DatabaseUnavailable if the database cannot be reached or was migrated by a newer Pilothouse.
+    Nothing is done to a newer schema on which this program runs. Raises DatabaseUnavailable for another newer one, and
+    if the database cannot be reached.
     """
     engine = create_engine(database.url, connect_args={"connect_timeout": 10})
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            before = MigrationContext.configure(connection).get_current_revision()
-            known = {script.revision for script in ScriptDirectory.from_config(_configuration(None)).walk_revisions()}
-            if before is not None and before not in known:
-                raise DatabaseUnavailable(
-                    f"the database is at schema {before}, which this Pilothouse does not know: "
-                    "it was migrated by a newer one; start that version, or restore a backup"
-                )
+            found = _schema(connection)
+            before = found.revision or None
+            if found.is_newer:
+                if found.problem:
+                    raise DatabaseUnavailable(
+                        f"the database is at schema {before}, which this Pilothouse does not know: "
+                        "it was migrated by a newer one; start that version, or restore a backup"
+                    )
+                return before, found.revision
             command.upgrade(_configuration(connection), "head")
             after = MigrationContext.configure(connection).get_current_revision()
+            if after != before:
+                _write_comments(connection)
     except (OperationalError, psycopg.OperationalError) as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
     finally:

@@ -36,10 +36,10 @@ def event_key(operation_id: str) -> str:
 
 
 async def add_event(
-    tx: Transaction, operation_id: str, *, attempt: int, kind: str, said: str, data: dict[str, Any] | None = None
+    tx: Transaction, operation_id: str, *, attempt: int, kind: str, text: str, data: dict[str, Any] | None = None
 ) -> None:
     """Insert an event and notify readers on commit."""
-    params = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(said[:_LONGEST])}
+    params = {"of_operation": operation_id, "in_attempt": attempt, "of_kind": kind, "said": sanitize(text[:_LONGEST])}
     await tx.execute(_ADD, params | {"with_data": sanitize_data(data)})
 
 
@@ -47,6 +47,12 @@ async def list_events(tx: Transaction, operation_id: str, *, after: int = 0, lim
     """Return the events after that id, oldest first."""
     rows = await tx.execute(_LIST, {"of_operation": operation_id, "after": after, "most": limit})
     return [EventRow(**row) for row in rows.mappings()]
+
+
+async def list_newest_events(tx: Transaction, operation_id: str, *, limit: int) -> list[EventRow]:
+    """Return the newest events, oldest first."""
+    rows = await tx.execute(_LIST_NEWEST, {"of_operation": operation_id, "most": limit})
+    return [EventRow(**row) for row in rows.mappings()][::-1]
 
 
 _OF_OPERATION = bindparam("of_operation", type_=Text)
@@ -69,7 +75,7 @@ _ADD = (
     )
     .returning(func.pg_notify(EVENTS_CHANNEL, text("'operation:' || operation_id")))
 )
-_LIST = (
+_EVENTS = (
     select(
         operation_events.c.id,
         operation_events.c.at,
@@ -79,7 +85,7 @@ _LIST = (
         operation_events.c.data,
     )
     .where(operation_events.c.operation_id == _OF_OPERATION)
-    .where(operation_events.c.id > bindparam("after", type_=BigInteger))
-    .order_by(operation_events.c.id)
     .limit(bindparam("most", type_=Integer))
 )
+_LIST = _EVENTS.where(operation_events.c.id > bindparam("after", type_=BigInteger)).order_by(operation_events.c.id)
+_LIST_NEWEST = _EVENTS.order_by(operation_events.c.id.desc())

@@ -4,6 +4,7 @@ Times are the database's ``clock_timestamp()``, never a worker's clock. How an o
 attempt at it writes: ``attempts``.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +29,7 @@ from sqlalchemy import (
 
 from pilothouse.states import LIVING_STATES, Action, OperationState
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import in_states, operations
+from pilothouse.store.tables import IN_ORDER, in_states, operations, users
 
 #: The channel on which an accepted operation is announced.
 CHANNEL = "pilothouse_operations"
@@ -63,6 +64,7 @@ class NewOperation:
     status_description: str
     deadline_seconds: int
     request_id: str
+    plan_id: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class OperationRow(NewOperation):
     started_at: datetime | None
     finished_at: datetime | None
     answers_until: datetime | None
+    failure: str
 
 
 async def announce(tx: Transaction) -> None:
@@ -205,6 +208,36 @@ async def list_operations(
     return [OperationRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
+async def count_states(
+    tx: Transaction, *, project_id: str, release_name: str | None
+) -> list[tuple[str, str, str, int]]:
+    """Return how many of the project's operations have each state, by cluster and namespace."""
+    columns = operations.c.cluster_id, operations.c.namespace, operations.c.state
+    query = select(*columns, func.count()).where(operations.c.project_id == project_id).group_by(*columns)
+    if release_name is not None:
+        query = query.where(operations.c.release_name == release_name)
+    return [(row[0], row[1], row[2], row[3]) for row in await tx.execute(query)]
+
+
+async def list_user_names(tx: Transaction, user_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those users that there are still."""
+    found = await tx.execute(select(users.c.id, users.c.name).where(users.c.id.in_(user_ids)))
+    return {row.id: row.name for row in found}
+
+
+async def count_before(tx: Transaction, operation_ids: Collection[str]) -> dict[str, int]:
+    """Return how many operations of all projects come before each of these that waits in the queue."""
+    turn = func.row_number().over(order_by=(operations.c.queue_position, operations.c.created_at)) - 1
+    queue = select(operations.c.id, turn.label("before")).where(IN_ORDER).subquery()
+    found = await tx.execute(select(queue.c.id, queue.c.before).where(queue.c.id.in_(operation_ids)))
+    return {row.id: row.before for row in found}
+
+
+async def count_workers(tx: Transaction) -> int:
+    """Return how many worker processes are connected: each listens to the queue as long as it lives."""
+    return int((await tx.execute(_COUNT_WORKERS)).scalar_one())
+
+
 def of_release(cluster_id: str, namespace: str, release_name: str) -> dict[str, str]:
     """Return the parameters for ``OF_RELEASE``."""
     return {"of_cluster": cluster_id, "of_namespace": namespace, "of_name": release_name}
@@ -251,6 +284,10 @@ def ending(
         "state": state,
         "status_description": status_description,
         "finished_at": case((over, func.clock_timestamp())),
+        # tests that fail leave the release as it was, so that nothing of them is shown as its status
+        "dismissed_at": case(
+            (and_(over, operations.c.action == Action.TEST), func.clock_timestamp()), else_=operations.c.dismissed_at
+        ),
         **order_after_end(ended=over if drops_order is None else drops_order, shown_as_failed=shown_as_failed),
     }
 
@@ -286,14 +323,17 @@ _ORIGINS = select(
 _LIST_RELEASE_ORIGINS = _ORIGINS.where(OF_RELEASE).order_by(operations.c.created_at.desc())
 _FIND_ORIGIN = _LIST_RELEASE_ORIGINS.limit(1)
 _ANNOUNCE = text(f"NOTIFY {CHANNEL}")
+_COUNT_WORKERS = text("""
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = :listening
+""").bindparams(listening=f'LISTEN "{CHANNEL}"')
 #: Tells those who wait for the release that something about it is final.
 announce_end = func.pg_notify(
     EVENTS_CHANNEL, func.concat_ws("/", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
 )
-ENDED = (*(operations.c[one.name] for one in fields(EndedOperation)), announce_end.label("announced"))
+ENDED = (*(operations.c[field.name] for field in fields(EndedOperation)), announce_end.label("announced"))
 _SEALED = ("request_sealed", "shown_sealed")
 _WITHOUT_ORDER = [
-    null().label(one.name) if one.name in _SEALED else operations.c[one.name] for one in fields(OperationRow)
+    null().label(field.name) if field.name in _SEALED else operations.c[field.name] for field in fields(OperationRow)
 ]
 IS_ANSWERED = func.coalesce(operations.c.answers_until > func.clock_timestamp(), false())
 _KEEP_SHOWN = (

@@ -7,7 +7,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import domains, projects, role_assignments, tokens
+from pilothouse.store.roles import SEEN
+from pilothouse.store.tables import domains, projects, tokens
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ async def list_projects(
 
 
 def _has_role(user_id: str) -> ColumnElement[bool]:
-    counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
-    return exists().where(role_assignments.c.user_id == user_id, counts)
+    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == projects.c.id)
+    return exists().where(SEEN.c.user_id == user_id, counts)
 
 
 async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name: str, description: str) -> bool:

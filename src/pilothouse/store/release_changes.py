@@ -15,7 +15,9 @@ _MOST = 1000
 class Change:
     """An operation on a release, and who requested it; ``user_name`` is empty if the user is gone.
 
-    ``revision`` is what it wrote or is writing, ``undo_revision`` what its cancel wrote.
+    ``revision`` is what it wrote or is writing, ``undo_revision`` what undid that: a cancel, or its ``failure``.
+    ``chart_digest``: of the archive that it installed; empty for a rollback, whose ``chart_id`` is that of the revision
+    that it restores.
     """
 
     operation_id: str
@@ -27,8 +29,12 @@ class Change:
     request_id: str
     revision: int | None
     undo_revision: int | None
+    failure: str
     created_at: datetime
     finished_at: datetime | None
+    chart_id: str
+    chart_version: str
+    chart_digest: str
 
 
 async def list_changes(tx: Transaction, cluster_id: str, *, namespace: str, name: str) -> list[Change]:
@@ -40,7 +46,7 @@ async def list_changes(tx: Transaction, cluster_id: str, *, namespace: str, name
 _LIST = text("""
 SELECT o.id, o.action, o.state, o.status_description, o.user_id, coalesce(u.name, ''), o.request_id,
   CASE WHEN o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL THEN o.revision END,
-  o.undo_revision, o.created_at, o.finished_at
+  o.undo_revision, o.failure, o.created_at, o.finished_at, o.chart_id, o.chart_version, coalesce(o.chart_digest, '')
 FROM operations o LEFT JOIN users u ON u.id = o.user_id
 WHERE o.cluster_id = :cluster_id AND o.namespace = :namespace AND o.release_name = :name
   AND (o.wrote_revision OR o.finished_at IS NULL OR o.undo_revision IS NOT NULL)

@@ -34,6 +34,8 @@ from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import NotFound
 from pilothouse.states import Action, ReleaseStatus
+from pilothouse.store.chart_origins import inherited_chart
+from pilothouse.store.cluster_watches import holding, is_outside
 from pilothouse.store.database import Transaction
 from pilothouse.store.newest_revisions import expose, expose_all
 from pilothouse.store.tables import cluster_watches, operations, release_revisions
@@ -119,7 +121,7 @@ async def apply_revisions(
     """
     if not revisions:
         return
-    params = [_parameters(cluster_id, one, epoch=epoch) for one in sorted(revisions, key=_in_order)]
+    params = [_parameters(cluster_id, revision, epoch=epoch) for revision in sorted(revisions, key=_in_order)]
     try:
         # A list of one would go the way of many: slower than a single statement, and most news is of one Secret.
         await tx.execute(_APPLY, params if len(params) > 1 else params[0])
@@ -127,8 +129,8 @@ async def apply_revisions(
         if isinstance(error.orig, ForeignKeyViolation):
             raise NotFound(f"cluster {cluster_id} was removed meanwhile") from error
         raise
-    hiding = [one for one in revisions if one.status == ReleaseStatus.SUPERSEDED or one.problem]
-    await expose(tx, cluster_id, [(one.namespace, one.secret) for one in hiding])
+    hiding = [revision for revision in revisions if revision.status == ReleaseStatus.SUPERSEDED or revision.problem]
+    await expose(tx, cluster_id, [(revision.namespace, revision.secret) for revision in hiding])
 
 
 def record_parameters(cluster_id: str, row: NewRevision) -> dict[str, Any]:
@@ -153,9 +155,13 @@ def recording(*, operation_id: str, revision: str) -> tuple[CTE, CTE]:
         bindparam(revision, type_=BigInteger) == _GIVEN["revision"],
     )
     known = release_revisions.c.secret
+    # The cluster is locked before its revisions, as by its removal; of a removed one nothing is written.
+    is_held = cluster_watches.c.cluster_id == _HELD
+    superseded = _SUPERSEDE.where(release_revisions.c.cluster_id == _HELD)
     # PostgreSQL runs the last of such parts first: the older revision is locked before the newer one.
-    return _apply(or_(_HAS_REVISION, its)).returning(known).cte("applied"), _SUPERSEDE.returning(known).cte(
-        ReleaseStatus.SUPERSEDED
+    return (
+        _apply(or_(_HAS_REVISION, its), is_held).returning(known).cte("applied"),
+        superseded.returning(known).cte(ReleaseStatus.SUPERSEDED),
     )
 
 
@@ -163,11 +169,11 @@ async def mark_deleted(tx: Transaction, cluster_id: str, gone: Sequence[DeletedS
     """Write a tombstone for each Secret, unless its row is newer."""
     if gone:
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
-        await tx.execute(_BURY, [of_cluster | _as_parameters(one) for one in sorted(gone, key=_in_order)])
-        await expose(tx, cluster_id, [(one.namespace, one.secret) for one in gone])
+        await tx.execute(_MARK_DELETED, [of_cluster | _as_parameters(secret) for secret in sorted(gone, key=_in_order)])
+        await expose(tx, cluster_id, [(secret.namespace, secret.secret) for secret in gone])
 
 
-async def bury_missing(
+async def mark_missing_deleted(
     tx: Transaction,
     cluster_id: str,
     *,
@@ -192,10 +198,10 @@ async def bury_missing(
         "namespace": namespace,
         "name": name,
     }
-    buried = (await tx.execute(_BURY_MISSING, params)).rowcount
+    deleted = (await tx.execute(_MARK_MISSING_DELETED, params)).rowcount
     if name is None:
         await expose_all(tx, cluster_id)
-    return buried
+    return deleted
 
 
 async def list_unknown(
@@ -205,9 +211,9 @@ async def list_unknown(
     params = {
         "cluster_id": cluster_id,
         "epoch": epoch,
-        "namespaces": [one.namespace for one in seen],
-        "secrets": [one.secret for one in seen],
-        "versions": [one.resource_version for one in seen],
+        "namespaces": [secret.namespace for secret in seen],
+        "secrets": [secret.secret for secret in seen],
+        "versions": [secret.resource_version for secret in seen],
     }
     return {(row[0], row[1]) for row in await tx.execute(_LIST_UNKNOWN, params)}
 
@@ -252,21 +258,22 @@ READ_COLUMNS = (
     *("name", "revision", "problem", "uid", "status", "description", "chart_name", "chart_version"),
     *("first_deployed", "last_deployed", "values_sealed", "values_size", "values_text_size", "app_version", "manager"),
 )
-#: What is known of the operation that wrote it.
-_ORIGIN = {
-    "origin_chart_id": operations.c.chart_id,
-    "origin_description": operations.c.description,
-    "origin_operation_id": operations.c.id,
-}
 _GIVEN = {
     name: bindparam(f"its_{name}", type_=release_revisions.c[name].type)
     for name in ("namespace", "secret", "resource_version", *READ_COLUMNS)
+}
+#: What is known of the operation that wrote it.
+_ORIGIN = {
+    "origin_chart_id": func.coalesce(func.nullif(operations.c.chart_id, ""), inherited_chart(_GIVEN)),
+    "origin_description": operations.c.description,
+    "origin_operation_id": operations.c.id,
 }
 _IN_EPOCH: BindParameter[int] = bindparam("in_epoch", type_=Integer)
 _OBSERVED = and_(
     cluster_watches.c.cluster_id == bindparam("of_cluster"),
     or_(_IN_EPOCH.is_(None), cluster_watches.c.epoch == _IN_EPOCH),
 )
+_HELD = select(holding("of_cluster").cte("held").c.cluster_id).scalar_subquery()
 _HAS_REVISION = operations.c.revision == _GIVEN["revision"]
 # The operation that wrote the revision is in the row before its engine starts: with the number, the label proves it.
 _WRITTEN_BY = and_(
@@ -279,20 +286,18 @@ _WRITTEN_BY = and_(
 
 
 def _unless_newer(insert: postgresql.Insert, changed: dict[str, Any]) -> postgresql.Insert:
-    known, news = release_revisions.c, insert.excluded
+    known, excluded = release_revisions.c, insert.excluded
     return insert.on_conflict_do_update(
         index_elements=[known.cluster_id, known.namespace, known.secret],
-        set_={"epoch": news.epoch, "resource_version": news.resource_version, **changed},
-        where=tuple_(known.epoch, known.resource_version) < tuple_(news.epoch, news.resource_version),
+        set_={"epoch": excluded.epoch, "resource_version": excluded.resource_version, **changed},
+        where=tuple_(known.epoch, known.resource_version) < tuple_(excluded.epoch, excluded.resource_version),
     )
 
 
-def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
+def _apply(has_revision: ColumnElement[bool], *conditions: ColumnElement[bool]) -> postgresql.Insert:
     insert = postgresql.insert(release_revisions).from_select(
         [
-            *("cluster_id", "epoch", "namespace", "secret", "resource_version"),
-            *READ_COLUMNS,
-            *_ORIGIN,
+            *("cluster_id", "epoch", "namespace", "secret", "resource_version", *READ_COLUMNS, *_ORIGIN),
         ],
         select(
             cluster_watches.c.cluster_id,
@@ -301,22 +306,22 @@ def _apply(has_revision: ColumnElement[bool]) -> postgresql.Insert:
             *(func.coalesce(column, "") for column in _ORIGIN.values()),
         )
         .select_from(cluster_watches.outerjoin(operations, and_(_WRITTEN_BY, has_revision)))
-        .where(_OBSERVED),
+        .where(_OBSERVED, ~is_outside(_GIVEN["namespace"]), *conditions),
     )
-    known, news = release_revisions.c, insert.excluded
+    known, excluded = release_revisions.c, insert.excluded
     # An operation's record may have expired since; the row keeps what it said as long as the Secret is the same.
-    kept = and_(news.origin_chart_id == "", known.uid == news.uid)
+    kept = and_(excluded.origin_operation_id == "", known.uid == excluded.uid)
     return _unless_newer(
         insert,
         {
-            **{name: news[name] for name in READ_COLUMNS},
+            **{name: excluded[name] for name in READ_COLUMNS},
             "gone_at": None,
-            **{name: case((kept, known[name]), else_=news[name]) for name in _ORIGIN},
+            **{name: case((kept, known[name]), else_=excluded[name]) for name in _ORIGIN},
         },
     )
 
 
-def _bury() -> postgresql.Insert:
+def _mark_deleted() -> postgresql.Insert:
     empty = {"name": "", "revision": 0, "uid": "", "status": "", "description": "", "chart_name": ""}
     insert = postgresql.insert(release_revisions).from_select(
         ["cluster_id", "epoch", "namespace", "secret", "resource_version", "gone_at", "chart_version", *empty],
@@ -334,8 +339,8 @@ def _bury() -> postgresql.Insert:
 
 
 _APPLY = _apply(_HAS_REVISION)
-_BURY = _bury()
-_BURY_MISSING = text("""
+_MARK_DELETED = _mark_deleted()
+_MARK_MISSING_DELETED = text("""
 WITH missing AS (
   SELECT known.cluster_id, known.namespace, known.secret, seen.epoch
   FROM cluster_watches seen JOIN release_revisions known ON known.cluster_id = seen.cluster_id

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
+from pilothouse.states import UNSETTLED
 from pilothouse.store.database import Transaction
 
 
@@ -20,7 +21,8 @@ class ReleaseFilter:
     """Which releases are listed; an empty field is no condition.
 
     ``cluster``: id or name. ``name``: a part of it. ``chart``: its name, or name and version as ``name-version``.
-    ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program.
+    ``manager``: the beginning of the manager's name, ``none`` or ``operator`` for one of another program. ``places``:
+    clusters' ids with namespaces; None for all. ``locked``: on the way to another status, and no operation is at work.
     """
 
     cluster: str = ""
@@ -29,8 +31,12 @@ class ReleaseFilter:
     chart: str = ""
     manager: str = ""
     statuses: tuple[str, ...] = ()
+    drifted: bool | None = None
+    locked: bool = False
+    update_available: bool | None = None
     changed_since: datetime | None = None
     hide_addons: bool = False
+    places: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,10 @@ class ReleaseSort:
 class ReleaseItem:
     """One release of a list; ``operation_id`` is the unfinished operation, ``age_seconds`` that of the cluster's index.
 
-    ``updated_at`` is when the last action on it began, or failed.
+    ``revision`` is 0 for an install that has failed and left none. ``updated_at`` is when the last action on it began,
+    or failed. ``drifted``: by the last look at what is deployed now; None if there was none. ``source``: of its chart,
+    by name; empty if that is not known, or not to be shown. ``update_available``: the newest version that the source
+    has, if it is a newer one.
     """
 
     cluster_id: str
@@ -67,14 +76,18 @@ class ReleaseItem:
     manager: str
     operation_id: str
     age_seconds: float | None
+    drifted: bool | None
+    source: str
+    update_available: str
+    update_deprecated: bool
 
 
 @dataclass(frozen=True)
 class ProjectIndex:
-    """The clusters that a list covers: their number, and the names of those whose index lacks releases."""
+    """The clusters that a list covers: their number, and id and name of those whose index lacks releases."""
 
     clusters: int
-    incomplete: list[str]
+    incomplete: list[tuple[str, str]]
 
 
 _PLACE = ("cluster_name", "namespace", "name")
@@ -97,33 +110,49 @@ MANAGERS: Final[Mapping[str, str]] = {
 async def find_project_index(tx: Transaction, *, project_id: str, cluster: str) -> ProjectIndex:
     """Return which clusters of the project a list covers; ``cluster``: id or name of one, or empty for all."""
     mine = _MINE + (_THE_ONE if cluster else "")
-    statement = f"SELECT cluster_name AS name, complete IS TRUE AS complete FROM ({mine}) mine ORDER BY 1"
+    statement = f"SELECT cluster_name AS name, cluster_id, complete IS TRUE AS complete FROM ({mine}) mine ORDER BY 1"
     params = {"project_id": project_id} | ({"cluster": cluster} if cluster else {})
     rows = (await tx.execute(text(statement), params)).all()
-    return ProjectIndex(len(rows), [row.name for row in rows if not row.complete])
+    return ProjectIndex(len(rows), [(row.cluster_id, row.name) for row in rows if not row.complete])
+
+
+async def list_places(tx: Transaction, *, project_id: str) -> list[tuple[str, str]]:
+    """Return the clusters' ids and namespaces that the project's lists have something of."""
+    rows = await tx.execute(text(_PLACES), {"project_id": project_id})
+    return [(row.cluster_id, row.namespace) for row in rows]
 
 
 async def list_releases(
-    tx: Transaction, *, project_id: str, wanted: ReleaseFilter, sort: ReleaseSort, limit: int
+    tx: Transaction,
+    *,
+    project_id: str,
+    filters: ReleaseFilter,
+    sort: ReleaseSort,
+    limit: int,
+    with_sources: bool = True,
 ) -> list[ReleaseItem]:
-    """Return at most ``limit`` releases in that order."""
-    params = _parameters(project_id, wanted) | {f"after_{number}": value for number, value in enumerate(sort.after)}
-    return [ReleaseItem(*row) for row in await tx.execute(text(_page(wanted, sort, limit)), params)]
+    """Return at most ``limit`` releases in that order; ``with_sources``: tell of the sources of their charts."""
+    statement = _page(filters, sort, limit, with_sources=with_sources)
+    params = _parameters(project_id, filters) | {f"after_{number}": value for number, value in enumerate(sort.after)}
+    return [ReleaseItem(*row) for row in await tx.execute(text(statement), params)]
 
 
-async def count_statuses(tx: Transaction, *, project_id: str, wanted: ReleaseFilter) -> dict[str, int]:
+async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFilter) -> dict[str, int]:
     """Return how many releases have each status."""
     statement = (
-        f"{_shown(wanted, _conditions(wanted))} SELECT status, count(*) FROM shown GROUP BY status ORDER BY status"
+        f"{_shown(filters, _conditions(filters))} SELECT status, count(*) FROM shown GROUP BY status ORDER BY status"
     )
-    return {row[0]: row[1] for row in await tx.execute(text(statement), _parameters(project_id, wanted))}
+    return {row[0]: row[1] for row in await tx.execute(text(statement), _parameters(project_id, filters))}
 
 
-def _parameters(project_id: str, wanted: ReleaseFilter) -> dict[str, Any]:
-    conditions = {name: value for name, value in vars(wanted).items() if value and name != "manager"}
-    conditions.pop("hide_addons", None)
-    if wanted.statuses:
-        conditions["statuses"] = list(wanted.statuses)
+def _parameters(project_id: str, filters: ReleaseFilter) -> dict[str, Any]:
+    unbound = {"manager", "drifted", "locked", "update_available", "hide_addons", "places"}
+    conditions = {name: value for name, value in vars(filters).items() if value and name not in unbound}
+    if filters.statuses:
+        conditions["statuses"] = list(filters.statuses)
+    if filters.places is not None:
+        conditions["place_clusters"] = [cluster_id for cluster_id, _ in filters.places]
+        conditions["place_namespaces"] = [namespace for _, namespace in filters.places]
     return {**conditions, "project_id": project_id}
 
 
@@ -131,6 +160,12 @@ def _parameters(project_id: str, wanted: ReleaseFilter) -> dict[str, Any]:
 _LIVING = "state IN ('queued', 'running', 'cancelling')"
 _FAILED = "state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL"
 _CANDIDATE = "gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)"
+_PLACES = f"""
+SELECT DISTINCT cluster_id, namespace FROM release_revisions
+WHERE cluster_id IN (SELECT id FROM clusters WHERE project_id = :project_id)
+UNION SELECT cluster_id, namespace FROM operations WHERE project_id = :project_id AND ({_LIVING} OR {_FAILED})"""
+_AMONG_PLACES = """(cluster_id, namespace) IN (
+    SELECT * FROM unnest(CAST(:place_clusters AS text[]), CAST(:place_namespaces AS text[])))"""
 _MINE = """
   SELECT c.id AS cluster_id, c.name COLLATE "C" AS cluster_name,
     b.listed_at IS NOT NULL AND NOT b.truncated AS complete,
@@ -151,48 +186,75 @@ _UNDERWAY = """CASE
     WHEN o.action = 'rollback' THEN 'pending-rollback'
     WHEN o.action = 'uninstall' THEN 'uninstalling'
     ELSE 'unknown' END"""
+_IS_SHOWN = "(o.living AND o.action <> 'test')"
 _FAILED_BEFORE = "(NOT o.living AND o.base_revision = r.revision)"
+_UNSETTLED = ", ".join(f"'{one}'" for one in sorted(UNSETTLED))
 _STORED_STATUS = "CASE WHEN r.status = 'superseded' THEN 'unknown' ELSE r.status END"
 
 
 _OVERLAID = f"""
   SELECT o.cluster_id, o.cluster_name, o.namespace, o.name,
-    CASE WHEN o.living OR r.name IS NULL
-      THEN coalesce(o.undo_revision, o.revision, r.revision + 1, 1) ELSE r.revision END AS revision,
-    CASE WHEN o.living THEN {_UNDERWAY} WHEN r.name IS NULL OR {_FAILED_BEFORE} THEN 'failed' ELSE {_STORED_STATUS} END
-      COLLATE "C" AS status,
-    CASE WHEN o.living OR r.name IS NULL THEN o.chart_name ELSE r.chart_name END COLLATE "C" AS chart_name,
-    CASE WHEN o.living OR r.name IS NULL THEN o.chart_version ELSE r.chart_version END COLLATE "C" AS chart_version,
-    CASE WHEN (o.living OR r.name IS NULL) AND (o.chart_name, o.chart_version)
+    CASE WHEN {_IS_SHOWN} THEN coalesce(o.undo_revision, o.revision, r.revision + 1, 1)
+      ELSE coalesce(r.revision, 0) END AS revision,
+    CASE WHEN {_IS_SHOWN} THEN {_UNDERWAY} WHEN r.name IS NULL OR {_FAILED_BEFORE} THEN 'failed'
+      ELSE {_STORED_STATUS} END COLLATE "C" AS status,
+    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN o.chart_name ELSE r.chart_name END COLLATE "C" AS chart_name,
+    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN o.chart_version ELSE r.chart_version END COLLATE "C" AS chart_version,
+    CASE WHEN ({_IS_SHOWN} OR r.name IS NULL) AND (o.chart_name, o.chart_version)
       IS DISTINCT FROM (r.chart_name, r.chart_version) THEN '' ELSE r.app_version END AS app_version,
-    CASE WHEN o.living OR r.name IS NULL THEN coalesce(o.finished_at, o.created_at)
+    CASE WHEN {_IS_SHOWN} OR r.name IS NULL THEN coalesce(o.finished_at, o.created_at)
       WHEN {_FAILED_BEFORE} THEN coalesce(o.finished_at, r.last_deployed, 'epoch')
       ELSE coalesce(r.last_deployed, 'epoch') END AS updated_at,
-    coalesce(r.manager, '') AS manager, CASE WHEN o.living THEN o.id ELSE '' END AS operation_id, o.age_seconds
+    coalesce(r.manager, '') AS manager,
+    CASE WHEN r.name IS NULL THEN o.chart_id
+      WHEN NOT {_IS_SHOWN} OR (o.chart_name, o.chart_version) = (r.chart_name, r.chart_version) THEN r.origin_chart_id
+      ELSE o.chart_id END AS chart_id,
+    CASE WHEN o.living THEN o.id ELSE '' END AS operation_id, o.age_seconds
   FROM laid o LEFT JOIN LATERAL (
     SELECT * FROM release_revisions
     WHERE cluster_id = o.cluster_id AND namespace = o.namespace AND name = o.name AND {_CANDIDATE}
     ORDER BY revision DESC LIMIT 1
   ) r ON true
-  WHERE o.living OR r.name IS NOT NULL OR o.action = 'install'"""
+  WHERE {_IS_SHOWN} OR r.name IS NOT NULL OR o.action = 'install'"""
 
 
-def _conditions(wanted: ReleaseFilter) -> list[str]:
+# A look at an older revision does as well if the newest failed, as that one is deployed still.
+_LOOKS = "drift_looks WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
+_HAS_LOOK = f"""(
+    (cluster_id, namespace, name, revision) IN (SELECT cluster_id, namespace, name, revision FROM {_LOOKS})
+    OR (status = 'failed' AND (cluster_id, namespace, name) IN (SELECT cluster_id, namespace, name FROM {_LOOKS}))
+  )"""
+# Few charts come from sources, so they are found first.
+_OF_SOURCES = """chart_id IN (
+    SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+    WHERE s.project_id = :project_id AND o.newer_version {found} '')"""
+_JOINED = frozenset({"drifted", "source", "update_available", "update_deprecated"})
+
+
+def _conditions(filters: ReleaseFilter) -> list[str]:
     """Return the conditions on what is shown."""
     found = {
         "namespace": "namespace = :namespace",
         "name": "position(:name IN name) > 0",
         "chart": "(chart_name = :chart OR chart_name || '-' || chart_version = :chart)",
-        "manager": MANAGERS.get(wanted.manager, "false"),
+        "manager": MANAGERS.get(filters.manager, "false"),
         "statuses": "status = ANY(CAST(:statuses AS text[]))",
         "changed_since": "updated_at >= :changed_since",
         "hide_addons": "name NOT LIKE 'cceaddon-%'",
+        "locked": f"operation_id = '' AND status IN ({_UNSETTLED})",
     }
-    return [condition for name, condition in found.items() if getattr(wanted, name)]
+    conditions = [condition for name, condition in found.items() if getattr(filters, name)]
+    if filters.places is not None:
+        conditions.append(_AMONG_PLACES)
+    if filters.drifted is not None:
+        conditions.append(_HAS_LOOK.replace("{found}", "drifted" if filters.drifted else "NOT drifted"))
+    if filters.update_available is not None:
+        conditions.append(_OF_SOURCES.replace("{found}", "<>" if filters.update_available else "="))
+    return conditions
 
 
 def _shown(
-    wanted: ReleaseFilter,
+    filters: ReleaseFilter,
     conditions: list[str],
     *,
     clusters: str = "SELECT * FROM mine",
@@ -205,7 +267,7 @@ def _shown(
     """
     where = " AND ".join(["true", *conditions])
     return f"""
-WITH mine AS MATERIALIZED ({_MINE}{_THE_ONE if wanted.cluster else ""}), laid AS MATERIALIZED (
+WITH mine AS MATERIALIZED ({_MINE}{_THE_ONE if filters.cluster else ""}), laid AS MATERIALIZED (
   SELECT DISTINCT ON (o.cluster_id, o.namespace, o.name) o.*, mine.cluster_name, mine.age_seconds
   FROM mine CROSS JOIN LATERAL ({_operations("true", _LIVING)} UNION ALL {_operations("false", _FAILED)}) o
   ORDER BY o.cluster_id, o.namespace, o.name, o.living DESC, o.created_at DESC
@@ -218,7 +280,8 @@ WITH mine AS MATERIALIZED ({_MINE}{_THE_ONE if wanted.cluster else ""}), laid AS
       SELECT DISTINCT ON (r.namespace, r.name) r.namespace, r.name, r.revision,
         {_STORED_STATUS} COLLATE "C" AS status, r.chart_name COLLATE "C" AS chart_name,
         r.chart_version COLLATE "C" AS chart_version, r.app_version,
-        coalesce(r.last_deployed, 'epoch') AS updated_at, r.manager, '' AS operation_id
+        coalesce(r.last_deployed, 'epoch') AS updated_at, r.manager, r.origin_chart_id AS chart_id,
+        '' AS operation_id
       FROM release_revisions r
       WHERE r.cluster_id = mine.cluster_id AND {_CANDIDATE}
       ORDER BY r.namespace, r.name, r.revision DESC
@@ -234,14 +297,14 @@ def _operations(living: str, condition: str) -> str:
     """Select the operations of one cluster by a condition that is, to the letter, that of a partial index."""
     return f"""
     SELECT id, cluster_id, namespace COLLATE "C" AS namespace, release_name COLLATE "C" AS name, action, state,
-      keep_resources, undo_revision, revision, base_revision, chart_name, chart_version, created_at, finished_at,
-      {living} AS living
+      keep_resources, undo_revision, revision, base_revision, chart_name, chart_version, chart_id, created_at,
+      finished_at, {living} AS living
     FROM operations WHERE cluster_id = mine.cluster_id AND {condition}
   """
 
 
-def _page(wanted: ReleaseFilter, sort: ReleaseSort, limit: int) -> str:
-    conditions, direction = _conditions(wanted), "DESC" if sort.descending else "ASC"
+def _page(filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources: bool) -> str:
+    conditions, direction = _conditions(filters), "DESC" if sort.descending else "ASC"
     if sort.after:
         places = ", ".join(f":after_{number}" for number in range(len(sort.columns)))
         conditions.append(f"({', '.join(sort.columns)}) {'<' if sort.descending else '>'} ({places})")
@@ -249,12 +312,20 @@ def _page(wanted: ReleaseFilter, sort: ReleaseSort, limit: int) -> str:
     # within a cluster its name is the same, and PostgreSQL does not know that
     within = ", ".join(f"{column} {direction}" for column in sort.columns if column != "cluster_name")
     each = f"ORDER BY {within} LIMIT {limit:d}"
-    columns = ", ".join(field.name for field in fields(ReleaseItem))
+    columns = ", ".join(f"page.{field.name}" for field in fields(ReleaseItem) if field.name not in _JOINED)
     # a number, not a parameter: a plan for any limit would read everything
     ordered = f"ORDER BY {order} LIMIT {limit:d}"
-    shown = _shown(wanted, conditions, each=each)
+    order_of_page = "ORDER BY " + ", ".join(f"page.{column} {direction}" for column in sort.columns)
+    shown = _shown(filters, conditions, each=each)
     if sort.by == "cluster":  # clusters after the page is full are not read, nor those before the place
         further = f"WHERE cluster_name {'<=' if sort.descending else '>='} :after_0" if sort.after else ""
         clusters = f"SELECT * FROM mine {further} ORDER BY cluster_name {direction}"
-        shown = _shown(wanted, conditions, clusters=clusters, each=each, all_of_them=ordered)
-    return f"{shown} SELECT {columns} FROM shown {ordered}"
+        shown = _shown(filters, conditions, clusters=clusters, each=each, all_of_them=ordered)
+    return f"""{shown} SELECT {columns}, looked.drifted, coalesce(known.name, '') AS source,
+  coalesce(origin.newer_version, '') AS update_available, coalesce(origin.newer_deprecated, false) AS update_deprecated
+FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
+  ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
+  AND looked.problem = '' AND (looked.revision = page.revision OR page.status = 'failed')
+LEFT JOIN (chart_origins origin JOIN chart_sources known ON known.id = origin.source_id)
+  ON origin.chart_id = page.chart_id AND known.project_id = :project_id AND {"true" if with_sources else "false"}
+{order_of_page}"""

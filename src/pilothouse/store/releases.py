@@ -109,6 +109,11 @@ async def find_index(tx: Transaction, cluster_id: str, *, project_id: str) -> Fo
     return _index(row) if row else None
 
 
+async def list_indexes(tx: Transaction, *, project_id: str) -> list[tuple[FoundIndex, int]]:
+    """Return the freshness of each of the project's clusters, with the number of its undecodable Secrets."""
+    return [(_index(row), row.unreadable) for row in await tx.execute(_LIST_INDEXES, {"project_id": project_id})]
+
+
 async def read_page(
     tx: Transaction,
     cluster_id: str,
@@ -186,7 +191,7 @@ def _revision(row: Row[Any]) -> RevisionRow | None:
 
 def _operation(row: Row[Any]) -> OperationRow | None:
     values = row[-len(_OPERATION) - len(_REVISION) : -len(_REVISION)]
-    return OperationRow(*values) if values[0] is not None else None
+    return OperationRow(**dict(zip(_OPERATION, values, strict=True))) if values[0] is not None else None
 
 
 _REVISION = [field.name for field in fields(RevisionRow)]
@@ -218,6 +223,14 @@ _FIND_INDEX = text(f"""
 SELECT {_INDEX}
 FROM clusters c LEFT JOIN cluster_watches b ON b.cluster_id = c.id
 WHERE c.id = :cluster_id AND c.project_id = :project_id
+""")
+_LIST_INDEXES = text(f"""
+SELECT {_INDEX}, (
+  SELECT count(*) FROM release_revisions r
+  WHERE r.cluster_id = c.id AND r.gone_at IS NULL AND r.problem <> ''
+) AS unreadable
+FROM clusters c LEFT JOIN cluster_watches b ON b.cluster_id = c.id
+WHERE c.project_id = :project_id
 """)
 _FIND_BY_NAME = f"""
 SELECT {_INDEX}, r.following,

@@ -81,6 +81,10 @@ async def postpone_repair(tx: Transaction, taken: TakenRepair, *, seconds: float
 
 async def end_repair(tx: Transaction, taken: TakenRepair) -> None:
     """Delete the finished repair and the operation's order, which nothing else needs."""
+    # The operation is locked before what belongs to it, as by its deletion.
+    await tx.execute(
+        select(operations.c.id).where(operations.c.id == taken.operation_id).with_for_update(key_share=True)
+    )
     if (await tx.execute(repairs.delete().where(_is_still(taken)))).rowcount:
         await tx.execute(_DROP_ORDER, {"of_id": taken.operation_id})
 

@@ -2,11 +2,19 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Text, delete, func, or_, select
+from sqlalchemy import ColumnElement, Label, Text, and_, delete, func, or_, select, union_all
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.tables import projects, role_assignments, users
+from pilothouse.store.tables import (
+    group_roles,
+    groups,
+    policies,
+    policy_attachments,
+    projects,
+    role_assignments,
+    users,
+)
 
 
 @dataclass(frozen=True)
@@ -17,20 +25,72 @@ class RoleRow:
     project_id: str | None
 
 
-def held_roles(*, here: bool) -> ColumnElement[list[str]]:
-    """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
-    counts: ColumnElement[bool] = role_assignments.c.project_id.is_(None)
+_MEMBERS = users.alias("members")
+_MEMBERSHIPS = _MEMBERS.join(
+    groups, (groups.c.domain_id == _MEMBERS.c.domain_id) & (groups.c.issuer == _MEMBERS.c.issuer)
+)
+_COUNTS = and_(groups.c.name == func.any(_MEMBERS.c.groups), _MEMBERS.c.groups_until > func.clock_timestamp())
+_ATTACHED = policies.join(policy_attachments, policy_attachments.c.policy_id == policies.c.id)
+_OF_MEMBER = _MEMBERS.c.id.label("user_id")
+#: Every policy that is attached to a user, or to one of its groups, as long as they count.
+HELD_POLICIES = union_all(
+    select(policy_attachments.c.user_id, policy_attachments.c.project_id, policies.c.document)
+    .select_from(_ATTACHED)
+    .where(policy_attachments.c.user_id.is_not(None)),
+    select(_OF_MEMBER, policy_attachments.c.project_id, policies.c.document)
+    .select_from(_MEMBERSHIPS.join(policy_attachments, policy_attachments.c.group_id == groups.c.id))
+    .join(policies, policies.c.id == policy_attachments.c.policy_id)
+    .where(_COUNTS),
+).subquery("held_policies")
+#: Every role that a user holds: its own, and those of its groups, as long as they count.
+HELD = union_all(
+    select(role_assignments.c.user_id, role_assignments.c.project_id, role_assignments.c.role),
+    select(_OF_MEMBER, group_roles.c.project_id, group_roles.c.role)
+    .select_from(_MEMBERSHIPS.join(group_roles, group_roles.c.group_id == groups.c.id))
+    .where(_COUNTS),
+).subquery("held")
+#: Where a user has a right: by a role, or by a policy, which may be one that only denies.
+SEEN = union_all(
+    select(HELD.c.user_id, HELD.c.project_id),
+    select(HELD_POLICIES.c.user_id, HELD_POLICIES.c.project_id),
+).subquery("seen")
+
+
+def held_rights() -> tuple[Label[list[str]], ...]:
+    """Build the columns with the roles and policies of the row's user: in its project, and in the whole account."""
+    return (
+        _held_roles(here=True).label("roles"),
+        _held_roles(here=False).label("account_roles"),
+        _held_policies(here=True).label("policies"),
+        _held_policies(here=False).label("account_policies"),
+    )
+
+
+def _held_policies(*, here: bool) -> ColumnElement[list[str]]:
+    """Build a column with the policies of the row's user, each once: as ``_held_roles``."""
+    counts: ColumnElement[bool] = HELD_POLICIES.c.project_id.is_(None)
     if here:
-        counts = or_(counts, role_assignments.c.project_id == projects.c.id)
-    query = select(func.array_agg(role_assignments.c.role)).where(role_assignments.c.user_id == users.c.id, counts)
+        counts = or_(counts, HELD_POLICIES.c.project_id == projects.c.id)
+    each = func.array_agg(HELD_POLICIES.c.document.distinct())
+    query = select(each).where(HELD_POLICIES.c.user_id == users.c.id, counts)
+    query = query.correlate(users, projects) if here else query.correlate(users)
+    return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
+
+
+def _held_roles(*, here: bool) -> ColumnElement[list[str]]:
+    """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
+    counts: ColumnElement[bool] = HELD.c.project_id.is_(None)
+    if here:
+        counts = or_(counts, HELD.c.project_id == projects.c.id)
+    query = select(func.array_agg(HELD.c.role)).where(HELD.c.user_id == users.c.id, counts)
     query = query.correlate(users, projects) if here else query.correlate(users)
     return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
 
 
 def has_some_role() -> ColumnElement[bool]:
     """Build the condition that the row's user has a role that counts in the row's project."""
-    counts = or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == projects.c.id)
-    query = select(role_assignments.c.id).where(role_assignments.c.user_id == users.c.id, counts)
+    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == projects.c.id)
+    query = select(SEEN.c.user_id).where(SEEN.c.user_id == users.c.id, counts)
     return query.correlate(users, projects).exists()
 
 
@@ -46,7 +106,14 @@ async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
 
 async def has_role(tx: Transaction, user_id: str, *, project_id: str) -> bool:
     """Return True if some role of the user counts in the project."""
-    query = select(role_assignments.c.id).where(role_assignments.c.user_id == user_id, _counts_in(project_id)).limit(1)
+    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == project_id)
+    query = select(SEEN.c.user_id).where(SEEN.c.user_id == user_id, counts).limit(1)
+    return (await tx.execute(query)).scalar_one_or_none() is not None
+
+
+async def has_any_role(tx: Transaction, user_id: str) -> bool:
+    """Return True if the user has a role anywhere."""
+    query = select(SEEN.c.user_id).where(SEEN.c.user_id == user_id).limit(1)
     return (await tx.execute(query)).scalar_one_or_none() is not None
 
 
@@ -65,7 +132,3 @@ async def remove_role(tx: Transaction, *, user_id: str, project_id: str | None, 
         role_assignments.c.project_id.is_(None) if project_id is None else role_assignments.c.project_id == project_id,
     )
     return (await tx.execute(statement)).rowcount > 0
-
-
-def _counts_in(project_id: str) -> ColumnElement[bool]:
-    return or_(role_assignments.c.project_id.is_(None), role_assignments.c.project_id == project_id)

@@ -49,22 +49,22 @@ def sealed_columns() -> list[SealedColumn]:
 async def count_by_header(tx: Transaction, *, header_bytes: int) -> Counter[bytes]:
     """Count the values by header; a header names the master key."""
     counted: Counter[bytes] = Counter()
-    for one in sealed_columns():
-        header = func.substring(one.column, 1, header_bytes)
-        query = select(header, func.count()).where(one.column.is_not(None)).group_by(header)
+    for column in sealed_columns():
+        header = func.substring(column.column, 1, header_bytes)
+        query = select(header, func.count()).where(column.column.is_not(None)).group_by(header)
         for value, number in await tx.execute(query):
             counted[bytes(value)] += number
     return counted
 
 
 async def next_values(
-    tx: Transaction, one: SealedColumn, *, without_header: bytes, after: SealedValue | None, limit: int
+    tx: Transaction, column: SealedColumn, *, without_header: bytes, after: SealedValue | None, limit: int
 ) -> list[SealedValue]:
     """Return the next values, by primary key, that do not start with this header; none at the end."""
-    keys = list(one.table.primary_key.columns)
+    keys = list(column.table.primary_key.columns)
     query = (
-        select(*keys, one.column)
-        .where(func.substring(one.column, 1, len(without_header)) != without_header)
+        select(*keys, column.column)
+        .where(func.substring(column.column, 1, len(without_header)) != without_header)
         .order_by(*keys)
         .limit(limit)
     )
@@ -73,8 +73,10 @@ async def next_values(
     return [SealedValue(tuple(row[:-1]), bytes(row[-1])) for row in await tx.execute(query)]
 
 
-async def replace_value(tx: Transaction, one: SealedColumn, value: SealedValue, *, sealed: bytes) -> bool:
+async def replace_value(tx: Transaction, column: SealedColumn, value: SealedValue, *, sealed: bytes) -> bool:
     """Replace the value with ``sealed``; return False, and change nothing, if another writer changed it meanwhile."""
-    same_row = [key == part for key, part in zip(one.table.primary_key.columns, value.row, strict=True)]
-    done = await tx.execute(update(one.table).where(*same_row, one.column == value.sealed).values({one.column: sealed}))
+    same_row = [key == part for key, part in zip(column.table.primary_key.columns, value.row, strict=True)]
+    done = await tx.execute(
+        update(column.table).where(*same_row, column.column == value.sealed).values({column.column: sealed})
+    )
     return bool(done.rowcount)

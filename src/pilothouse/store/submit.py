@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from pilothouse.errors import AlreadyExists, Busy, NotFound, PilothouseError
+from pilothouse.errors import AlreadyExists, ArchiveGone, Busy, PilothouseError, PlanMoved
 from pilothouse.store.audit import Actor, Somebody, names_of
 from pilothouse.store.database import Transaction
 from pilothouse.store.idempotency_keys import NewKey, claim_parameters, claiming, is_used, key_used_error
@@ -45,7 +45,17 @@ from pilothouse.store.operations import (
     of_release,
     release_key,
 )
-from pilothouse.store.tables import IN_ORDER, IS_HELD, IS_LARGE, OF_CLUSTERS, OF_PROJECTS, audit, one_writer, operations
+from pilothouse.store.tables import (
+    IN_ORDER,
+    IS_HELD,
+    IS_LARGE,
+    OF_CLUSTERS,
+    OF_PROJECTS,
+    audit,
+    one_application,
+    one_writer,
+    operations,
+)
 
 #: What the audit says of the caller beside the ids, which the operation has.
 _AUDITED = ("domain_id", "user_name", "project_name", "source")
@@ -87,8 +97,8 @@ async def enqueue(
     the queue of the cluster or project is full; concurrent requests can exceed the counts slightly, but not the bytes
     of large orders. Raises KeyUsed if the key, which is claimed for the operation, was already used. The release's
     earlier failures without a revision are dismissed: the new operation is displayed instead. From then on the chart's
-    archive is kept until the operation is final; NotFound if it is already gone. It is one statement, so it is atomic
-    in a transaction and without one.
+    archive is kept until the operation is final; ArchiveGone if it is already gone. It is one statement, so it is
+    atomic in a transaction and without one.
     """
     params = {
         **_parameters(new, limits, key),
@@ -107,19 +117,28 @@ async def enqueue(
             if refusal is not None:
                 break
     except IntegrityError as error:
-        if one_writer.name and one_writer.name in str(error):
-            raise _still_running(new) from error
-        if "pinned_digest" in str(error.orig):
-            raise NotFound(
-                f"chart_id: the archive of chart {new.chart_name} {new.chart_version} was deleted while this request "
-                "ran; send it again"
-            ) from error
+        if (conflict := _conflict(new, str(error.orig))) is not None:
+            raise conflict from error
         raise
     raise refusal or Busy(
         f"release {new.release_name!r} and the queue changed while the request was being accepted; "
         "nothing was written, retry",
         retry_after_seconds=limits.retry_seconds,
     )
+
+
+def _conflict(new: NewOperation, cause: str) -> PilothouseError | None:
+    """Return what a violated constraint means; None if nothing that the caller did."""
+    if one_writer.name and one_writer.name in cause:
+        return _still_running(new)
+    if one_application.name and one_application.name in cause:
+        return PlanMoved(f"plan {new.plan_id} has been applied already; a plan is applied once")
+    if "pinned_digest" in cause:
+        return ArchiveGone(
+            f"chart_id: the archive of chart {new.chart_name} {new.chart_version} was deleted while this request "
+            "ran; send it again"
+        )
+    return None
 
 
 def _parameters(new: NewOperation, limits: QueueLimits, key: NewKey | None) -> dict[str, object]:
@@ -145,13 +164,13 @@ async def _refusal(
     found = (await tx.execute(_FIND_REFUSAL if key is None else _FIND_REFUSAL_WITH_KEY, params)).one()
     if found.living:
         return _still_running(new)
-    for full, whose, most in (
+    for full, queue, most in (
         (found.cluster_full, "this cluster", limits.per_cluster),
         (found.project_full, "this project", limits.per_project),
     ):
         if full:
             return Busy(
-                f"{most} operations of {whose} are already queued, the limit; nothing was written, retry later",
+                f"{most} operations of {queue} are already queued, the limit; nothing was written, retry later",
                 retry_after_seconds=limits.retry_seconds,
             )
     if found.too_large:

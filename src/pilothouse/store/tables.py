@@ -22,12 +22,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     bindparam,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData(
     naming_convention={
@@ -40,30 +41,60 @@ metadata = MetaData(
 )
 
 
-def _created() -> Column[datetime]:
-    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+def _text(name: str, comment: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default="", comment=comment)
 
 
-def _failures() -> Column[int]:
+def _count(name: str, comment: str | None = None) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text("0"), comment=comment)
+
+
+def _big_count(name: str, comment: str | None = None) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
+
+
+def _flag(name: str, comment: str | None = None) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=text("false"), comment=comment)
+
+
+def _time(name: str, comment: str | None = None) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), comment=comment)
+
+
+def _now(name: str) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+def _fingerprints(name: str, comment: str) -> Column[list[str]]:
+    return Column(name, ARRAY(Text), nullable=False, server_default="{}", comment=comment)
+
+
+def _where_it_counts() -> Column[str]:
     return Column(
-        "failures",
-        Integer,
-        nullable=False,
-        server_default="0",
-        comment="proofs that failed since the last one that did not",
+        "project_id",
+        Text,
+        ForeignKey("projects.id", ondelete="CASCADE"),
+        comment="NULL: the account and every project of it",
     )
 
 
-def _locked_until() -> Column[datetime]:
-    return Column("locked_until", DateTime(timezone=True), nullable=True)
+def _index(name: str, *columns: str | TextClause, where: str | TextClause, unique: bool = False) -> Index:
+    condition = text(where) if isinstance(where, str) else where
+    return Index(name, *columns, unique=unique, postgresql_where=condition)
 
+
+schema_compatibility = Table(
+    "schema_compatibility",
+    metadata,
+    Column("oldest_program", Text, primary_key=True, comment="one row: the newest migration that this program has"),
+)
 
 domains = Table(
     "domains",
     metadata,
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
-    _created(),
+    _now("created_at"),
 )
 
 projects = Table(
@@ -72,9 +103,9 @@ projects = Table(
     Column("id", Text, primary_key=True),
     Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
     Column("name", Text, nullable=False),
-    Column("description", Text, nullable=False, server_default=""),
+    _text("description"),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    _created(),
+    _now("created_at"),
     UniqueConstraint("domain_id", "name"),
 )
 
@@ -86,15 +117,38 @@ users = Table(
     Column("name", Text, nullable=False),
     Column("password_hash", Text, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    Column(
-        "generation",
-        Integer,
-        nullable=False,
-        server_default="0",
-        comment="raised when password, keys, roles or state change; older tokens are dead",
-    ),
-    _created(),
+    _count("generation", "raised when password, keys, roles or state change; older tokens are dead"),
+    _now("created_at"),
+    _text("issuer", "of the identity provider that the user comes from; empty: a user with a password here"),
+    _text("subject", "who it is there"),
+    Column("groups", ARRAY(Text), nullable=False, server_default="{}", comment="there, as last stated"),
+    _time("groups_stated_at", "when the provider stated them; an older statement changes nothing"),
+    _time("groups_until", "how long they count"),
     UniqueConstraint("domain_id", "name"),
+    _index("uq_users_subject", "domain_id", "issuer", "subject", unique=True, where="issuer <> ''"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
+    Column("issuer", Text, nullable=False, comment="of the identity provider whose group it is"),
+    Column("name", Text, nullable=False),
+    _now("created_at"),
+    UniqueConstraint("domain_id", "issuer", "name"),
+)
+
+group_roles = Table(
+    "group_roles",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("group_id", Text, ForeignKey("groups.id", ondelete="CASCADE"), nullable=False),
+    _where_it_counts(),
+    Column("role", Text, nullable=False, comment="a name in auth.policy.ROLES"),
+    _now("created_at"),
+    _index("uq_group_roles_project", "group_id", "project_id", "role", unique=True, where="project_id IS NOT NULL"),
+    _index("uq_group_roles_account", "group_id", "role", unique=True, where="project_id IS NULL"),
 )
 
 password_failures = Table(
@@ -102,8 +156,8 @@ password_failures = Table(
     metadata,
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("address", Text, primary_key=True, comment="where the guesses came from: IPv4, or the /64 of IPv6"),
-    _failures(),
-    _locked_until(),
+    _count("failures", "proofs that failed since the last one that did not"),
+    _time("locked_until"),
     Column("failed_at", DateTime(timezone=True), nullable=False, index=True),
 )
 
@@ -115,11 +169,11 @@ access_keys = Table(
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False, comment="used when X-Project-Id is absent"),
     Column("secret_sealed", LargeBinary, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    _failures(),
-    _locked_until(),
-    _created(),
-    Column("expires_at", DateTime(timezone=True), nullable=True),
-    Column("last_used_at", DateTime(timezone=True), nullable=True, comment="to the minute"),
+    _count("failures", "proofs that failed since the last one that did not"),
+    _time("locked_until"),
+    _now("created_at"),
+    _time("expires_at"),
+    _time("last_used_at", "to the minute"),
 )
 
 role_assignments = Table(
@@ -127,29 +181,39 @@ role_assignments = Table(
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
-    Column(
-        "project_id",
-        Text,
-        ForeignKey("projects.id", ondelete="CASCADE"),
-        comment="NULL: the account and every project of it",
-    ),
+    _where_it_counts(),
     Column("role", Text, nullable=False, comment="a name in auth.policy.ROLES"),
-    _created(),
+    _now("created_at"),
+    _index("uq_role_assignments_project", "user_id", "project_id", "role", unique=True, where="project_id IS NOT NULL"),
+    _index("uq_role_assignments_account", "user_id", "role", unique=True, where="project_id IS NULL"),
 )
-Index(
-    "uq_role_assignments_project",
-    role_assignments.c.user_id,
-    role_assignments.c.project_id,
-    role_assignments.c.role,
-    unique=True,
-    postgresql_where=role_assignments.c.project_id.is_not(None),
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("domain_id", Text, ForeignKey("domains.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("document", Text, nullable=False, comment="one that cannot be read denies everything"),
+    _now("created_at"),
+    UniqueConstraint("domain_id", "name"),
 )
-Index(
-    "uq_role_assignments_account",
-    role_assignments.c.user_id,
-    role_assignments.c.role,
-    unique=True,
-    postgresql_where=role_assignments.c.project_id.is_(None),
+
+policy_attachments = Table(
+    "policy_attachments",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("policy_id", Text, ForeignKey("policies.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), index=True),
+    Column("group_id", Text, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    _where_it_counts(),
+    _now("created_at"),
+    Index(
+        "uq_policy_attachments_one",
+        text("policy_id"),
+        *(text(f"coalesce({column}, '')") for column in ("user_id", "group_id", "project_id")),
+        unique=True,
+    ),
 )
 
 tokens = Table(
@@ -160,10 +224,26 @@ tokens = Table(
     Column("generation", Integer, nullable=False, comment="of the user when its password was checked"),
     Column("scope", Text, nullable=False, comment="project, domain or none"),
     Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
-    Column("issued_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    _now("issued_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
     Column("proven_at", DateTime(timezone=True), nullable=False, comment="when a password was given for it"),
     CheckConstraint("scope IN ('project', 'domain', 'none')", "scope"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True, comment="lower-case hex SHA-256 of the cookie"),
+    Column("id", Text, nullable=False, unique=True, comment="names it to its user; opens nothing"),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("generation", Integer, nullable=False, comment="of the user when the session was opened"),
+    Column("token_digest", Text, ForeignKey("tokens.digest", ondelete="CASCADE"), index=True),
+    _now("created_at"),
+    Column("proven_at", DateTime(timezone=True), nullable=False, comment="when a password was given for it"),
+    _now("used_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False, index=True),
+    Column("source", Text, nullable=False, comment="address that it was opened from"),
+    Column("agent", Text, nullable=False, comment="browser that it was opened with, as it calls itself"),
 )
 
 clusters = Table(
@@ -175,16 +255,79 @@ clusters = Table(
     Column("server", Text, nullable=False, comment="URL of the API server, from the kubeconfig"),
     Column("kubeconfig_sealed", LargeBinary, nullable=False),
     Column("wait", Text, nullable=False, server_default="hooks", comment="what writes wait for: none, hooks, ready"),
-    _created(),
+    _now("created_at"),
+    _text("identity", "uid of its namespace kube-system, which no other cluster has; empty if it may not be read"),
     Column(
-        "identity",
-        Text,
-        nullable=False,
-        server_default="",
-        comment="uid of its namespace kube-system, which no other cluster has; empty if it may not be read",
+        "wall_namespaces", ARRAY(Text), nullable=False, server_default="{}", comment="the project's; empty: no wall"
     ),
+    _text("wall_user", "who the kubeconfig's account impersonates; empty: no wall"),
+    Column("wall_groups", ARRAY(Text), nullable=False, server_default="{}", comment="groups of wall_user"),
     UniqueConstraint("project_id", "name"),
     CheckConstraint("wait IN ('none', 'hooks', 'ready')", "wait"),
+)
+
+#: Where charts come from: registries and repositories of a project.
+chart_sources = Table(
+    "chart_sources",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("url", Text, nullable=False, comment="without credentials"),
+    Column("credentials_sealed", LargeBinary, comment="see services/sources/records.py; null: none"),
+    _text("ca", "PEM of authorities that are trusted beside the system's"),
+    Column("verification", Text, nullable=False, server_default="none", comment="none, pgp or cosign"),
+    _text("verification_keys", "public keys, by one of which its charts must be signed"),
+    _fingerprints("trusted", "of the keys that can sign, subkeys included"),
+    _fingerprints("unusable", "of the others, each with the reason"),
+    _count("sync_seconds", "how often it is synchronised by itself; 0: never"),
+    _text("etag", "of the index that was read last"),
+    _text("last_modified", "of the index that was read last"),
+    _time("synced_at", "when it last answered as a source"),
+    _text("problem", "why the last synchronisation failed; empty if it did not"),
+    _time("due_at", "when it is synchronised by itself"),
+    _time("syncing_until", "until then one process synchronises it"),
+    _now("created_at"),
+    UniqueConstraint("project_id", "name"),
+    CheckConstraint("kind IN ('oci', 'http')", "kind"),
+    CheckConstraint("verification IN ('none', 'pgp', 'cosign')", "verification"),
+    _index("ix_chart_sources_due", "due_at", where="due_at IS NOT NULL"),
+)
+
+#: What a source has: the versions of its index, or of the tags that were asked for.
+source_versions = Table(
+    "source_versions",
+    metadata,
+    Column("source_id", Text, ForeignKey("chart_sources.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("order_key", Text(collation="C"), nullable=False, comment="sorts like the versions; see engine/sources.go"),
+    _flag("is_newest", "the newest stable one of its chart"),
+    _flag("is_gone", "the source has it no more, and it was pulled"),
+    _text("app_version"),
+    _text("description"),
+    _text("icon_url"),
+    _text("keywords"),
+    _flag("deprecated"),
+    _time("released_at"),
+    _text("url", "of the archive, absolute or relative to the source's; empty in a registry"),
+    _text("digest", "SHA-256 of the archive as the index says it"),
+    _index("ix_source_versions_newest", "source_id", "name", where="is_newest"),
+)
+
+#: Where each pulled chart came from, even after it was dropped, and what its source has that is newer.
+chart_origins = Table(
+    "chart_origins",
+    metadata,
+    Column("chart_id", Text, primary_key=True),
+    Column("source_id", Text, ForeignKey("chart_sources.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("order_key", Text(collation="C"), nullable=False, comment="of this version, as in source_versions"),
+    _text("newer_version", "the newest stable one of the source, if it is newer than this"),
+    _flag("newer_deprecated"),
+    Index("ix_chart_origins_chart", "source_id", "name", "version"),
 )
 
 chart_archives = Table(
@@ -193,12 +336,8 @@ chart_archives = Table(
     Column("digest", Text, primary_key=True, comment="lower-case hex SHA-256 of content"),
     Column("content", LargeBinary, nullable=False),
     Column("size", BigInteger, nullable=False),
-    _created(),
-    Column(
-        "unused_since",
-        DateTime(timezone=True),
-        comment="when no chart and no living operation was found to use it; it is deleted a while later",
-    ),
+    _now("created_at"),
+    _time("unused_since", "when no chart and no living operation was found to use it; it is deleted a while later"),
 )
 
 charts = Table(
@@ -213,12 +352,45 @@ charts = Table(
     Column("icon_url", Text, nullable=False),
     Column("instruction", Text, nullable=False, comment="name of the readme file, or empty"),
     Column("values_json", Text, nullable=False, comment="values.yaml as compact JSON with sorted keys"),
-    Column("source", Text, nullable=False, server_default=""),
+    _text("source"),
     Column("visible", Boolean, nullable=False, server_default=text("true")),
-    _created(),
-    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-    UniqueConstraint("project_id", "name", "version"),
+    _now("created_at"),
+    _now("updated_at"),
+    Column("source_id", Text, ForeignKey("chart_sources.id", ondelete="CASCADE"), comment="null: uploaded"),
+    _index("uq_charts_uploaded", "project_id", "name", "version", where="source_id IS NULL", unique=True),
+    _index("uq_charts_pulled", "source_id", "name", "version", where="source_id IS NOT NULL", unique=True),
     Index("ix_charts_digest", "digest"),
+)
+
+#: Which keys a project trusts for uploads; ``verified_only``: nothing else may be installed. No row: neither.
+project_trust = Table(
+    "project_trust",
+    metadata,
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    _flag("verified_only"),
+    _text("verification_keys", "armored public keys"),
+    _fingerprints("trusted", "of the keys that can sign, subkeys included"),
+    _fingerprints("unusable", "of the others, each with the reason"),
+)
+
+#: Who signed archives, as verified when they came; what has become of chart and source since does not matter.
+chart_verifications = Table(
+    "chart_verifications",
+    metadata,
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("signing_key", Text, primary_key=True, comment="what is compared: a subkey may have signed"),
+    Column("fingerprint", Text, nullable=False, comment="of the primary key, which is shown"),
+    Column("kind", Text, nullable=False, comment="pgp or cosign"),
+    _text("signed_by", "the name in the key"),
+    _time("signed_at", "as the signature says; null: it does not"),
+    Column("signed_digest", Text, nullable=False, comment="of the archive, or of its manifest in a registry"),
+    _text("source", "the name of the source then; empty: uploaded"),
+    _text("provenance", "what was signed, with the signature"),
+    _flag("of_revision", "the archive was packed from a revision of what was verified: shown, and no proof"),
+    _now("verified_at"),
+    CheckConstraint("kind IN ('pgp', 'cosign')", "kind"),
+    Index("ix_chart_verifications_verified_at", "verified_at"),
 )
 
 #: Which projects brought an archive: it counts for them until it is collected.
@@ -229,113 +401,6 @@ project_archives = Table(
     Column("digest", Text, ForeignKey("chart_archives.digest", ondelete="CASCADE"), primary_key=True),
     Index("ix_project_archives_digest", "digest"),
 )
-
-operations = Table(
-    "operations",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
-    Column("user_id", Text, nullable=False, comment="no foreign key: the record outlives the user"),
-    Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
-    Column(
-        "api_server",
-        Text,
-        nullable=False,
-        server_default="",
-        comment="host, port and path of the cluster's API server: the same for all registrations of it",
-    ),
-    Column("namespace", Text, nullable=False),
-    Column("release_name", Text, nullable=False),
-    Column("action", Text, nullable=False, comment="install, upgrade, rollback, uninstall"),
-    Column("state", Text, nullable=False, comment="queued, running, cancelling, succeeded, failed, cancelled"),
-    Column("chart_digest", Text, comment="pinned at accept; none for actions without a chart"),
-    Column(
-        "pinned_digest",
-        Text,
-        Computed("CASE WHEN state IN ('queued', 'running', 'cancelling') THEN chart_digest END", persisted=True),
-        ForeignKey("chart_archives.digest"),
-        comment="chart_digest while the operation lives, then NULL: what keeps the archive",
-    ),
-    Column("chart_id", Text, nullable=False),
-    Column("chart_name", Text, nullable=False),
-    Column("chart_version", Text, nullable=False),
-    Column("request_sealed", LargeBinary, comment="values and flags; none after the end, see services"),
-    Column("shown_sealed", LargeBinary, comment="what is shown of the order; none when nobody is left to show it to"),
-    Column(
-        "order_bytes",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="of the sealed order, as it was accepted",
-    ),
-    Column("include_hooks", Boolean, nullable=False, server_default=text("false"), comment="as the request said it"),
-    Column("revision", BigInteger, comment="the revision that the attempt writes, once known"),
-    Column("last_writing_attempt", Integer, comment="the last attempt that may have written to the cluster"),
-    Column("base_revision", BigInteger, comment="the newest revision when the attempt began to act; none: no release"),
-    Column("base_uid", Text, nullable=False, server_default="", comment="uid of the base's Secret"),
-    Column("base_version", Text, nullable=False, server_default="", comment="resourceVersion of the base's Secret"),
-    Column("description", Text, nullable=False, server_default="", comment="the user's own text for the release"),
-    Column("status_description", Text, nullable=False, server_default=""),
-    Column("wrote_revision", Boolean, nullable=False, server_default=text("false"), comment="Helm stored a revision"),
-    Column("dismissed_at", DateTime(timezone=True), comment="a failure without a revision is no longer shown"),
-    Column(
-        "queue_position",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="place in the queue: each project's next operation before any project's one after that",
-    ),
-    Column("attempt", Integer, nullable=False, server_default=text("0")),
-    Column("crashes", Integer, nullable=False, server_default=text("0"), comment="attempts that ended by a crash"),
-    Column("lapsed_attempt", Integer, comment="the last attempt counted as a crash because its lease lapsed"),
-    Column("last_error", Text, nullable=False, server_default="", comment="why the last attempt did not end it"),
-    Column("worker", Text, nullable=False, server_default="", comment="who holds the lease: host, pid, slot"),
-    Column("lease_until", DateTime(timezone=True)),
-    Column("taken_at", DateTime(timezone=True), comment="when the last attempt began to hold it"),
-    Column("not_before", DateTime(timezone=True), comment="a retry waits until then"),
-    Column("deadline_seconds", Integer, nullable=False),
-    Column("request_id", Text, nullable=False),
-    _created(),
-    Column("cancelling_at", DateTime(timezone=True), comment="when its cancel was asked for"),
-    Column("keep_resources", Boolean, nullable=False, server_default=text("false"), comment="what was installed stays"),
-    Column(
-        "cancel_deletes",
-        Boolean,
-        nullable=False,
-        server_default=text("false"),
-        comment="by a DELETE: what the install was to replace goes, too",
-    ),
-    Column("restore_revision", BigInteger, comment="the last deployed revision before it wrote: where an undo leads"),
-    Column(
-        "undo_revision", BigInteger, comment="the revision that its undo writes, once known; base_* are the undo's then"
-    ),
-    Column("started_at", DateTime(timezone=True)),
-    Column("finished_at", DateTime(timezone=True)),
-    Column("answers_until", DateTime(timezone=True), comment="the end of the last Idempotency-Key that stands for it"),
-    CheckConstraint("action IN ('install', 'upgrade', 'rollback', 'uninstall')", "action"),
-    CheckConstraint("state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", "state"),
-)
-
-#: The second writer of a release is refused by this index, not by a look-up.
-one_writer = Index(
-    "uq_operations_one_writer",
-    operations.c.cluster_id,
-    operations.c.namespace,
-    operations.c.release_name,
-    unique=True,
-    postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
-)
-
-
-def in_states(states: Iterable[str]) -> ColumnElement[bool]:
-    """Return the condition on an operation's state with the states written out.
-
-    A worker's plans are generic, and PostgreSQL cannot prove the condition of a partial index by parameters.
-    """
-    return operations.c.state.in_(
-        bindparam("states", [str(state) for state in states], expanding=True, literal_execute=True, unique=True)
-    )
-
 
 #: What a worker holds.
 IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
@@ -350,46 +415,144 @@ OF_SERVERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND
 #: What waits with a large order; smaller ones are limited by their number. ``has_room_for_order`` has it, too.
 IS_LARGE = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND order_bytes >= 8192")
 
-Index("ix_operations_queue", operations.c.queue_position, operations.c.created_at, postgresql_where=IN_ORDER)
-Index(
-    "ix_operations_queue_of_project", operations.c.project_id, operations.c.queue_position, postgresql_where=OF_PROJECTS
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("user_id", Text, nullable=False, comment="no foreign key: the record outlives the user"),
+    Column("cluster_id", Text, nullable=False, comment="no foreign key: the record outlives the cluster"),
+    _text("api_server", "host, port and path of the cluster's API server: the same for all registrations of it"),
+    Column("namespace", Text, nullable=False),
+    Column("release_name", Text, nullable=False),
+    Column("action", Text, nullable=False, comment="install, upgrade, rollback, uninstall, test"),
+    Column("state", Text, nullable=False, comment="queued, running, cancelling, succeeded, failed, cancelled"),
+    Column("chart_digest", Text, comment="pinned at accept; none for actions without a chart"),
+    Column(
+        "pinned_digest",
+        Text,
+        Computed("CASE WHEN state IN ('queued', 'running', 'cancelling') THEN chart_digest END", persisted=True),
+        ForeignKey("chart_archives.digest"),
+        comment="chart_digest while the operation lives, then NULL: what keeps the archive",
+    ),
+    Column("chart_id", Text, nullable=False),
+    Column("chart_name", Text, nullable=False),
+    Column("chart_version", Text, nullable=False),
+    Column("request_sealed", LargeBinary, comment="values and flags; none after the end, see services"),
+    Column("shown_sealed", LargeBinary, comment="what is shown of the order; none when nobody is left to show it to"),
+    _big_count("order_bytes", "of the sealed order, as it was accepted"),
+    _flag("include_hooks", "as the request said it"),
+    Column("revision", BigInteger, comment="the revision that the attempt writes, once known"),
+    Column("last_writing_attempt", Integer, comment="the last attempt that may have written to the cluster"),
+    Column("base_revision", BigInteger, comment="the newest revision when the attempt began to act; none: no release"),
+    _text("base_uid", "uid of the base's Secret"),
+    _text("base_version", "resourceVersion of the base's Secret"),
+    _text("description", "the user's own text for the release"),
+    _text("status_description"),
+    _flag("wrote_revision", "Helm stored a revision"),
+    _time("dismissed_at", "a failure without a revision is no longer shown"),
+    _big_count(
+        "queue_position", "place in the queue: each project's next operation before any project's one after that"
+    ),
+    _count("attempt"),
+    _count("crashes", "attempts that ended by a crash"),
+    Column("lapsed_attempt", Integer, comment="the last attempt counted as a crash because its lease lapsed"),
+    _text("last_error", "why the last attempt did not end it"),
+    _text("worker", "who holds the lease: host, pid, slot"),
+    _time("lease_until"),
+    _time("taken_at", "when the last attempt began to hold it"),
+    _time("not_before", "a retry waits until then"),
+    Column("deadline_seconds", Integer, nullable=False),
+    Column("request_id", Text, nullable=False),
+    _now("created_at"),
+    _time("cancelling_at", "when its cancel was asked for"),
+    _flag("keep_resources", "what was installed stays"),
+    _flag("cancel_deletes", "by a DELETE: what the install was to replace goes, too"),
+    Column("restore_revision", BigInteger, comment="the last deployed revision before it wrote: where an undo leads"),
+    Column(
+        "undo_revision", BigInteger, comment="the revision that its undo writes, once known; base_* are the undo's then"
+    ),
+    Column("failure", Text, nullable=False, server_default="", comment="why it failed, while that is undone"),
+    _time("started_at"),
+    _time("finished_at"),
+    _time("answers_until", "the end of the last Idempotency-Key that stands for it"),
+    Column("plan_id", Text, comment="the plan that it applies; no foreign key: the record outlives the plan"),
+    CheckConstraint("action IN ('install', 'upgrade', 'rollback', 'uninstall', 'test')", "action"),
+    CheckConstraint("state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", "state"),
+    _index("ix_operations_queue", "queue_position", "created_at", where=IN_ORDER),
+    _index("ix_operations_queue_of_project", "project_id", "queue_position", where=OF_PROJECTS),
+    _index("ix_operations_queue_of_cluster", "cluster_id", where=OF_CLUSTERS),
+    _index("ix_operations_large_orders", "project_id", "order_bytes", where=IS_LARGE),
+    # The queues of the projects for each API server: the take looks at the heads of those that may run.
+    _index(
+        "ix_operations_queue_of_server", "project_id", "api_server", "queue_position", "created_at", where=OF_SERVERS
+    ),
+    _index("ix_operations_leases", "lease_until", where="operations.state IN ('running', 'cancelling')"),
+    # What retention walks.
+    _index("ix_operations_finished", "finished_at", "id", where="finished_at IS NOT NULL"),
+    # What has ended and still has an order, or something of it.
+    _index(
+        "ix_operations_orders",
+        "finished_at",
+        where="finished_at IS NOT NULL AND (request_sealed IS NOT NULL OR shown_sealed IS NOT NULL)",
+    ),
+    _index("ix_operations_pinned_digest", "pinned_digest", where="pinned_digest IS NOT NULL"),
+    Index("ix_operations_release", "cluster_id", "namespace", "release_name"),
+    Index("ix_operations_of_project", "project_id", "created_at", "id"),
+    # What failed before Helm wrote a revision; together with one_writer, all that lies over the index.
+    _index(
+        "ix_operations_failed",
+        "cluster_id",
+        "namespace",
+        "release_name",
+        where="state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL",
+    ),
 )
-Index("ix_operations_queue_of_cluster", operations.c.cluster_id, postgresql_where=OF_CLUSTERS)
-Index("ix_operations_large_orders", operations.c.project_id, operations.c.order_bytes, postgresql_where=IS_LARGE)
-#: The queues of the projects for each API server: the take looks at the heads of those that may run.
-Index(
-    "ix_operations_queue_of_server",
-    operations.c.project_id,
-    operations.c.api_server,
-    operations.c.queue_position,
-    operations.c.created_at,
-    postgresql_where=OF_SERVERS,
+
+#: The second writer of a release is refused by this index, not by a look-up.
+one_writer = Index(
+    "uq_operations_one_writer",
+    operations.c.cluster_id,
+    operations.c.namespace,
+    operations.c.release_name,
+    unique=True,
+    postgresql_where=operations.c.state.in_(["queued", "running", "cancelling"]),
 )
-Index(
-    "ix_operations_leases",
-    operations.c.lease_until,
-    postgresql_where=operations.c.state.in_(["running", "cancelling"]),
+
+#: A plan is applied at most once.
+one_application = Index(
+    "uq_operations_plan", operations.c.plan_id, unique=True, postgresql_where=operations.c.plan_id.is_not(None)
 )
-#: What retention walks.
-Index(
-    "ix_operations_finished",
-    operations.c.finished_at,
-    operations.c.id,
-    postgresql_where=operations.c.finished_at.is_not(None),
+
+#: What somebody reviewed, until it is applied or expires.
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("user_id", Text, nullable=False, comment="no foreign key: the record outlives the user"),
+    Column("cluster_id", Text, nullable=False, comment="no foreign key: what is gone is told when it is applied"),
+    Column("action", Text, nullable=False, comment="of the operation that applies it"),
+    Column("digest", Text, nullable=False, comment="of all that must not move, with a secret in the sealed part"),
+    Column("plan_sealed", LargeBinary, nullable=False, comment="see services/releases/plan_records.py"),
+    Column("comparison_sealed", LargeBinary, comment="what only people look at; null before version 0038"),
+    Column("plan_bytes", BigInteger, nullable=False, comment="of both sealed parts, for the quota"),
+    _now("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Index("ix_plans_of_project", "project_id", "expires_at"),
+    Index("ix_plans_expired", "expires_at"),
 )
-#: What has ended and still has an order, or something of it.
-Index(
-    "ix_operations_orders",
-    operations.c.finished_at,
-    postgresql_where=text("finished_at IS NOT NULL AND (request_sealed IS NOT NULL OR shown_sealed IS NOT NULL)"),
-)
-Index(
-    "ix_operations_pinned_digest",
-    operations.c.pinned_digest,
-    postgresql_where=operations.c.pinned_digest.is_not(None),
-)
-Index("ix_operations_release", operations.c.cluster_id, operations.c.namespace, operations.c.release_name)
-Index("ix_operations_of_project", operations.c.project_id, operations.c.created_at, operations.c.id)
+
+
+def in_states(states: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition on an operation's state with the states written out.
+
+    A worker's plans are generic, and PostgreSQL cannot prove the condition of a partial index by parameters.
+    """
+    return operations.c.state.in_(
+        bindparam("states", [str(state) for state in states], expanding=True, literal_execute=True, unique=True)
+    )
+
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -399,7 +562,7 @@ idempotency_keys = Table(
     Column("key", Text, primary_key=True, comment="as the header Idempotency-Key had it"),
     Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("record_sealed", LargeBinary, nullable=False, comment="which request it was and what it answered"),
-    _created(),
+    _now("created_at"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
@@ -417,34 +580,22 @@ repairs = Table(
         server_default="[]",
         comment="JSON: apiVersion, kind, namespace and name of what an uninstalled revision had",
     ),
-    Column("due_at", DateTime(timezone=True), comment="none until the operation has ended"),
-    Column("lease_until", DateTime(timezone=True), comment="until then a worker is at it, and writers wait"),
+    _time("due_at", "none until the operation has ended"),
+    _time("lease_until", "until then a worker is at it, and writers wait"),
 )
 
 cluster_watches = Table(
     "cluster_watches",
     metadata,
     Column("cluster_id", Text, ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
-    Column("holder", Text, nullable=False, server_default="", comment="the observer that watches it, see observers"),
-    Column("lease_until", DateTime(timezone=True)),
-    Column("epoch", Integer, nullable=False, server_default=text("0"), comment="grows when resourceVersions went back"),
-    Column(
-        "resource_version",
-        BigInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="up to here everything is in the index; 0: a list is due",
-    ),
-    Column("listed_at", DateTime(timezone=True), comment="the first complete list; before it, reads ask the cluster"),
-    Column("seen_at", DateTime(timezone=True), comment="when the cluster last confirmed that nothing is missing"),
-    Column("error", Text, nullable=False, server_default="", comment="why the cluster is not watched now"),
-    Column(
-        "truncated",
-        Boolean,
-        nullable=False,
-        server_default=text("false"),
-        comment="the cluster has more release Secrets than the index takes",
-    ),
+    _text("holder", "the observer that watches it, see observers"),
+    _time("lease_until"),
+    _count("epoch", "grows when resourceVersions went back"),
+    _big_count("resource_version", "up to here everything is in the index; 0: a list is due"),
+    _time("listed_at", "the first complete list; before it, reads ask the cluster"),
+    _time("seen_at", "when the cluster last confirmed that nothing is missing"),
+    _text("error", "why the cluster is not watched now"),
+    _flag("truncated", "the cluster has more release Secrets than the index takes"),
 )
 
 observers = Table(
@@ -464,79 +615,116 @@ release_revisions = Table(
     Column("revision", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("resource_version", BigInteger, nullable=False, comment="a write applies only if epoch and this are newer"),
-    Column("gone_at", DateTime(timezone=True), comment="a tombstone: late news of the Secret must not revive it"),
-    Column("problem", Text, nullable=False, server_default="", comment="why the Secret cannot be read; then not shown"),
+    _time("gone_at", "a tombstone: late news of the Secret must not revive it"),
+    _text("problem", "why the Secret cannot be read; then not shown"),
     Column("uid", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("description", Text, nullable=False, comment="Helm's own text"),
     Column("chart_name", Text, nullable=False),
     Column("chart_version", Text, nullable=False),
-    Column("first_deployed", DateTime(timezone=True)),
-    Column("last_deployed", DateTime(timezone=True)),
+    _time("first_deployed"),
+    _time("last_deployed"),
     Column("values_sealed", LargeBinary),
-    Column("values_size", Integer, nullable=False, server_default=text("0"), comment="bytes of values_sealed"),
-    Column(
+    _count("values_size", "bytes of values_sealed"),
+    _count(
         "values_text_size",
-        Integer,
-        nullable=False,
-        server_default=text("0"),
-        comment="bytes of the values as JSON text; if not 0 and they are NULL, they are too large to be kept",
+        "bytes of the values as JSON text; if not 0 and they are NULL, they are too large to be kept",
     ),
-    Column("origin_chart_id", Text, nullable=False, server_default="", comment="of the operation that wrote it"),
-    Column("origin_description", Text, nullable=False, server_default="", comment="the user's own text, likewise"),
-    Column("app_version", Text, nullable=False, server_default="", comment="the chart's appVersion"),
-    Column(
-        "manager",
-        Text,
-        nullable=False,
-        server_default="",
-        comment="the program besides Helm that its marks name, and its object; empty for none",
+    _text("origin_chart_id", "of the operation that wrote it"),
+    _text("origin_description", "the user's own text, likewise"),
+    _text("app_version", "the chart's appVersion"),
+    _text("manager", "the program besides Helm that its marks name, and its object; empty for none"),
+    _text("origin_operation_id", "the operation that wrote it, if it installed or upgraded"),
+    _flag("exposed", "may be the newest although superseded: what came after it was deleted"),
+    _index(
+        "ix_release_revisions_shown",
+        "cluster_id",
+        "namespace",
+        "name",
+        "revision",
+        where="gone_at IS NULL AND problem = ''",
     ),
-    Column(
-        "origin_operation_id",
-        Text,
-        nullable=False,
-        server_default="",
-        comment="the operation that wrote it, if it installed or upgraded",
+    # Each release's newest revision is among these, and hardly another one.
+    _index(
+        "ix_release_revisions_newest",
+        "cluster_id",
+        "namespace",
+        "name",
+        text("revision DESC"),
+        where="gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)",
     ),
-    Column(
-        "exposed",
-        Boolean,
-        nullable=False,
-        server_default=text("false"),
-        comment="may be the newest although superseded: what came after it was deleted",
-    ),
+    _index("ix_release_revisions_problem", "cluster_id", where="gone_at IS NULL AND problem <> ''"),
 )
 
-Index(
-    "ix_release_revisions_shown",
-    release_revisions.c.cluster_id,
-    release_revisions.c.namespace,
-    release_revisions.c.name,
-    release_revisions.c.revision,
-    postgresql_where=text("gone_at IS NULL AND problem = ''"),
+
+#: What is no drift of a release, see services/releases/ignore_rules.py.
+drift_rules = Table(
+    "drift_rules",
+    metadata,
+    Column("cluster_id", Text, ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    Column("namespace", Text(collation="C"), primary_key=True),
+    Column("name", Text(collation="C"), primary_key=True),
+    Column("rules", JSONB, nullable=False),
+    CheckConstraint("jsonb_typeof(rules) = 'array'", "rules"),
 )
-#: Each release's newest revision is among these, and hardly another one.
-Index(
-    "ix_release_revisions_newest",
-    release_revisions.c.cluster_id,
-    release_revisions.c.namespace,
-    release_revisions.c.name,
-    release_revisions.c.revision.desc(),
-    postgresql_where=text("gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)"),
+
+#: What the last look at a release found: how many objects of each change.
+drift_looks = Table(
+    "drift_looks",
+    metadata,
+    Column("cluster_id", Text, ForeignKey("cluster_watches.cluster_id", ondelete="CASCADE"), primary_key=True),
+    Column("namespace", Text(collation="C"), primary_key=True),
+    Column("name", Text(collation="C"), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("looked_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("added", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("removed", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("problem", Text, nullable=False, server_default="", comment="why it could not look; the rest is older then"),
+    Column("drifted", Boolean, Computed("added + changed + removed > 0", persisted=True)),
 )
-Index(
-    "ix_release_revisions_problem",
-    release_revisions.c.cluster_id,
-    postgresql_where=text("gone_at IS NULL AND problem <> ''"),
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("origin", Text, nullable=False, comment="scheme, host and port of the target: its path may be a secret"),
+    Column("target_sealed", LargeBinary, nullable=False, comment="URL and the secret that signs"),
+    Column("format", Text, nullable=False),
+    Column("events", JSONB, nullable=False, comment="list of the events that are told"),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    _now("created_at"),
+    _count("failures", "attempts that failed since the last one that did not"),
+    _text("last_error"),
+    _time("delivered_at", "when it last took a message"),
+    _time("not_before", "after a failure: nothing is sent sooner"),
+    _time("lease_until", "so long it is one worker's"),
+    UniqueConstraint("project_id", "name"),
+    CheckConstraint("jsonb_typeof(events) = 'array'", "events"),
 )
-#: What failed before Helm wrote a revision; together with one_writer, all that lies over the index.
-Index(
-    "ix_operations_failed",
-    operations.c.cluster_id,
-    operations.c.namespace,
-    operations.c.release_name,
-    postgresql_where=text("state = 'failed' AND NOT wrote_revision AND dismissed_at IS NULL"),
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("webhook_id", Text, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event", Text, nullable=False),
+    Column("facts", JSONB, nullable=False, comment="what it is about; the trigger operation_end_is_told writes ends"),
+    Column("state", Text, nullable=False, server_default="pending"),
+    _count("attempts"),
+    Column("status", Integer, comment="of the last answer"),
+    _text("error", "why the last attempt failed"),
+    _now("created_at"),
+    _now("due_at"),
+    _time("ended_at"),
+    CheckConstraint("jsonb_typeof(facts) = 'object'", "facts"),
+    CheckConstraint("state IN ('pending', 'delivered', 'given_up')", "state"),
+    Index("ix_webhook_deliveries_of_webhook", "webhook_id", "id"),
+    _index("ix_webhook_deliveries_pending", "webhook_id", "due_at", where="state = 'pending'"),
+    _index("ix_webhook_deliveries_ended", "ended_at", where="ended_at IS NOT NULL"),
 )
 
 operation_events = Table(
@@ -544,7 +732,7 @@ operation_events = Table(
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
     Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    _now("at"),
     Column("attempt", Integer, nullable=False),
     Column("kind", Text, nullable=False, comment="a snake_case verb phrase"),
     Column("text", Text, nullable=False),
@@ -557,7 +745,7 @@ operation_evidence = Table(
     metadata,
     Column("operation_id", Text, ForeignKey("operations.id", ondelete="CASCADE"), primary_key=True),
     Column("attempt", Integer, primary_key=True),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    _now("at"),
     Column("found", Text, nullable=False, comment="JSON without secrets, see worker/diagnostics/evidence.py"),
 )
 
@@ -565,22 +753,22 @@ audit = Table(
     "audit",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    _now("at"),
     Column("project_id", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("action", Text, nullable=False, comment="the vendor's action name, for example cce:release:create"),
     Column("target", Text, nullable=False),
     Column("request_id", Text, nullable=False),
-    Column("operation_id", Text, nullable=False, server_default=""),
-    Column("domain_id", Text, nullable=False, server_default="", comment="whose administrators may see the row"),
-    Column("user_name", Text, nullable=False, server_default=""),
-    Column("project_name", Text, nullable=False, server_default=""),
-    Column("target_name", Text, nullable=False, server_default=""),
-    Column("source", Text, nullable=False, server_default="", comment="the address that the request came from"),
+    _text("operation_id"),
+    _text("domain_id", "whose administrators may see the row"),
+    _text("user_name"),
+    _text("project_name"),
+    _text("target_name"),
+    _text("source", "the address that the request came from"),
     Column("outcome", Text, nullable=False, server_default="done", comment="done, denied (role) or failed (proof)"),
-    Column("detail", Text, nullable=False, server_default=""),
+    _text("detail"),
     Column("times", Integer, nullable=False, server_default="1", comment="how often, from the time of the row on"),
     CheckConstraint("outcome IN ('done', 'denied', 'failed')", "outcome"),
+    Index("ix_audit_of_domain", "domain_id", "id"),
+    _index("ix_audit_failed", "id", where="outcome = 'failed'"),
 )
-Index("ix_audit_of_domain", audit.c.domain_id, audit.c.id)
-Index("ix_audit_failed", audit.c.id, postgresql_where=text("outcome = 'failed'"))

@@ -1,7 +1,7 @@
 """Taking the next operation, skipping projects and API servers that are at their limits."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from sqlalchemy import text
@@ -31,17 +31,17 @@ class Caps:
 
     @classmethod
     def of_worker(
-        cls, places: int, *, reserved: int, per_project: int | None, per_cluster: int | None, attempts: int
+        cls, slots: int, *, reserved: int, per_project: int | None, per_cluster: int | None, attempts: int
     ) -> Self:
         """Return the limits of a worker of so many slots: a project leaves more of them to others than an API server.
 
         Otherwise one project could use up its API server's share, which other projects on it need too. With too few
         slots for both, only projects are limited. ``attempts``: number of crashes after which an operation is given up.
         """
-        both = places > 2 * reserved + 1
+        both = slots > 2 * reserved + 1
         return cls(
-            project_here=max(1, places - (2 if both else 1) * reserved),
-            cluster_here=places - reserved if both else None,
+            project_here=max(1, slots - (2 if both else 1) * reserved),
+            cluster_here=slots - reserved if both else None,
             per_project=per_project,
             per_cluster=per_cluster,
             last_chance=max(1, attempts - 1),
@@ -95,6 +95,8 @@ _DUE_IN_QUEUE = (
     " AND (CAST(:last_chance AS integer) IS NULL OR crashes < :last_chance"
     " OR NOT EXISTS (SELECT FROM held WHERE here AND apart))"
 )
+# Each by its name: a newer schema may have columns that this program does not know (docs/decisions/0022).
+_TAKEN = ", ".join(f"taken.{field.name}" for field in fields(OperationRow))
 # The take walks the waiting projects and their API servers by jumps in one index, past those that are at a cap, and
 # looks at the head of each queue: that thousands wait behind a cap costs it nothing.
 _TAKE = text(f"""
@@ -149,7 +151,7 @@ UPDATE operations taken SET
   taken_at = clock_timestamp(),
   started_at = coalesce(started_at, clock_timestamp())
 WHERE id = (SELECT id FROM next) AND lease_until IS NULL
-RETURNING taken.*, (SELECT count(*) > 1 FROM heads) OR (
+RETURNING {_TAKEN}, (SELECT count(*) > 1 FROM heads) OR (
   SELECT id FROM operations
   WHERE {OF_SERVERS} AND project_id = taken.project_id AND api_server = taken.api_server AND id <> taken.id
   ORDER BY queue_position, created_at LIMIT 1

@@ -16,5 +16,5 @@ def sanitize_data(data: Any) -> Any:
         case dict():
             return {sanitize(str(key)): sanitize_data(value) for key, value in data.items()}
         case list() | tuple():
-            return [sanitize_data(one) for one in data]
+            return [sanitize_data(item) for item in data]
     return data

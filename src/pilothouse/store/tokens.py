@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Double, and_, bindparam, delete, func, insert, or_, select
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import held_roles
+from pilothouse.store.roles import held_rights
 from pilothouse.store.tables import domains, projects, tokens, users
 
 _SWEPT_AT_ONCE = 1000
@@ -37,8 +37,23 @@ class TokenRow:
     project_name: str | None
     roles: list[str]
     account_roles: list[str]
+    policies: list[str]
+    account_policies: list[str]
 
 
+@dataclass(frozen=True)
+class LivingToken:
+    """A token as it is shown to its user; ``id`` names it, and opens nothing."""
+
+    id: str
+    scope: str
+    project_name: str | None
+    issued_at: datetime
+    expires_at: datetime
+
+
+#: Of the hash, so much as tells a user's tokens apart.
+_SHOWN = 16
 _FIND = (
     select(
         tokens.c.digest,
@@ -60,8 +75,7 @@ _FIND = (
         func.extract("epoch", func.clock_timestamp() - tokens.c.proven_at).cast(Double).label("proven_seconds_ago"),
         tokens.c.project_id,
         projects.c.name.label("project_name"),
-        held_roles(here=True).label("roles"),
-        held_roles(here=False).label("account_roles"),
+        *held_rights(),
     )
     .join(users, users.c.id == tokens.c.user_id)
     .join(domains, domains.c.id == users.c.domain_id)
@@ -134,6 +148,32 @@ async def end_oldest(tx: Transaction, user_id: str, *, most: int) -> int:
 async def remove_token(tx: Transaction, digest: str) -> bool:
     """Delete the token; return False if there is none."""
     return (await tx.execute(delete(tokens).where(tokens.c.digest == digest))).rowcount == 1
+
+
+async def list_living(tx: Transaction, user_id: str, *, limit: int) -> list[LivingToken]:
+    """Return the user's newest tokens that are valid."""
+    query = (
+        select(
+            func.left(tokens.c.digest, _SHOWN).label("id"),
+            tokens.c.scope,
+            projects.c.name.label("project_name"),
+            tokens.c.issued_at,
+            tokens.c.expires_at,
+        )
+        .join(users, users.c.id == tokens.c.user_id)
+        .outerjoin(projects, projects.c.id == tokens.c.project_id)
+        .where(tokens.c.user_id == user_id, tokens.c.generation == users.c.generation)
+        .where(tokens.c.expires_at > func.clock_timestamp(), or_(tokens.c.project_id.is_(None), projects.c.enabled))
+        .order_by(tokens.c.issued_at.desc(), tokens.c.digest)
+        .limit(limit)
+    )
+    return [LivingToken(**row) for row in (await tx.execute(query)).mappings()]
+
+
+async def remove_named(tx: Transaction, user_id: str, token_id: str) -> bool:
+    """Delete the user's token of that id; return False if there is none."""
+    mine = delete(tokens).where(tokens.c.user_id == user_id, func.left(tokens.c.digest, _SHOWN) == token_id)
+    return (await tx.execute(mine)).rowcount == 1
 
 
 async def sweep(tx: Transaction, *, expired_seconds_ago: float) -> int:

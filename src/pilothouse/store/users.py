@@ -24,6 +24,7 @@ class UserRow:
     enabled: bool
     locked_until: datetime | None
     created_at: datetime
+    issuer: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ _SHOWN = select(
     users.c.enabled,
     password_failures.LOCKED_UNTIL.label("locked_until"),
     users.c.created_at,
+    users.c.issuer,
 )
 _LOGIN = (
     select(
@@ -118,6 +120,7 @@ async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, 
             users.c.enabled,
             null().label("locked_until"),
             users.c.created_at,
+            users.c.issuer,
         )
     )
     row = (await tx.execute(statement)).mappings().one_or_none()
@@ -126,8 +129,8 @@ async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, 
 
 async def set_password(tx: Transaction, user_id: str, *, password_hash: str) -> None:
     """Replace the password, lift the locks, and revoke the user's tokens."""
-    await password_failures.forget(tx, user_id)
     await _change(tx, user_id, password_hash=password_hash)
+    await password_failures.forget(tx, user_id)
 
 
 async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> None:
@@ -138,8 +141,8 @@ async def replace_hash(tx: Transaction, user_id: str, *, old: str, new: str) -> 
 
 async def set_enabled(tx: Transaction, user_id: str, *, enabled: bool) -> None:
     """Enable or disable the user, lift the locks, and revoke the user's tokens."""
-    await password_failures.forget(tx, user_id)
     await _change(tx, user_id, enabled=enabled)
+    await password_failures.forget(tx, user_id)
 
 
 async def end_tokens(tx: Transaction, user_id: str) -> None:
@@ -147,8 +150,14 @@ async def end_tokens(tx: Transaction, user_id: str) -> None:
     await _change(tx, user_id)
 
 
+async def hold(tx: Transaction, user_id: str) -> None:
+    """Let others who change the user wait until the transaction ends; before rows that belong to the user."""
+    await tx.execute(select(users.c.id).where(users.c.id == user_id).with_for_update())
+
+
 async def remove_user(tx: Transaction, user_id: str) -> None:
     """Delete the user with its access keys, roles and tokens."""
+    await hold(tx, user_id)
     await tx.execute(delete(access_keys).where(access_keys.c.user_id == user_id))
     await tx.execute(delete(users).where(users.c.id == user_id))
 

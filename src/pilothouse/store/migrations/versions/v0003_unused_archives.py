@@ -1,48 +1,22 @@
 """An operation pins its chart's archive only while it lives, and archives that nothing uses can be collected."""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    # What is read in pieces must not be compressed: PostgreSQL would inflate all of it for each piece.
-    op.execute("ALTER TABLE chart_archives ALTER COLUMN content SET STORAGE EXTERNAL")
-    op.add_column(
-        "chart_archives",
-        sa.Column(
-            "unused_since",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="when no chart and no living operation was found to use it; it is deleted a while later",
-        ),
-    )
-    op.drop_constraint("fk_operations_chart_digest_chart_archives", "operations", type_="foreignkey")
-    op.add_column(
-        "operations",
-        sa.Column(
-            "pinned_digest",
-            sa.Text(),
-            sa.Computed("CASE WHEN state IN ('queued', 'running', 'cancelling') THEN chart_digest END", persisted=True),
-            nullable=True,
-            comment="chart_digest while the operation lives, then NULL: what keeps the archive",
-        ),
-    )
-    op.create_foreign_key(
-        "fk_operations_pinned_digest_chart_archives",
-        "operations",
-        "chart_archives",
-        ["pinned_digest"],
-        ["digest"],
-    )
-    op.create_index(
-        "ix_operations_pinned_digest",
-        "operations",
-        ["pinned_digest"],
-        postgresql_where=sa.text("pinned_digest IS NOT NULL"),
-    )
-    op.create_index("ix_charts_digest", "charts", ["digest"])
+    op.execute("""
+-- What is read in pieces must not be compressed: PostgreSQL would inflate all of it for each piece.
+ALTER TABLE chart_archives ALTER COLUMN content SET STORAGE EXTERNAL;
+ALTER TABLE chart_archives ADD COLUMN unused_since timestamptz;
+ALTER TABLE operations DROP CONSTRAINT fk_operations_chart_digest_chart_archives;
+ALTER TABLE operations
+  ADD COLUMN pinned_digest text
+    GENERATED ALWAYS AS (CASE WHEN state IN ('queued', 'running', 'cancelling') THEN chart_digest END) STORED;
+ALTER TABLE operations ADD CONSTRAINT fk_operations_pinned_digest_chart_archives
+  FOREIGN KEY (pinned_digest) REFERENCES chart_archives (digest);
+CREATE INDEX ix_operations_pinned_digest ON operations (pinned_digest) WHERE pinned_digest IS NOT NULL;
+CREATE INDEX ix_charts_digest ON charts (digest)
+""")

@@ -4,27 +4,18 @@ from alembic import op
 
 revision = "0024"
 down_revision = "0023"
-branch_labels = None
-depends_on = None
-
-_COLUMNS = {
-    "turn": "queue_position",
-    "begun_attempt": "last_writing_attempt",
-    "wrote_release": "wrote_revision",
-    "cancel_keeps": "keep_resources",
-}
-_CONSTRAINTS = {
-    ("cluster_watches", "pk_observations"): "pk_cluster_watches",
-    ("cluster_watches", "fk_observations_cluster_id_clusters"): "fk_cluster_watches_cluster_id_clusters",
-    ("release_revisions", "fk_release_revisions_cluster_id_observations"): (
-        "fk_release_revisions_cluster_id_cluster_watches"
-    ),
-}
 
 
 def upgrade() -> None:
-    for old, new in _COLUMNS.items():
-        op.alter_column("operations", old, new_column_name=new)
-    op.rename_table("observations", "cluster_watches")
-    for (table, old), new in _CONSTRAINTS.items():
-        op.execute(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}")
+    op.execute("""
+ALTER TABLE operations RENAME turn TO queue_position;
+ALTER TABLE operations RENAME begun_attempt TO last_writing_attempt;
+ALTER TABLE operations RENAME wrote_release TO wrote_revision;
+ALTER TABLE operations RENAME cancel_keeps TO keep_resources;
+ALTER TABLE observations RENAME TO cluster_watches;
+ALTER TABLE cluster_watches RENAME CONSTRAINT pk_observations TO pk_cluster_watches;
+ALTER TABLE cluster_watches
+  RENAME CONSTRAINT fk_observations_cluster_id_clusters TO fk_cluster_watches_cluster_id_clusters;
+ALTER TABLE release_revisions
+  RENAME CONSTRAINT fk_release_revisions_cluster_id_observations TO fk_release_revisions_cluster_id_cluster_watches
+""")

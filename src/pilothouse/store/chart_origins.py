@@ -1,0 +1,103 @@
+"""Queries about where releases' charts came from: the source of each pulled chart, and what is newer there.
+
+A release names the chart that it was made from, by its id. That outlives the pulled archive, which may be dropped, so
+the source of an id is kept in a table of its own, with the newest version as it was when the source was synchronised:
+a list of releases reads one row for each.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, text
+
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import cluster_watches, release_revisions
+
+
+@dataclass(frozen=True)
+class ChartOrigin:
+    """The source of a chart by its name, and the newest version that it has; empty if it is no newer one."""
+
+    source: str = ""
+    newer_version: str = ""
+    newer_deprecated: bool = False
+
+
+async def renew(tx: Transaction, source_id: str, *, name: str = "") -> None:
+    """Note the pulled charts of the source, or those of one name, and what is newer there now."""
+    params = {"of_source": source_id, "of_name": name}
+    await tx.execute(_NOTE, params)
+    await tx.execute(_RENEW, params)
+
+
+async def find_origin(tx: Transaction, chart_id: str, *, project_id: str) -> ChartOrigin:
+    """Return where the chart came from; without a source if it was uploaded, or the source was removed."""
+    row = (await tx.execute(_FIND, {"of_chart": chart_id, "of_project": project_id})).one_or_none()
+    return ChartOrigin(*row) if row is not None else ChartOrigin()
+
+
+async def sweep(tx: Transaction, *, limit: int) -> int:
+    """Forget at most ``limit`` charts that are no longer kept, and of which nothing was made that is there still."""
+    return (await tx.execute(_SWEEP, {"most": limit})).rowcount
+
+
+def inherited_chart(given: dict[str, Any]) -> ColumnElement[str]:
+    """Return the chart of the newest revision below the given one, in ``cluster_watches``, that has the same chart.
+
+    A rollback, or an upgrade with the chart that the release has, names none, and takes over what is known of it.
+    """
+    below = release_revisions.alias("below")
+    is_same = (below.c[column] == given[column] for column in ("namespace", "name", "chart_name", "chart_version"))
+    return (
+        select(below.c.origin_chart_id)
+        .where(
+            below.c.cluster_id == cluster_watches.c.cluster_id,
+            *is_same,
+            below.c.revision < given["revision"],
+            text("below.gone_at IS NULL AND below.problem = '' AND below.origin_chart_id <> ''"),
+        )
+        .order_by(below.c.revision.desc())
+        .limit(1)
+        .scalar_subquery()
+        .correlate(cluster_watches)
+    )
+
+
+_NOTE = text("""
+INSERT INTO chart_origins (chart_id, source_id, name, version, order_key)
+SELECT c.id, c.source_id, c.name, c.version, v.order_key
+FROM charts c JOIN source_versions v ON v.source_id = c.source_id AND v.name = c.name AND v.version = c.version
+WHERE c.source_id = :of_source AND (:of_name = '' OR c.name = :of_name)
+ON CONFLICT (chart_id) DO NOTHING
+""")
+# The newest one is the newest stable one: as Helm takes it, whether it is deprecated or not.
+_RENEW = text("""
+UPDATE chart_origins o SET newer_version = now.version, newer_deprecated = now.deprecated
+FROM (
+  SELECT known.chart_id, coalesce(newest.version, '') AS version, coalesce(newest.deprecated, false) AS deprecated
+  FROM chart_origins known LEFT JOIN LATERAL (
+    SELECT v.version, v.deprecated FROM source_versions v
+    WHERE v.source_id = known.source_id AND v.name = known.name AND v.is_newest AND v.order_key > known.order_key
+    ORDER BY v.version LIMIT 1
+  ) newest ON true
+  WHERE known.source_id = :of_source AND (:of_name = '' OR known.name = :of_name)
+) now
+WHERE o.chart_id = now.chart_id AND (o.newer_version, o.newer_deprecated) <> (now.version, now.deprecated)
+""")
+_FIND = text("""
+SELECT s.name, o.newer_version, o.newer_deprecated
+FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
+WHERE o.chart_id = :of_chart AND s.project_id = :of_project
+""")
+# Few are not kept: revisions and operations, which are many, are read only if there is one.
+_SWEEP = text("""
+WITH loose AS MATERIALIZED (
+  SELECT chart_id FROM chart_origins o WHERE NOT EXISTS (SELECT FROM charts c WHERE c.id = o.chart_id)
+)
+DELETE FROM chart_origins WHERE chart_id IN (
+  SELECT chart_id FROM loose
+  WHERE NOT EXISTS (SELECT FROM release_revisions r WHERE r.origin_chart_id = loose.chart_id)
+    AND NOT EXISTS (SELECT FROM operations o WHERE o.chart_id = loose.chart_id)
+  LIMIT :most
+)
+""")

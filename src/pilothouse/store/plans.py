@@ -1,0 +1,120 @@
+"""Queries about plans: what was reviewed, sealed, until it is applied or expires."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Double, Integer, bindparam, delete, func, insert, literal_column, select
+
+from pilothouse.errors import QuotaExceeded
+from pilothouse.store.database import Transaction
+from pilothouse.store.operations import as_interval
+from pilothouse.store.tables import operations, plans
+
+
+@dataclass(frozen=True)
+class NewPlan:
+    """A plan that is to be kept, in two parts: what an apply needs, and what only people look at."""
+
+    id: str
+    project_id: str
+    user_id: str
+    cluster_id: str
+    action: str
+    digest: str
+    plan_sealed: bytes = field(repr=False)
+    comparison_sealed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PlanRow(NewPlan):
+    """A plan; ``operation_id`` is the operation that applies it, None if none does.
+
+    ``comparison_sealed`` is None if it was not read, or if the plan is of a version that kept all in one part.
+    """
+
+    created_at: datetime
+    expires_at: datetime
+    is_expired: bool
+    operation_id: str | None
+
+
+async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int, most_bytes: int) -> PlanRow:
+    """Insert the plan; raise QuotaExceeded if the project has as many, or as large ones.
+
+    Concurrent requests can exceed both slightly.
+    """
+    params = {
+        **{f"new_{name}": value for name, value in vars(new).items()},
+        "new_bytes": len(new.plan_sealed) + len(new.comparison_sealed or b""),
+        "life_seconds": life_seconds,
+        "most": most,
+        "most_bytes": most_bytes,
+    }
+    row = (await tx.execute(_KEEP, params)).mappings().one_or_none()
+    if row is None:
+        raise QuotaExceeded(
+            f"this project has {most} unexpired plans, or with this one they are larger than {most_bytes} bytes, the "
+            "limits (PILOTHOUSE_PLANS__PER_PROJECT, PILOTHOUSE_PLANS__BYTES_PER_PROJECT); wait until some expire"
+        )
+    return PlanRow(**vars(new), **row, is_expired=False, operation_id=None)
+
+
+async def find(tx: Transaction, plan_id: str, *, project_id: str, whole: bool) -> PlanRow | None:
+    """Return the plan with the operation that applies it; None if the project has none of that id.
+
+    ``whole``: with the part that only people look at, which is the larger one.
+    """
+    wanted = {"wanted_id": plan_id, "of_project": project_id}
+    row = (await tx.execute(_FIND_WHOLE if whole else _FIND, wanted)).mappings().one_or_none()
+    return PlanRow(**{"comparison_sealed": None, **row}) if row is not None else None
+
+
+async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> str | None:
+    """Return what applying the plan does; None if the project has none of that id."""
+    wanted = {"wanted_id": plan_id, "of_project": project_id}
+    action: str | None = (await tx.execute(_FIND_ACTION, wanted)).scalar_one_or_none()
+    return action
+
+
+async def expire(tx: Transaction, *, limit: int) -> int:
+    """Delete at most ``limit`` plans that expired a day ago: until then one is told apart from one that never was."""
+    return (await tx.execute(_EXPIRE, {"most": limit})).rowcount
+
+
+_KEPT_SECONDS = 24 * 3600.0
+_NOW = func.clock_timestamp()
+_LIVING = (plans.c.project_id == bindparam("new_project_id"), plans.c.expires_at > _NOW)
+_COUNT = select(func.count()).select_from(plans).where(*_LIVING).scalar_subquery()
+_BYTES = select(func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))).where(*_LIVING).scalar_subquery()
+_NEW_BYTES = bindparam("new_bytes", type_=BigInteger)
+_COLUMNS = ("id", "project_id", "user_id", "cluster_id", "action", "digest", "plan_sealed", "comparison_sealed")
+_GIVEN = {name: bindparam(f"new_{name}", type_=plans.c[name].type) for name in _COLUMNS}
+_KEEP = (
+    insert(plans)
+    .from_select(
+        [*_GIVEN, "plan_bytes", "expires_at"],
+        select(*_GIVEN.values(), _NEW_BYTES, _NOW + as_interval(bindparam("life_seconds", type_=Double))).where(
+            bindparam("most", type_=Integer) > _COUNT,
+            bindparam("most_bytes", type_=BigInteger) >= _BYTES + _NEW_BYTES,
+        ),
+    )
+    .returning(plans.c.created_at, plans.c.expires_at)
+)
+_WANTED = (plans.c.id == bindparam("wanted_id"), plans.c.project_id == bindparam("of_project"))
+_FIND = (
+    select(
+        *(plans.c[name] for name in (*_COLUMNS[:-1], "created_at", "expires_at")),
+        (plans.c.expires_at <= _NOW).label("is_expired"),
+        operations.c.id.label("operation_id"),
+    )
+    .select_from(plans.outerjoin(operations, operations.c.plan_id == plans.c.id))
+    .where(*_WANTED)
+)
+_FIND_WHOLE = _FIND.add_columns(plans.c.comparison_sealed)
+_FIND_ACTION = select(plans.c.action).where(*_WANTED)
+_EXPIRED = (
+    select(plans.c.id)
+    .where(plans.c.expires_at < _NOW - as_interval(_KEPT_SECONDS))
+    .limit(bindparam("most", type_=Integer))
+)
+_EXPIRE = delete(plans).where(plans.c.id.in_(_EXPIRED))

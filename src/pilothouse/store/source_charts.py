@@ -1,0 +1,238 @@
+"""Queries about the charts of sources: what an index or a registry lists, and what was pulled."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import and_, bindparam, delete, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from pilothouse.store.charts import ChartContent, ChartRow
+from pilothouse.store.database import Transaction
+from pilothouse.store.tables import chart_origins, charts, source_versions
+
+#: Rows of an index in one statement.
+BATCH: Final = 2000
+_SHOWN: Final = (
+    *("name", "version", "order_key", "is_newest", "is_gone", "app_version", "description", "icon_url", "keywords"),
+    *("deprecated", "released_at", "url", "digest"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceVersion:
+    """One version of a chart of a source; ``chart_id`` and ``pulled_digest``: of the chart that was pulled."""
+
+    name: str
+    version: str
+    order_key: str
+    is_newest: bool
+    is_gone: bool
+    app_version: str
+    description: str
+    icon_url: str
+    keywords: str
+    deprecated: bool
+    released_at: datetime | None
+    url: str
+    digest: str
+    chart_id: str | None
+    pulled_digest: str | None
+
+    @property
+    def is_prerelease(self) -> bool:
+        """Return True if Helm takes the version only when it is asked for."""
+        return not self.order_key.endswith("~")
+
+
+async def clear(tx: Transaction, source_id: str) -> None:
+    """Forget the versions of the source; those that were pulled are marked as gone until they are added again."""
+    await tx.execute(_CLEAR, {"of_source": source_id})
+    await tx.execute(_MARK_GONE, {"of_source": source_id})
+
+
+async def clear_chart(tx: Transaction, source_id: str, name: str) -> None:
+    """Do the same for one chart."""
+    await tx.execute(_CLEAR.where(source_versions.c.name == bindparam("of_name")), _of(source_id, name))
+    await tx.execute(text(f"{_MARK_GONE.text} AND name = :of_name"), _of(source_id, name))
+
+
+async def add_rows(tx: Transaction, source_id: str, rows: str) -> None:
+    """Add versions, a JSON array as ``engine/sources.go`` writes them."""
+    await tx.execute(_ADD_ROWS, {"of_source": source_id, "given": rows})
+
+
+async def add_versions(tx: Transaction, source_id: str, name: str, keys: dict[str, str]) -> None:
+    """Add the versions of a chart of which only order keys are known; the newest stable one is marked."""
+    newest = max((key for key in keys.values() if key.endswith("~")), default="")
+    rows = [
+        {"source_id": source_id, "name": name, "version": version, "order_key": key, "is_newest": key == newest}
+        for version, key in keys.items()
+        if key
+    ]
+    for start in range(0, len(rows), BATCH):
+        statement = insert(source_versions).values(rows[start : start + BATCH])
+        changed = {column: statement.excluded[column] for column in ("order_key", "is_newest", "is_gone")}
+        await tx.execute(statement.on_conflict_do_update(index_elements=["source_id", "name", "version"], set_=changed))
+
+
+async def count(tx: Transaction, source_id: str) -> int:
+    """Return how many versions the source has."""
+    query = select(func.count()).select_from(source_versions)
+    query = query.where(source_versions.c.source_id == source_id, source_versions.c.is_gone.is_(False))
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def list_names(tx: Transaction, source_id: str) -> list[str]:
+    """Return the names of the charts that are known of the source."""
+    query = select(source_versions.c.name).distinct().where(source_versions.c.source_id == source_id)
+    return list((await tx.execute(query)).scalars())
+
+
+async def search(
+    tx: Transaction, source_ids: list[str], *, words: str, prereleases: bool, after: str, limit: int
+) -> list[tuple[str, SourceVersion]]:
+    """Return charts by name, each with its source and its newest version, whose texts contain the words.
+
+    Without ``prereleases``, charts that have nothing else are left out. ``after``: name and source of the last one of
+    the page before.
+    """
+    pattern = f"%{words.lower().replace('~', '~~').replace('%', '~%').replace('_', '~_')}%"
+    name, _, source = after.partition(" ")
+    params = {"of_sources": source_ids, "pattern": pattern, "after_name": name, "after_source": source, "most": limit}
+    rows = (await tx.execute(_SEARCH_ALL if prereleases else _SEARCH, params)).mappings()
+    return [(str(row["source_id"]), _version(row)) for row in rows]
+
+
+async def list_versions(tx: Transaction, source_id: str, name: str) -> list[SourceVersion]:
+    """Return the versions of a chart, the newest first, with those that are gone but were pulled."""
+    rows = (await tx.execute(_LIST, _of(source_id, name))).mappings()
+    return [_version(row) for row in rows]
+
+
+async def find_version(tx: Transaction, source_id: str, name: str, version: str) -> SourceVersion | None:
+    """Return one version of a chart."""
+    params = {**_of(source_id, name), "of_version": version}
+    row = (await tx.execute(_FIND, params)).mappings().one_or_none()
+    return _version(row) if row is not None else None
+
+
+async def set_digest(tx: Transaction, source_id: str, known: SourceVersion, *, digest: str) -> None:
+    """Replace the digest of a version, unless another one was listed meanwhile."""
+    statement = update(source_versions).where(
+        source_versions.c.source_id == source_id,
+        source_versions.c.name == known.name,
+        source_versions.c.version == known.version,
+        source_versions.c.digest == known.digest,
+    )
+    await tx.execute(statement.values(digest=digest))
+
+
+async def keep_pulled(
+    tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str, source_id: str
+) -> ChartRow:
+    """Insert the pulled chart, or replace its content under the same id; its archive must exist.
+
+    One that was dropped gets the id back by which releases know it.
+    """
+    values = {key: value for key, value in vars(content).items() if value is not None}
+    known = {**_of(source_id, content.name), "of_version": content.version}
+    before = (await tx.execute(_FIND_ORIGIN, known)).scalar_one_or_none()
+    statement = insert(charts).values(id=before or chart_id, project_id=project_id, source_id=source_id, **values)
+    changed = {key: statement.excluded[key] for key in values}
+    row = await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source_id", "name", "version"],
+            index_where=charts.c.source_id.is_not(None),
+            set_={**changed, "updated_at": func.clock_timestamp()},
+        ).returning(charts)
+    )
+    return ChartRow(**row.mappings().one())
+
+
+async def drop_pulled(tx: Transaction, *, project_id: str, most_bytes: int, besides: str) -> int:
+    """Delete the project's charts that were pulled longest ago until the others fit; return how many.
+
+    Operations keep their archives. The chart with the id ``besides`` stays.
+    """
+    params = {"of_project": project_id, "most_bytes": most_bytes, "besides": besides}
+    return (await tx.execute(_DROP, params)).rowcount
+
+
+def _of(source_id: str, name: str) -> dict[str, str]:
+    return {"of_source": source_id, "of_name": name}
+
+
+def _version(row: Any) -> SourceVersion:
+    return SourceVersion(**{name: row[name] for name in (*_SHOWN, "chart_id", "pulled_digest")})
+
+
+_OF_SOURCE = source_versions.c.source_id == bindparam("of_source")
+_IS_PULLED = and_(
+    charts.c.source_id == source_versions.c.source_id,
+    charts.c.name == source_versions.c.name,
+    charts.c.version == source_versions.c.version,
+)
+_CLEAR = delete(source_versions).where(_OF_SOURCE, ~exists().where(_IS_PULLED))
+_MARK_GONE = text("UPDATE source_versions SET is_gone = true, is_newest = false WHERE source_id = :of_source")
+_ROWS = select(
+    *(source_versions.c[name] for name in ("source_id", *_SHOWN)),
+    charts.c.id.label("chart_id"),
+    charts.c.digest.label("pulled_digest"),
+).select_from(source_versions.outerjoin(charts, _IS_PULLED))
+_OF_CHART = _ROWS.where(_OF_SOURCE, source_versions.c.name == bindparam("of_name"))
+_LIST = _OF_CHART.order_by(source_versions.c.order_key.desc(), source_versions.c.version)
+_FIND = _OF_CHART.where(source_versions.c.version == bindparam("of_version"))
+_FIND_ORIGIN = (
+    select(chart_origins.c.chart_id)
+    .where(
+        chart_origins.c.source_id == bindparam("of_source"),
+        chart_origins.c.name == bindparam("of_name"),
+        chart_origins.c.version == bindparam("of_version"),
+    )
+    .limit(1)
+)
+_ADD_ROWS = text("""
+INSERT INTO source_versions (source_id, name, version, order_key, is_newest, app_version, description, icon_url,
+  keywords, deprecated, released_at, url, digest)
+SELECT :of_source, name, version, order_key, is_newest, app_version, description, icon_url, keywords, deprecated,
+  CAST(nullif(released_at, '') AS timestamptz), url, digest
+FROM json_to_recordset(CAST(:given AS json)) AS row(name text, version text, order_key text, is_newest boolean,
+  app_version text, description text, icon_url text, keywords text, deprecated boolean, released_at text, url text,
+  digest text)
+ON CONFLICT (source_id, name, version) DO UPDATE SET
+  order_key = excluded.order_key, is_newest = excluded.is_newest, is_gone = false, app_version = excluded.app_version,
+  description = excluded.description, icon_url = excluded.icon_url, keywords = excluded.keywords,
+  deprecated = excluded.deprecated, released_at = excluded.released_at, url = excluded.url, digest = excluded.digest
+""")
+
+
+def _searching(versions: str) -> Any:
+    columns = ", ".join(f"v.{name}" for name in _SHOWN)
+    return text(f"""
+SELECT v.source_id, {columns}, c.id AS chart_id, c.digest AS pulled_digest
+FROM {versions} v
+LEFT JOIN charts c ON c.source_id = v.source_id AND c.name = v.name AND c.version = v.version
+WHERE v.source_id = ANY(:of_sources)
+  AND lower(v.name || chr(10) || v.description || chr(10) || v.keywords) LIKE :pattern ESCAPE '~'
+  AND (v.name, v.source_id) > (:after_name, :after_source)
+ORDER BY v.name, v.source_id LIMIT :most
+""")  # noqa: S608  # what is put in are names and statements of our own
+
+
+_SEARCH = _searching("(SELECT * FROM source_versions WHERE is_newest)")
+_SEARCH_ALL = _searching("""(
+  SELECT * FROM source_versions JOIN (
+    SELECT DISTINCT ON (name, source_id) source_id, name, version FROM source_versions
+    WHERE source_id = ANY(:of_sources) AND NOT is_gone ORDER BY name, source_id, order_key DESC, version
+  ) newest USING (source_id, name, version)
+)""")
+_DROP = text("""
+DELETE FROM charts WHERE id IN (
+  SELECT id FROM (
+    SELECT c.id, sum(a.size) OVER (ORDER BY c.id = :besides DESC, c.updated_at DESC, c.id) AS used
+    FROM charts c JOIN chart_archives a ON a.digest = c.digest
+    WHERE c.project_id = :of_project AND c.source_id IS NOT NULL
+  ) weighed WHERE used > :most_bytes AND id <> :besides
+)
+""")
