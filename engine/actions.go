@@ -20,10 +20,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// maxHistory is how many revisions of a release are kept: the vendor's number, and the helm command's default.
-const maxHistory = 10
-
-const dryRunClient = "client"
+const (
+	dryRunClient = "client"
+	waitReady    = "ready"
+	waitJobs     = "jobs"
+)
 
 // engine answers requests, one at a time.
 type engine struct {
@@ -53,12 +54,28 @@ func (e *engine) run(request any, during call, progress *progress) (any, error) 
 		return nil, e.rollback(typed, during, progress)
 	case *uninstallRequest:
 		return e.uninstall(typed, during, progress)
+	case *runTestsRequest:
+		return e.test(typed, during, progress)
 	case *renderNameRequest:
 		return renderName(typed)
+	case *renderRequest:
+		return e.renderRelease(typed, during, progress)
 	case *lintRequest:
 		return e.lint(typed)
 	case *inspectRequest:
 		return e.inspect(typed)
+	case *mergeValuesRequest:
+		return mergeValues(typed)
+	case *readIndexRequest:
+		return readIndex(typed)
+	case *orderVersionsRequest:
+		return orderVersions(typed)
+	case *readKeysRequest:
+		return readKeys(typed)
+	case *verifyProvenanceRequest:
+		return verifyProvenance(typed)
+	case *verifySignaturesRequest:
+		return verifySignatures(typed)
 	}
 	return nil, fmt.Errorf("no action for %T", request)
 }
@@ -106,6 +123,10 @@ func (e *engine) install(request *installRequest, during call, progress *progres
 	if err != nil {
 		return nil, err
 	}
+	given, err := merge(request.Values, request.Layers)
+	if err != nil {
+		return nil, err
+	}
 	configuration := action.NewConfiguration()
 	var running *operation
 	if request.DryRun != dryRunClient {
@@ -117,7 +138,7 @@ func (e *engine) install(request *installRequest, during call, progress *progres
 		if err := running.reach(); err != nil {
 			return nil, fmt.Errorf("cluster reachability check failed: %w", err)
 		}
-		running.objects.looks = !request.ShowHooks
+		running.objects.looks, running.objects.replaces = !request.ShowHooks, request.ForceReplace
 		running.records.before = func(made *releasev1.Release) error {
 			if err := checkObjects(made.Manifest, made.Hooks); err != nil {
 				return err
@@ -128,21 +149,29 @@ func (e *engine) install(request *installRequest, during call, progress *progres
 	helm := action.NewInstall(configuration)
 	helm.Namespace, helm.ReleaseName = request.Namespace, request.ReleaseName
 	helm.DryRunStrategy = action.DryRunStrategy(request.DryRun)
-	helm.DisableHooks, helm.TakeOwnership = request.DisableHooks, request.ShowHooks
+	helm.DisableHooks, helm.TakeOwnership = request.DisableHooks, request.ShowHooks || request.TakeOwnership
 	helm.Replace, helm.SkipCRDs = request.Replace, request.DryRun == "none"
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
+	helm.WaitForJobs = request.Wait == waitJobs
+	helm.ForceConflicts, helm.ForceReplace = request.ForceConflicts, request.ForceReplace
+	helm.ServerSideApply = !request.ForceReplace // Helm knows the two apart only
 	helm.Description, helm.Labels = request.Description, request.Labels
 	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if running != nil && request.DryRun != "none" && request.CRDs != crdsSkip {
 		running.foresee(loaded)
 	}
 	if request.DryRun == "none" && running.isFree(request) {
-		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {
+		if err := running.applyCRDs(e.charts, request.Chart, given, request.CRDs, helm.Timeout); err != nil {
+			return nil, err
+		}
+	}
+	if running != nil {
+		if err := request.Planned.follow(loaded, running.records); err != nil {
 			return nil, err
 		}
 	}
 	progress.step(phaseRender, "rendering")
-	made, err := helm.Run(loaded, request.Values)
+	made, err := helm.Run(loaded, given)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +183,10 @@ func (e *engine) upgrade(request *upgradeRequest, during call, progress *progres
 	if err != nil {
 		return nil, err
 	}
+	given, err := merge(request.Values, request.Layers)
+	if err != nil {
+		return nil, err
+	}
 	running, err := e.begin(request.Kubeconfig, request.Namespace, request.ReleaseName, during, progress)
 	if err != nil {
 		return nil, err
@@ -162,29 +195,35 @@ func (e *engine) upgrade(request *upgradeRequest, during call, progress *progres
 	if err := running.reach(); err != nil {
 		return nil, err
 	}
-	running.objects.looks, running.objects.compares = true, true
+	running.objects.looks, running.objects.compares, running.objects.replaces = true, true, request.ForceReplace
 	running.objects.removesNamespace = request.RemoveNamespace
 	running.records.before = func(made *releasev1.Release) error { return checkObjects(made.Manifest, made.Hooks) }
 	helm := action.NewUpgrade(running.configuration)
 	helm.Namespace = request.Namespace
 	helm.DryRunStrategy = action.DryRunStrategy(request.DryRun)
-	helm.DisableHooks, helm.TakeOwnership = request.DisableHooks, request.ShowHooks
+	helm.DisableHooks, helm.TakeOwnership = request.DisableHooks, request.ShowHooks || request.TakeOwnership
 	helm.ResetValues, helm.ReuseValues = request.ResetValues, request.ReuseValues
+	helm.ResetThenReuseValues = request.ResetThenReuseValues
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
+	helm.WaitForJobs = request.Wait == waitJobs
 	helm.Description, helm.Labels = request.Description, request.Labels
-	helm.MaxHistory = history(request.Prune)
-	helm.ServerSideApply = "true"
+	helm.MaxHistory = request.MaxHistory
+	helm.ForceConflicts, helm.ForceReplace = request.ForceConflicts, request.ForceReplace
+	helm.ServerSideApply = serverSide(request.ForceReplace)
 	helm.DisableOpenAPIValidation, helm.SkipSchemaValidation = true, request.SkipSchemaValidation
 	if request.DryRun != "none" && request.CRDs != crdsSkip {
 		running.foresee(loaded)
 	}
 	if request.DryRun == "none" {
-		if err := running.applyCRDs(e.charts, request.Chart, request.Values, request.CRDs, helm.Timeout); err != nil {
+		if err := running.applyCRDs(e.charts, request.Chart, given, request.CRDs, helm.Timeout); err != nil {
 			return nil, err
 		}
 	}
+	if err := request.Planned.follow(loaded, running.records); err != nil {
+		return nil, err
+	}
 	progress.step(phaseRender, "rendering")
-	made, err := helm.Run(request.ReleaseName, loaded, request.Values)
+	made, err := helm.Run(request.ReleaseName, loaded, given)
 	if err != nil {
 		return nil, err
 	}
@@ -207,14 +246,20 @@ func (e *engine) rollback(request *rollbackRequest, during call, progress *progr
 		}
 		return nil
 	}
-	running.objects.looksTwice = true
+	if err := request.Planned.follow(nil, running.records); err != nil {
+		return err
+	}
+	running.records.only = request.Revision
+	running.objects.looksTwice, running.objects.replaces = true, request.ForceReplace
 	helm := action.NewRollback(running.configuration)
 	helm.Version = request.ToRevision
 	helm.DryRunStrategy = action.DryRunStrategy(request.DryRun)
 	helm.DisableHooks = request.DisableHooks
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
-	helm.MaxHistory = history(request.Prune)
-	helm.ServerSideApply = "true"
+	helm.WaitForJobs = request.Wait == waitJobs
+	helm.MaxHistory = request.MaxHistory
+	helm.ForceConflicts, helm.ForceReplace = request.ForceConflicts, request.ForceReplace
+	helm.ServerSideApply = serverSide(request.ForceReplace)
 	return helm.Run(request.ReleaseName)
 }
 
@@ -228,11 +273,12 @@ func (e *engine) uninstall(request *uninstallRequest, during call, progress *pro
 		return "", err
 	}
 	running.objects.allPast, running.objects.looks = true, true
-	running.records.purges = true
+	running.records.purges = !request.KeepHistory
 	helm := action.NewUninstall(running.configuration)
 	helm.DisableHooks = request.DisableHooks
 	helm.WaitStrategy, helm.Timeout = strategy(request.Wait), seconds(request.TimeoutSeconds)
 	helm.Description = request.Description
+	helm.KeepHistory, helm.DeletionPropagation = request.KeepHistory, request.Cascade
 	answer, err := helm.Run(request.ReleaseName)
 	if err != nil {
 		if cause := joined(running.objects.deletedErr, "; "); cause != nil {
@@ -297,19 +343,23 @@ func outcomeOf(made release.Releaser, loaded *chart.Chart, dryRun string) (*rele
 	if err != nil {
 		return nil, err
 	}
-	return &releaseOutcome{
+	outcome := &releaseOutcome{
 		Name: stored.Name, Namespace: stored.Namespace, Revision: stored.Version,
 		Status: stored.Info.Status.String(), Description: stored.Info.Description,
 		Manifest: stored.Manifest, Notes: stored.Info.Notes,
 		FirstDeployed: stored.Info.FirstDeployed.Format(time.RFC3339Nano),
 		LastDeployed:  stored.Info.LastDeployed.Format(time.RFC3339Nano),
 		ChartName:     loaded.Metadata.Name, ChartVersion: loaded.Metadata.Version, AppVersion: loaded.Metadata.AppVersion,
-		Labels: stored.Labels, Values: merged,
-	}, nil
+		Labels: stored.Labels, Values: merged, Hooks: []*releasev1.Hook{},
+	}
+	if dryRun != "none" {
+		outcome.Hooks = append(outcome.Hooks, stored.Hooks...)
+	}
+	return outcome, nil
 }
 
 func strategy(wait string) kube.WaitStrategy {
-	if wait == "ready" {
+	if wait == waitReady || wait == waitJobs {
 		return kube.StatusWatcherStrategy
 	}
 	return kube.HookOnlyStrategy
@@ -319,9 +369,10 @@ func seconds(given float64) time.Duration {
 	return max(time.Second, time.Duration(given*float64(time.Second)))
 }
 
-func history(prune bool) int {
-	if prune {
-		return maxHistory
+// serverSide says how objects are applied: Helm replaces only what it does not apply on the server's side.
+func serverSide(replaces bool) string {
+	if replaces {
+		return "false"
 	}
-	return 0
+	return "true"
 }

@@ -49,6 +49,9 @@ func main() {
 		check(json.NewEncoder(os.Stdout).Encode(describe()))
 	case "version":
 		check(json.NewEncoder(os.Stdout).Encode(versions()))
+	case "local":
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+		check(local(os.Stdin, os.Stdout))
 	default:
 		check(run(os.Args[1]))
 	}

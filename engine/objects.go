@@ -54,6 +54,8 @@ type objects struct {
 	brought map[[2]string]bool
 	// removesNamespace: an update may delete the namespace that the release is in.
 	removesNamespace bool
+	// replaces: an update replaces objects, for which each is read as it is at that moment.
+	replaces bool
 }
 
 func newObjects(of *cluster, progress *progress, parallel int, release, namespace string) *objects {
@@ -181,8 +183,10 @@ func (o *objects) Update(
 	}
 	// Whether an object of the old revision is there decides of nothing but how its apply is counted: what the cache has
 	// will do. Of a new one that is there Helm asks again, and fails if it is gone by then.
-	o.look(targets.Intersect(originals), uses, true, nil)
-	o.look(targets.Difference(originals), uses, false, nil)
+	if !o.replaces {
+		o.look(targets.Intersect(originals), uses, true, nil)
+		o.look(targets.Difference(originals), uses, false, nil)
+	}
 	counter := o.count(phaseApply, len(targets))
 	failures := o.each(targets, func(target *resource.Info) error {
 		lock.Lock()

@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	releasev1 "helm.sh/helm/v4/pkg/release/v1"
+	podsv1 "k8s.io/api/core/v1"
 )
 
 // The requests and outcomes of src/pilothouse/engine/protocol.py, which describes them; a test there compares both sides.
@@ -28,7 +31,13 @@ type installRequest struct {
 	CreateNamespace bool              `json:"create_namespace"`
 	CRDs            string            `json:"crds"`
 
-	SkipSchemaValidation bool `json:"skip_schema_validation"`
+	SkipSchemaValidation bool          `json:"skip_schema_validation"`
+	Layers               []valuesLayer `json:"layers"`
+	TakeOwnership        bool          `json:"take_ownership"`
+	ForceConflicts       bool          `json:"force_conflicts"`
+	ForceReplace         bool          `json:"force_replace"`
+
+	Planned *plannedRelease `json:"planned"`
 }
 
 type upgradeRequest struct {
@@ -46,11 +55,19 @@ type upgradeRequest struct {
 	TimeoutSeconds float64           `json:"timeout_seconds"`
 	Description    string            `json:"description"`
 	Labels         map[string]string `json:"labels"`
-	Prune          bool              `json:"prune"`
+	MaxHistory     int               `json:"max_history"`
 	CRDs           string            `json:"crds"`
 
-	SkipSchemaValidation bool `json:"skip_schema_validation"`
-	RemoveNamespace      bool `json:"remove_namespace"`
+	SkipSchemaValidation bool          `json:"skip_schema_validation"`
+	RemoveNamespace      bool          `json:"remove_namespace"`
+	Layers               []valuesLayer `json:"layers"`
+	TakeOwnership        bool          `json:"take_ownership"`
+	ForceConflicts       bool          `json:"force_conflicts"`
+	ForceReplace         bool          `json:"force_replace"`
+
+	ResetThenReuseValues bool `json:"reset_then_reuse_values"`
+
+	Planned *plannedRelease `json:"planned"`
 }
 
 type rollbackRequest struct {
@@ -62,9 +79,14 @@ type rollbackRequest struct {
 	DisableHooks   bool    `json:"disable_hooks"`
 	Wait           string  `json:"wait"`
 	TimeoutSeconds float64 `json:"timeout_seconds"`
-	Prune          bool    `json:"prune"`
+	MaxHistory     int     `json:"max_history"`
+	Revision       int     `json:"revision"`
 
 	RemoveNamespace bool `json:"remove_namespace"`
+	ForceConflicts  bool `json:"force_conflicts"`
+	ForceReplace    bool `json:"force_replace"`
+
+	Planned *plannedRelease `json:"planned"`
 }
 
 type uninstallRequest struct {
@@ -75,10 +97,41 @@ type uninstallRequest struct {
 	Wait           string  `json:"wait"`
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 	Description    string  `json:"description"`
+	KeepHistory    bool    `json:"keep_history"`
+	Cascade        string  `json:"cascade"`
+}
+
+type runTestsRequest struct {
+	Kubeconfig     string   `json:"kubeconfig"`
+	Namespace      string   `json:"namespace"`
+	ReleaseName    string   `json:"release_name"`
+	Revision       int      `json:"revision"`
+	Include        []string `json:"include"`
+	Exclude        []string `json:"exclude"`
+	TimeoutSeconds float64  `json:"timeout_seconds"`
 }
 
 type renderNameRequest struct {
 	Template string `json:"template"`
+}
+
+type renderRequest struct {
+	Kubeconfig   string        `json:"kubeconfig"`
+	Namespace    string        `json:"namespace"`
+	ReleaseName  string        `json:"release_name"`
+	NameTemplate string        `json:"name_template"`
+	Chart        []byte        `json:"-" body:"chart"`
+	Values       values        `json:"values"`
+	Layers       []valuesLayer `json:"layers"`
+	KubeVersion  string        `json:"kube_version"`
+	APIVersions  []string      `json:"api_versions"`
+	IncludeCRDs  bool          `json:"include_crds"`
+	IsUpgrade    bool          `json:"is_upgrade"`
+	DisableHooks bool          `json:"disable_hooks"`
+	SkipTests    bool          `json:"skip_tests"`
+	ShowOnly     []string      `json:"show_only"`
+
+	SkipSchemaValidation bool `json:"skip_schema_validation"`
 }
 
 type lintRequest struct {
@@ -93,7 +146,23 @@ type inspectRequest struct {
 	Revision    int    `json:"revision"`
 	IsUpgrade   bool   `json:"is_upgrade"`
 
-	SkipSchemaValidation bool `json:"skip_schema_validation"`
+	SkipSchemaValidation bool          `json:"skip_schema_validation"`
+	Layers               []valuesLayer `json:"layers"`
+}
+
+// valuesLayer is a part of the values, as somebody wrote it.
+type valuesLayer struct {
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+	Name string `json:"name"`
+}
+
+type mergeValuesRequest struct {
+	Layers []valuesLayer `json:"layers"`
+}
+
+type mergedValues struct {
+	Values map[string]any `json:"values"`
 }
 
 type releaseOutcome struct {
@@ -111,6 +180,28 @@ type releaseOutcome struct {
 	AppVersion    string            `json:"app_version"`
 	Labels        map[string]string `json:"labels"`
 	Values        map[string]any    `json:"values"`
+	Hooks         []*releasev1.Hook `json:"hooks"`
+}
+
+type runTestsOutcome struct {
+	Failure     string            `json:"failure"`
+	FailureKind string            `json:"failure_kind"`
+	Tests       []*releasev1.Hook `json:"tests"`
+	Pods        []testedPod       `json:"pods"`
+}
+
+// testedPod is a pod of a test, with the ends of the logs of its containers.
+type testedPod struct {
+	Owner string            `json:"owner"`
+	Pod   *podsv1.Pod       `json:"pod"`
+	Logs  map[string]string `json:"logs"`
+}
+
+type renderOutcome struct {
+	Name     string            `json:"name"`
+	Manifest string            `json:"manifest"`
+	Notes    string            `json:"notes"`
+	Hooks    []*releasev1.Hook `json:"hooks"`
 }
 
 type lintFinding struct {
@@ -121,6 +212,64 @@ type lintFinding struct {
 
 type lintOutcome struct {
 	Findings []lintFinding `json:"findings"`
+}
+
+type readIndexRequest struct {
+	Index []byte `json:"-" body:"index"`
+}
+
+type indexOutcome struct {
+	// Rows are packed: JSON, a sourceVersion a line.
+	Rows    []byte `json:"rows"`
+	Count   int    `json:"count"`
+	Skipped int    `json:"skipped"`
+}
+
+type orderVersionsRequest struct {
+	Versions []string `json:"versions"`
+	Wanted   string   `json:"wanted"`
+}
+
+type orderedVersions struct {
+	Keys   []string `json:"keys"`
+	Chosen string   `json:"chosen"`
+}
+
+type readKeysRequest struct {
+	Kind string `json:"kind"`
+	Keys string `json:"keys"`
+}
+
+// readableKeys are the keys that can sign now, and those that cannot any more, each with the reason.
+type readableKeys struct {
+	Fingerprints []string `json:"fingerprints"`
+	Unusable     []string `json:"unusable"`
+}
+
+type verifyProvenanceRequest struct {
+	Chart      []byte `json:"-" body:"chart"`
+	FileName   string `json:"file_name"`
+	Provenance string `json:"provenance"`
+	Keys       string `json:"keys"`
+}
+
+// cosignSignature is a signed payload and its signature, both in base64.
+type cosignSignature struct {
+	Payload   []byte `json:"payload"`
+	Signature []byte `json:"signature"`
+}
+
+type verifySignaturesRequest struct {
+	Digest     string            `json:"digest"`
+	Signatures []cosignSignature `json:"signatures"`
+	Keys       string            `json:"keys"`
+}
+
+type verification struct {
+	SignedBy    string `json:"signed_by"`
+	Fingerprint string `json:"fingerprint"`
+	SigningKey  string `json:"signing_key"`
+	SignedAt    string `json:"signed_at"`
 }
 
 type renderedObject struct {
@@ -236,7 +385,7 @@ func keepNumber(number json.Number, where string) (any, error) {
 		whole, err := strconv.ParseInt(number.String(), 10, 64)
 		if err != nil {
 			return nil, refusal{
-				kind:    "HelmValuesError",
+				kind:    valuesError,
 				message: where + ": the integer " + number.String() + " has more than 64 bits; write it as a string",
 			}
 		}
@@ -253,9 +402,19 @@ var actions = map[string]struct{ request, outcome any }{
 	"upgrade":     {&upgradeRequest{}, releaseOutcome{}},
 	"rollback":    {&rollbackRequest{}, nil},
 	"uninstall":   {&uninstallRequest{}, ""},
+	"test":        {&runTestsRequest{}, runTestsOutcome{}},
 	"render_name": {&renderNameRequest{}, ""},
+	"render":      {&renderRequest{}, renderOutcome{}},
 	"lint":        {&lintRequest{}, lintOutcome{}},
 	"inspect":     {&inspectRequest{}, inspection{}},
+
+	"merge_values":   {&mergeValuesRequest{}, mergedValues{}},
+	"read_index":     {&readIndexRequest{}, indexOutcome{}},
+	"order_versions": {&orderVersionsRequest{}, orderedVersions{}},
+	"read_keys":      {&readKeysRequest{}, readableKeys{}},
+
+	"verify_provenance": {&verifyProvenanceRequest{}, verification{}},
+	"verify_signatures": {&verifySignaturesRequest{}, verification{}},
 }
 
 // decode returns the request of a frame, which has every field that it must have and no other.
@@ -286,6 +445,11 @@ func describe() map[string]any {
 		"finding": fieldsOf(reflect.TypeFor[lintFinding]()),
 		"object":  fieldsOf(reflect.TypeFor[renderedObject]()),
 		"part":    fieldsOf(reflect.TypeFor[releasePart]()),
+		"layer":   fieldsOf(reflect.TypeFor[valuesLayer]()),
+		"planned": fieldsOf(reflect.TypeFor[plannedRelease]()),
+		"hook":    fieldsOf(reflect.TypeFor[plannedHook]()),
+		"tested":  fieldsOf(reflect.TypeFor[testedPod]()),
+		"cosign":  fieldsOf(reflect.TypeFor[cosignSignature]()),
 	}
 	for name, action := range actions {
 		one := map[string]any{"request": fieldsOf(reflect.TypeOf(action.request).Elem()), "outcome": nil}

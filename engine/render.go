@@ -68,7 +68,11 @@ func (e *engine) inspect(request *inspectRequest) (*inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	rendered, err := render(loaded, request.Values, request.SkipSchemaValidation, common.ReleaseOptions{
+	given, err := merge(request.Values, request.Layers)
+	if err != nil {
+		return nil, err
+	}
+	rendered, err := render(loaded, given, request.SkipSchemaValidation, common.ReleaseOptions{
 		Name: request.ReleaseName, Namespace: request.Namespace, Revision: request.Revision,
 		IsInstall: !request.IsUpgrade, IsUpgrade: request.IsUpgrade,
 	})
@@ -84,7 +88,7 @@ func (e *engine) inspect(request *inspectRequest) (*inspection, error) {
 	for _, crd := range loaded.CRDObjects() {
 		made.CRDKinds = append(made.CRDKinds, kindsOf(crd.File.Data)...)
 	}
-	return made, made.measure(request, loaded, rendered)
+	return made, made.measure(given, len(request.Chart), loaded, rendered)
 }
 
 func sortedKeys(texts map[string]string) []string {
@@ -207,8 +211,8 @@ func resourcesOf(text []byte) []metav1.APIResource {
 //
 // Helm stores a release as base64 of gzipped JSON (pkg/storage/driver/util.go): the chart's own templates and files,
 // its values and schema, the values of the request, and everything rendered. Subcharts are not in it.
-func (i *inspection) measure(request *inspectRequest, loaded *chart.Chart, rendered map[string]string) error {
-	given, err := json.Marshal(request.Values)
+func (i *inspection) measure(values values, archive int, loaded *chart.Chart, rendered map[string]string) error {
+	given, err := json.Marshal(values)
 	if err != nil {
 		return err
 	}
@@ -220,7 +224,7 @@ func (i *inspection) measure(request *inspectRequest, loaded *chart.Chart, rende
 	for _, file := range loaded.Raw {
 		content += len(file.Data)
 	}
-	if float64(len(request.Chart)*archiveGrowth)+float64(text)*textGrowth <= secretLimit && content+text <= largeRelease {
+	if float64(archive*archiveGrowth)+float64(text)*textGrowth <= secretLimit && content+text <= largeRelease {
 		return nil
 	}
 	parts := map[string][]byte{"the values of the request": given}

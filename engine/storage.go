@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -36,8 +37,12 @@ type records struct {
 	// purges: all revisions are about to be removed, which is done at once but for the newest, and then that one.
 	purges bool
 	purged map[string]error
+	// hooks are all hooks of the revision that is tested: Helm stores it without those that a filter leaves out.
+	hooks []*releasev1.Hook
 	// before is called with a revision that is about to be stored for the first time: nothing was written yet.
 	before func(*releasev1.Release) error
+	// only is the one number that a new revision may have; 0: any.
+	only int
 }
 
 func newRecords(of *cluster, objects *objects, progress *progress) *records {
@@ -97,6 +102,9 @@ func newestOf(revisions []release.Releaser) *releasev1.Release {
 // Create stores a new revision.
 func (r *records) Create(key string, revision release.Releaser) error {
 	if made, is := revision.(*releasev1.Release); is {
+		if r.only != 0 && made.Version != r.only {
+			return taken(r.only)
+		}
 		if err := r.before(made); err != nil {
 			return err
 		}
@@ -104,11 +112,25 @@ func (r *records) Create(key string, revision release.Releaser) error {
 	r.forget()
 	r.note(key, revision)
 	r.progress.step(phaseStorage, "storing "+key)
-	return r.Driver.Create(key, revision)
+	err := r.Driver.Create(key, revision)
+	if r.only != 0 && errors.Is(err, driver.ErrReleaseExists) {
+		return taken(r.only)
+	}
+	return err
+}
+
+// taken says that another writer made the revision: that can be a request that its sender did not live to see answered.
+func taken(number int) error {
+	return refusal{kind: revisionTaken, message: fmt.Sprintf("another writer has made revision %d", number)}
 }
 
 // Update stores a revision again.
 func (r *records) Update(key string, revision release.Releaser) error {
+	if stored, is := revision.(*releasev1.Release); is && r.hooks != nil {
+		whole := *stored
+		whole.Hooks = r.hooks
+		revision = &whole
+	}
 	r.forget()
 	r.note(key, revision)
 	r.progress.step(phaseStorage, "storing "+key+" again")

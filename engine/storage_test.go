@@ -54,6 +54,10 @@ func (s *secretServer) serve(writer http.ResponseWriter, request *http.Request) 
 			writer.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		if _, there := s.secrets[given.Name]; there {
+			refuse(writer, http.StatusConflict, "AlreadyExists")
+			return
+		}
 		s.secrets[given.Name] = *given
 		_ = json.NewEncoder(writer).Encode(given)
 		return
@@ -259,5 +263,22 @@ func TestWhatIsDeployedIsKnownAfterwards(t *testing.T) {
 	}
 	if asked := slices.Sorted(slices.Values(server.since())); !slices.Equal(asked, []string{"GET " + key + "1", "GET " + key + "2"}) {
 		t.Fatal(asked)
+	}
+}
+
+func TestOnlyTheCommittedRevisionIsMade(t *testing.T) {
+	server := newSecretServer(t)
+	kept := recordsWith(t, server, 2)
+	for _, number := range []int{2, 4} {
+		kept.only = 3
+		if number == 2 {
+			kept.only = 2 // another writer made it after Helm had looked
+		}
+		one := &releasev1.Release{Name: "web", Namespace: "default", Version: number, Info: &releasev1.Info{}}
+		err := kept.Create(keyOf(one), one)
+		refusedWith(t, err, revisionTaken, fmt.Sprintf("another writer has made revision %d", kept.only))
+	}
+	if _, there := server.secrets[key+"4"]; there {
+		t.Fatal("another revision was made")
 	}
 }

@@ -49,7 +49,7 @@ def free_user_id() -> int | None:
 
 def is_open_to_others(folder: Path) -> bool:
     """Return True if any other account can traverse the folder and all its parents."""
-    return all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents))
+    return all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
 
 
 def _user_ids_in_use() -> set[int]:

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pilothouse.engine.accounts import free_user_id, is_open_to_others, obstacle
+from pilothouse.engine.child_options import ChildOptions
 from pilothouse.engine.launcher import FIELD_MANAGER, PROGRAM
-from pilothouse.engine.protocol import ChildOptions
 from pilothouse.engine.sandbox import Sandbox, python_files
 from pilothouse.files import hold_lock, locked
 
@@ -94,7 +94,7 @@ class PoolFolder:
         self._accounts = not obstacle() if accounts is None else accounts
         if self._accounts:
             private = 0o711  # for passing through; every child's folder is its own
-            if not is_open_to_others(next(one for one in state_dir.absolute().parents if one.exists())):
+            if not is_open_to_others(next(parent for parent in state_dir.absolute().parents if parent.exists())):
                 state_dir = system_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=private)
         state_dir.chmod(private)
@@ -113,11 +113,11 @@ class PoolFolder:
         folder.mkdir(mode=0o700)
         owner = free_user_id() if self._accounts else None
         inner = [folder / name for name in ("home", "tmp", "helm")]
-        for one in inner:
-            one.mkdir(mode=0o700)
+        for path in inner:
+            path.mkdir(mode=0o700)
         if owner is not None:
-            for one in (*inner, folder):
-                os.chown(one, owner, owner)
+            for path in (*inner, folder):
+                os.chown(path, owner, owner)
         return folder
 
     def remove(self) -> None:

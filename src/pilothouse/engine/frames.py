@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from pilothouse.engine.protocol import Body, OutcomeT, Request
+from pilothouse.engine.request import Body, OutcomeT, Request
 from pilothouse.errors import HelmError
 
 HEADER = struct.Struct("!II")
@@ -24,7 +24,7 @@ def pack_frame(head: Mapping[str, Any], body_size: int = 0) -> bytes:
 
     Raises ValueError for what JSON cannot represent (NaN, infinity) and RecursionError for extreme nesting.
     """
-    encoded = json.dumps(head, allow_nan=False, separators=(",", ":")).encode()
+    encoded = json.dumps(head, allow_nan=False, separators=(",", ":"), default=vars).encode()
     return HEADER.pack(len(encoded), body_size) + encoded
 
 
@@ -80,6 +80,8 @@ def _is_body(each: Field[Any]) -> bool:
 
 
 def _refuse_nul(value: Any, where: str) -> None:
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, str):
         if "\0" in value:
             raise HelmError(f"{where or 'the request'} holds a NUL character", kind="HelmInvalidArgError")

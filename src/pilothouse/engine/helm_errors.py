@@ -6,18 +6,22 @@ Helm only says in words, or has stored.
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from pilothouse.errors import HelmError
 
 #: The kind of what could not be judged: the cluster could not be reached, did not answer, or not now.
 _UNREACHABLE = "HelmKubeError"
+_TAKEN = "HelmRevisionTakenError"
+#: Values that the chart's schema refuses.
+SCHEMA_ERROR = "HelmSchemaError"
 #: The engine's kind for what no type tells.
 _ANY = "HelmReleaseError"
 # The order matters: a chart may print any text, but only behind the name of its template.
 _TEXTS = (
     (re.compile(r"execution error at \(|parse error at \(|YAML parse error on |[^\s:]+/templates/"), "HelmRenderError"),
     (re.compile(r"unable to build kubernetes objects from release manifest"), "HelmManifestError"),
-    (re.compile(r"values don't meet the specifications of the schema"), "HelmSchemaError"),
+    (re.compile(r"values don't meet the specifications of the schema"), SCHEMA_ERROR),
     (re.compile(r"release name check failed: cannot reuse a name that is still in use"), "HelmNameInUseError"),
     (re.compile(r"release name check failed: release name "), "HelmInvalidNameError"),
     (re.compile(r"another operation \(install/upgrade/rollback\) is in progress"), "HelmInProgressError"),
@@ -64,14 +68,16 @@ def helm_error(text: str, *, kind: str = _ANY) -> HelmError:
     return HelmError(text, kind=kind)
 
 
-def is_unreachable(error: HelmError) -> bool:
-    """Return True if the cluster was unreachable or overloaded at some point; anything else is Helm's own answer."""
-    return error.kind == _UNREACHABLE
+def status_of(error: HelmError) -> Literal["unreachable", "taken", "refused"]:
+    """Return how the call ended: the cluster was out of reach, the next revision was taken, or Helm's own answer."""
+    if error.kind == _UNREACHABLE:
+        return "unreachable"
+    return "taken" if error.kind == _TAKEN else "refused"
 
 
 def tells_of_unreachable(description: str) -> bool:
-    """Return the same for the description that Helm wrote into a failed release."""
-    return is_unreachable(helm_error(description))
+    """Return True if the description that Helm wrote into a failed release says that the cluster was out of reach."""
+    return status_of(helm_error(description)) == "unreachable"
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,13 @@ def conflicts_in(text: str) -> list[Conflict]:
     ``managedfields/internal/conflict.go`` (manager and fields).
     """
     found = []
-    for one in _CONFLICTING.finditer(text):
-        for said in _MANAGER.finditer(one["conflicts"]):
-            fields = [said["field"]] if said["field"] else _FIELD.findall(said["fields"])
-            manager = re.sub(r"\\(.)", r"\1", said["manager"])
-            found += [Conflict(one["kind"], one["namespace"], one["name"], field.strip(), manager) for field in fields]
+    for match in _CONFLICTING.finditer(text):
+        for owner in _MANAGER.finditer(match["conflicts"]):
+            fields = [owner["field"]] if owner["field"] else _FIELD.findall(owner["fields"])
+            manager = re.sub(r"\\(.)", r"\1", owner["manager"])
+            found += [
+                Conflict(match["kind"], match["namespace"], match["name"], field.strip(), manager) for field in fields
+            ]
     return found
 
 

@@ -55,10 +55,10 @@ def apply_limits(*, memory_bytes: int, file_bytes: int) -> None:
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _limit(which: int, wanted: int) -> None:
+def _limit(which: int, limit: int) -> None:
     """Set a limit permanently, or keep a stricter existing one."""
     hard = resource.getrlimit(which)[1]
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(which, (allowed, allowed))
 
 

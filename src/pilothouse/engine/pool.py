@@ -20,12 +20,14 @@ from pilothouse.engine import phases
 from pilothouse.engine.connections import SocketAddress
 from pilothouse.engine.deadline import Fence
 from pilothouse.engine.environment import PoolFolder
+from pilothouse.engine.masked_errors import mask_error
 from pilothouse.engine.process import ChildLimits, ChildProcess, ProgressCallback
-from pilothouse.engine.protocol import ProgressEvent, Request
+from pilothouse.engine.protocol import ProgressEvent
+from pilothouse.engine.request import Request
 from pilothouse.engine.spawn import spawn_child
-from pilothouse.errors import Busy, EngineCrashed, EngineError, EngineUnavailable
-from pilothouse.masking_thread import in_masking_thread
-from pilothouse.redaction import masks_of
+from pilothouse.errors import Busy, EngineError, EngineUnavailable
+from pilothouse.metrics import ENGINE_CHILDREN, ENGINE_EXITS
+from pilothouse.redaction import Masks
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairPlaces
 
@@ -145,16 +147,18 @@ class EnginePool:
         project: str = "",
         fence: Fence | None = None,
         on_progress: ProgressCallback | None = None,
+        masks: Masks | None = None,
     ) -> OutcomeT:
         """Return the outcome of ``request``, after at most ``queue_seconds`` plus ``deadline_seconds``.
 
         ``queue_seconds`` is the wait for a child; None: indefinitely. Callers of one ``share`` never hold every child,
         and take turns with those of other shares; None takes part in no turns. ``project`` is the cluster's owner; by
         default the share. ``fence`` can shorten the call from any thread; ``on_progress`` is called in the event loop
-        and must not block. Cancelling the calling task kills the child at once. Raises Busy (no child became free),
-        EngineUnavailable (none can be started) and what ``route`` raises, all before anything was done; HelmError
-        (Helm's answer, final); EngineTimeout (killed at the deadline or by the fence) and EngineCrashed, after which
-        the cluster has to be checked.
+        and must not block. ``masks``: of the request's values and credentials, if the caller has them. Cancelling the
+        calling task kills the child at once. Raises Busy (no child became free), EngineUnavailable (none can be
+        started) and what ``route`` raises, all before anything was done; HelmError (Helm's answer, final);
+        EngineTimeout (killed at the deadline or by the fence) and EngineCrashed, after which the cluster has to be
+        checked.
         """
         kubeconfig = getattr(request, "kubeconfig", "")
         addresses = (
@@ -170,8 +174,7 @@ class EnginePool:
                     on_progress=on_progress and self._watching(child, on_progress),
                 )
             except EngineError as error:
-                # In a thread: many values take a tenth of a second to prepare.
-                await in_masking_thread(_mask, error, request)
+                await mask_error(error, request, masks)
                 raise
 
     @asynccontextmanager
@@ -198,7 +201,7 @@ class EnginePool:
         finally:
             if share is not None:
                 self._owed.append(share)
-                if not broken or sum(one.usable for one in self._children) >= self._settings.children:
+                if not broken or sum(other.usable for other in self._children) >= self._settings.children:
                     self._places.release(self._owed.pop())
 
     def _release_owed(self, most: int) -> None:
@@ -213,8 +216,8 @@ class EnginePool:
         idle = [child for child in self._idle if child.usable]
         if idle:
             # One that knows the cluster need not connect and discover; else the one with the least to forget.
-            child = next((one for one in idle if cluster in one.clusters), None)
-            child = child or min(idle, key=lambda one: len(one.clusters))
+            child = next((candidate for candidate in idle if cluster in candidate.clusters), None)
+            child = child or min(idle, key=lambda candidate: len(candidate.clusters))
             self._idle.remove(child)
             return child
         waiter: asyncio.Future[ChildProcess] = asyncio.get_running_loop().create_future()
@@ -307,6 +310,7 @@ class EnginePool:
         child = await spawn_child(folder.make_child_folder(), self._limits)
         self._start_failure = None
         self._children.add(child)
+        ENGINE_CHILDREN.inc()
         child.exited.add_done_callback(lambda _: self._lost(child))
         self._put_back(child)
         self._release_owed(1)
@@ -351,10 +355,12 @@ class EnginePool:
         if child not in self._children:
             return
         self._children.discard(child)
+        ENGINE_CHILDREN.dec()
         if child in self._idle:
             self._idle.remove(child)
         self._in_background(child.end(), self._ends)
         needless = child in self._replaced or child in self._retired
+        ENGINE_EXITS.labels("bloated" if child.bloated else "retired" if child in self._retired else "lost").inc()
         self._replaced.discard(child)
         self._retired.discard(child)
         if not needless and self._standing < self._settings.children:
@@ -373,18 +379,6 @@ class EnginePool:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return task
-
-
-def _mask(error: EngineError, request: Request[Any]) -> None:
-    """Remove the request's values and credentials from the error's texts."""
-    masks = masks_of(
-        values=getattr(request, "values", None),
-        kubeconfig=getattr(request, "kubeconfig", ""),
-        public=(getattr(request, "release_name", ""), getattr(request, "namespace", "")),
-    )
-    error.args = tuple(masks.apply(part) if isinstance(part, str) else part for part in error.args)
-    if isinstance(error, EngineCrashed | EngineUnavailable):
-        error.stderr_tail = masks.apply(error.stderr_tail)
 
 
 def _unavailable(error: BaseException) -> EngineUnavailable:

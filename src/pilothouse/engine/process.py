@@ -33,8 +33,10 @@ from pilothouse.engine.frames import (
     parse_head,
 )
 from pilothouse.engine.helm_errors import helm_error
-from pilothouse.engine.protocol import Body, ProgressEvent, Request
+from pilothouse.engine.protocol import ProgressEvent
+from pilothouse.engine.request import Body, Request
 from pilothouse.errors import EngineCrashed, EngineTimeout, EngineUnavailable
+from pilothouse.metrics import engine_call
 from pilothouse.settings import ChartLimits
 
 log = structlog.get_logger(__name__)
@@ -152,7 +154,7 @@ class ChildProcess:
 
         The child is connected to ``addresses``, its cluster's, and to nothing else.
         """
-        async with self._calling:
+        async with self._calling, engine_call(request.action):
             self.calls += 1
             prefix, body = encode_request(
                 request,

@@ -1,30 +1,38 @@
 """Messages between parent and child of the engine, as plain data; ``frames`` carries them.
 
 This module defines the protocol; the other side is ``engine/protocol.go``, and a test compares both. To add an action,
-add one request class here, listed in ``REQUESTS``, one there, listed in ``actions``, and one function in
+add one request class, listed in ``REQUESTS`` here, one there, listed in ``actions``, and one function in
 ``engine/actions.go``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
+from typing import Any, Literal
 
+from pilothouse.engine.chart_lists import OrderVersionsRequest, ReadIndexRequest
+from pilothouse.engine.inspection import Inspection, LintOutcome
+from pilothouse.engine.request import Body, Request
+from pilothouse.engine.signatures import ReadKeysRequest, VerifyProvenanceRequest, VerifySignaturesRequest
+from pilothouse.engine.tested import RunTestsOutcome
 from pilothouse.states import Action
 
 #: How many revisions of a release are kept: the vendor's number, which is also the default of the helm command.
 MAX_HISTORY = 10
 
-OutcomeT = TypeVar("OutcomeT")
-#: The raw bytes of a request, or an open file that holds them, which is read from its beginning.
-Body = bytes | BinaryIO
+#: Until what an action waits; ``jobs`` is ``ready`` with Jobs completed.
+Wait = Literal["none", "hooks", "ready", "jobs"]
+Cascade = Literal["background", "foreground", "orphan"]
+#: How a layer of values is written: as a file of values, as an object, or as the flag of that name.
+LayerKind = Literal["yaml", "object", "set", "set_string", "set_json", "set_literal"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request(Generic[OutcomeT]):
-    """One call of the engine; ``outcome_type`` is the answer of a successful call."""
+@dataclass(frozen=True)
+class ValuesLayer:
+    """A part of the values: later ones win, and a null removes. ``name`` is for errors; an object's text is JSON."""
 
-    action: ClassVar[str]
-    outcome_type: ClassVar[type[Any]]
+    kind: LayerKind
+    text: str = field(repr=False)
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,8 @@ class ReleaseOutcome:
 
     Except for a dry run it is no proof: the release Secret is, and has to be read after the call. ``values`` is what
     the templates got: the defaults of the chart and of its enabled subcharts, with the caller's merged over them.
-    ``manifest`` contains no hooks, as in ``helm get manifest``.
+    ``manifest`` contains no hooks, as in ``helm get manifest``; ``hooks``, of dry runs only, have the fields that Helm
+    stores of one.
     """
 
     name: str
@@ -50,6 +59,25 @@ class ReleaseOutcome:
     app_version: str
     labels: dict[str, str]
     values: dict[str, Any]
+    hooks: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedHook:
+    """A hook of a plan, with the path of its template; all else about it is in its annotations."""
+
+    path: str
+    manifest: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRelease:
+    """The revision that was reviewed: the action makes exactly this one, or is refused with HelmPlanError."""
+
+    revision: int
+    manifest: str = field(repr=False)
+    notes: str = field(repr=False)
+    hooks: tuple[PlannedHook, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +90,10 @@ class InstallRequest(Request[ReleaseOutcome]):
     has. ``timeout_seconds`` is for each of Helm's waits; the deadline of the whole call is the pool's. ``show_hooks``
     is for dry runs: hooks are in the manifest, and owners of existing objects do not matter. ``crds``: the CRDs in
     ``crds/`` are skipped, created if missing, or replaced; they are served when the action begins.
-    ``skip_schema_validation``: no ``values.schema.json`` is read, so it may refer to anything.
+    ``skip_schema_validation``: no ``values.schema.json`` is read, so it may refer to anything. ``layers`` are merged
+    over ``values``. ``take_ownership``: existing objects become the release's, whoever owns them. ``force_replace``:
+    objects are replaced instead of applied on the server's side.
+    ``planned``: the texts that are used instead of what the templates would render now.
     """
 
     action = Action.INSTALL
@@ -77,13 +108,18 @@ class InstallRequest(Request[ReleaseOutcome]):
     disable_hooks: bool = False
     show_hooks: bool = False
     replace: bool = False
-    wait: Literal["none", "hooks", "ready"] = "none"
+    wait: Wait = "none"
     timeout_seconds: float = 300.0
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     create_namespace: bool = False
     crds: Literal["skip", "create", "replace"] = "create"
     skip_schema_validation: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    take_ownership: bool = False
+    force_conflicts: bool = False
+    force_replace: bool = False
+    planned: PlannedRelease | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +127,10 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     """Create the next revision of a release from a chart; the fields it shares with InstallRequest mean the same.
 
     ``reset_values`` starts from the chart's values alone; ``reuse_values`` merges ``values`` over everything that the
-    release has now; with neither, empty ``values`` keep the release's own and others replace them. With ``prune``,
-    revisions beyond the last ``MAX_HISTORY`` are removed, for which Helm reads them all once more. Without
-    ``remove_namespace``, the Namespace that the release is in stays even if the new revision lacks it.
+    release has now, ``reset_then_reuse_values`` over its own values and the chart's; with none of these, empty
+    ``values`` keep the release's own and others replace them. Revisions beyond the last ``max_history`` are removed,
+    for which Helm reads them all once more; 0 removes none. Without ``remove_namespace``, the Namespace that the
+    release is in stays even if the new revision lacks it.
     """
 
     action = Action.UPGRADE
@@ -109,21 +146,28 @@ class UpgradeRequest(Request[ReleaseOutcome]):
     show_hooks: bool = False
     reset_values: bool = False
     reuse_values: bool = False
-    wait: Literal["none", "hooks", "ready"] = "none"
+    wait: Wait = "none"
     timeout_seconds: float = 300.0
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
-    prune: bool = True
+    max_history: int = MAX_HISTORY
     crds: Literal["skip", "create", "replace"] = "skip"
     skip_schema_validation: bool = False
     remove_namespace: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    take_ownership: bool = False
+    force_conflicts: bool = False
+    force_replace: bool = False
+    reset_then_reuse_values: bool = False
+    planned: PlannedRelease | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackRequest(Request[None]):
     """Create the next revision of a release from an earlier one; only the release's Secret tells the result.
 
-    ``to_revision`` must exist. A dry run checks that it does, and little else. The rest as in UpgradeRequest.
+    ``to_revision`` must exist. A dry run checks that it does, and little else. ``revision`` is the number of the next
+    one, 0 for any: if it is taken, HelmRevisionTakenError, and nothing was done. The rest as in UpgradeRequest.
     """
 
     action = Action.ROLLBACK
@@ -133,19 +177,24 @@ class RollbackRequest(Request[None]):
     namespace: str
     release_name: str
     to_revision: int
+    revision: int = 0
     dry_run: Literal["none", "server"] = "none"
     disable_hooks: bool = False
-    wait: Literal["none", "hooks", "ready"] = "none"
+    wait: Wait = "none"
     timeout_seconds: float = 300.0
-    prune: bool = True
+    max_history: int = MAX_HISTORY
     remove_namespace: bool = False
+    force_conflicts: bool = False
+    force_replace: bool = False
+    planned: PlannedRelease | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class UninstallRequest(Request[str]):
     """Remove a release, its objects and its history; the outcome is Helm's note of what it kept, usually empty.
 
-    With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was requested.
+    With ``wait`` ``ready`` it returns when the objects are gone, else when their deletion was requested. With
+    ``keep_history``, its revisions stay, the newest as uninstalled. ``cascade``: what becomes of dependents.
     """
 
     action = Action.UNINSTALL
@@ -155,9 +204,31 @@ class UninstallRequest(Request[str]):
     namespace: str
     release_name: str
     disable_hooks: bool = False
-    wait: Literal["none", "hooks", "ready"] = "none"
+    wait: Wait = "none"
     timeout_seconds: float = 300.0
     description: str = ""
+    keep_history: bool = False
+    cascade: Cascade = "background"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTestsRequest(Request[RunTestsOutcome]):
+    """Run the tests of ``revision``, which has to be the newest, as ``helm test`` does.
+
+    Their end is stored in the revision, unless another program changed that meanwhile. ``include`` and ``exclude`` are
+    names of tests; without ``include``, all are run that are not excluded.
+    """
+
+    action = Action.TEST
+    outcome_type = RunTestsOutcome
+
+    kubeconfig: str = field(repr=False)
+    namespace: str
+    release_name: str
+    revision: int
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    timeout_seconds: float = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,23 +242,42 @@ class RenderNameRequest(Request[str]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LintFinding:
-    """One finding of Helm's lint about a file of the chart; ``severity`` is ``info``, ``warning`` or ``error``."""
+class RenderOutcome:
+    """What a chart renders; ``hooks`` have the fields that Helm stores of one."""
 
-    severity: str
-    path: str
-    message: str
+    name: str
+    manifest: str = field(repr=False)
+    notes: str = field(repr=False)
+    hooks: list[dict[str, Any]] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LintOutcome:
-    """All findings of Helm's lint, in its order."""
+class RenderRequest(Request[RenderOutcome]):
+    """Render a chart as ``helm template`` does.
 
-    findings: tuple[LintFinding, ...]
+    Without ``kubeconfig`` nothing is asked of any cluster, and ``kube_version`` and ``api_versions`` tell what it would
+    serve; with it, ``lookup`` finds what is there. Without ``release_name`` and ``name_template``, Helm's own name is
+    used. ``show_only`` are patterns of template paths inside the chart.
+    """
 
-    def __post_init__(self) -> None:
-        plain = (one if isinstance(one, LintFinding) else LintFinding(**one) for one in self.findings)
-        object.__setattr__(self, "findings", tuple(plain))
+    action = "render"
+    outcome_type = RenderOutcome
+
+    kubeconfig: str = field(default="", repr=False)
+    namespace: str
+    release_name: str = ""
+    name_template: str = ""
+    chart: bytes = field(repr=False)
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    kube_version: str = ""
+    api_versions: tuple[str, ...] = ()
+    include_crds: bool = False
+    is_upgrade: bool = False
+    disable_hooks: bool = False
+    skip_tests: bool = False
+    show_only: tuple[str, ...] = ()
+    skip_schema_validation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,60 +291,6 @@ class LintRequest(Request[LintOutcome]):
     outcome_type = LintOutcome
 
     chart: Body = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderedObject:
-    """One object that a chart renders; ``name`` is empty if the server generates it.
-
-    ``hook``: its hook annotation, comma-separated events; empty for an object of the manifest. ``defines``: the kinds
-    of a CRD, each as ``group/version`` and kind.
-    """
-
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-    hook: str = ""
-    defines: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "defines", tuple((version, kind) for version, kind in self.defines))
-
-    def runs_at(self, *events: str) -> bool:
-        """Return True if it is a hook of one of the events."""
-        return not {one.strip().lower() for one in self.hook.split(",")}.isdisjoint(events)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleasePart:
-    """One part of a stored release, and approximately how many bytes of the release's Secret it takes."""
-
-    name: str
-    packed_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """The result of rendering a chart with the values, as far as possible without a cluster.
-
-    ``crd_kinds`` are the kinds, as ``group/version`` and kind, in ``crds/``. ``packed_bytes`` is approximately the size
-    of the release's Secret, with the largest ``parts`` of it, and ``unpacked_bytes`` approximately its unpacked size; 0
-    if both are far below their limits.
-    """
-
-    objects: tuple[RenderedObject, ...]
-    crd_kinds: tuple[tuple[str, str], ...]
-    packed_bytes: int
-    unpacked_bytes: int
-    parts: tuple[ReleasePart, ...]
-
-    def __post_init__(self) -> None:
-        objects = (one if isinstance(one, RenderedObject) else RenderedObject(**one) for one in self.objects)
-        parts = (one if isinstance(one, ReleasePart) else ReleasePart(**one) for one in self.parts)
-        object.__setattr__(self, "objects", tuple(objects))
-        object.__setattr__(self, "crd_kinds", tuple((version, kind) for version, kind in self.crd_kinds))
-        object.__setattr__(self, "parts", tuple(parts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,14 +311,34 @@ class InspectRequest(Request[Inspection]):
     revision: int
     is_upgrade: bool
     skip_schema_validation: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedValues:
+    """What layers make of values."""
+
+    values: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeValuesRequest(Request[MergedValues]):
+    """Merge layers into values, without a chart and without a cluster."""
+
+    action = "merge_values"
+    outcome_type = MergedValues
+
+    layers: tuple[ValuesLayer, ...] = field(repr=False)
 
 
 #: What changes a release in the cluster.
-ChangeRequest = InstallRequest | UpgradeRequest | RollbackRequest | UninstallRequest
+ChangeRequest = InstallRequest | UpgradeRequest | RollbackRequest | UninstallRequest | RunTestsRequest
 
 _CLASSES: tuple[type[Request[Any]], ...] = (
-    *(InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest),
-    *(RenderNameRequest, LintRequest, InspectRequest),
+    *(InstallRequest, UpgradeRequest, RollbackRequest, UninstallRequest, RunTestsRequest),
+    *(RenderNameRequest, RenderRequest, LintRequest, InspectRequest, MergeValuesRequest),
+    *(ReadIndexRequest, OrderVersionsRequest),
+    *(ReadKeysRequest, VerifyProvenanceRequest, VerifySignaturesRequest),
 )
 REQUESTS: Mapping[str, type[Request[Any]]] = {cls.action: cls for cls in _CLASSES}
 
@@ -304,22 +360,3 @@ class ProgressEvent:
     object_namespace: str = ""
     done: int | None = None
     total: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChildOptions:
-    """Options of a starting child, without secrets, because they are on its command line."""
-
-    channel_fd: int
-    deadline_fd: int
-    connections_fd: int
-    parent_pid: int
-    memory_bytes: int
-    file_bytes: int
-    chart_unpacked_bytes: int
-    chart_file_bytes: int
-    chart_files: int
-    chart_depth: int
-    qps: float
-    burst: int
-    parallel_objects: int

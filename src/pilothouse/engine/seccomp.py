@@ -90,9 +90,9 @@ def filter_calls() -> None:
         raise OSError(errno.ENOSYS, f"no list of system calls for {platform.machine()}")
     program = _program(known)
     code = ctypes.create_string_buffer(program, len(program))
-    given = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    filter_program = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, given, 0, 0))
+    checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filter_program, 0, 0))
 
 
 def _program(known: _Architecture) -> bytes:

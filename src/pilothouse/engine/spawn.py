@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from pilothouse.engine.child_options import ChildOptions
 from pilothouse.engine.connections import Connections
 from pilothouse.engine.deadline import SharedDeadline
 from pilothouse.engine.environment import child_environment, command_line, sandbox_of
 from pilothouse.engine.launcher import PROGRAM
 from pilothouse.engine.process import ChildLimits, ChildProcess
-from pilothouse.engine.protocol import ChildOptions
 from pilothouse.errors import EngineUnavailable
 
 

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// arguments are the words of the command line; the flag that stands further right wins.
+type arguments struct {
+	command string
+	names   []string
+	values  map[string]string
+	set     map[string]bool
+}
+
+var (
+	commands = map[string]string{"list": "list", "ls": "list", "status": "status"}
+	// connectionOptions take a value, and may stand before the command's name.
+	connectionOptions = map[string]string{
+		"--context": "context", "--project": "project", "--cluster": "cluster", "--namespace": "namespace",
+		"-n": "namespace", "--url": "url", "--access-key": "access-key", "--secret-key": "secret-key",
+		"--token": "token", "--ca": "ca",
+	}
+	valuesOf = map[string]map[string]string{
+		"list": {
+			"--filter": "filter", "-f": "filter", "--max": "max", "-m": "max", "--offset": "offset",
+			"--output": "output", "-o": "output",
+		},
+		"status": {"--revision": "revision", "--output": "output", "-o": "output"},
+	}
+	switchesOf = map[string]map[string]string{
+		"list": {
+			"--all-namespaces": "everywhere", "-A": "everywhere", "--all-clusters": "all-clusters", "--date": "date", "-d": "date",
+			"--reverse": "reverse", "-r": "reverse", "--short": "short", "-q": "short", "--no-headers": "no-headers",
+			"--deployed": "deployed", "--failed": "failed", "--pending": "pending", "--superseded": "superseded",
+			"--uninstalled": "uninstalled", "--uninstalling": "uninstalling",
+			"--update-available": "updatable",
+		},
+	}
+	numbers     = []string{"max", "offset", "revision"}
+	plainNumber = regexp.MustCompile(`^[0-9]{1,9}$`)
+	// plainFilter is a regular expression that means the same to the server's search for a part of the name.
+	plainFilter = regexp.MustCompile(`^[a-z0-9-]*$`)
+)
+
+// parse reads the words, or returns errUnusual if they are not all understood.
+func parse(words []string) (arguments, error) {
+	typed := arguments{values: map[string]string{}, set: map[string]bool{}}
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		option, value, joined := strings.Cut(word, "=")
+		name, takesValue := connectionOptions[option]
+		if !takesValue {
+			name, takesValue = valuesOf[typed.command][option]
+		}
+		switch {
+		case takesValue && joined && strings.HasPrefix(option, "--"):
+			typed.values[name] = value
+		case takesValue && !joined && len(words) > 0:
+			typed.values[name], words = words[0], words[1:]
+		case switchesOf[typed.command][word] != "":
+			typed.set[switchesOf[typed.command][word]] = true
+		case strings.HasPrefix(word, "-"):
+			return typed, errUnusual
+		case typed.command == "":
+			if typed.command = commands[word]; typed.command == "" {
+				return typed, errUnusual
+			}
+		default:
+			typed.names = append(typed.names, word)
+		}
+	}
+	return typed, typed.check()
+}
+
+func (typed arguments) check() error {
+	names := map[string]int{"list": 0, "status": 1}
+	count, known := names[typed.command]
+	output, chosen := typed.values["output"]
+	if !known || len(typed.names) != count || (chosen && output != "table") || !plainFilter.MatchString(typed.values["filter"]) {
+		return errUnusual
+	}
+	if slices.Contains(typed.names, "") || typed.values["revision"] == "0" {
+		return errUnusual
+	}
+	for _, name := range numbers {
+		if value, given := typed.values[name]; given && !plainNumber.MatchString(value) {
+			return errUnusual
+		}
+	}
+	return nil
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// release is what the API's lists and reads say of one; what may be missing is a pointer.
+type release struct {
+	Name         *string `json:"name"`
+	Namespace    *string `json:"namespace"`
+	ClusterID    *string `json:"cluster_id"`
+	ClusterName  *string `json:"cluster_name"`
+	Revision     *int    `json:"revision"`
+	UpdatedAt    *string `json:"updated_at"`
+	Status       *string `json:"status"`
+	ChartName    *string `json:"chart_name"`
+	ChartVersion *string `json:"chart_version"`
+	AppVersion   *string `json:"app_version"`
+	// empty without an update
+	Update           string `json:"update_available"`
+	UpdateDeprecated bool   `json:"update_deprecated"`
+	// of one release only
+	Source      *string `json:"source"`
+	Description *string `json:"description"`
+	ChangedBy   *struct {
+		UserName    *string `json:"user_name"`
+		UserID      *string `json:"user_id"`
+		Cause       *string `json:"cause"`
+		OperationID *string `json:"operation_id"`
+	} `json:"changed_by"`
+	Verification *struct {
+		Kind        *string `json:"kind"`
+		SignedBy    *string `json:"signed_by"`
+		Fingerprint *string `json:"fingerprint"`
+		Trusted     bool    `json:"trusted"`
+	} `json:"verification"`
+	Manager   *string `json:"manager"`
+	Operation *struct {
+		ID     *string `json:"id"`
+		Action *string `json:"action"`
+		State  *string `json:"state"`
+		Text   *string `json:"text"`
+	} `json:"operation"`
+	Problem *string `json:"problem"`
+	Notes   *string `json:"notes"`
+}
+
+const (
+	releasesPath = "/api/v1/releases"
+	pageSize     = 500
+	usualMost    = 256
+	incomplete   = "X-Pilothouse-Incomplete"
+	markerHeader = "X-Pilothouse-Marker"
+	listedFields = "revision,updated_at,status,chart_name,chart_version,app_version,update_available,update_deprecated"
+)
+
+var statuses = []struct{ flag, words string }{
+	{"deployed", "deployed"}, {"failed", "failed"},
+	{"pending", "pending-install,pending-upgrade,pending-rollback"},
+	{"superseded", "superseded"}, {"uninstalled", "uninstalled"}, {"uninstalling", "uninstalling"},
+}
+
+func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
+	cluster, err := typed.clusterToList(server)
+	if err != nil {
+		return err
+	}
+	server.cluster = cluster
+	client, err := server.client()
+	if err != nil {
+		return err
+	}
+	most, offset := typed.number("max", usualMost), typed.number("offset", 0)
+	rows, more, err := pages(server, client, typed.query(server), most, offset)
+	if err != nil {
+		return err
+	}
+	if typed.set["short"] {
+		for _, row := range rows {
+			if row.Name == nil || !plain(*row.Name, "") {
+				return errUnusual
+			}
+			out.WriteString(*row.Name + "\n")
+		}
+	} else if err := table(rows, !typed.set["no-headers"], out); err != nil {
+		return err
+	}
+	notes.WriteString(typed.limit(cluster))
+	if more {
+		fmt.Fprintf(notes, "there are more than %d; --max 0 lists all\n", offset+most)
+	}
+	return nil
+}
+
+// clusterToList returns the cluster that a list is limited to; empty: none.
+func (typed arguments) clusterToList(server connection) (string, error) {
+	all := typed.set["all-clusters"]
+	if all && typed.values["cluster"] != "" || !plain(server.cluster, "") {
+		return "", errUnusual
+	}
+	if all {
+		return "", nil
+	}
+	return server.cluster, nil
+}
+
+// limit returns what src/pilothouse/cli/connection.py tells of the cluster that a list is limited to.
+func (typed arguments) limit(cluster string) string {
+	if cluster == "" || typed.values["cluster"] != "" || !typed.set["everywhere"] || typed.set["short"] {
+		return ""
+	}
+	return "limited to cluster " + cluster + ", by the context or PILOTHOUSE_CLUSTER; --all-clusters lists all\n"
+}
+
+func (typed arguments) query(server connection) []pair {
+	sort, namespace := "name", server.namespace
+	if typed.set["date"] {
+		sort = "updated"
+	}
+	if typed.set["reverse"] {
+		sort = "-" + sort
+	}
+	if typed.set["everywhere"] {
+		namespace = ""
+	}
+	var wanted []string
+	for _, one := range statuses {
+		if typed.set[one.flag] {
+			wanted = append(wanted, one.words)
+		}
+	}
+	fields := listedFields
+	if typed.set["short"] {
+		fields = "name"
+	}
+	updatable := ""
+	if typed.set["updatable"] {
+		updatable = "true"
+	}
+	return []pair{
+		{"cluster", server.cluster}, {"update_available", updatable}, {"namespace", namespace}, {"status", strings.Join(wanted, ",")},
+		{"name", typed.values["filter"]}, {"sort", sort}, {"fields", fields},
+	}
+}
+
+// pages returns the wanted rows, and whether there are more of them.
+func pages(server connection, client *http.Client, query []pair, most, offset int) ([]release, bool, error) {
+	var rows []release
+	for marker, end := "", false; !end; {
+		var page []release
+		limit := pageSize
+		if most > 0 {
+			limit = min(pageSize, offset+most+1-len(rows))
+		}
+		asked := append(query, pair{"limit", strconv.Itoa(limit)}, pair{"marker", marker})
+		headers, err := server.get(client, releasesPath, asked, &page)
+		if err != nil {
+			return nil, false, err
+		}
+		if headers.Get(incomplete) != "" {
+			return nil, false, errUnusual
+		}
+		rows = append(rows, page...)
+		marker = headers.Get(markerHeader)
+		end = marker == "" || (most > 0 && len(rows) > offset+most)
+	}
+	rows = rows[min(offset, len(rows)):]
+	more := most > 0 && len(rows) > most
+	if more {
+		rows = rows[:most]
+	}
+	return rows, more, nil
+}
+
+func status(server connection, typed arguments, out *bytes.Buffer) error {
+	client, err := server.client()
+	if err != nil {
+		return err
+	}
+	cluster := server.cluster
+	if cluster == "" {
+		var clusters []struct {
+			Name string `json:"name"`
+		}
+		if _, err := server.get(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
+			return errUnusual
+		}
+		cluster = clusters[0].Name
+	}
+	path := fmt.Sprintf("/api/v1/clusters/%s/namespaces/%s/releases/%s",
+		escape(cluster), escape(server.namespace), escape(typed.names[0]))
+	var found release
+	if _, err := server.get(client, path, []pair{{"revision", typed.values["revision"]}}, &found); err != nil {
+		return err
+	}
+	return found.describe(out)
+}
+
+// describe writes what src/pilothouse/cli/commands/status.py prints.
+func (found release) describe(out *bytes.Buffer) error {
+	if found.Revision == nil || *found.Revision == 0 {
+		return errUnusual // what never was installed has its own words
+	}
+	text := texts{}
+	text.line("NAME: %s", found.Name)
+	text.line("LAST DEPLOYED: "+timeOf(found.UpdatedAt), nil)
+	text.line("CLUSTER: %s", found.ClusterName)
+	text.line("NAMESPACE: %s", found.Namespace)
+	text.line("STATUS: %s", found.Status)
+	text.line("REVISION: "+strconv.Itoa(*found.Revision), nil)
+	text.line("CHART: "+found.chart(), nil)
+	if found.Update != "" {
+		update := found.update()
+		text.line("UPDATE AVAILABLE: %s, of source %s", &update, found.Source)
+	}
+	if verified := found.Verification; verified != nil {
+		who, end := verified.SignedBy, ""
+		if who == nil || *who == "" {
+			key := "the key"
+			who = &key
+		}
+		if !verified.Trusted {
+			end = ", which is not trusted any more"
+		}
+		text.line("VERIFIED: %s, signed by %s (%s)"+end, verified.Kind, who, verified.Fingerprint)
+	}
+	text.line("DESCRIPTION: %s", found.Description)
+	if changed := found.ChangedBy; changed != nil {
+		who := changed.UserName
+		if who == nil || *who == "" {
+			who = changed.UserID
+		}
+		if changed.Cause == nil {
+			return errUnusual
+		}
+		cause := strings.ReplaceAll(*changed.Cause, "_", " ")
+		text.line("CHANGED BY: %s, %s, operation %s", who, &cause, changed.OperationID)
+		if found.Status != nil && *found.Status == "failed" {
+			text.line("  why: pilothouse operation show %s", changed.OperationID)
+		}
+	}
+	if found.Manager != nil && *found.Manager != "" {
+		text.line("MANAGED BY: %s", found.Manager)
+	}
+	if underway := found.Operation; underway != nil {
+		text.line("IN PROGRESS: %s %s: %s", underway.Action, underway.State, underway.Text)
+		text.line("  follow it with: pilothouse operation follow %s", underway.ID)
+	}
+	if found.Problem != nil && *found.Problem != "" {
+		text.line("NOT KNOWN: notes and labels: %s", found.Problem)
+	}
+	if found.Notes != nil && *found.Notes != "" {
+		notes := strings.TrimRightFunc(*found.Notes, unicode.IsSpace)
+		text.line("NOTES:\n%s", &notes)
+	}
+	if text.missing || !plain(text.String(), "\n\t") {
+		return errUnusual
+	}
+	out.WriteString(text.String())
+	return nil
+}
+
+// chart returns chart and version in one word, as Helm does.
+func (found release) chart() string {
+	var words []string
+	for _, word := range []*string{found.ChartName, found.ChartVersion} {
+		if word != nil && *word != "" {
+			words = append(words, *word)
+		}
+	}
+	return strings.Join(words, "-")
+}
+
+// update returns the newer version that the chart's source has; empty without one.
+func (found release) update() string {
+	if found.UpdateDeprecated {
+		return found.Update + " (deprecated)"
+	}
+	return found.Update
+}
+
+func (typed arguments) number(name string, usual int) int {
+	number, err := strconv.Atoi(typed.values[name])
+	if err != nil {
+		return usual
+	}
+	return number
+}
+
+// texts are lines that name what the server says; missing, if it does not say it.
+type texts struct {
+	strings.Builder
+	missing bool
+}
+
+func (text *texts) line(format string, words ...*string) {
+	var found []any
+	for _, word := range words {
+		switch {
+		case word != nil:
+			found = append(found, *word)
+		case strings.Contains(format, "%s"):
+			text.missing = true
+			return
+		}
+	}
+	if found == nil {
+		text.WriteString(format + "\n")
+		return
+	}
+	fmt.Fprintf(text, format+"\n", found...)
+}
