@@ -1,4 +1,4 @@
-"""Rules for the network addresses of clusters' API servers.
+"""Rules for the network addresses of clusters' API servers, and of chart sources.
 
 Untrusted users choose the address, and the connection is made from here, where more may be reachable than from there.
 So this machine, at any of its addresses, and the metadata services of clouds, which hand out credentials to any caller,
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pilothouse.errors import ClusterUnavailable, InvalidSettings
 from pilothouse.kubernetes.resolver import LookUp
-from pilothouse.settings import ClusterSettings
+from pilothouse.settings import ClusterSettings, SourceSettings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -51,13 +51,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Addresses:
-    """The rules of this installation; without ``entries``, every address that is not special is allowed."""
+    """The rules of this installation; without ``entries``, every address that is not special is allowed.
+
+    ``setting`` is the name of the list, for those who read a refusal, and ``servers`` whom it lists.
+    """
 
     allow_loopback: bool
     entries: tuple[Entry, ...] = ()
+    setting: str = ALLOWED
+    servers: str = "Kubernetes API server"
 
     def refusal(self, address: str, *, port: int = _HTTPS, name: str = "") -> str | None:
-        """Return why the IP address may not be an API server's, None if it may; raise ValueError if it is no address.
+        """Return why the IP address may not be the server's, None if it may; raise ValueError if it is no address.
 
         ``name`` is the name that resolved to it.
         """
@@ -67,7 +72,7 @@ class Addresses:
             if why:
                 return why
         if self.entries and not (self.allow_loopback and is_own(_meanings(ip)[0])) and not self._lists(ip, port, name):
-            return f"{address} port {port} is not among the clusters' addresses that {ALLOWED} lists"
+            return f"{address} port {port} is not among the addresses that {self.setting} lists"
         return None
 
     def _refusal(self, ip: Address, address: str, port: int) -> str | None:
@@ -80,38 +85,46 @@ class Addresses:
             if self.allow_loopback or self._lists_within(ip, port, _within(ip, _LOOPBACK) or own):
                 return None
             return (
-                f"{address} is this machine; to allow that, list it in {ALLOWED} or set "
-                "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK=true"
+                f"{address} is this machine; to allow that, list it in {self.setting} or set "
+                f"{self.setting.removesuffix('ALLOWED')}ALLOW_LOOPBACK=true"
             )
         network = _within(ip, (*_LINK_LOCAL, *_METADATA))
         if network is not None:
             if self._lists_within(ip, port, network):
                 return None
-            return f"{address} is link-local or a metadata service, not a Kubernetes API server"
+            return f"{address} is link-local or a metadata service, not a {self.servers}"
         return None
 
     def _lists(self, ip: Address, port: int, name: str) -> bool:
         return any(
-            (one.port is None or one.port == port)
-            and (_contains(one.network, ip) if one.network is not None else _fits(one.name, name))
-            for one in self.entries
+            (entry.port is None or entry.port == port)
+            and (_contains(entry.network, ip) if entry.network is not None else _fits(entry.name, name))
+            for entry in self.entries
         )
 
     def _lists_within(self, ip: Address, port: int, special: Network) -> bool:
         """Return True if an entry no wider than the special network lists the address; 0.0.0.0/0 does not count."""
         return any(
-            (one.port is None or one.port == port)
-            and one.network is not None
-            and _contains(one.network, ip)
-            and one.network.prefixlen >= special.prefixlen
-            for one in self.entries
+            (entry.port is None or entry.port == port)
+            and entry.network is not None
+            and _contains(entry.network, ip)
+            and entry.network.prefixlen >= special.prefixlen
+            for entry in self.entries
         )
 
 
-def addresses_of(settings: ClusterSettings) -> Addresses:
+def addresses_of(settings: ClusterSettings | SourceSettings) -> Addresses:
     """Return the rules from the settings; raise InvalidSettings for an invalid list."""
-    entries = tuple(_entry(text.strip()) for text in settings.allowed.split(",") if text.strip())
-    return Addresses(allow_loopback=settings.allow_loopback, entries=entries)
+    setting, servers = ALLOWED, "Kubernetes API server"
+    if isinstance(settings, SourceSettings):
+        setting, servers = "PILOTHOUSE_SOURCES__ALLOWED", "registry or repository"
+    entries = read_entries(settings.allowed, setting)
+    return Addresses(allow_loopback=settings.allow_loopback, entries=entries, setting=setting, servers=servers)
+
+
+def read_entries(listed: str, setting: str) -> tuple[Entry, ...]:
+    """Return the entries of a comma-separated list; raise InvalidSettings, which names the setting."""
+    return tuple(_entry(text.strip(), setting) for text in listed.split(",") if text.strip())
 
 
 async def resolve(host: str, *, port: int, addresses: Addresses, look_up: LookUp) -> list[str]:
@@ -135,7 +148,9 @@ async def resolve_server(kubeconfig: str, settings: ClusterSettings, *, look_up:
     url = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"])
     port = url.port or _HTTPS
     allowed = addresses_of(settings)
-    return [(one, port) for one in await resolve(url.hostname or "", port=port, addresses=allowed, look_up=look_up)]
+    return [
+        (address, port) for address in await resolve(url.hostname or "", port=port, addresses=allowed, look_up=look_up)
+    ]
 
 
 def is_own(ip: Address) -> bool:
@@ -183,14 +198,14 @@ def _meanings(ip: Address) -> list[Address]:
         # Behind /48, /56 and /64 its bytes go around byte 8; nothing tells which length an installation has chosen.
         packed = ip.packed
         spread = (packed[6:8] + packed[9:11], packed[7:8] + packed[9:12], packed[9:13])
-        others = [one for one in map(ipaddress.IPv4Address, spread) if one not in _THIS_NETWORK]
-        return [last, *(one for one in others if not (one.is_multicast or one.is_reserved))]
+        others = [address for address in map(ipaddress.IPv4Address, spread) if address not in _THIS_NETWORK]
+        return [last, *(address for address in others if not (address.is_multicast or address.is_reserved))]
     return [carried or ip]
 
 
-def _entry(text: str) -> Entry:
+def _entry(text: str, setting: str) -> Entry:
     problem = InvalidSettings(
-        f"{ALLOWED}: {text!r} is not a network, address or name, optionally with a port, such as 10.0.0.0/8:6443, "
+        f"{setting}: {text!r} is not a network, address or name, optionally with a port, such as 10.0.0.0/8:6443, "
         "[fd00::/8]:6443 or *.k8s.example.com"
     )
     host, port = text, None
@@ -213,7 +228,7 @@ def _entry(text: str) -> Entry:
 
 
 def _within(ip: Address, networks: tuple[Network, ...]) -> Network | None:
-    return next((one for one in networks if _contains(one, ip)), None)
+    return next((network for network in networks if _contains(network, ip)), None)
 
 
 def _contains(network: Network, ip: Address) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilothouse.errors import ClusterUnavailable
+from pilothouse.kubernetes.budget import wait_for_turn
 from pilothouse.kubernetes.readiness import mapping
 from pilothouse.kubernetes.transport import Answer, AnswerTooLarge, Transport
 
@@ -96,6 +97,7 @@ class ApiClient:
         largest: int | None = None,
     ) -> Answer:
         """Return a success, or an error with a status in ``taken``; any other error is ClusterUnavailable."""
+        await wait_for_turn()
         async with self.counted():
             answer = await self.transport.ask(
                 method,
@@ -108,8 +110,8 @@ class ApiClient:
             )
         if answer.ok or answer.status in (taken or {_NOT_FOUND}):
             return answer
-        said = f": {answer.message}" if answer.message else ""
-        raise ClusterUnavailable(f"{self.server} answered {answer.status}{said}")
+        detail = f": {answer.message}" if answer.message else ""
+        raise ClusterUnavailable(f"{self.server} answered {answer.status}{detail}")
 
     @asynccontextmanager
     async def counted(self) -> AsyncIterator[None]:

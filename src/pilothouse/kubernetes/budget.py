@@ -14,6 +14,7 @@ from pilothouse.errors import Busy, CallerGone, ClusterUnavailable
 
 _MIB = 1024 * 1024
 _current: ContextVar["Budget | None"] = ContextVar("cluster_budget", default=None)
+_pace: ContextVar["Pace | None"] = ContextVar("cluster_pace", default=None)
 
 
 class Room:
@@ -133,6 +134,38 @@ class Budget:
         if self._on_first_read is not None:
             begin, self._on_first_read = self._on_first_read, None
             begin()
+
+
+class Pace:
+    """At most so many requests per second, evenly, over all tasks that share it."""
+
+    def __init__(self, per_second: float) -> None:
+        self._gap = 1 / per_second
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next request may begin."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next)
+        self._next = at + self._gap
+        await asyncio.sleep(at - now)
+
+
+@contextmanager
+def paced(pace: Pace) -> Iterator[None]:
+    """Let every request inside wait for its turn."""
+    token = _pace.set(pace)
+    try:
+        yield
+    finally:
+        _pace.reset(token)
+
+
+async def wait_for_turn() -> None:
+    """Return when a request may begin: at once, unless the context has a pace."""
+    pace = _pace.get()
+    if pace is not None:
+        await pace.wait()
 
 
 @contextmanager

@@ -47,24 +47,26 @@ class Capabilities:
         self._allowed: dict[ResourceAccess, float] = {}
         self._limited_until = 0.0
 
-    async def find_missing(self, wanted: Iterable[ResourceAccess]) -> list[ResourceAccess]:
+    async def find_missing(self, accesses: Iterable[ResourceAccess]) -> list[ResourceAccess]:
         """Return those of the rights that the account does not have now, in order."""
-        unknown = [one for one in dict.fromkeys(wanted) if not self._knows(replace(one, name=""))]
+        unknown = [access for access in dict.fromkeys(accesses) if not self._knows(replace(access, name=""))]
         if not unknown or await self._may_do_everything():
             return []
         places = asyncio.Semaphore(_AT_ONCE)
 
-        async def may(one: ResourceAccess) -> bool:
+        async def may(access: ResourceAccess) -> bool:
             async with places:
-                return await self._may(one)
+                return await self._may(access)
 
-        general = list(dict.fromkeys(replace(one, name="") for one in unknown))
-        refused = {one for one, yes in zip(general, await asyncio.gather(*map(may, general)), strict=True) if not yes}
+        general = list(dict.fromkeys(replace(access, name="") for access in unknown))
+        refused = {
+            access for access, yes in zip(general, await asyncio.gather(*map(may, general)), strict=True) if not yes
+        }
         # a role may name the very objects that it is for
-        rest = [one for one in unknown if replace(one, name="") in refused]
-        answers = await asyncio.gather(*(may(one) for one in rest if one.name))
-        named = {one for one, yes in zip((one for one in rest if one.name), answers, strict=True) if yes}
-        return [one for one in rest if one not in named]
+        rest = [access for access in unknown if replace(access, name="") in refused]
+        answers = await asyncio.gather(*(may(access) for access in rest if access.name))
+        named = {access for access, yes in zip((access for access in rest if access.name), answers, strict=True) if yes}
+        return [access for access in rest if access not in named]
 
     async def _may_do_everything(self) -> bool:
         """Return True if the account may do everything; checked first, because it is true for most accounts."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ from pilothouse.kubernetes.api_client import ApiClient, objects_in, resource_ver
 from pilothouse.kubernetes.budget import Room
 from pilothouse.kubernetes.paths import LONGEST_NAME, NAME, checked_name, escaped_name, group_path, secrets_path
 from pilothouse.kubernetes.readiness import mapping
+from pilothouse.kubernetes.refusals import Refused, read_conflicts, read_missing_namespace
 from pilothouse.kubernetes.release_labels import ReleaseLabels, find_absence, list_labels
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport
@@ -30,8 +31,10 @@ _LARGEST_EVENT = 4 * 1024 * 1024
 #: Of one watch; more is a flood, and what comes then waits for the next one.
 _LARGEST_WATCH = 64 * 1024 * 1024
 _OWNER = "owner=helm"
+_RELEASES = {"labelSelector": _OWNER, "fieldSelector": f"type={_RELEASE_TYPE}"}
 #: The field manager of all that Helm applies: the engine's child has the same name as the command.
 _HELM = "helm"
+_OURS = {"fieldManager": "pilothouse"}
 
 Secret = dict[str, Any]
 
@@ -53,6 +56,15 @@ class ObjectKind:
 
 
 SECRETS = ObjectKind("v1", "secrets", namespaced=True)
+#: Pods, and what lies between them and the objects of a manifest.
+WORKLOADS = {
+    "Deployment": ObjectKind("apps/v1", "deployments", namespaced=True),
+    "StatefulSet": ObjectKind("apps/v1", "statefulsets", namespaced=True),
+    "DaemonSet": ObjectKind("apps/v1", "daemonsets", namespaced=True),
+    "ReplicaSet": ObjectKind("apps/v1", "replicasets", namespaced=True),
+    "Job": ObjectKind("batch/v1", "jobs", namespaced=True),
+    "Pod": ObjectKind("v1", "pods", namespaced=True),
+}
 
 
 @dataclass(frozen=True)
@@ -78,13 +90,17 @@ class ClusterClient:
         room: Room | None = None,
         look_up: LookUp | None = None,
         known: bool = True,
+        namespaces: Sequence[str] = (),
     ) -> None:
         """``kubeconfig`` comes from ``sanitise``; InvalidKubeconfig if TLS cannot use its certificates.
 
         ``room`` limits the memory for answers, and ``look_up`` finds addresses; without them, the client has its own.
-        ``known``: see ``Transport``.
+        ``known``: see ``Transport``. ``namespaces``: what is asked of all namespaces is asked of each of these, because
+        the account may see no others.
         """
+        self.places: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._api = ApiClient(Transport(kubeconfig, settings, room=room, look_up=look_up, known=known))
+        self.acts_as = self._api.transport.acts_as
 
     @property
     def look_up(self) -> LookUp:
@@ -155,35 +171,34 @@ class ClusterClient:
         selector = _OWNER + (f",name={checked_name(name)}" if name else "")
         selector += "" if superseded else ",status!=superseded"
         params = {"labelSelector": selector, "fieldSelector": f"type={_RELEASE_TYPE}"}
-        async for item in self._api.list_objects(secrets_path(namespace), params):
-            yield item
+        for place in self.places if namespace is None else (namespace,):
+            async for item in self._api.list_objects(secrets_path(place), params):
+                yield item
 
     async def list_release_pages(self) -> AsyncGenerator["SecretPage", None]:
-        """Yield all of Helm's Secrets of the cluster from one snapshot, whose resourceVersion each page has.
+        """Yield all of Helm's Secrets of the cluster, each page with the resourceVersion that all so far are as of.
 
-        Raises ListExpired if the server no longer has that snapshot: start again.
+        Several namespaces are not one snapshot, and the first is the oldest. Raises ListExpired if the server no longer
+        has a snapshot: start again.
         """
-        params = {"labelSelector": _OWNER, "fieldSelector": f"type={_RELEASE_TYPE}"}
-        async for page in self._api.list_pages(secrets_path(None), params):
-            yield SecretPage(page.items, resource_version(page.metadata))
+        oldest = None
+        for place in self.places:
+            async for page in self._api.list_pages(secrets_path(place), _RELEASES):
+                version = resource_version(page.metadata)
+                oldest = version if oldest is None else min(oldest, version)
+                yield SecretPage(page.items, oldest)
 
     async def newest_resource_version(self) -> int:
         """Return the cluster's current resourceVersion; one request, without payloads."""
-        params = {
-            "labelSelector": f"{_OWNER},{_OWNER.replace('=', '!=')}",
-            "fieldSelector": f"type={_RELEASE_TYPE}",
-            "limit": "1",
-        }
-        answer = await self._api.ask("GET", secrets_path(None), params=params, accept=_METADATA_ONLY)
+        params = _RELEASES | {"labelSelector": f"{_OWNER},{_OWNER.replace('=', '!=')}", "limit": "1"}
+        answer = await self._api.ask("GET", secrets_path(self.places[0]), params=params, accept=_METADATA_ONLY)
         return resource_version(answer.body.get("metadata"))
 
     async def watch_release_secrets(
-        self, *, since: int, window_seconds: int, idle_seconds: float
+        self, namespace: str | None, *, since: int, window_seconds: int, idle_seconds: float
     ) -> AsyncGenerator[list[bytes], None]:
-        """Yield lines of a watch over Helm's Secrets for ``window_seconds``; for their content see ``watch``."""
-        params = {
-            "labelSelector": _OWNER,
-            "fieldSelector": f"type={_RELEASE_TYPE}",
+        """Yield lines of a watch over Helm's Secrets (None: everywhere) for ``window_seconds``; see ``watch``."""
+        params = _RELEASES | {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": str(since),
@@ -191,7 +206,7 @@ class ClusterClient:
         }
         async with self._api.counted():
             lines = self._api.transport.stream(
-                secrets_path(None),
+                secrets_path(namespace),
                 params=params,
                 idle_seconds=idle_seconds,
                 seconds=idle_seconds,
@@ -218,14 +233,16 @@ class ClusterClient:
         found = found if isinstance(found, list) else []
         if len(found) > _MOST_KINDS:
             raise ClusterUnavailable(f"{self._api.server} has more than {_MOST_KINDS} resources in a group")
-        for one in found:
-            if isinstance(one, dict) and NAME.fullmatch(str(one.get("name"))):  # no subresource
-                kinds[str(one.get("kind"))] = ObjectKind(group_version, str(one["name"]), one.get("namespaced") is True)
+        for resource in found:
+            if isinstance(resource, dict) and NAME.fullmatch(str(resource.get("name"))):  # no subresource
+                kinds[str(resource.get("kind"))] = ObjectKind(
+                    group_version, str(resource["name"]), resource.get("namespaced") is True
+                )
         return kinds
 
     async def find_preferred_version(self, group: str) -> str | None:
         """Return the server's preferred ``group/version`` of a group; None if it does not have the group."""
-        found = next((one for one in await self._groups() if one.get("name") == group), {})
+        found = next((served for served in await self._groups() if served.get("name") == group), {})
         version = mapping(found.get("preferredVersion")).get("groupVersion")
         return str(version) if version else None
 
@@ -233,8 +250,8 @@ class ClusterClient:
         """Return True if the server lists the version; anything without a group is served."""
         if "/" not in group_version:
             return True
-        versions = (one for group in await self._groups() for one in objects_in(group.get("versions")))
-        return any(one.get("groupVersion") == group_version for one in versions)
+        versions = (version for group in await self._groups() for version in objects_in(group.get("versions")))
+        return any(version.get("groupVersion") == group_version for version in versions)
 
     async def _groups(self) -> list[dict[str, Any]]:
         return objects_in((await self._api.ask("GET", "/apis", largest=_LARGEST_DISCOVERY)).body.get("groups"))
@@ -274,9 +291,8 @@ class ClusterClient:
 
     async def merge_object(self, kind: ObjectKind, *, namespace: str, name: str, patch: dict[str, Any]) -> bool:
         """Apply a JSON merge patch (RFC 7386) to the object; return False if it does not exist."""
-        path, params = _object_path(kind, namespace, name), {"fieldManager": "pilothouse"}
-        merge = "application/merge-patch+json"
-        return (await self._api.ask("PATCH", path, params=params, body=patch, content_type=merge)).ok
+        path, merge = _object_path(kind, namespace, name), "application/merge-patch+json"
+        return (await self._api.ask("PATCH", path, params=_OURS, body=patch, content_type=merge)).ok
 
     async def apply_object(self, kind: ObjectKind, *, namespace: str, name: str, body: dict[str, Any]) -> str:
         """Apply ``body`` by server-side apply, like Helm, and return the object's resourceVersion.
@@ -284,7 +300,25 @@ class ClusterClient:
         An object without differences is unchanged. Returns an empty string if the server refuses: the object changed
         since the resourceVersion in ``body``, a field belongs to another manager, or a rule forbids it.
         """
-        path, params = _object_path(kind, namespace, name), {"fieldManager": _HELM, "force": "false"}
+        answer = await self._api.ask(
+            "PATCH",
+            _object_path(kind, namespace, name),
+            params={"fieldManager": _HELM, "force": "false"},
+            body=body,
+            content_type="application/apply-patch+yaml",
+            taken={_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID},
+        )
+        return str(mapping(answer.body.get("metadata")).get("resourceVersion", "")) if answer.ok else ""
+
+    async def try_apply(
+        self, kind: ObjectKind, *, namespace: str, name: str, body: dict[str, Any], largest: int, force: bool = True
+    ) -> dict[str, Any]:
+        """Return the object as a server-side apply like Helm's would leave it (dry run); ``force`` is of conflicts.
+
+        Raises Refused if the server would not take it, without ``force`` also for fields that others manage.
+        """
+        path = _object_path(kind, namespace, name)
+        params = {"fieldManager": _HELM, "force": "true" if force else "false", "dryRun": "All"}
         answer = await self._api.ask(
             "PATCH",
             path,
@@ -292,8 +326,12 @@ class ClusterClient:
             body=body,
             content_type="application/apply-patch+yaml",
             taken={_BAD_REQUEST, _NOT_FOUND, _CONFLICT, _INVALID},
+            largest=largest,
         )
-        return str(mapping(answer.body.get("metadata")).get("resourceVersion", "")) if answer.ok else ""
+        if not answer.ok:
+            text = answer.message or f"{self._api.server} answered {answer.status}"
+            raise Refused(text, read_conflicts(answer.body), missing_namespace=read_missing_namespace(answer.body))
+        return answer.body
 
     async def list_pods(
         self, *, namespace: str, labels: dict[str, str], limit: int, largest: int
@@ -307,6 +345,20 @@ class ClusterClient:
         """Return the first volume claims of the namespace with all these labels; none for invalid labels."""
         return await self._list_labelled("persistentvolumeclaims", namespace, labels, limit=_MOST_CLAIMS, largest=None)
 
+    async def list_kind(self, kind: ObjectKind, *, namespace: str, selector: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Yield the objects that match the label selector, page by page; ``namespace`` is used for namespaced kinds."""
+        params = {"labelSelector": selector} if selector else {}
+        async for item in self._api.list_objects(_list_path(kind, namespace), params):
+            yield item
+
+    async def list_kind_metadata(
+        self, kind: ObjectKind, *, namespace: str, selector: str
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the same objects with nothing but their metadata."""
+        params = {"labelSelector": selector}
+        async for item in self._api.list_objects(_list_path(kind, namespace), params, accept=_METADATA_ONLY):
+            yield item
+
     async def _list_labelled(
         self, plural: str, namespace: str, labels: dict[str, str], *, limit: int, largest: int | None
     ) -> list[dict[str, Any]]:
@@ -317,10 +369,11 @@ class ClusterClient:
 
     async def list_secret_data(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the data (base64) of every Secret that the account can read, except Helm's."""
-        async for item in self._api.list_objects(secrets_path(None), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
-            data = item.get("data")
-            if isinstance(data, dict):
-                yield data
+        for place in self.places:
+            async for item in self._api.list_objects(secrets_path(place), {"fieldSelector": f"type!={_RELEASE_TYPE}"}):
+                data = item.get("data")
+                if isinstance(data, dict):
+                    yield data
 
     async def replace_secret(self, secret: Secret) -> bool:
         """Write the Secret back; return False if it changed since it was read, is immutable, or is gone."""
@@ -335,6 +388,11 @@ class ClusterClient:
     def retire(self) -> asyncio.Task[None]:
         """Close the connections when no request is under way; the returned task closes idle ones now."""
         return self._api.retire()
+
+
+def _list_path(kind: ObjectKind, namespace: str) -> str:
+    place = f"/namespaces/{checked_name(namespace)}" if kind.namespaced else ""
+    return f"{group_path(kind.group_version)}{place}/{kind.plural}"
 
 
 def _object_path(kind: ObjectKind, namespace: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -37,22 +37,26 @@ class ClusterClients:
         finally:
             await client.close()
 
-    def get(self, cluster_id: str, kubeconfig: str, *, project: str = "") -> ClusterClient:
+    def get(
+        self, cluster_id: str, kubeconfig: str, *, project: str = "", namespaces: Sequence[str] = ()
+    ) -> ClusterClient:
         """Return the client for this cluster with exactly these credentials; InvalidKubeconfig if TLS rejects them.
 
-        Name lookups count against the share of ``project``. A client that is replaced or evicted keeps working for its
-        current users.
+        ``namespaces``: see ``ClusterClient``. Name lookups count against the share of ``project``. A client that is
+        replaced or evicted keeps working for its current users.
         """
-        digest = sha256(kubeconfig.encode()).digest()
-        known = self._clients.get(cluster_id)
-        if known is not None and known[0] == digest:
+        digest = sha256("\n".join((kubeconfig, *namespaces)).encode()).digest()
+        cached = self._clients.get(cluster_id)
+        if cached is not None and cached[0] == digest:
             self._clients.move_to_end(cluster_id)
-            return known[1]
-        client = ClusterClient(kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project))
+            return cached[1]
+        client = ClusterClient(
+            kubeconfig, self._settings, room=self._room, look_up=self.resolver.of(project), namespaces=namespaces
+        )
         self._clients[cluster_id] = (digest, client)
         self._clients.move_to_end(cluster_id)
-        if known is not None:
-            self._retire(known[1])
+        if cached is not None:
+            self._retire(cached[1])
         while len(self._clients) > _KEPT_CLIENTS:
             self._retire(self._clients.popitem(last=False)[1][1])
         return client

@@ -59,19 +59,19 @@ def new_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
 
 def describe_failure(error: BaseException) -> str:
     """Return the reason in the words of the system or the TLS library; never in the peer's."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, aiohttp.ClientConnectorCertificateError):
-            seen = seen.certificate_error
-        elif isinstance(seen, aiohttp.ClientConnectorError):
-            seen = seen.os_error
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({seen.verify_message})"
-        if isinstance(seen, ssl.SSLError):
-            return f"TLS failed ({(seen.reason or 'unknown reason').replace('_', ' ').lower()})"
-        if isinstance(seen, OSError) and seen.errno:
-            return os.strerror(seen.errno)
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+            cause = cause.certificate_error
+        elif isinstance(cause, aiohttp.ClientConnectorError):
+            cause = cause.os_error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS failed ({(cause.reason or 'unknown reason').replace('_', ' ').lower()})"
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
         return "it closed the connection, or does not speak HTTP"
     if isinstance(error, aiohttp.ClientConnectionError):

@@ -29,8 +29,8 @@ class Manager:
     name: str
 
     def __str__(self) -> str:
-        place = f" in namespace {self.namespace!r}" if self.namespace else ""
-        return f"{self.program} {self.kind} {self.name!r}{place}".strip()
+        location = f" in namespace {self.namespace!r}" if self.namespace else ""
+        return f"{self.program} {self.kind} {self.name!r}{location}".strip()
 
 
 def find_manager(metadata: dict[str, Any]) -> Manager | None:
@@ -45,8 +45,8 @@ def find_manager(metadata: dict[str, Any]) -> Manager | None:
         return Manager("Argo CD", "argoproj.io", "Application", namespace or "argocd", name)
     for owner in metadata.get("ownerReferences") or ():
         if isinstance(owner, dict) and owner.get("controller") is True:
-            place = str(metadata.get("namespace") or "")
-            return Manager("", "", str(owner.get("kind")), place, str(owner.get("name")))
+            namespace = str(metadata.get("namespace") or "")
+            return Manager("", "", str(owner.get("kind")), namespace, str(owner.get("name")))
     return None
 
 

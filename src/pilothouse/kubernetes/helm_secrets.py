@@ -64,7 +64,8 @@ class StoredRelease:
     ``values`` are the chart's with ``config``, the user's own, merged over them. A time that Helm left empty is
     replaced by the creation time of the Secret, ``created_at``. ``target_namespace``: where its objects are.
     ``acted_at``: when the last action on it began. ``unlocked``: its last writer died, and ``unlock`` made it
-    immutable.
+    immutable. ``apply_method``: who applied it, by Helm's words: the server (``ssa``) or the client.
+    ``rollback_revision``: what it was rolled back to; 0 for another action, and if an older Helm wrote it.
     """
 
     namespace: str
@@ -90,6 +91,8 @@ class StoredRelease:
     unlocked: bool = False
     app_version: str = ""
     notes: str = field(default="", repr=False)
+    apply_method: str = ""
+    rollback_revision: int = 0
 
     def count_hooks(self, *events: str) -> int:
         """Return how many hooks run at one of the events; 0 if the hooks are unreadable or too many."""
@@ -104,11 +107,11 @@ class StoredRelease:
     def hook_manifests(self, *, broken: bool = False) -> list[str]:
         """Return the hooks' manifests, optionally only those that started and did not succeed; none if unreadable."""
         runs = self._hook_runs()
-        return [one.manifest for one in runs if not broken or (one.last_run and one.last_run.phase in _BROKEN)]
+        return [run.manifest for run in runs if not broken or (run.last_run and run.last_run.phase in _BROKEN)]
 
     def begun_hooks(self) -> list[str]:
         """Return the manifests of the hooks that the last action started, in order; earlier runs do not count."""
-        begun = [(_moment(one.last_run.started_at, {}), one.manifest) for one in self._hook_runs() if one.last_run]
+        begun = [(_moment(run.last_run.started_at, {}), run.manifest) for run in self._hook_runs() if run.last_run]
         return [manifest for moment, manifest in sorted(begun) if moment >= self.acted_at]
 
     def _hook_runs(self) -> list["_HookRun"]:
@@ -127,6 +130,7 @@ class _Info(msgspec.Struct):
     last_deployed: str | None = None
     deleted: str | None = None
     notes: str = ""
+    rollback_revision: int = 0
 
 
 class _Metadata(msgspec.Struct):
@@ -163,6 +167,7 @@ class _Payload(msgspec.Struct):
     config: msgspec.Raw = msgspec.Raw(b"{}")
     manifest: str = ""
     hooks: msgspec.Raw = msgspec.Raw(b"")
+    apply_method: str = ""
 
 
 _TELLS_OF_ERROR = re.compile(r"(?i)fail|error|invalid|forbidden|refused|denied|cannot")
@@ -194,7 +199,7 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
     if key is None:
         raise _corrupt(secret, "is not a Helm release")
     try:
-        payload = _payload_decoder.decode(_inflate(secret, max_bytes=max_bytes))
+        payload = _payload_decoder.decode(inflate_payload(secret, max_bytes=max_bytes))
     except _UNREADABLE:
         raise _corrupt(secret, "does not contain what Helm writes") from None
     if (payload.name, payload.version) != (key.name, key.revision):
@@ -225,6 +230,8 @@ def decode_release(secret: Secret, *, max_bytes: int = LARGEST_PAYLOAD) -> Store
         unlocked=bool(secret.get("immutable")),
         app_version=payload.chart.metadata.app_version,
         notes=payload.info.notes,
+        apply_method=payload.apply_method,
+        rollback_revision=payload.info.rollback_revision,
     )
 
 
@@ -257,8 +264,8 @@ async def unlock(
     failed becomes its description, with the ``reason`` of the unlock. Returns False if there is nothing to unlock, or
     if the Secret changed since it was read. Raises CorruptRelease if it is not a release.
     """
-    said = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
-    unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, said)
+    description = {"description": f"{why}; unlocked by Pilothouse ({reason})"}
+    unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, description)
     if unlocked is not None and len(unlocked["data"]["release"]) * 3 // 4 > _LARGEST_SECRET:
         unlocked = await asyncio.to_thread(_turned, secret, LOCKED, ReleaseStatus.FAILED, {})
     return unlocked is not None and await client.replace_secret({**unlocked, "immutable": True})
@@ -283,7 +290,7 @@ def _turned(secret: Secret, before: frozenset[str], status: str, info: dict[str,
 
 def _with_status(secret: Secret, status: str, info: dict[str, str]) -> Secret:
     """Return the Secret with that status in payload and label, and with more fields of the payload's ``info``."""
-    text = _inflate(secret, max_bytes=LARGEST_PAYLOAD).decode()
+    text = inflate_payload(secret, max_bytes=LARGEST_PAYLOAD).decode()
     metadata = secret["metadata"]
     changed = {
         **secret,
@@ -322,7 +329,8 @@ def _skip(text: str, position: int) -> int:
     return blanks.end() if blanks else position
 
 
-def _inflate(secret: Secret, *, max_bytes: int) -> bytes:
+def inflate_payload(secret: Secret, *, max_bytes: int) -> bytes:
+    """Return the JSON text of the payload, of at most ``max_bytes``; raise CorruptRelease for anything else."""
     try:
         packed = base64.b64decode(base64.b64decode(secret["data"]["release"], validate=True), validate=True)
         if packed[:3] != b"\x1f\x8b\x08":

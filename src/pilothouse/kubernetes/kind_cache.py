@@ -48,24 +48,24 @@ class KindCache:
         """
         before = self._answers.get(group_version)
         async with self._locks.setdefault(group_version, asyncio.Lock()):
-            known = self._answers.get(group_version)
-            if known is None or (known is before and not self._is_kept(known, kind)):
-                known = await self._ask(group_version)
-        answer = known.answer
+            cached = self._answers.get(group_version)
+            if cached is None or (cached is before and not self._is_kept(cached, kind)):
+                cached = await self._ask(group_version)
+        answer = cached.answer
         if isinstance(answer, PilothouseError):
             raise answer.with_traceback(None)  # else each who asks adds frames
         return answer.get(kind)
 
     def find_known(self, kind: str) -> ObjectKind | None:
         """Find a kind by its name alone in what was looked up; None if no group with it was."""
-        answers = (one.answer for one in self._answers.values() if not isinstance(one.answer, PilothouseError))
+        answers = (entry.answer for entry in self._answers.values() if not isinstance(entry.answer, PilothouseError))
         return next((answer[kind] for answer in answers if kind in answer), None)
 
-    def _is_kept(self, known: _Answer, kind: str) -> bool:
+    def _is_kept(self, cached: _Answer, kind: str) -> bool:
         if self._seconds is None:
             return True
-        passes = isinstance(known.answer, PilothouseError) or kind not in known.answer
-        return not passes and self._clock() <= known.at + self._seconds
+        passes = isinstance(cached.answer, PilothouseError) or kind not in cached.answer
+        return not passes and self._clock() <= cached.at + self._seconds
 
     async def _ask(self, group_version: str) -> _Answer:
         answer: dict[str, ObjectKind] | PilothouseError
@@ -77,5 +77,5 @@ class KindCache:
             # its frames hold what was read of the server's answer, and there may be hundreds of groups
             answer = error.with_traceback(None)
             answer.__cause__ = answer.__context__ = None
-        known = self._answers[group_version] = _Answer(self._clock(), answer)
-        return known
+        cached = self._answers[group_version] = _Answer(self._clock(), answer)
+        return cached

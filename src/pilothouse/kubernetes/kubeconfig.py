@@ -12,6 +12,7 @@ import binascii
 import json
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -246,6 +247,22 @@ def _client_certificate(content: dict[str, Any], at: str) -> dict[str, str]:
     }
 
 
+def acting_as(kubeconfig: str, user: str, groups: Sequence[str]) -> str:
+    """Return a kubeconfig from ``sanitise`` with its account impersonating that user in these groups.
+
+    Raises InvalidKubeconfig if it does so already.
+    """
+    document = json.loads(kubeconfig)
+    account = document["users"][0]["user"]
+    if "as" in account:
+        raise InvalidKubeconfig(
+            "wall.user: the kubeconfig impersonates a user itself (as), and Kubernetes allows no second; register the "
+            "account that may impersonate"
+        )
+    document["users"][0]["user"] = account | {"as": user} | ({"as-groups": list(groups)} if groups else {})
+    return json.dumps(document, ensure_ascii=False)
+
+
 def _impersonation(content: dict[str, Any], at: str) -> dict[str, Any]:
     """Return ``as`` and its companions; dropping them would give the account other rights than the caller chose."""
     rebuilt: dict[str, Any] = {}
@@ -270,9 +287,9 @@ def _impersonation(content: dict[str, Any], at: str) -> dict[str, Any]:
 def _texts(value: Any, at: str) -> list[str]:
     if value in _ABSENT:
         return []
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
         raise InvalidKubeconfig(f"{at}: must be a list of strings")
-    return [_header(one, at) for one in value]
+    return [_header(line, at) for line in value]
 
 
 def _header(value: str, at: str) -> str:
@@ -306,7 +323,7 @@ def _certificates(data: str, at: str) -> list[x509.Certificate]:
 
 def _encoded(certificates: list[x509.Certificate]) -> str:
     """Return the certificates alone, without surrounding text."""
-    return base64.b64encode(b"".join(one.public_bytes(Encoding.PEM) for one in certificates)).decode()
+    return base64.b64encode(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)).decode()
 
 
 def _names(named: dict[str, Any]) -> str:

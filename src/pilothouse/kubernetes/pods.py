@@ -4,15 +4,17 @@ Uses its own connections, so that long streams do not block other requests.
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
 from pilothouse.errors import ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.api_client import objects_in
 from pilothouse.kubernetes.json_lines import parse_line
+from pilothouse.kubernetes.readiness import mapping
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.kubernetes.transport import Transport
+from pilothouse.redaction import MASK, Masks, redact_named
 from pilothouse.settings import ClusterSettings
 
 Object = dict[str, Any]
@@ -23,6 +25,7 @@ _LARGEST_STREAM = 64 * 1024 * 1024
 _LARGEST_LIST = 8 * 1024 * 1024
 _LONGEST_LINE = 16 * 1024
 _MOST_EVENTS = 200
+_KEY_BEGIN, _KEY_END = (re.compile(rf"-----{word} [A-Z0-9 ]{{0,40}}PRIVATE KEY-----") for word in ("BEGIN", "END"))
 _NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
@@ -71,16 +74,19 @@ class Pods:
         container: str,
         most_lines: int,
         follow: bool = False,
+        previous: bool = False,
         seconds: float,
     ) -> AsyncGenerator[list[bytes], None]:
         """Yield the last lines of a container's log and, with ``follow``, further ones until it ends.
+
+        ``previous``: of the run before the container's last restart.
 
         For a container that waits to restart, the kubelet returns the previous run (``pkg/kubelet/kubelet_pods.go``,
         ``validateContainerLogStatus``). A line of more than 16 KiB is b''. ClusterUnavailable if there is no log, such
         as of a container that never ran, or if nothing arrives for ``seconds``. Ends after ``seconds``.
         """
         params = {"container": container, "tailLines": str(most_lines)}
-        params |= {"follow": "true"} if follow else {}
+        params |= ({"follow": "true"} if follow else {}) | ({"previous": "true"} if previous else {})
         path = f"/api/v1/namespaces/{_checked(namespace)}/pods/{_checked(pod)}/log"
         lines = self._transport.stream(
             path,
@@ -107,6 +113,53 @@ class Pods:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def event_facts(event: Object) -> Object:
+    """Return what is told of an event; the message on one line, as whoever reported it wrote it."""
+    about = mapping(event.get("involvedObject"))
+    at = next((str(event[key]) for key in ("lastTimestamp", "eventTime", "firstTimestamp") if event.get(key)), "")
+    return {
+        "at": at or str(mapping(event.get("metadata")).get("creationTimestamp") or ""),
+        "type": str(event.get("type") or ""),
+        "object": f"{about.get('kind')}/{about.get('name')}",
+        "reason": str(event.get("reason") or ""),
+        "text": " ".join(str(event.get("message") or "").split()),
+        "count": event.get("count") if isinstance(event.get("count"), int) else 1,
+    }
+
+
+def shown_lines(
+    lines: Iterable[bytes], masks: Iterable[Masks], *, longest: int, room: int, cut: bool = False
+) -> list[str]:
+    """Return the last lines of a log, oldest first, as many as there is room for, without secrets; takes a while.
+
+    All lines are masked together: what is a secret may go over several. ``cut``: the log began before them, somewhere,
+    so that what comes first may be a part of a secret, which no mask knows.
+    """
+    text = _without_rest_of_key(b"\n".join(lines).decode(errors="replace"))
+    for each in masks:
+        text = each.apply(text)
+    text = redact_named(text)
+    if cut:
+        text = text[-room:].partition("\n")[2]
+    kept: list[str] = []
+    for line in reversed(text.split("\n")):
+        plain = "".join(char if char.isprintable() or char == "\t" else " " for char in line[: longest + 1])
+        plain = plain if len(plain) <= longest else plain[:longest] + "…"
+        room -= len(plain) + 1
+        if room < 0:
+            break
+        kept.append(plain)
+    return kept[::-1] if any(kept) else []
+
+
+def _without_rest_of_key(text: str) -> str:
+    """Return the text without a private key that begins before it: of that, only what is before its end is known."""
+    end = _KEY_END.search(text)
+    if end is None or _KEY_BEGIN.search(text, 0, end.start()):
+        return text
+    return MASK + text[end.end() :]
 
 
 def _pod_in(line: bytes) -> Object | None:

@@ -2,12 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 Object = dict[str, Any]
 
 #: Why a container waits when all is well.
 _USUAL = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+#: Of an object whose status is of before the latest change.
+BEHIND: Final = "the latest change was not taken up yet"
+
+
+class _Fields(NamedTuple):
+    """Where the status counts replicas: all, those as they are wanted now, and those ready for long enough."""
+
+    all: str
+    updated: str
+    available: str
+
+
+_UPDATED: Final = {
+    "Deployment": _Fields("replicas", "updatedReplicas", "availableReplicas"),
+    "DaemonSet": _Fields("currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,33 +56,91 @@ def replicas(live: Object) -> tuple[int, int] | None:
             return None
 
 
+def rollout(live: Object) -> tuple[int, int] | None:
+    """Return how many replicas are ready as the object wants them now, and how many it wants; None for kinds without.
+
+    Pods of before an update, which stay ready meanwhile, do not count; as ``kubectl rollout status`` has it.
+    """
+    counted = replicas(live)
+    if counted is None:
+        return None
+    ready, wanted = counted
+    if is_behind(live):
+        return 0, wanted
+    if live.get("kind") in _UPDATED:
+        ready = min(ready - old_replicas(live), _updated(live))
+        if mapping(live.get("spec")).get("minReadySeconds"):
+            ready = min(ready, _number(mapping(live.get("status")).get(_UPDATED[str(live["kind"])].available)))
+    elif live.get("kind") == "StatefulSet":
+        ready -= old_replicas(live)
+    return max(0, min(ready, wanted)), wanted
+
+
+def old_replicas(live: Object) -> int:
+    """Return how many replicas are to be replaced still, as they are of before the latest change."""
+    spec, status = mapping(live.get("spec")), mapping(live.get("status"))
+    strategy = mapping(spec.get("updateStrategy"))
+    if (kind := live.get("kind")) in _UPDATED and strategy.get("type") != "OnDelete":
+        return max(0, _number(status.get(_UPDATED[str(kind)].all)) - _updated(live))
+    if kind != "StatefulSet" or strategy.get("type") == "OnDelete":
+        return 0
+    if status.get("updateRevision") == status.get("currentRevision"):
+        return 0
+    kept = _number(mapping(strategy.get("rollingUpdate")).get("partition"))
+    return max(0, _number(spec.get("replicas"), default=1) - kept - _number(status.get("updatedReplicas")))
+
+
+def is_behind(live: Object) -> bool:
+    """Return True if the status is of before the latest change."""
+    wanted = mapping(live.get("metadata")).get("generation")
+    seen = mapping(live.get("status")).get("observedGeneration")
+    return isinstance(wanted, int) and isinstance(seen, int) and seen < wanted
+
+
 def progress(live: Object) -> str:
     """Return the same as text, ``1 of 3 ready``; '' for kinds without."""
-    counted = replicas(live)
-    return f"{counted[0]} of {counted[1]} {'completed' if live.get('kind') == 'Job' else 'ready'}" if counted else ""
+    counted = rollout(live)
+    if counted is None:
+        return ""
+    done, wanted = counted
+    if live.get("kind") == "Job":
+        return f"{done} of {wanted} completed"
+    if is_behind(live):
+        return BEHIND
+    if old := old_replicas(live):
+        return f"{done} of {wanted} new ready, {old} old left"
+    ready = (replicas(live) or counted)[0]
+    return f"{done} of {wanted} ready" if ready <= wanted else f"{ready} ready, {wanted} wanted"
+
+
+def _updated(live: Object) -> int:
+    fields, status = _UPDATED[str(live["kind"])], mapping(live.get("status"))
+    if mapping(mapping(live.get("spec")).get("updateStrategy")).get("type") == "OnDelete":
+        return _number(status.get(fields.all))
+    return _number(status.get(fields.updated))
 
 
 def is_healthy(pod: Object) -> bool:
     """Return True if the pod is ready or completed."""
     status = mapping(pod.get("status"))
-    return status.get("phase") == "Succeeded" or _condition(status, "Ready").get("status") == "True"
+    return status.get("phase") == "Succeeded" or condition(status, "Ready").get("status") == "True"
 
 
 def pod_problem(pod: Object) -> str:
     """Return why the pod is not healthy, in one line; its phase if it gives no reason."""
     status = mapping(pod.get("status"))
-    scheduled = _condition(status, "PodScheduled")
+    scheduled = condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
-        return _said(scheduled)
-    for one in containers(pod):
-        if one.failed:
-            return f"container {one.name}: {one.state}"
+        return reason_and_message(scheduled)
+    for container in containers(pod):
+        if container.failed:
+            return f"container {container.name}: {container.state}"
     if status.get("reason") or status.get("message"):  # evicted, over its deadline, on a node that is lost
-        return _said(status)
-    ready = _condition(status, "Ready")
+        return reason_and_message(status)
+    ready = condition(status, "Ready")
     if ready.get("status") == "False" and ready.get("message"):
-        return _said(ready)
-    waiting = next((one for one in containers(pod) if not one.started), None)
+        return reason_and_message(ready)
+    waiting = next((container for container in containers(pod) if not container.started), None)
     if waiting is not None:
         return f"container {waiting.name}: {waiting.state}"
     return str(status.get("phase") or "Pending")
@@ -75,15 +151,15 @@ def containers(pod: Object) -> Iterator[Container]:
     status = mapping(pod.get("status"))
     for key in ("initContainerStatuses", "containerStatuses"):
         statuses = status.get(key)
-        for one in statuses if isinstance(statuses, list) else ():
-            if isinstance(one, dict) and isinstance(one.get("name"), str):
-                yield _container(one)
+        for entry in statuses if isinstance(statuses, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                yield _container(entry)
 
 
-def _container(one: Object) -> Container:
-    state = mapping(one.get("state"))
-    restarts = _number(one.get("restartCount"))
-    ended, last = mapping(state.get("terminated")), mapping(mapping(one.get("lastState")).get("terminated"))
+def _container(status: Object) -> Container:
+    state = mapping(status.get("state"))
+    restarts = _number(status.get("restartCount"))
+    ended, last = mapping(state.get("terminated")), mapping(mapping(status.get("lastState")).get("terminated"))
     waiting = mapping(state.get("waiting"))
     is_waiting = False
     if ended:
@@ -91,11 +167,12 @@ def _container(one: Object) -> Container:
     elif "running" in state:
         failed, words = False, "running"
     else:
-        failed, words, is_waiting = str(waiting.get("reason") or "") not in _USUAL, _said(waiting) or "waiting", True
+        failed, is_waiting = str(waiting.get("reason") or "") not in _USUAL, True
+        words = reason_and_message(waiting) or "waiting"
     if last and not ended:
         words += f"; before that {_ended(last)}"
     return Container(
-        one["name"],
+        status["name"],
         words,
         started=not is_waiting or bool(last),
         failed=failed,
@@ -105,19 +182,20 @@ def _container(one: Object) -> Container:
 
 def _ended(state: Object) -> str:
     words = f"ended with exit code {_number(state.get('exitCode'))}"
-    return f"{words} ({_said(state)})" if _said(state) else words
+    return f"{words} ({reason_and_message(state)})" if reason_and_message(state) else words
 
 
-def _said(mapping: Object) -> str:
+def reason_and_message(said: Object) -> str:
     """Return reason and message on one line."""
-    parts = [str(mapping[key]) for key in ("reason", "message") if mapping.get(key)]
+    parts = [str(said[key]) for key in ("reason", "message") if said.get(key)]
     return " ".join(": ".join(parts).split())
 
 
-def _condition(status: Object, kind: str) -> Object:
+def condition(status: Object, kind: str) -> Object:
+    """Return the condition of that type; an empty one if there is none."""
     conditions = status.get("conditions")
-    found = (one for one in conditions if isinstance(one, dict)) if isinstance(conditions, list) else iter(())
-    return next((one for one in found if one.get("type") == kind), {})
+    found = (item for item in conditions if isinstance(item, dict)) if isinstance(conditions, list) else iter(())
+    return next((item for item in found if item.get("type") == kind), {})
 
 
 def mapping(value: object) -> Object:

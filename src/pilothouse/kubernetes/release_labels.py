@@ -42,10 +42,10 @@ async def list_labels(api: ApiClient, namespace: str, name: str, *, allow_stale:
     """
     if allow_stale:
         cached = await _list(api, namespace, name, _CACHED)
-        last = max((one.revision for one in cached), default=0)
+        last = max((labels.revision for labels in cached), default=0)
         newest, further = await asyncio.gather(_find(api, namespace, name, last), _find(api, namespace, name, last + 1))
         if further is None and (newest is not None) == (last > 0):
-            return [one for one in cached if one.revision != last] + ([newest] if newest is not None else [])
+            return [labels for labels in cached if labels.revision != last] + ([newest] if newest is not None else [])
     return await _list(api, namespace, name, {})
 
 

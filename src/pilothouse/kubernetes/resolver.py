@@ -60,8 +60,8 @@ class Resolver:
             async with asyncio.timeout(self._seconds):
                 addresses = await self._look_up(host, project)
         except (TimeoutError, Busy) as error:
-            if known := self._recall(host, project):
-                return known
+            if recalled := self._recall(host, project):
+                return recalled
             raise ClusterUnavailable(
                 f"the name {host} was not resolved within {self._seconds:g} s; its name server is slow, or too many "
                 "names of this project are being resolved"

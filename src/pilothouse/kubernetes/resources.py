@@ -8,6 +8,7 @@ Secret data is masked, and ``managedFields`` are omitted. Source: Helm ``pkg/kub
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ import orjson
 from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, InvalidRequest
 from pilothouse.kubernetes.budget import keep
 from pilothouse.kubernetes.client import ClusterClient
+from pilothouse.kubernetes.in_time import gather_in_time
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.transport import AnswerTooLarge
 
@@ -55,7 +57,7 @@ class ManifestObject:
 
 def manifest_objects(documents: Sequence[Object], *, namespace: str) -> list[ManifestObject]:
     """Return the objects of a manifest's documents, lists expanded; ``namespace`` is the default."""
-    return [one for one, _ in manifest_parts(documents, namespace=namespace)]
+    return [obj for obj, _ in manifest_parts(documents, namespace=namespace)]
 
 
 def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple[ManifestObject, Object]]:
@@ -68,14 +70,14 @@ def manifest_parts(documents: Sequence[Object], *, namespace: str) -> list[tuple
         if kind.endswith("List") and isinstance(items, list):
             found += manifest_parts([item for item in items if isinstance(item, dict)], namespace=namespace)
         elif kind and isinstance(metadata.get("name"), str):
-            one = ManifestObject(
+            obj = ManifestObject(
                 api_version=str(document.get("apiVersion", "")),
                 kind=kind,
                 namespace=str(metadata.get("namespace") or namespace),
                 name=metadata["name"],
                 selector=_selector(document),
             )
-            found.append((one, document))
+            found.append((obj, document))
     return found
 
 
@@ -101,49 +103,42 @@ class LiveObjects:
 
         Those over the limits say so.
         """
-        wanted = objects[:_MOST_OBJECTS]
-        selectors = {(one.namespace, one.selector): None for one in wanted if one.selector}
-        kinds = KindCache(self._client, only=frozenset(one.kind for one in wanted))
+        selected = objects[:_MOST_OBJECTS]
+        selectors = {(obj.namespace, obj.selector): None for obj in selected if obj.selector}
+        kinds = KindCache(self._client, only=frozenset(obj.kind for obj in selected))
         found = await self._all(
-            [self._find(one, kinds) for one in wanted],
+            [self._find(obj, kinds) for obj in selected],
             [self._pods(*selector) for selector in selectors],
         )
         groups: dict[str, list[orjson.Fragment]] = {}
-        for one, text in zip(wanted, found[: len(wanted)], strict=True):
-            groups.setdefault(one.group, []).append(orjson.Fragment(text or _stub(one, _TOO_LATE)))
-        for one in objects[_MOST_OBJECTS:]:
-            text = _stub(one, f"left out: more than {_MOST_OBJECTS} objects")
-            groups.setdefault(one.group, []).append(orjson.Fragment(text))
+        for obj, text in zip(selected, found[: len(selected)], strict=True):
+            groups.setdefault(obj.group, []).append(orjson.Fragment(text or _stub(obj, _TOO_LATE)))
+        for obj in objects[_MOST_OBJECTS:]:
+            text = _stub(obj, f"left out: more than {_MOST_OBJECTS} objects")
+            groups.setdefault(obj.group, []).append(orjson.Fragment(text))
         if selectors:
             groups[RELATED_PODS] = [
-                orjson.Fragment(text or _pod_list([], error=_TOO_LATE)) for text in found[len(wanted) :]
+                orjson.Fragment(text or _pod_list([], error=_TOO_LATE)) for text in found[len(selected) :]
             ]
         return orjson.dumps(groups, option=orjson.OPT_SORT_KEYS)
 
     async def _all(self, *work: Sequence[Coroutine[Any, Any, bytes]]) -> list[bytes]:
         """Return the results of all work; nothing for what is not done in time."""
-        tasks = [asyncio.create_task(one) for some in work for one in some]
-        try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=self._seconds)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = await gather_in_time(chain(*work), seconds=self._seconds)
         return [b"" if task.cancelled() else task.result() for task in tasks]
 
-    async def _find(self, one: ManifestObject, kinds: KindCache) -> bytes:
+    async def _find(self, obj: ManifestObject, kinds: KindCache) -> bytes:
         try:
-            kind = await kinds.find(one.api_version, one.kind)
+            kind = await kinds.find(obj.api_version, obj.kind)
             if kind is None:
-                return _stub(one, f"the cluster does not serve {one.api_version} {one.kind}")
+                return _stub(obj, f"the cluster does not serve {obj.api_version} {obj.kind}")
             async with self._places:
                 live = await self._client.find_object(
-                    kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT
+                    kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST_OBJECT
                 )
-            return await self._kept(without_secret_data(live)) if live is not None else _stub(one, "not found")
+            return await self._kept(without_secret_data(live)) if live is not None else _stub(obj, "not found")
         except _FAILURES as error:
-            return _stub(one, _cause(error))
+            return _stub(obj, _cause(error))
 
     async def _pods(self, namespace: str, selector: tuple[tuple[str, str], ...]) -> bytes:
         try:
@@ -194,9 +189,9 @@ def _cause(failure: Exception) -> str:
     return "left out: too large" if isinstance(failure, AnswerTooLarge) else str(failure)
 
 
-def _stub(one: ManifestObject, error: str) -> bytes:
-    metadata = {"name": one.name} | ({"namespace": one.namespace} if one.namespace else {})
-    return orjson.dumps({"apiVersion": one.api_version, "kind": one.kind, "metadata": metadata, "error": error})
+def _stub(obj: ManifestObject, error: str) -> bytes:
+    metadata = {"name": obj.name} | ({"namespace": obj.namespace} if obj.namespace else {})
+    return orjson.dumps({"apiVersion": obj.api_version, "kind": obj.kind, "metadata": metadata, "error": error})
 
 
 def without_secret_data(live: Object) -> Object:

@@ -7,6 +7,7 @@ from pilothouse.errors import CorruptRelease
 _LARGEST = 2 * 1024 * 1024
 #: Hooks, and their events and policies: two bytes of text can be a hook of their own, which is shown in two hundred.
 _MOST_ITEMS = 20_000
+_TEST = "test"
 
 
 class HookRun(msgspec.Struct):
@@ -28,6 +29,11 @@ class StoredHook(msgspec.Struct):
     weight: int = 0
     delete_policies: list[str] | None = None
     last_run: HookRun | None = None
+
+    @property
+    def is_test(self) -> bool:
+        """Whether ``helm test`` runs it."""
+        return _TEST in (self.events or ())
 
 
 def decode_hooks(hooks_json: bytes) -> list[StoredHook]:

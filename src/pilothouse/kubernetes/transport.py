@@ -31,6 +31,7 @@ from pilothouse.kubernetes.connector import describe_failure, new_session
 from pilothouse.kubernetes.credentials import account_headers, tls_context
 from pilothouse.kubernetes.json_lines import MOST_VALUES, LineCutter, count_values
 from pilothouse.kubernetes.resolver import LookUp, Resolver
+from pilothouse.metrics import CLUSTER_SECONDS
 from pilothouse.settings import ClusterSettings
 
 #: How long a resolved name is believed.
@@ -69,10 +70,10 @@ class Answer:
     @property
     def message(self) -> str:
         """The message of a Kubernetes Status on one line; '' for anything else."""
-        said = self.body.get("message") if self.body.get("kind") == "Status" else None
-        if not isinstance(said, str):
+        message = self.body.get("message") if self.body.get("kind") == "Status" else None
+        if not isinstance(message, str):
             return ""
-        line = "".join(char if char.isprintable() else " " for char in said[: _LONGEST_MESSAGE + 1])
+        line = "".join(char if char.isprintable() else " " for char in message[: _LONGEST_MESSAGE + 1])
         return line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + "…"
 
 
@@ -105,6 +106,8 @@ class Transport:
         self._tls_name = cluster.get("tls-server-name") or self._host
         self._tls = tls_context(cluster, user)
         self._headers = account_headers(user)
+        #: The user that the account impersonates; empty: it acts as itself.
+        self.acts_as = str(user.get("as", ""))
         self._http: aiohttp.ClientSession | None = None
         self._allowed = addresses_of(settings)
         self.look_up: LookUp = look_up or Resolver(settings).of("")
@@ -135,8 +138,9 @@ class Transport:
         if body is not None:
             headers.append(("content-type", content_type))
             content = orjson.dumps(body)
-        async with self.within_limit():
+        async with self.within_limit(), self._measured(method) as answered:
             response = await self._send(method, path, params=params, headers=headers, content=content)
+            answered.append(response.status)
             try:
                 text = await self._read(response, largest=largest)
             except (aiohttp.ClientError, OSError) as error:
@@ -192,6 +196,16 @@ class Transport:
             raise self._unreachable(error) from error
         finally:
             response.close()
+
+    @asynccontextmanager
+    async def _measured(self, method: str) -> AsyncIterator[list[int]]:
+        """Measure a request; the block adds the status of its answer. A server that is tried out names no series."""
+        began, answered = time.monotonic(), [0]
+        try:
+            yield answered
+        finally:
+            server = self.server if self._known else ""
+            CLUSTER_SECONDS.labels(server, method, str(answered[-1])).observe(time.monotonic() - began)
 
     @asynccontextmanager
     async def within_limit(self) -> AsyncIterator[None]:
@@ -319,18 +333,21 @@ class Transport:
         answer = Answer(status, body if isinstance(body, dict) else {})
         if "gitVersion" in answer.body or isinstance(answer.body.get("kind"), str):
             self._confirmed.add(str(response.url.host))
-        said = f": {answer.message}" if answer.message else ""
+        detail = f": {answer.message}" if answer.message else ""
         if answer.ok:
             if isinstance(body, dict):
                 return answer
         elif status < _FIRST_ERROR:
             raise ClusterUnavailable(f"{self.server} answered with a redirect ({status}), which is not followed")
         elif status in (401, 403):
-            raise ClusterDenied(f"{self.server} refuses the registered account ({status}){said}")
+            account = (
+                f"{self.acts_as!r}, as whom the registered account acts" if self.acts_as else "the registered account"
+            )
+            raise ClusterDenied(f"{self.server} refuses {account} ({status}){detail}")
         elif body is not None and answer.body.get("kind") == "Status":
             if status < _FIRST_SERVER_ERROR and status != 429:  # noqa: PLR2004  # too many requests
                 return answer
-            raise ClusterUnavailable(f"{self.server} answered {status}{said}")
+            raise ClusterUnavailable(f"{self.server} answered {status}{detail}")
         raise ClusterUnavailable(f"{self.server} answered {status}, but not as a Kubernetes API server")
 
     def _unreachable(self, error: Exception) -> ClusterUnavailable:

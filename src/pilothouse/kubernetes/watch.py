@@ -4,9 +4,10 @@ Source: Kubernetes API concepts, "Efficient detection of changes". An invalid li
 end the watch, because it would come again after reconnecting.
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -49,16 +50,56 @@ async def watch_releases(
 ) -> AsyncGenerator[WatchBatch, None]:
     """Yield the changes of Helm's Secrets after ``since``, for ``window_seconds``; an empty one on acceptance.
 
-    Raises ListExpired if the server no longer knows what happened since, and ClusterUnavailable or ClusterDenied.
+    Of several namespaces, what is known is what is known of each. Raises ListExpired if the server no longer knows what
+    happened since, and ClusterUnavailable or ClusterDenied.
     """
+    watches = [
+        _watch(client, place, since=since, window_seconds=window_seconds, idle_seconds=idle_seconds)
+        for place in client.places
+    ]
+    known = [since] * len(watches)
+    async with aclosing(_merge(watches)) as merged:
+        async for index, batch in merged:
+            known[index] = batch.resource_version
+            yield replace(batch, resource_version=min(known))
+
+
+async def _merge(
+    watches: Sequence[AsyncGenerator[WatchBatch, None]],
+) -> AsyncGenerator[tuple[int, WatchBatch], None]:
+    """Yield what any of the watches yields, with its number, until the first of them ends; then close them all."""
+    coming: dict[asyncio.Task[WatchBatch], int] = {}
+    try:
+        coming = {asyncio.ensure_future(anext(watch)): index for index, watch in enumerate(watches)}
+        while True:
+            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                index = coming.pop(task)
+                try:
+                    batch = task.result()
+                except StopAsyncIteration:
+                    return
+                coming[asyncio.ensure_future(anext(watches[index]))] = index
+                yield index, batch
+    finally:
+        for task in coming:
+            task.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for watch in watches:
+            await watch.aclose()
+
+
+async def _watch(
+    client: ClusterClient, place: str | None, *, since: int, window_seconds: int, idle_seconds: float
+) -> AsyncGenerator[WatchBatch, None]:
     known = since
-    lines = client.watch_release_secrets(since=since, window_seconds=window_seconds, idle_seconds=idle_seconds)
+    lines = client.watch_release_secrets(place, since=since, window_seconds=window_seconds, idle_seconds=idle_seconds)
     try:
         async with aclosing(lines):
             async for some in lines:
-                news = _read(some, known)
-                known = news.resource_version
-                yield news
+                batch = _read(some, known)
+                known = batch.resource_version
+                yield batch
     except StreamRefused as error:
         if error.status == HTTPStatus.GONE:
             raise ListExpired(str(error)) from error
@@ -96,7 +137,7 @@ def _event(line: bytes) -> tuple[str, dict[str, Any] | None]:
 
 def _give_up(status: dict[str, Any]) -> None:
     code = status.get("code")
-    said = Answer(code if isinstance(code, int) else 0, status).message
+    message = Answer(code if isinstance(code, int) else 0, status).message
     if code == HTTPStatus.GONE:
-        raise ListExpired(f"the watch has expired: {said}")
-    raise ClusterUnavailable(f"the watch ended with {code}: {said}")
+        raise ListExpired(f"the watch has expired: {message}")
+    raise ClusterUnavailable(f"the watch ended with {code}: {message}")

@@ -30,10 +30,10 @@ class Admission:
         """Return the rows that fit into the index: of new Secrets as many as there is room for, values likewise."""
         if await self._has_room(tx, len(rows), sum(map(_values_size, rows))):
             return rows
-        known = await store.list_known(tx, self._cluster_id, [(one.namespace, one.secret) for one in rows])
+        known = await store.list_known(tx, self._cluster_id, [(row.namespace, row.secret) for row in rows])
         taken = []
-        for one in rows:
-            row = one
+        for revision in rows:
+            row = revision
             if (row.namespace, row.secret) not in known and not self._take_row():
                 continue
             if self._bytes + _values_size(row) > self._most_bytes:
@@ -47,8 +47,8 @@ class Admission:
         """Return the deletions to be recorded: of unknown Secrets only while there is room."""
         if await self._has_room(tx, len(gone), 0):
             return gone
-        known = await store.list_known(tx, self._cluster_id, [(one.namespace, one.secret) for one in gone])
-        return [one for one in gone if (one.namespace, one.secret) in known]
+        known = await store.list_known(tx, self._cluster_id, [(row.namespace, row.secret) for row in gone])
+        return [row for row in gone if (row.namespace, row.secret) in known]
 
     async def _has_room(self, tx: Transaction, rows: int, size: int) -> bool:
         """Return True if everything fits; otherwise the counts are exact afterwards, without it.

@@ -14,11 +14,13 @@ from contextlib import suppress
 import structlog
 
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.observer.drift import DriftLooks
 from pilothouse.observer.watcher import Watcher
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.settings import ObserverSettings
 from pilothouse.store import cluster_watches, release_index
+from pilothouse.store import drift as drift_store
 from pilothouse.store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,7 @@ class Observer:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
+        self._shared_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until ``stop`` is set, then release everything at once."""
@@ -57,10 +60,18 @@ class Observer:
             await self._leave()
         log.info("observer_stopped", observer=self._name)
 
+    async def not_ready(self) -> str:
+        """Return why this observer may not watch its clusters now; empty if it does."""
+        if self._shared_at is None:
+            return "it has not begun"
+        ago = asyncio.get_running_loop().time() - self._shared_at
+        return f"it has not renewed its leases for {ago:.0f} s" if ago > self._settings.lease_seconds else ""
+
     async def _share_for_ever(self) -> None:
         while True:
             try:
                 await self._share()
+                self._shared_at = asyncio.get_running_loop().time()
             except DatabaseUnavailable as error:
                 # The leases may lapse and another observer take over: two at the same cluster do no harm.
                 log.warning("database_unavailable", cause=str(error))
@@ -74,7 +85,9 @@ class Observer:
         async with self._database.autocommit() as connection:
             load = await cluster_watches.report(connection, self._name, lease_seconds=lease)
             held = await cluster_watches.renew(connection, self._name, lease_seconds=lease)
-            await self._stop_watching({one for one, task in self._watchers.items() if one not in held or task.done()})
+            await self._stop_watching(
+                {cluster_id for cluster_id, task in self._watchers.items() if cluster_id not in held or task.done()}
+            )
             surplus = set(sorted(held)[load.share :])
             if surplus:
                 await self._stop_watching(surplus)
@@ -86,9 +99,21 @@ class Observer:
             await self._sweep(connection)
 
     def _start_watching(self, cluster_id: str) -> None:
-        watcher = Watcher(cluster_id, self._database, self._clusters, self._index, self._settings)
-        self._watchers[cluster_id] = asyncio.create_task(watcher.run(), name=f"watch-{cluster_id[:8]}")
+        self._watchers[cluster_id] = asyncio.create_task(self._observe(cluster_id), name=f"watch-{cluster_id[:8]}")
         log.info("watching", cluster_id=cluster_id)
+
+    async def _observe(self, cluster_id: str) -> None:
+        """Watch the cluster until it is gone, and look at the drift of its releases if that is wanted."""
+        looks = None
+        if self._settings.drift_requests_per_second:
+            drift = DriftLooks(cluster_id, self._database, self._clusters, self._settings)
+            looks = asyncio.create_task(drift.run(), name=f"drift-{cluster_id[:8]}")
+        try:
+            await Watcher(cluster_id, self._database, self._clusters, self._index, self._settings).run()
+        finally:
+            if looks is not None:
+                looks.cancel()
+                await asyncio.gather(looks, return_exceptions=True)
 
     async def _stop_watching(self, cluster_ids: set[str]) -> None:
         tasks = [self._watchers.pop(cluster_id) for cluster_id in cluster_ids]
@@ -101,6 +126,7 @@ class Observer:
         if self._swept_at is None or now - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = now
             await release_index.sweep_tombstones(tx)
+            await drift_store.sweep_looks(tx)
 
     async def _listen(self) -> None:
         while True:

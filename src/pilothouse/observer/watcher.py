@@ -19,6 +19,7 @@ from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, DatabaseU
 from pilothouse.kubernetes.api_client import ListExpired
 from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.watch import WatchBatch, watch_releases
+from pilothouse.metrics import INDEX_LISTS
 from pilothouse.observer.admission import Admission
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
@@ -97,8 +98,8 @@ class Watcher:
     async def _round(self) -> bool:
         """List if one is due, then run one window of the watch; return False if the cluster is no longer registered."""
         async with self._database.autocommit() as connection:
-            known = await cluster_watches.find_cluster_watch(connection, self._cluster_id)
-            if known is None:
+            progress = await cluster_watches.find_cluster_watch(connection, self._cluster_id)
+            if progress is None:
                 return False
             try:
                 cluster = await self._clusters.reach(self._cluster_id, project_id=None, tx=connection)
@@ -106,12 +107,12 @@ class Watcher:
                 return False
         client = self._clusters.client(cluster)
         try:
-            if self._list_due or not known.resource_version or self._is_stale(known):
+            if self._list_due or not progress.resource_version or self._is_stale(progress):
                 async with asyncio.timeout(_LONGEST_LIST_SECONDS):
-                    await self._list(client, known)
+                    await self._list(client, progress)
                 return True
-            await self._check(client, known)
-            await self._watch(client, known)
+            await self._check(client, progress)
+            await self._watch(client, progress)
         except TimeoutError as error:
             message = f"the API server did not return a complete list within {_LONGEST_LIST_SECONDS:g} s"
             raise ClusterUnavailable(message) from error
@@ -119,91 +120,92 @@ class Watcher:
             log.debug("watch_expired", cluster_id=self._cluster_id, cause=str(error))
             self._list_due = True
         except ResourceVersionRegressed:
-            self._notices.warn("resource_version_went_back", epoch=known.epoch + 1)
+            self._notices.warn("resource_version_went_back", epoch=progress.epoch + 1)
             async with self._database.autocommit() as connection:
-                await cluster_watches.begin_epoch(connection, self._cluster_id, after=known.epoch)
+                await cluster_watches.begin_epoch(connection, self._cluster_id, after=progress.epoch)
         return True
 
-    async def _check(self, client: ClusterClient, known: ClusterWatchRow) -> None:
+    async def _check(self, client: ClusterClient, progress: ClusterWatchRow) -> None:
         """Check the current version, because a watch from a future resourceVersion would stay silent, not fail."""
-        if await client.newest_resource_version() < known.resource_version:
+        if await client.newest_resource_version() < progress.resource_version:
             raise ResourceVersionRegressed
 
-    def _is_stale(self, known: ClusterWatchRow) -> bool:
-        return known.truncated and asyncio.get_running_loop().time() - self._listed_at > _TRUNCATED_SECONDS
+    def _is_stale(self, progress: ClusterWatchRow) -> bool:
+        return progress.truncated and asyncio.get_running_loop().time() - self._listed_at > _TRUNCATED_SECONDS
 
-    async def _list(self, client: ClusterClient, known: ClusterWatchRow) -> None:
+    async def _list(self, client: ClusterClient, progress: ClusterWatchRow) -> None:
         """Write what the cluster has to the index, within its limits, and mark what it no longer has as deleted."""
+        INDEX_LISTS.inc()
         kept: set[tuple[str, str]] = set()
         admission = Admission(self._cluster_id, self._settings)
         version, decoded = 0, 0
         async with aclosing(client.list_release_pages()) as pages:
             async for page in pages:
                 version = page.resource_version
-                if version < known.resource_version:
+                if version < progress.resource_version:
                     raise ResourceVersionRegressed
                 secrets = [secret for secret in page.secrets if see(secret) is not None]
                 room = self._settings.rows_per_cluster - len(kept)
                 admission.truncated |= len(secrets) > room
                 kept.update(map(_key, secrets[:room]))
-                decoded += await self._index_page(secrets[:room], known, admission)
+                decoded += await self._index_page(secrets[:room], progress, admission)
                 if admission.truncated:
                     break
         async with self._database.transaction() as tx:
             await cluster_watches.note_listed(
                 tx,
                 self._cluster_id,
-                epoch=known.epoch,
+                epoch=progress.epoch,
                 resource_version=version,
                 truncated=admission.truncated,
             )
-            buried = await store.bury_missing(
-                tx, self._cluster_id, epoch=known.epoch, resource_version=version, kept=kept
+            deleted = await store.mark_missing_deleted(
+                tx, self._cluster_id, epoch=progress.epoch, resource_version=version, kept=kept
             )
         self._list_due, self._listed_at = False, asyncio.get_running_loop().time()
         if admission.truncated:
             self._notices.warn("index_truncated", secrets=len(kept))
-        log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=buried)
+        log.debug("cluster_listed", cluster_id=self._cluster_id, secrets=len(kept), decoded=decoded, gone=deleted)
 
-    async def _index_page(self, secrets: Sequence[Secret], known: ClusterWatchRow, admission: Admission) -> int:
+    async def _index_page(self, secrets: Sequence[Secret], progress: ClusterWatchRow, admission: Admission) -> int:
         """Write new revisions of the Secrets to the index, and return their number."""
-        rows = await self._read_unknown(secrets, known.epoch)
+        rows = await self._read_unknown(secrets, progress.epoch)
         async with self._database.transaction() as tx:
             await cluster_watches.hold(tx, self._cluster_id)
-            await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=known.epoch)
+            await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=progress.epoch)
         return len(rows)
 
-    async def _watch(self, client: ClusterClient, known: ClusterWatchRow) -> None:
+    async def _watch(self, client: ClusterClient, progress: ClusterWatchRow) -> None:
         window = self._settings.window_seconds
-        version, changes = known.resource_version, 0
+        version, changes = progress.resource_version, 0
         admission = Admission(self._cluster_id, self._settings)
         began = asyncio.get_running_loop().time()
         watch = watch_releases(client, since=version, window_seconds=window, idle_seconds=window + _GRACE_SECONDS)
         async with aclosing(watch), aclosing(_gathered(watch, seconds=self._settings.gather_seconds)) as gathered:
-            async for news in gathered:
-                if news.resource_version < version:
+            async for batch in gathered:
+                if batch.resource_version < version:
                     raise ClusterUnavailable("the API server is behind what it said before")  # or restored: look again
-                version = news.resource_version
-                await self._take(news, known.epoch, admission)
-                changes += len(news.changes)
+                version = batch.resource_version
+                await self._take(batch, progress.epoch, admission)
+                changes += len(batch.changes)
                 if changes > _MOST_CHANGES:
                     raise ClusterUnavailable(f"the API server sent more than {_MOST_CHANGES} changes in one watch")
         if asyncio.get_running_loop().time() - began < _SHORTEST_WATCH_SECONDS:
             raise ClusterUnavailable("the API server ended the watch at once")
 
-    async def _take(self, news: WatchBatch, epoch: int, admission: Admission) -> None:
+    async def _take(self, batch: WatchBatch, epoch: int, admission: Admission) -> None:
         """Write what arrived together, and in the same transaction how far the index is with it."""
-        if news.unreadable:
-            self._notices.warn("watch_lines_unreadable", lines=news.unreadable)
-        last = {_key(change.secret): change for change in news.changes}
-        buried = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
+        if batch.unreadable:
+            self._notices.warn("watch_lines_unreadable", lines=batch.unreadable)
+        last = {_key(change.secret): change for change in batch.changes}
+        deleted = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
         rows = await self._read_unknown([change.secret for change in last.values() if not change.gone], epoch)
-        several = rows or buried
+        several = rows or deleted
         async with self._database.transaction() if several else self._database.autocommit() as tx:
             # first the row that the removal of a cluster deletes first: nobody waits in a circle
-            await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=news.resource_version)
+            await cluster_watches.note_seen(tx, self._cluster_id, epoch=epoch, resource_version=batch.resource_version)
             await store.apply_revisions(tx, self._cluster_id, await admission.admit(tx, rows), epoch=epoch)
-            await store.mark_deleted(tx, self._cluster_id, await admission.admit_deleted(tx, buried), epoch=epoch)
+            await store.mark_deleted(tx, self._cluster_id, await admission.admit_deleted(tx, deleted), epoch=epoch)
             if admission.truncated:
                 await cluster_watches.note_truncated(tx, self._cluster_id)
                 self._notices.warn("index_truncated")
@@ -212,7 +214,7 @@ class Watcher:
         """Return the rows of the Secrets that the index does not have as they are: a worker writes what it read."""
         if not secrets:
             return []
-        seen = [one for one in map(see, secrets) if one is not None]
+        seen = [row for row in map(see, secrets) if row is not None]
         async with self._database.autocommit() as connection:
             unknown = await store.list_unknown(connection, self._cluster_id, seen, epoch=epoch)
         return await self._read([secret for secret in secrets if _key(secret) in unknown])
@@ -250,18 +252,18 @@ async def _gathered(watch: AsyncGenerator[WatchBatch, None], *, seconds: float) 
         while True:
             coming = coming or asyncio.ensure_future(anext(watch))
             try:
-                news = await coming
+                batch = await coming
             except StopAsyncIteration:
                 return
             until, first = loop.time() + (0.0 if first else seconds), False
             coming = asyncio.ensure_future(anext(watch))
             while (left := until - loop.time()) > 0 and (await asyncio.wait([coming], timeout=left))[0]:
-                full = len(news.changes) >= _MOST_GATHERED or news.size >= _LARGEST_GATHERED
+                full = len(batch.changes) >= _MOST_GATHERED or batch.size >= _LARGEST_GATHERED
                 if coming.exception() is not None or full:
                     break  # told when what came before it is written
-                news = news.followed_by(coming.result())
+                batch = batch.followed_by(coming.result())
                 coming = asyncio.ensure_future(anext(watch))
-            yield news
+            yield batch
     finally:
         if coming is not None:
             coming.cancel()
