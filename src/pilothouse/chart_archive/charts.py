@@ -31,12 +31,25 @@ _VERSION = re.compile(
 )
 _READMES = frozenset({"readme.md", "readme.txt", "readme"})
 _CRDS = re.compile(r"(?:charts/[^/]+/)*crds/.+\.(?:ya?ml|json)")
+_SCHEMA = "values.schema.json"
 _KEPT = frozenset({"Chart.yaml", "values.yaml", "requirements.yaml"})
 #: The fields that Helm fills from Chart.yaml; Go's JSON reader finds them in any case of letters.
 _FIELDS = (
     *("name", "home", "sources", "version", "description", "keywords", "maintainers", "icon", "apiVersion"),
     *("condition", "tags", "appVersion", "deprecated", "annotations", "kubeVersion", "dependencies", "type"),
 )
+#: What is no text among them; what Helm writes even if it is empty is said to be always there.
+_SHAPES: Mapping[str, Any] = {
+    "sources": [""],
+    "keywords": [""],
+    "maintainers": [{"name": "", "email": "", "url": ""}],
+    "deprecated": True,
+    "annotations": {"*": ""},
+    "dependencies": [
+        {"name": "always", "version": "", "repository": "always", "condition": "", "tags": [""], "enabled": True}
+        | {"import-values": "any", "alias": ""}
+    ],
+}
 _FOLDED_FIELDS = {name.casefold(): name for name in _FIELDS}
 
 
@@ -95,6 +108,11 @@ def uses_lookup(archive: bytes, *, limits: ChartLimits) -> bool:
     return _templates_mention((b"lookup",), archive, limits=limits)
 
 
+def evaluates_values(archive: bytes, *, limits: ChartLimits) -> bool:
+    """Return True if a template may evaluate other text as a template, such as values. Blocks."""
+    return _templates_mention((b"tpl",), archive, limits=limits)
+
+
 def asks_cluster(archive: bytes, *, limits: ChartLimits) -> bool:
     """Return True if the output may depend on the cluster: its objects, its version, its kinds. Blocks."""
     return _templates_mention((b"lookup", b"Capabilities"), archive, limits=limits)
@@ -109,10 +127,10 @@ def _templates_mention(words: tuple[bytes, ...], archive: bytes, *, limits: Char
         return True  # limits may be tighter than they were when it was uploaded: in doubt it does
     waiting = [found]
     while waiting:
-        one = waiting.pop()
-        if any(word in content for content in one.files.values() for word in words):
+        node = waiting.pop()
+        if any(word in content for content in node.files.values() for word in words):
             return True
-        waiting += one.nested.values()
+        waiting += node.nested.values()
     return False
 
 
@@ -129,10 +147,28 @@ def read_crds(archive: bytes, *, limits: ChartLimits) -> list[bytes]:
     texts: list[bytes] = []
     waiting = [found]
     while waiting:
-        one = waiting.pop()
-        texts += one.files.values()
-        waiting += one.nested.values()
+        node = waiting.pop()
+        texts += node.files.values()
+        waiting += node.nested.values()
     return texts
+
+
+def read_schema(archive: bytes, *, limits: ChartLimits) -> bytes:
+    """Return the chart's own ``values.schema.json``, empty without one; InvalidChart if it cannot be opened. Blocks."""
+    found = unpack(
+        io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=lambda path, depth: depth == 0 and path == _SCHEMA
+    )
+    return found.files.get(_SCHEMA, b"")
+
+
+def read_config(archive: bytes, *, limits: ChartLimits) -> bytes:
+    """Return Chart.yaml as JSON with Helm's fields in Helm's order, as Helm sends it to registries. Blocks."""
+    found = unpack(
+        io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=lambda path, depth: depth == 0 and path in _KEPT
+    )
+    fields = _read_fields(found.files, limits=limits)
+    shown = ((name, _as_helm_has_it(fields.get(name), _SHAPES.get(name, ""))) for name in _FIELDS)
+    return orjson.dumps({name: value for name, value in shown if value})
 
 
 def limits_of(limits: ChartLimits) -> ArchiveLimits:
@@ -162,11 +198,7 @@ def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[s
 
     Helm overlays all of requirements.yaml on Chart.yaml, not only its dependencies.
     """
-    fields: dict[str, Any] = {}
-    for file in ("Chart.yaml", "requirements.yaml"):
-        document = read_document(files.get(file, b""), file=file, max_bytes=limits.values_bytes)
-        if document is not None or file == "Chart.yaml":
-            fields |= _fields(document, file=file)
+    fields = _read_fields(files, limits=limits)
     metadata = {
         key: _text(fields.get(key), key=key)
         for key in ("name", "version", "description", "icon", "appVersion", "type", "apiVersion")
@@ -177,11 +209,38 @@ def _read_metadata(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[s
     return metadata
 
 
+def _read_fields(files: Mapping[str, bytes], *, limits: ChartLimits) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for file in ("Chart.yaml", "requirements.yaml"):
+        document = read_document(files.get(file, b""), file=file, max_bytes=limits.values_bytes)
+        if document is not None or file == "Chart.yaml":
+            fields |= _fields(document, file=file)
+    return fields
+
+
+def _as_helm_has_it(value: Any, shape: Any) -> Any:
+    """Return the value in the shape of Helm's field: a text unless it says otherwise; what fits none is left out."""
+    found: Any = None
+    match shape, value:
+        case (("" | "always"), str() | bool() | int() | float()):
+            found = _printable(_text(value, key="a field"))
+        case ("any", _) | (bool(), bool()):
+            found = value
+        case [of], list():
+            found = [one for item in value if (one := _as_helm_has_it(item, of))]
+        case {"*": of}, dict():
+            found = {key: _as_helm_has_it(item, of) or "" for key, item in value.items()}
+        case dict(), dict():
+            items = ((name, _as_helm_has_it(value.get(name), of)) for name, of in shape.items())
+            found = {name: item or "" for name, item in items if item or shape[name] == "always"}
+    return found
+
+
 def _fields(document: Any, *, file: str) -> dict[str, Any]:
     """Return the fields as Helm fills them: keys in any case, in byte order; null changes nothing."""
     if not isinstance(document, dict):
-        wanted = "apiVersion, name and version" if file == "Chart.yaml" else "the key 'dependencies'"
-        raise InvalidChart(f"{file}: must be a mapping with {wanted}")
+        required = "apiVersion, name and version" if file == "Chart.yaml" else "the key 'dependencies'"
+        raise InvalidChart(f"{file}: must be a mapping with {required}")
     return {
         _FOLDED_FIELDS.get(key.casefold(), key): document[key] for key in sorted(document) if document[key] is not None
     }

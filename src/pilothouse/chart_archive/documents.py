@@ -218,20 +218,20 @@ class _Builder:
 
     def _repeat(self, event: yaml.AliasEvent) -> None:
         name = event.anchor or ""
-        known = self.anchors.get(name)
-        if known is None:
+        anchored = self.anchors.get(name)
+        if anchored is None:
             problem = "holds itself" if name in self.anchors else "is unknown"
             raise self._invalid(event, f"the alias *{name} {problem}")
-        self._charge(event, known.nodes, known.spent)
-        self._check_depth(event, len(self.stack) - 1 + known.height)
-        self._put(known.value, event, height=known.height)
+        self._charge(event, anchored.nodes, anchored.spent)
+        self._check_depth(event, len(self.stack) - 1 + anchored.height)
+        self._put(anchored.value, event, height=anchored.height)
 
     def _open(self, event: Any) -> None:
-        wanted = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
-        if event.tag not in (None, "!", _CORE + wanted):
+        kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+        if event.tag not in (None, "!", _CORE + kind):
             raise self._invalid(event, f"the tag {event.tag!r} is not accepted")
         self._check_depth(event, len(self.stack))
-        frame = _Frame({} if wanted == "map" else [], event.anchor, self.nodes, self.spent)
+        frame = _Frame({} if kind == "map" else [], event.anchor, self.nodes, self.spent)
         self._charge(event, 1, 2)
         if event.anchor:
             self.anchors[event.anchor] = None

@@ -1,9 +1,9 @@
 """Reads a chart's gzipped tar as a stream, and refuses what exceeds the limits or would be extracted elsewhere.
 
 Helm's limits are per archive, so a few KiB of nested archives can become gigabytes. Here one ``Budget`` is shared by an
-archive and all those in its ``charts/``, and every inflated byte is charged before it is used. We parse the tar format
-ourselves, because a reader that supports every extension (sparse files, binary sizes, headers of any length) is exactly
-what an attacker targets; features that charts never need are refused by name. Invariants: at most one file of at most
+archive and all those in its ``charts/``, and every inflated byte is charged before it is used. The tar format is parsed
+here, because ``tarfile`` recurses per extension header, reads headers of any length, and accepts what Helm reads
+differently (ADR 5); features that charts never need are refused by name. Invariants: at most one file of at most
 ``file_bytes`` is held per level of nesting, and an accepted path means the same file to Helm
 (``pkg/chart/loader/archive``): links and devices are empty files, the name of the top folder means nothing, backslashes
 separate folders, and for a duplicate path the last file counts (for an archive in ``charts/`` the first).
@@ -224,10 +224,10 @@ def _entries(stream: _Gunzip, *, budget: Budget, archive: str) -> Iterator[_Entr
         _check_sum(header, archive=archive)
         kind, size = header[156:157], _octal(header[124:136], archive=archive)
         if kind in (b"x", b"g", b"L", b"K"):
-            given = _read_extension(stream, kind=kind, size=size, archive=archive)
-            if given is not None and long_name is not None:
+            extension = _read_extension(stream, kind=kind, size=size, archive=archive)
+            if extension is not None and long_name is not None:
                 raise InvalidChart(f"{archive}: an entry with two long names")
-            long_name = given if given is not None else long_name
+            long_name = extension if extension is not None else long_name
             continue
         name = _text(_header_name(header, archive=archive) if long_name is None else long_name, archive=archive)
         long_name = None

@@ -8,13 +8,15 @@ has buffered and not yet written are lost when it is killed: a few seconds of th
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
+from pilothouse.auth.policy import READ_LOGS, READ_VALUES
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.metrics import AUDIT_EVENTS
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import AuditSettings
 from pilothouse.store import access_keys
@@ -29,6 +31,10 @@ _MOST_TOLD_APART: Final = 20_000
 _OTHERS: Final = "more than are told apart"
 #: What was asked for may be of any length.
 _LONGEST: Final = 300
+
+
+#: Reads that are audited: they are many, and change nothing.
+READS: Final = (READ_VALUES, READ_LOGS, "cce:chart:download", "pilothouse:audit:read")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,14 @@ class AuditPage:
     next: int | None
 
 
+@dataclass(frozen=True)
+class AuditContext:
+    """What rows name by ids: the state of each operation that is kept still, and the names of clusters."""
+
+    states: dict[str, str]
+    clusters: dict[str, str]
+
+
 class Audit:
     """Buffer events, write them periodically, and list the account's rows."""
 
@@ -89,17 +103,18 @@ class Audit:
         often: bool = False,
     ) -> None:
         """Buffer an event that changed nothing; ``often``: clients cause it constantly, so it is reported rarely."""
-        texts = (one[:_LONGEST] for one in (target, target_name, detail))
+        AUDIT_EVENTS.labels(outcome.value).inc()
+        texts = (text[:_LONGEST] for text in (target, target_name, detail))
         kind = _Kind(Somebody(**store.names_of(actor)), action, outcome, *texts)
         now = self._monotonic()
         if kind not in self._gathered and not self._may_tell_apart(kind, now):
             nobody = Somebody(domain_id=actor.domain_id) if outcome == Outcome.FAILED else replace(kind.who, source="")
             kind = _Kind(nobody, action, outcome, "", "", _OTHERS)
         repeat = self._settings.read_seconds if often else self._settings.repeat_seconds
-        one = self._gathered.setdefault(kind, _Gathered(now, request_id, repeat))
-        if not one.times:
-            one.first, one.request_id = now, request_id
-        one.times += 1
+        gathered = self._gathered.setdefault(kind, _Gathered(now, request_id, repeat))
+        if not gathered.times:
+            gathered.first, gathered.request_id = now, request_id
+        gathered.times += 1
 
     def note_use(self, access_key: str) -> None:
         """Record that the key was proved just now."""
@@ -120,14 +135,15 @@ class Audit:
         """Write due events, or ``all_of_it`` at the end; events that could not be written stay buffered."""
         now = self._monotonic()
         due = {
-            kind: one
-            for kind, one in self._gathered.items()
-            if one.times and (all_of_it or one.written is None or now - one.written >= one.repeat_seconds)
+            kind: gathered
+            for kind, gathered in self._gathered.items()
+            if gathered.times
+            and (all_of_it or gathered.written is None or now - gathered.written >= gathered.repeat_seconds)
         }
         used, self._used = self._used, {}
         if due or used:
-            rows = [_row(kind, one, now) for kind, one in due.items()]
-            counted = {kind: one.times for kind, one in due.items()}
+            rows = [_row(kind, gathered, now) for kind, gathered in due.items()]
+            counted = {kind: gathered.times for kind, gathered in due.items()}
             try:
                 async with self._database.transaction() as tx:
                     if rows:
@@ -137,13 +153,13 @@ class Audit:
             except DatabaseUnavailable:
                 self._used = used | self._used
                 raise
-            for kind, one in due.items():
-                one.times -= counted[kind]
-                one.written = now
+            for kind, gathered in due.items():
+                gathered.times -= counted[kind]
+                gathered.written = now
         self._gathered = {
-            kind: one
-            for kind, one in self._gathered.items()
-            if one.times or (one.written is not None and now - one.written < one.repeat_seconds)
+            kind: gathered
+            for kind, gathered in self._gathered.items()
+            if gathered.times or (gathered.written is not None and now - gathered.written < gathered.repeat_seconds)
         }
 
     async def list_rows(self, caller: Caller, filters: AuditFilter, *, before: int | None, limit: int) -> AuditPage:
@@ -156,19 +172,30 @@ class Audit:
             )
         return AuditPage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
+    async def tell_of(self, caller: Caller, rows: Sequence[AuditRow]) -> AuditContext:
+        """Return what the rows of the caller's account name by ids."""
+        caller.require_in_account("pilothouse:audit:read")
+        orders = {row.operation_id for row in rows if row.operation_id}
+        places = {row.target.partition("/")[0] for row in rows}
+        async with self._database.autocommit() as connection:
+            return AuditContext(
+                await store.list_states(connection, orders),
+                await store.list_cluster_names(connection, places, domain_id=caller.domain_id),
+            )
+
     def _may_tell_apart(self, kind: _Kind, now: float) -> bool:
         if now - self._minute >= _MINUTE:
             self._minute = now
             self._new.clear()
-        whose = "" if kind.outcome == Outcome.FAILED else kind.who.user_id
-        most = self._settings.user_kinds if whose else self._settings.stranger_kinds
-        if self._new[whose] >= most or len(self._gathered) >= _MOST_TOLD_APART:
+        user_id = "" if kind.outcome == Outcome.FAILED else kind.who.user_id
+        most = self._settings.user_kinds if user_id else self._settings.stranger_kinds
+        if self._new[user_id] >= most or len(self._gathered) >= _MOST_TOLD_APART:
             return False
-        self._new[whose] += 1
+        self._new[user_id] += 1
         return True
 
 
-def _row(kind: _Kind, one: _Gathered, now: float) -> dict[str, Any]:
+def _row(kind: _Kind, gathered: _Gathered, now: float) -> dict[str, Any]:
     return {
         **vars(kind.who),
         "action": kind.action,
@@ -176,8 +203,8 @@ def _row(kind: _Kind, one: _Gathered, now: float) -> dict[str, Any]:
         "target_name": kind.target_name,
         "outcome": kind.outcome,
         "detail": kind.detail,
-        "times": one.times,
-        "request_id": one.request_id,
+        "times": gathered.times,
+        "request_id": gathered.request_id,
         "operation_id": "",
-        "age": store.age(now - one.first),
+        "age": store.age(now - gathered.first),
     }

@@ -12,14 +12,16 @@ import orjson
 from pilothouse.chart_archive.charts import ChartArchive
 from pilothouse.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound, QuotaExceeded
 from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.charts.trust import Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing, require_still
 from pilothouse.settings import EngineSettings
 from pilothouse.shares import FairPlaces
-from pilothouse.store import archives, audit
+from pilothouse.store import archives, audit, verifications
 from pilothouse.store import charts as store
-from pilothouse.store.charts import ChartContent, ChartPage, ChartPlace, ChartRow
+from pilothouse.store.charts import ChartContent, ChartPage, ChartPlace, ChartRow, ChartVersion
 from pilothouse.store.database import Database, Transaction
+from pilothouse.store.verifications import NewVerification
 
 #: Projects whose charts change at a time: that many connections, of the sixteen that a process may have.
 _CHANGES = 4
@@ -41,6 +43,7 @@ class Upload:
     skip_lint: bool = False
     visible: bool | None = None
     source: str = ""
+    provenance: str = field(default="", repr=False)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -68,6 +71,7 @@ class Charts:
         self,
         database: Database,
         checks: ChartChecks,
+        trust: Trust,
         standing: Standing,
         *,
         quota: int,
@@ -77,6 +81,7 @@ class Charts:
         """``engine_settings`` limit how long a project's changes wait for each other, and how many of them."""
         self._database = database
         self._checks = checks
+        self._trust = trust
         self._standing = standing
         self._wait_seconds = engine_settings.queue_seconds
         # A project's changes wait for each other in any case. Here they do so without a connection to the database.
@@ -99,7 +104,8 @@ class Charts:
         chart = await self._checks.check(
             upload.archive, lint=not upload.skip_lint, project_id=caller.project_id, warnings=upload.warnings
         )
-        content = _content(chart, upload)
+        verified = await self._trust.judge(chart, upload.archive, upload.provenance, project_id=caller.project_id)
+        content = chart_content(chart, source=upload.source, visible=upload.visible)
         async with self._change(caller) as tx:
             taken = await _find_version(tx, caller, chart)
             if taken is not None and not upload.override:
@@ -109,7 +115,7 @@ class Charts:
                 )
             if taken is None:
                 await self._check_quota(tx, caller)
-            await self._add_archive(tx, caller, chart, upload)
+            await self._add_archive(tx, caller, chart, upload, verified)
             if taken is None:
                 row = await store.add_chart(tx, content, chart_id=str(uuid.uuid4()), project_id=caller.project_id)
             else:
@@ -128,8 +134,9 @@ class Charts:
         chart = await self._checks.check(
             upload.archive, lint=not upload.skip_lint, project_id=caller.project_id, warnings=upload.warnings
         )
+        verified = await self._trust.judge(chart, upload.archive, upload.provenance, project_id=caller.project_id)
         async with self._change(caller) as tx:
-            old = await _find(tx, caller, chart_id)
+            old = await _find_uploaded(tx, caller, chart_id)
             if chart.name != old.name:
                 raise InvalidRequest(
                     f"Chart.yaml: name is {chart.name!r}, and this is chart {old.name!r}; an update keeps the name: "
@@ -141,8 +148,9 @@ class Charts:
                     f"chart {chart.name} {chart.version} already exists (id {taken.id}); update or delete that one, "
                     "or raise the version in Chart.yaml"
                 )
-            await self._add_archive(tx, caller, chart, upload)
-            row = await store.replace_chart(tx, _content(chart, upload), chart_id=old.id)
+            await self._add_archive(tx, caller, chart, upload, verified)
+            content = chart_content(chart, source=upload.source, visible=upload.visible)
+            row = await store.replace_chart(tx, content, chart_id=old.id)
             await _record(tx, caller, "cce:chart:update", row, request_id=request_id)
         return row
 
@@ -150,7 +158,7 @@ class Charts:
         """Delete the chart and return it; releases and operations made from it are not affected."""
         caller.require("cce:chart:delete")
         async with self._change(caller) as tx:
-            row = await _find(tx, caller, chart_id)
+            row = await _find_uploaded(tx, caller, chart_id)
             await store.delete_chart(tx, row.id)
             await _record(tx, caller, "cce:chart:delete", row, request_id=request_id)
         return row
@@ -170,10 +178,35 @@ class Charts:
                 )
             yield page
 
+    async def list_versions(
+        self, caller: Caller, *, name: str, version: str, digest: str, limit: int, pulled: bool = False
+    ) -> list[ChartVersion]:
+        """Return the project's chart versions with that name, version and digest, newest first; empty: any.
+
+        ``pulled``: those too that were pulled from a source.
+        """
+        caller.require("cce:chart:list")
+        wanted = {"name": name, "version": version, "digest": digest}
+        async with self._database.autocommit() as connection:
+            return await store.list_versions(
+                connection, project_id=caller.project_id, **wanted, limit=limit, pulled=pulled
+            )
+
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
         """Return one chart of the project with its values, else raise NotFound."""
         caller.require("cce:chart:get")
         return await self._find(caller, chart_id)
+
+    async def read_schema(self, caller: Caller, chart_id: str) -> bytes:
+        """Return the chart's ``values.schema.json``; raise NotFound without one, and Busy."""
+        caller.require("cce:chart:get")
+        async with self._database.autocommit() as connection:
+            chart = await _find(connection, caller, chart_id)
+            archive = await archives.read_archive(connection, chart.digest)
+        schema = await self._checks.read_schema(archive, project_id=caller.project_id) if archive is not None else b""
+        if not schema:
+            raise NotFound(f"chart {chart.name} {chart.version} has no values.schema.json")
+        return schema
 
     async def download(self, caller: Caller, chart_id: str) -> Download:
         """Return the chart's archive, byte for byte as uploaded; NotFound if the project has no such chart.
@@ -225,7 +258,9 @@ class Charts:
                 raise NotFound("the chart was deleted while it was sent")
             yield piece
 
-    async def _add_archive(self, tx: Transaction, caller: Caller, chart: ChartArchive, upload: Upload) -> None:
+    async def _add_archive(
+        self, tx: Transaction, caller: Caller, chart: ChartArchive, upload: Upload, verified: NewVerification | None
+    ) -> None:
         """Store the archive if the project's quota allows it; ``lock_charts_of`` keeps other counts out meanwhile."""
         used = await archives.count_bytes(tx, project_id=caller.project_id, besides=chart.digest)
         if used + chart.size > self._quota_bytes:
@@ -236,6 +271,8 @@ class Charts:
             )
         await archives.add_archive(tx, digest=chart.digest, content=upload.archive, size=chart.size)
         await archives.note_project(tx, project_id=caller.project_id, digest=chart.digest)
+        if verified is not None:
+            await verifications.record(tx, verified, project_id=caller.project_id, digest=chart.digest)
 
     async def _check_quota(self, tx: Transaction, caller: Caller) -> None:
         if await store.count_charts(tx, caller.project_id) >= self._quota:
@@ -249,7 +286,8 @@ def compact_json(values: object) -> str:
     return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _content(chart: ChartArchive, upload: Upload) -> ChartContent:
+def chart_content(chart: ChartArchive, *, source: str, visible: bool | None = None) -> ChartContent:
+    """Return what is stored of a chart besides its archive."""
     return ChartContent(
         name=chart.name,
         version=chart.version,
@@ -258,8 +296,8 @@ def _content(chart: ChartArchive, upload: Upload) -> ChartContent:
         icon_url=chart.icon_url,
         instruction=chart.readme_name,
         values_json=compact_json(chart.values),
-        source=upload.source,
-        visible=upload.visible,
+        source=source,
+        visible=visible,
     )
 
 
@@ -267,6 +305,15 @@ async def _find(tx: Transaction, caller: Caller, chart_id: str) -> ChartRow:
     row = await store.find_chart(tx, chart_id, project_id=caller.project_id)
     if row is None:
         raise NotFound(f"chart {chart_id!r} does not exist in this project")
+    return row
+
+
+async def _find_uploaded(tx: Transaction, caller: Caller, chart_id: str) -> ChartRow:
+    row = await _find(tx, caller, chart_id)
+    if row.source_id is not None:
+        raise InvalidRequest(
+            f"chart {row.name} {row.version} ({chart_id}) was pulled from a source; change it there, or remove that"
+        )
     return row
 
 

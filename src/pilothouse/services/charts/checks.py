@@ -7,9 +7,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
+from pilothouse.chart_archive.charts import ChartArchive, inspect_chart, read_schema
+from pilothouse.engine.inspection import LintFinding
 from pilothouse.engine.pool import EnginePool
-from pilothouse.engine.protocol import LintFinding, LintRequest
+from pilothouse.engine.protocol import LintRequest
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart
 from pilothouse.settings import ChartLimits, EngineSettings
 from pilothouse.shares import FairPlaces
@@ -44,8 +45,13 @@ class ChartChecks:
             if lint:
                 found = await self._lint(archive, project_id)
                 if warnings is not None:
-                    warnings += _lines([one for one in found if one.severity == "warning"])
+                    warnings += _lines([finding for finding in found if finding.severity == "warning"])
         return chart
+
+    async def read_schema(self, archive: bytes, *, project_id: str) -> bytes:
+        """Return the schema of the chart's values, empty without one; raise InvalidChart or Busy."""
+        async with self._places.place(project_id, seconds=self._settings.queue_seconds):
+            return await asyncio.to_thread(read_schema, archive, limits=self._limits)
 
     async def _lint(self, archive: BinaryIO, project_id: str) -> Sequence[LintFinding]:
         seconds = self._settings.answer_seconds
@@ -62,7 +68,7 @@ class ChartChecks:
             raise InvalidChart(f"helm lint: stopped after {seconds:g} s, the limit; {_NO_LINT}") from error
         except EngineCrashed as error:
             raise InvalidChart(f"helm lint: {error}") from error
-        if any(one.severity == "error" for one in outcome.findings):
+        if any(finding.severity == "error" for finding in outcome.findings):
             raise InvalidChart(_explain(outcome.findings))
         return outcome.findings
 
@@ -70,7 +76,8 @@ class ChartChecks:
 def _explain(findings: Sequence[LintFinding]) -> str:
     """Format errors first, then warnings, each as ``helm lint`` prints it: severity, file, message."""
     findings = sorted(
-        (one for one in findings if one.severity in {"error", "warning"}), key=lambda one: one.severity != "error"
+        (finding for finding in findings if finding.severity in {"error", "warning"}),
+        key=lambda finding: finding.severity != "error",
     )
     return f"helm lint found errors: {'; '.join(_lines(findings))} ({_NO_LINT})"
 
@@ -78,8 +85,8 @@ def _explain(findings: Sequence[LintFinding]) -> str:
 def _lines(findings: Sequence[LintFinding]) -> list[str]:
     """Format the first of them as ``helm lint`` prints them, and the number of further ones."""
     lines = [
-        f"[{one.severity.upper()}] {one.path or 'chart'}: {_shortened(one.message)}"
-        for one in findings[:_SHOWN_FINDINGS]
+        f"[{finding.severity.upper()}] {finding.path or 'chart'}: {_shortened(finding.message)}"
+        for finding in findings[:_SHOWN_FINDINGS]
     ]
     return [*lines, f"and {len(findings) - _SHOWN_FINDINGS} more"] if len(findings) > _SHOWN_FINDINGS else lines
 

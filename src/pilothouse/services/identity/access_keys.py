@@ -64,7 +64,7 @@ class AccessKeys:
     async def create(self, caller: Caller, request: AccessKeyRequest, *, request_id: str) -> NewAccessKey:
         """Create a key for the caller or another user; in a project of the account where none is named.
 
-        The caller proves itself with its password, or a token obtained with the password a few minutes ago. Raises
+        The caller proves itself with its password, or a token or session of a log-in a few minutes ago. Raises
         NotFound, InvalidRequest, Forbidden (no proof, or another owner has no role there), QuotaExceeded or Busy.
         """
         owner_id = request.user_id or caller.user_id
@@ -145,10 +145,7 @@ class AccessKeys:
         if not fresh or (age is not None and age <= fresh):
             return
         if password is None:
-            raise InvalidRequest(
-                "password: missing; to create an access key, send your own password, or use a token obtained with it "
-                f"less than {fresh / 60:g} min ago"
-            )
+            raise InvalidRequest(_without_proof(caller, minutes=fresh / 60))
         try:
             await self._passwords.prove(Login(password=password, user_id=caller.user_id, source=caller.source))
         except NotAuthenticated as error:
@@ -208,6 +205,19 @@ def _check_owner(caller: Caller, row: AccessKeyRow, action: str) -> None:
 def _check_expiry(moment: datetime | None) -> None:
     if moment is not None and moment <= datetime.now(UTC):
         raise InvalidRequest(f"expires_at: {moment.isoformat()} is in the past; use a future time, or none")
+
+
+def _without_proof(caller: Caller, *, minutes: float) -> str:
+    """Return what somebody is to do whose request does not show that a person has just logged in."""
+    if caller.proof is not None and caller.proof.kind == "bearer":
+        return (
+            "to create an access key, log in to the console at the identity provider and create it there within "
+            f"{minutes:g} min, or send a token whose claim auth_time says that you logged in less than that ago"
+        )
+    return (
+        "password: missing; to create an access key, send your own password, or use a token obtained with it less than "
+        f"{minutes:g} min ago"
+    )
 
 
 def _unknown(access_key: str) -> NotFound:

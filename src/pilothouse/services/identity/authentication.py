@@ -5,16 +5,18 @@ nobody else is. Locking a key for everyone, as the vendor does, is a setting.
 """
 
 import math
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from typing import Protocol
 
 import structlog
 
 from pilothouse.auth.attempts import Attempts
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.auth.tokens import token_digest
+from pilothouse.auth.tokens import is_jwt, token_digest
 from pilothouse.errors import Busy, DatabaseUnavailable, DecryptionFailed, NotAuthenticated, NotFound
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
@@ -23,6 +25,8 @@ from pilothouse.store import access_keys, lockout, tokens
 from pilothouse.store.access_keys import ProvingKeyRow
 from pilothouse.store.audit import Outcome, Somebody, names_of
 from pilothouse.store.database import Database
+from pilothouse.store.oidc_users import OidcUserRow
+from pilothouse.store.sessions import SessionRow
 from pilothouse.store.tokens import TokenRow
 
 log = structlog.get_logger(__name__)
@@ -49,10 +53,28 @@ class KeyHolder:
     caller: Caller
 
 
+class Bearers(Protocol):
+    """Verifies tokens of identity providers."""
+
+    async def find_bearer(self, token: str, project_id: str | None, source: str, /) -> Caller:
+        """Return the caller of a JSON Web Token; raise what ``Authentication.find_token`` raises."""
+        ...
+
+
 class Authentication:
     """Look up access keys and tokens."""
 
-    def __init__(self, database: Database, keys: MasterKeys, settings: IdentitySettings, audit: Audit) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        settings: IdentitySettings,
+        audit: Audit,
+        *,
+        bearers: Bearers | None = None,
+    ) -> None:
+        """Without ``bearers`` the tokens of identity providers are refused."""
+        self._bearers = bearers
         self._database = database
         self._keys = keys
         self._settings = settings
@@ -78,13 +100,13 @@ class Authentication:
             self._audit.note(Somebody(source=source), _SIGN, outcome=Outcome.FAILED, detail="unknown access key")
             return None
         if row.locked:
-            self._note_key(_named(row, source), row.id, "locked")
+            self._note_key(named(row, source), row.id, "locked")
             raise NotAuthenticated(_LOCKED)
         try:
             secret_key = open_secret(row.secret_sealed, keys=self._keys, access_key=row.id)
         except (DecryptionFailed, UnicodeDecodeError) as error:
             log.warning("access_key_unreadable", access_key=row.id, cause=str(error))
-            self._note_key(_named(row, source), row.id, "its secret does not open")
+            self._note_key(named(row, source), row.id, "its secret does not open")
             raise NotAuthenticated(_UNREADABLE_KEY) from error
         return KeyHolder(
             secret_key=secret_key,
@@ -141,7 +163,7 @@ class Authentication:
             async with self._database.autocommit() as connection:
                 row = await access_keys.find_proving(connection, access_key, project_id=None)
             if row is not None:
-                self._note_key(_named(row, source), row.id, reason)
+                self._note_key(named(row, source), row.id, reason)
 
     def _note_key(self, who: Somebody, access_key: str, reason: str) -> None:
         # Names from unauthenticated clients are stored only if they exist.
@@ -159,6 +181,8 @@ class Authentication:
         if digest is not None:
             async with self._database.autocommit() as connection:
                 row = await tokens.find_token(connection, digest)
+        elif self._bearers is not None and is_jwt(token):
+            return await self._bearers.find_bearer(token, project_id, source)
         if row is None:
             self._audit.note(Somebody(source=source), _TOKEN, outcome=Outcome.FAILED, detail="unknown token")
             raise NotAuthenticated(_UNKNOWN_TOKEN)
@@ -166,7 +190,7 @@ class Authentication:
             check_alive(row)
         except NotAuthenticated:
             self._audit.note(
-                _named(row, source),
+                named(row, source),
                 _TOKEN,
                 outcome=Outcome.FAILED,
                 target=row.user_id,
@@ -186,24 +210,14 @@ class Authentication:
         return caller_of(row, source)
 
 
-def _named(row: ProvingKeyRow | TokenRow, source: str) -> Somebody:
+def named(row: ProvingKeyRow | TokenRow, source: str) -> Somebody:
+    """Return whose key or token it is, for the audit log."""
     return Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
 
 
 def holder_of(row: ProvingKeyRow, source: str) -> Caller:
     """Return the caller of the key, in the project that it was looked up for."""
-    return Caller(
-        user_id=row.user_id,
-        user_name=row.user_name,
-        domain_id=row.domain_id,
-        domain_name=row.domain_name,
-        project_id=row.project_id or "",
-        roles=frozenset(row.roles),
-        account_roles=frozenset(row.account_roles),
-        project_name=row.project_name or "",
-        source=source,
-        proof=Proof("key", row.id),
-    )
+    return _caller(row, source, Proof("key", row.id))
 
 
 def _too_often(wait: float) -> Busy:
@@ -226,15 +240,42 @@ def check_alive(row: TokenRow) -> None:
 
 def caller_of(row: TokenRow, source: str) -> Caller:
     """Return the caller of the token: its scope decides which of the user's roles count."""
+    found = _caller(row, source, Proof("token", row.digest, row.proven_seconds_ago))
+    return replace(
+        found,
+        roles=found.roles if row.scope == "project" else frozenset(),
+        account_roles=found.account_roles if row.scope in {"project", "domain"} else frozenset(),
+        policies=found.policies if row.scope == "project" else (),
+        account_policies=found.account_policies if row.scope in {"project", "domain"} else (),
+    )
+
+
+def session_caller(row: SessionRow, source: str, *, idle_limit: float) -> Caller | None:
+    """Return the caller of the session, in the project that it was looked up for; None if the session has ended."""
+    if not row.alive or row.expired or row.idle_seconds >= idle_limit:
+        return None
+    return _caller(row, source, Proof("session", row.digest, row.proven_seconds_ago, idle_limit))
+
+
+def bearer_caller(row: OidcUserRow, source: str, *, proved_at: float | None, expires_at: float) -> Caller:
+    """Return the caller of a provider's token, in the project that its user was looked up for."""
+    age = None if proved_at is None else max(0.0, time.time() - proved_at)
+    return _caller(row, source, Proof("bearer", row.user_id, age, expires_at=expires_at))
+
+
+def _caller(row: ProvingKeyRow | TokenRow | SessionRow | OidcUserRow, source: str, proof: Proof) -> Caller:
+    """Return whoever proved it, with all roles that the user has."""
     return Caller(
         user_id=row.user_id,
         user_name=row.user_name,
         domain_id=row.domain_id,
         domain_name=row.domain_name,
         project_id=row.project_id or "",
-        roles=frozenset(row.roles) if row.scope == "project" else frozenset(),
-        account_roles=frozenset(row.account_roles) if row.scope in {"project", "domain"} else frozenset(),
+        roles=frozenset(row.roles),
+        account_roles=frozenset(row.account_roles),
         project_name=row.project_name or "",
         source=source,
-        proof=Proof("token", row.digest, row.proven_seconds_ago),
+        proof=proof,
+        policies=tuple(row.policies),
+        account_policies=tuple(row.account_policies),
     )

@@ -2,32 +2,48 @@
 
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pilothouse.auth import passwords, policy
+from pilothouse.auth.policy_documents import CLUSTER_ID, NAMESPACE, PROJECT_NAME
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound, NotPermitted
-from pilothouse.store import access_keys, audit, projects, roles, users
+from pilothouse.store import access_keys, audit, policies, projects, roles, users
 from pilothouse.store.database import Database
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The credentials of a request: an access key, or the digest of a token and the age of the log-in."""
+    """The credentials of a request: an access key, or the digest of a token or session and the age of the log-in.
 
-    kind: Literal["key", "token"]
+    ``idle_limit``: a session ends that many seconds after its last use. A provider's token ("bearer") has its user as
+    ``id``, ends at ``expires_at``, in seconds since 1970, and has an age only if it says when a person logged in.
+    """
+
+    kind: Literal["key", "token", "session", "bearer"]
     id: str = field(repr=False)
     age_seconds: float | None = None
+    idle_limit: float | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a request is about, as far as it is known: None is not known yet. Conditions of policies ask for it."""
+
+    cluster_id: str | None = None
+    namespace: str | None = None
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who made a request, from where, for which project, and with which roles there.
+    """Who made a request, from where, for which project, and with which roles and policies there.
 
     ``project_id`` is empty for a token without a project. ``account_roles`` is the subset of ``roles`` that counts in
-    the whole account: only they give access to users and projects. ``proof`` is checked again if the request takes
-    long, and ``asked_at`` is when all of this was last checked, by the monotonic clock.
+    the whole account: only they give access to users and projects; the same holds for policies, which are texts of
+    documents. ``where`` is what the request is about. ``proof`` is checked again if the request takes long, and
+    ``asked_at`` is when all of this was last checked, by the monotonic clock.
     """
 
     user_id: str
@@ -40,31 +56,67 @@ class Caller:
     project_name: str = ""
     source: str = ""
     proof: Proof | None = None
+    policies: tuple[str, ...] = field(default=(), repr=False)
+    account_policies: tuple[str, ...] = field(default=(), repr=False)
+    where: Where = Where()
     asked_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
+    def at(self, cluster_id: str | None, namespace: str | None = None) -> "Caller":
+        """Return the caller for something in that cluster and namespace; what stays None is not known."""
+        return replace(self, where=Where(cluster_id, namespace)) if self.policies else self
+
     def require(self, action: str) -> None:
-        """Return if the caller's roles in its project allow the action, else raise Forbidden, which names it."""
+        """Return if the caller may do this, else raise Forbidden, which names it.
+
+        Roles and policies of its project count. A policy that asks for what is not known of ``where`` does not allow,
+        and denies: what limits a caller to a place lets it do nothing elsewhere.
+        """
+        self._require(action, possibly=False)
+
+    def require_somewhere(self, action: str) -> None:
+        """Do the same before it is known where: what is not known counts in the caller's favour."""
+        self._require(action, possibly=True)
+
+    def _require(self, action: str, *, possibly: bool) -> None:
         if not self.project_id:
             raise NotPermitted(
-                f"Forbidden: {action} needs a token with a project; request one with scope.project",
+                f"Forbidden: {action} needs a project; request a token with scope.project, or, with the token of an "
+                "identity provider, name one in which the user has a role in X-Project-Id",
                 action=action,
             )
-        if not policy.allows(self.roles, action):
-            raise self._forbidden(action, self.roles, "in this project")
+        if not self._allows(action, possibly=possibly):
+            raise self._forbidden(action, self.roles, "in this project", self.policies)
 
     def may(self, action: str) -> bool:
-        """Return True if the caller's roles in its project allow the action."""
-        return bool(self.project_id) and policy.allows(self.roles, action)
+        """Return True if the caller may do this, as ``require`` has it."""
+        return bool(self.project_id) and self._allows(action, possibly=False)
+
+    def may_somewhere(self, action: str) -> bool:
+        """Return True if the caller may do this, as ``require_somewhere`` has it."""
+        return bool(self.project_id) and self._allows(action, possibly=True)
 
     def require_in_account(self, action: str) -> None:
-        """Do the same as ``require`` for the whole account: a role in one project does not count."""
-        if not policy.allows(self.account_roles, action):
-            raise self._forbidden(action, self.account_roles, "in the whole account")
+        """Do the same as ``require`` for the whole account: a role or policy in one project does not count."""
+        if not self.may_in_account(action):
+            raise self._forbidden(action, self.account_roles, "in the whole account", self.account_policies)
 
-    def _forbidden(self, action: str, held: frozenset[str], where: str) -> NotPermitted:
+    def may_in_account(self, action: str) -> bool:
+        """Return True if the caller may do this in the whole account."""
+        return policy.allows(self.account_roles, action, policies=self.account_policies, known={PROJECT_NAME: None})
+
+    def _allows(self, action: str, *, possibly: bool) -> bool:
+        if not self.policies:
+            return policy.allows(self.roles, action)
+        known: dict[str, str | None] = {PROJECT_NAME: self.project_name}
+        known |= {CLUSTER_ID: self.where.cluster_id} if self.where.cluster_id is not None else {}
+        known |= {NAMESPACE: self.where.namespace} if self.where.namespace is not None else {}
+        return policy.allows(self.roles, action, policies=self.policies, known=known, possibly=possibly)
+
+    def _forbidden(self, action: str, held: frozenset[str], where: str, policies: tuple[str, ...]) -> NotPermitted:
+        more = f"; it has {len(policies)} policies, which may deny it, or allow it elsewhere only" if policies else ""
         return NotPermitted(
             f"Forbidden: user {self.user_name!r} lacks the permission {action} {where} "
-            f"(its roles: {', '.join(sorted(held)) or 'none'}); an administrator of the account can grant a role "
+            f"(its roles: {', '.join(sorted(held)) or 'none'}{more}); an administrator of the account can grant a role "
             "that has it",
             action=action,
         )
@@ -149,6 +201,7 @@ async def recover_administrator(database: Database, *, domain_name: str, user_na
         await users.set_password(tx, user.id, password_hash=passwords.hash_password(password))
         await users.set_enabled(tx, user.id, enabled=True)
         await roles.add_role(tx, user_id=user.id, project_id=None, role=policy.ADMINISTRATOR)
+        await policies.detach_all(tx, user.id)  # one may deny
         who = audit.Somebody(user_id=user.id, user_name=user.name, domain_id=user.domain_id)
         await audit.record(
             tx, who, "iam:users:recover", target=user.id, target_name=user.name, request_id="command line"

@@ -3,7 +3,7 @@
 A hash costs 12 MiB and tens of milliseconds, and unauthenticated clients can request one. Each address has one place in
 the queue, so that a flood from one delays others by one hash only. The user is looked up when its turn has come, so
 that simultaneous guesses cannot bypass the lock. A lock applies to the guessing address alone: nobody can lock users
-out elsewhere.
+out elsewhere. How often an address may try is limited before that, so that it cannot guess with one name after another.
 """
 
 import asyncio
@@ -17,8 +17,10 @@ import structlog
 from pilothouse.auth import passwords
 from pilothouse.auth.attempts import network_of
 from pilothouse.errors import Busy, InvalidRequest, NotAuthenticated
+from pilothouse.metrics import THROTTLED
 from pilothouse.services.admin.audit import Audit
 from pilothouse.settings import IdentitySettings
+from pilothouse.shares import Rate
 from pilothouse.store import password_failures, projects, users
 from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database
@@ -28,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 _SHORTEST = 8
 _LOG_IN = "iam:tokens:create"
+_BURST_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Passwords:
         self._database = database
         self._audit = audit
         self._settings = settings
+        often = settings.logins_per_second
+        self._rate = Rate(often, burst=often * _BURST_SECONDS, what="log-ins", whose="this address")
         self._turns = asyncio.Semaphore(settings.password_checks)
         self._lanes: dict[str, asyncio.Lock] = {}
         self._in_lane: Counter[str] = Counter()
@@ -60,6 +65,12 @@ class Passwords:
     async def prove(self, login: Login) -> LoginRow:
         """Return the enabled user with this password; raise NotAuthenticated, always in the same words, or Busy."""
         address = network_of(login.source)
+        try:
+            self._rate.take(address)
+        except Busy:
+            THROTTLED.labels("login").inc()
+            self._note_full(login)
+            raise
         async with AsyncExitStack() as turn:
             try:
                 await turn.enter_async_context(self._turn(address))
@@ -77,7 +88,8 @@ class Passwords:
                 )
             if user is not None:
                 self._domains[user.domain_id] = self._domains[user.domain_name] = user.domain_id
-            known = user.password_hash if user is not None else self._nobodys_hash
+            # Users of identity providers have no password, and cost the same.
+            known = (user.password_hash if user is not None else "") or self._nobodys_hash
             right = await asyncio.to_thread(passwords.verify_password, login.password, known)
             if user is None or not user.enabled or user.locked or not right:
                 if user is not None and user.enabled and not user.locked:

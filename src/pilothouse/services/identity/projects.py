@@ -9,7 +9,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import audit
 from pilothouse.store import projects as store
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, retry_conflicts
 from pilothouse.store.projects import ProjectRow
 
 _CREATE = "iam:projects:createProject"
@@ -118,6 +118,7 @@ class Projects:
             )
         return await self.show(caller, project_id)
 
+    @retry_conflicts
     async def set_enabled(self, caller: Caller, project_id: str, *, enabled: bool, request_id: str) -> ProjectRow:
         """Enable or disable a project; nobody can act in a disabled one, and its tokens are revoked.
 
@@ -141,6 +142,7 @@ class Projects:
             )
         return await self.show(caller, project_id)
 
+    @retry_conflicts
     async def remove(self, caller: Caller, project_id: str, *, request_id: str) -> None:
         """Delete an empty project; raise InvalidRequest if it is not empty."""
         caller.require_in_account("iam:projects:deleteProject")

@@ -1,12 +1,19 @@
 """Repeated authorisation of long requests, which can outlive keys, tokens and roles."""
 
 import time
+from dataclasses import replace
 from typing import Final
 
 from pilothouse.errors import NotAuthenticated, NotFound
-from pilothouse.services.identity.authentication import caller_of, check_alive, holder_of
-from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.store import access_keys, tokens
+from pilothouse.services.identity.authentication import (
+    bearer_caller,
+    caller_of,
+    check_alive,
+    holder_of,
+    session_caller,
+)
+from pilothouse.services.identity.bootstrap import Caller, Proof
+from pilothouse.store import access_keys, oidc_users, sessions, tokens
 from pilothouse.store.database import Database, Transaction
 
 #: What was asked so long ago is asked again before anything is stored or told.
@@ -23,11 +30,16 @@ class Standing:
 
     async def require(self, caller: Caller, action: str, *, after_seconds: float = FRESH_SECONDS) -> Caller:
         """Do what ``require_still`` does, on a separate connection if the database has to be asked."""
+        caller = await self.ask(caller, after_seconds=after_seconds)
+        caller.require(action)
+        return caller
+
+    async def ask(self, caller: Caller, *, after_seconds: float = FRESH_SECONDS) -> Caller:
+        """Return the caller as it is now, whose permissions are the caller's business."""
         if _is_fresh(caller, after_seconds):
-            caller.require(action)
             return caller
         async with self._database.autocommit() as connection:
-            return await require_still(connection, caller, action, after_seconds=after_seconds)
+            return await current_caller(connection, caller, after_seconds=after_seconds)
 
 
 async def require_still(
@@ -51,11 +63,16 @@ async def current_caller(tx: Transaction, caller: Caller, *, after_seconds: floa
 
 
 async def ask_again(tx: Transaction, caller: Caller) -> Caller:
-    """Return the caller with its current roles, if its credentials are still valid.
+    """Return the caller with its current roles and policies, if its credentials are still valid.
 
     Raises NotAuthenticated if they are not, or its user is disabled or gone, and NotFound for its project. Locks are
     about guesses, and do not end what was proved.
     """
+    found = await _ask_again(tx, caller)
+    return found.at(caller.where.cluster_id, caller.where.namespace)
+
+
+async def _ask_again(tx: Transaction, caller: Caller) -> Caller:
     proof = caller.proof
     if proof is not None and proof.kind == "key":
         key = await access_keys.find_proving(tx, proof.id, project_id=caller.project_id)
@@ -64,11 +81,32 @@ async def ask_again(tx: Transaction, caller: Caller) -> Caller:
         if key.project_id is None:
             raise NotFound(f"project {caller.project_id!r} was disabled or deleted, or the user has no role there now")
         return holder_of(key, caller.source)
+    if proof is not None and proof.kind == "session":
+        session = await sessions.find_session(tx, proof.id, project=caller.project_id)
+        person = session_caller(session, caller.source, idle_limit=proof.idle_limit or 0) if session else None
+        if person is None:
+            raise NotAuthenticated("the session has ended, or its user's password, keys, roles or state changed")
+        if caller.project_id and not person.project_id:
+            raise NotFound(f"project {caller.project_id!r} was disabled or deleted, or the user has no role there now")
+        return person
+    if proof is not None and proof.kind == "bearer":
+        return await _ask_bearer_again(tx, caller, proof)
     token = await tokens.find_token(tx, proof.id) if proof is not None else None
     if token is None:
         raise NotAuthenticated("the token was revoked")
     check_alive(token)
     return caller_of(token, caller.source)
+
+
+async def _ask_bearer_again(tx: Transaction, caller: Caller, proof: Proof) -> Caller:
+    user = await oidc_users.find_again(tx, proof.id, project_id=caller.project_id or None)
+    expires_at = proof.expires_at or 0.0
+    if user is None or not user.enabled or expires_at <= time.time():
+        raise NotAuthenticated("the token has expired, or its user was disabled or deleted")
+    if caller.project_id and user.project_id is None:
+        raise NotFound(f"project {caller.project_id!r} was disabled or deleted, or the user has no role there now")
+    found = bearer_caller(user, caller.source, proved_at=None, expires_at=expires_at)
+    return replace(found, proof=proof)
 
 
 def _is_fresh(caller: Caller, seconds: float) -> bool:

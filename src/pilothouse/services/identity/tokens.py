@@ -9,16 +9,18 @@ from pilothouse.services.identity.authentication import caller_of, check_alive
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.services.identity.standing import current_caller
+from pilothouse.services.identity.users import require_user
 from pilothouse.settings import IdentitySettings
 from pilothouse.store import audit, projects, tokens
 from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database, Transaction
-from pilothouse.store.tokens import TokenRow
+from pilothouse.store.tokens import LivingToken, TokenRow
 from pilothouse.store.users import LoginRow
 
 _CREATE = "iam:tokens:create"
 #: So long an expired token is still told apart from one that never was.
 _REMEMBERED_SECONDS = 24 * 3600.0
+_MOST_LISTED = 100
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,31 @@ class Tokens:
                 target=row.user_id,
                 target_name=row.user_name,
                 request_id=request_id,
+            )
+
+    async def list_living(self, caller: Caller, *, user_id: str | None = None) -> list[LivingToken]:
+        """Return the newest valid tokens of the caller, or of another user of the account; none opens anything."""
+        owner = user_id or caller.user_id
+        if owner != caller.user_id:
+            caller.require_in_account("iam:tokens:list")
+        async with self._database.autocommit() as connection:
+            await require_user(connection, caller, owner)
+            return await tokens.list_living(connection, owner, limit=_MOST_LISTED)
+
+    async def end(self, caller: Caller, token_id: str, *, user_id: str | None = None, request_id: str) -> None:
+        """Revoke a token of the caller, or of another user of the account, by the id that the list has."""
+        owner = user_id or caller.user_id
+        if owner != caller.user_id:
+            caller.require_in_account("iam:tokens:delete")
+        async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            if owner != caller.user_id:
+                caller.require_in_account("iam:tokens:delete")
+            user = await require_user(tx, caller, owner)
+            if not await tokens.remove_named(tx, owner, token_id):
+                raise NotFound("the token does not exist, or has ended already")
+            await audit.record(
+                tx, caller, "iam:tokens:delete", target=owner, target_name=user.name, request_id=request_id
             )
 
 

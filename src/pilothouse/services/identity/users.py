@@ -15,7 +15,7 @@ from pilothouse.services.identity.passwords import Login, Passwords
 from pilothouse.services.identity.standing import current_caller
 from pilothouse.store import access_keys, audit, projects, roles
 from pilothouse.store import users as store
-from pilothouse.store.database import Database, Transaction
+from pilothouse.store.database import Database, Transaction, retry_conflicts
 from pilothouse.store.roles import RoleRow
 from pilothouse.store.users import UserRow
 
@@ -56,7 +56,7 @@ class Users:
         if user_id != caller.user_id:
             caller.require_in_account("iam:users:getUser")
         async with self._database.autocommit() as connection:
-            return User(await _find(connection, caller, user_id), await roles.list_roles(connection, user_id))
+            return User(await require_user(connection, caller, user_id), await roles.list_roles(connection, user_id))
 
     async def create(self, caller: Caller, *, name: str, password: str | None, request_id: str) -> NewUser:
         """Create a user without roles; without a password one is generated. Raises InvalidRequest or AlreadyExists."""
@@ -80,13 +80,14 @@ class Users:
             )
         return NewUser(User(row, []), chosen)
 
+    @retry_conflicts
     async def set_enabled(self, caller: Caller, user_id: str, *, enabled: bool, request_id: str) -> User:
         """Enable or disable a user, lift a lock and revoke its tokens; keys of a disabled user do not work either."""
         caller.require_in_account("iam:users:updateUser")
         _refuse_self(caller, user_id, "disable")
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account("iam:users:updateUser")
-            row = await _find(tx, caller, user_id)
+            row = await require_user(tx, caller, user_id)
             await store.set_enabled(tx, user_id, enabled=enabled)
             await audit.record(
                 tx,
@@ -118,7 +119,11 @@ class Users:
         if user_id != caller.user_id:
             caller.require_in_account("iam:users:updateUser")
         async with self._database.autocommit() as connection:
-            row = await _find(connection, caller, user_id)
+            row = await require_user(connection, caller, user_id)
+        if row.issuer:
+            raise InvalidRequest(
+                f"user {row.name!r} logs in at the identity provider {row.issuer}, and has no password here"
+            )
         if user_id == caller.user_id:
             await self._prove_own(caller, current)
         password_hash = await self._passwords.hash(password, user_name=row.name, source=caller.source)
@@ -138,26 +143,29 @@ class Users:
                 request_id=request_id,
             )
 
+    @retry_conflicts
     async def remove(self, caller: Caller, user_id: str, *, request_id: str) -> None:
         """Delete a user with its keys, tokens and roles; its audit rows stay."""
         caller.require_in_account("iam:users:deleteUser")
         _refuse_self(caller, user_id, "delete")
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account("iam:users:deleteUser")
-            row = await _find(tx, caller, user_id)
+            row = await require_user(tx, caller, user_id)
             await store.remove_user(tx, user_id)
             await audit.record(
                 tx, caller, "iam:users:deleteUser", target=user_id, target_name=row.name, request_id=request_id
             )
 
+    @retry_conflicts
     async def grant(self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str) -> User:
         """Grant a role in a project, or (None) in the whole account; a new role revokes the user's tokens."""
         caller.require_in_account("iam:permissions:grantRoleToUser")
-        _check_role(role)
+        check_role(role)
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account("iam:permissions:grantRoleToUser")
-            user = await _find(tx, caller, user_id)
-            where = await _find_project(tx, caller, project_id)
+            user = await require_user(tx, caller, user_id)
+            where = await name_project(tx, caller.domain_id, project_id)
+            await store.hold(tx, user_id)
             if await roles.add_role(tx, user_id=user_id, project_id=project_id, role=role):
                 await store.end_tokens(tx, user_id)
                 await audit.record(
@@ -171,22 +179,24 @@ class Users:
                 )
         return await self.show(caller, user_id)
 
+    @retry_conflicts
     async def withdraw(
         self, caller: Caller, user_id: str, *, role: str, project_id: str | None, request_id: str
     ) -> User:
         """Revoke a role and the user's tokens; NotFound if the user does not have it there."""
         caller.require_in_account("iam:permissions:revokeRoleFromUser")
-        _check_role(role)
+        check_role(role)
         if project_id is None:
             _refuse_self(caller, user_id, "take account roles from")
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account("iam:permissions:revokeRoleFromUser")
-            user = await _find(tx, caller, user_id)
+            user = await require_user(tx, caller, user_id)
+            await store.hold(tx, user_id)
             if not await roles.remove_role(tx, user_id=user_id, project_id=project_id, role=role):
                 where = f"in project {project_id!r}" if project_id is not None else "in the whole account"
                 raise NotFound(f"user {user_id} does not have the role {role!r} {where}")
             await store.end_tokens(tx, user_id)
-            where = await _find_project(tx, caller, project_id)
+            where = await name_project(tx, caller.domain_id, project_id)
             await audit.record(
                 tx,
                 caller,
@@ -208,18 +218,19 @@ class Users:
             raise Forbidden(f"current_password: {error}") from error
 
 
-async def _find(tx: Transaction, caller: Caller, user_id: str) -> UserRow:
+async def require_user(tx: Transaction, caller: Caller, user_id: str) -> UserRow:
+    """Return the user of the caller's account; NotFound for another account's."""
     row = await store.find_user(tx, user_id, domain_id=caller.domain_id)
     if row is None:
         raise NotFound(f"user {user_id!r} does not exist in this account")
     return row
 
 
-async def _find_project(tx: Transaction, caller: Caller, project_id: str | None) -> str:
-    """Return the display name of the project; None is the account."""
+async def name_project(tx: Transaction, domain_id: str, project_id: str | None) -> str:
+    """Return the display name of the account's project; None is the account. Raise NotFound."""
     if project_id is None:
         return "the whole account"
-    row = await projects.find_project(tx, domain_id=caller.domain_id, project_id=project_id)
+    row = await projects.find_project(tx, domain_id=domain_id, project_id=project_id)
     if row is None:
         raise NotFound(f"project {project_id!r} does not exist in this account")
     return f"project {row.name}"
@@ -230,7 +241,8 @@ def _refuse_self(caller: Caller, user_id: str, deed: str) -> None:
         raise InvalidRequest(f"you cannot {deed} yourself; another administrator of the account can")
 
 
-def _check_role(role: str) -> None:
+def check_role(role: str) -> None:
+    """Raise InvalidRequest for a name that is no role."""
     if role not in policy.ROLES:
         raise InvalidRequest(f"role: {role!r} is not one of {', '.join(policy.ROLES)}")
 

@@ -1,8 +1,11 @@
 """Cancellation: an operation that was not begun never begins; one that was begun is stopped and undone.
 
 For each action: an install is uninstalled, or kept as a failed release; an upgrade or rollback goes back to the
-revision that was deployed before, and so does an uninstall as long as every object of the release exists.
+revision that was deployed before, and so does an uninstall as long as every object of the release exists. What tests
+have started is removed.
 """
+
+from datetime import UTC
 
 import structlog
 
@@ -24,12 +27,14 @@ _PERMISSIONS: dict[str, str] = {
     Action.UPGRADE: "cce:release:update",
     Action.ROLLBACK: "cce:release:update",
     Action.UNINSTALL: "cce:release:delete",
+    Action.TEST: "cce:release:update",
 }
 _UNDERWAY: dict[str, str] = {
     Action.INSTALL: UNINSTALL_UNDERWAY,
     Action.UPGRADE: "Cancelling; the release goes back to the revision that was deployed before",
     Action.ROLLBACK: "Cancelling; the release goes back to the revision that was deployed before",
     Action.UNINSTALL: "Cancelling; the release is restored if nothing of it was deleted yet, otherwise it is removed",
+    Action.TEST: "Cancelling; what the tests have started is removed",
 }
 _KEEPING = "Cancelling; what is installed is kept as a failed release"
 _NEVER_BEGUN = "cancelled before anything was done"
@@ -43,7 +48,7 @@ class Cancellations:
 
     async def check(self, caller: Caller, operation_id: str) -> None:
         """Return if the caller may cancel the operation, in whatever state; else raise NotFound or Forbidden."""
-        caller.require("cce:operation:get")
+        caller.require_somewhere("cce:operation:get")
         async with self._database.autocommit() as connection:
             await _find(connection, caller, operation_id)
 
@@ -54,7 +59,7 @@ class Cancellations:
         permission of the operation being cancelled; AlreadyEnded; InvalidRequest for ``keep`` of anything but an
         install.
         """
-        caller.require("cce:operation:get")
+        caller.require_somewhere("cce:operation:get")
         async with self._database.transaction() as tx:
             caller = await current_caller(tx, caller)
             row = await _find(tx, caller, operation_id)
@@ -83,9 +88,8 @@ class Cancellations:
         if row is None:
             raise NotFound(f"operation {operation_id!r} does not exist in this project")
         if row.state != OperationState.CANCELLING:
-            raise AlreadyEnded(
-                f"operation {operation_id} is {row.state} since {row.finished_at}: {row.status_description}"
-            )
+            since = f" since {row.finished_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if row.finished_at else ""
+            raise AlreadyEnded(f"operation {operation_id} is {row.state}{since}: {row.status_description}")
         if row.keep_resources != keep:
             way = "with keep" if row.keep_resources else "without keep"
             raise AlreadyEnded(f"operation {operation_id} is already being cancelled, {way}; that cannot be changed")
@@ -93,7 +97,7 @@ class Cancellations:
 
     async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
         await operation_events.add_event(
-            tx, row.id, attempt=row.attempt, kind="cancel_requested", said=f"cancel requested by {caller.user_name}"
+            tx, row.id, attempt=row.attempt, kind="cancel_requested", text=f"cancel requested by {caller.user_name}"
         )
         await audit.record(
             tx,
@@ -111,5 +115,6 @@ async def _find(tx: Transaction, caller: Caller, operation_id: str) -> Operation
     row = await operations.find_operation(tx, operation_id)
     if row is None or row.project_id != caller.project_id:
         raise NotFound(f"operation {operation_id!r} does not exist in this project")
+    caller = caller.at(row.cluster_id, row.namespace)
     caller.require(_PERMISSIONS.get(row.action, f"cce:release:{row.action}"))
     return row

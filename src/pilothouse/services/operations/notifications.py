@@ -64,20 +64,20 @@ class Notifications:
         Calls ``look`` at least once; an exception from it ends the wait.
         """
         until = time.monotonic() + seconds
-        with self.subscribe(operations.release_key(cluster_id, namespace, name)) as news:
+        with self.subscribe(operations.release_key(cluster_id, namespace, name)) as event:
             while True:
-                news.clear()  # before the look: what ends after it was begun wakes us up
+                event.clear()  # before the look: what ends after it was begun wakes us up
                 found = await look()
                 left = until - time.monotonic()
                 if is_settled(found) or left <= 0 or self.closed:
                     return found
-                await self.wait(news, seconds=left)
+                await self.wait(event, seconds=left)
 
-    async def wait(self, news: asyncio.Event, *, seconds: float = _LOOK_SECONDS) -> None:
+    async def wait(self, event: asyncio.Event, *, seconds: float = _LOOK_SECONDS) -> None:
         """Return when it is time to look again: news arrived, it may have been lost, or ``seconds`` elapsed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, _LOOK_SECONDS)):
-                await news.wait()
+                await event.wait()
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[asyncio.Event]:

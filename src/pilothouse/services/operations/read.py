@@ -1,7 +1,8 @@
 """Reads of operations: requests, progress, and events."""
 
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,11 +10,11 @@ from pilothouse.errors import NotFound
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Notifications
-from pilothouse.states import LIVING_STATES
+from pilothouse.states import LIVING_STATES, OperationState
 from pilothouse.store import evidence
 from pilothouse.store import operation_events as events
 from pilothouse.store import operations as store
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
 from pilothouse.store.evidence import EvidenceRow
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
@@ -29,6 +30,14 @@ class OperationPage:
 
     operations: list[OperationRow]
     next: tuple[datetime, str] | None
+
+
+@dataclass(frozen=True)
+class OperationNews:
+    """What has happened to an operation, and what it is now, or was just before."""
+
+    row: OperationRow
+    events: list[EventRow]
 
 
 class Operations:
@@ -51,7 +60,7 @@ class Operations:
         limit: int,
     ) -> OperationPage:
         """Return the project's matching operations, newest first."""
-        caller.require("cce:operation:list")
+        caller.require_somewhere("cce:operation:list")
         async with self._database.autocommit() as connection:
             rows = await store.list_operations(
                 connection,
@@ -64,23 +73,61 @@ class Operations:
                 limit=limit + 1,
             )
         last = rows[limit - 1] if len(rows) > limit else None
-        return OperationPage(rows[:limit], (last.created_at, last.id) if last is not None else None)
+        seen = [row for row in rows[:limit] if caller.at(row.cluster_id, row.namespace).may("cce:operation:list")]
+        return OperationPage(seen, (last.created_at, last.id) if last is not None else None)
+
+    async def count_before(self, caller: Caller, rows: Sequence[OperationRow]) -> dict[str, int]:
+        """Return how many operations, of whatever project, come before each of these that waits for its turn."""
+        caller.require_somewhere("cce:operation:list")
+        waiting = [row.id for row in rows if row.state == OperationState.QUEUED and row.project_id == caller.project_id]
+        if not waiting:
+            return {}
+        async with self._database.autocommit() as connection:
+            return await store.count_before(connection, waiting)
+
+    async def count_states(self, caller: Caller, *, release_name: str | None) -> dict[str, int]:
+        """Return how many of the operations that the caller may list have each state."""
+        caller.require_somewhere("cce:operation:list")
+        async with self._database.autocommit() as connection:
+            found = await store.count_states(connection, project_id=caller.project_id, release_name=release_name)
+        counts: Counter[str] = Counter()
+        for cluster_id, namespace, state, count in found:
+            if caller.at(cluster_id, namespace).may("cce:operation:list"):
+                counts[state] += count
+        return counts
+
+    async def name_users(self, caller: Caller, rows: Sequence[OperationRow]) -> dict[str, str]:
+        """Return the names of who ordered these operations of the project, by id; without users who are gone."""
+        caller.require_somewhere("cce:operation:list")
+        ids = {row.user_id for row in rows if row.project_id == caller.project_id}
+        async with self._database.autocommit() as connection:
+            return await store.list_user_names(connection, ids)
+
+    async def count_workers(self, caller: Caller) -> int:
+        """Return how many worker processes are alive and reach the database, whether they work or wait."""
+        caller.require_somewhere("cce:operation:list")
+        async with self._database.autocommit() as connection:
+            return await store.count_workers(connection)
 
     async def show(self, caller: Caller, operation_id: str) -> OperationRow:
         """Return one operation of the project, else raise NotFound."""
-        caller.require("cce:operation:get")
+        caller.require_somewhere("cce:operation:get")
         async with self._database.autocommit() as connection:
-            row = await store.find_operation(connection, operation_id)
-        if row is None or row.project_id != caller.project_id:
-            raise NotFound(f"operation {operation_id!r} does not exist in this project")
-        return row
+            return await _find(connection, caller, operation_id)
 
     async def list_events(self, caller: Caller, operation_id: str, *, after: int = 0) -> list[EventRow]:
         """Return the events after that id, oldest first, at most 500 at a time."""
-        caller.require("cce:operation:get")
+        caller.require_somewhere("cce:operation:get")
         await self.show(caller, operation_id)
         async with self._database.autocommit() as connection:
             return await events.list_events(connection, operation_id, after=after, limit=_PAGE)
+
+    async def list_newest_events(self, caller: Caller, operation_id: str, *, limit: int) -> list[EventRow]:
+        """Return the operation's newest events, oldest first."""
+        caller.require_somewhere("cce:operation:get")
+        await self.show(caller, operation_id)
+        async with self._database.autocommit() as connection:
+            return await events.list_newest_events(connection, operation_id, limit=limit)
 
     async def list_evidence(self, caller: Caller, operation_id: str) -> list[EvidenceRow]:
         """Return the evidence of the operation's failed attempts, oldest first."""
@@ -89,31 +136,49 @@ class Operations:
             return await evidence.list_evidence(connection, operation_id)
 
     async def follow(self, caller: Caller, operation_id: str, *, after: int = 0) -> AsyncIterator[EventRow | None]:
-        """Yield every event after that id as it happens, until the operation is final and all events are sent.
+        """Yield every event of ``follow_together`` by itself; None means that nothing has happened."""
+        caller.require_somewhere("cce:operation:get")
+        async for news in self.follow_together(caller, operation_id, after=after):
+            for event in news.events:
+                yield event
+            if not news.events:
+                yield None
 
-        None now and then means that nothing has happened. A client that reconnects with the last id misses nothing, on
-        any replica. The caller's rights are checked again every few seconds: NotAuthenticated, Forbidden or NotFound
-        ends it.
+    async def follow_together(
+        self, caller: Caller, operation_id: str, *, after: int = 0
+    ) -> AsyncIterator[OperationNews]:
+        """Yield the events after that id as they happen, until the operation is final and all events are sent.
+
+        Those that happen while the last ones are handled come together; none at all, now and then, means that nothing
+        has happened. A client that reconnects with the last id misses nothing, on any replica. The caller's rights are
+        checked again every few seconds: NotAuthenticated, Forbidden or NotFound ends it.
         """
-        caller.require("cce:operation:get")
+        caller.require_somewhere("cce:operation:get")
         last_sent = time.monotonic()
-        with self._notifications.subscribe(events.event_key(operation_id)) as news:
+        with self._notifications.subscribe(events.event_key(operation_id)) as changed:
             while True:
-                news.clear()  # before the look: what comes after it was begun wakes us up
-                caller = await self._standing.require(
-                    caller, "cce:operation:get", after_seconds=self._standing.again_seconds
-                )
-                # The state is read before the events: what ended the operation is then among them.
-                row = await self.show(caller, operation_id)
-                found = await self.list_events(caller, operation_id, after=after)
-                for event in found:
-                    after, last_sent = event.id, time.monotonic()
-                    yield event
+                changed.clear()  # before the look: what comes after it was begun wakes us up
+                caller = await self._standing.ask(caller, after_seconds=self._standing.again_seconds)
+                async with self._database.autocommit() as connection:
+                    # The state is read before the events: what ended the operation is then among them.
+                    row = await _find(connection, caller, operation_id)
+                    found = await events.list_events(connection, operation_id, after=after, limit=_PAGE)
+                if found:
+                    after, last_sent = found[-1].id, time.monotonic()
+                    yield OperationNews(row, found)
                 if len(found) == _PAGE:
                     continue
                 if row.state not in LIVING_STATES or self._notifications.closed:
                     return
                 if time.monotonic() - last_sent >= _QUIET_SECONDS:
                     last_sent = time.monotonic()
-                    yield None
-                await self._notifications.wait(news)
+                    yield OperationNews(row, [])
+                await self._notifications.wait(changed)
+
+
+async def _find(tx: Transaction, caller: Caller, operation_id: str) -> OperationRow:
+    row = await store.find_operation(tx, operation_id)
+    if row is None or row.project_id != caller.project_id:
+        raise NotFound(f"operation {operation_id!r} does not exist in this project")
+    caller.at(row.cluster_id, row.namespace).require("cce:operation:get")
+    return row

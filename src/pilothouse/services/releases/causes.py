@@ -1,8 +1,10 @@
 """Who wrote a revision, by which operation, and why."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from pilothouse.states import LIVING_STATES, Action
 from pilothouse.store.release_changes import Change
@@ -12,11 +14,15 @@ from pilothouse.store.releases import RevisionRow
 _SKEW = timedelta(minutes=5)
 #: A cancel that rolled an upgrade or rollback back.
 CANCEL = "cancel"
+#: A failure that did, by the option of that name.
+ROLLBACK_ON_FAILURE = "rollback_on_failure"
+_UNDONE: Final = frozenset({CANCEL, ROLLBACK_ON_FAILURE})
+_ROLLBACK: Final = re.compile(r"Rollback to ([0-9]{1,9})\b")
 
 
 @dataclass(frozen=True)
 class Cause:
-    """The operation that wrote a revision; ``cause`` is its action, or ``cancel`` if the revision undoes it."""
+    """The operation that wrote a revision; ``cause`` is its action, or why the revision undoes it."""
 
     cause: str
     operation_id: str
@@ -37,7 +43,7 @@ def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
         if not row.description.startswith(("Rollback ", "Preparing rollback")) or not _was_then(change, row):
             continue
         if change.undo_revision == row.revision:
-            return _cause(change, CANCEL)
+            return _cause(change, ROLLBACK_ON_FAILURE if change.failure else CANCEL)
         if change.action == Action.ROLLBACK and change.revision == row.revision:
             return _cause(change, change.action)
     return None
@@ -46,6 +52,32 @@ def find_cause(row: RevisionRow, changes: Sequence[Change]) -> Cause | None:
 def find_underway(changes: Sequence[Change]) -> Change | None:
     """Return the unfinished operation of the release; it has at most one."""
     return next((change for change in changes if change.state in LIVING_STATES), None)
+
+
+def find_chart_digest(row: RevisionRow, changes: Sequence[Change]) -> str:
+    """Return the digest of the archive that the revision was made from; empty if that is not known.
+
+    What restored a revision has its chart.
+    """
+    cause = find_cause(row, changes)
+    writer = next((one for one in changes if cause is not None and one.operation_id == cause.operation_id), None)
+    if cause is None or writer is None:
+        return ""
+    if cause.cause not in _UNDONE and writer.chart_digest:
+        return writer.chart_digest
+    restored = _ROLLBACK.match(row.description)
+    if restored is None:
+        return ""
+    target = next((one for one in changes if one.revision == int(restored[1]) and one is not writer), None)
+    if target is None or target.chart_digest:
+        return target.chart_digest if target is not None else ""
+    # a rollback to a rollback: what it restored may be told by no number any more
+    same = {
+        one.chart_digest
+        for one in changes
+        if one.chart_digest and (one.chart_id, one.chart_version) == (target.chart_id, target.chart_version)
+    }
+    return same.pop() if target.chart_id and len(same) == 1 else ""
 
 
 def _was_then(change: Change, row: RevisionRow) -> bool:

@@ -8,30 +8,32 @@ import asyncio
 import zlib
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 import orjson
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.protocol import MAX_HISTORY, Cascade, PlannedHook, PlannedRelease, ValuesLayer, Wait
 from pilothouse.errors import DecryptionFailed, InvalidRequest, UnreadableCommand
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 
 log = structlog.get_logger(__name__)
 
-Wait = Literal["none", "hooks", "ready"]
 Crds = Literal["skip", "create", "replace"]
+#: What a new revision can be checked by: its chart's tests.
+Check = Literal["test"]
 
 
 def as_wait(text: str) -> Wait:
     """Return the text as a Wait; raise InvalidRequest for any other word."""
     wait: Wait
-    for wait in ("none", "hooks", "ready"):
+    for wait in get_args(Wait):
         if text == wait:
             return wait
-    raise InvalidRequest(f"{text!r} is not one of none, hooks, ready")
+    raise InvalidRequest(f"{text!r} is not one of {', '.join(get_args(Wait))}")
 
 
 def as_crds(text: str) -> Crds:
@@ -44,8 +46,54 @@ def as_crds(text: str) -> Crds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HelmOptions:
+    """Options of Helm that the vendor's API lacks, by Helm's names; the defaults are what that API does.
+
+    ``description`` is the one that Helm stores. A label that is "null" removes the one of the revision before.
+    ``rollback_on_failure``: a failure is undone. ``cleanup_on_fail``: what a failed upgrade created is deleted.
+    ``checks``: what has to succeed after it, as a part of it.
+    """
+
+    take_ownership: bool = False
+    force_conflicts: bool = False
+    force_replace: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+    history_max: int = MAX_HISTORY
+    create_namespace: bool = False
+    rollback_on_failure: bool = False
+    cleanup_on_fail: bool = False
+    checks: tuple[Check, ...] = ()
+
+
+PLAIN: Final = HelmOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What an order must find and make, as it was planned: the newest revision, and the texts of the next one.
+
+    ``base_revision`` is 0 if there was none. An uninstall has no texts.
+    """
+
+    base_revision: int
+    base_uid: str
+    base_version: str
+    manifest: str = field(default="", repr=False)
+    notes: str = field(default="", repr=False)
+    hooks: tuple[PlannedHook, ...] = field(default=(), repr=False)
+
+    def as_release(self, revision: int) -> PlannedRelease:
+        """Return the texts for the engine, as those of that revision."""
+        return PlannedRelease(revision=revision, manifest=self.manifest, notes=self.notes, hooks=self.hooks)
+
+
+@dataclass(frozen=True, kw_only=True)
 class InstallCommand:
-    """An accepted install. ``values`` are the caller's; ``merged_values`` are merged over the chart's, for display."""
+    """An accepted install. ``values`` are the caller's; ``merged_values`` are merged over the chart's, for display.
+
+    ``layers`` are values that Helm's own parsers read; there are no others then.
+    """
 
     values: dict[str, Any] = field(repr=False)
     merged_values: dict[str, Any] = field(repr=False)
@@ -54,11 +102,14 @@ class InstallCommand:
     wait: Wait
     crds: Crds = "create"
     skip_schema_validation: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    options: HelmOptions = PLAIN
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpgradeCommand:
-    """An accepted upgrade; ``values`` go to Helm with the two flags, ``merged_values`` are their result.
+    """An accepted upgrade; ``values`` or ``layers`` go to Helm with the flags, ``merged_values`` are their result.
 
     ``first_deployed`` is the release's, for display while the upgrade runs. ``recreate``: restart its workloads after.
     ``owns_namespace``: the release's objects include the Namespace that it is in.
@@ -76,6 +127,10 @@ class UpgradeCommand:
     skip_schema_validation: bool = False
     owns_namespace: bool = False
     remove_namespace: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    reset_then_reuse_values: bool = False
+    options: HelmOptions = PLAIN
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +144,8 @@ class RollbackCommand:
     recreate: bool
     wait: Wait
     remove_namespace: bool = False
+    options: HelmOptions = PLAIN
+    planned: Planned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,21 +157,47 @@ class UninstallCommand:
     disable_hooks: bool
     hooks: int
     wait: Wait
+    keep_history: bool = False
+    cascade: Cascade = "background"
+    description: str = ""
+    planned: Planned | None = None
 
 
-Order = InstallCommand | UpgradeCommand | RollbackCommand | UninstallCommand
+@dataclass(frozen=True, kw_only=True)
+class RunTestsCommand:
+    """An accepted run of a release's tests; the rest describes the release. Both are names, as Helm's filters take."""
+
+    merged_values: dict[str, Any] = field(repr=False)
+    first_deployed: datetime
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+#: What can be planned.
+PlannableOrder = InstallCommand | UpgradeCommand | RollbackCommand | UninstallCommand
+Order = PlannableOrder | RunTestsCommand
 
 _ORDERS: dict[Action, type[Order]] = {
     Action.INSTALL: InstallCommand,
     Action.UPGRADE: UpgradeCommand,
     Action.ROLLBACK: RollbackCommand,
     Action.UNINSTALL: UninstallCommand,
+    Action.TEST: RunTestsCommand,
 }
 #: Options that may destroy what was there, and how the audit names them; ``crds`` does as ``replace`` only.
-_DESTRUCTIVE = {"replace": "replace", "crds": "crds replace", "remove_namespace": "remove_namespace"}
+_DESTRUCTIVE = {
+    "replace": "replace",
+    "crds": "crds replace",
+    "remove_namespace": "remove_namespace",
+    "take_ownership": "take_ownership",
+    "force_replace": "force_replace",
+}
 #: The newest order that this version can carry out. An order says its own where an older worker, which passes over what
 #: it does not know, would do something else: docs/decisions/0018-stored-payloads.md.
-_VERSION: Final = 1
+_VERSION: Final = 2
+_SECOND: Final = frozenset(
+    {"layers", "reset_then_reuse_values", "options", "keep_history", "cascade", "description", "planned"}
+)
 #: Values repeat themselves; from here on an order is packed before it is sealed. The fastest level is enough.
 _SHORTEST_PACKED: Final = 512
 _LEVEL: Final = 1
@@ -148,7 +231,8 @@ def action_of(order: Order) -> Action:
 
 def destructive_options(order: Order) -> str:
     """Return the options of the order that may destroy what was there, for the audit; "" if it has none."""
-    asked = (name for name in _DESTRUCTIVE if getattr(order, name, False) in (True, "replace"))
+    given = {**vars(order), **vars(getattr(order, "options", PLAIN))}
+    asked = (name for name in _DESTRUCTIVE if given.get(name) in (True, "replace"))
     return ", ".join(_DESTRUCTIVE[name] for name in asked)
 
 
@@ -162,7 +246,7 @@ async def seal_command(order: Order, *, keys: MasterKeys, operation_id: str) -> 
 
     Runs in a thread if it is large: compressing 4 MB takes a tenth of a second.
     """
-    plain = {"action": action_of(order), **_written(order)}
+    plain = {"action": action_of(order), **written(order)}
     shown = {name: plain.pop(name) for name in _SHOWN if name in plain}
     context = _context(operation_id)
 
@@ -188,9 +272,14 @@ def open_order(row: OperationRow, *, keys: MasterKeys) -> Order:
         if row.shown_sealed is not None:
             plain |= _open(row.shown_sealed, keys, row.id)
         # rows of the first release carry no action: they are installs
-        return msgspec.convert(plain, _ORDERS[Action(plain.get("action", Action.INSTALL))])
+        return read_order(Action(plain.get("action", Action.INSTALL)), plain)
     except (DecryptionFailed, ValueError, TypeError) as error:
         raise UnreadableCommand(f"the request data of the operation cannot be read: {error}") from error
+
+
+def read_order(action: Action, plain: dict[str, Any]) -> Order:
+    """Return the order of these fields; raise ValueError or TypeError for others."""
+    return msgspec.convert(plain, _ORDERS[action])
 
 
 def open_shown(row: OperationRow, *, keys: MasterKeys) -> Shown:
@@ -221,13 +310,21 @@ def stand_in(action: str) -> Order:
             return RollbackCommand(to_revision=0, recreate=False, **released)
         case Action.UNINSTALL:
             return UninstallCommand(hooks=0, **released)
+        case Action.TEST:
+            return RunTestsCommand(merged_values={}, first_deployed=released["first_deployed"])
     return InstallCommand(values={}, replace=False, **nothing)
 
 
-def _written(order: Order) -> dict[str, Any]:
+def target_of(order: Order) -> int | None:
+    """Return the revision that a rollback goes back to; None for another order, and for one that cannot be read."""
+    return (order.to_revision or None) if isinstance(order, RollbackCommand) else None
+
+
+def written(order: Order) -> dict[str, Any]:
     """Return the fields of the order but those that have their default, which older versions need not know."""
     values = {one.name: (getattr(order, one.name), one.default) for one in fields(order)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    found = {name: value for name, (value, default) in values.items() if value != default}
+    return found if _SECOND.isdisjoint(found) else {**found, "version": 2}
 
 
 def _open(sealed: bytes, keys: MasterKeys, operation_id: str) -> dict[str, Any]:

@@ -2,23 +2,25 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from pilothouse.engine.protocol import InstallRequest, RenderNameRequest
+from pilothouse.engine.protocol import InstallRequest, RenderNameRequest, ValuesLayer, Wait
 from pilothouse.errors import AlreadyExists, EngineCrashed, EngineTimeout, HelmError, InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import read_release
 from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.charts.archives import compact_json
+from pilothouse.services.cluster_walls import refuse_outside
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
-from pilothouse.services.releases.commands import Crds, InstallCommand, Wait, as_wait
+from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions, InstallCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE, dry_run
+from pilothouse.services.releases.engine_options import chart_options
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_name, check_namespace
@@ -26,7 +28,8 @@ from pilothouse.services.releases.namespaces import Namespaces
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.shown import INSTALL_UNDERWAY
 from pilothouse.services.releases.sizes import refuse_oversized
-from pilothouse.services.releases.submit import OperationRequest, Submissions
+from pilothouse.services.releases.stored_charts import StoredChart
+from pilothouse.services.releases.submit import OperationRequest, Proposal, Submissions
 from pilothouse.states import ReleaseStatus
 from pilothouse.store import archives, charts, commands
 
@@ -38,11 +41,16 @@ _REPLACEABLE = frozenset({ReleaseStatus.UNINSTALLED, ReleaseStatus.FAILED})
 
 @dataclass(frozen=True)
 class CreateRelease:
-    """A request to create a release, with checked types; ``Releases.create`` applies the rules."""
+    """A request to create a release, with checked types; ``Releases.create`` applies the rules.
+
+    ``values`` are those that ``layers``, if there are any, make. ``chart_digest``: only with that archive.
+    ``takes_options``: it came by an API that has ``options``, which an error may name.
+    """
 
     chart_id: str
     namespace: str
     name: str = ""
+    chart_digest: str = ""
     version: str = ""
     values: dict[str, Any] | None = None
     description: str = ""
@@ -51,10 +59,14 @@ class CreateRelease:
     no_hooks: bool = False
     replace: bool = False
     include_hooks: bool = False
+    takes_options: bool = False
     wait: Wait | None = None
     timeout_seconds: int | None = None
     crds: Crds | None = None
     skip_schema_validation: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    options: HelmOptions = PLAIN
+    stored_chart: StoredChart | None = None
 
 
 class Releases:
@@ -76,30 +88,50 @@ class Releases:
         """Accept an install, or answer a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, namespace),
-        AlreadyExists (name in use), Forbidden (what it replaces is another program's), ClusterUnavailable,
-        ClusterDenied or Busy. After an error nothing is stored.
+        AlreadyExists (name in use), ChartReplaced, Forbidden (what it replaces is another program's),
+        ClusterUnavailable, ClusterDenied or Busy. After an error nothing is stored.
         """
+        caller = caller.at(cluster_id, request.namespace)
         caller.require(_CREATE)
+        proposal, chart = await self._propose(request, cluster_id, project_id=caller.project_id)
+        if request.dry_run:
+            return SubmittedOperation(await self._dry_run(proposal, chart, request), None)
+        return await self._submissions.submit(
+            caller,
+            proposal.cluster,
+            proposal.operation,
+            permission=_CREATE,
+            observed_at=proposal.observed_at,
+            request_id=request_id,
+            key=key,
+        )
+
+    async def propose(self, request: CreateRelease, cluster_id: str, *, project_id: str) -> Proposal:
+        """Return the operation that ``create`` would accept; raise what it raises."""
+        return (await self._propose(request, cluster_id, project_id=project_id))[0]
+
+    async def _propose(
+        self, request: CreateRelease, cluster_id: str, *, project_id: str
+    ) -> tuple[Proposal, charts.ChartRow]:
         check_namespace(request.namespace)
         await refuse_oversized(request.values or {})
         async with self._database.autocommit() as connection:
             row, found = await commands.find_cluster_and_chart(
-                connection, cluster_id=cluster_id, chart_id=request.chart_id, project_id=caller.project_id
+                connection, cluster_id=cluster_id, chart_id=request.chart_id, project_id=project_id
             )
         cluster = self._clusters.open(cluster_id, row)
-        chart = _check_chart(found, request)
-        name = await self._choose_name(request, project_id=caller.project_id)
+        refuse_outside(cluster, request.namespace)
+        chart = request.stored_chart.row if request.stored_chart is not None else _check_chart(found, request)
+        name = await self._choose_name(request, project_id=project_id)
         observed_at = time.monotonic()
         with cluster_error_context(cluster):
             base_revision, warning = await self._check_live(cluster, name, request)
-        order = _command(cluster, chart, request)
-        if request.dry_run:
-            return SubmittedOperation(await self._dry_run(cluster, chart, name, request, order), None)
-        operation_request = OperationRequest(
+        operation = OperationRequest(
             namespace=request.namespace,
             release_name=name,
-            order=order,
+            order=_command(cluster, chart, request),
             chart_digest=chart.digest,
+            chart_revision=request.stored_chart.revision if request.stored_chart is not None else None,
             chart_id=chart.id,
             chart_name=chart.name,
             chart_version=chart.version,
@@ -111,15 +143,7 @@ class Releases:
             timeout_seconds=request.timeout_seconds,
             warning=warning,
         )
-        return await self._submissions.submit(
-            caller,
-            cluster,
-            operation_request,
-            permission=_CREATE,
-            observed_at=observed_at,
-            request_id=request_id,
-            key=key,
-        )
+        return Proposal(cluster, operation, observed_at), chart
 
     async def _choose_name(self, request: CreateRelease, *, project_id: str) -> str:
         if request.name:
@@ -156,9 +180,10 @@ class Releases:
             self._namespaces.exists(client, request.namespace),
             client.list_release_labels(namespace=request.namespace, name=name),
         )
-        if not exists and not self._settings.cluster.create_namespaces:
+        if not exists and not (self._settings.cluster.create_namespaces or request.options.create_namespace):
+            hint = ", or set options.create_namespace" if request.takes_options else ""
             raise NotFound(
-                f"namespace {request.namespace!r} does not exist in cluster {cluster.name!r}; create it first"
+                f"namespace {request.namespace!r} does not exist in cluster {cluster.name!r}; create it first{hint}"
             )
         if not revisions:
             return None, None
@@ -178,14 +203,9 @@ class Releases:
             raise changed_error(name)
         return newest.revision, await self._managers.check(client, await read_release(secret), secret)
 
-    async def _dry_run(
-        self,
-        cluster: ClusterConnection,
-        chart: charts.ChartRow,
-        name: str,
-        request: CreateRelease,
-        order: InstallCommand,
-    ) -> Release:
+    async def _dry_run(self, proposal: Proposal, chart: charts.ChartRow, request: CreateRelease) -> Release:
+        cluster, name = proposal.cluster, proposal.operation.release_name
+        order = _command(cluster, chart, request)
         async with self._database.autocommit() as connection:
             archive = await archives.read_archive(connection, chart.digest)
         engine_request = InstallRequest(
@@ -193,14 +213,11 @@ class Releases:
             namespace=request.namespace,
             release_name=name,
             chart=archive or b"",
-            values=order.values,
             dry_run="server",
-            disable_hooks=order.disable_hooks,
             replace=order.replace,
             wait="none",
             timeout_seconds=self._settings.engine.answer_seconds,
-            crds=order.crds,
-            skip_schema_validation=order.skip_schema_validation,
+            **chart_options(order),
         )
         what = f"rendering chart {chart.name} {chart.version}"
         outcome = await dry_run(self._shared, engine_request, cluster, what=what)
@@ -225,6 +242,7 @@ class Releases:
 def _check_chart(chart: charts.ChartRow | None, request: CreateRelease) -> charts.ChartRow:
     if chart is None:
         raise NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
+    chart.check_digest(request.chart_digest)
     if request.version and request.version != chart.version:
         raise InvalidRequest(
             f"version: {request.version!r} is not the version of chart {chart.name}, which is {chart.version!r}; "
@@ -235,11 +253,13 @@ def _check_chart(chart: charts.ChartRow | None, request: CreateRelease) -> chart
 
 def _command(cluster: ClusterConnection, chart: charts.ChartRow, request: CreateRelease) -> InstallCommand:
     return InstallCommand(
-        values=request.values or {},
+        values={} if request.layers else request.values or {},
         merged_values=merge_values(chart.default_values(), request.values or {}),
         disable_hooks=request.no_hooks,
         replace=request.replace,
         wait=request.wait or as_wait(cluster.wait),
         crds=request.crds or "create",
         skip_schema_validation=request.skip_schema_validation,
+        layers=request.layers,
+        options=request.options,
     )

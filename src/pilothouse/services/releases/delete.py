@@ -2,28 +2,28 @@
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 
-from pilothouse.errors import AlreadyExists
+from pilothouse.engine.protocol import Cascade, Wait
+from pilothouse.errors import AlreadyExists, InvalidRequest
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, StoredRelease
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.identity.standing import require_still
 from pilothouse.services.operations.ends import report_end
-from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
-from pilothouse.services.releases.commands import UninstallCommand, Wait, as_wait, open_shown
+from pilothouse.services.operations.idempotency import Key, SubmittedOperation
+from pilothouse.services.releases.commands import UninstallCommand, as_wait, open_shown
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.details import Place
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
-from pilothouse.services.releases.locks import changed_error, locked_error, running_error
-from pilothouse.services.releases.names import unknown_release
+from pilothouse.services.releases.locks import Seen, changed_error, locked_error, running_error
+from pilothouse.services.releases.names import unknown_release, without_revision
 from pilothouse.services.releases.shown import UNINSTALL_UNDERWAY, from_operation
-from pilothouse.services.releases.submit import OperationRequest, Submissions, base_of
-from pilothouse.states import LIVING_STATES, Action, OperationState
-from pilothouse.store import audit, operations
-from pilothouse.store.database import Transaction
+from pilothouse.services.releases.submit import OperationRequest, Proposal, ReleaseChange, Submissions, base_of
+from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
+from pilothouse.store import operations
 from pilothouse.store.operations import OperationRow, OriginRow
 
 _DELETE = "cce:release:delete"
@@ -32,6 +32,22 @@ _ROUNDS = 5
 
 #: What a failure that is dismissed is answered as: a release that is being deleted.
 _DISMISSED = {"state": OperationState.CANCELLED, "keep_resources": False, "status_description": UNINSTALL_UNDERWAY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteRelease:
+    """How a release is to be deleted, by Helm's names; ``no_hooks`` None: as the vendor's API decides it.
+
+    ``seen``: only if it is still that, and no operation is under way.
+    """
+
+    wait: Wait | None = None
+    timeout_seconds: int | None = None
+    no_hooks: bool | None = None
+    keep_history: bool = False
+    cascade: Cascade = "background"
+    description: str = ""
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +72,6 @@ class Deletions:
         self._settings = shared.settings
         self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
-        self._idempotency = Idempotency(shared.database, shared.keys, shared.settings)
 
     async def delete(
         self,
@@ -65,8 +80,7 @@ class Deletions:
         *,
         namespace: str,
         name: str,
-        wait: Wait | None,
-        timeout_seconds: int | None,
+        request: DeleteRelease,
         request_id: str,
         key: Key | None = None,
     ) -> SubmittedOperation:
@@ -79,7 +93,7 @@ class Deletions:
         caller.require(_DELETE)
         for round_ in range(_ROUNDS):
             cluster = await self._clusters.reach(cluster_id, project_id=caller.project_id)
-            found = await self._look(cluster, namespace, name)
+            found = await self._look(cluster, namespace, name, seen=request.seen)
             if found.living is not None:
                 ended = await self._end_install(caller, cluster, found.living, request_id=request_id, key=key)
                 if ended is not None:
@@ -95,19 +109,36 @@ class Deletions:
                 raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
             with cluster_error_context(cluster):
                 warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
-            request = self._request(found.stored, found.origin, wait=wait or as_wait(cluster.wait))
-            request = replace(request, warning=warning, timeout_seconds=timeout_seconds)
+            operation = self._request(found.stored, found.origin, request, wait=request.wait or as_wait(cluster.wait))
+            operation = replace(operation, warning=warning, timeout_seconds=request.timeout_seconds)
             with suppress(AlreadyExists):
                 return await self._submissions.submit(
                     caller,
                     cluster,
-                    request,
+                    operation,
                     permission=_DELETE,
                     observed_at=found.observed_at,
                     request_id=request_id,
                     key=key,
                 )
         raise changed_error(name)
+
+    async def propose(self, place: Place, request: DeleteRelease, *, project_id: str) -> Proposal:
+        """Return the uninstall of a release on which no operation is active; raise what ``delete`` raises."""
+        named = await self._clusters.identify(place.cluster, project_id=project_id)
+        cluster = await self._clusters.reach(named.id, project_id=project_id)
+        found = await self._look(cluster, place.namespace, place.name)
+        if found.living is not None:
+            raise running_error(found.living)
+        if found.stored is None or found.secret is None:
+            raise without_revision(place.name, place.namespace, cluster_name=cluster.name, shown=found.failed_install)
+        if found.stored.status in PENDING:
+            raise locked_error(found.stored, found.secret, cluster_id=cluster.id)
+        with cluster_error_context(cluster):
+            warning = await self._managers.check(self._clusters.client(cluster), found.stored, found.secret)
+        operation = self._request(found.stored, found.origin, request, wait=request.wait or as_wait(cluster.wait))
+        operation = replace(operation, warning=warning, timeout_seconds=request.timeout_seconds)
+        return Proposal(cluster, operation, found.observed_at)
 
     async def _end_install(
         self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
@@ -120,25 +151,22 @@ class Deletions:
             and (shown.cancel_deletes or not replaces)
         ):
             if key is not None:
-                async with self._database.transaction() as tx:
-                    await require_still(tx, caller, _DELETE)
-                    if not await self._idempotency.hold(tx, key, shown):
+                async with self._change(caller, shown, request_id=request_id, key=key) as change:
+                    if not change.held:
                         return None
-                    await self._idempotency.claim(tx, caller, key, shown, cluster_name=cluster.name)
+                    await change.claim(shown, cluster_name=cluster.name)
             return self._answer(cluster, shown)
         if shown.action != Action.INSTALL or cancelling:
             raise running_error(shown)
-        async with self._database.transaction() as tx:
-            await require_still(tx, caller, _DELETE)
-            await self._idempotency.hold(tx, key, shown)
+        async with self._change(caller, shown, request_id=request_id, key=key) as change:
             row = await operations.cancel(
-                tx, shown.id, keep=False, deletes=True, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
+                change.tx, shown.id, keep=False, deletes=True, underway=UNINSTALL_UNDERWAY, ended=UNINSTALL_UNDERWAY
             )
             if row is not None:
-                await self._record(tx, caller, row, request_id=request_id)
+                await change.record(row.cluster_id, row.namespace, row.release_name, operation_id=row.id)
             ended = row is None or (replaces and row.state == OperationState.CANCELLED)
             if row is not None and not ended:
-                await self._idempotency.claim(tx, caller, key, row, cluster_name=cluster.name)
+                await change.claim(row, cluster_name=cluster.name)
         if row is not None and row.finished_at is not None:
             report_end(row)
         if row is None or ended:
@@ -150,27 +178,22 @@ class Deletions:
         self, caller: Caller, cluster: ClusterConnection, shown: OperationRow, *, request_id: str, key: Key | None
     ) -> SubmittedOperation:
         gone = OperationRow(**{**vars(shown), **_DISMISSED})
-        async with self._database.transaction() as tx:
-            await require_still(tx, caller, _DELETE)
-            await self._idempotency.hold(tx, key, shown)
-            if await operations.dismiss(tx, shown.id):
-                await self._record(tx, caller, shown, request_id=request_id)
-            await self._idempotency.claim(tx, caller, key, gone, cluster_name=cluster.name)
+        async with self._change(caller, shown, request_id=request_id, key=key) as change:
+            if await operations.dismiss(change.tx, shown.id):
+                await change.record(shown.cluster_id, shown.namespace, shown.release_name, operation_id=shown.id)
+            await change.claim(gone, cluster_name=cluster.name)
         return self._answer(cluster, gone)
 
-    async def _record(self, tx: Transaction, caller: Caller, row: OperationRow, *, request_id: str) -> None:
-        await audit.record(
-            tx,
-            caller,
-            _DELETE,
-            target=operations.release_key(row.cluster_id, row.namespace, row.release_name),
-            target_name=row.release_name,
-            request_id=request_id,
-            operation_id=row.id,
-        )
+    def _change(
+        self, caller: Caller, shown: OperationRow, *, request_id: str, key: Key | None
+    ) -> AbstractAsyncContextManager[ReleaseChange]:
+        return self._submissions.change(caller, permission=_DELETE, request_id=request_id, key=key, shown=shown)
 
-    async def _look(self, cluster: ClusterConnection, namespace: str, name: str) -> _Found:
-        """Read operations and the cluster's storage concurrently; an active operation makes the cluster optional."""
+    async def _look(self, cluster: ClusterConnection, namespace: str, name: str, *, seen: Seen | None = None) -> _Found:
+        """Read operations and the cluster's storage concurrently; an active operation makes the cluster optional.
+
+        Raises Forbidden or InvalidRequest for what is not as it was ``seen``.
+        """
         where = {"cluster_id": cluster.id, "namespace": namespace, "release_name": name}
         observed_at = time.monotonic()
         looking = asyncio.create_task(self._find_newest(cluster, namespace, name))
@@ -179,10 +202,14 @@ class Deletions:
                 shown = await operations.find_shown(connection, **where)
                 origin = await operations.find_origin(connection, **where)
             if shown is not None and shown.state in LIVING_STATES:
+                if seen is not None:
+                    raise running_error(shown)
                 return _Found(observed_at=observed_at, living=shown)
             failed_install = shown if shown is not None and shown.action == Action.INSTALL else None
             with cluster_error_context(cluster):
                 stored, secret = await looking or (None, None)
+            if seen is not None and stored is not None:
+                seen.refuse_moved(stored.revision, stored.first_deployed)
             return _Found(
                 observed_at=observed_at, origin=origin, failed_install=failed_install, stored=stored, secret=secret
             )
@@ -198,14 +225,29 @@ class Deletions:
             found = await read_unsuperseded(client, namespace, name)
         return found[-1] if found else None
 
-    def _request(self, stored: StoredRelease, origin: OriginRow | None, *, wait: Wait) -> OperationRequest:
+    def _request(
+        self, stored: StoredRelease, origin: OriginRow | None, request: DeleteRelease, *, wait: Wait
+    ) -> OperationRequest:
         include_hooks = origin is not None and origin.revision <= stored.revision and origin.include_hooks
+        if request.keep_history and stored.status == ReleaseStatus.UNINSTALLED:
+            raise InvalidRequest(f"release {stored.name!r} is uninstalled already; only its history is left")
+        if request.keep_history and stored.unlocked:
+            raise InvalidRequest(
+                f"keep_history: revision {stored.revision} was unlocked and is immutable, so that Helm cannot mark it "
+                "as uninstalled; roll back or upgrade first, or delete without keep_history"
+            )
+        no_hooks = request.no_hooks
+        if no_hooks is None:
+            no_hooks = not (include_hooks or self._settings.hooks.on_delete)
         order = UninstallCommand(
             merged_values=stored.values,
             first_deployed=stored.first_deployed,
-            disable_hooks=not (include_hooks or self._settings.hooks.on_delete),
+            disable_hooks=no_hooks,
             hooks=stored.count_hooks("pre-delete", "post-delete"),
             wait=wait,
+            keep_history=request.keep_history,
+            cascade=request.cascade,
+            description=request.description,
         )
         return OperationRequest(
             namespace=stored.namespace,

@@ -13,23 +13,30 @@ from pilothouse.errors import Busy, ClusterDenied, ClusterUnavailable, CorruptRe
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, read_release
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
+from pilothouse.redaction import WITHHELD
 from pilothouse.services.clusters import Clusters, cluster_error_context, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.causes import Cause, find_cause, find_underway
+from pilothouse.services.releases.causes import Cause, find_cause, find_chart_digest, find_underway
 from pilothouse.services.releases.live import LiveReleases
-from pilothouse.services.releases.masking import hide_in_notes, hide_in_text
-from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
+from pilothouse.services.releases.masking import hide_in_notes, hide_in_text, is_ordinary
+from pilothouse.services.releases.names import is_name, is_namespace, unknown_release, without_revision
 from pilothouse.services.releases.pages import Release, weight
 from pilothouse.services.releases.shown import ShownReleases
-from pilothouse.store import releases
+from pilothouse.states import LIVING_STATES
+from pilothouse.store import operations, releases, verifications
+from pilothouse.store.chart_origins import ChartOrigin, find_origin
 from pilothouse.store.clusters import ClusterName
 from pilothouse.store.database import Database
+from pilothouse.store.drift import DriftLook, find_look
 from pilothouse.store.operations import OperationRow
 from pilothouse.store.release_changes import Change, list_changes
 from pilothouse.store.releases import FoundRelease, ListedRelease, RevisionRow
+from pilothouse.store.verifications import VerificationRow
 
 #: What ``helm history`` shows at most.
 _MOST_REVISIONS = 256
+#: Descriptions of a history whose values are looked up, which may be large.
+_MOST_MASKED = 10
 _SYSTEM_LABELS = frozenset({"name", "owner", "status", "version", "createdAt", "modifiedAt", OPERATION_LABEL})
 
 
@@ -47,7 +54,8 @@ class ReleaseDetail:
     """A release as it is shown, or one of its revisions.
 
     ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
-    could not be read; empty if they were.
+    could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources. ``verification``:
+    who signed the chart, None if nobody is known to.
     """
 
     release: Release
@@ -57,6 +65,9 @@ class ReleaseDetail:
     labels: dict[str, str]
     changed_by: Cause | None
     underway: Change | None
+    origin: ChartOrigin
+    drift: DriftLook | None = None
+    verification: VerificationRow | None = None
     problem: str = ""
 
 
@@ -91,13 +102,41 @@ class ReleaseDetails:
         row = found.revisions[0] if found.revisions else None
         if revision is not None and (row is None or row.revision != revision):
             raise unknown_revision(place, revision, row)
+        detail = await self._detail(caller, place, found, changes, as_stored=revision is not None)
+        if row is not None:
+            detail = await self._with_stored(detail, row, hides=not caller.may(READ_VALUES))
+        return detail if caller.may(READ_VALUES) else await asyncio.to_thread(_hidden, detail)
+
+    async def show_head(self, caller: Caller, place: Place) -> ReleaseDetail:
+        """Return the release without its texts and values, for which no cluster is asked; NotFound if there is none."""
+        caller.require("cce:release:get")
+        cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
+        found, changes = await self._find(caller.project_id, cluster, place, revisions=1)
+        detail = await self._detail(caller, place, found, changes, as_stored=False)
+        bare = replace(detail.release, description="", status_description="", values_json=None)
+        return replace(detail, release=bare)
+
+    async def _detail(
+        self, caller: Caller, place: Place, found: FoundRelease, changes: list[Change], *, as_stored: bool
+    ) -> ReleaseDetail:
+        cluster = found.cluster
+        row = found.revisions[0] if found.revisions else None
         release = await off_loop(
-            lambda: self._release(cluster, row, found.operation, as_stored=revision is not None),
+            lambda: self._release(cluster, row, found.operation, as_stored=as_stored),
             size=weight(ListedRelease(place.namespace, place.name, row, found.operation)),
         )
         if release is None:
             raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
-        detail = ReleaseDetail(
+        look, origin, chart_id = None, ChartOrigin(), _chart_of(release, row, found.operation)
+        verified, digest = None, find_chart_digest(row, changes) if row is not None else ""
+        async with self._database.autocommit() as connection:
+            if row is not None:
+                look = await find_look(connection, cluster.id, namespace=place.namespace, name=place.name)
+            if digest:
+                verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
+            if chart_id and caller.may("cce:source:get"):
+                origin = await find_origin(connection, chart_id, project_id=caller.project_id)
+        return ReleaseDetail(
             release=replace(release, age_seconds=found.freshness.age_seconds),
             app_version=row.app_version if row is not None else "",
             manager=row.manager if row is not None else "",
@@ -105,17 +144,20 @@ class ReleaseDetails:
             labels={},
             changed_by=find_cause(row, changes) if row is not None else None,
             underway=find_underway(changes),
+            drift=look,
+            origin=origin,
+            verification=verified,
         )
-        if row is not None:
-            detail = await self._with_stored(detail, row, hides=not caller.may(READ_VALUES))
-        return detail if caller.may(READ_VALUES) else await asyncio.to_thread(_hidden, detail)
 
     def _release(
         self, cluster: ClusterName, row: RevisionRow | None, operation: OperationRow | None, *, as_stored: bool
     ) -> Release | None:
         if as_stored and row is not None:
             return self._shown.from_row(cluster, row)
-        return self._shown.newest(cluster, row, operation)
+        release = self._shown.newest(cluster, row, operation)
+        if release is not None and row is None and operation is not None and operation.state not in LIVING_STATES:
+            return replace(release, revision=0)  # nothing but a failed install, of which nothing is left
+        return release
 
     async def _with_stored(self, detail: ReleaseDetail, row: RevisionRow, *, hides: bool) -> ReleaseDetail:
         release = detail.release
@@ -130,19 +172,38 @@ class ReleaseDetails:
     async def show_history(self, caller: Caller, place: Place) -> list[HistoryItem]:
         """Return the revisions that Helm keeps, newest first, with what wrote each; NotFound if there are none.
 
-        For callers who may not read values, descriptions are withheld that are not Helm's usual ones.
+        For callers who may not read values, these are masked in the newest descriptions that are not Helm's usual ones,
+        and older ones are withheld.
         """
         caller.require("cce:release:get")
         cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
         found, changes = await self._find(caller.project_id, cluster, place, revisions=_MOST_REVISIONS)
         if not found.revisions:
-            raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
-        hides = not caller.may(READ_VALUES)
-        return [
-            HistoryItem(row, hide_in_text(said, None, public=()) if hides else said, find_cause(row, changes))
-            for row in found.revisions
-            for said in (row.origin_description or row.description or row.status,)
-        ]
+            raise without_revision(place.name, place.namespace, cluster_name=cluster.name, shown=found.operation)
+        said = {row.revision: row.origin_description or row.description or row.status for row in found.revisions}
+        if not caller.may(READ_VALUES):
+            told = [number for number, text in said.items() if not is_ordinary(text)]
+            # without the index each would be read from the cluster
+            most = _MOST_MASKED if found.freshness.listed and not found.freshness.truncated else 0
+            for number in told[:most]:
+                said[number] = await self._hide(caller, cluster, place, number, said[number])
+            said |= dict.fromkeys(told[most:], WITHHELD)
+        return [HistoryItem(row, said[row.revision], find_cause(row, changes)) for row in found.revisions]
+
+    async def _hide(self, caller: Caller, cluster: ClusterName, place: Place, revision: int, text: str) -> str:
+        """Return a description with the values of its revision masked."""
+        found, _ = await self._find(
+            caller.project_id, cluster, place, revisions=1, below=revision + 1, with_values=True
+        )
+        row = found.revisions[0] if found.revisions else None
+        if row is None or row.revision != revision:
+            return WITHHELD
+
+        def hide() -> str:
+            values = self._shown.from_row(cluster, row).values_json
+            return hide_in_text(text, values, public=(place.name, place.namespace))
+
+        return await asyncio.to_thread(hide)
 
     async def _find(
         self,
@@ -195,7 +256,7 @@ class ReleaseDetails:
         with cluster_error_context(connection):
             client = self._clusters.client(connection)
             labels = await client.list_release_labels(namespace=place.namespace, name=place.name)
-        before = max((one.revision for one in labels if one.revision < revision), default=None)
+        before = max((entry.revision for entry in labels if entry.revision < revision), default=None)
         if before is None:
             raise NotFound(f"release {place.name!r} has no revision before {revision} to compare it with; pass from")
         return before
@@ -209,13 +270,21 @@ class ReleaseDetails:
         with cluster_error_context(cluster):
             if revision is None:
                 labels = await client.list_release_labels(namespace=place.namespace, name=place.name)
-                revision = max((one.revision for one in labels), default=None)
+                revision = max((entry.revision for entry in labels), default=None)
                 if revision is None:
-                    raise unknown_release(place.name, place.namespace, cluster_name=cluster.name)
+                    raise await self.explain_missing(place, cluster.name)
             secret = await client.find_release_secret(namespace=place.namespace, name=place.name, revision=revision)
             if secret is None:
                 raise unknown_revision(place, revision, None)
             return await read_release(secret)
+
+    async def explain_missing(self, place: Place, cluster_name: str) -> NotFound:
+        """Return the error for a release that the cluster of that id does not have."""
+        async with self._database.autocommit() as connection:
+            shown = await operations.find_shown(
+                connection, cluster_id=place.cluster, namespace=place.namespace, release_name=place.name
+            )
+        return without_revision(place.name, place.namespace, cluster_name=cluster_name, shown=shown)
 
 
 def own_labels(stored: StoredRelease) -> dict[str, str]:
@@ -227,6 +296,13 @@ def unknown_revision(place: Place, revision: int, below: RevisionRow | None) -> 
     """Return the error for a revision that the release does not have; ``below`` is the next lower one."""
     hint = f"; the next lower one is {below.revision}" if below is not None else ""
     return NotFound(f"release {place.name!r} in namespace {place.namespace!r} has no revision {revision}{hint}")
+
+
+def _chart_of(release: Release, row: RevisionRow | None, operation: OperationRow | None) -> str:
+    """Return the id of the chart that is shown: the operation may have another one than the newest revision."""
+    if row is not None and (release.chart_name, release.chart_version) == (row.chart_name, row.chart_version):
+        return row.origin_chart_id
+    return operation.chart_id if operation is not None else ""
 
 
 def _hidden(detail: ReleaseDetail) -> ReleaseDetail:

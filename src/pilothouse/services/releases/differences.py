@@ -6,22 +6,24 @@ from typing import Any
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.documents import read_objects
-from pilothouse.errors import CorruptRelease, InvalidChart, InvalidRequest
+from pilothouse.errors import CorruptRelease, InvalidChart
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.resources import manifest_parts, without_secret_data
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.details import Place, ReleaseDetails
-from pilothouse.services.releases.manifest_diff import Object, ObjectDifference, Part, compare_objects
+from pilothouse.services.releases.manifest_diff import CHANGES, Object, ObjectDifference, Part, compare_objects
 from pilothouse.services.releases.masking import (
     DOCUMENTS,
     LARGEST_MANIFEST,
-    MOST_DOCUMENTS,
     hide_in_object,
-    is_too_large,
     masks_of_stored,
+    refuse_too_large,
 )
+
+#: Documents by their text.
+Parsed = dict[str, list[Object]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class RevisionDiff:
     to_revision: int
     summary: dict[str, int]
     objects: list[ObjectDifference] = field(repr=False)
+    problems: tuple[str, ...] = ()
 
 
 class ReleaseDifferences:
@@ -66,7 +69,7 @@ class ReleaseDifferences:
 
 
 def _compare(old: StoredRelease, new: StoredRelease, *, hides: bool) -> RevisionDiff:
-    parsed: dict[str, list[Object]] = {}
+    parsed: Parsed = {}
     masks = masks_of_stored(old, new) if hides else None
 
     def show(one: Object) -> Object:
@@ -75,23 +78,28 @@ def _compare(old: StoredRelease, new: StoredRelease, *, hides: bool) -> Revision
 
     found = compare_objects(_parts(old, parsed), _parts(new, parsed), show=show)
     counted = Counter(one.change for one in found)
-    summary = {change: counted[change] for change in ("added", "changed", "removed", "unchanged")}
+    summary = {str(change): counted[change] for change in CHANGES}
     return RevisionDiff(old.revision, new.revision, summary, found)
 
 
-def _parts(stored: StoredRelease, parsed: dict[str, list[Object]]) -> list[Part]:
-    """Return the objects of the manifest; ``parsed`` are documents by their text: most are the same in both."""
-    if is_too_large(stored.manifest):
-        raise InvalidRequest(
-            f"revision {stored.revision}: its manifest is too large to be compared: the limits are "
-            f"{LARGEST_MANIFEST // 1024**2} MiB and {MOST_DOCUMENTS} documents"
-        )
+def read_parts(manifest: str, *, namespace: str, of: str, parsed: Parsed) -> list[Part]:
+    """Return the objects of the manifest; ``parsed`` are documents by their text: most are the same in both.
+
+    Raises InvalidRequest for a manifest that is too large, CorruptRelease for one that cannot be read; ``of`` is whose
+    it is.
+    """
+    refuse_too_large(manifest, of=of)
     objects: list[Any] = []
-    for text in DOCUMENTS.split(stored.manifest):
+    for text in DOCUMENTS.split(manifest):
         if text not in parsed:
             try:
                 parsed[text] = read_objects(text.encode(), file="manifest", max_bytes=LARGEST_MANIFEST)
             except (InvalidChart, UnicodeEncodeError) as error:
-                raise CorruptRelease(f"revision {stored.revision} cannot be compared: {error}") from None
+                raise CorruptRelease(f"{of} cannot be compared: {error}") from None
         objects += parsed[text]
-    return manifest_parts(objects, namespace=stored.target_namespace)
+    return manifest_parts(objects, namespace=namespace)
+
+
+def _parts(stored: StoredRelease, parsed: Parsed) -> list[Part]:
+    of = f"revision {stored.revision}"
+    return read_parts(stored.manifest, namespace=stored.target_namespace, of=of, parsed=parsed)

@@ -76,10 +76,10 @@ class ReleaseManagers:
     async def _find_live_mark(
         self, client: ClusterClient, document: dict[str, object], *, namespace: str
     ) -> Manager | None:
-        for one in manifest_objects([document], namespace=namespace)[:1]:
-            kind = await self._preflight.capabilities(client).kinds.find(one.api_version, one.kind)
+        for obj in manifest_objects([document], namespace=namespace)[:1]:
+            kind = await self._preflight.capabilities(client).kinds.find(obj.api_version, obj.kind)
             if kind is not None:
-                live = await client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST)
+                live = await client.find_object(kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST)
                 return find_manager((live or {}).get("metadata") or {})
         return None
 

@@ -1,15 +1,20 @@
 """Helm's errors with hints for people: what to do, or the owner of the object in the way."""
 
+import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
+from pilothouse.engine.helm_errors import SCHEMA_ERROR
+from pilothouse.engine.protocol import ValuesLayer
 from pilothouse.errors import HelmError, PilothouseError
 from pilothouse.kubernetes.capabilities import Capabilities
 from pilothouse.kubernetes.client import ClusterClient
 from pilothouse.kubernetes.external_managers import find_manager
+from pilothouse.services.releases.layer_lines import locate_in_layers
 from pilothouse.services.releases.names import is_name, is_namespace
 
-SMALLER = (
+SHRINK_HINT = (
     "exclude files that no template needs (.helmignore), move large ones to a subchart or into the "
     "images, or split the chart"
 )
@@ -26,27 +31,31 @@ _RECORD_TOO_LARGE = re.compile(r'Secret "sh\.helm\.release\.[^"]*" is invalid: d
 _OLD_MANIFEST = "unable to build kubernetes objects from current release manifest"
 
 
-async def explain(error: HelmError, *, client: ClusterClient, capabilities: Capabilities) -> str:
-    """Return Helm's text with hints; may read one object from the cluster."""
+async def explain(
+    error: HelmError, *, client: ClusterClient, capabilities: Capabilities, layers: Sequence[ValuesLayer] = ()
+) -> str:
+    """Return Helm's text with hints; may read one object from the cluster. ``layers`` are those of the request."""
     text = str(error)
+    if error.kind == SCHEMA_ERROR:
+        return await asyncio.to_thread(locate_in_layers, text, layers)
     if _RECORD_TOO_LARGE.search(text):
-        return f"the release does not fit into its Helm Secret; {SMALLER}; Helm says: {text}"
+        return f"the release does not fit into its Helm Secret; {SHRINK_HINT}; Helm says: {text}"
     if _OLD_MANIFEST in text:
         return f"the current release has kinds that are no longer served; {KINDS_GONE_HINT}; Helm says: {text}"
-    found = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
-    kind = capabilities.kinds.find_known(found["kind"]) if found is not None else None
-    if found is None or kind is None:
+    clash = _CLASH.search(text) if error.kind == "HelmOwnershipError" else None
+    kind = capabilities.kinds.find_known(clash["kind"]) if clash is not None else None
+    if clash is None or kind is None:
         return text
     try:
         live = await client.find_object(
-            kind, namespace=found["namespace"] or "", name=found["name"], largest=_LARGEST_OBJECT
+            kind, namespace=clash["namespace"] or "", name=clash["name"], largest=_LARGEST_OBJECT
         )
     except PilothouseError:
         return text
     return f"{text}; {await describe_owner(live, client=client)}" if live is not None else text
 
 
-def belongs_to(live: dict[str, Any], *, name: str, namespace: str) -> bool:
+def is_owned_by(live: dict[str, Any], *, name: str, namespace: str) -> bool:
     """Return True if Helm would accept the object as the release's (``pkg/action/validate.go``, ``checkOwnership``)."""
     metadata = live.get("metadata") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
@@ -65,14 +74,14 @@ async def describe_owner(live: dict[str, Any], *, client: ClusterClient) -> str:
     if manager is not None:
         return f"it is managed by {manager}: remove it there, or use other names"
     if release:
-        place = annotations.get("meta.helm.sh/release-namespace")
-        if await _is_gone(client, name=str(release), namespace=str(place)):
+        namespace = annotations.get("meta.helm.sh/release-namespace")
+        if await _is_gone(client, name=str(release), namespace=str(namespace)):
             return (
-                f"it belongs to release {release!r} in namespace {place!r}, which is gone: to take it over, set its "
-                "annotations meta.helm.sh/release-name and meta.helm.sh/release-namespace to those of this release; or "
-                "delete it"
+                f"it belongs to release {release!r} in namespace {namespace!r}, which is gone: to take it over, set "
+                "its annotations meta.helm.sh/release-name and meta.helm.sh/release-namespace to those of this "
+                "release; or delete it"
             )
-        return f"it belongs to release {release!r} in namespace {place!r}: uninstall that, or use other names"
+        return f"it belongs to release {release!r} in namespace {namespace!r}: uninstall that, or use other names"
     return "it belongs to no release: remove it, or give it Helm's label and annotations to have it adopted"
 
 

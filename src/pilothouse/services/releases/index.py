@@ -18,6 +18,7 @@ from pilothouse.kubernetes.external_managers import find_manager, find_mark
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease, decode_release, release_key
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.states import ReleaseStatus
+from pilothouse.store import cluster_watches
 from pilothouse.store import release_index as store
 from pilothouse.store.database import Transaction
 from pilothouse.store.release_index import DeletedSecret, NewRevision, Revision, SeenSecret
@@ -26,6 +27,8 @@ from pilothouse.store.texts import sanitize
 log = structlog.get_logger(__name__)
 
 _LONGEST_NAME = 253
+#: In bytes: what lists show is in an index, which takes 2,700 for a row, and names may have 316 of them.
+LONGEST_LISTED, LONGEST_MANAGER = 253, 512
 _LONGEST_TEXT = 8192
 #: Of the values of one revision, as JSON text: what is larger is left out of every answer.
 LARGEST_VALUES = 4 * 1024 * 1024
@@ -60,16 +63,16 @@ class ReleaseIndex:
             resource_version=seen.resource_version,
             problem="",
             uid=_clean(stored.uid, _LONGEST_NAME),
-            status=_clean(stored.status, _LONGEST_NAME),
+            status=cut(stored.status, LONGEST_LISTED),
             description=_clean(stored.description, _LONGEST_TEXT),
-            chart_name=_clean(stored.chart_name, _LONGEST_NAME),
-            chart_version=_clean(stored.chart_version, _LONGEST_NAME),
+            chart_name=cut(stored.chart_name, LONGEST_LISTED),
+            chart_version=cut(stored.chart_version, LONGEST_LISTED),
             first_deployed=stored.first_deployed,
             last_deployed=stored.last_deployed,
             values_sealed=self._seal(cluster_id, stored, values) if len(values) <= LARGEST_VALUES else None,
             values_text_size=len(values),
-            app_version=_clean(stored.app_version, _LONGEST_NAME),
-            manager=_clean(_manager(secret, stored), _LONGEST_TEXT),
+            app_version=cut(stored.app_version, LONGEST_LISTED),
+            manager=cut(_manager(secret, stored), LONGEST_MANAGER),
             operation_id=_clean(str(stored.labels.get(OPERATION_LABEL, "")), _LONGEST_NAME),
         )
 
@@ -96,15 +99,16 @@ class ReleaseIndex:
         row = self.read(cluster_id, secret)
         if row is None:
             return
-        await store.apply_revisions(tx, cluster_id, [row])
+        await cluster_watches.hold(tx, cluster_id)
         if row.status == ReleaseStatus.DEPLOYED and row.revision > 1:
             await store.supersede(tx, cluster_id, namespace=row.namespace, name=row.name, revision=row.revision)
+        await store.apply_revisions(tx, cluster_id, [row])
 
     async def record_gone(
         self, tx: Transaction, cluster_id: str, *, namespace: str, name: str, resource_version: int
     ) -> None:
         """Record that the release had no Secret at this resourceVersion, before an uninstall's outcome is written."""
-        await store.bury_missing(
+        await store.mark_missing_deleted(
             tx, cluster_id, resource_version=resource_version, kept=[], namespace=namespace, name=name
         )
 
@@ -166,6 +170,11 @@ def _manager(secret: Secret, stored: StoredRelease) -> str:
 def _clean(text: str, longest: int) -> str:
     """Remove what PostgreSQL cannot store, and cut."""
     return sanitize(text[:longest])
+
+
+def cut(text: str, longest: int) -> str:
+    """Remove what PostgreSQL cannot store, and cut to so many bytes."""
+    return sanitize(text[:longest]).encode()[:longest].decode(errors="ignore")
 
 
 def _context(cluster_id: str, namespace: str, secret: str) -> str:

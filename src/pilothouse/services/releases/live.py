@@ -32,7 +32,7 @@ async def read_unsuperseded(client: ClusterClient, namespace: str, name: str) ->
         (await read_release(secret), secret)
         async for secret in client.list_release_secrets(namespace=namespace, name=name, superseded=False)
     ]
-    return sorted(found, key=lambda one: one[0].revision)
+    return sorted(found, key=lambda entry: entry[0].revision)
 
 
 class LiveReleases:

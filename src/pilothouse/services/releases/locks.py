@@ -1,29 +1,54 @@
 """Locks of releases: one operation at a time, and none while another program holds Helm's lock."""
 
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from pilothouse.errors import Forbidden
+from pilothouse.errors import Forbidden, InvalidRequest
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import PENDING, UNINSTALLING, StoredRelease
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 
 #: The words that the vendor's Terraform provider waits on; they must be among the first 200 characters of the text.
-_REFUSED = "Update release is forbidden"
+REFUSED = "Update release is forbidden"
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What somebody was shown of a release before they decided: its revision, and when it was first installed.
+
+    ``since``: in microseconds, because a release that is installed again begins at revision 1.
+    """
+
+    revision: int
+    since: int
+
+    def refuse_moved(self, revision: int, first_deployed: datetime) -> None:
+        """Return if the release is still what was seen, else raise InvalidRequest."""
+        if revision != self.revision:
+            raise InvalidRequest(f"it is at revision {revision} now; look at it again")
+        if microseconds(first_deployed) != self.since:
+            raise InvalidRequest("it was installed anew since it was shown; look at it again")
+
+
+def microseconds(time: datetime) -> int:
+    """Return the time since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def running_error(row: OperationRow) -> Forbidden:
     """Return the error for a write while an operation on the release is unfinished."""
     noun = _NOUNS.get(row.action, row.action)
     return Forbidden(
-        f"{_REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
+        f"{REFUSED}: {noun} of release {row.release_name!r} is {row.state} (operation {row.id}); "
         "retry when the release is no longer pending"
     )
 
 
 def changed_error(name: str) -> Forbidden:
     """Return the error if another request was accepted, or ended, between our check and our acceptance."""
-    return Forbidden(f"{_REFUSED}: release {name!r} was modified by another request; retry")
+    return Forbidden(f"{REFUSED}: release {name!r} was modified by another request; retry")
 
 
 def is_locked(stored: StoredRelease) -> bool:
@@ -33,7 +58,7 @@ def is_locked(stored: StoredRelease) -> bool:
 
 def locked_error(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> Forbidden:
     """Return the error for a foreign ``pending-*`` revision: its writer, its age, and the way out."""
-    return Forbidden(f"{_REFUSED}: {describe_lock(stored, secret, cluster_id=cluster_id)}")
+    return Forbidden(f"{REFUSED}: {describe_lock(stored, secret, cluster_id=cluster_id)}")
 
 
 def describe_lock(stored: StoredRelease, secret: Secret, *, cluster_id: str) -> str:
@@ -58,4 +83,5 @@ _NOUNS: dict[str, str] = {
     Action.UPGRADE: "an upgrade",
     Action.ROLLBACK: "a rollback",
     Action.UNINSTALL: "the deletion",
+    Action.TEST: "a test",
 }

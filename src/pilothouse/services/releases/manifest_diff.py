@@ -7,12 +7,13 @@ one for an item that is gone.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.resources import ManifestObject
 
-Change = Literal["added", "changed", "removed", "unchanged"]
+Change = Literal["added", "changed", "removed", "unchanged", "unknown"]
+CHANGES: Final[tuple[Change, ...]] = get_args(Change)
 Object = dict[str, Any]
 Part = tuple[ManifestObject, Object]
 _ABSENT: Final = object()
@@ -32,7 +33,10 @@ class FieldDifference:
 
 @dataclass(frozen=True)
 class ObjectDifference:
-    """An object of either set; ``fields`` are those that differ, for a changed object only."""
+    """An object of either set; ``fields`` are those that differ, for a changed object only.
+
+    ``problem``: why it could not be compared, or not as a whole.
+    """
 
     api_version: str
     kind: str
@@ -40,6 +44,7 @@ class ObjectDifference:
     name: str
     change: Change
     fields: list[FieldDifference]
+    problem: str = ""
 
 
 def compare_objects(
@@ -51,25 +56,32 @@ def compare_objects(
     are compared, so that a hidden value that changed is told from one that did not. Raises InvalidRequest for more text
     in pointers than an answer takes.
     """
-    before = {_identity(one): (one, document) for one, document in old}
+    before = {identity(one): (one, document) for one, document in old}
     found, room = [], _LARGEST_POINTERS
     for one, document in new:
-        known = before.pop(_identity(one), None)
+        known = before.pop(identity(one), None)
         if known is None:
             found.append(_difference(one, "added"))
-        elif _is_same(known[1], document):
-            found.append(_difference(one, "unchanged"))
         else:
-            walked = _walk((known[1], show(known[1])), (document, show(document)), "")
-            fields, room = _within(walked, one, room=room)
-            found.append(_difference(one, "changed", fields))
+            fields = compare_fields(one, known[1], document, show=show, room=room)
+            room -= sum(len(difference.path) for difference in fields)
+            found.append(_difference(one, "changed" if fields else "unchanged", fields))
     return [*found, *(_difference(one, "removed") for one, _ in before.values())]
 
 
-def _within(walked: Iterator[FieldDifference], one: ManifestObject, *, room: int) -> tuple[list[FieldDifference], int]:
-    """Return the fields and the room that their pointers leave."""
+def compare_fields(
+    one: ManifestObject,
+    old: Object,
+    new: Object,
+    *,
+    show: Callable[[Object], Object],
+    room: int = _LARGEST_POINTERS,
+) -> list[FieldDifference]:
+    """Return what differs between two states of an object; see ``compare_objects``. ``room``: for pointers."""
+    if _is_same(old, new):
+        return []
     fields = []
-    for difference in walked:
+    for difference in _walk((old, show(old)), (new, show(new)), ""):
         room -= len(difference.path)
         if room < 0:
             raise InvalidRequest(
@@ -78,14 +90,14 @@ def _within(walked: Iterator[FieldDifference], one: ManifestObject, *, room: int
                 "less, or read the manifest of each"
             )
         fields.append(difference)
-    return fields, room
+    return fields
 
 
 def _difference(one: ManifestObject, change: Change, fields: list[FieldDifference] | None = None) -> ObjectDifference:
     return ObjectDifference(one.api_version, one.kind, one.namespace, one.name, change, fields or [])
 
 
-def _identity(one: ManifestObject) -> tuple[str, str, str, str]:
+def identity(one: ManifestObject | ObjectDifference) -> tuple[str, str, str, str]:
     """Return what stays the same when the version of the API changes."""
     group, slash, _ = one.api_version.rpartition("/")
     return (group if slash else "", one.kind, one.namespace, one.name)

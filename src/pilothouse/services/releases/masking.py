@@ -15,7 +15,7 @@ import orjson
 
 from pilothouse.chart_archive.documents import read_objects
 from pilothouse.chart_archive.yaml_text import dump_yaml
-from pilothouse.errors import InvalidChart
+from pilothouse.errors import InvalidChart, InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.resources import without_secret_data
 from pilothouse.redaction import WITHHELD, Masks, masks_of
@@ -52,11 +52,16 @@ def hide_values(values_json: str) -> str:
 
 def hide_in_text(text: str, values_json: str | None, *, public: Sequence[str]) -> str:
     """Return a description with the release's values masked; Helm's standard descriptions need no search."""
-    if not text or _ORDINARY.fullmatch(text):
+    if is_ordinary(text):
         return text
     if values_json is None:
         return WITHHELD
     return masks_of(values=orjson.loads(values_json or "{}"), public=public).apply(text)
+
+
+def is_ordinary(text: str) -> bool:
+    """Return True for an empty description, and for Helm's standard ones, which hold no values."""
+    return not text or _ORDINARY.fullmatch(text) is not None
 
 
 def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
@@ -78,8 +83,8 @@ def hide_in_object(live: dict[str, Any], masks: Masks) -> dict[str, Any]:
 
 def masks_of_stored(*revisions: StoredRelease) -> Masks:
     """Return masks for the values of these revisions of a release, prepared; takes a while."""
-    values = {f"{number}": [one.values, one.config] for number, one in enumerate(revisions)}
-    public = {text for one in revisions for text in (one.name, one.namespace, one.target_namespace)}
+    values = {f"{number}": [entry.values, entry.config] for number, entry in enumerate(revisions)}
+    public = {text for entry in revisions for text in (entry.name, entry.namespace, entry.target_namespace)}
     return masks_of(values=values, public=public).prepare()
 
 
@@ -93,6 +98,15 @@ def is_too_large(*manifests: str) -> bool:
     if sum(map(len, manifests)) > LARGEST_MANIFEST:
         return True
     return sum(len(DOCUMENTS.findall(text)) + 1 for text in manifests) > MOST_DOCUMENTS
+
+
+def refuse_too_large(manifest: str, *, of: str) -> None:
+    """Raise InvalidRequest if the manifest is more than is compared in one answer; ``of`` is whose it is."""
+    if is_too_large(manifest):
+        raise InvalidRequest(
+            f"{of}: its manifest is too large to be compared: the limits are "
+            f"{LARGEST_MANIFEST // 1024**2} MiB and {MOST_DOCUMENTS} documents"
+        )
 
 
 def hide_in_manifest(manifest: str, masks: Masks) -> str:
@@ -110,8 +124,8 @@ def hide_in_manifest(manifest: str, masks: Masks) -> str:
             hidden.append("# (withheld: it cannot be parsed, so its secrets cannot be masked)\n")
             continue
         source = _SOURCE.search(text)
-        for one in found:
-            shown = dump_yaml(_hide_in_document(one, masks))
+        for parsed in found:
+            shown = dump_yaml(_hide_in_document(parsed, masks))
             hidden.append((f"{source[0]}\n" if source else "") + shown)
     return "".join(f"---\n{text}" for text in hidden)
 
@@ -150,7 +164,7 @@ def _list_without(name: str, values: list[Any], masks: Masks) -> list[Any]:
     if name in _ARGUMENTS:
         return [MASK] * len(values)
     if name == "env":
-        return [_without_value(one, masks) for one in values]
+        return [_without_value(member, masks) for member in values]
     return [_without(name, below, masks) for below in values]
 
 

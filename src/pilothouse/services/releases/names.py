@@ -3,6 +3,8 @@
 import re
 
 from pilothouse.errors import InvalidRequest, NotFound
+from pilothouse.states import LIVING_STATES, Action
+from pilothouse.store.operations import OperationRow
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAME_LENGTH = 53  # Helm's limit: names of objects are made from it
@@ -48,3 +50,21 @@ def check_namespace(namespace: str) -> None:
 def unknown_release(name: str, namespace: str, *, cluster_name: str) -> NotFound:
     """Return the error for a release that the cluster does not have."""
     return NotFound(f"release {name!r} does not exist in namespace {namespace!r} of cluster {cluster_name!r}")
+
+
+def never_installed(name: str, operation_id: str) -> NotFound:
+    """Return the error for a release of which only a failed installation is known, which the operation tells of."""
+    return NotFound(
+        f"release {name!r} was never installed and has no revision: its installation failed and left nothing in the "
+        f"cluster (operation {operation_id} says why); create it again, or delete it"
+    )
+
+
+def without_revision(name: str, namespace: str, *, cluster_name: str, shown: OperationRow | None) -> NotFound:
+    """Return the error for a release that the cluster does not have; ``shown``: the operation that it is known by."""
+    if shown is None or shown.action != Action.INSTALL:
+        return unknown_release(name, namespace, cluster_name=cluster_name)
+    if shown.state in LIVING_STATES:
+        doing = f"its installation is {shown.state} (operation {shown.id})"
+        return NotFound(f"release {name!r} has no revision yet: {doing}")
+    return never_installed(name, shown.id)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterable
 
 from pilothouse.chart_archive.documents import read_objects
-from pilothouse.engine.protocol import RenderedObject
+from pilothouse.engine.inspection import RenderedObject
 from pilothouse.errors import InvalidChart
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 
@@ -40,7 +40,7 @@ def _is_own(document: dict[str, object], namespace: str) -> bool:
 
 def holds_namespace(objects: Iterable[RenderedObject], namespace: str) -> bool:
     """Return True if that Namespace is one of the objects, and not a hook."""
-    return any((one.api_version, one.kind, one.name, one.hook) == ("v1", "Namespace", namespace, "") for one in objects)
+    return any((obj.api_version, obj.kind, obj.name, obj.hook) == ("v1", "Namespace", namespace, "") for obj in objects)
 
 
 def describe_dropped(namespace: str) -> str:

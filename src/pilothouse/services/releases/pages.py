@@ -94,7 +94,8 @@ class ReleaseList:
         """Return at most ``limit`` releases after ``after``; fewer, or none, does not mean the end."""
         page = await self._read(after, limit)
         last = page.releases[-1] if page.more else None
-        shown = await off_loop(lambda: [self._show(one) for one in page.releases], size=sum(map(weight, page.releases)))
+        size = sum(map(weight, page.releases))
+        shown = await off_loop(lambda: [self._show(listed) for listed in page.releases], size=size)
         return ReleasePage(
             [release for release in shown if release is not None],
             (last.namespace, last.name) if last is not None else None,
@@ -111,11 +112,11 @@ def fitting(sizes: Sequence[int]) -> int:
     return len(sizes)
 
 
-def weight(one: ListedRelease) -> int:
+def weight(listed: ListedRelease) -> int:
     """Return approximately how many bytes are handled to show the release."""
-    row = one.revision
+    row = listed.revision
     values = row.values_text_size if row is not None and row.values_sealed is not None else 0
-    return values + shown_size(one.operation)
+    return values + shown_size(listed.operation)
 
 
 def shown_size(operation: OperationRow | None) -> int:

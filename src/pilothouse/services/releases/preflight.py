@@ -16,20 +16,16 @@ from typing import Any, Protocol, TypeVar
 
 from pilothouse.chart_archive.charts import asks_cluster
 from pilothouse.chart_archive.documents import read_objects
-from pilothouse.engine.protocol import (
-    InspectRequest,
-    InstallRequest,
-    ReleaseOutcome,
-    RenderedObject,
-    Request,
-    UpgradeRequest,
-)
+from pilothouse.engine.inspection import RenderedObject
+from pilothouse.engine.protocol import InspectRequest, InstallRequest, ReleaseOutcome, UpgradeRequest, ValuesLayer
+from pilothouse.engine.request import Request
 from pilothouse.errors import ClusterDenied, HelmError, InvalidChart, InvalidRequest
 from pilothouse.kubernetes.capabilities import Capabilities, ResourceAccess
 from pilothouse.kubernetes.client import ClusterClient, ObjectKind
 from pilothouse.kubernetes.resources import manifest_objects
+from pilothouse.metrics import PREFLIGHT_REFUSALS
 from pilothouse.services.releases.findings import Findings, describe_findings, describe_size, named
-from pilothouse.services.releases.helm_error_hints import belongs_to, describe_owner, explain
+from pilothouse.services.releases.helm_error_hints import describe_owner, explain, is_owned_by
 from pilothouse.services.releases.own_namespace import describe_dropped, holds_namespace
 from pilothouse.settings import Settings
 
@@ -89,9 +85,9 @@ class Preflight:
             self._capabilities.popitem(last=False)
         return known
 
-    async def explain(self, client: ClusterClient, error: HelmError) -> str:
-        """Return Helm's text with hints."""
-        return await explain(error, client=client, capabilities=self.capabilities(client))
+    async def explain(self, client: ClusterClient, error: HelmError, layers: Sequence[ValuesLayer] = ()) -> str:
+        """Return Helm's text with hints, some of them from the ``layers`` of the request."""
+        return await explain(error, client=client, capabilities=self.capabilities(client), layers=layers)
 
     async def find_problem(
         self,
@@ -105,6 +101,18 @@ class Preflight:
         Raises what ``ask`` raises, including HelmError with Helm's text if its dry run fails, and ClusterUnavailable or
         ClusterDenied.
         """
+        problem = await self._find_problem(ask, client, request, expected)
+        if problem is not None:
+            PREFLIGHT_REFUSALS.inc()
+        return problem
+
+    async def _find_problem(
+        self,
+        ask: Ask,
+        client: ClusterClient,
+        request: InstallRequest | UpgradeRequest,
+        expected: ExpectedRevision,
+    ) -> str | None:
         try:
             inspection = await ask(_inspect(request, expected))
         except HelmError:
@@ -124,13 +132,13 @@ class Preflight:
             objects,
             namespace=request.namespace,
             is_brought=_brought(objects, request, own=own),
-            waits=request.wait == "ready",
+            waits=request.wait in {"ready", "jobs"},
         )
-        if findings and (not _values_are_known(request) or await self._asks_cluster(request)):
+        if findings and (not values_are_known(request) or await self._asks_cluster(request)):
             findings = await self._confirm(ask, request, findings, own=own)
         if findings:
             return describe_findings(findings, later=frozenset(inspection.crd_kinds) - own)
-        if own and await _try(ask, request, own=own) is None:
+        if own and await _try(ask, request, own=own) is None and not request.take_ownership:
             return await _find_clash(client, request, findings)
         return None
 
@@ -168,7 +176,7 @@ class Preflight:
                 unserved.append(one)
         missing = await capabilities.find_missing(needs)
         left = await self._still_needed(client, missing, served)
-        return Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served))
+        return Findings(tuple(unserved), tuple((one, tuple(needs[one])) for one in left), tuple(served), client.acts_as)
 
     async def _still_needed(
         self, client: ClusterClient, missing: list[ResourceAccess], served: list[tuple[RenderedObject, ObjectKind]]
@@ -250,22 +258,25 @@ def _named_by(error: HelmError) -> Callable[[RenderedObject], bool] | None:
 
 
 def _inspect(request: InstallRequest | UpgradeRequest, expected: ExpectedRevision) -> InspectRequest:
+    known = values_are_known(request)
     return InspectRequest(
         namespace=request.namespace,
         release_name=request.release_name,
         chart=request.chart,
-        values=request.values if _values_are_known(request) else expected.merged_values,
+        values=request.values if known else expected.merged_values,
+        layers=request.layers if known else (),
         revision=expected.number,
         is_upgrade=isinstance(request, UpgradeRequest),
         skip_schema_validation=request.skip_schema_validation,
     )
 
 
-def _values_are_known(request: InstallRequest | UpgradeRequest) -> bool:
+def values_are_known(request: InstallRequest | UpgradeRequest) -> bool:
     """Return True if the request alone determines the values; else they are merged over the release's."""
     if isinstance(request, InstallRequest):
         return True
-    return request.reset_values or (bool(request.values) and not request.reuse_values)
+    keeps = request.reuse_values or request.reset_then_reuse_values
+    return request.reset_values or (bool(request.values or request.layers) and not keeps)
 
 
 def _runs(one: RenderedObject, request: InstallRequest | UpgradeRequest) -> bool:
@@ -324,7 +335,7 @@ async def _find_clash(
         if one.hook or not one.name:
             continue
         live = await _find(client, one, kind)
-        if live is not None and not belongs_to(live, name=request.release_name, namespace=request.namespace):
+        if live is not None and not is_owned_by(live, name=request.release_name, namespace=request.namespace):
             owner = await describe_owner(live, client=client)
             return f"{named(one)} exists and does not belong to this release; {owner}"
     return None

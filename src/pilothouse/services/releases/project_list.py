@@ -17,7 +17,7 @@ class ProjectPage:
     """A page of a list; ``next`` is where the next one begins, None at the end.
 
     ``totals``: how many releases have each status; None unless requested. ``incomplete``: names of the clusters whose
-    index lacks releases.
+    index lacks releases, of those in which the caller may list some.
     """
 
     releases: list[ReleaseItem]
@@ -38,26 +38,38 @@ class ProjectReleases:
     ) -> ProjectPage:
         """Return a page of the matching releases; NotFound for a cluster that the project does not have.
 
-        The totals are those of every status: the filter's own statuses do not count for them.
+        The totals are those of every status: the filter's own statuses do not count for them. Callers who may not list
+        sources are not told of them.
         """
-        caller.require("cce:release:list")
+        caller.require_somewhere("cce:release:list")
+        if wanted.update_available is not None:
+            caller.require("cce:source:list")
         project_id = caller.project_id
         wanted = replace(wanted, hide_addons=self._settings.hide_addons)
         async with self._database.autocommit() as connection:
             index = await store.find_project_index(connection, project_id=project_id, cluster=wanted.cluster)
             if wanted.cluster and not index.clusters:
                 raise unknown_cluster(wanted.cluster)
+            if caller.policies:
+                places = await store.list_places(connection, project_id=project_id)
+                seen = tuple(one for one in places if caller.at(*one).may("cce:release:list"))
+                wanted = replace(wanted, places=seen)
             found = await store.list_releases(
-                connection, project_id=project_id, wanted=wanted, sort=sort, limit=limit + 1
+                connection,
+                project_id=project_id,
+                filters=wanted,
+                sort=sort,
+                limit=limit + 1,
+                with_sources=caller.may("cce:source:list"),
             )
             counted = None
             if totals:
                 every = replace(wanted, statuses=())
-                counted = await store.count_statuses(connection, project_id=project_id, wanted=every)
+                counted = await store.count_statuses(connection, project_id=project_id, filters=every)
         last = found[limit - 1] if len(found) > limit else None
         return ProjectPage(
             found[:limit],
             tuple(getattr(last, column) for column in sort.columns) if last is not None else None,
             counted,
-            index.incomplete,
+            [name for one, name in index.incomplete if caller.at(one).may_somewhere("cce:release:list")],
         )

@@ -6,7 +6,7 @@ an install that failed before Helm wrote a revision, until the release exists or
 """
 
 from bisect import bisect_right
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.auth.sealing import MasterKeys
@@ -41,6 +41,13 @@ from pilothouse.store.releases import FoundRelease, ListedRelease, Page, Revisio
 _MOST_REVISIONS = 256
 #: The vendor's add-ons are releases of this name.
 _ADDON = "cceaddon-"
+
+
+@dataclass
+class _Asking:
+    """Who reads a list, as it is now: rights can end meanwhile."""
+
+    caller: Caller
 
 
 class ReleaseView:
@@ -141,7 +148,8 @@ class ReleaseView:
         with_values: bool = True,
     ) -> ReleaseList:
         """Return every release of the cluster; optionally of one namespace or one chart, or without values."""
-        caller.require("cce:release:list")
+        caller.require_somewhere("cce:release:list")
+        asking = _Asking(caller)
         async with self._database.autocommit() as connection:
             found = await releases.find_index(connection, cluster_id, project_id=caller.project_id)
             if found is None:
@@ -165,26 +173,27 @@ class ReleaseView:
         def show(one: ListedRelease) -> Release | None:
             if self._settings.hide_addons and one.name.startswith(_ADDON):
                 return None
+            now = asking.caller
+            if now.policies and not now.at(cluster_id, one.namespace).may("cce:release:list"):
+                return None
             release = self._shown.newest(found.cluster, one.revision, one.operation)
             if chart_id is None or release is None:
                 return release
             return release if _is_of_chart(release, one, chart_id, chart) else None
 
         if found.freshness.listed:
-            still = self._while_allowed(caller, read, with_values=with_values)
+            still = self._while_allowed(asking, read, with_values=with_values)
             return ReleaseList(still, show, age_seconds=found.freshness.age_seconds)
         live = await self._read_live(cluster_id, namespace, read)
-        return ReleaseList(self._while_allowed(caller, live, with_values=with_values), show, age_seconds=None)
+        return ReleaseList(self._while_allowed(asking, live, with_values=with_values), show, age_seconds=None)
 
-    def _while_allowed(self, caller: Caller, read: ReadPage, *, with_values: bool) -> ReadPage:
+    def _while_allowed(self, asking: _Asking, read: ReadPage, *, with_values: bool) -> ReadPage:
         """Return the same pages while the caller may see them: reading a list can take long."""
-        shows_values = with_values and caller.may(READ_VALUES)
+        shows_values = with_values and asking.caller.may(READ_VALUES)
 
         async def read_allowed(after: tuple[str, str], limit: int) -> Page:
-            nonlocal caller
-            caller = await self._standing.require(
-                caller, "cce:release:list", after_seconds=self._standing.again_seconds
-            )
+            asking.caller = caller = await self._standing.ask(asking.caller, after_seconds=self._standing.again_seconds)
+            caller.require_somewhere("cce:release:list")
             if shows_values:
                 caller.require(READ_VALUES)
             return await read(after, limit)

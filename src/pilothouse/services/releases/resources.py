@@ -43,7 +43,7 @@ class ReleaseResources:
             client = self._clusters.client(cluster)
             with cluster_error_context(cluster):
                 labels = await client.list_release_labels(namespace=namespace, name=name)
-                newest = max((one.revision for one in labels), default=0)
+                newest = max((entry.revision for entry in labels), default=0)
                 secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest)
             if secret is None:
                 return "{}"
@@ -61,7 +61,7 @@ class ReleaseResources:
         """Return the masks for the objects of the release."""
         values: dict[str, Any] = {"merged": stored.values, "own": stored.config}
         deployed = max(
-            (one.revision for one in labels if one.status == ReleaseStatus.DEPLOYED), default=stored.revision
+            (entry.revision for entry in labels if entry.status == ReleaseStatus.DEPLOYED), default=stored.revision
         )
         if deployed != stored.revision:
             secret = await client.find_release_secret(namespace=stored.namespace, name=stored.name, revision=deployed)

@@ -1,25 +1,37 @@
 """Rollbacks before they are queued."""
 
 import asyncio
+from collections.abc import Iterable
 
 from pilothouse.engine.protocol import RollbackRequest
 from pilothouse.errors import InvalidRequest, NotFound
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release
+from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import RollbackCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
-from pilothouse.states import ReleaseStatus
+from pilothouse.states import Action, OperationState, ReleaseStatus
 from pilothouse.store import operations
+from pilothouse.store.release_changes import list_changes
+
+_SUCCEEDED = frozenset({ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
+#: What was uninstalled with its history kept was deployed, as far as its own record tells; Helm brings it back.
+_RESTORABLE = _SUCCEEDED | {ReleaseStatus.UNINSTALLED}
+_WRITES_REVISION = frozenset({Action.INSTALL, Action.UPGRADE, Action.ROLLBACK})
 
 
 async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, request: UpdateRelease) -> UpdatePlan:
     """Plan it, and try it if a dry run was requested; raise NotFound without a revision to go back to."""
-    to_revision = request.release_version or await _find_last_good(shared, target)
+    to_revision, field = request.release_version or await _find_last_good(shared, target), request.revision_field
     goal, chart_id = await asyncio.gather(
-        _find_revision(shared, target, to_revision), _find_chart_id(shared, target, to_revision)
+        _find_revision(shared, target, to_revision, field=field), _find_chart_id(shared, target, to_revision)
     )
+    if request.only_succeeded and goal.status not in _RESTORABLE:
+        raise InvalidRequest(
+            f"{field}: revision {to_revision} is {goal.status} and was never deployed; its history lists others"
+        )
     problem = await shared.preflight.find_rollback_problem(
         shared.clusters.client(target.cluster),
         goal=goal.manifest,
@@ -27,7 +39,7 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
         owns_namespace=not request.remove_namespace and await own_namespace(target.stored),
     )
     if problem is not None:
-        raise InvalidRequest(f"parameters.release_version: revision {to_revision} cannot be restored: {problem}")
+        raise InvalidRequest(f"{field}: revision {to_revision} cannot be restored: {problem}")
     order = RollbackCommand(
         to_revision=to_revision,
         merged_values=goal.values,
@@ -36,9 +48,10 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
         recreate=request.recreate,
         wait=request.wait or as_wait(target.cluster.wait),
         remove_namespace=request.remove_namespace,
+        options=request.options,
     )
     if request.dry_run:
-        await _try(shared, target, to_revision)
+        await _try(shared, target, to_revision, hides=request.hides_values)
     operation = target.operation(
         request,
         order,
@@ -50,7 +63,7 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
     return UpdatePlan(operation, goal.values if request.dry_run else None)
 
 
-async def _try(shared: ReleaseDependencies, target: UpdateTarget, to_revision: int) -> None:
+async def _try(shared: ReleaseDependencies, target: UpdateTarget, to_revision: int, *, hides: bool) -> None:
     trial = RollbackRequest(
         kubeconfig=target.cluster.kubeconfig,
         namespace=target.namespace,
@@ -59,15 +72,28 @@ async def _try(shared: ReleaseDependencies, target: UpdateTarget, to_revision: i
         dry_run="server",
         timeout_seconds=shared.settings.engine.answer_seconds,
     )
-    await dry_run(shared, trial, target.cluster, what="the rollback")
+    await dry_run(shared, trial, target.cluster, what="the rollback", hides=hides)
 
 
 async def _find_last_good(shared: ReleaseDependencies, target: UpdateTarget) -> int:
     """Return the number of the newest revision before the present one that was deployed; 0 if none was."""
     client = shared.clusters.client(target.cluster)
     found = await client.list_release_labels(namespace=target.namespace, name=target.name)
-    good = (one.revision for one in found if one.status in {ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED})
-    return max((one for one in good if one < target.newest.revision), default=0)
+    earlier = [one for one in found if one.revision < target.newest.revision and one.status in _RESTORABLE]
+    failed = await _list_failed(shared, target, earlier)
+    return max((one.revision for one in earlier if one.revision not in failed), default=0)
+
+
+async def _list_failed(shared: ReleaseDependencies, target: UpdateTarget, earlier: Iterable[ReleaseLabels]) -> set[int]:
+    """Return which uninstalled revisions never were deployed: their status does not tell, the operations do."""
+    uninstalled = {one.revision for one in earlier if one.status == ReleaseStatus.UNINSTALLED}
+    if not uninstalled:
+        return set()
+    async with shared.database.autocommit() as connection:
+        changes = await list_changes(connection, target.cluster.id, namespace=target.namespace, name=target.name)
+    # newest first: a number can have been written before, by a release of the same name that is gone
+    written = {change.revision: change.state for change in reversed(changes) if change.action in _WRITES_REVISION}
+    return {one for one in uninstalled if written.get(one, OperationState.SUCCEEDED) != OperationState.SUCCEEDED}
 
 
 async def _find_chart_id(shared: ReleaseDependencies, target: UpdateTarget, revision: int) -> str:
@@ -76,19 +102,20 @@ async def _find_chart_id(shared: ReleaseDependencies, target: UpdateTarget, revi
         origins = await operations.list_release_origins(
             connection, cluster_id=target.cluster.id, namespace=target.namespace, release_name=target.name
         )
-    return next((one.chart_id for one in origins if one.revision == revision), "")
+    return next((candidate.chart_id for candidate in origins if candidate.revision == revision), "")
 
 
-async def _find_revision(shared: ReleaseDependencies, target: UpdateTarget, revision: int) -> StoredRelease:
+async def _find_revision(
+    shared: ReleaseDependencies, target: UpdateTarget, revision: int, *, field: str
+) -> StoredRelease:
     secret = None
     if revision > 0:
         client = shared.clusters.client(target.cluster)
         secret = await client.find_release_secret(namespace=target.namespace, name=target.name, revision=revision)
     if secret is None:
-        before = f"revision before {target.newest.revision} that was ever deployed"
-        which = f"revision {revision}" if revision > 0 else before
-        raise NotFound(
-            f"parameters.release_version: release {target.name!r} has no {which}; "
-            "its history lists the existing revisions"
-        )
+        newest, hint = target.newest, "its history lists the existing revisions"
+        which = f"revision {revision}" if revision > 0 else f"revision before {newest.revision} that was ever deployed"
+        if revision <= 0 and newest.status == ReleaseStatus.UNINSTALLED:
+            hint = f"to bring back what was uninstalled, name revision {newest.revision}"
+        raise NotFound(f"{field}: release {target.name!r} has no {which}; {hint}")
     return await read_release(secret)

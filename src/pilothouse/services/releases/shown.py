@@ -34,8 +34,6 @@ _BEING_CANCELLED: dict[tuple[str, bool], ReleaseStatus] = {
 INSTALL_UNDERWAY = "Initial install underway"
 UPGRADE_UNDERWAY = "Preparing upgrade"
 UNINSTALL_UNDERWAY = "Deletion in progress (or silently failed)"
-#: The states in which a release is on its way to another one.
-UNSETTLED = frozenset(_UNDERWAY.values())
 
 _NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -66,7 +64,7 @@ class ShownReleases:
         self, cluster: ClusterName, newest: RevisionRow | None, operation: OperationRow | None
     ) -> Release | None:
         """Return the release as an operation shows it, if one overlays the newest revision."""
-        if operation is None:
+        if operation is None or operation.action == Action.TEST:
             return None
         if operation.state not in LIVING_STATES and (newest is not None or operation.action != Action.INSTALL):
             return None

@@ -1,20 +1,24 @@
-"""Turns a validated request into a queued operation in one statement.
+"""The one way of every write to a release: rights asked again, effect, audit row and key in one transaction.
 
-Once committed, it runs even if every process dies.
+``submit`` turns a validated request into a queued operation in one statement; once committed, it runs even if every
+process dies. ``change`` is for writes that queue nothing.
 """
 
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypedDict
 
 import structlog
 
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.errors import DatabaseUnavailable
+from pilothouse.errors import DatabaseUnavailable, InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kubeconfig import api_server
+from pilothouse.metrics import OPERATIONS_ACCEPTED
+from pilothouse.services.cluster_walls import refuse_outside
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import require_still
@@ -23,14 +27,15 @@ from pilothouse.services.releases.commands import Order, action_of, destructive_
 from pilothouse.services.releases.shown import from_operation
 from pilothouse.settings import Settings
 from pilothouse.states import ReleaseStatus
-from pilothouse.store import operation_events, operations
+from pilothouse.store import audit, operation_events, operations
 from pilothouse.store import submit as queue
-from pilothouse.store.database import Database
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.operations import OperationRow
 
 log = structlog.get_logger(__name__)
 
 #: Fields of a request that the row has in another form, or not at all.
-_NOT_COLUMNS = frozenset({"order", "timeout_seconds", "warning"})
+_NOT_COLUMNS = frozenset({"order", "timeout_seconds", "warning", "chart_revision"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,8 @@ class OperationRequest:
     ``revision`` is the number that will be written, if known by now; ``base_revision`` the newest existing one. If that
     one is deployed, its Secret's uid and resourceVersion save a worker that begins at once from reading it again.
     ``chart_digest`` pins the archive that the worker needs; the other chart fields are for display. ``warning`` becomes
-    the operation's first event.
+    the operation's first event. ``plan_id``: the plan that it applies, which no other operation has applied.
+    ``chart_revision``: the revision whose stored chart it is; there is no ``chart_id`` then.
     """
 
     namespace: str
@@ -59,10 +65,58 @@ class OperationRequest:
     status_description: str
     timeout_seconds: int | None = None
     warning: str | None = None
+    plan_id: str | None = None
+    chart_revision: int | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseChange:
+    """The transaction of a write that queues nothing.
+
+    ``caller`` is as the rights were last asked. ``held``: what the answer shows is kept as long as the key; False if
+    the operation has ended and lost it since it was read.
+    """
+
+    tx: Transaction
+    caller: Caller
+    held: bool
+    _idempotency: Idempotency
+    _permission: str
+    _request_id: str
+    _key: Key | None
+
+    async def claim(self, row: OperationRow, *, cluster_name: str) -> None:
+        """Claim the key for an answer that shows the row."""
+        await self._idempotency.claim(self.tx, self.caller, self._key, row, cluster_name=cluster_name)
+
+    async def record(
+        self, cluster_id: str, namespace: str, name: str, *, operation_id: str = "", detail: str = ""
+    ) -> None:
+        """Insert the audit row; ``detail`` names a write that is not of the release as a whole."""
+        key = operations.release_key(cluster_id, namespace, name)
+        await audit.record(
+            self.tx,
+            self.caller,
+            self._permission,
+            target=f"{key}/{detail}" if detail else key,
+            target_name=name,
+            detail=detail,
+            request_id=self._request_id,
+            operation_id=operation_id,
+        )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An operation that would be accepted, with what was seen of the cluster; ``observed_at`` as for ``submit``."""
+
+    cluster: ClusterConnection
+    operation: OperationRequest
+    observed_at: float
 
 
 class Submissions:
-    """Accept orders."""
+    """Accept writes."""
 
     def __init__(self, database: Database, keys: MasterKeys, settings: Settings) -> None:
         self._database = database
@@ -94,6 +148,13 @@ class Submissions:
         Busy if too many operations wait for the cluster or the project; KeyUsed if the key was already used.
         """
         caller.require(permission)
+        refuse_outside(cluster, request.namespace)
+        longest = self._settings.worker.longest_timeout_seconds
+        if (request.timeout_seconds or 0) > longest:
+            raise InvalidRequest(
+                f"timeout_seconds: {request.timeout_seconds} is more than {longest}, the most that this server takes "
+                "(PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS)"
+            )
         new = await self._new_operation(caller, cluster, request, request_id=request_id)
         async with self._database.autocommit() as connection:
             caller = await require_still(connection, caller, permission)
@@ -107,15 +168,44 @@ class Submissions:
                 limits=self._limits,
                 key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
             )
+        OPERATIONS_ACCEPTED.labels(new.action).inc()
         log.info("operation_accepted", operation_id=new.id, action=new.action, cluster_id=cluster.id)
         if request.warning is not None:
             # the operation stands: that people are not warned must not look as if it did not
             with suppress(DatabaseUnavailable):
                 async with self._database.autocommit() as connection:
                     await operation_events.add_event(
-                        connection, new.id, attempt=0, kind="other_manager_found", said=request.warning
+                        connection, new.id, attempt=0, kind="other_manager_found", text=request.warning
                     )
         return SubmittedOperation(from_operation(cluster, row, shown_of(request.order)), new.id)
+
+    async def recheck(self, caller: Caller, permission: str) -> Caller:
+        """Return the caller as it is now, right before a write to a cluster; raise as ``require_still`` does."""
+        caller.require(permission)
+        async with self._database.autocommit() as connection:
+            return await require_still(connection, caller, permission)
+
+    @asynccontextmanager
+    async def change(
+        self,
+        caller: Caller,
+        *,
+        permission: str,
+        request_id: str,
+        key: Key | None = None,
+        shown: OperationRow | None = None,
+        done: bool = False,
+    ) -> AsyncIterator[ReleaseChange]:
+        """Open the transaction of a write that queues nothing; its answer shows the operation ``shown``.
+
+        Rights are asked again, but not for what is ``done`` already in the cluster: that is recorded in any case.
+        """
+        caller.require(permission)
+        async with self._database.transaction() as tx:
+            if not done:
+                caller = await require_still(tx, caller, permission)
+            held = shown is None or await self._idempotency.hold(tx, key, shown)
+            yield ReleaseChange(tx, caller, held, self._idempotency, permission, request_id, key)
 
     async def _new_operation(
         self, caller: Caller, cluster: ClusterConnection, request: OperationRequest, *, request_id: str

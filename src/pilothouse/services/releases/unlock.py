@@ -9,22 +9,20 @@ from dataclasses import dataclass
 
 import structlog
 
-from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import InvalidRequest
 from pilothouse.kubernetes.client import Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, read_release, unlock
-from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
+from pilothouse.metrics import UNLOCKS
+from pilothouse.services.clusters import ClusterConnection, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.identity.standing import require_still
+from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.index import ReleaseIndex
-from pilothouse.services.releases.locks import changed_error, is_locked, running_error
+from pilothouse.services.releases.locks import Seen, changed_error, is_locked, running_error
 from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
-from pilothouse.services.releases.preflight import Preflight
-from pilothouse.settings import ReleaseSettings
+from pilothouse.services.releases.submit import Submissions
 from pilothouse.states import LIVING_STATES
-from pilothouse.store import audit, operations
-from pilothouse.store.database import Database
+from pilothouse.store import operations
 
 log = structlog.get_logger(__name__)
 
@@ -43,28 +41,31 @@ class Unlocked:
 class Unlocks:
     """Unlock releases in a project's clusters."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: MasterKeys,
-        clusters: Clusters,
-        settings: ReleaseSettings,
-        *,
-        preflight: Preflight,
-    ) -> None:
-        self._database = database
-        self._clusters = clusters
-        self._index = ReleaseIndex(keys)
-        self._managers = ReleaseManagers(preflight, settings)
+    def __init__(self, shared: ReleaseDependencies) -> None:
+        self._database = shared.database
+        self._clusters = shared.clusters
+        self._index = ReleaseIndex(shared.keys)
+        self._managers = ReleaseManagers(shared.preflight, shared.settings.releases)
+        self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
     async def unlock(
-        self, caller: Caller, cluster_id: str, *, namespace: str, name: str, reason: str, request_id: str
+        self,
+        caller: Caller,
+        cluster_id: str,
+        *,
+        namespace: str,
+        name: str,
+        reason: str,
+        request_id: str,
+        seen: Seen | None = None,
     ) -> Unlocked:
         """Mark the newest revision as failed, permanently, so that the release can be changed again.
 
-        Raises InvalidRequest (no reason, not locked), NotFound, Forbidden (an operation of ours is active, the revision
-        was changed meanwhile, or its objects are in another namespace), ClusterUnavailable or ClusterDenied.
+        Raises InvalidRequest (no reason, not locked, not as it was ``seen``), NotFound, Forbidden (an operation of ours
+        is active, the revision was changed meanwhile, or its objects are in another namespace), ClusterUnavailable or
+        ClusterDenied.
         """
+        caller = caller.at(cluster_id, namespace)
         caller.require(_UPDATE)
         reason = " ".join(reason.split())
         if not 1 <= len(reason) <= _LONGEST_REASON:
@@ -81,23 +82,17 @@ class Unlocks:
         client = self._clusters.client(cluster)
         with cluster_error_context(cluster):
             before, locked = await self._find_locked(cluster, namespace, name)
-            async with self._database.autocommit() as connection:
-                caller = await require_still(connection, caller, _UPDATE)
+            if seen is not None:
+                seen.refuse_moved(before.revision, before.first_deployed)
+            caller = await self._submissions.recheck(caller, _UPDATE)
             if not await unlock(client, locked, reason=f"by {caller.user_name}: {reason}"):
                 raise changed_error(name)
             secret = await client.find_release_secret(namespace=namespace, name=name, revision=before.revision)
-        async with self._database.transaction() as tx:
+        async with self._submissions.change(caller, permission=_UPDATE, request_id=request_id, done=True) as change:
             if secret is not None:
-                await self._index.record(tx, cluster.id, secret)
-            await audit.record(
-                tx,
-                caller,
-                _UPDATE,
-                target=f"{operations.release_key(cluster.id, namespace, name)}/unlock",
-                target_name=name,
-                detail="unlock",
-                request_id=request_id,
-            )
+                await self._index.record(change.tx, cluster.id, secret)
+            await change.record(cluster.id, namespace, name, detail="unlock")
+        UNLOCKS.inc()
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
         return Unlocked(await read_release(secret) if secret is not None else before, before.status)
 
@@ -106,7 +101,7 @@ class Unlocks:
         client, found = self._clusters.client(cluster), []
         if is_namespace(namespace) and is_name(name):
             found = await client.list_release_labels(namespace=namespace, name=name)
-        newest = max(found, key=lambda one: one.revision, default=None)
+        newest = max(found, key=lambda candidate: candidate.revision, default=None)
         if newest is None:
             raise unknown_release(name, namespace, cluster_name=cluster.name)
         secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)

@@ -1,9 +1,11 @@
 """Update Release: an upgrade or a rollback, by one request."""
 
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pilothouse.auth.policy import READ_VALUES
 from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound
 from pilothouse.services.charts.archives import compact_json
 from pilothouse.services.clusters import ClusterConnection, cluster_error_context
@@ -15,11 +17,11 @@ from pilothouse.services.releases.dry_run import DRY_RUN_COMPLETE
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, is_locked, locked_error, running_error
-from pilothouse.services.releases.names import unknown_release
+from pilothouse.services.releases.names import never_installed, unknown_release
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.rollback import plan_rollback
 from pilothouse.services.releases.sizes import refuse_oversized
-from pilothouse.services.releases.submit import OperationRequest, Submissions
+from pilothouse.services.releases.submit import OperationRequest, Proposal, Submissions
 from pilothouse.services.releases.update_plans import UpdatePlan, UpdateRelease, UpdateTarget
 from pilothouse.services.releases.upgrade import plan_upgrade
 from pilothouse.states import LIVING_STATES, Action, OperationState, ReleaseStatus
@@ -52,10 +54,38 @@ class Updates:
         """Accept an upgrade or a rollback, or answer a dry run; what can be refused at once is refused here.
 
         Raises InvalidRequest (a rule, a dry run's render error), NotFound (cluster, chart, release, revision),
-        Forbidden (an operation runs, or Helm's lock is held by another program), ClusterUnavailable, ClusterDenied or
-        Busy. After an error nothing is stored.
+        ChartReplaced, Forbidden (an operation runs, or Helm's lock is held by another program), ClusterUnavailable,
+        ClusterDenied or Busy. After an error nothing is stored.
         """
         caller.require(_UPDATE)
+        request = replace(request, hides_values=not caller.may(READ_VALUES))
+        target, plan = await self._propose(request, cluster_id, namespace, name, project_id=caller.project_id)
+        if plan.values is not None:
+            return _dry(target, plan.operation, values=plan.values)
+        try:
+            return await self._submissions.submit(
+                caller,
+                target.cluster,
+                plan.operation,
+                permission=_UPDATE,
+                observed_at=target.observed_at,
+                request_id=request_id,
+                key=key,
+            )
+        except AlreadyExists as error:
+            await self.refuse_while_running(target.cluster, namespace, name)
+            raise changed_error(name) from error
+
+    async def propose(
+        self, request: UpdateRelease, cluster_id: str, *, namespace: str, name: str, project_id: str
+    ) -> Proposal:
+        """Return the operation that ``update`` would accept; raise what it raises."""
+        target, plan = await self._propose(request, cluster_id, namespace, name, project_id=project_id)
+        return Proposal(target.cluster, plan.operation, target.observed_at)
+
+    async def _propose(
+        self, request: UpdateRelease, cluster_id: str, namespace: str, name: str, *, project_id: str
+    ) -> tuple[UpdateTarget, UpdatePlan]:
         rollback = _is_rollback(request)
         if not rollback:
             await refuse_oversized(request.values or {})
@@ -64,30 +94,21 @@ class Updates:
                 connection,
                 cluster_id=cluster_id,
                 chart_id="" if rollback else request.chart_id,
-                project_id=caller.project_id,
+                project_id=project_id,
             )
             cluster = self._clusters.open(cluster_id, row)
-            if chart is None and not rollback:
+            if request.stored_chart is not None:
+                chart = request.stored_chart.row
+            elif chart is not None:
+                chart.check_digest(request.chart_digest)
+            elif not rollback:
                 raise NotFound(f"chart_id: chart {request.chart_id!r} does not exist in this project")
         with cluster_error_context(cluster):
             async with self._clusters.client(cluster).within_limit():
                 target = await self._find_target(cluster, namespace, name)
-            try:
-                plan = await self._plan(target, chart, request)
-                if plan.values is not None:
-                    return _dry(target, plan.operation, values=plan.values)
-                return await self._submissions.submit(
-                    caller,
-                    cluster,
-                    plan.operation,
-                    permission=_UPDATE,
-                    observed_at=target.observed_at,
-                    request_id=request_id,
-                    key=key,
-                )
-            except AlreadyExists as error:
-                await self._refuse_while_running(cluster, namespace, name)
-                raise changed_error(name) from error
+            if request.seen is not None:
+                request.seen.refuse_moved(target.newest.revision, target.newest.first_deployed)
+            return target, await self._plan(target, chart, request)
 
     async def _plan(self, target: UpdateTarget, chart: charts.ChartRow | None, request: UpdateRelease) -> UpdatePlan:
         if chart is None:
@@ -98,7 +119,7 @@ class Updates:
         client, observed_at = self._clusters.client(cluster), time.monotonic()
         found = await read_unsuperseded(client, namespace, name)
         if not found or is_locked(found[-1][0]):
-            await self._refuse_while_running(cluster, namespace, name)
+            await self.refuse_while_running(cluster, namespace, name)
             # none runs: what was seen may be of one that ended in between
             observed_at = time.monotonic()
             found = await read_unsuperseded(client, namespace, name)
@@ -110,7 +131,7 @@ class Updates:
         warning = await self._managers.check(client, newest, secret)
         return UpdateTarget(cluster, namespace, name, [stored for stored, _ in found], observed_at, warning)
 
-    async def _refuse_while_running(self, cluster: ClusterConnection, namespace: str, name: str) -> None:
+    async def refuse_while_running(self, cluster: ClusterConnection, namespace: str, name: str) -> None:
         """Raise Forbidden if an operation of ours is in the way.
 
         Checked only after a failure: the acceptance refuses a second writer, and most requests are the only one.
@@ -122,17 +143,14 @@ class Updates:
         if shown is not None and shown.state in LIVING_STATES:
             raise running_error(shown)
         if shown is not None and (shown.action, shown.state) == (Action.INSTALL, OperationState.FAILED):
-            raise NotFound(
-                f"release {name!r} was never installed: its installation failed before Helm wrote anything (operation "
-                f"{shown.id}); create it again, or delete it"
-            )
+            raise never_installed(name, shown.id)
 
 
 def _is_rollback(request: UpdateRelease) -> bool:
     if request.action not in {Action.UPGRADE, Action.ROLLBACK, ""}:
         raise InvalidRequest(f"action: {request.action!r} is not one of upgrade, rollback; empty means upgrade")
     if request.action != Action.ROLLBACK:
-        if not request.chart_id:
+        if not request.chart_id and request.stored_chart is None:
             raise InvalidRequest("chart_id: missing; an upgrade needs the chart to upgrade to")
         return False
     if request.release_version < 0:

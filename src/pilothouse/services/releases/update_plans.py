@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from pilothouse.engine.protocol import ValuesLayer, Wait
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.services.clusters import ClusterConnection
-from pilothouse.services.releases.commands import Crds, RollbackCommand, UpgradeCommand, Wait
+from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions, RollbackCommand, UpgradeCommand
+from pilothouse.services.releases.locks import Seen
+from pilothouse.services.releases.stored_charts import StoredChart
 from pilothouse.services.releases.submit import OperationRequest, base_of
 from pilothouse.states import ReleaseStatus
 
@@ -15,10 +18,15 @@ class UpdateRelease:
     """A request to update a release, with checked types; ``Updates.update`` applies the rules.
 
     ``action``: ``upgrade`` or ``rollback``; empty, as Terraform sends it, is an upgrade. ``replace`` keeps the
-    release's own values under the new ones, ``reset_values`` drops them and takes precedence.
+    release's own values under the new ones, ``reset_values`` drops them and takes precedence. ``reset_then_reuse``: the
+    chart's values, the user's own of now, and the new ones. ``values`` are those that ``layers``, if any, make.
+    ``only_succeeded``: no rollback to a revision that was never deployed. ``revision_field``: how errors name it.
+    ``chart_digest``: only with that archive. ``stored_chart``: in place of ``chart_id``.
+    ``hides_values``: who asks may not read values. ``seen``: only if the release is still that.
     """
 
     chart_id: str = ""
+    chart_digest: str = ""
     action: str = ""
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     dry_run: bool = False
@@ -33,6 +41,14 @@ class UpdateRelease:
     crds: Crds | None = None
     skip_schema_validation: bool = False
     remove_namespace: bool = False
+    layers: tuple[ValuesLayer, ...] = field(default=(), repr=False)
+    reset_then_reuse: bool = False
+    options: HelmOptions = PLAIN
+    only_succeeded: bool = False
+    revision_field: str = "parameters.release_version"
+    stored_chart: StoredChart | None = None
+    hides_values: bool = False
+    seen: Seen | None = None
 
     def disables_hooks(self, *, on_update: bool) -> bool:
         """Apply the vendor's literal rule: no hooks unless they are requested, and never with ``no_hooks``."""
@@ -77,12 +93,14 @@ class UpdateTarget:
             release_name=self.name,
             order=order,
             chart_digest=chart_digest,
+            chart_revision=request.stored_chart.revision if request.stored_chart is not None else None,
             chart_id=chart_id,
             chart_name=chart_name,
             chart_version=chart_version,
             include_hooks=request.include_hooks,
             revision=self.newest.revision + 1,
             **base_of(self.newest),
+            description=request.options.description,
             status_description=status_description,
             timeout_seconds=request.timeout_seconds,
             warning=self.warning,

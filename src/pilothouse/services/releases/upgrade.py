@@ -11,6 +11,7 @@ from pilothouse.kubernetes.values import merge_values
 from pilothouse.services.releases.commands import UpgradeCommand, as_wait
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.dry_run import dry_run
+from pilothouse.services.releases.engine_options import upgrade_options
 from pilothouse.services.releases.own_namespace import own_namespace
 from pilothouse.services.releases.preflight import ExpectedRevision
 from pilothouse.services.releases.shown import UPGRADE_UNDERWAY
@@ -34,7 +35,7 @@ async def plan_upgrade(
     if newest.chart_name != chart.name:
         log.warning("release_changes_chart", release=target.name, chart=chart.name, before=newest.chart_name)
     order = UpgradeCommand(
-        values=request.values,
+        values={} if request.layers else request.values,
         merged_values=_merged(target.current, chart, request),
         first_deployed=newest.first_deployed,
         disable_hooks=request.disables_hooks(on_update=shared.settings.hooks.on_update),
@@ -46,6 +47,9 @@ async def plan_upgrade(
         skip_schema_validation=request.skip_schema_validation,
         owns_namespace=await own_namespace(target.stored),
         remove_namespace=request.remove_namespace,
+        layers=request.layers,
+        reset_then_reuse_values=request.reset_then_reuse,
+        options=request.options,
     )
     operation = target.operation(
         request,
@@ -56,11 +60,18 @@ async def plan_upgrade(
         chart_version=chart.version,
         status_description=UPGRADE_UNDERWAY,
     )
-    return UpdatePlan(operation, await _try(shared, target, chart, order) if request.dry_run else None)
+    return UpdatePlan(
+        operation, await _try(shared, target, chart, order, hides=request.hides_values) if request.dry_run else None
+    )
 
 
 async def _try(
-    shared: ReleaseDependencies, target: UpdateTarget, chart: charts.ChartRow, order: UpgradeCommand
+    shared: ReleaseDependencies,
+    target: UpdateTarget,
+    chart: charts.ChartRow,
+    order: UpgradeCommand,
+    *,
+    hides: bool,
 ) -> dict[str, Any]:
     """Return the values that the templates got, including those of subcharts and imported ones."""
     async with shared.database.autocommit() as connection:
@@ -70,19 +81,14 @@ async def _try(
         namespace=target.namespace,
         release_name=target.name,
         chart=archive or b"",
-        values=order.values,
         dry_run="server",
-        disable_hooks=order.disable_hooks,
-        reset_values=order.reset_values,
-        reuse_values=order.reuse_values,
         timeout_seconds=shared.settings.engine.answer_seconds,
-        crds=order.crds,
-        skip_schema_validation=order.skip_schema_validation,
-        remove_namespace=order.remove_namespace,
+        **upgrade_options(order),
     )
     what = f"rendering chart {chart.name} {chart.version}"
     expected = ExpectedRevision(target.newest.revision + 1, order.merged_values, order.owns_namespace)
-    return (await dry_run(shared, request, target.cluster, what=what, expected=expected)).values
+    outcome = await dry_run(shared, request, target.cluster, what=what, expected=expected, hides=hides)
+    return outcome.values
 
 
 def _merged(current: StoredRelease, chart: charts.ChartRow, request: UpdateRelease) -> dict[str, Any]:
@@ -91,4 +97,6 @@ def _merged(current: StoredRelease, chart: charts.ChartRow, request: UpdateRelea
         return merge_values(chart.default_values(), request.values)
     if request.replace:
         return merge_values(current.values, request.values)
+    if request.reset_then_reuse:
+        return merge_values(chart.default_values(), merge_values(current.config, request.values))
     return merge_values(chart.default_values(), request.values or current.config)

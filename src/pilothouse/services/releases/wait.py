@@ -5,8 +5,8 @@ from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.read import ReleaseView
-from pilothouse.services.releases.shown import UNSETTLED
 from pilothouse.shares import Counted
+from pilothouse.states import UNSETTLED
 
 _GET = "cce:release:get"
 

@@ -1,0 +1,1 @@
+"""Requests to chart sources: HTTP repositories and OCI registries."""

@@ -1,0 +1,112 @@
+"""Who signed a chart, found by the engine's child: nothing of a signature or a key is parsed in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Literal
+
+from pilothouse.chart_archive.charts import ChartArchive
+from pilothouse.engine.pool import EnginePool
+from pilothouse.engine.request import OutcomeT, Request
+from pilothouse.engine.signatures import (
+    CosignSignature,
+    FoundSignature,
+    ReadKeysRequest,
+    VerifyProvenanceRequest,
+    VerifySignaturesRequest,
+)
+from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart, InvalidRequest
+from pilothouse.settings import EngineSettings
+from pilothouse.store.verifications import NewVerification
+
+KeyKind = Literal["pgp", "cosign"]
+#: A provenance holds a Chart.yaml, which is as small as that; so do keys and what cosign signs.
+MOST_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class TrustedKeys:
+    """The fingerprints of keys that can sign, subkeys included; ``unusable``: of the others, each with the reason."""
+
+    trusted: Sequence[str] = ()
+    unusable: Sequence[str] = ()
+
+
+class Signatures:
+    """Read public keys, and verify what they signed."""
+
+    def __init__(self, engine: EnginePool, settings: EngineSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    async def read_keys(self, kind: KeyKind, keys: str, *, project_id: str) -> TrustedKeys:
+        """Return which public keys can sign now; raise InvalidRequest if they are none, or Busy."""
+        try:
+            found = await self._ask(ReadKeysRequest(kind=kind, keys=keys), project_id=project_id)
+        except (HelmError, EngineCrashed, EngineTimeout) as error:
+            raise InvalidRequest(f"keys: they cannot be read as public keys for {kind}: {error}") from error
+        return TrustedKeys(list(dict.fromkeys(found.fingerprints)), list(found.unusable))
+
+    async def verify_provenance(
+        self, archive: BinaryIO, chart: ChartArchive, provenance: str, *, keys: str, project_id: str, source: str = ""
+    ) -> NewVerification:
+        """Return who signed the archive by its provenance; raise InvalidChart if none of the keys did, or Busy."""
+        request = VerifyProvenanceRequest(
+            chart=archive, file_name=f"{chart.name}-{chart.version}.tgz", provenance=provenance, keys=keys
+        )
+        found = await self._verify(request, chart, project_id=project_id)
+        return NewVerification(
+            kind="pgp",
+            fingerprint=found.fingerprint,
+            signing_key=found.signing_key,
+            signed_by=found.signed_by,
+            signed_at=datetime.fromisoformat(found.signed_at) if found.signed_at else None,
+            signed_digest=chart.digest,
+            source=source,
+            provenance=provenance,
+        )
+
+    async def verify_manifest(
+        self,
+        chart: ChartArchive,
+        signatures: tuple[CosignSignature, ...],
+        *,
+        digest: str,
+        keys: str,
+        project_id: str,
+        source: str,
+    ) -> NewVerification:
+        """Return which key signed the manifest with that digest, by cosign; raise InvalidChart if none did, or Busy."""
+        request = VerifySignaturesRequest(digest=digest, signatures=signatures, keys=keys)
+        found = await self._verify(request, chart, project_id=project_id)
+        return NewVerification(
+            kind="cosign",
+            fingerprint=found.fingerprint,
+            signing_key=found.signing_key,
+            signed_by=found.signed_by,
+            signed_at=None,
+            signed_digest=digest,
+            source=source,
+            provenance="",
+        )
+
+    async def _verify(
+        self, request: Request[FoundSignature], chart: ChartArchive, *, project_id: str
+    ) -> FoundSignature:
+        try:
+            return await self._ask(request, project_id=project_id)
+        except (HelmError, EngineCrashed, EngineTimeout) as error:
+            raise not_verified(chart, str(error)) from error
+
+    async def _ask(self, request: Request[OutcomeT], *, project_id: str) -> OutcomeT:
+        return await self._engine.run(
+            request,
+            deadline_seconds=self._settings.answer_seconds,
+            queue_seconds=self._settings.queue_seconds,
+            share=project_id,
+        )
+
+
+def not_verified(chart: ChartArchive, reason: str) -> InvalidChart:
+    """Return the error for a chart whose signature does not count."""
+    return InvalidChart(f"chart {chart.name} {chart.version} is not verified, and was not stored: {reason}")

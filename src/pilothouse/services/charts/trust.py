@@ -1,0 +1,103 @@
+"""Which keys a project trusts for the charts that are uploaded, and whether it takes verified charts only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from pilothouse.chart_archive.charts import ChartArchive
+from pilothouse.errors import InvalidRequest
+from pilothouse.services.charts.signatures import Signatures, TrustedKeys, not_verified
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import require_still
+from pilothouse.store import audit, verifications
+from pilothouse.store.database import Database, Transaction, retry_conflicts
+from pilothouse.store.verifications import NewVerification, SourceTrust, TrustRow
+
+SET_TRUST: Final = "cce:verification:update"
+
+
+@dataclass(frozen=True)
+class ChangeTrust:
+    """What a project is to trust; what is None stays as it is."""
+
+    verified_only: bool | None = None
+    keys: str | None = None
+
+
+@dataclass(frozen=True)
+class ShownTrust(TrustRow):
+    """What a project trusts; ``sources`` with keys, which count, too."""
+
+    sources: Sequence[SourceTrust] = ()
+
+
+class Trust:
+    """Show and change which charts a project takes."""
+
+    def __init__(self, database: Database, signatures: Signatures) -> None:
+        self._database = database
+        self._signatures = signatures
+
+    async def show(self, caller: Caller) -> ShownTrust:
+        """Return whose signatures count in the caller's project."""
+        caller.require("cce:verification:get")
+        async with self._database.autocommit() as connection:
+            row = await verifications.find_trust(connection, caller.project_id)
+            return await _shown(connection, row, project_id=caller.project_id)
+
+    async def change(self, caller: Caller, change: ChangeTrust, *, request_id: str) -> ShownTrust:
+        """Replace it; raise InvalidRequest for keys that cannot be read. What runs is not affected."""
+        caller.require(SET_TRUST)
+        changes: dict[str, object] = {}
+        if change.verified_only is not None:
+            changes["verified_only"] = change.verified_only
+        if change.keys is not None:
+            found = TrustedKeys()
+            if change.keys:
+                found = await self._signatures.read_keys("pgp", change.keys, project_id=caller.project_id)
+            changes |= {"verification_keys": change.keys, **vars(found)}
+        if not changes:
+            raise InvalidRequest("nothing to change: send verified_only, keys or both")
+        return await self._keep(caller, changes, request_id=request_id)
+
+    @retry_conflicts
+    async def _keep(self, caller: Caller, changes: dict[str, object], *, request_id: str) -> ShownTrust:
+        async with self._database.transaction() as tx:
+            await require_still(tx, caller, SET_TRUST)
+            row = await verifications.set_trust(tx, caller.project_id, changes)
+            await audit.record(
+                tx,
+                caller,
+                SET_TRUST,
+                target=caller.project_id,
+                target_name=caller.project_name,
+                detail="verified charts only" if row.verified_only else "all charts",
+                request_id=request_id,
+            )
+            return await _shown(tx, row, project_id=caller.project_id)
+
+    async def judge(
+        self, chart: ChartArchive, archive: BinaryIO, provenance: str, *, project_id: str
+    ) -> NewVerification | None:
+        """Return who signed an upload; None if nobody is known to, which the project takes.
+
+        Raises InvalidChart if its provenance does not count, or if there is none and the project takes no such chart.
+        """
+        async with self._database.autocommit() as connection:
+            trust = await verifications.find_trust(connection, project_id)
+            counts = await verifications.counts(connection, project_id=project_id, digest=chart.digest)
+        if provenance and trust.verification_keys:
+            return await self._signatures.verify_provenance(
+                archive, chart, provenance, keys=trust.verification_keys, project_id=project_id
+            )
+        if trust.verified_only and not counts:
+            raise not_verified(
+                chart,
+                "this project takes verified charts only, and "
+                + ("trusts no key for uploads" if provenance else "it came without a provenance file (.prov)"),
+            )
+        return None
+
+
+async def _shown(tx: Transaction, row: TrustRow, *, project_id: str) -> ShownTrust:
+    return ShownTrust(**vars(row), sources=await verifications.list_sources(tx, project_id))

@@ -1,0 +1,1 @@
+"""Sources of charts: registered, synchronised, searched, pulled from."""

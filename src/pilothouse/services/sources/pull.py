@@ -1,0 +1,297 @@
+"""Charts of sources, pulled when they are needed: checked like uploads, stored once per digest."""
+
+import re
+import uuid
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final
+
+import structlog
+
+from pilothouse.chart_archive.charts import ChartArchive
+from pilothouse.chart_sources.cosign import fetch_signatures
+from pilothouse.chart_sources.fetch import Fetch, spool
+from pilothouse.chart_sources.registry import CHART_NAME, Repository, registry_url, tag_of
+from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
+from pilothouse.engine.signatures import CosignSignature
+from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable
+from pilothouse.services.charts.archives import chart_content
+from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.charts.signatures import MOST_BYTES, Signatures, not_verified
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.sources.sync import SourceSync
+from pilothouse.settings import SourceSettings
+from pilothouse.store import archives, chart_origins, charts, source_charts, verifications
+from pilothouse.store import sources as store
+from pilothouse.store.charts import ChartRow
+from pilothouse.store.database import Database, Transaction
+from pilothouse.store.source_charts import SourceVersion
+from pilothouse.store.sources import SourceRow
+from pilothouse.store.verifications import NewVerification
+
+log = structlog.get_logger(__name__)
+
+_SHOWN_VERSIONS: Final = 5
+#: A version, and no range: a registry is asked for its tag without asking for all tags.
+_EXACT: Final = re.compile(r"v?[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceReference:
+    """A chart of a source: ``source`` is an id or a name, ``version`` a version or range; empty: the newest."""
+
+    source: str
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The version that was chosen; ``known`` is what the source's list says of it."""
+
+    name: str
+    version: str
+    known: SourceVersion | None
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """What signs a chart that was fetched, as far as its source verifies it; empty: nothing.
+
+    ``manifest``: the digest of its manifest in a registry.
+    """
+
+    provenance: str = ""
+    manifest: str = ""
+    signatures: tuple[CosignSignature, ...] = ()
+
+
+class ChartPulls:
+    """Choose and pull charts of a project's sources."""
+
+    def __init__(
+        self,
+        database: Database,
+        sync: SourceSync,
+        checks: ChartChecks,
+        signatures: Signatures,
+        settings: SourceSettings,
+    ) -> None:
+        self._database = database
+        self._sync = sync
+        self._checks = checks
+        self._signatures = signatures
+        self._settings = settings
+
+    async def find_source(self, named: str, *, project_id: str) -> SourceRow:
+        """Return the project's source of that id or name, else raise NotFound."""
+        async with self._database.autocommit() as connection:
+            row = await store.find(connection, named, project_id=project_id)
+        if row is None:
+            raise NotFound(f"source {named[:80]!r} does not exist in this project")
+        return row
+
+    async def choose(self, caller: Caller, reference: SourceReference) -> ChartRow:
+        """Return the chart that the reference means, pulled unless it was before.
+
+        Raises NotFound, InvalidSource, InvalidChart, SourceUnavailable, or Busy.
+        """
+        caller.require("cce:source:get")
+        row = await self.find_source(reference.source, project_id=caller.project_id)
+        if not CHART_NAME.fullmatch(reference.name):
+            raise NotFound(f"chart.name: {reference.name[:80]!r} is not the name of a chart")
+        wanted = await self._choose_version(row, reference.name, reference.version)
+        known = wanted.known
+        if known is not None and known.chart_id is not None and _is_current(known):
+            async with self._database.autocommit() as connection:
+                found = await charts.find_chart(connection, known.chart_id, project_id=caller.project_id)
+            if found is not None:
+                return found
+        return await self._pull(row, wanted)
+
+    async def _choose_version(self, row: SourceRow, name: str, wanted: str) -> _Wanted:
+        async with self._database.autocommit() as connection:
+            exact = await source_charts.find_version(connection, row.id, name, wanted) if wanted else None
+        if exact is not None:
+            return _Wanted(name, wanted, exact)
+        if row.kind == "oci":
+            if _EXACT.fullmatch(wanted):
+                return _Wanted(name, wanted, None)
+            await self.refresh_tags(row, name)
+        async with self._database.autocommit() as connection:
+            listed = await source_charts.list_versions(connection, row.id, name)
+        usable = {one.version: one for one in listed if not one.is_gone}
+        if not usable:
+            raise NotFound(f"chart.name: source {row.name!r} has no chart {name!r}; {_synchronised(row)}")
+        _, chosen = await self._sync.order(list(usable), wanted, project_id=row.project_id)
+        if not chosen:
+            first = ", ".join(list(usable)[:_SHOWN_VERSIONS])
+            what = f"that fits {wanted[:80]!r}" if wanted else "that is not a prerelease"
+            raise NotFound(
+                f"chart.version: source {row.name!r} has no version of chart {name!r} {what}; it has {first}"
+                f"{' and others' if len(usable) > _SHOWN_VERSIONS else ''}; {_synchronised(row)}"
+            )
+        return _Wanted(name, chosen, usable[chosen])
+
+    async def refresh_tags(self, row: SourceRow, name: str) -> None:
+        """List the tags of a chart; if the registry cannot be asked, what is known of it has to do."""
+        try:
+            async with self._sync.fetching(row) as fetch:
+                keys = await self._sync.list_tags(fetch, row, name)
+        except SourceUnavailable as error:
+            log.warning("source_unavailable", source=row.id, error=str(error))
+            async with self._database.autocommit() as connection:
+                if not await source_charts.list_versions(connection, row.id, name):
+                    raise
+            return
+        async with self._database.transaction() as tx:
+            if await store.hold(tx, row.id):
+                await self._sync.keep_charts(tx, row.id, {name: keys or {}})
+                await chart_origins.renew(tx, row.id, name=name)
+
+    async def _pull(self, row: SourceRow, wanted: _Wanted) -> ChartRow:
+        with spool() as file:
+            async with self._sync.fetching(row) as fetch:
+                signed = await self._fetch(fetch, row, wanted, file)
+            file.seek(0)
+            chart = await self._checks.check(file, lint=False, project_id=row.project_id)
+            if chart.name != wanted.name or chart.version.removeprefix("v") != wanted.version.removeprefix("v"):
+                raise InvalidSource(
+                    f"source {row.name!r} gives chart {chart.name} {chart.version} for {wanted.name} {wanted.version}; "
+                    "an archive must hold the name and version under which it is listed"
+                )
+            verified = await self._verify(row, chart, signed, file)
+            keys, _ = await self._sync.order([wanted.version], wanted.version, project_id=row.project_id)
+            kept = await self._keep(row, wanted, chart, file, keys=keys, verified=verified)
+        log.info("chart_pulled", source=row.id, chart=kept.name, version=kept.version, digest=kept.digest)
+        return kept
+
+    async def _verify(
+        self, row: SourceRow, chart: ChartArchive, signed: _Signed, file: BinaryIO
+    ) -> NewVerification | None:
+        """Return who signed the chart; None if the source verifies none. Raises InvalidChart if nobody trusted did."""
+        if row.verification == "none":
+            return None
+        if row.verification == "cosign":
+            if not signed.signatures:
+                why = f"manifest {signed.manifest}" if signed.manifest else "signatures are in registries only"
+                raise not_verified(chart, f"source {row.name!r} has no signature by cosign of it ({why})")
+            return await self._signatures.verify_manifest(
+                chart,
+                signed.signatures,
+                digest=signed.manifest,
+                keys=row.verification_keys,
+                project_id=row.project_id,
+                source=row.name,
+            )
+        if not signed.provenance:
+            raise not_verified(chart, f"source {row.name!r} has no provenance file (.prov) of it")
+        return await self._signatures.verify_provenance(
+            file,
+            chart,
+            signed.provenance,
+            keys=row.verification_keys,
+            project_id=row.project_id,
+            source=row.name,
+        )
+
+    async def _keep(
+        self,
+        row: SourceRow,
+        wanted: _Wanted,
+        chart: ChartArchive,
+        file: BinaryIO,
+        *,
+        keys: dict[str, str],
+        verified: NewVerification | None,
+    ) -> ChartRow:
+        content = chart_content(chart, source=row.name)
+        async with self._database.transaction() as tx:
+            if not await store.hold(tx, row.id):
+                raise NotFound(f"source {row.name!r} was just removed")
+            await archives.add_archive(tx, digest=chart.digest, content=file, size=chart.size)
+            if verified is not None:
+                await verifications.record(tx, verified, project_id=row.project_id, digest=chart.digest)
+            if wanted.known is None:
+                await self._note_version(tx, row, wanted, keys)
+            elif wanted.known.digest and _bare(wanted.known.digest) != chart.digest:
+                # It is the manifest's, and was compared; what is pulled next time is compared with the archive.
+                await source_charts.set_digest(tx, row.id, wanted.known, digest=chart.digest)
+            kept = await source_charts.keep_pulled(
+                tx,
+                replace(content, version=wanted.version),
+                chart_id=str(uuid.uuid4()),
+                project_id=row.project_id,
+                source_id=row.id,
+            )
+            await chart_origins.renew(tx, row.id, name=wanted.name)
+            await source_charts.drop_pulled(
+                tx, project_id=row.project_id, most_bytes=self._settings.bytes_per_project, besides=kept.id
+            )
+        return kept
+
+    async def _note_version(self, tx: Transaction, row: SourceRow, wanted: _Wanted, keys: dict[str, str]) -> None:
+        """Add the version of a registry whose tags were not listed yet."""
+        listed = await source_charts.list_versions(tx, row.id, wanted.name)
+        known = {one.version: one.order_key for one in listed if not one.is_gone}
+        await source_charts.add_versions(tx, row.id, wanted.name, {**known, **keys})
+
+    async def _fetch(self, fetch: Fetch, row: SourceRow, wanted: _Wanted, file: BinaryIO) -> _Signed:
+        if row.kind == "oci":
+            repository = Repository(fetch, fetch.origin.url, wanted.name)
+            return await _fetch_from_registry(repository, wanted.version, file, verification=row.verification)
+        known = wanted.known
+        if known is None:
+            raise NotFound(f"source {row.name!r} has no chart {wanted.name} {wanted.version}")
+        url = archive_url(row.url, known.url)
+        if not url.startswith("oci://"):
+            await fetch_archive(fetch, url, digest=known.digest, into=file)
+            if row.verification == "pgp":
+                return _Signed(provenance=await fetch_provenance(fetch, url, most_bytes=MOST_BYTES))
+            return _Signed()
+        # An index may list what lies in a registry; a reference without a tag is that of the version.
+        base, _, rest = registry_url(url).rpartition("/")
+        name, _, tag = rest.partition(":")
+        return await _fetch_from_registry(
+            Repository(fetch, base, name),
+            tag or wanted.version,
+            file,
+            listed=known.digest,
+            verification=row.verification,
+        )
+
+
+async def _fetch_from_registry(
+    repository: Repository, version: str, file: BinaryIO, *, listed: str = "", verification: str
+) -> _Signed:
+    """Write the chart into the file, and return what signs it.
+
+    ``listed``: the digest that an index says, of the archive or of the manifest.
+    """
+    manifest = await repository.find_manifest(tag_of(version))
+    if listed and _bare(listed) not in (_bare(manifest.chart.digest), _bare(manifest.digest)):
+        raise InvalidSource(
+            f"the registry does not have the chart that the index names: its digest is {manifest.chart.digest}, that "
+            f"of its manifest {manifest.digest}, and not {listed[:80]}"
+        )
+    await repository.fetch_layer(manifest.chart, into=file)
+    if verification == "pgp" and manifest.provenance is not None:
+        text = await repository.read_layer(manifest.provenance, most_bytes=MOST_BYTES)
+        return _Signed(provenance=text.decode("utf-8", "replace"), manifest=manifest.digest)
+    if verification == "cosign":
+        return _Signed(manifest=manifest.digest, signatures=await fetch_signatures(repository, manifest.digest))
+    return _Signed(manifest=manifest.digest)
+
+
+def _is_current(known: SourceVersion) -> bool:
+    """Return True if the archive that was pulled is the one that the source lists."""
+    return known.is_gone or not known.digest or _bare(known.digest) == known.pulled_digest
+
+
+def _bare(digest: str) -> str:
+    return digest.removeprefix("sha256:").lower()
+
+
+def _synchronised(row: SourceRow) -> str:
+    if row.synced_at is None:
+        return "it was never synchronised"
+    return f"it was synchronised at {row.synced_at.isoformat(timespec='seconds')}; synchronise it for newer ones"

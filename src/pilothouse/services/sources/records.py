@@ -1,0 +1,143 @@
+"""A chart source as it is stored and shown: names, addresses, and sealed credentials."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+import orjson
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.chart_sources.fetch import Origin, authority
+from pilothouse.chart_sources.registry import registry_url
+from pilothouse.errors import DamagedRow, DecryptionFailed, InvalidRequest
+from pilothouse.store.sources import SourceRow
+
+Kind = Literal["oci", "http"]
+VerificationKind = Literal["none", "pgp", "cosign"]
+_NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """User name and password of a source."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A source as callers see it; ``problem``: why it could not be synchronised last.
+
+    ``trusted``: fingerprints of the keys by one of which its charts must be signed. ``unusable``: of the keys that were
+    given with them and cannot sign any more, each with the reason.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    url: str
+    username: str
+    has_ca: bool
+    verification: VerificationKind
+    trusted: list[str]
+    unusable: list[str]
+    sync_seconds: int
+    created_at: datetime
+    synced_at: datetime | None
+    problem: str
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidRequest if the text may not name a source."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"name: {name[:80]!r} is not the name of a source: a lower-case letter, then lower-case letters, digits "
+            "and '-', ending in a letter or digit, at most 63 characters"
+        )
+
+
+def checked_url(kind: Kind, url: str) -> str:
+    """Return the URL of a source as it is stored; raise InvalidRequest for one that no source has."""
+    wanted = "oci://" if kind == "oci" else "https://"
+    if not url.startswith((wanted, *(["http://"] if kind == "http" else []))):
+        raise InvalidRequest(f"url: that of a source of the kind {kind} begins with {wanted}")
+    if "?" in url or "#" in url or not url.isascii() or not url.isprintable() or " " in url:
+        raise InvalidRequest("url: it may have neither a query nor a fragment, and other characters are %-escaped")
+    if "@" in url:
+        raise InvalidRequest("url: it may hold no credentials; send them in the field credentials")
+    authority(address_of(kind, url))
+    return url.rstrip("/")
+
+
+def address_of(kind: str, url: str) -> str:
+    """Return where requests to the source go."""
+    return registry_url(url) if kind == "oci" else url
+
+
+def seal_credentials(given: Credentials | None, *, keys: MasterKeys, source_id: str) -> bytes | None:
+    """Return the credentials as they are stored."""
+    if given is None:
+        return None
+    return keys.seal(orjson.dumps([given.username, given.password]), context=_context(source_id))
+
+
+def open_credentials(row: SourceRow, *, keys: MasterKeys) -> Credentials | None:
+    """Return the credentials of the source; raise DamagedRow if they cannot be read."""
+    if row.credentials_sealed is None:
+        return None
+    try:
+        username, password = orjson.loads(keys.unseal(row.credentials_sealed, context=_context(row.id)))
+    except (DecryptionFailed, ValueError, TypeError) as error:
+        raise DamagedRow(
+            f"source {row.name!r}: its stored credentials cannot be read ({error}); remove it and add it again, or "
+            "restore the master key"
+        ) from error
+    return Credentials(username, password)
+
+
+def origin_of(row: SourceRow, *, keys: MasterKeys) -> Origin:
+    """Return the source for requests to it."""
+    found = open_credentials(row, keys=keys) or Credentials("", "")
+    return Origin(
+        url=address_of(row.kind, row.url),
+        username=found.username,
+        password=found.password,
+        ca=row.ca,
+        known=row.synced_at is not None,
+    )
+
+
+def shown_source(row: SourceRow, *, keys: MasterKeys) -> Source:
+    """Return the source as callers see it; credentials that cannot be read are its problem, and nothing beside it."""
+    problem, username = row.problem, ""
+    try:
+        found = open_credentials(row, keys=keys)
+        username = found.username if found is not None else ""
+    except DamagedRow as error:
+        problem = str(error)
+    return Source(
+        id=row.id,
+        name=row.name,
+        kind="oci" if row.kind == "oci" else "http",
+        url=row.url,
+        username=username,
+        has_ca=bool(row.ca),
+        verification=verification_of(row),
+        trusted=row.trusted,
+        unusable=row.unusable,
+        sync_seconds=row.sync_seconds,
+        created_at=row.created_at,
+        synced_at=row.synced_at,
+        problem=problem,
+    )
+
+
+def verification_of(row: SourceRow) -> VerificationKind:
+    """Return how the charts of the source are verified."""
+    return "pgp" if row.verification == "pgp" else "cosign" if row.verification == "cosign" else "none"
+
+
+def _context(source_id: str) -> str:
+    return f"source:{source_id}"

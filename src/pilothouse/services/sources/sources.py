@@ -1,0 +1,270 @@
+"""The chart sources of a project: added, listed, searched, removed."""
+
+import asyncio
+import io
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.chart_archive.budget import Budget
+from pilothouse.chart_archive.charts import limits_of
+from pilothouse.chart_archive.tarball import unpack
+from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest, NotFound, QuotaExceeded
+from pilothouse.services.charts.signatures import Signatures, TrustedKeys
+from pilothouse.services.charts.trust import SET_TRUST
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import current_caller, require_still
+from pilothouse.services.sources.pull import ChartPulls, SourceReference
+from pilothouse.services.sources.records import (
+    Credentials,
+    Kind,
+    Source,
+    VerificationKind,
+    check_name,
+    checked_url,
+    seal_credentials,
+    shown_source,
+)
+from pilothouse.services.sources.sync import SourceSync
+from pilothouse.settings import ChartLimits, Settings
+from pilothouse.store import archives, audit, source_charts, verifications
+from pilothouse.store import sources as store
+from pilothouse.store.charts import ChartRow
+from pilothouse.store.database import Database, Transaction, retry_conflicts
+from pilothouse.store.source_charts import SourceVersion
+from pilothouse.store.sources import NewSource, SourceRow
+from pilothouse.store.verifications import VerificationRow
+
+_READMES: Final = frozenset({"readme.md", "readme.txt", "readme"})
+_VALUES, _SCHEMA = "values.yaml", "values.schema.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddSource:
+    """A source that is to be added; ``sync_seconds`` 0: it is synchronised only when asked to."""
+
+    name: str
+    kind: Kind
+    url: str
+    credentials: Credentials | None = None
+    ca: str = ""
+    sync_seconds: int = 0
+    verification: VerificationKind = "none"
+    verification_keys: str = ""
+
+
+@dataclass(frozen=True)
+class FoundChart:
+    """A chart that was searched for: its newest version, and the name of its source."""
+
+    source: str
+    version: SourceVersion
+    marker: str
+
+
+@dataclass(frozen=True)
+class ChartDetails:
+    """One version of a chart of a source, with the texts in its archive."""
+
+    source: str
+    version: SourceVersion
+    chart: ChartRow
+    verification: VerificationRow | None
+    readme: str = field(repr=False)
+    values: str = field(repr=False)
+    schema: str = field(repr=False)
+
+
+class Sources:
+    """Add, list, search, synchronise and remove the chart sources of a project."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: MasterKeys,
+        sync: SourceSync,
+        pulls: ChartPulls,
+        *,
+        signatures: Signatures,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._sync = sync
+        self._pulls = pulls
+        self._signatures = signatures
+        self._settings = settings.sources
+        self._chart_limits: ChartLimits = settings.charts
+
+    async def add(self, caller: Caller, request: AddSource, *, request_id: str) -> Source:
+        """Store a source after it answered, with what it has.
+
+        One with keys takes the right to change what is trusted, too. Raises InvalidRequest, AlreadyExists,
+        QuotaExceeded, and what a synchronisation raises.
+        """
+        caller.require("cce:source:create")
+        check_name(request.name)
+        self._check_interval(request.sync_seconds)
+        found_keys = await self._read_keys(caller, request)
+        source_id = str(uuid.uuid4())
+        new = NewSource(
+            id=source_id,
+            project_id=caller.project_id,
+            name=request.name,
+            kind=request.kind,
+            url=checked_url(request.kind, request.url),
+            credentials_sealed=seal_credentials(request.credentials, keys=self._keys, source_id=source_id),
+            ca=request.ca,
+            sync_seconds=request.sync_seconds,
+            verification=request.verification,
+            verification_keys=request.verification_keys,
+            trusted=list(found_keys.trusted),
+            unusable=list(found_keys.unusable),
+        )
+        async with self._database.autocommit() as connection:
+            await self._check_new(connection, new)  # before a source is asked for nothing
+        found = await self._sync.read(_unsaved(new))
+        async with self._database.transaction() as tx:
+            caller = await current_caller(tx, caller)
+            if new.verification != "none":
+                caller.require(SET_TRUST)
+            await store.lock_project(tx, caller.project_id)
+            await self._check_new(tx, new)
+            await store.add(tx, new)
+            await self._sync.keep(tx, source_id, found)
+            await self._record(tx, caller, "cce:source:create", new, request_id=request_id)
+            row = await store.find_by_id(tx, source_id)
+        if row is None:
+            raise NotFound(f"source {request.name!r} was just removed")
+        return shown_source(row, keys=self._keys)
+
+    async def list_sources(self, caller: Caller) -> list[Source]:
+        """Return the project's sources by name."""
+        caller.require("cce:source:list")
+        async with self._database.autocommit() as connection:
+            rows = await store.list_sources(connection, project_id=caller.project_id)
+        return [shown_source(row, keys=self._keys) for row in rows]
+
+    async def show(self, caller: Caller, named: str) -> Source:
+        """Return the project's source of that id or name, else raise NotFound."""
+        caller.require("cce:source:get")
+        return shown_source(await self._pulls.find_source(named, project_id=caller.project_id), keys=self._keys)
+
+    async def sync(self, caller: Caller, named: str, *, request_id: str) -> Source:
+        """Synchronise a source now and return it; raise SourceUnavailable, InvalidSource or Busy."""
+        caller.require("cce:source:sync")
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        await self._sync.sync(row)
+        async with self._database.transaction() as tx:
+            await self._record(tx, caller, "cce:source:sync", row, request_id=request_id)
+        return await self.show(caller, row.id)
+
+    @retry_conflicts
+    async def remove(self, caller: Caller, named: str, *, request_id: str) -> None:
+        """Delete a source and what was pulled from it; releases and operations are not affected."""
+        caller.require("cce:source:delete")
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        async with self._database.transaction() as tx:
+            if not await store.remove(tx, row.id):
+                raise NotFound(f"source {named[:80]!r} does not exist in this project")
+            await self._record(tx, caller, "cce:source:delete", row, request_id=request_id)
+
+    async def search(
+        self, caller: Caller, named: str, *, words: str, prereleases: bool, after: str, limit: int
+    ) -> list[FoundChart]:
+        """Return charts by name whose name, description or keywords hold the words; ``named`` empty: of all sources."""
+        caller.require("cce:source:list")
+        async with self._database.autocommit() as connection:
+            rows = await store.list_sources(connection, project_id=caller.project_id)
+            if named:
+                rows = [row for row in rows if named in (row.id, row.name)]
+                if not rows:
+                    raise NotFound(f"source {named[:80]!r} does not exist in this project")
+            names = {row.id: row.name for row in rows}
+            found = await source_charts.search(
+                connection, list(names), words=words, prereleases=prereleases, after=after, limit=limit
+            )
+        return [FoundChart(names[source_id], version, f"{version.name} {source_id}") for source_id, version in found]
+
+    async def list_versions(self, caller: Caller, named: str, name: str) -> list[SourceVersion]:
+        """Return the versions of a chart, the newest first, else raise NotFound."""
+        caller.require("cce:source:get")
+        row = await self._pulls.find_source(named, project_id=caller.project_id)
+        async with self._database.autocommit() as connection:
+            found = await source_charts.list_versions(connection, row.id, name)
+        if not found:
+            raise NotFound(f"source {row.name!r} has no chart {name[:80]!r}")
+        return found
+
+    async def show_version(self, caller: Caller, reference: SourceReference) -> ChartDetails:
+        """Return one version with the texts in its archive, which is pulled unless it was before."""
+        caller.require("cce:source:get")
+        source = await self._pulls.find_source(reference.source, project_id=caller.project_id)
+        chart = await self._pulls.choose(caller, reference)
+        async with self._database.autocommit() as connection:
+            version = await source_charts.find_version(connection, source.id, chart.name, chart.version)
+            content = await archives.read_archive(connection, chart.digest)
+            verified = await verifications.find(connection, project_id=caller.project_id, digest=chart.digest)
+        if version is None or content is None:
+            raise ArchiveGone(f"chart {chart.name} {chart.version} was just replaced; retry")
+        readme, values, schema = await asyncio.to_thread(_read_texts, content, limits=self._chart_limits)
+        return ChartDetails(source.name, version, chart, verified, readme, values, schema)
+
+    def _check_interval(self, seconds: int) -> None:
+        if 0 < seconds < self._settings.sync_seconds_least:
+            raise InvalidRequest(
+                f"sync_seconds: at least {self._settings.sync_seconds_least}, or 0 to synchronise only when asked"
+            )
+
+    async def _read_keys(self, caller: Caller, request: AddSource) -> TrustedKeys:
+        """Return the fingerprints of the source's keys, which only those add who may change what is trusted."""
+        kind, keys = request.verification, request.verification_keys
+        if kind == "none":
+            if keys:
+                raise InvalidRequest("verification: keys are for the kinds pgp and cosign")
+            return TrustedKeys()
+        caller.require(SET_TRUST)
+        return await self._signatures.read_keys(kind, keys, project_id=caller.project_id)
+
+    async def _check_new(self, tx: Transaction, new: NewSource) -> None:
+        if await store.find(tx, new.name, project_id=new.project_id) is not None:
+            raise AlreadyExists(f"name: this project already has a source named {new.name!r}")
+        if await store.count(tx, new.project_id) >= self._settings.per_project:
+            raise QuotaExceeded(
+                f"Insufficient source quota: this project has {self._settings.per_project} sources, the limit; remove "
+                "one first"
+            )
+
+    async def _record(self, tx: Transaction, caller: Caller, action: str, row: NewSource, *, request_id: str) -> None:
+        await require_still(tx, caller, action)
+        await audit.record(tx, caller, action, target=row.id, target_name=row.name, request_id=request_id)
+
+
+def _unsaved(new: NewSource) -> SourceRow:
+    return SourceRow(
+        **vars(new),
+        etag="",
+        last_modified="",
+        synced_at=None,
+        problem="",
+        due_at=None,
+        syncing_until=None,
+        created_at=_NEVER,
+    )
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def _read_texts(archive: bytes, *, limits: ChartLimits) -> tuple[str, str, str]:
+    """Return readme, values and schema of an archive, as they are."""
+
+    def is_text(path: str, depth: int) -> bool:
+        return depth == 0 and (path in {_VALUES, _SCHEMA} or path.casefold() in _READMES)
+
+    found = unpack(io.BytesIO(archive), budget=Budget(limits_of(limits)), keep=is_text)
+    texts = {path: content.decode(errors="replace") for path, content in found.files.items()}
+    readme = next((text for path, text in texts.items() if path.casefold() in _READMES), "")
+    return readme, texts.get(_VALUES, ""), texts.get(_SCHEMA, "")
