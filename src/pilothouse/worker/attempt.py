@@ -6,7 +6,7 @@ cluster once it knows that it has lost its operation.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import structlog
 
 from pilothouse.engine.deadline import Fence, boottime
-from pilothouse.engine.helm_errors import is_unreachable
+from pilothouse.engine.helm_errors import status_of
 from pilothouse.engine.process import ProgressCallback
-from pilothouse.engine.protocol import ChangeRequest, InstallRequest, ProgressEvent, Request, UpgradeRequest
+from pilothouse.engine.protocol import ChangeRequest, InstallRequest, ProgressEvent, UpgradeRequest
+from pilothouse.engine.request import Request
+from pilothouse.engine.tested import RunTestsOutcome
 from pilothouse.errors import (
     Busy,
     EngineCrashed,
@@ -32,7 +34,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease, decode_release, un
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.kubernetes.resources import ManifestObject
-from pilothouse.masking_thread import in_masking_thread, mask
+from pilothouse.masking_thread import mask, prepare
 from pilothouse.redaction import Masks, masks_of
 from pilothouse.services.clusters import ClusterConnection
 from pilothouse.services.releases.commands import Order, UpgradeCommand, open_order, stand_in
@@ -44,12 +46,12 @@ from pilothouse.store import attempts, charts, evidence, operation_events, repai
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.maintenance.archives import Archives
 from pilothouse.worker.outcome import EngineResult, LeaseLost
-from pilothouse.worker.places import OF_NOBODY, Place
 from pilothouse.worker.progress.events import Progress
 from pilothouse.worker.progress.hook_pods import Followed, HookPods
 from pilothouse.worker.progress.wait_status import Waits
-from pilothouse.worker.state import EndedState, ReleaseSnapshot, ReleaseState, as_undo
-from pilothouse.worker.steps import Step, Undo, next_step, repair_step, step_after_call
+from pilothouse.worker.slots import NO_SLOT, Slot
+from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, as_undo, version_before
+from pilothouse.worker.steps import StateT, Step, Undo, next_step, step_after_call, step_of
 
 log = structlog.get_logger(__name__)
 
@@ -88,11 +90,11 @@ class Attempt:
         unreadable: str = "",
         fence: Fence,
         seconds: float,
-        place: Place = OF_NOBODY,
+        slot: Slot = NO_SLOT,
     ) -> None:
         """``archive`` is the chart's; None if it is gone or not needed.
 
-        ``unreadable``: why ``order`` only replaces the actual command; then nothing new may be begun. ``place`` is
+        ``unreadable``: why ``order`` only replaces the actual command; then nothing new may be begun. ``slot`` is
         notified when the attempt only waits.
         """
         self.row = row
@@ -108,7 +110,7 @@ class Attempt:
         self.followed = Followed()
         self._context = context
         self._fence = fence
-        self.place = place
+        self.slot = slot
 
     @property
     def seconds(self) -> float:
@@ -134,16 +136,16 @@ class Attempt:
             )
         return self._masks
 
-    def prepare_masks(self) -> None:
-        """Build the masks now, off the event loop; many values take a tenth of a second."""
-        self.masks().prepare()
+    async def prepare_masks(self) -> None:
+        """Build the masks now, off the event loop if there are many values, which take a tenth of a second."""
+        await prepare(self.masks, getattr(self.order, "values", None), self.order.merged_values)
 
     async def observe(self, *, allow_stale: bool = False) -> ReleaseSnapshot:
         """Return the release's current revisions; ``allow_stale``: the older ones possibly slightly outdated."""
         found = await self.client.list_release_labels(
             namespace=self.row.namespace, name=self.row.release_name, allow_stale=allow_stale
         )
-        return ReleaseSnapshot(tuple(sorted(found, key=lambda one: one.revision)))
+        return ReleaseSnapshot(tuple(sorted(found, key=lambda labels: labels.revision)))
 
     def is_fresh(self) -> bool:
         """Return True if the API read the release within the last second; reading it again would add nothing."""
@@ -179,17 +181,19 @@ class Attempt:
             chart = await charts.find_chart(connection, self.row.chart_id, project_id=self.row.project_id)
         return await self._context.archives.read(chart.digest) if chart is not None else None
 
-    async def begin(self, seen: ReleaseSnapshot, *, revision: int) -> None:
+    async def begin(self, snapshot: ReleaseSnapshot, *, revision: int) -> None:
         """Commit what was observed and what is going to be written, so that a later attempt knows what is ours.
 
         Returns when no repair is running on the release.
         """
         self.check_held()
-        newest, which = seen.newest, {"attempt": self.row.attempt, "revision": revision}
-        base = attempts.Base(newest.revision, newest.uid, newest.resource_version) if newest is not None else None
+        newest, which = snapshot.newest, {"attempt": self.row.attempt, "revision": revision}
+        base = attempts.Base(newest.revision, newest.uid, version_before(self.row, newest)) if newest else None
         async with self._context.database.autocommit() as connection:
             if self.row.state != OperationState.CANCELLING:
-                begun = await attempts.begin(connection, self.row.id, base=base, deployed=seen.last_deployed, **which)
+                begun = await attempts.begin(
+                    connection, self.row.id, base=base, deployed=snapshot.last_deployed, **which
+                )
             else:
                 begun = (
                     await attempts.begin_undo(connection, self.row.id, base=base, **which) if base is not None else None
@@ -204,14 +208,14 @@ class Attempt:
 
     async def remember_objects(self, objects: Sequence[ManifestObject]) -> None:
         """Commit what is about to be uninstalled, for the repair: no Secret will list it any more."""
-        texts = json.dumps([(one.api_version, one.kind, one.namespace, one.name) for one in objects])
+        texts = json.dumps([(obj.api_version, obj.kind, obj.namespace, obj.name) for obj in objects])
         async with self._context.database.transaction() as tx:
             await repairs.remember_objects(tx, self.row.id, objects=texts)
 
     def undoing(self) -> "Attempt":
-        """Return the attempt as seen by the rollback that undoes its operation; it keeps its place while it waits."""
+        """Return the attempt as seen by the rollback that undoes its operation; it keeps its slot while it waits."""
         attempt = copy(self)
-        attempt.row, attempt.archive, attempt.place = as_undo(self.row), None, OF_NOBODY
+        attempt.row, attempt.archive, attempt.slot = as_undo(self.row), None, NO_SLOT
         return attempt
 
     async def find_problem(self, request: Request[Any], *, revision: int) -> EngineResult | None:
@@ -249,7 +253,7 @@ class Attempt:
             async with Progress(self.record, Waits(self.client).look) as progress:
 
                 def notice(event: ProgressEvent) -> None:
-                    self.place.notice(event.phase)
+                    self.slot.notice(event.phase)
                     if event.phase == "left":
                         left.append(event.message)
                         return
@@ -259,11 +263,14 @@ class Attempt:
 
                 # Helm's own limit counts from now: it ends by itself, and says how far it came, before it is stopped
                 timed: Request[Any] = replace(request, timeout_seconds=self.seconds)
-                await self._ask(timed, on_progress=notice)
+                outcome = await self._ask(timed, on_progress=notice)
+                if isinstance(outcome, RunTestsOutcome):
+                    self.followed.tests = outcome
+                    outcome.raise_failure()
         except EngineError as error:
             return await self._result_of(error, request)
         finally:
-            self.place.work()
+            self.slot.work()
             for text in left[:_MOST_LEFT]:
                 await self.record("object_left", text)
         return EngineResult("done")
@@ -278,16 +285,17 @@ class Attempt:
                 project=self.cluster.project_id,
                 fence=self._fence,
                 on_progress=on_progress,
+                masks=self.masks(),
             )
         except Busy as error:
             raise EngineUnavailable(str(error)) from error
 
     async def _result_of(self, error: EngineError, request: Request[Any]) -> EngineResult:
         match error:
-            case HelmError() if is_unreachable(error):
-                return EngineResult("unreachable", str(error))
+            case HelmError() if (status := status_of(error)) != "refused":
+                return EngineResult(status, str(error))
             case HelmError():
-                text = await self._context.preflight.explain(self.client, error)
+                text = await self._context.preflight.explain(self.client, error, getattr(request, "layers", ()))
                 return EngineResult("refused", await self._without_secrets(text, request))
             case EngineUnavailable():
                 return EngineResult("unavailable", str(error))
@@ -321,13 +329,12 @@ class Attempt:
             secret = await self.read(stored.revision)
         return secret
 
-    async def record(self, kind: str, said: str, data: dict[str, Any] | None = None) -> None:
+    async def record(self, kind: str, text: str, data: dict[str, Any] | None = None) -> None:
         """Add an event to the operation, with secrets masked."""
-        said = await mask(self.masks(), said)
+        text = await mask(self.masks(), text)
+        row = self.row
         async with self._context.database.autocommit() as connection:
-            await operation_events.add_event(
-                connection, self.row.id, attempt=self.row.attempt, kind=kind, said=said, data=data
-            )
+            await operation_events.add_event(connection, row.id, attempt=row.attempt, kind=kind, text=text, data=data)
 
     async def keep_evidence(self, found: str) -> None:
         """Store the evidence of the failed attempt: the JSON object of ``evidence.collect``."""
@@ -351,9 +358,9 @@ class Attempt:
         """Return the same after a call of the engine that ended like that."""
         return self._unless_lost(step_after_call(result.status, written, held=not self._fence.passed))
 
-    def decide_repair(self, state: EndedState) -> Step:
-        """Return the same after the end of the operation."""
-        return self._unless_lost(repair_step(state, held=not self._fence.passed))
+    def decide_by(self, table: Mapping[StateT, Step], state: StateT) -> Step:
+        """Return the same where the state alone decides."""
+        return self._unless_lost(step_of(table, state, held=not self._fence.passed))
 
     def _unless_lost(self, step: Step) -> Step:
         if step is Step.STOP:
@@ -367,21 +374,20 @@ class Attempt:
 
 
 async def open_attempt(
-    context: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, place: Place = OF_NOBODY
+    context: AttemptContext, row: OperationRow, *, fence: Fence, seconds: float, slot: Slot = NO_SLOT
 ) -> Attempt:
     """Open the attempt at this operation; raise NotFound if its cluster was removed."""
     cluster, archive = await asyncio.gather(
         context.clusters.reach(row.cluster_id, project_id=None), _read_archive(context, row)
     )
-    unreadable = ""
     try:
-        order = open_order(row, keys=context.keys)
+        order, unreadable = open_order(row, keys=context.keys), ""
     except UnreadableCommand as error:
         order, unreadable = stand_in(row.action), str(error)
     attempt = Attempt(
-        context, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, place=place
+        context, row, cluster, archive, order, unreadable=unreadable, fence=fence, seconds=seconds, slot=slot
     )
-    await in_masking_thread(attempt.prepare_masks)
+    await attempt.prepare_masks()
     return attempt
 
 

@@ -46,18 +46,18 @@ class IndexWriter:
             log.warning("index_left_to_observer", operation_id=row.id, cause=str(error))
             return RecordedState()
 
-    def read(self, row: OperationRow, seen: RecordedState) -> tuple[str, NewRevision] | None:
+    def read(self, row: OperationRow, state: RecordedState) -> tuple[str, NewRevision] | None:
         """Return the Secret as an index row, and its cluster's id; for ``attempts.finish``."""
-        revision = self._index.read(row.cluster_id, seen.secret) if seen.secret is not None else None
+        revision = self._index.read(row.cluster_id, state.secret) if state.secret is not None else None
         return (row.cluster_id, revision) if revision is not None else None
 
-    async def write_absence(self, tx: Transaction, row: OperationRow, seen: RecordedState) -> None:
+    async def write_absence(self, tx: Transaction, row: OperationRow, state: RecordedState) -> None:
         """Record that the release is gone; newer rows of the index are unchanged."""
-        if seen.absent_at is not None:
+        if state.absent_at is not None:
             await self._index.record_gone(
                 tx,
                 row.cluster_id,
                 namespace=row.namespace,
                 name=row.release_name,
-                resource_version=seen.absent_at,
+                resource_version=state.absent_at,
             )

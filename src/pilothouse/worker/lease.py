@@ -19,6 +19,7 @@ from typing import Self
 import structlog
 
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.metrics import LEASE_RENEWALS
 from pilothouse.settings import WorkerSettings
 from pilothouse.states import OperationState
 from pilothouse.store.database import Database
@@ -93,7 +94,9 @@ class Lease:
                         self._operation_id, attempt=self._attempt, lease_seconds=self._settings.lease_seconds
                     )
                     held = state is not None
+                    LEASE_RENEWALS.labels("renewed" if held else "lost").inc()
                 except DatabaseUnavailable as error:
+                    LEASE_RENEWALS.labels("failed").inc()
                     log.warning("lease_renewal_failed", operation_id=self._operation_id, cause=str(error))
                     held = self._left() > 0
                     sent = self._confirmed

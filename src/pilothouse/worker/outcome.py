@@ -36,7 +36,8 @@ class Outcome:
     ``wrote_revision``: the operation left a revision, ``revision``, in which Helm's storage records the result.
     ``secret`` is the release's newest Secret as read after the action, None if it was not read; ``gone`` says that the
     release has no Secret any more, and ``absent_at`` at which resourceVersion that was observed, if known. ``unseen``:
-    the cluster could not be read, and something of the operation may remain there.
+    the cluster could not be read, and something of the operation may remain there. ``is_undone``: it has failed, and
+    what it wrote is undone before it ends.
     """
 
     state: Literal[OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED, "retry", "crashed"]
@@ -48,3 +49,4 @@ class Outcome:
     absent_at: int | None = None
     events: tuple[Event, ...] = ()
     unseen: bool = False
+    is_undone: bool = False

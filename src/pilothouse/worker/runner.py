@@ -15,22 +15,23 @@ import structlog
 
 from pilothouse.engine.deadline import Fence, boottime
 from pilothouse.errors import ClusterUnavailable, DatabaseUnavailable, PilothouseError
+from pilothouse.metrics import ATTEMPTS, QUEUE_SECONDS, WORKER_OPERATIONS, WORKER_SLOTS
 from pilothouse.queue import Queue
 from pilothouse.services.operations.ends import report_end
 from pilothouse.settings import Settings
 from pilothouse.states import OperationState
 from pilothouse.store import attempts, operation_events, operations, repairs
-from pilothouse.store.database import Database
-from pilothouse.store.operations import OperationRow
+from pilothouse.store.database import Database, retry_conflicts
+from pilothouse.store.operations import EndedOperation, OperationRow
 from pilothouse.worker.actions.registry import Actions
-from pilothouse.worker.index_writer import IndexWriter
+from pilothouse.worker.index_writer import IndexWriter, RecordedState
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.maintenance.archives import collect_archives
 from pilothouse.worker.maintenance.repairs import Repairs
 from pilothouse.worker.maintenance.retention import keep_forgetting
 from pilothouse.worker.outcome import LeaseLost, Outcome
 from pilothouse.worker.periodic import keep_doing
-from pilothouse.worker.places import Place, Places
+from pilothouse.worker.slots import Slot, Slots
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +68,8 @@ class Runner:
         self._retractions: set[asyncio.Task[None]] = set()
         self._settings = settings.worker
         self._retention = settings.retention
-        self._places = Places(self._settings.operations, waiting=self._settings.waiting)
-        self._place = name
+        self._slots = Slots(self._settings.operations, waiting=self._settings.waiting)
+        self._supervised_name = name
         self._name = f"{name or socket.gethostname()}:{os.getpid()}"
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -82,12 +83,13 @@ class Runner:
             asyncio.create_task(keep_forgetting(self._database, self._retention)),
         ]
         most = self._settings.operations + self._settings.waiting
-        slots = [asyncio.create_task(self._work(slot, stop)) for slot in range(most)]
+        slots = [asyncio.create_task(self._work(number, stop)) for number in range(most)]
+        WORKER_SLOTS.set(self._settings.operations)
         log.info("worker_started", worker=self._name, slots=len(slots))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *slots, *helpers], return_when=asyncio.FIRST_COMPLETED)
-            self._places.close()
+            self._slots.close()
             if not stop.is_set():
                 raise RuntimeError("a part of the worker ended unexpectedly") from _first_error([*slots, *helpers])
             _, late = await asyncio.wait(slots, timeout=self._settings.drain_seconds)
@@ -103,47 +105,48 @@ class Runner:
 
     async def _adopt_previous(self) -> None:
         """Take over the operations of this supervisor's previous worker, which is known to be dead."""
-        if not self._place:
+        if not self._supervised_name:
             return
         try:
             async with self._database.transaction() as tx:
-                inherited = await attempts.end_leases(tx, worker=self._place)
+                inherited = await attempts.end_leases(tx, worker=self._supervised_name)
         except DatabaseUnavailable as error:  # its leases end by themselves
             log.warning("leases_not_ended", cause=str(error))
             return
         for operation_id in inherited:
             log.warning("worker_had_died", operation_id=operation_id)
 
-    async def _work(self, slot: int, stop: asyncio.Event) -> None:
+    async def _work(self, number: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            place = await self._places.enter()
-            if place is None:
+            slot = await self._slots.enter()
+            if slot is None:
                 return
             try:
                 asked = boottime()
                 row = await self._queue.take(
-                    worker=f"{self._name}:{slot}",
+                    worker=f"{self._name}:{number}",
                     lease_seconds=self._settings.lease_seconds,
-                    besides=self._places.at_rest,
+                    besides=self._slots.at_rest,
                 )
                 if row is None:
                     await self._queue.wait()
                 else:
-                    place.hold(row.id, row.project_id)
+                    slot.hold(row.id, row.project_id)
                     try:
-                        await self._carry_out(row, asked, place)
+                        with WORKER_OPERATIONS.track_inprogress():
+                            await self._carry_out(row, asked, slot)
                     finally:
                         self._queue.note_end(row)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", cause=str(error))
                 await asyncio.sleep(self._settings.poll_seconds)
             except Exception:  # the lease of what was held ends by itself
-                log.exception("slot_failed", slot=slot)
+                log.exception("slot_failed", slot=number)
                 await asyncio.sleep(self._settings.poll_seconds)
             finally:
-                place.leave()
+                slot.leave()
 
-    async def _carry_out(self, row: OperationRow, asked: float, place: Place) -> None:
+    async def _carry_out(self, row: OperationRow, asked: float, slot: Slot) -> None:
         """Carry out the operation; ``asked``: when it was taken at the earliest (the answer may have been late)."""
         loop = asyncio.get_running_loop()
         fence = Fence(asked + self._settings.fence_seconds)
@@ -168,11 +171,11 @@ class Runner:
             on_cancelling=stop_what_was_ordered,
         ) as lease:
             try:
-                attempts.append(asyncio.create_task(self._carry_through(row, fence, place)))
+                attempts.append(asyncio.create_task(self._carry_through(row, fence, slot)))
                 await asyncio.wait(attempts)
                 if not lease.lost and not _has_ended(attempts[0]):
                     # no longer what was ordered: the operation is to be cancelled, if it is still ours
-                    attempts.append(asyncio.create_task(self._cancel(row, fence, place)))
+                    attempts.append(asyncio.create_task(self._cancel(row, fence, slot)))
                     await asyncio.wait(attempts)
             except asyncio.CancelledError:
                 await _kill(attempts)
@@ -180,17 +183,18 @@ class Runner:
                 raise
         failure = None if attempts[-1].cancelled() else attempts[-1].exception()
         if lease.lost or fence.passed or isinstance(failure, DatabaseUnavailable):
+            ATTEMPTS.labels("lost").inc()
             log.warning("attempt_abandoned", operation_id=row.id, attempt=row.attempt)
             self._account_for(row, lease)
         if failure is not None:
             raise failure
 
-    async def _carry_through(self, row: OperationRow, fence: Fence, place: Place) -> bool:
+    async def _carry_through(self, row: OperationRow, fence: Fence, slot: Slot) -> bool:
         """Return True if the attempt's end was written; else it lost the operation, or has to cancel it."""
         left = self._left(row)
         give_up_reason = self._give_up_reason(row, left)
         try:
-            outcome = await self._attempt(row, fence, place, left, give_up_reason=give_up_reason)
+            outcome = await self._attempt(row, fence, slot, left, give_up_reason=give_up_reason)
             return await self._conclude(row, outcome)
         except LeaseLost:
             return False
@@ -210,13 +214,13 @@ class Runner:
         seconds, since = self._deadline(row)
         return seconds - (datetime.now(UTC) - since).total_seconds()
 
-    async def _cancel(self, row: OperationRow, fence: Fence, place: Place) -> bool:
+    async def _cancel(self, row: OperationRow, fence: Fence, slot: Slot) -> bool:
         async with self._database.autocommit() as connection:
             now = await operations.find_operation(connection, row.id)
         if now is None or now.attempt != row.attempt or now.state != OperationState.CANCELLING:
             log.info("outcome_not_ours", operation_id=row.id, attempt=row.attempt)
             return False
-        return await self._carry_through(now, fence, place)
+        return await self._carry_through(now, fence, slot)
 
     def _give_up_reason(self, row: OperationRow, left: float) -> str:
         """Return why no further attempt is made; empty if one is."""
@@ -228,13 +232,15 @@ class Runner:
         return f"timed out after {self._deadline(row)[0]:.0f} s" + (f": {why}" if why else "")
 
     async def _attempt(
-        self, row: OperationRow, fence: Fence, place: Place, left: float, *, give_up_reason: str
+        self, row: OperationRow, fence: Fence, slot: Slot, left: float, *, give_up_reason: str
     ) -> Outcome:
+        if row.attempt == 1:
+            QUEUE_SECONDS.observe((datetime.now(UTC) - row.created_at).total_seconds())
         log.info("operation_started", operation_id=row.id, attempt=row.attempt, action=row.action, state=row.state)
         try:
             if give_up_reason:
                 return await self._give_up(row, fence, give_up_reason)
-            return await self._actions.attempt(row, fence=fence, seconds=left, place=place)
+            return await self._actions.attempt(row, fence=fence, seconds=left, slot=slot)
         except ClusterUnavailable as error:
             final = left <= _RETRY_SECONDS
             return Outcome(OperationState.FAILED if final else "retry", give_up_reason or str(error), unseen=True)
@@ -253,17 +259,28 @@ class Runner:
     async def _conclude(self, row: OperationRow, outcome: Outcome) -> bool:
         """Return True if the attempt still held the operation and its end is written."""
         if outcome.state in _NOT_THE_END:
+            ATTEMPTS.labels(outcome.state).inc()
             log.warning("operation_put_back", operation_id=row.id, why=outcome.state, cause=outcome.text)
             # not later than the deadline, which the next attempt is there to see
             after = max(0.0, min(_RETRY_SECONDS * row.attempt, _LONGEST_RETRY_SECONDS, self._left(row)))
             return await self._give_back(row, outcome.text, crashed=outcome.state == "crashed", after=after)
-        if row.state == OperationState.CANCELLING and outcome.state == OperationState.FAILED:
-            outcome = replace(outcome, text=f"cancelled, but {outcome.text}")
+        if outcome.is_undone:
+            return await self._begin_undo(row, outcome)
+        if row.state == OperationState.CANCELLING:
+            outcome = _undone(row, outcome)
         seen = await self._index_writer.look(row, outcome)
+        ended = await self._write_end(row, outcome, seen)
+        ATTEMPTS.labels("lost" if ended is None else "ended").inc()
+        if ended is not None:
+            report_end(ended)
+        return ended is not None
+
+    @retry_conflicts
+    async def _write_end(self, row: OperationRow, outcome: Outcome, seen: RecordedState) -> EndedOperation | None:
+        """Write the outcome and what was seen, in one transaction; return None if the attempt lost the operation."""
         doubtful = row.last_writing_attempt is not None or row.state == OperationState.CANCELLING or outcome.unseen
-        several = doubtful or outcome.events
+        several = doubtful or outcome.events or seen.absent_at is not None
         async with self._database.transaction() if several else self._database.autocommit() as tx:
-            await self._index_writer.write_absence(tx, row, seen)
             ended = await attempts.finish(
                 tx,
                 row.id,
@@ -276,17 +293,25 @@ class Runner:
                 keep_order=doubtful,
                 seen=self._index_writer.read(row, seen),
             )
+            await self._index_writer.write_absence(tx, row, seen)
             if ended is not None and doubtful:
                 later = self._settings.lease_seconds + self._settings.lease_margin_seconds
                 await repairs.plan_repair(tx, row.id, after_seconds=later)
             if ended is not None:
                 for event in outcome.events:
                     await operation_events.add_event(
-                        tx, row.id, attempt=row.attempt, kind=event.kind, said=event.text, data=event.data
+                        tx, row.id, attempt=row.attempt, kind=event.kind, text=event.text, data=event.data
                     )
-        if ended is not None:
-            report_end(ended)
-        return ended is not None
+        return ended
+
+    async def _begin_undo(self, row: OperationRow, outcome: Outcome) -> bool:
+        """Return False: the operation has not ended, and the same attempt undoes it, if it still holds it."""
+        async with self._database.transaction() as tx:
+            if await attempts.undo_failed(tx, row.id, attempt=row.attempt, failure=outcome.text):
+                said = f"{outcome.text}; what it did is undone"
+                await operation_events.add_event(tx, row.id, attempt=row.attempt, kind="failure_undone", text=said)
+        log.info("operation_undone", operation_id=row.id, attempt=row.attempt)
+        return False
 
     async def _give_back(self, row: OperationRow, why: str, *, crashed: bool = False, after: float = 0.0) -> bool:
         async with self._database.transaction() as tx:
@@ -338,6 +363,16 @@ class Runner:
                     report_end(ended)
 
         await keep_doing(sweep, every_seconds=1.0, failure="sweep_failed")
+
+
+def _undone(row: OperationRow, outcome: Outcome) -> Outcome:
+    """Return the end of an operation that was undone: one that had failed has failed, whatever came of that."""
+    if not row.failure:
+        failed = outcome.state == OperationState.FAILED
+        return replace(outcome, text=f"cancelled, but {outcome.text}") if failed else outcome
+    said = outcome.text.removeprefix("cancelled; ").removeprefix("cancelled and ")
+    how = said if outcome.state != OperationState.FAILED else f"then {said}"
+    return replace(outcome, state=OperationState.FAILED, text=f"{row.failure}; {how}")
 
 
 def _broken(give_up_reason: str) -> Outcome:

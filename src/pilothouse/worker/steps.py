@@ -4,13 +4,16 @@ A cell is a step, or says why the task never finds the release in that state. If
 broken, which counts as a crash: nothing is written on a guess.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker.state import OURS, EndedState, ReleaseSnapshot, ReleaseState
+from pilothouse.worker.state import OURS, CheckedState, EndedState, ReleaseSnapshot, ReleaseState
+
+StateT = TypeVar("StateT", bound=StrEnum | str)
 
 
 class Undo(StrEnum):
@@ -44,6 +47,7 @@ class Step(StrEnum):
     RESTORE = "restore"  # what was deployed before is rolled back to
     UNLOCK_AND_RESTORE = "unlock and restore"
     REAPPLY = "apply again"  # the objects of the deployed revision, without those that only interrupted ones had
+    CLEAN_UP = "clean up"  # what a failed upgrade, or the tests of an interrupted attempt, created is deleted
     STOP = "stop"  # the operation is no longer this attempt's
 
     @property
@@ -55,9 +59,9 @@ class Step(StrEnum):
 _SILENT: Final = frozenset({"record", "refuse", "abandon", "retry", "crash", "leave", "keep", "stop"})
 
 #: How a call of the engine ended. ``refused``: Helm's own answer. ``unreachable``: the cluster could not be reached at
-#: some point. ``unavailable``: there was no engine, nothing was done. ``stopped``: killed at the deadline. ``crashed``:
-#: the child died.
-EngineStatus = Literal["done", "refused", "unreachable", "unavailable", "stopped", "crashed"]
+#: some point. ``unavailable``: there was no engine, nothing was done. ``taken``: another writer has made the revision
+#: that was to be made, nothing was done. ``stopped``: killed at the deadline. ``crashed``: the child died.
+EngineStatus = Literal["done", "refused", "unreachable", "unavailable", "taken", "stopped", "crashed"]
 #: In none of these calls was anything done: there is nothing to look at.
 NOTHING_DONE: Final = frozenset({"unavailable"})
 
@@ -74,6 +78,7 @@ class _Never:
 _CANCELLED = _Never("only a cancelled operation is classified so")
 _AFTER_CALL = _Never("only after a call of the engine is the release classified so")
 _ONLY_UNINSTALL = _Never("only an uninstall has begun on a release that can be made anew")
+_ONLY_KEEPING = _Never("only an uninstall that was to leave the history, and no undo, is found so")
 _WRITES_NONE = _Never("an uninstall writes no revision of its own")
 _BY_LABEL = _Never("what an install wrote is told by its label alone, when it is the newest")
 _WRITTEN_ONLY = _Never("what is undone is what was written, whoever judged it")
@@ -103,9 +108,9 @@ def step_after_call(status: EngineStatus, written: ReleaseState, *, held: bool) 
     return _unless_lost(AFTER_CALL[status, written], held=held)
 
 
-def repair_step(state: EndedState, *, held: bool) -> Step:
-    """Return the next step of a repair, which nothing is certain to follow."""
-    return _unless_lost(REPAIR[state], held=held)
+def step_of(table: Mapping[StateT, Step], state: StateT, *, held: bool) -> Step:
+    """Return the next step where the state alone decides."""
+    return _unless_lost(table[state], held=held)
 
 
 def may_still_change(task: Undo, state: ReleaseState, seen: ReleaseSnapshot, row: OperationRow) -> bool:
@@ -143,6 +148,7 @@ CARRY_OUT: Final = _table(
         ReleaseState.UNTOUCHED: _CANCELLED,
         ReleaseState.RECREATED: (_ONLY_UNINSTALL, _ONLY_UNINSTALL, Step.RECORD),
         ReleaseState.CHANGED: _CANCELLED,
+        ReleaseState.KEPT: (_ONLY_KEEPING, _ONLY_KEEPING, Step.RECORD),
         ReleaseState.STANDING: _AFTER_CALL,
         ReleaseState.OURS_FINAL: (Step.COMPLETE, Step.COMPLETE, _WRITES_NONE),
         ReleaseState.OURS_PENDING: (Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ACT, Step.UNLOCK_AND_ACT),
@@ -163,6 +169,7 @@ CARRY_OUT: Final = _table(
         ReleaseState.UNTOUCHED: (Step.LEAVE, Step.LEAVE, Step.REMOVE, Step.LEAVE, Step.LEAVE),
         ReleaseState.RECREATED: (*(_ONLY_UNINSTALL,) * 4, Step.RECORD),
         ReleaseState.CHANGED: (_BY_LABEL, _BY_LABEL, _BY_LABEL, Step.RETRY, Step.RETRY),
+        ReleaseState.KEPT: _ONLY_KEEPING,
         ReleaseState.STANDING: _AFTER_CALL,
         ReleaseState.OURS_FINAL: (Step.REMOVE, Step.KEEP, Step.REMOVE, Step.RESTORE, Step.RESTORE),
         ReleaseState.OURS_PENDING: (
@@ -199,6 +206,7 @@ GIVE_UP: Final = _table(
         ReleaseState.UNTOUCHED: (_CANCELLED, _CANCELLED, Step.LEAVE, Step.ABANDON, Step.LEAVE),
         ReleaseState.RECREATED: (_ONLY_UNINSTALL, Step.ABANDON, _ONLY_UNINSTALL, _ONLY_UNINSTALL, Step.RECORD),
         ReleaseState.CHANGED: (_CANCELLED, _CANCELLED, _BY_LABEL, _BY_LABEL, Step.RETRY),
+        ReleaseState.KEPT: (_ONLY_KEEPING, Step.RECORD, _ONLY_KEEPING, _ONLY_KEEPING, _ONLY_KEEPING),
         ReleaseState.STANDING: _AFTER_CALL,
         ReleaseState.OURS_FINAL: (Step.RECORD, _WRITES_NONE, Step.ABANDON, Step.ABANDON, Step.UNLOCK_AND_ABANDON),
         ReleaseState.OURS_PENDING: (Step.UNLOCK_AND_ABANDON,) * 5,
@@ -213,27 +221,31 @@ GIVE_UP: Final = _table(
     },
 ) | dict.fromkeys(((Undo.UPDATE, state) for state in ReleaseState), _AS_ACTION)
 
-_STATUSES: Final[tuple[EngineStatus, ...]] = ("done", "refused", "stopped", "unreachable", "unavailable", "crashed")
+_STATUSES: Final[tuple[EngineStatus, ...]] = (
+    *("done", "refused", "stopped", "unreachable", "unavailable", "taken", "crashed"),
+)
 # A refusal is Helm's own answer. What a cluster out of reach left counts as a crash once it is stored, for each further
 # attempt leaves a revision; before that the deadline is the limit.
 _AFTER: Final[dict[ReleaseState, tuple[_Cell, ...]]] = {
-    ReleaseState.ABSENT: (Step.RECORD,) * 6,
-    ReleaseState.FREE: (Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
-    ReleaseState.RECREATED: (Step.RECORD,) * 6,
-    ReleaseState.STANDING: (Step.CRASH, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
-    ReleaseState.OURS_FINAL: (Step.COMPLETE,) * 6,
+    ReleaseState.ABSENT: (Step.RECORD,) * 7,
+    ReleaseState.FREE: (Step.ABANDON, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.RETRY, Step.CRASH),
+    ReleaseState.RECREATED: (Step.RECORD,) * 7,
+    ReleaseState.KEPT: (Step.RECORD,) * 7,
+    ReleaseState.STANDING: (Step.CRASH, Step.ABANDON, Step.ABANDON, Step.RETRY, Step.RETRY, Step.RETRY, Step.CRASH),
+    ReleaseState.OURS_FINAL: (Step.COMPLETE,) * 7,
     ReleaseState.OURS_PENDING: (
-        *(Step.CRASH, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, Step.RETRY, Step.RETRY, Step.CRASH),
+        *(Step.CRASH, Step.UNLOCK_AND_ABANDON, Step.UNLOCK_AND_ABANDON, Step.RETRY, Step.RETRY, Step.RETRY, Step.CRASH),
     ),
-    ReleaseState.CUT_OFF: (Step.COMPLETE, Step.COMPLETE, Step.COMPLETE, Step.CRASH, Step.COMPLETE, Step.COMPLETE),
-    **dict.fromkeys((ReleaseState.UNTOUCHED, ReleaseState.CHANGED, ReleaseState.UNDOING), (_BEFORE_CALL,) * 6),
-    **dict.fromkeys((ReleaseState.OVERTAKEN, ReleaseState.CUT_OFF_OVERTAKEN), (_BEFORE_CALL,) * 6),
-    **dict.fromkeys((ReleaseState.DISPLACED, ReleaseState.DISPLACED_PENDING), (_BEFORE_CALL,) * 6),
-    **dict.fromkeys((ReleaseState.FOREIGN_PENDING, ReleaseState.FOREIGN_UNINSTALLING), (_BEFORE_CALL,) * 6),
+    ReleaseState.CUT_OFF: (Step.COMPLETE, Step.COMPLETE, Step.COMPLETE, Step.CRASH, *(Step.COMPLETE,) * 3),
+    **dict.fromkeys((ReleaseState.UNTOUCHED, ReleaseState.CHANGED, ReleaseState.UNDOING), (_BEFORE_CALL,) * 7),
+    **dict.fromkeys((ReleaseState.OVERTAKEN, ReleaseState.CUT_OFF_OVERTAKEN), (_BEFORE_CALL,) * 7),
+    **dict.fromkeys((ReleaseState.DISPLACED, ReleaseState.DISPLACED_PENDING), (_BEFORE_CALL,) * 7),
+    **dict.fromkeys((ReleaseState.FOREIGN_PENDING, ReleaseState.FOREIGN_UNINSTALLING), (_BEFORE_CALL,) * 7),
 }
 AFTER_CALL: Final = {
     (status, state): cell for state, row in _AFTER.items() for status, cell in zip(_STATUSES, row, strict=True)
 }
+#: Of a repair, which nothing is certain to follow.
 REPAIR: Final = {
     EndedState.GONE: Step.REMOVE,
     EndedState.DEPLOYED: Step.REAPPLY,
@@ -242,3 +254,26 @@ REPAIR: Final = {
     EndedState.TAKEN: Step.LEAVE,
     EndedState.TAKEN_HALFWAY: Step.RETRY,
 }
+#: Only what Helm has judged, and nobody has come after, is known to be this operation's own.
+CLEAN_UP: Final = {
+    **dict.fromkeys(ReleaseState, Step.LEAVE),
+    **dict.fromkeys((ReleaseState.OURS_FINAL, ReleaseState.CUT_OFF), Step.CLEAN_UP),
+}
+#: Tests are run on the revision that they were ordered for, and on no other.
+CHECK: Final = {
+    CheckedState.GONE: Step.ABANDON,
+    CheckedState.AS_WRITTEN: Step.ACT,
+    CheckedState.MOVED: Step.ABANDON,
+    CheckedState.LOCKED: Step.REFUSE,
+}
+AFTER_CHECK: Final[dict[EngineStatus, Step]] = {
+    "done": Step.RECORD,
+    "refused": Step.ABANDON,
+    "stopped": Step.CLEAN_UP,
+    "unreachable": Step.RETRY,
+    "unavailable": Step.RETRY,
+    "taken": Step.RETRY,
+    "crashed": Step.CRASH,
+}
+#: The objects of interrupted tests go, whatever became of the revision; without a record nobody knows them.
+STOP_CHECK: Final = {state: Step.LEAVE if state is CheckedState.GONE else Step.CLEAN_UP for state in CheckedState}

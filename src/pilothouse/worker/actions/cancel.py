@@ -20,16 +20,18 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import (
     InstallCommand,
-    Order,
+    PlannableOrder,
     RollbackCommand,
     UninstallCommand,
     UpgradeCommand,
+    target_of,
 )
-from pilothouse.states import OperationState
+from pilothouse.states import OperationState, ReleaseStatus
 from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
 from pilothouse.worker.actions.manifests import read_objects_of, stand_whole
+from pilothouse.worker.actions.revision_action import SETTLE_SECONDS
 from pilothouse.worker.actions.rollback import Rollback
-from pilothouse.worker.actions.uninstall import GONE, MADE_ANEW, remove
+from pilothouse.worker.actions.uninstall import GONE, MADE_ANEW, Removal, remove
 from pilothouse.worker.actions.upgrade import Upgrade
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.diagnostics.retained_objects import find_left_behind
@@ -37,8 +39,6 @@ from pilothouse.worker.outcome import Event, Outcome
 from pilothouse.worker.state import OURS, ReleaseSnapshot, ReleaseState, classify_cancelled, has_completed
 from pilothouse.worker.steps import Step, Undo, may_still_change
 
-#: A request that a killed child had sent can still take effect that long.
-_SETTLE_SECONDS = 1.0
 _WHY = "Cancelled"
 
 
@@ -56,31 +56,31 @@ class CancelledInstall:
 
     async def run(self) -> Outcome:
         """Remove what the install left, or keep it."""
-        seen = await self._attempt.observe()
-        state = classify_cancelled(seen, self._row)
-        if may_still_change(self._task, state, seen, self._row):
-            await asyncio.sleep(_SETTLE_SECONDS)
-            seen = await self._attempt.observe()
-            state = classify_cancelled(seen, self._row)
+        snapshot = await self._attempt.observe()
+        state = classify_cancelled(snapshot, self._row)
+        if may_still_change(self._task, state, snapshot, self._row):
+            await asyncio.sleep(SETTLE_SECONDS)
+            snapshot = await self._attempt.observe()
+            state = classify_cancelled(snapshot, self._row)
         step = self._attempt.decide(self._task, state)
-        if seen.newest is None:
+        if snapshot.newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled; there was nothing to uninstall", gone=True)
         match step:
             case Step.KEEP | Step.UNLOCK_AND_KEEP:
-                return await self._keep(step, seen.newest)
+                return await self._keep(step, snapshot.newest)
             case Step.REMOVE | Step.UNLOCK_AND_REMOVE:
-                return await self._remove(step, seen.newest)
-        return self._leave(state)
+                return await self._remove(step, snapshot.newest)
+        return self._leave(state, snapshot)
 
     async def abandon(self, reason: str) -> Outcome:
         """Give up: fail without a further attempt."""
-        seen = await self._attempt.observe()
-        newest, state = seen.newest, classify_cancelled(seen, self._row)
+        snapshot = await self._attempt.observe()
+        newest, state = snapshot.newest, classify_cancelled(snapshot, self._row)
         step = self._attempt.decide(self._task, state, giving_up=True)
         if newest is None:
             return Outcome(OperationState.CANCELLED, "cancelled and uninstalled", gone=True)
         if step is Step.LEAVE:
-            return self._leave(state)
+            return self._leave(state, snapshot)
         if state not in OURS:
             return Outcome(OperationState.FAILED, reason)
         secret = None
@@ -88,9 +88,11 @@ class CancelledInstall:
             secret = await unlock_newest(self._attempt, newest, why=f"{_WHY}, but {reason}")
         return Outcome(OperationState.FAILED, reason, wrote_revision=True, revision=newest.revision, secret=secret)
 
-    def _leave(self, state: ReleaseState) -> Outcome:
+    def _leave(self, state: ReleaseState, snapshot: ReleaseSnapshot) -> Outcome:
         text = "cancelled; the current release was created by another program"
-        if self._task is Undo.KEPT_INSTALL:
+        if snapshot.find_labelled(self._row.id, after=0) is not None:
+            text = "cancelled; the current revision was written by another program since, and stays"
+        elif self._task is Undo.KEPT_INSTALL:
             text = "cancelled; nothing was installed"
         elif state is ReleaseState.UNTOUCHED:
             text = "cancelled before anything was written"
@@ -113,7 +115,9 @@ class CancelledInstall:
             await self._attempt.remember_objects(await read_objects_of(stored))
         if step is Step.UNLOCK_AND_REMOVE:
             await unlock_newest(self._attempt, newest, why=_WHY)
-        outcome = await remove(self._attempt, newest, disable_hooks=not self._include_hooks, wait=self._order.wait)
+        outcome = await remove(
+            self._attempt, newest, like=Removal(disable_hooks=not self._include_hooks, wait=self._order.wait)
+        )
         if outcome.state == OperationState.SUCCEEDED:
             left = await find_left_behind(self._attempt, stored, crds=True) if stored is not None else ()
             return replace(outcome, state=OperationState.CANCELLED, text="cancelled and uninstalled", events=left)
@@ -143,7 +147,7 @@ class _Restoration(ABC):
     #: Text for an operation that left nothing to undo.
     untouched: ClassVar[str]
 
-    def __init__(self, attempt: Attempt, order: Order, *, disable_hooks: bool) -> None:
+    def __init__(self, attempt: Attempt, order: PlannableOrder, *, disable_hooks: bool) -> None:
         self._attempt = attempt
         self._row = attempt.row
         self._order = order
@@ -184,19 +188,20 @@ class _Restoration(ABC):
         return Outcome(OperationState.CANCELLED, text, wrote_revision=wrote_revision)
 
     async def _look(self) -> _Found:
-        seen = await self._attempt.observe()
-        secret = await self._attempt.read(seen.newest.revision) if seen.newest is not None else None
+        snapshot = await self._attempt.observe()
+        secret = await self._attempt.read(snapshot.newest.revision) if snapshot.newest is not None else None
         stored = written = stored_in(secret)
         updated = self.writes_revision and self._row.undo_revision is None
         if updated and (stored is None or stored.revision != self._row.revision):
             written = stored_in(await self._attempt.read(self._row.revision or 0))
-        return _Found(seen, classify_cancelled(seen, self._row, stored, written), stored, written, secret)
+        state = classify_cancelled(snapshot, self._row, stored, written, target=target_of(self._order))
+        return _Found(snapshot, state, stored, written, secret)
 
     async def _look_settled(self) -> _Found:
         """Return the state of the release once late requests of the dead child have had their time."""
         found = await self._look()
         if may_still_change(self.task, found.state, found.seen, self._row):
-            await asyncio.sleep(_SETTLE_SECONDS)
+            await asyncio.sleep(SETTLE_SECONDS)
             found = await self._look()
         return found
 
@@ -303,6 +308,7 @@ class CancelledUninstall(_Restoration):
 
     def __init__(self, attempt: Attempt, order: UninstallCommand) -> None:
         super().__init__(attempt, order, disable_hooks=order.disable_hooks)
+        self._uninstall = order
 
     async def abandon(self, reason: str) -> Outcome:
         """Give up: fail without a further attempt."""
@@ -316,23 +322,28 @@ class CancelledUninstall(_Restoration):
         return await self._follow(step, found)
 
     async def _can_restore(self, found: _Found) -> bool:
-        if found.stored is None or not await super()._can_restore(found):
+        if found.stored is None or self._has_completed(found.stored) or not await super()._can_restore(found):
             return False
         return await stand_whole(self._attempt, await read_objects_of(found.stored))
 
     async def _finish(self, step: Step, found: _Found, newest: ReleaseLabels, stored: StoredRelease) -> Outcome:
         """Complete the uninstall."""
-        del found
+        if self._has_completed(stored):
+            text = f"{GONE}; it had completed before the cancel took effect"
+            return Outcome(OperationState.SUCCEEDED, text, secret=found.secret)
         await self._attempt.remember_objects(await read_objects_of(stored))
         if step is Step.UNLOCK_AND_REMOVE:
             await end_interrupted(self._attempt, stored, why=_WHY)
-        outcome = await remove(self._attempt, newest, disable_hooks=self._disable_hooks, wait=self._order.wait)
+        outcome = await remove(self._attempt, newest, like=self._uninstall)
         if outcome.state == OperationState.SUCCEEDED:
             text = f"{outcome.text}; parts of the release were deleted before the cancel took effect"
             return replace(outcome, text=text, events=await find_left_behind(self._attempt, stored, crds=True))
         if outcome.state == OperationState.FAILED:
             return replace(outcome, text=f"parts of the release were deleted, and the uninstall failed: {outcome.text}")
         return outcome
+
+    def _has_completed(self, stored: StoredRelease) -> bool:
+        return self._uninstall.keep_history and stored.status == ReleaseStatus.UNINSTALLED
 
     def _gone(self) -> Outcome:
         if self._row.undo_revision is not None:

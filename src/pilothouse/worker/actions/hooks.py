@@ -46,19 +46,26 @@ class _Removal:
 
 async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
     """Remove the objects of the revision's started hooks and wait until their pods have ended; report it as events."""
-    objects = [one for text in reversed(stored.begun_hooks()) for one in await _objects_of(stored, text)]
+    await remove_hook_objects(attempt, stored, stored.begun_hooks(), since=_began(stored))
+
+
+async def remove_hook_objects(
+    attempt: Attempt, stored: StoredRelease, manifests: Sequence[str], *, since: datetime
+) -> None:
+    """Do the same for these hooks, in the order in which they began; what is older than ``since`` stays."""
+    objects = [obj for text in reversed(manifests) for obj in await _objects_of(stored, text)]
     if not objects:
         return
     kinds = KindCache(attempt.client)
-    removal = await _order(attempt, stored, objects, kinds)
+    removal = await _order(attempt, objects, kinds, since)
     if removal.absent:
         await asyncio.sleep(_SETTLE_SECONDS)
-        again = await _order(attempt, stored, objects, kinds)
+        again = await _order(attempt, objects, kinds, since)
         removal.ending += again.ending
         removal.left = again.left
     stuck = await _await_end(attempt, removal.ending)
-    removal.left += [(one, "still being deleted") for one in stuck]
-    removed = [f"{one.kind}/{one.name}" for one, _, _ in removal.ending if one not in stuck]
+    removal.left += [(obj, "still being deleted") for obj in stuck]
+    removed = [f"{obj.kind}/{obj.name}" for obj, _, _ in removal.ending if obj not in stuck]
     if removed:
         names = ", ".join(dict.fromkeys(removed))
         log.info("hooks_removed", operation_id=attempt.row.id, objects=names)
@@ -66,10 +73,10 @@ async def remove_hooks(attempt: Attempt, stored: StoredRelease) -> None:
             "hooks_removed", f"removed, because the attempt that ran these hooks was interrupted: {names}"
         )
     if removal.left:
-        names = ", ".join(f"{one.kind}/{one.name} ({why})" for one, why in removal.left)
+        names = ", ".join(f"{obj.kind}/{obj.name} ({why})" for obj, why in removal.left)
         found = [
-            {"api_version": one.api_version, "kind": one.kind, "namespace": one.namespace, "name": one.name, "why": why}
-            for one, why in removal.left
+            {"api_version": obj.api_version, "kind": obj.kind, "namespace": obj.namespace, "name": obj.name, "why": why}
+            for obj, why in removal.left
         ]
         await attempt.record("left_behind", f"left behind by hooks: {names}", {"objects": found})
 
@@ -83,35 +90,33 @@ async def _objects_of(stored: StoredRelease, text: str) -> Sequence[ManifestObje
     return manifest_objects(documents, namespace=stored.namespace)
 
 
-async def _order(
-    attempt: Attempt, stored: StoredRelease, objects: Sequence[ManifestObject], kinds: KindCache
-) -> _Removal:
+async def _order(attempt: Attempt, objects: Sequence[ManifestObject], kinds: KindCache, since: datetime) -> _Removal:
     """Request the deletion of each object that the attempt created."""
     removal = _Removal()
-    for one in objects:
+    for obj in objects:
         try:
-            kind = await kinds.find(one.api_version, one.kind)
-            live = await find_live(attempt, one, kind) if kind is not None else None
+            kind = await kinds.find(obj.api_version, obj.kind)
+            live = await find_live(attempt, obj, kind) if kind is not None else None
             if kind is None or live is None:
                 removal.absent = True
                 continue
             metadata = live["metadata"]
-            why = _why_left(live, stored)
+            why = _why_left(live, since)
             if not why:
                 attempt.check_held()
-                attempt.followed.removed[one.kind, one.namespace, one.name] = live
+                attempt.followed.removed[obj.kind, obj.namespace, obj.name] = live
                 await attempt.client.delete_object(
-                    kind, namespace=one.namespace, name=one.name, uid=str(metadata["uid"]), foreground=True
+                    kind, namespace=obj.namespace, name=obj.name, uid=str(metadata["uid"]), foreground=True
                 )
-                removal.ending.append((one, kind, str(metadata["uid"])))
+                removal.ending.append((obj, kind, str(metadata["uid"])))
         except (ClusterDenied, InvalidRequest) as error:
             why = str(error)
         if why:
-            removal.left.append((one, why))
+            removal.left.append((obj, why))
     return removal
 
 
-def _why_left(live: dict[str, Any], stored: StoredRelease) -> str:
+def _why_left(live: dict[str, Any], since: datetime) -> str:
     """Return why the object of a hook must not be removed; empty if it may be."""
     metadata = live["metadata"]
     annotations = metadata.get("annotations")
@@ -122,7 +127,7 @@ def _why_left(live: dict[str, Any], stored: StoredRelease) -> str:
         return "helm.sh/resource-policy: keep"
     if owner:
         return f"it belongs to release {owner!r}"
-    if _created(metadata) < _began(stored):
+    if _created(metadata) < since:
         return "it existed before"
     return ""
 
@@ -142,13 +147,13 @@ async def _await_end(attempt: Attempt, ending: list[tuple[ManifestObject, Object
     until = boottime() + min(_LONGEST_SECONDS, attempt.seconds / 2)
     left = list(ending)
     while left:
-        there = []
-        for one, kind, uid in left:
-            live = await find_live(attempt, one, kind)
+        remaining = []
+        for obj, kind, uid in left:
+            live = await find_live(attempt, obj, kind)
             if live is not None and live["metadata"].get("uid") == uid:
-                there.append((one, kind, uid))
-        left = there
+                remaining.append((obj, kind, uid))
+        left = remaining
         if not left or boottime() > until:
             break
         await asyncio.sleep(_LOOK_SECONDS)
-    return [one for one, _, _ in left]
+    return [obj for obj, _, _ in left]

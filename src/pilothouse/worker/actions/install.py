@@ -4,6 +4,7 @@ from pilothouse.engine.protocol import InstallRequest
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL, StoredRelease
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import InstallCommand
+from pilothouse.services.releases.engine_options import chart_options
 from pilothouse.states import Action
 from pilothouse.worker.actions.post_actions import prune_history, remove_orphans, supersede_older
 from pilothouse.worker.actions.revision_action import RevisionAction
@@ -26,23 +27,24 @@ class Install(RevisionAction[InstallCommand]):
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> InstallRequest:
         """Return an install; what this operation itself left behind is replaced automatically."""
         own = newest is not None and newest.labels.get(OPERATION_LABEL) == self._row.id
+        options = self._order.options
         return InstallRequest(
             **self._target(),
+            **chart_options(self._order),
             chart=chart,
-            values=self._order.values,
             replace=self._order.replace or own,
-            labels={OPERATION_LABEL: self._row.id},
-            create_namespace=self._attempt.settings.cluster.create_namespaces,
-            crds=self._order.crds,
-            skip_schema_validation=self._order.skip_schema_validation,
+            description=options.description,
+            labels={**options.labels, OPERATION_LABEL: self._row.id},
+            create_namespace=options.create_namespace or self._attempt.settings.cluster.create_namespaces,
+            planned=self._planned(newest),
         )
 
-    async def follow_up(self, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
+    async def follow_up(self, stored: StoredRelease, snapshot: ReleaseSnapshot) -> tuple[Event, ...]:
         """Delete objects that only the replaced revisions had, and prune history to Helm's limit."""
-        if not seen.revisions:
+        if not snapshot.revisions:
             return ()
-        await supersede_older(self._attempt, stored, seen)
+        await supersede_older(self._attempt, stored, snapshot)
         return (
-            *await remove_orphans(self._attempt, stored, seen),
-            *await prune_history(self._attempt, stored, seen),
+            *await remove_orphans(self._attempt, stored, snapshot),
+            *await prune_history(self._attempt, stored, snapshot, keep=self._order.options.history_max),
         )

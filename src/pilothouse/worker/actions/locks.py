@@ -23,6 +23,17 @@ async def end_interrupted(attempt: Attempt, stored: StoredRelease, *, why: str =
     return await attempt.unlock(stored, why=why)
 
 
+async def clear_interrupted(attempt: Attempt, newest: ReleaseLabels) -> None:
+    """Remove the hook objects of that exact revision, and leave it locked.
+
+    What is unlocked is immutable, and an uninstall that keeps the history has to write the revision once more. Helm
+    uninstalls what is uninstalling, and a late writer could only write the same.
+    """
+    stored = stored_in(await attempt.read(newest.revision))
+    if stored is not None and stored.uid == newest.uid:
+        await remove_hooks(attempt, stored)
+
+
 async def unlock_newest(attempt: Attempt, newest: ReleaseLabels, *, why: str = INTERRUPTED) -> Secret | None:
     """Turn that exact revision into a failed one if it is locked; return its Secret, None if it is gone.
 

@@ -13,7 +13,7 @@ from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, Object, manifest_parts
-from pilothouse.services.releases.helm_error_hints import belongs_to
+from pilothouse.services.releases.helm_error_hints import is_owned_by
 from pilothouse.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
@@ -38,27 +38,27 @@ async def read_parts(stored: StoredRelease) -> Sequence[tuple[ManifestObject, Ob
 
 async def read_objects_of(stored: StoredRelease) -> Sequence[ManifestObject]:
     """Return the objects of the revision's manifest; none if it cannot be parsed."""
-    return [one for one, _ in await read_parts(stored)]
+    return [obj for obj, _ in await read_parts(stored)]
 
 
-def identity(one: ManifestObject) -> tuple[str, ...]:
+def identity(obj: ManifestObject) -> tuple[str, ...]:
     """Return a key that is equal for the same object, in whatever version of its group."""
-    group = one.api_version.rpartition("/")[0]
-    return group, one.kind, one.namespace, one.name
+    group = obj.api_version.rpartition("/")[0]
+    return group, obj.kind, obj.namespace, obj.name
 
 
-async def find_live(attempt: Attempt, one: ManifestObject, kind: ObjectKind) -> Object | None:
+async def find_live(attempt: Attempt, obj: ManifestObject, kind: ObjectKind) -> Object | None:
     """Return the object from the cluster."""
-    return await attempt.client.find_object(kind, namespace=one.namespace, name=one.name, largest=_LARGEST_OBJECT)
+    return await attempt.client.find_object(kind, namespace=obj.namespace, name=obj.name, largest=_LARGEST_OBJECT)
 
 
 async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bool:
     """Return True if every object exists and none is being deleted; False if in doubt."""
     kinds = KindCache(attempt.client)
-    for one in objects:
+    for obj in objects:
         try:
-            kind = await kinds.find(one.api_version, one.kind)
-            live = await find_live(attempt, one, kind) if kind is not None else None
+            kind = await kinds.find(obj.api_version, obj.kind)
+            live = await find_live(attempt, obj, kind) if kind is not None else None
         except (ClusterDenied, InvalidRequest):
             return False  # what may not be seen may be gone
         if live is None or (live.get("metadata") or {}).get("deletionTimestamp"):
@@ -70,42 +70,45 @@ async def stand_whole(attempt: Attempt, objects: Sequence[ManifestObject]) -> bo
 class Removable:
     """An object, as it was read, that belongs to the release and may be removed."""
 
-    one: ManifestObject
+    obj: ManifestObject
     kind: ObjectKind
     uid: str
     version: str
+    created_at: str
 
 
-async def find_removable(attempt: Attempt, one: ManifestObject, kinds: KindCache) -> Removable | None:
+async def find_removable(attempt: Attempt, obj: ManifestObject, kinds: KindCache) -> Removable | None:
     """Return the object if it exists, belongs to the release and need not be kept.
 
     The Namespace that the release is in is never removable.
     """
-    if (one.kind, one.name) == ("Namespace", attempt.row.namespace):
+    if (obj.kind, obj.name) == ("Namespace", attempt.row.namespace):
         return None
-    kind = await kinds.find(one.api_version, one.kind)
-    live = await find_live(attempt, one, kind) if kind is not None else None
+    kind = await kinds.find(obj.api_version, obj.kind)
+    live = await find_live(attempt, obj, kind) if kind is not None else None
     if kind is None or live is None or not belongs(live, attempt) or is_kept(live):
         return None
-    return Removable(one, kind, str(live["metadata"]["uid"]), str(live["metadata"]["resourceVersion"]))
+    metadata = live["metadata"]
+    created_at = str(metadata.get("creationTimestamp", ""))
+    return Removable(obj, kind, str(metadata["uid"]), str(metadata["resourceVersion"]), created_at)
 
 
 async def remove_object(attempt: Attempt, found: Removable) -> bool:
     """Delete the object if it is unchanged since it was read. Return True if the API server accepted the deletion."""
     attempt.check_held()
-    one = found.one
+    obj = found.obj
     removed = await attempt.client.delete_object(
-        found.kind, namespace=one.namespace, name=one.name, uid=found.uid, resource_version=found.version
+        found.kind, namespace=obj.namespace, name=obj.name, uid=found.uid, resource_version=found.version
     )
     if removed:
-        log.info("orphan_removed", operation_id=attempt.row.id, kind=one.kind, name=one.name)
+        log.info("orphan_removed", operation_id=attempt.row.id, kind=obj.kind, name=obj.name)
     return removed
 
 
 def belongs(live: Object, attempt: Attempt) -> bool:
     """Check that the object exists and is the release's."""
     name, namespace = attempt.row.release_name, attempt.row.namespace
-    return bool((live.get("metadata") or {}).get("uid")) and belongs_to(live, name=name, namespace=namespace)
+    return bool((live.get("metadata") or {}).get("uid")) and is_owned_by(live, name=name, namespace=namespace)
 
 
 def is_kept(live: Object) -> bool:

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from pilothouse.engine.protocol import MAX_HISTORY
 from pilothouse.errors import ClusterDenied, InvalidRequest
-from pilothouse.kubernetes.client import SECRETS
+from pilothouse.kubernetes.client import SECRETS, Secret
 from pilothouse.kubernetes.helm_secrets import StoredRelease, supersede
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
@@ -20,7 +19,8 @@ from pilothouse.states import ReleaseStatus
 from pilothouse.worker.actions.manifests import find_removable, identity, read_objects_of, remove_object
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event
-from pilothouse.worker.state import ReleaseSnapshot
+from pilothouse.worker.state import ReleaseSnapshot, classify_failed
+from pilothouse.worker.steps import CLEAN_UP, Step
 
 log = structlog.get_logger(__name__)
 
@@ -31,14 +31,14 @@ _RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 _REMOVALS = 5
 
 
-async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
+async def remove_orphans(attempt: Attempt, stored: StoredRelease, snapshot: ReleaseSnapshot) -> tuple[Event, ...]:
     """Delete objects that only the revisions replaced by this one had.
 
     Those revisions are the failed ones immediately before it, and the deployed one before them, if there is one. Only
     objects that still belong to this release are deleted, and none that is to be kept. Helm compares with one revision
     only: with none in an install with ``replace``, with the deployed one in an upgrade, with the newest in a rollback.
     """
-    replaced = _replaced(seen, before=stored.revision)
+    replaced = _replaced(snapshot, before=stored.revision)
     if not replaced:
         return ()
     newest = (await attempt.observe()).newest
@@ -48,15 +48,32 @@ async def remove_orphans(attempt: Attempt, stored: StoredRelease, seen: ReleaseS
     return await remove_objects(attempt, orphans, KindCache(attempt.client), newest=newest)
 
 
-async def list_orphans(attempt: Attempt, seen: ReleaseSnapshot) -> Sequence[ManifestObject]:
+async def remove_created(attempt: Attempt, secret: Secret | None) -> tuple[Event, ...]:
+    """Delete objects that a failed upgrade created: those that the deployed revision lacks and that are not older.
+
+    The API server dates both the objects and the Secret, which is stored before the first of them. Helm does this in
+    its own process, and so never if that dies.
+    """
+    failed, snapshot = stored_in(secret), await attempt.observe()
+    step = attempt.decide_by(CLEAN_UP, classify_failed(snapshot, attempt.row, failed))
+    kept = stored_in(await attempt.read(snapshot.last_deployed or 0))
+    if step is not Step.CLEAN_UP or secret is None or failed is None or kept is None:
+        return ()
+    stays = {identity(one) for one in await read_objects_of(kept)}
+    made = [one for one in await read_objects_of(failed) if identity(one) not in stays]
+    since = str(secret["metadata"].get("creationTimestamp", ""))
+    return await remove_objects(attempt, made, KindCache(attempt.client), newest=snapshot.newest, since=since)
+
+
+async def list_orphans(attempt: Attempt, snapshot: ReleaseSnapshot) -> Sequence[ManifestObject]:
     """Return objects that the failed newest revision lacks but its predecessors had; none if it has not failed.
 
     An uninstall knows the newest revision only.
     """
-    newest = seen.newest
+    newest = snapshot.newest
     if newest is None or newest.status != ReleaseStatus.FAILED:
         return []
-    replaced = _replaced(seen, before=newest.revision)
+    replaced = _replaced(snapshot, before=newest.revision)
     stored = stored_in(await attempt.read(newest.revision)) if replaced else None
     return await _list_orphans(attempt, replaced, kept=stored) if stored is not None else []
 
@@ -64,83 +81,93 @@ async def list_orphans(attempt: Attempt, seen: ReleaseSnapshot) -> Sequence[Mani
 async def _list_orphans(
     attempt: Attempt, replaced: Iterable[ReleaseLabels], *, kept: StoredRelease
 ) -> Sequence[ManifestObject]:
-    stays = {identity(one) for one in await read_objects_of(kept)}
+    stays = {identity(obj) for obj in await read_objects_of(kept)}
     orphans: dict[tuple[str, ...], ManifestObject] = {}
     for revision in replaced:
         old = stored_in(await attempt.read(revision.revision))
         if old is not None:
-            orphans |= {identity(one): one for one in await read_objects_of(old) if identity(one) not in stays}
+            orphans |= {identity(obj): obj for obj in await read_objects_of(old) if identity(obj) not in stays}
     return list(orphans.values())
 
 
 async def remove_objects(
-    attempt: Attempt, objects: Iterable[ManifestObject], kinds: KindCache, *, newest: ReleaseLabels | None
+    attempt: Attempt,
+    objects: Iterable[ManifestObject],
+    kinds: KindCache,
+    *,
+    newest: ReleaseLabels | None,
+    since: str = "",
 ) -> tuple[Event, ...]:
     """Delete those of the objects that belong to the release and need not be kept, if ``newest`` is its newest.
 
     Helm stores a revision before it touches an object. So objects read before the release was found unchanged are not
-    those of another program's next revision, and they are deleted only if they are unchanged since.
+    those of another program's next revision, and they are deleted only if they are unchanged since. ``since``: only
+    those that were created then or later.
     """
     removed, failed, left = [], [], list(objects)
     for _ in range(_REMOVALS):
         found = []
-        for one in left:
+        for obj in left:
             try:
-                found.append(await find_removable(attempt, one, kinds))
+                found.append(await find_removable(attempt, obj, kinds))
             except (ClusterDenied, InvalidRequest) as error:
-                failed.append(f"{one.kind}/{one.name} ({error})")
-        there = [one for one in found if one is not None]
-        if not there or (await attempt.observe()).newest != newest:
+                failed.append(f"{obj.kind}/{obj.name} ({error})")
+        existing = [obj for obj in found if obj is not None and obj.created_at >= since]
+        if not existing or (await attempt.observe()).newest != newest:
             break
         left = []
-        for each in there:
-            name = f"{each.one.kind}/{each.one.name}"
+        for each in existing:
+            name = f"{each.obj.kind}/{each.obj.name}"
             try:
                 if await remove_object(attempt, each):
                     removed.append(name)
                 else:  # changed by a controller, or gone
-                    left.append(each.one)
+                    left.append(each.obj)
             except (ClusterDenied, InvalidRequest) as error:
                 failed.append(f"{name} ({error})")
     else:
-        failed += [f"{one.kind}/{one.name} (it changed each time before it was removed)" for one in left]
+        failed += [f"{obj.kind}/{obj.name} (it changed each time before it was removed)" for obj in left]
     return (
         *named_objects_event("orphans_removed", "removed, no longer part of the release: ", removed),
         *named_objects_event("orphans_left", "left behind: ", failed),
     )
 
 
-async def supersede_older(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> None:
+async def supersede_older(attempt: Attempt, stored: StoredRelease, snapshot: ReleaseSnapshot) -> None:
     """Mark deployed revisions before this one as superseded.
 
     An install over a failed upgrade leaves one; so does an upgrade or a rollback whose write about it was lost: Helm
     only logs that, and continues.
     """
-    for one in seen.revisions:
-        if one.status == ReleaseStatus.DEPLOYED and one.revision < stored.revision:
-            allow_stale = await attempt.read(one.revision, allow_stale=True)
+    for revision in snapshot.revisions:
+        if revision.status == ReleaseStatus.DEPLOYED and revision.revision < stored.revision:
+            allow_stale = await attempt.read(revision.revision, allow_stale=True)
             if (
                 allow_stale is not None
                 and allow_stale["metadata"].get("labels", {}).get("status") == ReleaseStatus.SUPERSEDED
             ):
                 continue
-            secret = await attempt.read(one.revision)
+            secret = await attempt.read(revision.revision)
             attempt.check_held()
             if secret is not None and await supersede(attempt.client, secret):
-                log.info("revision_superseded", operation_id=attempt.row.id, revision=one.revision)
+                log.info("revision_superseded", operation_id=attempt.row.id, revision=revision.revision)
 
 
-async def prune_history(attempt: Attempt, stored: StoredRelease, seen: ReleaseSnapshot) -> tuple[Event, ...]:
-    """Delete the oldest revisions beyond ``MAX_HISTORY``, which includes the new one.
+async def prune_history(
+    attempt: Attempt, stored: StoredRelease, snapshot: ReleaseSnapshot, *, keep: int
+) -> tuple[Event, ...]:
+    """Delete the oldest revisions beyond the last ``keep``, which include the new one; 0 keeps all.
 
     Helm does this itself on upgrade and rollback, but not on an install.
     """
-    others = [one for one in seen.revisions if one.revision != stored.revision]
-    old = [one for one in others if one.status != ReleaseStatus.DEPLOYED][: max(0, len(others) + 1 - MAX_HISTORY)]
-    for one in old:
+    others = [revision for revision in snapshot.revisions if revision.revision != stored.revision]
+    old = [revision for revision in others if revision.status != ReleaseStatus.DEPLOYED][
+        : max(0, len(others) + 1 - keep) if keep else 0
+    ]
+    for revision in old:
         attempt.check_held()
-        name = f"sh.helm.release.v1.{attempt.row.release_name}.v{one.revision}"
-        await attempt.client.delete_object(SECRETS, namespace=attempt.row.namespace, name=name, uid=one.uid)
+        name = f"sh.helm.release.v1.{attempt.row.release_name}.v{revision.revision}"
+        await attempt.client.delete_object(SECRETS, namespace=attempt.row.namespace, name=name, uid=revision.uid)
     return ()
 
 
@@ -149,35 +176,35 @@ async def restart_workloads(attempt: Attempt, stored: StoredRelease) -> tuple[Ev
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED_AT: moment}}}}}
     restarted, failed, kinds = [], [], KindCache(attempt.client)
-    for one in await read_objects_of(stored):
-        if one.kind not in _RESTARTED or not one.api_version.startswith("apps/"):
+    for obj in await read_objects_of(stored):
+        if obj.kind not in _RESTARTED or not obj.api_version.startswith("apps/"):
             continue
         try:
-            kind = await kinds.find(one.api_version, one.kind)
+            kind = await kinds.find(obj.api_version, obj.kind)
             attempt.check_held()
-            if kind and await attempt.client.merge_object(kind, namespace=one.namespace, name=one.name, patch=patch):
-                restarted.append(f"{one.kind}/{one.name}")
+            if kind and await attempt.client.merge_object(kind, namespace=obj.namespace, name=obj.name, patch=patch):
+                restarted.append(f"{obj.kind}/{obj.name}")
         except (ClusterDenied, InvalidRequest) as error:
-            failed.append(f"{one.kind}/{one.name} ({error})")
+            failed.append(f"{obj.kind}/{obj.name} ({error})")
     return (
         *named_objects_event("workloads_restarted", "restarted: ", restarted),
         *named_objects_event("workloads_not_restarted", "not restarted: ", failed),
     )
 
 
-def _replaced(seen: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
+def _replaced(snapshot: ReleaseSnapshot, *, before: int) -> list[ReleaseLabels]:
     """Return the failed revisions immediately before ``before``, and the last deployed one before those.
 
     The latter can have been superseded just now.
     """
     replaced: list[ReleaseLabels] = []
-    for one in reversed(seen.revisions):
-        if one.revision >= before:
+    for revision in reversed(snapshot.revisions):
+        if revision.revision >= before:
             continue
-        if one.status not in {ReleaseStatus.FAILED, ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED}:
+        if revision.status not in {ReleaseStatus.FAILED, ReleaseStatus.DEPLOYED, ReleaseStatus.SUPERSEDED}:
             break
-        replaced.append(one)
-        if one.status != ReleaseStatus.FAILED:
+        replaced.append(revision)
+        if revision.status != ReleaseStatus.FAILED:
             break
     return replaced
 

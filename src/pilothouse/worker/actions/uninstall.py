@@ -4,15 +4,16 @@
 whoever removed it; a newer release of its name is left untouched.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from pilothouse.engine.protocol import UninstallRequest
+from pilothouse.engine.protocol import Cascade, UninstallRequest, Wait
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UninstallCommand
 from pilothouse.states import Action, OperationState
-from pilothouse.worker.actions.locks import end_interrupted, failed_by_lock, unlock_newest
-from pilothouse.worker.actions.post_actions import list_orphans, remove_objects
+from pilothouse.worker.actions.locks import clear_interrupted, end_interrupted, failed_by_lock, unlock_newest
+from pilothouse.worker.actions.planned import describe_moved
+from pilothouse.worker.actions.post_actions import list_orphans, remove_objects, supersede_older
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import EngineResult, Event, Outcome
 from pilothouse.worker.state import ReleaseSnapshot, ReleaseState, classify, classify_uninstalled
@@ -35,42 +36,62 @@ class Uninstall:
 
     async def run(self) -> Outcome:
         """Remove the release, or find that it is gone."""
-        seen = await self._attempt.observe_base()
-        state = classify(seen, self._row)
+        snapshot = await self._attempt.observe_base()
+        state = self._classify(snapshot)
         step = self._attempt.decide(self.action, state)
-        if step is Step.UNLOCK_AND_ACT and seen.newest is not None:
-            await unlock_newest(self._attempt, seen.newest)
+        if step is Step.UNLOCK_AND_ACT and snapshot.newest is not None:
+            if self._order.keep_history:
+                await clear_interrupted(self._attempt, snapshot.newest)
+            else:
+                await unlock_newest(self._attempt, snapshot.newest)
             again = "" if self._order.disable_hooks else ", including its hooks"
             await self._attempt.record("action_resumed", f"attempt {self._row.attempt} re-runs the uninstall{again}")
-            seen = await self._attempt.observe()
-            state = classify(seen, self._row)
+            snapshot = await self._attempt.observe()
+            state = self._classify(snapshot)
             step = self._attempt.decide(self.action, state)
-        if seen.newest is None:
+        if snapshot.newest is None:
             return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
         if step is Step.RECORD:
-            return Outcome(OperationState.SUCCEEDED, MADE_ANEW)
+            return await self._record(state, snapshot, snapshot.newest)
         if step is Step.REFUSE:
-            return await failed_by_lock(self._attempt, seen.newest)
-        return await self._act(seen, seen.newest)
+            return await failed_by_lock(self._attempt, snapshot.newest)
+        if moved := await describe_moved(self._attempt, self._order, snapshot):
+            return Outcome(OperationState.FAILED, moved)
+        return await self._act(snapshot, snapshot.newest)
 
     async def abandon(self, reason: str) -> Outcome:
         """Give up: unlock our own revision and report the failure."""
-        seen = await self._attempt.observe()
-        step = self._attempt.decide(self.action, classify(seen, self._row), giving_up=True)
-        if seen.newest is None:
+        snapshot = await self._attempt.observe()
+        state = self._classify(snapshot)
+        step = self._attempt.decide(self.action, state, giving_up=True)
+        if snapshot.newest is None:
             return Outcome(OperationState.SUCCEEDED, GONE, gone=True)
+        if step is Step.RECORD:
+            return await self._record(state, snapshot, snapshot.newest)
         if step is Step.UNLOCK_AND_ABANDON:
             return Outcome(
-                OperationState.FAILED, reason, secret=await unlock_newest(self._attempt, seen.newest, why=reason)
+                OperationState.FAILED, reason, secret=await unlock_newest(self._attempt, snapshot.newest, why=reason)
             )
         return Outcome(OperationState.FAILED, reason)
 
-    async def _act(self, seen: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
-        orphans = await list_orphans(self._attempt, seen)
-        await self._attempt.begin(seen, revision=newest.revision)
+    def _classify(self, snapshot: ReleaseSnapshot) -> ReleaseState:
+        return classify(snapshot, self._row, keeps_history=self._order.keep_history)
+
+    async def _record(self, state: ReleaseState, snapshot: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
+        if state is not ReleaseState.KEPT:
+            return Outcome(OperationState.SUCCEEDED, MADE_ANEW)
+        secret = await self._attempt.read(newest.revision)
+        stored = stored_in(secret)
+        if stored is not None:
+            await supersede_older(self._attempt, stored, snapshot)
+        return Outcome(OperationState.SUCCEEDED, GONE, secret=secret)
+
+    async def _act(self, snapshot: ReleaseSnapshot, newest: ReleaseLabels) -> Outcome:
+        orphans = await list_orphans(self._attempt, snapshot)
+        await self._attempt.begin(snapshot, revision=newest.revision)
         if orphans:
             await self._attempt.remember_objects(orphans)
-        outcome = await remove(self._attempt, newest, disable_hooks=self._order.disable_hooks, wait=self._order.wait)
+        outcome = await remove(self._attempt, newest, like=self._order)
         if outcome.state != OperationState.SUCCEEDED:
             return outcome
         events = (
@@ -83,21 +104,35 @@ class Uninstall:
         return replace(outcome, events=events)
 
 
-async def remove(attempt: Attempt, newest: ReleaseLabels, *, disable_hooks: bool, wait: str) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """How a release is removed; an ``UninstallCommand`` says the same."""
+
+    disable_hooks: bool
+    wait: Wait
+    keep_history: bool = False
+    cascade: Cascade = "background"
+    description: str = ""
+
+
+async def remove(attempt: Attempt, newest: ReleaseLabels, *, like: Removal | UninstallCommand) -> Outcome:
     """Uninstall the release with this newest revision; return the outcome from what is left of that revision."""
     row = attempt.row
     request = UninstallRequest(
         kubeconfig=attempt.cluster.kubeconfig,
         namespace=row.namespace,
         release_name=row.release_name,
-        disable_hooks=disable_hooks,
-        wait="ready" if wait == "ready" else "hooks",
+        disable_hooks=like.disable_hooks,
+        wait="ready" if like.wait in {"ready", "jobs"} else "hooks",
         timeout_seconds=attempt.seconds,
+        description=like.description,
+        keep_history=like.keep_history,
+        cascade=like.cascade,
     )
-    return await _judge(attempt, newest, await attempt.run(request))
+    return await _judge(attempt, newest, await attempt.run(request), keeps_history=like.keep_history)
 
 
-async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) -> Outcome:
+async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult, *, keeps_history: bool) -> Outcome:
     if result.status in NOTHING_DONE:
         return Outcome("retry", result.text)
     # Helm removes the newest revision last; what went wrong before that did not keep the release
@@ -105,10 +140,12 @@ async def _judge(attempt: Attempt, newest: ReleaseLabels, result: EngineResult) 
     absent_at = await attempt.find_absence(seen_at=newest.resource_version)
     secret = await attempt.read(newest.revision) if absent_at is None else None
     stored = stored_in(secret)
-    found = classify_uninstalled(newest, stored, absent=absent_at is not None)
+    found = classify_uninstalled(newest, stored, absent=absent_at is not None, keeps_history=keeps_history)
     match step := attempt.decide_after(result, found):
         case Step.RECORD:
-            return Outcome(OperationState.SUCCEEDED, text, gone=found is ReleaseState.ABSENT, absent_at=absent_at)
+            kept = secret if found is ReleaseState.KEPT else None
+            gone = found is ReleaseState.ABSENT
+            return Outcome(OperationState.SUCCEEDED, text, secret=kept, gone=gone, absent_at=absent_at)
         case Step.CRASH:
             return Outcome(
                 "crashed", result.text or f"Helm reported success, but revision {newest.revision} is still there"

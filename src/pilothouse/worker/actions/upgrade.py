@@ -1,11 +1,12 @@
 """Upgrades: the next revision from a chart."""
 
-from pilothouse.engine.protocol import MAX_HISTORY, UpgradeRequest
+from pilothouse.engine.protocol import UpgradeRequest
 from pilothouse.kubernetes.helm_secrets import OPERATION_LABEL
 from pilothouse.kubernetes.release_labels import ReleaseLabels
 from pilothouse.services.releases.commands import UpgradeCommand
+from pilothouse.services.releases.engine_options import upgrade_options
 from pilothouse.states import Action
-from pilothouse.worker.actions.revision_action import RevisionAction
+from pilothouse.worker.actions.revision_action import RevisionAction, to_prune
 
 
 class Upgrade(RevisionAction[UpgradeCommand]):
@@ -16,15 +17,13 @@ class Upgrade(RevisionAction[UpgradeCommand]):
 
     def request(self, newest: ReleaseLabels | None, chart: bytes) -> UpgradeRequest:
         """Return an upgrade of whatever revision is newest now."""
+        options = self._order.options
         return UpgradeRequest(
             **self._target(),
+            **upgrade_options(self._order),
             chart=chart,
-            values=self._order.values,
-            reset_values=self._order.reset_values,
-            reuse_values=self._order.reuse_values,
-            labels={OPERATION_LABEL: self._row.id},
-            prune=newest is not None and newest.revision >= MAX_HISTORY,
-            crds=self._order.crds,
-            skip_schema_validation=self._order.skip_schema_validation,
-            remove_namespace=self._order.remove_namespace,
+            description=options.description,
+            labels={**options.labels, OPERATION_LABEL: self._row.id},
+            max_history=to_prune(options, newest),
+            planned=self._planned(newest),
         )

@@ -7,7 +7,7 @@ or name are masked; a secret that a program logs in another form is not recognis
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,15 @@ from pilothouse.errors import InvalidChart, PilothouseError
 from pilothouse.kubernetes.budget import Budget, budgeted
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kind_cache import KindCache
-from pilothouse.kubernetes.pods import Pods
-from pilothouse.kubernetes.readiness import containers, is_healthy, mapping, pod_problem, progress, replicas
+from pilothouse.kubernetes.pods import Pods, event_facts, shown_lines
+from pilothouse.kubernetes.readiness import containers, is_healthy, mapping, pod_problem, progress, rollout
 from pilothouse.kubernetes.resources import ManifestObject, manifest_parts
 from pilothouse.masking_thread import in_masking_thread
-from pilothouse.redaction import Masks, masks_of_data, redact_named
+from pilothouse.redaction import Masks, masks_of_data
 from pilothouse.worker.actions.manifests import find_live, read_parts
 from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Outcome
-from pilothouse.worker.progress.hook_pods import MOST_LINES
+from pilothouse.worker.progress.hook_pods import MOST_LINES, Followed
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,10 @@ _MOST_MISSING: Final = 20
 _MOST_CONFLICTS: Final = 50
 _LONGEST_LINE: Final = 1000
 _LONGEST_LOG: Final = 8 * 1024
+#: What is shown of the log of a test's container at most, and what the engine sends of it: what is cut off is no secret
+#: to a mask any more.
+_LONGEST_TEST_LOG: Final = 20 * 1024
+_MOST_SENT: Final = 64 * 1024
 _LONGEST_WORD: Final = 300
 _LONGEST_ERROR: Final = 8 * 1024
 _LARGEST: Final = 256 * 1024
@@ -77,26 +81,24 @@ class Found:
             text = masks.apply(text)
         return text if len(text) <= longest else text[:longest] + "…"
 
-    def clean_lines(self, lines: Iterable[bytes]) -> list[str]:
-        """Return the last lines of a log, oldest first, as many as there is room for."""
-        text = b"\n".join(lines).decode(errors="replace")
-        for masks in self.masks:
-            text = masks.apply(text)
-        kept: list[str] = []
-        room = _LONGEST_LOG
-        for line in reversed(redact_named(text).split("\n")):
-            plain = "".join(char if char.isprintable() or char == "\t" else " " for char in line[: _LONGEST_LINE + 1])
-            plain = plain if len(plain) <= _LONGEST_LINE else plain[:_LONGEST_LINE] + "…"
-            room -= len(plain) + 1
-            if room < 0:
-                break
-            kept.append(plain)
-        return kept[::-1] if any(kept) else []
+    def clean_lines(self, lines: Iterable[bytes], *, room: int = _LONGEST_LOG, cut: bool = False) -> list[str]:
+        """Return the last lines of a log, oldest first, as many as there is room for; ``cut``: it began before them."""
+        return shown_lines(lines, self.masks, longest=_LONGEST_LINE, room=room, cut=cut)
 
     def add_pod(
-        self, owner: str, pod: Object, *, hook: bool, logs: Mapping[str, Iterable[bytes]] | None = None
+        self,
+        owner: str,
+        pod: Object,
+        *,
+        hook: bool,
+        logs: Mapping[str, Iterable[bytes]] | None = None,
+        room: int = _LONGEST_LOG,
+        cut: Collection[str] = (),
     ) -> None:
-        """Add a pod in its current state, with the known logs of its containers."""
+        """Add a pod in its current state, with the known logs of its containers, of at most ``room`` each.
+
+        ``cut``: the names of the containers whose logs began before.
+        """
         metadata, status = mapping(pod.get("metadata")), mapping(pod.get("status"))
         key = str(metadata.get("namespace")), str(metadata.get("name"))
         if key in self.pods or len(self.pods) >= _MOST_PODS:
@@ -111,19 +113,22 @@ class Found:
             "trouble": "" if is_healthy(pod) else self.clean(pod_problem(pod)),
             "containers": [
                 {
-                    "name": one.name,
-                    "state": self.clean(one.state, longest=_LONGEST_WORD),
-                    "started": one.started,
-                    "followed": one.name in known,
-                    "log": self.clean_lines(known.get(one.name, ())),
+                    "name": container.name,
+                    "state": self.clean(container.state, longest=_LONGEST_WORD),
+                    "started": container.started,
+                    "followed": container.name in known,
+                    "log": self.clean_lines(known.get(container.name, ()), room=room, cut=container.name in cut),
                 }
-                for one in islice(containers(pod), _MOST_CONTAINERS)
+                for container in islice(containers(pod), _MOST_CONTAINERS)
             ],
         }
 
-    def add_followed(self, attempt: Attempt) -> None:
-        """Add what was recorded of the hooks while they ran."""
-        followed = attempt.followed
+    def add_followed(self, followed: Followed) -> None:
+        """Add what was recorded of tests after their end, and of hooks while they ran."""
+        for one in followed.tests.pods if followed.tests is not None else ():
+            said = {name: text.rstrip("\n").encode().split(b"\n") for name, text in one.logs.items()}
+            cut = {name for name, text in one.logs.items() if len(text.encode()) >= _MOST_SENT}
+            self.add_pod(one.owner, one.pod, hook=True, logs=said, room=_LONGEST_TEST_LOG, cut=cut)
         for (namespace, name), (owner, pod) in followed.pods.items():
             logs = {key[2]: lines for key, lines in followed.logs.items() if key[:2] == (namespace, name)}
             self.add_pod(owner, pod, hook=True, logs=logs)
@@ -132,17 +137,17 @@ class Found:
         """Return everything as JSON, cut to size: drops the oldest events first, then logs from the last pod on."""
         shown = ("name", "state", "log")
         pods = [
-            {**pod, "containers": [{key: one[key] for key in shown} for one in pod["containers"]]}
+            {**pod, "containers": [{key: container[key] for key in shown} for container in pod["containers"]]}
             for pod in self.pods.values()
         ]
         document = {
             "error": self.clean(text, longest=_LONGEST_ERROR),
-            "blocking": [_cleaned(self, vars(one)) for one in blocking_in(text)[:_MOST_OBJECTS]],
-            "conflicts": [_cleaned(self, vars(one)) for one in conflicts_in(text)[:_MOST_CONFLICTS]],
+            "blocking": [_cleaned(self, vars(obj)) for obj in blocking_in(text)[:_MOST_OBJECTS]],
+            "conflicts": [_cleaned(self, vars(conflict)) for conflict in conflicts_in(text)[:_MOST_CONFLICTS]],
             "objects": self.objects,
             "pods": pods,
-            "events": sorted(self.events, key=lambda one: one["at"]),
-            "missing": [self.clean(one) for one in self.missing[:_MOST_MISSING]],
+            "events": sorted(self.events, key=lambda obj: obj["at"]),
+            "missing": [self.clean(text) for text in self.missing[:_MOST_MISSING]],
         }
         return _cut(document)
 
@@ -158,12 +163,12 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
         parts = await read_parts(stored) if stored is not None else ()
         hooks = await _hooks(stored) if stored is not None else []
         found.masks.append(await masks_of_secrets([document for _, document in (*parts, *hooks)]))
-        await in_masking_thread(found.add_followed, attempt)
+        await in_masking_thread(found.add_followed, attempt.followed)
         if stored is not None or found.pods:
             async with asyncio.timeout(SECONDS), _pods(attempt) as pods:
-                broken = [one for one, _ in (await _hooks(stored, broken=True) if stored is not None else ())]
-                blocking = {_key(one) for one in blocking_in(outcome.text)}
-                workloads = [one for one, _ in parts if one.kind in _WORKLOADS or _key(one) in blocking]
+                broken = [obj for obj, _ in (await _hooks(stored, broken=True) if stored is not None else ())]
+                blocking = {_key(obj) for obj in blocking_in(outcome.text)}
+                workloads = [obj for obj, _ in parts if obj.kind in _WORKLOADS or _key(obj) in blocking]
                 await _Collection(attempt, pods, found).run([*_followed_hooks(attempt), *broken], workloads)
     except TimeoutError:
         found.missing.append(f"the cluster took more than {SECONDS:g} s; this was collected before")
@@ -179,8 +184,20 @@ async def collect(attempt: Attempt, outcome: Outcome) -> str:
 async def of_silence(attempt: Attempt, text: str, *, cause: str) -> str:
     """Return what is known without reading the cluster, and the ``cause`` why it was not; as from ``collect``."""
     found = Found([attempt.masks()], missing=[cause])
-    await in_masking_thread(found.add_followed, attempt)
+    await in_masking_thread(found.add_followed, attempt.followed)
     return await in_masking_thread(found.put_together, text)
+
+
+async def of_tests(attempt: Attempt, outcome: Outcome) -> str:
+    """Return what tests that passed have said, without reading the cluster; as from ``collect``."""
+    found, stored = Found([attempt.masks()]), stored_in(outcome.secret)
+    if stored is not None:
+        documents = [document for _, document in (*await read_parts(stored), *await _hooks(stored))]
+        found.masks.append(await masks_of_secrets(documents))
+        await in_masking_thread(found.add_followed, attempt.followed)
+    else:
+        found.missing.append("the logs: the revision, whose secrets would have to be masked, could not be read")
+    return await in_masking_thread(found.put_together, "")
 
 
 @asynccontextmanager
@@ -207,17 +224,19 @@ class _Collection:
 
     async def run(self, hooks: Iterable[ManifestObject], others: Iterable[ManifestObject]) -> None:
         """Check hooks that did not succeed and objects that may not be ready; then the logs of their pods."""
-        known = {_key(one): one for one in hooks}
-        objects = [(one, True) for one in known.values()] + [(one, False) for one in others if _key(one) not in known]
-        await self._all(self._look(one, hook=hook) for one, hook in objects[:_MOST_OBJECTS])
+        known = {_key(obj): obj for obj in hooks}
+        objects = [(obj, True) for obj in known.values()] + [(obj, False) for obj in others if _key(obj) not in known]
+        await self._all(self._look(obj, hook=hook) for obj, hook in objects[:_MOST_OBJECTS])
         if len(objects) > _MOST_OBJECTS:
             self._found.missing.append(f"{len(objects) - _MOST_OBJECTS} objects were not read")
-        await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()))
+        tests = self._attempt.followed.tests  # whose logs were read when they had ended, and before they were removed
+        read = {id(self._found.pods.get(one.key)) for one in tests.pods} if tests is not None else set()
+        await self._all(self._read_logs(pod) for pod in list(self._found.pods.values()) if id(pod) not in read)
 
     async def _all(self, work: Iterable[Any]) -> None:
         async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(self._one(one))
+            for coroutine in work:
+                group.create_task(self._one(coroutine))
 
     async def _one(self, work: Any) -> None:
         async with self._places:
@@ -227,39 +246,39 @@ class _Collection:
                 if str(error) not in self._found.missing:
                     self._found.missing.append(str(error))
 
-    async def _look(self, one: ManifestObject, *, hook: bool) -> None:
+    async def _look(self, obj: ManifestObject, *, hook: bool) -> None:
         """Add the object, its unhealthy pods, and their events; nothing if it is ready."""
-        kind = await self._kinds.find(one.api_version, one.kind)
-        live = await find_live(self._attempt, one, kind) if kind is not None else None
-        live = live or self._attempt.followed.removed.get(_key(one))
-        pods = await self._pods_of(one, live)
-        ready = replicas(live) if live is not None else None
+        kind = await self._kinds.find(obj.api_version, obj.kind)
+        live = await find_live(self._attempt, obj, kind) if kind is not None else None
+        live = live or self._attempt.followed.removed.get(_key(obj))
+        pods = await self._pods_of(obj, live)
+        ready = rollout(live) if live is not None else None
         ailing = [pod for pod in pods if not is_healthy(pod)]
-        if not hook and live is not None and not ailing and (one.kind == "Pod" or (ready and ready[0] >= ready[1])):
+        if not hook and live is not None and not ailing and (obj.kind == "Pod" or (ready and ready[0] >= ready[1])):
             return
         state = "gone" if live is None else progress(live)
         self._found.objects.append(
-            {"kind": one.kind, "namespace": one.namespace, "name": one.name, "hook": hook, "state": state}
+            {"kind": obj.kind, "namespace": obj.namespace, "name": obj.name, "hook": hook, "state": state}
         )
         for pod in ailing[:_MOST_PODS_EACH]:
-            await in_masking_thread(self._found.add_pod, f"{one.kind}/{one.name}", pod, hook=hook)
-        await self._events_about(one, pods)
+            await in_masking_thread(self._found.add_pod, f"{obj.kind}/{obj.name}", pod, hook=hook)
+        await self._events_about(obj, pods)
 
-    async def _pods_of(self, one: ManifestObject, live: Object | None) -> list[Object]:
-        if one.kind == "Pod":
+    async def _pods_of(self, obj: ManifestObject, live: Object | None) -> list[Object]:
+        if obj.kind == "Pod":
             return [live] if live is not None else []
-        labels = {"job-name": one.name} if one.kind == "Job" else dict(one.selector)
+        labels = {"job-name": obj.name} if obj.kind == "Job" else dict(obj.selector)
         if not labels:
             return []
         return await self._attempt.client.list_pods(
-            namespace=one.namespace, labels=labels, limit=50, largest=_LARGEST_LIST
+            namespace=obj.namespace, labels=labels, limit=50, largest=_LARGEST_LIST
         )
 
-    async def _events_about(self, one: ManifestObject, pods: list[Object]) -> None:
+    async def _events_about(self, obj: ManifestObject, pods: list[Object]) -> None:
         """Add events of the object, its unhealthy pods, and their creators; of a Job's deleted pods, too."""
-        own = await self._events(one.namespace, one.kind, one.name)
+        own = await self._events(obj.namespace, obj.kind, obj.name)
         others = {("Pod", name) for (namespace, name), pod in list(self._found.pods.items())
-                  if namespace == one.namespace and pod["owner"] == f"{one.kind}/{one.name}"}  # fmt: skip
+                  if namespace == obj.namespace and pod["owner"] == f"{obj.kind}/{obj.name}"}  # fmt: skip
         for pod in pods:
             for owner in mapping(pod.get("metadata")).get("ownerReferences") or ():
                 if mapping(owner).get("kind") == "ReplicaSet":
@@ -268,47 +287,40 @@ class _Collection:
             if event["reason"] == "SuccessfulCreate" and event["text"].startswith("Created pod: "):
                 others.add(("Pod", event["text"].removeprefix("Created pod: ")))
         for kind, name in sorted(others)[: _MOST_PODS_EACH * 2]:
-            if kind == "Pod" or kind != one.kind:
-                await self._events(one.namespace, kind, name)
+            if kind == "Pod" or kind != obj.kind:
+                await self._events(obj.namespace, kind, name)
 
     async def _events(self, namespace: str, kind: str, name: str) -> list[Object]:
         found = await self._pods.list_events(namespace=namespace, kind=kind, name=name)
-        events = await in_masking_thread(lambda: [self._event(one) for one in found])
-        events = sorted((one for one in events if _moment(one["at"]) >= self._since), key=lambda one: one["at"])
+        events = await in_masking_thread(lambda: [self._event(event) for event in found])
+        events = sorted(
+            (event for event in events if _moment(event["at"]) >= self._since), key=lambda event: event["at"]
+        )
         self._found.events += events[-_MOST_EVENTS_EACH:]
         return events
 
     def _event(self, event: Object) -> Object:
-        about = mapping(event.get("involvedObject"))
-        at = next((str(event[key]) for key in ("lastTimestamp", "eventTime", "firstTimestamp") if event.get(key)), "")
-        at = at or str(mapping(event.get("metadata")).get("creationTimestamp") or "")
-        return {
-            "at": at,
-            "type": str(event.get("type") or ""),
-            "object": f"{about.get('kind')}/{about.get('name')}",
-            "reason": str(event.get("reason") or ""),
-            "text": self._found.clean(" ".join(str(event.get("message") or "").split())),
-            "count": event.get("count") if isinstance(event.get("count"), int) else 1,
-        }
+        facts = event_facts(event)
+        return facts | {"text": self._found.clean(facts["text"])}
 
     async def _read_logs(self, pod: Object) -> None:
-        for one in pod["containers"]:
-            if not one["started"]:
+        for container in pod["containers"]:
+            if not container["started"]:
                 continue
             lines: deque[bytes] = deque(maxlen=MOST_LINES)
             try:
                 async for some in self._pods.read_log(
                     namespace=pod["namespace"],
                     pod=pod["name"],
-                    container=one["name"],
+                    container=container["name"],
                     most_lines=MOST_LINES,
                     seconds=SECONDS,
                 ):
                     lines.extend(some)
             except PilothouseError as error:
-                if not one["followed"]:  # else what was seen while it ran has to do
-                    self._found.missing.append(f"log of {pod['name']}, container {one['name']}: {error}")
-            one["log"] = await in_masking_thread(self._found.clean_lines, lines) or one["log"]
+                if not container["followed"]:  # else what was seen while it ran has to do
+                    self._found.missing.append(f"log of {pod['name']}, container {container['name']}: {error}")
+            container["log"] = await in_masking_thread(self._found.clean_lines, lines) or container["log"]
 
 
 def _followed_hooks(attempt: Attempt) -> Iterator[ManifestObject]:
@@ -336,14 +348,14 @@ async def masks_of_secrets(documents: Iterable[Object]) -> Masks:
     secrets = [document for document in documents if document.get("kind") == "Secret"]
 
     def make() -> Masks:
-        data, plain = ([mapping(one.get(key)) for one in secrets] for key in ("data", "stringData"))
+        data, plain = ([mapping(secret.get(key)) for secret in secrets] for key in ("data", "stringData"))
         return masks_of_data(*data, plain=plain).prepare()
 
     return await in_masking_thread(make)
 
 
-def _key(one: ManifestObject | Blocking) -> tuple[str, str, str]:
-    return one.kind, one.namespace, one.name
+def _key(obj: ManifestObject | Blocking) -> tuple[str, str, str]:
+    return obj.kind, obj.namespace, obj.name
 
 
 def _moment(text: str) -> datetime:
@@ -364,8 +376,11 @@ def _cut(document: Object) -> str:
         document["events"] = document["events"][len(document["events"]) // 4 + 1 :]
         whole = orjson.dumps(document)
     for pod in reversed(document["pods"]):
-        for one in pod["containers"]:
-            if len(whole) > _LARGEST and one["log"]:
-                one["log"], one["state"] = [], f"{one['state']}; its log was omitted for lack of space"
+        for container in pod["containers"]:
+            if len(whole) > _LARGEST and container["log"]:
+                container["log"], container["state"] = (
+                    [],
+                    f"{container['state']}; its log was omitted for lack of space",
+                )
                 whole = orjson.dumps(document)
     return whole.decode()

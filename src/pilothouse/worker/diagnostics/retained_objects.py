@@ -40,10 +40,10 @@ async def find_left_behind(
         return ()
     if not left:
         return ()
-    names = ", ".join(f"{one.kind}/{one.name} ({why})" for one, why in left)
+    names = ", ".join(f"{obj.kind}/{obj.name} ({why})" for obj, why in left)
     found = [
-        {"api_version": one.api_version, "kind": one.kind, "namespace": one.namespace, "name": one.name, "why": why}
-        for one, why in left
+        {"api_version": obj.api_version, "kind": obj.kind, "namespace": obj.namespace, "name": obj.name, "why": why}
+        for obj, why in left
     ]
     return (Event("left_behind", f"left behind: {names}", {"objects": found}),)
 
@@ -52,21 +52,21 @@ async def _find(
     attempt: Attempt, removed: StoredRelease, replaced_by: StoredRelease | None, *, crds: bool
 ) -> list[tuple[ManifestObject, str]]:
     kinds = KindCache(attempt.client)
-    stays = {identity(one) for one, _ in await read_parts(replaced_by)} if replaced_by is not None else set()
-    parts = [(one, document) for one, document in await read_parts(removed) if identity(one) not in stays]
-    wanted = [(one, _WHY_KEPT) for one, document in parts if is_kept(document)]
+    stays = {identity(obj) for obj, _ in await read_parts(replaced_by)} if replaced_by is not None else set()
+    parts = [(obj, document) for obj, document in await read_parts(removed) if identity(obj) not in stays]
+    candidates = [(obj, _WHY_KEPT) for obj, document in parts if is_kept(document)]
     if crds:
-        wanted += [(one, _WHY_CRD) for one in await _read_crds(attempt)]
-    left = [(one, why) for one, why in wanted if await _is_there(attempt, one, kinds)]
-    for one, document in parts:
-        if one.kind == "StatefulSet":
-            left += [(claim, _WHY_CLAIM) for claim in await _find_claims(attempt, one, document)]
+        candidates += [(obj, _WHY_CRD) for obj in await _read_crds(attempt)]
+    left = [(obj, why) for obj, why in candidates if await _is_there(attempt, obj, kinds)]
+    for obj, document in parts:
+        if obj.kind == "StatefulSet":
+            left += [(claim, _WHY_CLAIM) for claim in await _find_claims(attempt, obj, document)]
     return left
 
 
-async def _is_there(attempt: Attempt, one: ManifestObject, kinds: KindCache) -> bool:
-    kind = await kinds.find(one.api_version, one.kind)
-    live = await find_live(attempt, one, kind) if kind is not None else None
+async def _is_there(attempt: Attempt, obj: ManifestObject, kinds: KindCache) -> bool:
+    kind = await kinds.find(obj.api_version, obj.kind)
+    live = await find_live(attempt, obj, kind) if kind is not None else None
     return live is not None and not live["metadata"].get("deletionTimestamp")
 
 
@@ -84,19 +84,19 @@ async def _read_crds(attempt: Attempt) -> list[ManifestObject]:
     except InvalidChart as error:
         log.warning("crds_unreadable", operation_id=attempt.row.id, cause=str(error))
         return []
-    return [one for one in manifest_objects(documents, namespace="") if one.kind == _CRD]
+    return [obj for obj in manifest_objects(documents, namespace="") if obj.kind == _CRD]
 
 
-async def _find_claims(attempt: Attempt, one: ManifestObject, document: Object) -> list[ManifestObject]:
+async def _find_claims(attempt: Attempt, obj: ManifestObject, document: Object) -> list[ManifestObject]:
     """Return the claims of a StatefulSet by the controller's naming scheme, except those deleted with it."""
     templates = (document.get("spec") or {}).get("volumeClaimTemplates")
-    if not isinstance(templates, list) or not templates or not one.selector:
+    if not isinstance(templates, list) or not templates or not obj.selector:
         return []
     bases = "|".join(re.escape(str((each.get("metadata") or {}).get("name"))) for each in templates)
-    name = re.compile(rf"({bases})-{re.escape(one.name)}-[0-9]+", re.ASCII)
-    found = await attempt.client.list_claims(namespace=one.namespace, labels=dict(one.selector))
+    name = re.compile(rf"({bases})-{re.escape(obj.name)}-[0-9]+", re.ASCII)
+    found = await attempt.client.list_claims(namespace=obj.namespace, labels=dict(obj.selector))
     return [
-        ManifestObject("v1", "PersistentVolumeClaim", one.namespace, str(metadata["name"]))
+        ManifestObject("v1", "PersistentVolumeClaim", obj.namespace, str(metadata["name"]))
         for metadata in (claim.get("metadata") or {} for claim in found)
         if name.fullmatch(str(metadata.get("name", "")))
         and not metadata.get("deletionTimestamp")

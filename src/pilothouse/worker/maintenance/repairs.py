@@ -31,7 +31,8 @@ from pilothouse.kubernetes.client import ObjectKind
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.kubernetes.kind_cache import KindCache
 from pilothouse.kubernetes.resources import ManifestObject, Object
-from pilothouse.states import ReleaseStatus
+from pilothouse.metrics import REPAIRS
+from pilothouse.states import Action, ReleaseStatus
 from pilothouse.store import operations, repairs
 from pilothouse.store.database import Database
 from pilothouse.worker.actions.manifests import as_applied, belongs, find_live, identity, read_parts
@@ -41,7 +42,7 @@ from pilothouse.worker.attempt import Attempt, stored_in
 from pilothouse.worker.outcome import Event, LeaseLost
 from pilothouse.worker.periodic import keep_doing
 from pilothouse.worker.state import ReleaseSnapshot, classify_ended, classify_repaired, was_interrupted
-from pilothouse.worker.steps import Step
+from pilothouse.worker.steps import REPAIR, Step
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Repairs:
         if taken is None:
             return False
         done = await self._try(taken, until)
+        REPAIRS.labels("done" if done else "postponed").inc()
         async with self._database.transaction() as tx:
             if done:
                 await repairs.end_repair(tx, taken)
@@ -110,6 +112,8 @@ class Repairs:
         if row is None or busy:
             return False
         attempt = await self._actions.look_again(row, fence=fence)
+        if row.action == Action.TEST:  # it writes no object of the manifest
+            return True
         remembered = _read_objects(operation_id, objects)
         events, settled = await repair(attempt, remembered=remembered)
         for event in events:
@@ -120,7 +124,7 @@ class Repairs:
 def _read_objects(operation_id: str, objects: str) -> list[ManifestObject]:
     """Return the remembered objects; none if the row is damaged: the repair of the release itself needs none."""
     try:
-        return [ManifestObject(*one) for one in msgspec.json.decode(objects, type=list[tuple[str, str, str, str]])]
+        return [ManifestObject(*obj) for obj in msgspec.json.decode(objects, type=list[tuple[str, str, str, str]])]
     except msgspec.MsgspecError as error:
         log.warning("repair_objects_unreadable", operation_id=operation_id, column="repairs.objects", cause=str(error))
         return []
@@ -132,22 +136,22 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
     ``remembered``: objects of a revision that was uninstalled. Also returns whether the repair is complete: it is not
     if another program's revision came just when something was deleted, which that may have found and kept as its own.
     """
-    seen, kinds = await attempt.observe(), KindCache(attempt.client)
-    newest = seen.newest
-    if attempt.decide_repair(classify_ended(newest)) is Step.LEAVE:
+    snapshot, kinds = await attempt.observe(), KindCache(attempt.client)
+    newest = snapshot.newest
+    if attempt.decide_by(REPAIR, classify_ended(newest)) is Step.LEAVE:
         return (), True
     stored = stored_in(await attempt.read(newest.revision)) if newest is not None else None
     parts = await read_parts(stored) if stored is not None else []
     readable = stored is None or bool(parts) or not stored.manifest.strip()
-    if attempt.decide_repair(classify_ended(newest, readable=readable)) is Step.LEAVE:
+    if attempt.decide_by(REPAIR, classify_ended(newest, readable=readable)) is Step.LEAVE:
         return (), True
-    stale = {identity(one): one for one in (*remembered, *await _interrupted(attempt, seen))}
-    for one, _ in parts:
-        stale.pop(identity(one), None)
+    stale = {identity(obj): obj for obj in (*remembered, *await _interrupted(attempt, snapshot))}
+    for obj, _ in parts:
+        stale.pop(identity(obj), None)
     removed = await remove_objects(attempt, stale.values(), kinds, newest=newest)
-    due = [one for one in [await _look_at(attempt, *part, kinds) for part in parts] if one is not None]
+    due = [obj for obj in [await _look_at(attempt, *part, kinds) for part in parts] if obj is not None]
     now = (await attempt.observe()).newest
-    step = attempt.decide_repair(classify_repaired(newest, now, removed=bool(removed)))
+    step = attempt.decide_by(REPAIR, classify_repaired(newest, now, removed=bool(removed)))
     if step in {Step.LEAVE, Step.RETRY}:
         return removed, step is Step.LEAVE
     return (*removed, *await _apply_again(attempt, due)), True
@@ -157,50 +161,50 @@ async def repair(attempt: Attempt, *, remembered: Sequence[ManifestObject]) -> t
 class _Due:
     """An object to be made as in the document; ``version``: its resourceVersion when it was read, or empty."""
 
-    one: ManifestObject
+    obj: ManifestObject
     document: Object
     kind: ObjectKind
     version: str
 
 
-async def _interrupted(attempt: Attempt, seen: ReleaseSnapshot) -> list[ManifestObject]:
+async def _interrupted(attempt: Attempt, snapshot: ReleaseSnapshot) -> list[ManifestObject]:
     """Return objects of revisions whose writers died, which a writer that woke up may have created again."""
     found: list[ManifestObject] = []
-    for one in seen.revisions:
-        if one.status == ReleaseStatus.FAILED:
-            old: StoredRelease | None = stored_in(await attempt.read(one.revision))
+    for labels in snapshot.revisions:
+        if labels.status == ReleaseStatus.FAILED:
+            old: StoredRelease | None = stored_in(await attempt.read(labels.revision))
             if old is not None and was_interrupted(old):
                 found += [part for part, _ in await read_parts(old)]
     return found
 
 
-async def _look_at(attempt: Attempt, one: ManifestObject, document: Object, kinds: KindCache) -> _Due | None:
+async def _look_at(attempt: Attempt, obj: ManifestObject, document: Object, kinds: KindCache) -> _Due | None:
     """Return what to apply; None for foreign objects, and for deleted Jobs, which may delete themselves.
 
     Also None for what cannot be read.
     """
     try:
-        kind = await kinds.find(one.api_version, one.kind)
-        live = await find_live(attempt, one, kind) if kind is not None else None
+        kind = await kinds.find(obj.api_version, obj.kind)
+        live = await find_live(attempt, obj, kind) if kind is not None else None
     except InvalidRequest as error:
-        log.info("object_not_looked_at", operation_id=attempt.row.id, kind=one.kind, cause=str(error))
+        log.info("object_not_looked_at", operation_id=attempt.row.id, kind=obj.kind, cause=str(error))
         return None
     if kind is None:
         return None
     if live is None:
-        return None if one.kind == "Job" else _Due(one, document, kind, "")
-    return _Due(one, document, kind, str(live["metadata"]["resourceVersion"])) if belongs(live, attempt) else None
+        return None if obj.kind == "Job" else _Due(obj, document, kind, "")
+    return _Due(obj, document, kind, str(live["metadata"]["resourceVersion"])) if belongs(live, attempt) else None
 
 
 async def _apply_again(attempt: Attempt, due: Sequence[_Due]) -> tuple[Event, ...]:
     repaired, failed = [], []
     for each in due:
-        name = f"{each.one.kind}/{each.one.name}"
+        name = f"{each.obj.kind}/{each.obj.name}"
         body = as_applied(each.document, attempt, resource_version=each.version)
         attempt.check_held()
         try:
             after = await attempt.client.apply_object(
-                each.kind, namespace=each.one.namespace, name=each.one.name, body=body
+                each.kind, namespace=each.obj.namespace, name=each.obj.name, body=body
             )
         except (ClusterDenied, InvalidRequest) as error:
             after = ""

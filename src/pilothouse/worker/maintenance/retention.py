@@ -1,4 +1,4 @@
-"""Deletes old data: operations with their events, commands, audit rows, keys, tokens.
+"""Deletes old data: operations with their events, commands, audit rows, keys, tokens, sessions.
 
 Every worker tries it periodically; the first one does it for all.
 """
@@ -11,7 +11,17 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pilothouse.settings import RetentionSettings
-from pilothouse.store import idempotency_keys, password_failures, retention, tokens
+from pilothouse.store import (
+    chart_origins,
+    idempotency_keys,
+    password_failures,
+    plans,
+    retention,
+    sessions,
+    tokens,
+    verifications,
+    webhook_outbox,
+)
 from pilothouse.store.database import Database, Transaction
 from pilothouse.worker.periodic import keep_doing
 
@@ -74,7 +84,14 @@ async def _forget_rows(database: Database, settings: RetentionSettings, gone: Co
                     limit=_AT_ONCE,
                 ),
                 "tokens": await tokens.sweep(tx, expired_seconds_ago=_TOKEN_SECONDS),
+                "sessions": await sessions.sweep(tx, expired_seconds_ago=0.0),
                 "password_failures": await password_failures.sweep(tx),
+                "chart_origins": await chart_origins.sweep(tx, limit=_AT_ONCE),
+                "plans": await plans.expire(tx, limit=_AT_ONCE),
+                "verifications": await verifications.expire(tx, limit=_AT_ONCE),
+                "webhook_deliveries": await webhook_outbox.expire(
+                    tx, ended_seconds_ago=settings.delivery_seconds, limit=_AT_ONCE
+                ),
             }
         gone.update(deleted)
         await asyncio.sleep(_PAUSE_SECONDS if any(deleted.values()) else 0)

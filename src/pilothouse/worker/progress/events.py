@@ -70,27 +70,27 @@ class Progress:
     async def _what_lacks(self, event: ProgressEvent) -> str:
         if event.phase not in {"wait", "hook"} or not event.object_name:
             return ""
-        one = (event.object_kind, event.object_namespace, event.object_name)
-        if one != self._observed or time.monotonic() - self._observed_at >= _LOOK_SECONDS:
+        key = (event.object_kind, event.object_namespace, event.object_name)
+        if key != self._observed or time.monotonic() - self._observed_at >= _LOOK_SECONDS:
             self._lacks = await self._look(event)
-            self._observed, self._observed_at = one, time.monotonic()
+            self._observed, self._observed_at = key, time.monotonic()
         return self._lacks
 
 
 def describe(event: ProgressEvent) -> str:
     """Describe the report in a few words: the step, the object, and how many of how many."""
-    one = f"{event.object_kind} {event.object_name}".strip()
+    subject = f"{event.object_kind} {event.object_name}".strip()
     match event.phase:
         case "render":
             text = "rendering"
         case "hook":
-            text = f"running hook {one}" if one else "running a hook"
+            text = f"running hook {subject}" if subject else "running a hook"
         case "apply" if event.done is not None and event.total:
-            text = f"applying {event.done} of {event.total} objects" + (f": {one}" if one else "")
+            text = f"applying {event.done} of {event.total} objects" + (f": {subject}" if subject else "")
         case "apply" | "delete":
-            text = f"{'applying' if event.phase == 'apply' else 'deleting'} {one or 'objects'}"
-        case "wait" if one or event.total:
-            text = f"waiting for {one or f'{event.total} objects'}"
+            text = f"{'applying' if event.phase == 'apply' else 'deleting'} {subject or 'objects'}"
+        case "wait" if subject or event.total:
+            text = f"waiting for {subject or f'{event.total} objects'}"
         case _:
             text = event.message
     return text

@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from pilothouse.engine.protocol import ProgressEvent
+from pilothouse.engine.tested import RunTestsOutcome
 from pilothouse.errors import ClusterUnavailable, PilothouseError
 from pilothouse.kubernetes.pods import Pods
 from pilothouse.kubernetes.readiness import containers, mapping
@@ -35,12 +36,14 @@ _LAST_LINES_SECONDS: Final = 1.0
 class Followed:
     """What was recorded: each pod in its last state, with its hook, and its containers' last lines.
 
-    ``removed`` are the hooks' objects before the worker removed them: kind, namespace and name to object.
+    ``removed`` are the hooks' objects before the worker removed them: kind, namespace and name to object. ``tests``
+    is what the engine told of tests after their end.
     """
 
     pods: dict[tuple[str, str], tuple[str, Object]] = field(default_factory=dict)
     logs: dict[Container, deque[bytes]] = field(default_factory=dict)
     removed: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    tests: RunTestsOutcome | None = None
 
 
 class HookPods:
@@ -102,15 +105,19 @@ class HookPods:
         if key not in self._followed.pods and len(self._followed.pods) >= _MOST_PODS:
             return
         self._followed.pods[key] = (owner, pod)
-        for one in containers(pod):
-            place = (*key, one.name)
+        for container in containers(pod):
+            container_key = (*key, container.name)
             # each run of a container has a log of its own
-            if one.started and self._reading.get(place, -1) < one.restarts and len(self._reading) < _MOST_LOGS:
-                self._reading[place] = one.restarts
-                self._begin(self._read(cluster, place), name="log")
+            if (
+                container.started
+                and self._reading.get(container_key, -1) < container.restarts
+                and len(self._reading) < _MOST_LOGS
+            ):
+                self._reading[container_key] = container.restarts
+                self._begin(self._read(cluster, container_key), name="log")
 
-    async def _read(self, cluster: Pods, place: Container) -> None:
-        namespace, pod, container = place
+    async def _read(self, cluster: Pods, container_key: Container) -> None:
+        namespace, pod, container = container_key
         kept: deque[bytes] = deque(maxlen=MOST_LINES)
         log_of = cluster.read_log(
             namespace=namespace,
@@ -124,11 +131,11 @@ class HookPods:
             async for lines in log_of:
                 kept.extend(lines)
                 if kept:  # in place of an earlier run's, or of what came before the connection broke
-                    self._followed.logs[place] = kept
+                    self._followed.logs[container_key] = kept
         except AnswerTooLarge:
             log.info("hook_log_too_long", pod=pod, container=container)
         except ClusterUnavailable:
-            self._reading.pop(place, None)  # the next look at the pod begins again
+            self._reading.pop(container_key, None)  # the next look at the pod begins again
             raise
 
 

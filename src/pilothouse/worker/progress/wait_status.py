@@ -4,20 +4,12 @@ from typing import Final
 
 from pilothouse.engine.protocol import ProgressEvent
 from pilothouse.errors import PilothouseError
-from pilothouse.kubernetes.client import ClusterClient, ObjectKind
+from pilothouse.kubernetes.client import WORKLOADS, ClusterClient
 from pilothouse.kubernetes.readiness import is_healthy, pod_problem, progress
 from pilothouse.kubernetes.resources import manifest_objects
 
 _LARGEST: Final = 4 * 1024 * 1024
 _MOST_PODS: Final = 50
-_KINDS: Final = {
-    "Deployment": ObjectKind("apps/v1", "deployments", namespaced=True),
-    "StatefulSet": ObjectKind("apps/v1", "statefulsets", namespaced=True),
-    "DaemonSet": ObjectKind("apps/v1", "daemonsets", namespaced=True),
-    "ReplicaSet": ObjectKind("apps/v1", "replicasets", namespaced=True),
-    "Job": ObjectKind("batch/v1", "jobs", namespaced=True),
-    "Pod": ObjectKind("v1", "pods", namespaced=True),
-}
 
 
 class Waits:
@@ -28,7 +20,7 @@ class Waits:
 
     async def look(self, event: ProgressEvent) -> str:
         """Return what the event's object lacks, such as ``1 of 3 ready, pod web-x: Unschedulable: …``, or ''."""
-        kind = _KINDS.get(event.object_kind)
+        kind = WORKLOADS.get(event.object_kind)
         if kind is None:
             return ""
         namespace, name = event.object_namespace, event.object_name
@@ -38,21 +30,21 @@ class Waits:
                 return ""
             if event.object_kind == "Pod":
                 return "" if is_healthy(live) else pod_problem(live)
-            (one,) = manifest_objects([live], namespace=namespace)
+            (obj,) = manifest_objects([live], namespace=namespace)
             pods = (
                 await self._client.list_pods(
-                    namespace=namespace, labels=dict(one.selector), limit=_MOST_PODS, largest=_LARGEST
+                    namespace=namespace, labels=dict(obj.selector), limit=_MOST_PODS, largest=_LARGEST
                 )
-                if one.selector
+                if obj.selector
                 else []
             )
         except (PilothouseError, ValueError):
             return ""
-        said = [words] if (words := progress(live)) else []
+        reasons = [words] if (words := progress(live)) else []
         ailing = min((pod for pod in pods if not is_healthy(pod)), key=_name, default=None)
         if ailing is not None:
-            said.append(f"pod {_name(ailing)}: {pod_problem(ailing)}")
-        return ", ".join(said)
+            reasons.append(f"pod {_name(ailing)}: {pod_problem(ailing)}")
+        return ", ".join(reasons)
 
 
 def _name(pod: dict[str, object]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pilothouse.engine import phases
 
 
-class Places:
+class Slots:
     """All slots of one worker process; belongs to one event loop."""
 
     def __init__(self, working: int, *, waiting: int) -> None:
@@ -20,8 +20,8 @@ class Places:
         self._free = working
         self._most_waiting = waiting
         self._most_of_project = max(1, waiting // 2)
-        self._at_rest: dict[str, Place] = {}
-        self._would_rest: dict[str, Place] = {}
+        self._at_rest: dict[str, Slot] = {}
+        self._would_rest: dict[str, Slot] = {}
         self._entering: deque[asyncio.Future[bool]] = deque()
         self._closed = False
 
@@ -30,17 +30,17 @@ class Places:
         """The ids of waiting operations that have given up their slots."""
         return tuple(self._at_rest)
 
-    async def enter(self) -> "Place | None":
-        """Return with a slot, to be released by ``Place.leave``; None after ``close``."""
+    async def enter(self) -> "Slot | None":
+        """Return with a slot, to be released by ``Slot.leave``; None after ``close``."""
         if self._closed:
             return None
         if self._free > 0 and not self._entering:
             self._free -= 1
-            return Place(self)
+            return Slot(self)
         entering: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._entering.append(entering)
         try:
-            return Place(self) if await entering else None
+            return Slot(self) if await entering else None
         except asyncio.CancelledError:
             if entering in self._entering:
                 self._entering.remove(entering)
@@ -56,32 +56,32 @@ class Places:
             if not entering.done():
                 entering.set_result(False)
 
-    def rest(self, place: "Place") -> None:
+    def rest(self, slot: "Slot") -> None:
         """Release the slot to others as soon as there is room for one more waiting operation."""
-        self._would_rest[place.operation_id] = place
+        self._would_rest[slot.operation_id] = slot
         self._lay_down()
 
-    def rise(self, place: "Place") -> None:
+    def rise(self, slot: "Slot") -> None:
         """Count the slot's operation as working again."""
-        self._would_rest.pop(place.operation_id, None)
-        if self._at_rest.pop(place.operation_id, None) is not None:
+        self._would_rest.pop(slot.operation_id, None)
+        if self._at_rest.pop(slot.operation_id, None) is not None:
             self._free -= 1
             self._lay_down()
 
-    def leave(self, place: "Place") -> None:
+    def leave(self, slot: "Slot") -> None:
         """Release the slot, whatever its operation did last."""
-        self._would_rest.pop(place.operation_id, None)
-        if self._at_rest.pop(place.operation_id, None) is None:
+        self._would_rest.pop(slot.operation_id, None)
+        if self._at_rest.pop(slot.operation_id, None) is None:
             self._give()
         self._lay_down()
 
     def _lay_down(self) -> None:
-        held = Counter(place.project_id for place in self._at_rest.values())
-        for operation_id, place in list(self._would_rest.items()):
-            if len(self._at_rest) < self._most_waiting and held[place.project_id] < self._most_of_project:
+        held = Counter(slot.project_id for slot in self._at_rest.values())
+        for operation_id, slot in list(self._would_rest.items()):
+            if len(self._at_rest) < self._most_waiting and held[slot.project_id] < self._most_of_project:
                 del self._would_rest[operation_id]
-                self._at_rest[operation_id] = place
-                held[place.project_id] += 1
+                self._at_rest[operation_id] = slot
+                held[slot.project_id] += 1
                 self._give()
 
     def _give(self) -> None:
@@ -93,12 +93,12 @@ class Places:
                 entering.set_result(True)
 
 
-class Place:
+class Slot:
     """One operation's slot, from before it is taken to its end."""
 
-    def __init__(self, places: Places) -> None:
-        """Use ``Places.enter`` to create one."""
-        self._places = places
+    def __init__(self, slots: Slots) -> None:
+        """Use ``Slots.enter`` to create one."""
+        self._slots = slots
         self._waits = False
         self.operation_id = ""
         self.project_id = ""
@@ -111,7 +111,7 @@ class Place:
         """Record the operation's current phase; one that is neither work nor waiting changes nothing."""
         if phase in phases.WAITING and not self._waits:
             self._waits = True
-            self._places.rest(self)
+            self._slots.rest(self)
         elif phase in phases.WORKING and self._waits:
             self.work()
 
@@ -119,12 +119,12 @@ class Place:
         """Count the operation as working again."""
         if self._waits:
             self._waits = False
-            self._places.rise(self)
+            self._slots.rise(self)
 
     def leave(self) -> None:
         """Release the slot."""
-        self._places.leave(self)
+        self._slots.leave(self)
 
 
-#: Where an attempt is made outside the places of a worker: it has nothing to give away.
-OF_NOBODY = Place(Places(1, waiting=0))
+#: Where an attempt is made outside the slots of a worker: it has nothing to give away.
+NO_SLOT = Slot(Slots(1, waiting=0))
