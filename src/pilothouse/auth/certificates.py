@@ -62,17 +62,17 @@ def ensure_certificate(
     included if the authority covers them. Creates the authority if there is none. Raises InvalidCertificate for a name
     that is neither a DNS name nor an address, for damaged files, and if the folder cannot be written.
     """
-    wanted = [_general_name(name) for name in dict.fromkeys((*_LOOPBACK, *names))]
+    subjects = [_general_name(name) for name in dict.fromkeys((*_LOOPBACK, *names))]
     files = CertificateFiles(folder / "server.pem", folder / "server.key", authority_file(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock"):
             now = clock()
             unasked = [_general_name(name) for name in dict.fromkeys(also)]
-            authority = _authority(folder, wanted, now, also=unasked)
-            wanted += [name for name in unasked if name not in wanted and _may_issue(authority.certificate, [name])]
-            if not _serves(files, authority, wanted, until=now + dt.timedelta(days=renew_days)):
-                _issue(files, authority, wanted, now)
+            authority = _authority(folder, subjects, now, also=unasked)
+            subjects += [name for name in unasked if name not in subjects and _may_issue(authority.certificate, [name])]
+            if not _serves(files, authority, subjects, until=now + dt.timedelta(days=renew_days)):
+                _issue(files, authority, subjects, now)
     except OSError as error:
         raise InvalidCertificate(f"cannot write certificates to {folder}: {error}") from error
     return files
@@ -136,7 +136,7 @@ def _permitted(authority: x509.Certificate) -> Sequence[x509.GeneralName] | None
 
 def _may_issue(authority: x509.Certificate, names: Sequence[x509.GeneralName]) -> bool:
     permitted = _permitted(authority)
-    return permitted is None or all(any(_covers(one, name) for one in permitted) for name in names)
+    return permitted is None or all(any(_covers(subtree, name) for subtree in permitted) for name in names)
 
 
 def _covers(permitted: x509.GeneralName, name: x509.GeneralName) -> bool:

@@ -109,9 +109,9 @@ def write_keys(path: Path, content: bytes) -> None:
 
     Raises DecryptionFailed for damaged content, and for an existing file with other keys.
     """
-    wanted = parse_keys(content, path)
+    keys = parse_keys(content, path)
     _create(path, content)
-    if read_keys(path) != wanted:
+    if read_keys(path) != keys:
         raise DecryptionFailed(
             f"{path} exists and contains other keys: what they sealed would be lost. Move it away if it is not needed"
         )

@@ -112,11 +112,11 @@ def _table() -> tuple[_Point, list[list[_Point]]]:
     return (total[0], _P - total[1]), rows
 
 
-def _add(one: _Point, other: _Point) -> _Point:
+def _add(point: _Point, other: _Point) -> _Point:
     """Add two points that are not each other's negatives."""
-    if one == other:
-        slope = (3 * one[0] * one[0] + _A) * pow(2 * one[1], -1, _P) % _P
+    if point == other:
+        slope = (3 * point[0] * point[0] + _A) * pow(2 * point[1], -1, _P) % _P
     else:
-        slope = (other[1] - one[1]) * pow(other[0] - one[0], -1, _P) % _P
-    x = (slope * slope - one[0] - other[0]) % _P
-    return x, (slope * (one[0] - x) - one[1]) % _P
+        slope = (other[1] - point[1]) * pow(other[0] - point[0], -1, _P) % _P
+    x = (slope * slope - point[0] - other[0]) % _P
+    return x, (slope * (point[0] - x) - point[1]) % _P

@@ -1,4 +1,4 @@
-"""Tokens: opaque random text that replaces a log-in; the database stores its meaning under its hash.
+"""Tokens and cookies of sessions: opaque random text that replaces a log-in; its hash is what the database stores.
 
 A plain hash is sufficient: 256 random bits cannot be guessed, so slow hashing would protect nothing.
 """
@@ -11,8 +11,12 @@ from typing import Final
 
 #: Recognisable, so that scanners for leaked secrets can find one in a repository or a log.
 _PREFIX: Final = "pht-"
+_SESSION: Final = "phs-"
 _RANDOM_BYTES: Final = 32
 _FORM = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{43}}")
+#: Header, claims and signature, which an unsigned one leaves empty.
+_JWT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_SESSION_FORM = re.compile(rf"{_SESSION}[A-Za-z0-9_-]{{43}}")
 
 
 def new_token(random_text: Callable[[int], str] = secrets.token_urlsafe) -> str:
@@ -25,3 +29,20 @@ def token_digest(token: str) -> str | None:
     if not _FORM.fullmatch(token):
         return None
     return hashlib.sha256(token.encode("ascii")).hexdigest()
+
+
+def new_session(random_text: Callable[[int], str] = secrets.token_urlsafe) -> str:
+    """Return the text of a session's cookie, which is no token: it opens the console only."""
+    return _SESSION + random_text(_RANDOM_BYTES)
+
+
+def session_digest(session: str) -> str | None:
+    """Return the SHA-256 under which the session is stored; None for text that cannot be a session."""
+    if not _SESSION_FORM.fullmatch(session):
+        return None
+    return hashlib.sha256(session.encode("ascii")).hexdigest()
+
+
+def is_jwt(token: str) -> bool:
+    """Return True for text in the form of a JSON Web Token, signed or not."""
+    return _JWT_FORM.fullmatch(token) is not None

@@ -1,0 +1,133 @@
+"""The file that describes the providers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pilothouse.errors import InvalidSettings
+from pilothouse.settings import OidcSettings
+
+_FILE: Final = "PILOTHOUSE_OIDC__FILE"
+_LARGEST_FILE: Final = 1024 * 1024
+_LONGEST_SECRET: Final = 4096
+#: Signatures by a key that only the provider has: with HS256 whoever can verify could sign, and with none anybody.
+ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "Ed25519", "Ed448"),
+)
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ProviderConfiguration(BaseModel):
+    """One provider: who it is, who we are to it, and what its claims mean here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$")
+    title: str = Field("", max_length=60)
+    issuer: str
+    account: str = ""
+    client_id: str = ""
+    client_secret_file: Path | None = None
+    scopes: tuple[str, ...] = ("openid", "profile")
+    audience: str = ""
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "Ed25519")
+    user_claim: str = "preferred_username"
+    groups_claim: str = "groups"
+    required_claims: dict[str, str] = {}
+
+    @field_validator("issuer")
+    @classmethod
+    def _check_issuer(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if not parts.hostname or parts.query or parts.fragment or parts.scheme not in {"http", "https"}:
+            raise ValueError(f"{issuer!r} is not an address such as https://sso.example.com")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise ValueError(f"{issuer!r} must begin with https://; plain HTTP is for this machine only")
+        return issuer
+
+    @field_validator("algorithms")
+    @classmethod
+    def _check_algorithms(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
+        for one in algorithms:
+            if one not in ALGORITHMS:
+                raise ValueError(f"{one!r} is not one of {', '.join(ALGORITHMS)}")
+        if not algorithms:
+            raise ValueError(f"name at least one of {', '.join(ALGORITHMS)}")
+        return algorithms
+
+    @model_validator(mode="after")
+    def _is_for_something(self) -> Self:
+        if not self.client_id and not self.audience:
+            raise ValueError("give client_id, for log-in to the console, or audience, for tokens of programs, or both")
+        if "openid" not in self.scopes:
+            raise ValueError("scopes must include openid")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """Return the name for people."""
+        return self.title or self.name
+
+    def client_secret(self) -> str:
+        """Return the secret as the file has it now, empty for a public client; raise InvalidSettings."""
+        if self.client_secret_file is None:
+            return ""
+        try:
+            with self.client_secret_file.open("rb") as file:
+                secret = file.read(_LONGEST_SECRET + 1).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSettings(
+                f"{_FILE}: provider {self.name}: client_secret_file {self.client_secret_file} cannot be read: {error}"
+            ) from error
+        if not secret or len(secret) > _LONGEST_SECRET:
+            raise InvalidSettings(
+                f"{_FILE}: provider {self.name}: client_secret_file {self.client_secret_file} must hold the secret, "
+                f"1 to {_LONGEST_SECRET} characters"
+            )
+        return secret
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    providers: tuple[ProviderConfiguration, ...]
+
+
+def read_providers(settings: OidcSettings) -> Mapping[str, ProviderConfiguration]:
+    """Return the providers of the file by name; raise InvalidSettings, which says where the file is wrong."""
+    if settings.file is None:
+        return {}
+    try:
+        text = settings.file.read_bytes()[:_LARGEST_FILE]
+        found = _File.model_validate(yaml.safe_load(text))
+    except OSError as error:
+        raise InvalidSettings(f"{_FILE}={settings.file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise InvalidSettings(f"{_FILE}={settings.file} is not YAML: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        raise InvalidSettings(f"{_FILE}={settings.file}: {_explain(error)}") from error
+    for what in ("name", "issuer"):
+        values = [getattr(one, what) for one in found.providers]
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise InvalidSettings(f"{_FILE}={settings.file}: two providers have the {what} {twice!r}")
+    for one in found.providers:
+        one.client_secret()
+        if one.client_id and not settings.public_url:
+            raise InvalidSettings(
+                f"{_FILE}={settings.file}: provider {one.name} has a client_id, and PILOTHOUSE_OIDC__PUBLIC_URL is not "
+                "set, so it could not send people back here"
+            )
+    return {one.name: one for one in found.providers}
+
+
+def _explain(error: ValidationError) -> str:
+    """Return the first problem with its place; no value, which may be a secret in the wrong field."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,77 @@
+"""A document of another server that is fetched when first needed, again when it is old, and kept if that fails."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from pilothouse.errors import ProviderUnavailable
+from pilothouse.settings import OidcSettings
+
+T = TypeVar("T")
+_NEVER: Final = float("-inf")
+
+
+class Kept(Generic[T]):
+    """What ``fetch`` returned last; however many ask, one fetch at a time, and one in ``retry_seconds``."""
+
+    def __init__(
+        self, fetch: Callable[[], Awaitable[T]], settings: OidcSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``fetch`` raises ProviderUnavailable; ``clock`` is monotonic."""
+        self._fetch = fetch
+        self._settings = settings
+        self._clock = clock
+        self._value: T | None = None
+        self._fetched_at = self._tried_at = _NEVER
+        self._failure: ProviderUnavailable | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self) -> T:
+        """Return the document; raise ProviderUnavailable if there is none that is young enough.
+
+        One that is old is returned at once and fetched beside: callers do not wait for a server that hangs.
+        """
+        age = self._clock() - self._fetched_at
+        if self._value is not None and age <= self._settings.kept_seconds:
+            if age > self._settings.fresh_seconds:
+                self._begin()
+            return self._value
+        self._value = None
+        task = self._begin()
+        if task is not None:
+            await asyncio.shield(task)
+        if self._value is None:
+            raise self._failure or ProviderUnavailable("it was not asked yet")
+        return self._value
+
+    async def get_newer(self) -> T:
+        """Return the document fetched anew, for what the one at hand lacks; the same if it was fetched just now."""
+        task = self._begin()
+        if task is not None:
+            await asyncio.shield(task)
+        return await self.get()
+
+    def _begin(self) -> asyncio.Task[None] | None:
+        """Return the fetch under way, a new one, or None: the last one is too young to be repeated."""
+        if self._task is not None and not self._task.done():
+            return self._task
+        if self._clock() - self._tried_at < self._settings.retry_seconds:
+            return None
+        self._tried_at = self._clock()
+        self._task = asyncio.create_task(self._run())
+        return self._task
+
+    async def _run(self) -> None:
+        try:
+            self._value = await self._fetch()
+        except ProviderUnavailable as failure:
+            self._failure = failure
+        else:
+            self._failure, self._fetched_at = None, self._clock()
+
+    async def close(self) -> None:
+        """End a fetch under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
