@@ -1,14 +1,17 @@
 """Audit of requests that change nothing: refusals, dry runs, reads of values, downloads."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Final
 
+import orjson
 from fastapi import Request
 
 from pilothouse.errors import NotPermitted, PilothouseError
 from pilothouse.http.requests import caller_of, request_id_of, service_of
 from pilothouse.services.admin.audit import Audit
-from pilothouse.store.audit import Outcome
+from pilothouse.services.admin.audit_export import ExportPage
+from pilothouse.store.audit import AuditRow, Outcome
 
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
@@ -37,20 +40,58 @@ def note_denial(request: Request, error: Exception) -> None:
     )
 
 
+#: JSON lines: an object on each.
+LINES: Final = "application/x-ndjson"
+
+
+async def lines_of(pages: AsyncIterator[ExportPage]) -> AsyncIterator[bytes]:
+    """Yield the rows as JSON lines with the fields that the API's list has.
+
+    The last line of an export that has reached its limit is ``{"marker": …}``, with which the next one goes on. One
+    that fails half-way, or whose caller may not read it any more, breaks off, so that nobody takes it for the whole.
+    """
+    async for page in pages:
+        text = b"".join(orjson.dumps(_line(row), option=orjson.OPT_APPEND_NEWLINE) for row in page.rows)
+        if page.cut is not None:
+            text += orjson.dumps({"marker": page.cut}, option=orjson.OPT_APPEND_NEWLINE)
+        if text:
+            yield text
+
+
+def _line(row: AuditRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "at": row.at.isoformat(timespec="milliseconds"),
+        "user_id": row.user_id,
+        "user": row.user_name,
+        "project_id": row.project_id,
+        "project": row.project_name,
+        "address": row.source,
+        "action": row.action,
+        "target": row.target,
+        "target_name": row.target_name,
+        "outcome": row.outcome,
+        "detail": row.detail,
+        "times": row.times,
+        "request_id": row.request_id,
+        "operation_id": row.operation_id,
+    }
+
+
 @contextmanager
-def dry_run_noted(request: Request, action: str, *, target: str, target_name: str, wanted: bool) -> Iterator[None]:
-    """Record the block as a dry run if ``wanted``, whether it succeeds or not, unless it is refused."""
+def dry_run_noted(request: Request, action: str, *, target: str, target_name: str, requested: bool) -> Iterator[None]:
+    """Record the block as a dry run if ``requested``, whether it succeeds or not, unless it is refused."""
     detail = "dry run"
     try:
         yield
     except NotPermitted:
-        wanted = False
+        requested = False
         raise
     except PilothouseError:
         detail = "dry run, which failed"
         raise
     finally:
-        if wanted:
+        if requested:
             service_of(request, Audit).note(
                 caller_of(request),
                 action,

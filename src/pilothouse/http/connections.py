@@ -86,8 +86,8 @@ class _Queue:
 
     def first_of(self, some: Collection[Connection]) -> Connection | None:
         """Return the first of these connections to be closed; None if none of them is here."""
-        strangers = (one for one in some if one in self._strangers)
-        known = (one for one in some if one in self._known)
+        strangers = (connection for connection in some if connection in self._strangers)
+        known = (connection for connection in some if connection in self._known)
         return next(strangers, None) or next(known, None)
 
 

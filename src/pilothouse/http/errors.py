@@ -5,6 +5,7 @@ Every body is a JSON object with code and message in both spellings: the Python 
 """
 
 import math
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import orjson
@@ -28,9 +29,12 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.NotFound: (404, "CCE.01404001"),
     errors.AlreadyExists: (409, "CCE.01409001"),
     errors.AlreadyEnded: (409, "CCE.01409002"),
+    errors.PlanMoved: (409, "CCE.01409003"),
+    errors.ChartReplaced: (409, "CCE.01409004"),
     errors.BodyTooLarge: (413, "APIGW.0201"),
     errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),
+    errors.TransactionConflict: (429, "APIGW.0308"),
     # 502 and 503 would be nearer, but clients hide the bodies of those.
     errors.PilothouseError: (500, "CCE.01500001"),
 }
@@ -53,22 +57,44 @@ def _when(kind: type[errors.PilothouseError]) -> str:
     return (kind.__doc__ or "").splitlines()[0] if kind is not errors.PilothouseError else _OTHER
 
 
+def status_of(error: errors.PilothouseError) -> tuple[int, str]:
+    """Return status and code of a domain error."""
+    return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+
+
 def error_body(code: str, message: str) -> bytes:
     """Return the JSON object that every client of the vendor's API understands."""
     return orjson.dumps({"errorCode": code, "errorMessage": message, "error_code": code, "error_msg": message})
 
 
-def error_response(error: errors.PilothouseError) -> Response:
-    """Return the vendor's answer for a domain error."""
-    status, code = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+@dataclass(frozen=True)
+class Refusal:
+    """What a client is told of a domain error, as JSON or on a page."""
+
+    status: int
+    code: str
+    text: str
+    headers: dict[str, str]
+
+
+def refuse(error: errors.PilothouseError) -> Refusal:
+    """Return what a client is told of the error; a failure of ours is logged."""
+    status, code = status_of(error)
     headers = {}
-    if isinstance(error, errors.Busy):
+    if isinstance(error, errors.Busy | errors.TransactionConflict):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     text = redact(str(error))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.CallerGone):
-        detail = redact(error.detail) if isinstance(error, errors.ClusterUnavailable) else ""
+        detail = redact(error.detail) if isinstance(error, errors.ClusterUnavailable | errors.SourceUnavailable) else ""
         log.error("request_failed", error=type(error).__name__, cause=text, **({"detail": detail} if detail else {}))
-    return Response(error_body(code, text), status_code=status, media_type="application/json", headers=headers)
+    return Refusal(status, code, text, headers)
+
+
+def error_response(error: errors.PilothouseError) -> Response:
+    """Return the vendor's answer for a domain error."""
+    told = refuse(error)
+    body = error_body(told.code, told.text)
+    return Response(body, status_code=told.status, media_type="application/json", headers=told.headers)
 
 
 async def handle(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Errors answered before a route is reached, in the form of the vendor's API gateway.
+"""Errors answered before a route is reached, in the form of the vendor's API gateway; to a browser as a page.
 
 Each is a JSON object with code and message in both spellings: the Python and Go SDKs read
 ``errorCode``/``errorMessage``, Java and Node ``error_code``/``error_msg``, and none of them can handle an error that is
@@ -9,11 +9,13 @@ Source: Huawei Cloud APIG user guide, "Error Codes"; CCE API reference, "Error C
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Final
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Scope
 
 _LONGEST_ECHO: Final = 200
 
@@ -75,6 +77,58 @@ def error_response(
     )
 
 
+def answer_to(
+    scope: Scope,
+    code: GatewayCode,
+    *,
+    detail: str = "",
+    headers: Mapping[str, str] | None = None,
+    root: str = "",
+) -> Response:
+    """Return the response of a refusal: a page for a browser, which asks for HTML and has no credentials of the API.
+
+    ``root``: the path that browsers have in front of each of ours.
+    """
+    given = dict(scope["headers"])
+    is_browser = b"text/html" in given.get(b"accept", b"") and not {b"authorization", b"x-auth-token"} & set(given)
+    if not is_browser:
+        return error_response(code, request_id=request_id(scope), detail=detail, headers=headers)
+    said = {"title": code.message, "code": code.code, "detail": detail, "request_id": request_id(scope), "root": root}
+    text = _PAGE.format(**{name: escape(value) for name, value in said.items()})
+    return HTMLResponse(text, status_code=code.status, headers={**_PAGE_HEADERS, **(headers or {})})
+
+
+#: Looks like the console's, whose style sheet it uses; it loads nothing else and runs nothing.
+_PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title} · Pilothouse</title>
+<link rel="stylesheet" href="{root}/console/static/console.css">
+</head>
+<body>
+<main>
+<section class="card narrow">
+<h1>{title}</h1>
+<div class="notice bad" role="alert"><div><strong>{code}</strong><p class="said">{detail}</p></div></div>
+<p class="hint">Request <code>{request_id}</code>.</p>
+<p class="actions"><a class="button" href="{root}/console/">To the console</a></p>
+</section>
+</main>
+</body>
+</html>
+"""
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Vary": "Accept",
+}
+
+
 async def route_not_found(request: Request, _error: Exception) -> Response:
     """Answer 404 APIGW.0101, for both 404 and 405, which the vendor does not distinguish."""
     called = f"{request.method} {request.scope['path']}"[:_LONGEST_ECHO]
@@ -86,7 +140,8 @@ async def internal_error(request: Request, _error: Exception) -> Response:
 
     Starlette raises the exception again after this answer, and the request-id middleware logs it.
     """
-    return error_response(INTERNAL, request_id=request_id(request.scope), detail=see_the_log(request_id(request.scope)))
+    root = getattr(request.app.state, "root_path", "")
+    return answer_to(request.scope, INTERNAL, detail=see_the_log(request_id(request.scope)), root=root)
 
 
 def see_the_log(request_id_: str) -> str:

@@ -26,6 +26,9 @@ from pilothouse.http.middleware.request_id import new_request_id
 from pilothouse.http.progress import Progress
 
 _LINGER_SECONDS: Final = 2.0
+#: A head that is too large is not refused sooner, nor anything read until then: who sends it as fast as it is answered
+#: sends less.
+_REFUSAL_SECONDS: Final = 0.1
 _HEAD_TOO_LARGE: Final = 431  # h11's hint; the vendor's gateway says 494
 _HEAD_LINES: Final = 257  # with that of the request
 #: Chunks may be as small as they like up to here; after that they must hold so many bytes on average.
@@ -128,6 +131,7 @@ class GatewayProtocol(H11Protocol):
     _ended = False
     _head_timer: asyncio.TimerHandle | None = None
     _looking: asyncio.TimerHandle | None = None
+    _answering: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Admit the connection, whose first head must arrive in time."""
@@ -151,8 +155,9 @@ class GatewayProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the place."""
         self._cancel_head_timer()
-        if self._looking is not None:
-            self._looking.cancel()
+        for timer in (self._looking, self._answering):
+            if timer is not None:
+                timer.cancel()
         if self.limits is not None:
             self.limits.release(self)
         super().connection_lost(exc)
@@ -297,8 +302,18 @@ class GatewayProtocol(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.rank(renew=True)
+        answer = (code.status, error_body(code, request_id=request_id, detail=detail), request_id)
+        if code is not HEADERS_TOO_LARGE:
+            self._answer_refused(*answer)
+            return
+        self.flow.pause_reading()
+        self._answering = self.loop.call_later(_REFUSAL_SECONDS, self._answer_refused, *answer)
+
+    def _answer_refused(self, status: int, body: bytes, request_id: str) -> None:
+        if self.transport.is_closing():
+            return
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._write_last_response(code.status, error_body(code, request_id=request_id, detail=detail), request_id)
+            self._write_last_response(status, body, request_id)
         self._close_gently()
 
     def _write_last_response(self, status: int, body: bytes, request_id: str) -> None:

@@ -63,9 +63,12 @@ def _operation(openapi: dict[str, Any], method: str, path: str, operation: dict[
         public=not operation.get("security"),
         parameters=[
             Field(
-                one["name"], _type(openapi, one["schema"]), bool(one.get("required")), one.get("description", one["in"])
+                parameter["name"],
+                _type(openapi, parameter["schema"]),
+                bool(parameter.get("required")),
+                parameter.get("description", parameter["in"]),
             )
-            for one in operation.get("parameters") or ()
+            for parameter in operation.get("parameters") or ()
         ],
         takes=list(_fields(openapi, body)),
         takes_text=_plain(body.get("description", "")),
@@ -92,24 +95,31 @@ def _resolved(openapi: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-def _fields(openapi: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[Field]:
+def _fields(
+    openapi: dict[str, Any], schema: dict[str, Any], prefix: str = "", *, above: tuple[str, ...] = ()
+) -> Iterator[Field]:
+    """Yield the fields, and those below each; of a schema that holds itself once."""
+    above = (*above, schema.get("title", ""))
     required = set(schema.get("required") or ())
-    for name, one in (schema.get("properties") or {}).items():
-        known = _resolved(openapi, one)
-        inner = _resolved(openapi, known["items"]) if known.get("type") == "array" else known
+    for name, property_schema in (schema.get("properties") or {}).items():
+        resolved = _resolved(openapi, property_schema)
+        inner = _resolved(openapi, resolved["items"]) if resolved.get("type") == "array" else resolved
         whole = f"{prefix}{name}"
-        nested = bool(inner.get("properties"))
+        nested = bool(inner.get("properties")) and inner.get("title") not in above
         yield Field(
-            whole, _type(openapi, one), name in required, _plain(inner.get("description", "")) if nested else ""
+            whole,
+            _type(openapi, property_schema),
+            name in required,
+            _plain(inner.get("description", "")) if nested else "",
         )
         if nested:
-            yield from _fields(openapi, inner, f"{whole}.")
+            yield from _fields(openapi, inner, f"{whole}.", above=above)
 
 
 def _type(openapi: dict[str, Any], schema: dict[str, Any]) -> str:
-    known = _resolved(openapi, schema)
-    if "anyOf" in known:
-        return " or ".join(_type(openapi, one) for one in known["anyOf"])
-    if known.get("type") == "array":
-        return f"list of {_type(openapi, known['items'])}"
-    return str(known.get("type", "any"))
+    resolved = _resolved(openapi, schema)
+    if "anyOf" in resolved:
+        return " or ".join(_type(openapi, alternative) for alternative in resolved["anyOf"])
+    if resolved.get("type") == "array":
+        return f"list of {_type(openapi, resolved['items'])}"
+    return str(resolved.get("type", "any"))

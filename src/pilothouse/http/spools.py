@@ -83,7 +83,7 @@ class ProjectBody:
         self._uploads = 0
         self._bytes = 0
 
-    def belongs_to(self, project_id: str) -> None:
+    def assign_to(self, project_id: str) -> None:
         """Count for that project from now on."""
         self._project = self._project or project_id
 

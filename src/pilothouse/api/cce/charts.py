@@ -20,12 +20,14 @@ from pilothouse.http.multipart import read_form
 from pilothouse.http.requests import caller_of, json_response, request_id_of, service_of
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
+from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.store.charts import ChartPlace
 
 router = APIRouter()
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
 
-_PARAMETERS_BYTES = 64 * 1024
+#: The texts of a form, with their limits; the provenance is not the vendor's.
+_TEXTS = {"parameters": 64 * 1024, "provenance": MOST_BYTES}
 #: Clients and proxies take 8 KiB of headers in all, often no more.
 _LINT_BYTES = 4 * 1024
 
@@ -116,13 +118,14 @@ def _lint_headers(upload: Upload) -> dict[str, str]:
 @asynccontextmanager
 async def _read_upload(request: Request) -> AsyncIterator[Upload]:
     """Yield the form of an upload or update; its archive is deleted when the block ends."""
-    async with read_form(request, file="content", texts={"parameters": _PARAMETERS_BYTES}) as form:
+    async with read_form(request, file="content", texts=_TEXTS) as form:
         text = form.texts.get("parameters", "")
-        wanted = parse_json(text, ChartParameters, where="parameters") if text.strip() else ChartParameters()
+        parameters = parse_json(text, ChartParameters, where="parameters") if text.strip() else ChartParameters()
         yield Upload(
             archive=form.file,
-            override=wanted.override,
-            skip_lint=wanted.skip_lint,
-            visible=wanted.visible,
-            source=wanted.source,
+            override=parameters.override,
+            skip_lint=parameters.skip_lint,
+            visible=parameters.visible,
+            source=parameters.source,
+            provenance=form.texts.get("provenance", ""),
         )

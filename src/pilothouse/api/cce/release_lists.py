@@ -102,8 +102,10 @@ async def releases_text(
     releases: list[Release], form: ReleaseSerializer, *, fields: frozenset[str] = RELEASE_FIELDS
 ) -> bytes:
     """Return the releases as a JSON array; off the event loop if they are large."""
-    size = sum(len(one.values_json or "") + len(one.resources_json) for one in releases)
-    return await off_loop(lambda: orjson.dumps([_row(form.to_wire(one), fields) for one in releases]), size=size)
+    size = sum(len(release.values_json or "") + len(release.resources_json) for release in releases)
+    return await off_loop(
+        lambda: orjson.dumps([_row(form.to_wire(release), fields) for release in releases]), size=size
+    )
 
 
 def _row(row: dict[str, object], fields: frozenset[str]) -> dict[str, object]:

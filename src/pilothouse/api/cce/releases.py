@@ -16,6 +16,7 @@ from pilothouse.api.cce.release_lists import (
     release_response,
 )
 from pilothouse.auth.policy import READ_VALUES
+from pilothouse.engine.protocol import Wait
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.audit import dry_run_noted, note_read
 from pilothouse.http.json_bodies import RELEASE, read_json
@@ -23,9 +24,9 @@ from pilothouse.http.requests import caller_of, idempotency_key, request_id_of, 
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.idempotency import Idempotency, SubmittedOperation
-from pilothouse.services.releases.commands import Crds, Wait, as_crds, as_wait
+from pilothouse.services.releases.commands import Crds, as_crds, as_wait
 from pilothouse.services.releases.create import CreateRelease, Releases
-from pilothouse.services.releases.delete import Deletions
+from pilothouse.services.releases.delete import DeleteRelease, Deletions
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.update_plans import UpdateRelease
@@ -50,11 +51,12 @@ class _Where(TypedDict):
 async def create_release(request: Request, cluster_id: str) -> Response:
     """Accept an install."""
     caller = caller_of(request)
-    caller.require("cce:release:create")  # before a large body is looked into
+    caller.require_somewhere("cce:release:create")  # before a large body is looked into
     body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
     key, release_request = await idempotency_key(request), _wanted(body, request)
+    caller = caller.at(cluster_id, body.namespace)
     where = _where(cluster_id, body.namespace, body.name)
-    with dry_run_noted(request, "cce:release:create", **where, wanted=release_request.dry_run):
+    with dry_run_noted(request, "cce:release:create", **where, requested=release_request.dry_run):
         accepted = await service_of(request, Idempotency).once(
             caller,
             key,
@@ -105,7 +107,7 @@ async def update_release(request: Request, cluster_id: str, namespace: str, name
     body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
     key, release_request = await idempotency_key(request), _wanted_update(body, request)
     where = _where(cluster_id, namespace, name)
-    with dry_run_noted(request, "cce:release:update", **where, wanted=release_request.dry_run):
+    with dry_run_noted(request, "cce:release:update", **where, requested=release_request.dry_run):
         accepted = await service_of(request, Idempotency).once(
             caller,
             key,
@@ -128,7 +130,7 @@ async def delete_release(request: Request, cluster_id: str, namespace: str, name
     """Accept an uninstall, or the cancel of an install."""
     caller_of(request).require("cce:release:delete")  # before anything else of the request can be wrong
     caller, key = caller_of(request), await idempotency_key(request)
-    wait, timeout_seconds = _wait(request), _timeout(request)
+    wanted = DeleteRelease(wait=_wait(request), timeout_seconds=_timeout(request))
     accepted = await service_of(request, Idempotency).once(
         caller,
         key,
@@ -137,8 +139,7 @@ async def delete_release(request: Request, cluster_id: str, namespace: str, name
             cluster_id,
             namespace=namespace,
             name=name,
-            wait=wait,
-            timeout_seconds=timeout_seconds,
+            request=wanted,
             request_id=request_id_of(request),
             key=key,
         ),

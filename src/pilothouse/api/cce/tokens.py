@@ -170,10 +170,10 @@ def _scope(auth: Auth) -> Scope:
 
 
 def _subject(request: Request) -> str:
-    given = request.headers.getlist("x-subject-token")
-    if len(given) != 1:
+    headers = request.headers.getlist("x-subject-token")
+    if len(headers) != 1:
         raise InvalidRequest("X-Subject-Token: send the token once")
-    return given[0].strip()
+    return headers[0].strip()
 
 
 def _token(row: TokenRow, request: Request) -> dict[str, object]:

@@ -8,7 +8,9 @@ Source: IAM API reference, "Querying the Version Information of Keystone APIs".
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
+from pilothouse.http.middleware.session import CONSOLE
 from pilothouse.http.requests import json_response
 
 router = APIRouter()
@@ -17,7 +19,9 @@ PATHS: Final = frozenset({"/", "/v3", "/v3/"})
 
 @router.get("/")
 async def list_versions(request: Request) -> Response:
-    """Return the versions of the identity API."""
+    """Return the versions of the identity API; a browser, which asks for HTML, is led to the console."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(f"{request.app.state.root_path}{CONSOLE}/", status_code=302, headers={"Vary": "Accept"})
     return json_response({"versions": {"values": [_version(request)]}}, status_code=300)
 
 

@@ -21,7 +21,8 @@ class CreateAccessKey(Body):
     """The key's user and project; by default the caller's.
 
     ``expires_at`` (RFC 3339, with a zone) is when the key expires. ``password`` is the caller's own: it is required
-    unless the request has a token that was issued for the password a few minutes ago.
+    unless the request has a token that was issued for the password a few minutes ago, or a provider's whose claim
+    ``auth_time`` is as young.
     """
 
     user_id: str | None = None
@@ -57,8 +58,8 @@ class NewAccessKeyView(AccessKeyView):
 
 
 async def _may_create(request: Request) -> None:
-    whose = await read_field(request, "user_id")  # it decides about the right, before the rest is judged
-    if whose and whose != caller_of(request).user_id:
+    user_id = await read_field(request, "user_id")  # it decides about the right, before the rest is judged
+    if user_id and user_id != caller_of(request).user_id:
         caller_of(request).require_in_account("iam:credentials:createCredential")
 
 

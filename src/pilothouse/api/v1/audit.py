@@ -1,14 +1,18 @@
 """The audit log of an account: who did what, from where, and the outcome. For the account's administrators."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import Query, Response
+from fastapi import Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from pilothouse.api.v1.dependencies import CurrentCaller, service
-from pilothouse.api.v1.models import GOES_ON, MARKER, PAGED, Limit, Milliseconds, OptionalBlank, Time, View
+from pilothouse.api.v1.models import GOES_ON, PAGED, Limit, Milliseconds, OptionalBlank, Time, View
 from pilothouse.api.v1.routing import native_router
+from pilothouse.http.audit import LINES, lines_of, note_read
+from pilothouse.http.release_queries import MARKER
 from pilothouse.services.admin.audit import Audit
+from pilothouse.services.admin.audit_export import AuditExport
 from pilothouse.store.audit import AuditFilter, AuditRow, Outcome
 
 router = native_router("/api/v1/audit", tag="audit")
@@ -34,12 +38,20 @@ class AuditView(View):
     operation_id: str
 
 
-@router.get("", response_model=list[AuditView], responses=PAGED)
+#: Besides the list.
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {**PAGED[200], "content": {LINES: {"schema": {"type": "string"}}}}
+}
+
+
+@router.get("", response_model=list[AuditView], responses=_ANSWERS)
 async def list_rows(
     *,
+    request: Request,
     response: Response,
     caller: CurrentCaller,
     audit: Annotated[Audit, service(Audit)],
+    export: Annotated[AuditExport, service(AuditExport)],
     since: Annotated[Time | None, Query(description="only from this time on (RFC 3339, with a zone)")] = None,
     until: Annotated[Time | None, Query(description="only before this time")] = None,
     user: Annotated[str, Query(description="only of the user of this id or name")] = "",
@@ -50,8 +62,12 @@ async def list_rows(
     address: Annotated[str, Query(description="only from this address")] = "",
     limit: Limit = 100,
     marker: Annotated[int | None, Query(ge=1, le=2**63 - 1, description=GOES_ON), OptionalBlank] = None,
-) -> list[AuditRow]:
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> list[AuditRow] | Response:
     """List the account's audit rows, newest first. For administrators of the account.
+
+    With `Accept: application/x-ndjson` all of them as JSON lines, whatever the `limit`, in the same form; after 100,000
+    rows the last line is `{"marker": …}`, which goes on from there.
 
     Rows of events that change nothing appear some seconds late, and repeats within a minute (reads of values,
     downloads: ten) are one row with a counter, `times`. Requests that name no user of the account are not shown.
@@ -66,6 +82,12 @@ async def list_rows(
         outcome=outcome,
         source=address or None,
     )
+    if LINES in accept.lower():
+        caller.require_in_account("pilothouse:audit:read")
+        note_read(
+            request, "pilothouse:audit:read", target=caller.domain_id, target_name=caller.domain_name, detail="export"
+        )
+        return StreamingResponse(lines_of(export.pages(caller, filters, before=marker)), media_type=LINES)
     page = await audit.list_rows(caller, filters, before=marker, limit=limit)
     if page.next is not None:
         response.headers[MARKER] = str(page.next)

@@ -3,27 +3,42 @@
 from typing import Annotated, ClassVar
 
 from fastapi import Query
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, FailFast, Field
 
 from pilothouse import errors
-from pilothouse.api.v1.dependencies import CurrentCaller, RequestId, allowed, service
+from pilothouse.api.v1.dependencies import CurrentCaller, RequestId, allowed, allowed_in_account, service
 from pilothouse.api.v1.models import Body, Seconds, View
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.http.json_bodies import KUBECONFIG, JsonLimits
+from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.clusters import Cluster, Clusters
+from pilothouse.services.walls import Wall
 
 router = native_router("/api/v1/clusters", tag="clusters")
 ClustersService = Annotated[Clusters, service(Clusters)]
+WallsService = Annotated[ClusterWalls, service(ClusterWalls)]
+
+
+class SetWall(Body):
+    """The project's namespaces in the cluster, and the user and groups that the registered account impersonates."""
+
+    namespaces: Annotated[list[str], FailFast()]
+    user: str
+    groups: Annotated[list[str], FailFast()] = Field(default_factory=list)
 
 
 class CreateCluster(Body):
-    """A name and the text of a kubeconfig; ``context`` selects one if the kubeconfig has several."""
+    """A name and the text of a kubeconfig; ``context`` selects one if the kubeconfig has several.
+
+    ``wall`` needs an administrator of the account.
+    """
 
     limits: ClassVar[JsonLimits] = KUBECONFIG
 
     name: str
     kubeconfig: str
     context: str | None = None
+    wall: SetWall | None = None
 
 
 class ReplaceKubeconfig(Body):
@@ -35,14 +50,23 @@ class ReplaceKubeconfig(Body):
     context: str | None = None
 
 
+class WallView(View):
+    """The namespaces in which the project works, and the user and groups by whose rights Kubernetes judges it."""
+
+    namespaces: list[str]
+    user: str
+    groups: list[str]
+
+
 class ClusterView(View):
-    """A registered cluster; its credentials are never shown."""
+    """A registered cluster; its credentials are never shown. ``wall``: what separates it from other projects there."""
 
     id: str
     name: str
     server: str
     wait: str
     created_at: Seconds
+    wall: WallView | None
 
 
 class ProbeView(View):
@@ -94,7 +118,12 @@ async def register_cluster(
     body: CreateCluster, caller: CurrentCaller, clusters: ClustersService, request_id: RequestId
 ) -> Cluster:
     """Register a cluster after it answered with the given credentials."""
-    return await clusters.register(caller, **dict(body), request_id=request_id)
+    wall = _wall(body.wall) if body.wall is not None else None
+    return await clusters.register(caller, **dict(body) | {"wall": wall}, request_id=request_id)
+
+
+def _wall(body: SetWall) -> Wall:
+    return Wall(tuple(body.namespaces), body.user, tuple(body.groups))
 
 
 @router.get("", response_model=list[ClusterView])
@@ -124,6 +153,24 @@ async def replace_kubeconfig(
 ) -> Cluster:
     """Replace the credentials of a cluster, after it answered with the new ones."""
     return await clusters.replace_kubeconfig(caller, cluster_id, **dict(body), force=force, request_id=request_id)
+
+
+@router.put(
+    "/{cluster_id}/wall", response_model=ClusterView, dependencies=[allowed_in_account("pilothouse:wall:update")]
+)
+async def set_wall(
+    cluster_id: str, body: SetWall, caller: CurrentCaller, walls: WallsService, request_id: RequestId
+) -> Cluster:
+    """Set in which namespaces of a cluster the project works, and as whom. For administrators of the account."""
+    return await walls.set_wall(caller, cluster_id, _wall(body), request_id=request_id)
+
+
+@router.delete(
+    "/{cluster_id}/wall", response_model=ClusterView, dependencies=[allowed_in_account("pilothouse:wall:update")]
+)
+async def remove_wall(cluster_id: str, caller: CurrentCaller, walls: WallsService, request_id: RequestId) -> Cluster:
+    """Remove the wall: the project acts as the registered account again. For administrators of the account."""
+    return await walls.set_wall(caller, cluster_id, None, request_id=request_id)
 
 
 @router.delete("/{cluster_id}", status_code=204)

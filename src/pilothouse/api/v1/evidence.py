@@ -78,7 +78,10 @@ class KubernetesEventView(View):
 
 
 class EvidenceView(View):
-    """Evidence of a failed attempt: Helm's error and the cluster's state; `missing`: what could not be read."""
+    """Evidence of a failed attempt: Helm's error and the cluster's state; `missing`: what could not be read.
+
+    Of tests that passed it has their pods, and no error.
+    """
 
     attempt: int
     at: Milliseconds
@@ -95,7 +98,8 @@ class EvidenceView(View):
 async def list_evidence(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> list[EvidenceView]:
     """List the evidence of the operation's failed attempts, oldest first: what was read before it could be gone.
 
-    Empty if nothing failed. Kept as long as the operation; secrets that Pilothouse knows or recognises are masked.
+    Empty if nothing failed; the logs of tests are there in any case. Kept as long as the operation; secrets that
+    Pilothouse knows or recognises are masked.
     """
     found = await operations.list_evidence(caller, operation_id)
     return [_view(operation_id, row) for row in found]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError, PydanticUseDefault
 
 from pilothouse.http.json_bodies import FORM, UNKNOWN_FIELD, JsonLimits
+from pilothouse.http.release_queries import MARKER
 
 _LONGEST_ECHO: Final = 100
 _TEXT: Final = {"type": "string"}
@@ -79,7 +80,6 @@ Time = Annotated[datetime, BeforeValidator(_read_time)]
 #: Behind the declaration of a query parameter: an empty one is one that is not there.
 OptionalBlank: Final = BeforeValidator(_blank_is_absent)
 #: How lists come in parts: as many as ``limit``, then the header names the ``marker`` of the next part.
-MARKER: Final = "X-Pilothouse-Marker"
 GOES_ON: Final = f"goes on where {MARKER} of the part before says"
 PAGED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"headers": {MARKER: {"description": "the marker of the next part, if there is one", "schema": _TEXT}}}

@@ -1,44 +1,41 @@
 """Operations: list, show, cancel, and follow their events."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field
-from starlette.types import Receive, Scope, Send
 
 from pilothouse import errors
 from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service
-from pilothouse.api.v1.models import GOES_ON, MARKER, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
+from pilothouse.api.v1.models import GOES_ON, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
 from pilothouse.api.v1.routing import error_responses, native_router
 from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound
+from pilothouse.http.event_streams import MEDIA_TYPE, EventStreams
+from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, service_of
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.read import Operations
-from pilothouse.shares import Counted
 from pilothouse.states import Action, OperationState
 from pilothouse.store.operation_events import EventRow
 from pilothouse.store.operations import OperationRow
 
 _YEARS = range(1970, 9999)  # near the ends of the calendar a time zone leads out of it
 _ID = re.compile(r"[0-9a-f-]{32,36}")
-_STREAM = "text/event-stream"
 
 router = native_router("/api/v1/operations", tag="operations")
 OperationsService = Annotated[Operations, service(Operations)]
 CancellationsService = Annotated[Cancellations, service(Cancellations)]
 
 
-class EventStreams(Counted):
-    """The open event streams of each user."""
-
-
 class OperationView(View):
-    """An operation; ``revision`` is the one that it writes or wrote, ``text`` its status or result."""
+    """An operation; ``revision`` is the one that it writes or wrote, ``text`` its status or result.
+
+    ``chart_digest``: SHA-256 of the chart's archive, to which it is pinned; null without a chart.
+    """
 
     id: str
     action: Action
@@ -49,6 +46,7 @@ class OperationView(View):
     revision: int | None
     chart_id: str
     chart: str
+    chart_digest: str | None
     text: Annotated[str, Field(validation_alias="status_description")]
     last_error: str
     attempt: int
@@ -109,13 +107,13 @@ async def list_operations(
     )
     if page.next is not None:
         response.headers[MARKER] = f"{page.next[0].isoformat()}/{page.next[1]}"
-    return [_view(row) for row in page.operations]
+    return [operation_view(row) for row in page.operations]
 
 
 @router.get("/{operation_id}", response_model=OperationView)
 async def show_operation(operation_id: str, caller: CurrentCaller, operations: OperationsService) -> dict[str, object]:
     """Show one operation."""
-    return _view(await operations.show(caller, operation_id))
+    return operation_view(await operations.show(caller, operation_id))
 
 
 @router.post(
@@ -137,13 +135,13 @@ async def cancel_operation(
     deployed before; so does an uninstall while every object of the release exists, otherwise it is completed. The
     answer is the operation, `cancelled` or `cancelling`; 409 if it has ended.
     """
-    return _view(await cancellations.cancel(caller, operation_id, keep=body.keep, request_id=request_id))
+    return operation_view(await cancellations.cancel(caller, operation_id, keep=body.keep, request_id=request_id))
 
 
 @router.get(
     "/{operation_id}/events",
     response_model=list[EventView],
-    responses={200: {"content": {_STREAM: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
 )
 async def list_events(
     *,
@@ -164,25 +162,9 @@ async def list_events(
     """
     after = after if last_event_id is None else last_event_id
     await operations.show(caller, operation_id)  # what is wrong is told before the stream begins
-    if _STREAM not in accept:
+    if MEDIA_TYPE not in accept:
         return await operations.list_events(caller, operation_id, after=after)
-    followed = operations.follow(caller, operation_id, after=after)
-    streams.add(caller.user_id, 1)
-    return _Stream(followed, on_end=lambda: streams.remove(caller.user_id, 1))
-
-
-class _Stream(StreamingResponse):
-    """A stream of events; ``on_end`` is called once, however it ends, even if it never begins."""
-
-    def __init__(self, events: AsyncIterator[EventRow | None], *, on_end: Callable[[], None]) -> None:
-        super().__init__(_stream(events), media_type=_STREAM, headers={"Cache-Control": "no-store"})
-        self._on_end = on_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._on_end()
+    return streams.open(caller, _stream(operations.follow(caller, operation_id, after=after)))
 
 
 async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes]:
@@ -192,15 +174,16 @@ async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes
             if event is None:
                 yield b": nothing new\n\n"
             else:
-                said = EventView.model_validate(event).model_dump_json().encode()
-                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), said)
+                encoded = EventView.model_validate(event).model_dump_json().encode()
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), encoded)
     except (NotAuthenticated, Forbidden, NotFound) as error:
         yield b"event: refused\ndata: %s\n\n" % orjson.dumps({"text": str(error)})
         return
     yield b"event: end\ndata: {}\n\n"
 
 
-def _view(row: OperationRow) -> dict[str, object]:
+def operation_view(row: OperationRow) -> dict[str, object]:
+    """Return what ``OperationView`` is made from."""
     return {**vars(row), "chart": f"{row.chart_name}-{row.chart_version}"}
 
 

@@ -5,23 +5,32 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from pilothouse.api.v1.evidence import KubernetesEventView
 from pilothouse.api.v1.models import Milliseconds, View
+from pilothouse.api.v1.verification import VerificationView
+from pilothouse.kubernetes.health import Health
 from pilothouse.states import Action, OperationState
 
 Age = Annotated[float, AfterValidator(lambda age: round(max(0.0, age), 1))]
-#: Whatever a field of an object may hold.
+#: Whatever a field of an object may hold. Generators of clients read no array without items.
 AnyJson = Annotated[
-    Any, WithJsonSchema({"type": ["object", "array", "string", "number", "boolean", "null"]}, mode="serialization")
+    Any,
+    WithJsonSchema(
+        {"type": ["object", "array", "string", "number", "boolean", "null"], "items": {}}, mode="serialization"
+    ),
 ]
 
 
 class ReleaseSummary(View):
     """A release in a list. With `fields` only the first four are always there.
 
-    `status` is Helm's word, or what an operation is making of it. `updated_at`: when it was last deployed, or when the
-    operation was accepted or failed. `manager`: the program besides Helm that its marks name; empty for none.
-    `operation_id`: the unfinished operation; empty for none. `age_seconds`: since the cluster last confirmed this; null
-    if it never did.
+    `revision`: 0 for an install that has failed and left none. `status` is Helm's word, or what an operation is making
+    of it. `updated_at`: when it was last deployed, or when the operation was accepted or failed. `manager`: the program
+    besides Helm that its marks name; empty for none. `operation_id`: the unfinished operation; empty for none.
+    `age_seconds`: since the cluster last confirmed this; null if it never did. `drifted`: whether the last look found
+    drift; null without a look at what is deployed now. `source`: the name of the one that the chart was taken from;
+    empty if it is not known, or the caller may not list sources. `update_available`: the newest version there that is
+    no prerelease, if it is newer than the release's; `update_deprecated`: it is marked as deprecated.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
@@ -39,12 +48,17 @@ class ReleaseSummary(View):
     manager: str = ""
     operation_id: str = ""
     age_seconds: Age | None = None
+    drifted: bool | None = None
+    source: str = ""
+    update_available: str = ""
+    update_deprecated: bool = False
 
 
 class CauseView(View):
-    """What wrote a revision: `cause` is the operation's action, or `cancel` if the revision undoes it.
+    """What wrote a revision: `cause` is the operation's action, or why the revision undoes it.
 
-    `user_name` is empty if the user no longer exists.
+    That is `cancel` if somebody cancelled it, `rollback_on_failure` if it failed and was to be undone then. `user_name`
+    is that of who ordered it, empty if the user no longer exists.
     """
 
     cause: str
@@ -117,6 +131,80 @@ class HooksView(View):
     hooks: list[HookView]
 
 
+class ResourceView(View):
+    """A live object, and what was made for it.
+
+    `ready` of `wanted`: replicas; of a Job completions, of a pod containers; null for kinds without. `message`: why it
+    is not healthy, or could not be read. `images`: of the pods that it describes. `children`: each as this one.
+    """
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    health: Health
+    message: str
+    ready: int | None
+    wanted: int | None
+    images: list[str]
+    created_at: str
+    children: list["ResourceView"]
+
+
+class HealthSummaryView(View):
+    """How many objects of the manifest have each health."""
+
+    degraded: int
+    missing: int
+    unknown: int
+    progressing: int
+    terminating: int
+    suspended: int
+    healthy: int
+
+
+class ResourcesView(View):
+    """The live objects of a revision, in the order of its manifest; `health` is the worst of theirs."""
+
+    revision: int
+    health: Health
+    summary: HealthSummaryView
+    objects: list[ResourceView]
+    problems: list[str]
+
+
+class PodContainerView(View):
+    """A container; ``started``: it runs or has run, so that there is a log. ``failed``: it is not well."""
+
+    name: str
+    state: str
+    started: bool
+    failed: bool
+    restarts: int
+
+
+class ReleasePodView(View):
+    """A pod of a release; ``problem``: why it is not well, empty if it is."""
+
+    namespace: str
+    name: str
+    phase: str
+    problem: str
+    containers: list[PodContainerView]
+    events: list[KubernetesEventView]
+
+
+class LogView(View):
+    """The last lines of a container's log, oldest first; ``cut``: there was no room for all that were wanted."""
+
+    namespace: str
+    pod: str
+    container: str
+    previous: bool
+    lines: list[str]
+    cut: bool
+
+
 class FieldDifferenceView(View):
     """A field that differs, by its JSON pointer; `old` or `new` is null where there is none."""
 
@@ -127,14 +215,18 @@ class FieldDifferenceView(View):
 
 
 class ObjectDifferenceView(View):
-    """An object of either revision; `fields` are those that differ, for a changed object only."""
+    """An object of either side; `fields` are those that differ, for a changed object only.
+
+    `problem`: why it could not be compared, or not as a whole; empty if it was.
+    """
 
     api_version: str
     kind: str
     namespace: str
     name: str
-    change: Literal["added", "changed", "removed", "unchanged"]
+    change: Literal["added", "changed", "removed", "unchanged", "unknown"]
     fields: list[FieldDifferenceView]
+    problem: str
 
 
 class DiffSummaryView(View):
@@ -144,15 +236,36 @@ class DiffSummaryView(View):
     changed: int
     removed: int
     unchanged: int
+    unknown: int
 
 
 class RevisionDiffView(View):
-    """The objects of two revisions, compared: those of the new one first, in its order, then those that are gone."""
+    """The objects of two revisions, compared: those of the new one first, in its order, then those that are gone.
+
+    With the live objects: those of the revision first, then those that are not in it; `to_revision` is null, and
+    `problems` says what was not looked at.
+    """
 
     from_revision: int
-    to_revision: int
+    to_revision: int | None
     summary: DiffSummaryView
     objects: list[ObjectDifferenceView]
+    problems: list[str]
+
+
+class IgnoreRuleView(View):
+    """What is no drift: the field of a JSON pointer, and what is below it."""
+
+    pointer: str
+    group: str
+    kind: str
+    name: str
+
+
+class IgnoreRulesView(View):
+    """The rules of a release about what is no drift."""
+
+    rules: list[IgnoreRuleView]
 
 
 class UnderwayView(View):
@@ -167,13 +280,32 @@ class UnderwayView(View):
     created_at: Milliseconds
 
 
+class DriftLookView(View):
+    """What the last look at the drift of a release found: how many objects of each change.
+
+    `revision`: the one that was compared with the cluster. `problem`: why the last try found nothing; empty if it did.
+    """
+
+    drifted: bool
+    revision: int
+    looked_at: Milliseconds
+    added: int
+    changed: int
+    removed: int
+    unknown: int
+    problem: str
+
+
 class ReleaseDetailView(View):
     """A release as it is now, or one of its revisions.
 
-    `status` and `description` are Helm's, or those of the operation that is at work on it or failed before Helm wrote
-    anything. `notes` and `labels` are those of the newest stored revision, read from the cluster; `problem` says why
-    they could not be read, and is empty otherwise. `changed_by`: null if another Helm client wrote the revision, or if
-    the record of the operation has expired. `age_seconds`: since the cluster last confirmed the rest.
+    `revision`: 0 for an install that has failed and left none in the cluster. `status` and `description` are Helm's, or
+    those of the operation that is at work on it or failed before Helm wrote anything. `notes` and `labels` are those of
+    the newest stored revision, read from the cluster; `problem` says why they could not be read, and is empty
+    otherwise. `changed_by`: null if another Helm client wrote the revision, or if the record of the operation has
+    expired. `age_seconds`: since the cluster last confirmed the rest. `drift`: of the last look, periodic or with
+    `diff?to=live`; null if there was none. `source`, `update_available`, `update_deprecated`: as in lists.
+    `verification`: who signed the chart that it was made from; null if nobody is known to.
     """
 
     cluster_id: str
@@ -193,5 +325,10 @@ class ReleaseDetailView(View):
     manager: str
     changed_by: CauseView | None
     operation: UnderwayView | None
+    drift: DriftLookView | None
+    source: str
+    update_available: str
+    update_deprecated: bool
+    verification: VerificationView | None
     age_seconds: Age | None
     problem: str

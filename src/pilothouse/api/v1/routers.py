@@ -5,15 +5,25 @@ from typing import Final
 from pilothouse.api.v1 import (
     access_keys,
     audit,
+    charts,
     clusters,
     evidence,
+    groups,
     health,
+    ignore_rules,
     operations,
+    plans,
+    policies,
     projects,
     release_lists,
     release_reads,
+    release_writes,
     releases,
+    render,
+    sources,
     users,
+    verification,
+    webhooks,
 )
 from pilothouse.api.v1.routing import NativeRoute
 from pilothouse.http.json_bodies import FORM
@@ -24,7 +34,8 @@ are handled by the compatible API, which `/api/v1/compatible-openapi.json` descr
 
 A request is authenticated like one of the compatible API: by a token in `X-Auth-Token` (which `POST /v3/auth/tokens`
 gives for a password), or by a signature with an access key (`Authorization: SDK-HMAC-SHA256 …`, which the vendor's SDKs
-and `pilothouse` make). `X-Project-Id` chooses another project of the caller.
+and `pilothouse` make). The token may be one of an identity provider, and may be sent as `Authorization: Bearer …` too.
+`X-Project-Id` chooses another project of the caller.
 
 Every answer carries `X-Request-Id`, which the server's log names too. Every error is a JSON object with code and
 message, both in two spellings. Fields that are not known are refused.\
@@ -32,15 +43,26 @@ message, both in two spellings. Fields that are not known are refused.\
 
 ROUTERS: Final = (
     users.router,
+    groups.router,
+    policies.router,
     access_keys.router,
     projects.router,
     audit.router,
     clusters.router,
+    charts.router,
+    sources.router,
+    verification.router,
     release_lists.router,
     release_reads.router,
+    release_writes.router,
+    ignore_rules.router,
     releases.router,
+    plans.making,
+    plans.router,
+    render.router,
     operations.router,
     evidence.router,
+    webhooks.router,
     health.public_router,
     health.router,
 )

@@ -30,8 +30,8 @@ class NativeRoute(APIRoute):
     def __init__(
         self, path: str, endpoint: Callable[..., Any], *, dependencies: Sequence[Depends] = (), **declared: Any
     ) -> None:
-        self._checks = [one.dependency for one in dependencies if isinstance(one, Check)]
-        others = [one for one in dependencies if not isinstance(one, Check)]
+        self._checks = [dependency.dependency for dependency in dependencies if isinstance(dependency, Check)]
+        others = [dependency for dependency in dependencies if not isinstance(dependency, Check)]
         super().__init__(path, endpoint, dependencies=others, **declared)
 
     @property

@@ -49,13 +49,17 @@ class GrantRole(Body):
 
 
 class UserSummary(View):
-    """A user in a list; ``locked_until``: the last of its locks, each for an address that guessed its password."""
+    """A user in a list; ``locked_until``: the last of its locks, each for an address that guessed its password.
+
+    ``issuer``: the identity provider that it comes from; empty for a user with a password.
+    """
 
     id: str
     name: str
     enabled: bool
     locked_until: Seconds | None
     created_at: Seconds
+    issuer: str
 
 
 class RoleView(View):

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic
 
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pilothouse.auth.schemes import SCHEMES
@@ -28,8 +29,10 @@ from pilothouse.auth.signing import (
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
 from pilothouse.http import gateway_errors as errors
 from pilothouse.http.connections import place_of
-from pilothouse.http.gateway_errors import GatewayError, error_response
+from pilothouse.http.gateway_errors import GatewayError, answer_to
+from pilothouse.http.json_bodies import FORM
 from pilothouse.http.middleware import head
+from pilothouse.http.middleware.authenticator import Authenticator, Caller, K
 from pilothouse.http.middleware.body import (
     Body,
     ClientGoneError,
@@ -40,68 +43,20 @@ from pilothouse.http.middleware.body import (
     refuse_unread,
 )
 from pilothouse.http.middleware.disconnect import Disconnect, remember
+from pilothouse.http.middleware.rates import RequestRates
+from pilothouse.http.middleware.session import CONSOLE, SessionFinder, find_caller, is_console, is_secure
 from pilothouse.http.middleware.source import source_address
 from pilothouse.http.spools import ProjectBodies, ProjectBody, SpoolBudget
+from pilothouse.metrics import AUTHENTICATIONS
 from pilothouse.settings import Settings
 
 #: Credentials that are older than this when the body has come are asked for again: it did not come with its head.
 _FRESH_SECONDS: Final = 0.1
-
-
-class KnownKey(Protocol):
-    """An enabled access key; its other attributes are the authenticator's business."""
-
-    @property
-    def secret_key(self) -> str:
-        """The secret in the clear."""
-        ...
-
-
-class Caller(Protocol):
-    """The caller and its project."""
-
-    @property
-    def project_id(self) -> str:
-        """The project that the request acts in."""
-        ...
-
-
-K = TypeVar("K", bound=KnownKey)
-
-
-class Authenticator(Protocol[K]):
-    """Looks up access keys and projects."""
-
-    async def find_key(self, access_key: str, project_id: str | None, source: str, /) -> K | None:
-        """Return the holder of an enabled access key with its rights in that project or its own; else None.
-
-        Nothing is proved yet at this point; only ``select_project`` learns what it found. ``source`` is the request's
-        address. Raises NotAuthenticated for a key that must not be tried now, and Busy for one that must not be tried
-        from there now.
-        """
-        ...
-
-    async def select_project(self, known: K, project_id: str | None, /) -> Caller:
-        """Return the caller in the project that the key was looked up for.
-
-        Raises NotFound or Forbidden if the key may not use the project. Called for proved keys only.
-        """
-        ...
-
-    async def reject_key(self, known: K, /) -> None:
-        """Record a wrong signature of this key; may raise Busy, which is then the answer."""
-        ...
-
-    async def note_unusable(self, access_key: str, source: str, reason: str, /) -> None:
-        """Record a request that named that key and proved nothing, for a reason visible in its headers."""
-        ...
-
-    async def find_token(self, token: str, project_id: str | None, source: str, /) -> Caller:
-        """Return the caller of a valid token, which must match the project that the request names.
-
-        Raises NotAuthenticated, or NotFound or Forbidden if it may not use that project.
-        """
-        ...
+_UNPROVED: Final = {
+    errors.NOT_AUTHENTICATED: "refused",
+    errors.PROJECT_UNAVAILABLE: "project refused",
+    errors.THROTTLED: "slowed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +67,11 @@ class _Claim(Generic[K]):
     known: K
     made_at: datetime
     asked_at: float
+
+    @property
+    def caller(self) -> Caller:
+        """Whose key it is; not proved yet."""
+        return self.known.caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +91,8 @@ class AuthenticationMiddleware(Generic[K]):
     For the application: ``scope['state']`` holds ``caller`` (not for public routes), ``body_digest`` (lower hex, by the
     hash of the signature's scheme, else SHA-256), ``body_size`` and ``source`` (the client's address), and ``receive``
     returns the body again. A public request may be as large as ``memory_body_bytes``: unauthenticated clients cannot
-    fill the disk, and those whose signature is still to be verified share a small part of it.
+    fill the disk, and those whose signature is still to be verified share a small part of it. Without a session a form
+    of the console is as small as ``FORM``.
     """
 
     def __init__(
@@ -143,20 +104,24 @@ class AuthenticationMiddleware(Generic[K]):
         is_public: Callable[[str, str], bool],
         clock: Callable[[], datetime],
         largest_body: Callable[[str, str], int] | None = None,
+        sessions: SessionFinder | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``is_public`` and ``largest_body`` take method and decoded path; ``clock`` returns the time with its zone.
 
-        ``largest_body`` returns how many bytes a route reads, if that is less than the setting ``body_bytes``.
+        ``largest_body`` returns how many bytes a route reads, if that is less than the setting ``body_bytes``. With
+        ``sessions`` a path of the console is for those who have one; who has none passes there without a caller.
         """
         self._app = app
         self._settings = settings
         self._trusted = settings.trusted_networks
         self._authenticator = authenticator
         self._is_public = is_public
+        self._sessions = sessions
         self._clock = clock
         self._largest_body = largest_body or (lambda _method, _path: settings.body_bytes)
         self._monotonic = monotonic
+        self._rates = RequestRates(settings.rates, trusted=self._trusted, root=settings.root_path)
         self._pace = Pace(settings.http.body_seconds, settings.http.body_bytes_per_second)
         self._spools = SpoolBudget(settings.http.unproven_bytes, settings.http.unproven_bodies)
         self._bodies = ProjectBodies(
@@ -172,27 +137,35 @@ class AuthenticationMiddleware(Generic[K]):
         incoming = Incoming(scope, receive)
         disconnect = Disconnect(incoming)
         body: Body | None = None
+        claim: _Claim[K] | _Proven | None = None
         owned = ProjectBody(self._bodies)
+        public = self._is_public(scope["method"], scope["path"])
         try:
+            self._rates.take_address(scope)
             head.check_head(scope)
             now = self._clock()
-            claim = None if self._is_public(scope["method"], scope["path"]) else await self._claim(scope, now)
-            body = await self._read(scope, incoming, claim, owned)
+            claim = None if public else await self._claim(scope, now)
             if claim is not None:
-                if self._monotonic() - claim.asked_at > _FRESH_SECONDS:
-                    claim = await self._claim(scope, now)  # what was taken away while the body came is gone
+                self._rates.check_user(claim.caller.user_id)
+            body = await self._read(scope, incoming, claim, owned)
+            if claim is not None and self._monotonic() - claim.asked_at > _FRESH_SECONDS:
+                claim = await self._claim(scope, now)  # what was taken away while the body came is gone
+            if claim is not None:
                 caller = await self._prove(scope, claim, body)
                 self._count(scope, caller, body, owned)
+                self._rates.count(scope, caller.user_id)
                 scope["state"]["caller"] = caller
+                AUTHENTICATIONS.labels(_credentials(scope), "accepted").inc()
                 place_of(scope).prove()
             remember(scope, disconnect)
             await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
             return
         except GatewayError as refusal:
+            if refusal.code in _UNPROVED and not public:
+                AUTHENTICATIONS.labels(_credentials(scope), _UNPROVED[refusal.code]).inc()
             owned.release()  # what is still coming of it is thrown away
-            request_id = errors.request_id(scope)
-            answer = error_response(refusal.code, request_id=request_id, detail=refusal.detail, headers=refusal.headers)
+            answer = _answer(refusal, scope, known=claim is not None, root=self._settings.root_path)
             if incoming.pending:
                 await refuse_unread(answer, scope, incoming, send)
             else:
@@ -203,9 +176,16 @@ class AuthenticationMiddleware(Generic[K]):
             if body is not None:
                 body.close()
 
-    async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven:
-        """Check the headers; ``now`` is when they arrived."""
+    async def _claim(self, scope: Scope, now: datetime) -> _Claim[K] | _Proven | None:
+        """Check the headers; ``now`` is when they arrived. None: without a caller, which only the console takes."""
         asked_at = self._monotonic()
+        with _refusals():
+            self._rates.check_credential(scope)
+        if self._sessions is not None and is_console(scope["path"]):
+            person = await find_caller(
+                scope, self._sessions, secure=is_secure(scope, self._trusted), root=self._settings.root_path
+            )
+            return _Proven(person, asked_at) if person is not None else None
         source = scope["state"]["source"]
         with _refusals():
             token = head.token(scope)
@@ -245,10 +225,16 @@ class AuthenticationMiddleware(Generic[K]):
         settings = self._settings
         limit = min(settings.body_bytes, self._largest_body(scope["method"], scope["path"]))
         if claim is None:
-            limit = min(limit, settings.memory_body_bytes)
+            limit = min(limit, settings.memory_body_bytes, FORM.size if is_console(scope["path"]) else limit)
         check_length(scope, limit=limit)
         if claim is None:
-            body = await read_body(receive, limit=limit, memory_bytes=settings.memory_body_bytes, pace=self._pace)
+            body = await read_body(
+                receive,
+                limit=limit,
+                memory_bytes=settings.memory_body_bytes,
+                pace=self._pace,
+                on_memory=place_of(scope).hold,
+            )
         elif isinstance(claim, _Proven):
             body = await self._read_proven(scope, receive, claim, owned, limit=limit)
         else:
@@ -261,7 +247,7 @@ class AuthenticationMiddleware(Generic[K]):
         self, scope: Scope, receive: Receive, claim: _Proven, owned: ProjectBody, *, limit: int
     ) -> Body:
         """Read a body that counts for its project from its first byte on."""
-        owned.belongs_to(claim.caller.project_id)
+        owned.assign_to(claim.caller.project_id)
         if head.is_form(scope):
             owned.count_upload()
 
@@ -300,7 +286,7 @@ class AuthenticationMiddleware(Generic[K]):
 
         Not before the caller is proved: otherwise knowing a key would be enough to use up the project's share.
         """
-        owned.belongs_to(caller.project_id)
+        owned.assign_to(caller.project_id)
         if head.is_form(scope) or body.size > self._settings.memory_body_bytes:
             owned.count_upload()
         owned.settle(body.size)
@@ -331,6 +317,23 @@ class AuthenticationMiddleware(Generic[K]):
                 await self._authenticator.reject_key(claim.known)
                 raise
             return await self._authenticator.select_project(claim.known, head.project_id(scope))
+
+
+def _credentials(scope: Scope) -> str:
+    """Return what the request would be proved by."""
+    names = {name for name, _ in scope["headers"]}
+    return "token" if b"x-auth-token" in names else "signature" if b"authorization" in names else "none"
+
+
+def _answer(refusal: GatewayError, scope: Scope, *, known: bool, root: str) -> Response:
+    """Return the answer of a refusal; a browser gets a page or a sentence where it may come to that."""
+    answer = answer_to(scope, refusal.code, detail=refusal.detail, headers=refusal.headers, root=root)
+    if is_console(scope["path"]):
+        if refusal.code == errors.BODY_TOO_LARGE and not known:
+            return RedirectResponse(f"{root}{CONSOLE}/login", status_code=303)  # with a session it may be more
+        if refusal.code == errors.THROTTLED and not isinstance(answer, HTMLResponse):
+            return PlainTextResponse(f"{refusal}\n", status_code=refusal.code.status, headers=refusal.headers)
+    return answer
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pilothouse.http.gateway_errors import GatewayError
 _LONGEST_URI: Final = 32 * 1024
 _LONGEST_HEADER: Final = 32 * 1024
 _ALL_HEADERS: Final = 128 * 1024
+_BEARER: Final = "bearer "
 
 
 def check_head(scope: Scope) -> None:
@@ -30,21 +31,29 @@ def check_head(scope: Scope) -> None:
 
 
 def token(scope: Scope) -> str | None:
-    """Return the token; None if there is none. NotAuthenticated if there are several."""
+    """Return the token, from its own header or as a bearer's; None without one.
+
+    Raises NotAuthenticated for several: what proves the caller, and what its requests are counted by, must be the same.
+    """
     values = _values(scope, b"x-auth-token")
     if len(values) > 1:
         raise NotAuthenticated(f"decrypt token fail, X-Auth-Token was sent {len(values)} times; send it once")
-    return values[0] or None if values else None  # an empty one is a client's unset variable, and no token
+    if values and values[0]:  # an empty one is a client's unset variable, and no token
+        return values[0]
+    sent = _one_authorization(scope)
+    return sent[len(_BEARER) :].strip() if is_bearer(sent) else None
+
+
+def is_bearer(authorization: str) -> bool:
+    """Return True for the header of a token, and not of a signature (RFC 6750)."""
+    return authorization[: len(_BEARER)].lower() == _BEARER
 
 
 def authorization(scope: Scope) -> str:
     """Return the header with the signature; NotAuthenticated unless there is exactly one."""
-    values = _values(scope, b"authorization")
-    if not values:
+    if not _values(scope, b"authorization"):
         raise NotAuthenticated("x-auth-token not found")
-    if len(values) > 1:
-        raise NotAuthenticated(f"verify aksk signature fail, Authorization was sent {len(values)} times; send it once")
-    return values[0]
+    return _one_authorization(scope)
 
 
 def is_form(scope: Scope) -> bool:
@@ -58,6 +67,14 @@ def project_id(scope: Scope) -> str | None:
     if len(values) > 1:
         raise GatewayError(errors.BAD_REQUEST, f"X-Project-Id was sent {len(values)} times; send it once")
     return values[0] or None if values else None
+
+
+def _one_authorization(scope: Scope) -> str:
+    """Return the header; empty without one. NotAuthenticated for several."""
+    values = _values(scope, b"authorization")
+    if len(values) > 1:
+        raise NotAuthenticated(f"verify aksk signature fail, Authorization was sent {len(values)} times; send it once")
+    return values[0] if values else ""
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""The outermost layer: every request gets an id, one log line, and always an answer in JSON.
+"""The outermost layer: every request gets an id, one log line, and always an answer in JSON, or a page for a browser.
 
 The id is always our own: a caller's ``X-Request-Id`` would let it choose what the log says.
 """
@@ -11,12 +11,15 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pilothouse.http.gateway_errors import INTERNAL, error_response, see_the_log
+from pilothouse.http.gateway_errors import INTERNAL, answer_to, see_the_log
+from pilothouse.metrics import HTTP_ACTIVE, HTTP_REQUESTS, HTTP_SECONDS
 
 _HEADER: Final = b"x-request-id"
 _IAM_HEADER: Final = b"x-iam-trace-id"
 _CLIENT_GONE: Final = 499  # no answer was sent; nginx's number, in the log only
 _LONGEST_PATH: Final = 512
+_LONGEST_METHOD: Final = 16
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger(__name__)
 
@@ -39,10 +42,12 @@ class RequestIdMiddleware:
         app: ASGIApp,
         *,
         new_id: Callable[[], str] = new_request_id,
+        root: str = "",
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._new_id = new_id
+        self._root = root
         self._monotonic = monotonic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,25 +78,43 @@ class RequestIdMiddleware:
             await send(message)
 
         tokens = structlog.contextvars.bind_contextvars(request_id=request_id)
+        HTTP_ACTIVE.inc()
         try:
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception:
-                log.exception("request_failed", request_id=request_id, method=scope["method"], path=_path(scope))
+                log.exception(
+                    "request_failed", request_id=request_id, method=scope["method"][:_LONGEST_METHOD], path=_path(scope)
+                )
                 if status is None:
-                    answer = error_response(INTERNAL, request_id=request_id, detail=see_the_log(request_id))
+                    answer = answer_to(scope, INTERNAL, detail=see_the_log(request_id), root=self._root)
                     await answer(scope, receive, send_with_id)
         finally:
+            seconds, answered = self._monotonic() - started, _CLIENT_GONE if status is None else status
+            HTTP_ACTIVE.dec()
+            _count(scope, answered, seconds)
             log.info(
                 "request_served",
                 request_id=request_id,
-                method=scope["method"],
+                method=scope["method"][:_LONGEST_METHOD],
                 path=_path(scope),
-                status=_CLIENT_GONE if status is None else status,
-                duration_ms=round((self._monotonic() - started) * 1000, 1),
+                status=answered,
+                duration_ms=round(seconds * 1000, 1),
                 project_id=getattr(scope["state"].get("caller"), "project_id", None),
             )
             structlog.contextvars.reset_contextvars(**tokens)
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    """Count the request under the template of its route: what clients choose names no series."""
+    # the route itself knows its path without the prefix under which it was included
+    included = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    path = getattr(included, "path", "")
+    # what is mounted knows its paths without where it is mounted
+    route = scope.get("root_path", "") + path if path else ""
+    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    HTTP_SECONDS.labels(method, route).observe(seconds)
 
 
 def _path(scope: Scope) -> str:

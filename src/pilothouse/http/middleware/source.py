@@ -5,7 +5,7 @@ that is not such a proxy. Earlier addresses there are under the client's control
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from starlette.types import Scope
@@ -35,6 +35,18 @@ def source_address(scope: Scope, trusted: Sequence[Network]) -> str:
     return str(address)
 
 
+def is_trusted_peer(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Return True if the request comes from a proxy of the settings."""
+    client = scope.get("client")
+    address = _parse(str(client[0])) if client else None
+    return address is not None and _is_trusted(address, trusted)
+
+
+def is_trusted(address: str, trusted: Collection[Network]) -> bool:
+    """Return True if an address in its canonical form is that of a proxy of the settings."""
+    return bool(trusted) and _is_trusted(ipaddress.ip_address(address), trusted)
+
+
 def _hops(scope: Scope) -> list[str]:
     """Return what the proxies wrote, the nearest first."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
@@ -53,5 +65,5 @@ def _parse(text: str) -> _Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_trusted(address: _Address, trusted: Sequence[Network]) -> bool:
+def _is_trusted(address: _Address, trusted: Collection[Network]) -> bool:
     return any(address in network for network in trusted)

@@ -1,6 +1,7 @@
 """Order of the layers, and settings of the HTTP server in front of them.
 
-Order, outside in: request id and log line, limits of the head, header-only credential check, body, signature.
+Order, outside in: request id and log line, rate of the address, limits of the head, rate of the credential, header-only
+credential check, body, signature.
 """
 
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp
 
-from pilothouse.http.middleware.authentication import AuthenticationMiddleware, Authenticator, K
+from pilothouse.http.middleware.authentication import AuthenticationMiddleware
+from pilothouse.http.middleware.authenticator import Authenticator, K
 from pilothouse.http.middleware.request_id import RequestIdMiddleware, new_request_id
+from pilothouse.http.middleware.session import SessionFinder
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.settings import Settings
 
@@ -25,6 +28,7 @@ def wrap(
     is_public: Callable[[str, str], bool],
     clock: Callable[[], datetime],
     largest_body: Callable[[str, str], int] | None = None,
+    sessions: SessionFinder | None = None,
     new_id: Callable[[], str] = new_request_id,
 ) -> ASGIApp:
     """Return the application behind the gateway; ``is_public`` and ``largest_body`` take method and decoded path."""
@@ -35,8 +39,9 @@ def wrap(
         is_public=is_public,
         clock=clock,
         largest_body=largest_body,
+        sessions=sessions,
     )
-    return RequestIdMiddleware(guarded, new_id=new_id)
+    return RequestIdMiddleware(guarded, new_id=new_id, root=settings.root_path)
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
