@@ -36,7 +36,8 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.settings import Settings
 from pilothouse.store import clusters as cluster_store
 from pilothouse.store.database import Database
-from pilothouse.store.migration import current_revision, newest_revision
+from pilothouse.store.migration import current_schema
+from pilothouse.store.schema_revision import needed_revision
 
 _LITTLE_SPACE: Final = 1024**3
 _SOON: Final = timedelta(days=14)
@@ -103,22 +104,22 @@ async def _examine_database(settings: Settings, url: str | None) -> list[Finding
 
 
 def _open_files(settings: Settings) -> Finding:
-    name, most, wanted = "open files", hard_limit(), settings.http.connections + RESERVED
-    if most < 0 or most >= wanted:
+    name, most, needed = "open files", hard_limit(), settings.http.connections + RESERVED
+    if most < 0 or most >= needed:
         return Finding(name, State.OK, f"a process may open {most if most >= 0 else 'any number of'} files")
     return Finding(
         name,
         State.WARNING,
         f"a process may open {most} files: too few for the {settings.http.connections} connections of "
         "PILOTHOUSE_HTTP__CONNECTIONS",
-        f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE=) to {wanted}",
+        f"raise the hard limit of open files (ulimit -Hn, LimitNOFILE=) to {needed}",
     )
 
 
 def _data_folder(settings: Settings) -> Finding:
     folder, name = settings.data_dir, "data folder"
     if not folder.exists():
-        parent = next(one for one in folder.absolute().parents if one.exists())
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
         if os.access(parent, os.W_OK | os.X_OK):
             return Finding(name, State.OK, f"{folder} is not there yet; the first start makes it")
         return Finding(
@@ -182,13 +183,14 @@ async def _given_postgres(url: str) -> Finding:
 
 
 def _schema(database: Database) -> Finding:
-    found, needed = current_revision(database), newest_revision()
-    if found == needed:
-        return Finding("schema", State.OK, f"{found}, as this version needs")
+    found, needed = current_schema(database), needed_revision()
+    if not found.problem:
+        newer = f"{found.revision}, of a newer version; this one, of {needed}, runs on it"
+        return Finding("schema", State.OK, newer if found.is_newer else f"{found.revision}, as this version needs")
     return Finding(
         "schema",
         State.FAILED,
-        f"{found or 'none'}, and this version needs {needed}",
+        f"{found.revision or 'none'}, and this version needs {needed}",
         "run 'pilothouse migrate', or use the version that the database is of",
     )
 
@@ -241,8 +243,8 @@ async def _clusters(settings: Settings, database: Database) -> list[Finding]:
 
 async def _engine(settings: Settings) -> Finding:
     with tempfile.TemporaryDirectory(prefix="pilothouse-doctor-") as folder:
-        one = settings.engine.model_copy(update={"children": 1})
-        pool = EnginePool(one, state_dir=Path(folder), charts=settings.charts)
+        single = settings.engine.model_copy(update={"children": 1})
+        pool = EnginePool(single, state_dir=Path(folder), charts=settings.charts)
         try:
             await pool.start()
             versions = ", ".join(f"{name} {version}" for name, version in sorted(pool.versions.items()))

@@ -15,6 +15,7 @@ import orjson
 
 from pilothouse import __version__
 from pilothouse.cli.exits import NoServer, NotLoggedIn
+from pilothouse.cli.wording import reword
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ class ServerRefused(PilothouseError):
 
 @dataclass(frozen=True)
 class Credentials:
-    """A token, or else an access key; ``context`` is the context that they come from."""
+    """A token, or else an access key; ``context`` is the context that they are of, ``origin`` what else says them."""
 
     token: str = ""
     access_key: str = ""
     secret_key: str = ""
     context: "Context | None" = None
+    origin: str = "PILOTHOUSE_TOKEN"
 
     @classmethod
     def of(cls, context: "Context") -> "Credentials":
@@ -91,12 +93,13 @@ class Client:
         return answer.headers["x-subject-token"], self._decode(answer.content)
 
     def send_chart(
-        self, method: str, path: str, *, content: tuple[str, bytes], parameters: str
+        self, method: str, path: str, *, content: tuple[str, bytes], parameters: str, provenance: str = ""
     ) -> tuple[Any, list[str]]:
-        """Upload a form with file name, bytes and JSON text; return the decoded JSON answer and lint's warnings."""
+        """Upload a form with file name, bytes and texts; return the decoded JSON answer and lint's warnings."""
         import httpx2
 
-        form = httpx2.Request(method, self.url, files={"content": content}, data={"parameters": parameters})
+        texts = {"parameters": parameters, **({"provenance": provenance} if provenance else {})}
+        form = httpx2.Request(method, self.url, files={"content": content}, data=texts)
         answer = self._send(method, path, form.read(), headers={"Content-Type": form.headers["content-type"]})
         return self._decode(answer.content), orjson.loads(answer.headers.get("x-pilothouse-lint", "[]"))
 
@@ -172,9 +175,12 @@ class Client:
         )
 
     def _refused(self, status: int, answer: Answer, called: str, *, proven: bool) -> PilothouseError:
-        said = self._decode(answer.content)
-        said = said if isinstance(said, dict) else {}
-        text, code = str(said.get("errorMessage") or f"the server answered {status}"), str(said.get("errorCode", ""))
+        decoded = self._decode(answer.content)
+        decoded = decoded if isinstance(decoded, dict) else {}
+        text, code = (
+            str(decoded.get("errorMessage") or f"the server answered {status}"),
+            str(decoded.get("errorCode", "")),
+        )
         if code == _NO_SUCH_API:
             text = (
                 f"{self.url} has no {called}: that server is of another version than this command ({__version__}); "
@@ -182,13 +188,14 @@ class Client:
             )
         if status == HTTPStatus.UNAUTHORIZED and proven:
             return NotLoggedIn(text + self._advice())
-        return ServerRefused(text, status=status, code=code)
+        return ServerRefused(reword(text), status=status, code=code)
 
     def _advice(self) -> str:
         """Return what to type after the server did not accept the credentials."""
         context = self.credentials.context
         if context is None:
-            return "; PILOTHOUSE_TOKEN holds no valid token of this server" if self.credentials.token else ""
+            origin = self.credentials.origin
+            return f"; {origin} holds no valid token of this server" if self.credentials.token else ""
         ended = ""
         if context.expires_at and datetime.fromisoformat(context.expires_at) <= datetime.now(UTC):
             ended = f" expired at {context.expires_at}"
@@ -214,9 +221,9 @@ class Client:
             self.credentials = replace(self.credentials, token=self._exchanged(project))
         else:
             found = self.call("GET", "/v3/auth/projects")["projects"]
-            chosen = [one for one in found if project in {one["id"], one["name"]}]
+            chosen = [own for own in found if project in {own["id"], own["name"]}]
             if not chosen:
-                known = ", ".join(sorted(one["name"] for one in found)) or "none"
+                known = ", ".join(sorted(own["name"] for own in found)) or "none"
                 raise InvalidRequest(f"--project: {project!r} is none of your projects ({known})")
             self._project_id = str(chosen[0]["id"])
 

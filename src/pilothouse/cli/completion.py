@@ -1,11 +1,13 @@
 """Names for the shell's completion: what a word could become. Nothing is said when they cannot be had."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import typer
 
 #: Set by the scripts of ``pilothouse completion``: the program prints what the word could become.
 COMPLETE: Final = "_PILOTHOUSE_COMPLETE"
+_RECENT_OPERATIONS: Final = "/api/v1/operations?limit=50"
 
 
 def complete_contexts(incomplete: str) -> list[str]:
@@ -14,18 +16,97 @@ def complete_contexts(incomplete: str) -> list[str]:
     from pilothouse.errors import PilothouseError
 
     try:
-        return sorted(one.name for one in read_contexts().contexts if one.name.startswith(incomplete))
+        return sorted(context.name for context in read_contexts().contexts if context.name.startswith(incomplete))
     except PilothouseError:
         return []
 
 
-def complete_clusters(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of clusters that begin so."""
-    return [one["name"] for one in _ask(context, "/api/v1/clusters") if one["name"].startswith(incomplete)]
+def completer(path: str, field: str = "name") -> Callable[[typer.Context, str], list[str]]:
+    """Return a function that returns what begins so in that field of the server's list."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        return [one[field] for one in _ask(context, path) if one[field].startswith(incomplete)]
+
+    return complete
+
+
+complete_clusters: Final = completer("/api/v1/clusters")
+complete_projects: Final = completer("/api/v1/projects")
+complete_sources: Final = completer("/api/v1/sources")
+complete_users: Final = completer("/api/v1/users")
+complete_groups: Final = completer("/api/v1/groups")
+complete_policies: Final = completer("/api/v1/policies")
+complete_access_keys: Final = completer("/api/v1/accesskeys", "access_key")
 
 
 def complete_releases(context: typer.Context, incomplete: str) -> list[str]:
     """Return the names of releases in the namespace that begin so."""
+    found = _releases(context, in_namespace=True, name=incomplete, fields="name")
+    return sorted({release["name"] for release in found})
+
+
+def complete_namespaces(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the namespaces that have releases in the cluster and begin so."""
+    found = _releases(context, in_namespace=False, limit="500", sort="namespace", fields="namespace")
+    return sorted({release["namespace"] for release in found if release["namespace"].startswith(incomplete)})
+
+
+def complete_revisions(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the revisions of the release that is named before, with what each is."""
+    from pilothouse.cli.releases import release_path
+    from pilothouse.errors import PilothouseError
+
+    try:
+        path = release_path(context, context.params.get("name") or "", "history")
+    except PilothouseError:
+        return []
+    return [
+        (str(one["revision"]), f"{one['status']} {one['chart_name']}-{one['chart_version']}")
+        for one in _ask(context, path)
+        if str(one["revision"]).startswith(incomplete)
+    ]
+
+
+def complete_revisions_or_live(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the revisions of the release, and the word for what is in the cluster."""
+    live = [("live", "what is in the cluster")] if "live".startswith(incomplete) else []
+    return [*live, *complete_revisions(context, incomplete)]
+
+
+def complete_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of recent operations, with what each is about."""
+    return [_told(one) for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+
+
+def complete_living_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of recent operations that have not ended."""
+    from pilothouse.states import LIVING_STATES
+
+    recent = _ask(context, _RECENT_OPERATIONS)
+    return [_told(one) for one in recent if one["state"] in LIVING_STATES and one["id"].startswith(incomplete)]
+
+
+def _told(operation: dict[str, Any]) -> tuple[str, str]:
+    return operation["id"], f"{operation['action']} {operation['release']} {operation['state']}"
+
+
+def complete_charts(context: typer.Context, incomplete: str) -> list[str]:
+    """Return uploaded charts, as NAME@VERSION, that begin so."""
+    names = (f"{chart['name']}@{chart['version']}" for chart in _ask(context, "/api/v1/charts?limit=500"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_release_then_chart(context: typer.Context, incomplete: str) -> list[str]:
+    """Return releases for the first word, charts for the second; a path is the shell's to complete."""
+    if incomplete.startswith((".", "/", "~")):
+        return []
+    return (
+        complete_charts(context, incomplete) if context.params.get("names") else complete_releases(context, incomplete)
+    )
+
+
+def _releases(context: typer.Context, *, in_namespace: bool, **query: str) -> list[dict[str, Any]]:
+    """Return the releases of the cluster, and of the namespace, that the command line or the context names."""
     from urllib.parse import urlencode
 
     from pilothouse.cli.connection import session_of
@@ -35,29 +116,17 @@ def complete_releases(context: typer.Context, incomplete: str) -> list[str]:
         session = session_of(context)
     except PilothouseError:
         return []
-    wanted = {"cluster": session.cluster, "namespace": session.namespace, "name": incomplete, "fields": "name"}
-    query = urlencode({name: value for name, value in wanted.items() if value})
-    return sorted({one["name"] for one in _ask(context, f"/api/v1/releases?{query}")})
+    place = {"cluster": session.cluster, "namespace": session.namespace if in_namespace else ""}
+    asked = urlencode({name: value for name, value in (place | query).items() if value})
+    return _ask(context, f"/api/v1/releases?{asked}")
 
 
-def complete_namespaces(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the namespaces that have releases and begin so."""
-    found = _ask(context, "/api/v1/releases?fields=namespace&limit=500&sort=namespace")
-    return sorted({one["namespace"] for one in found if one["namespace"].startswith(incomplete)})
-
-
-def complete_charts(context: typer.Context, incomplete: str) -> list[str]:
-    """Return uploaded charts, as NAME@VERSION, that begin so."""
-    names = (f"{one['name']}@{one['version']}" for one in _ask(context, "/v2/charts"))
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def _ask(context: typer.Context, path: str) -> list[dict[str, str]]:
+def _ask(context: typer.Context, path: str) -> list[dict[str, Any]]:
     from pilothouse.cli.connection import client_of
     from pilothouse.errors import PilothouseError
 
     try:
-        found: list[dict[str, str]] = client_of(context).call("GET", path)
+        found: list[dict[str, Any]] = client_of(context).call("GET", path)
     except PilothouseError:
         return []
     return found

@@ -15,7 +15,8 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = [
-            f"PILOTHOUSE_{'__'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
+            f"PILOTHOUSE_{'__'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors()
         ]
         raise InvalidSettings(f"{'; '.join(wrong)}; fix or unset them") from None
     except SettingsError as error:

@@ -10,20 +10,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pilothouse.cli.completion import complete_clusters, complete_contexts, complete_namespaces
+from pilothouse.cli.completion import complete_clusters, complete_contexts, complete_namespaces, complete_projects
 from pilothouse.cli.groups import connection_options_of
+from pilothouse.cli.terminal import echo
 
 if TYPE_CHECKING:
     from pilothouse.cli.client import Client, Credentials
     from pilothouse.cli.contexts import Context
 
+AllClusters = Annotated[
+    bool, typer.Option("--all-clusters", help="List all clusters of the project, though the context names one.")
+]
+_InProject = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        metavar="NAME",
+        help="Project, by name or id (PILOTHOUSE_PROJECT_ID).",
+        autocompletion=complete_projects,
+    ),
+]
+
 _META: Final = "pilothouse.session"
 _DEFAULT_URL: Final = "http://127.0.0.1:8440"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """The server that a command asks, and where there. ``cluster`` is empty if nothing names one."""
+    """The server that a command asks, and where there. ``cluster`` is empty until something names one."""
 
     client: "Client"
     context: "Context | None"
@@ -41,15 +55,13 @@ def options(  # noqa: PLR0917 (typer reads parameters as options)
             autocompletion=complete_contexts,
         ),
     ] = None,
-    in_project: Annotated[
-        str | None, typer.Option("--project", metavar="NAME", help="Project, by name or id (PILOTHOUSE_PROJECT_ID).")
-    ] = None,
+    in_project: _InProject = None,
     in_cluster: Annotated[
         str | None,
         typer.Option(
             "--cluster",
             metavar="NAME",
-            help="Cluster, by name or id (PILOTHOUSE_CLUSTER); default: the only one.",
+            help="Cluster, by name or id (PILOTHOUSE_CLUSTER); default: the context's, else the only one.",
             autocompletion=complete_clusters,
         ),
     ] = None,
@@ -98,34 +110,54 @@ def session_of(context: typer.Context) -> Session:
 
 def cluster_of(context: typer.Context) -> str:
     """Return the name or id of the cluster that the command is about; without a word of it the project's only one."""
+    session = session_of(context)
+    if not session.cluster:
+        session.cluster = _only_cluster(session)
+    return session.cluster
+
+
+def cluster_to_list(context: typer.Context, *, all_clusters: bool) -> str:
+    """Return the name or id of the cluster that a list is limited to; empty: none."""
+    if not all_clusters:
+        return session_of(context).cluster
+    if named := connection_options_of(context).get("in_cluster"):
+        from pilothouse.cli.exits import UsageError
+
+        raise UsageError(f"--all-clusters: --cluster {named} asks for one; leave one of them out")
+    return ""
+
+
+def tell_limit(context: typer.Context, cluster: str) -> None:
+    """Say to which cluster a list is limited, unless the command line does."""
+    if cluster and not connection_options_of(context).get("in_cluster"):
+        echo(f"limited to cluster {cluster}, by the context or PILOTHOUSE_CLUSTER; --all-clusters lists all", err=True)
+
+
+def _only_cluster(session: Session) -> str:
     from pilothouse.cli.exits import UsageError
 
-    session = session_of(context)
-    if session.cluster:
-        return session.cluster
-    names = [str(one["name"]) for one in session.client.call("GET", "/api/v1/clusters")]
+    names = [str(cluster["name"]) for cluster in session.client.call("GET", "/api/v1/clusters")]
     if len(names) == 1:
         return names[0]
     if not names:
         raise UsageError("the project has no cluster yet: 'pilothouse cluster add NAME --kubeconfig FILE' adds one")
     raise UsageError(
-        f"--cluster: choose one of {', '.join(sorted(names))}; "
-        "'pilothouse context use CONTEXT --cluster NAME' keeps the choice"
+        f"--cluster: choose one of {', '.join(sorted(names))}; 'pilothouse context use --cluster NAME' keeps the choice"
     )
 
 
-def url_of(given: dict[str, Any]) -> str:
+def url_of(options: dict[str, Any]) -> str:
     """Return the URL that flags or environment name, or nothing."""
-    return str(given.get("server_url") or _variable(given, "PILOTHOUSE_URL"))
+    return str(options.get("server_url") or _variable(options, "PILOTHOUSE_URL"))
 
 
-def authority_of(given: dict[str, Any]) -> str:
+def authority_of(options: dict[str, Any]) -> str:
     """Return the text of the authorities that ``--ca`` or PILOTHOUSE_CA name, or nothing."""
     from pathlib import Path
 
     from pilothouse.cli.exits import UsageError
 
-    file = given.get("authority") or _variable(given, "PILOTHOUSE_CA")
+    file = options.get("authority") or _variable(options, "PILOTHOUSE_CA")
     try:
         text = Path(file).read_text("ascii") if file else ""
     except (OSError, ValueError) as error:
@@ -135,52 +167,53 @@ def authority_of(given: dict[str, Any]) -> str:
     return text
 
 
-def _resolve(given: dict[str, Any]) -> Session:
+def _resolve(options: dict[str, Any]) -> Session:
     from pilothouse.cli.client import Client
 
-    stored = _stored_context(given)
-    url = url_of(given) or (stored.url if stored else _DEFAULT_URL)
+    stored = _stored_context(options)
+    url = url_of(options) or (stored.url if stored else _DEFAULT_URL)
     own = stored if stored is not None and stored.url == url.rstrip("/") else None
-    credentials = _credentials(given, own)
-    project = given.get("in_project") or ""
+    credentials = _credentials(options, own)
+    project = options.get("in_project") or ""
     # another token than the context's was made for its own project
     if not project and (not credentials.token or (own is not None and credentials.context is own)):
-        project = _variable(given, "PILOTHOUSE_PROJECT_ID") or (own.project if own else "")
+        project = _variable(options, "PILOTHOUSE_PROJECT_ID") or (own.project if own else "")
     client = Client(
         url,
         credentials=credentials,
-        ca=authority_of(given) or (own.ca if own else ""),
+        ca=authority_of(options) or (own.ca if own else ""),
         project=project,
     )
     return Session(
         client=client,
         context=own,
-        cluster=_default(given, "in_cluster", "PILOTHOUSE_CLUSTER", own.cluster if own else ""),
-        namespace=_default(given, "in_namespace", "PILOTHOUSE_NAMESPACE", own.namespace if own else "") or "default",
+        cluster=_default(options, "in_cluster", "PILOTHOUSE_CLUSTER", own.cluster if own else ""),
+        namespace=_default(options, "in_namespace", "PILOTHOUSE_NAMESPACE", own.namespace if own else "") or "default",
     )
 
 
-def _stored_context(given: dict[str, Any]) -> "Context | None":
+def _stored_context(options: dict[str, Any]) -> "Context | None":
     from pilothouse.cli.contexts import read_contexts
 
     contexts = read_contexts()
-    named = given.get("named_context") or os.environ.get("PILOTHOUSE_CONTEXT")
+    named = options.get("named_context") or os.environ.get("PILOTHOUSE_CONTEXT")
     return contexts.get(str(named)) if named else contexts.find(contexts.current)
 
 
-def _credentials(given: dict[str, Any], own: "Context | None") -> "Credentials":
+def _credentials(options: dict[str, Any], own: "Context | None") -> "Credentials":
     """Return flags' credentials, else those of a context that a flag names, the environment's, the context's."""
     from pilothouse.cli.client import Credentials
 
     variables = os.environ
     flags = Credentials(
-        token=given.get("with_token") or "",
-        access_key=given.get("with_access_key") or variables.get("CLOUD_SDK_AK", ""),
-        secret_key=given.get("with_secret_key") or variables.get("CLOUD_SDK_SK", ""),
+        token=options.get("with_token") or "",
+        access_key=options.get("with_access_key") or variables.get("CLOUD_SDK_AK", ""),
+        secret_key=options.get("with_secret_key") or variables.get("CLOUD_SDK_SK", ""),
+        origin="--token",
     )
-    if flags.token or given.get("with_access_key") or given.get("with_secret_key"):
+    if flags.token or options.get("with_access_key") or options.get("with_secret_key"):
         return flags
-    if own is not None and given.get("named_context"):
+    if own is not None and options.get("named_context"):
         return Credentials.of(own)
     if token := variables.get("PILOTHOUSE_TOKEN"):
         return Credentials(token=token)
@@ -188,10 +221,10 @@ def _credentials(given: dict[str, Any], own: "Context | None") -> "Credentials":
     return Credentials.of(own) if own is not None else flags
 
 
-def _default(given: dict[str, Any], option: str, variable: str, stored: str) -> str:
-    return str(given.get(option) or _variable(given, variable) or stored)
+def _default(options: dict[str, Any], option: str, variable: str, stored: str) -> str:
+    return str(options.get(option) or _variable(options, variable) or stored)
 
 
-def _variable(given: dict[str, Any], name: str) -> str:
+def _variable(options: dict[str, Any], name: str) -> str:
     """Return a variable's value, or nothing beside a context that a flag names, which counts before it."""
-    return "" if given.get("named_context") else os.environ.get(name, "")
+    return "" if options.get("named_context") else os.environ.get(name, "")

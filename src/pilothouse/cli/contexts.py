@@ -45,13 +45,13 @@ class Contexts:
 
     def find(self, name: str) -> Context | None:
         """Return the context of this name."""
-        return next((one for one in self.contexts if one.name == name), None)
+        return next((context for context in self.contexts if context.name == name), None)
 
     def get(self, name: str) -> Context:
         """Return the context of this name; raise InvalidRequest if there is none."""
         found = self.find(name)
         if found is None:
-            known = ", ".join(sorted(one.name for one in self.contexts))
+            known = ", ".join(sorted(context.name for context in self.contexts))
             raise InvalidRequest(
                 f"there is no context {name!r}; "
                 + (f"there are: {known}" if known else "'pilothouse login URL' makes the first one")
@@ -60,13 +60,13 @@ class Contexts:
 
     def put(self, context: Context) -> None:
         """Add a context, in place of one of the same name."""
-        self.contexts = [*(one for one in self.contexts if one.name != context.name), context]
+        self.contexts = [*(other for other in self.contexts if other.name != context.name), context]
 
 
 def contexts_file() -> Path:
     """Return where the contexts are stored: PILOTHOUSE_CONTEXTS, else in the user's folder for configuration."""
-    if given := os.environ.get("PILOTHOUSE_CONTEXTS"):
-        return Path(given)
+    if path := os.environ.get("PILOTHOUSE_CONTEXTS"):
+        return Path(path)
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "pilothouse" / "contexts.json"
 
@@ -92,12 +92,12 @@ def read_contexts() -> Contexts:
 
 def _decode(stored: dict[str, Any]) -> Contexts:
     """Return what the file says; what a later version added to it is passed over."""
-    known = {one.name for one in fields(Context)}
-    contexts = [Context(**{name: one[name] for name in known & one.keys()}) for one in stored["contexts"]]
+    known = {field.name for field in fields(Context)}
+    contexts = [Context(**{name: entry[name] for name in known & entry.keys()}) for entry in stored["contexts"]]
     wrong = [
         f"contexts[{at}].{name}"
-        for at, one in enumerate(contexts)
-        for name, value in vars(one).items()
+        for at, entry in enumerate(contexts)
+        for name, value in vars(entry).items()
         if not isinstance(value, dict if name == "project_tokens" else str)
     ]
     if wrong:

@@ -8,7 +8,8 @@ from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
-from pilothouse.store.migration import current_revision, newest_revision
+from pilothouse.store.migration import current_schema
+from pilothouse.store.schema_revision import needed_revision
 
 
 @contextmanager
@@ -38,10 +39,10 @@ def reachable_database(settings: Settings, *, may_create: bool = False) -> Itera
 
 
 def check_schema(url: str) -> None:
-    """Return if the database has the schema of this program; else DatabaseUnavailable says what to run."""
-    found, needed = current_revision(Database(url)), newest_revision()
-    if found != needed:
+    """Return if this program runs on the schema of the database; else DatabaseUnavailable says what to run."""
+    found = current_schema(Database(url))
+    if found.problem:
         raise DatabaseUnavailable(
-            f"the database is at schema {found or 'nothing'} and this Pilothouse needs {needed}: "
-            "run 'pilothouse migrate'"
+            f"the database is at schema {found.revision or 'nothing'} and this Pilothouse needs {needed_revision()}: "
+            + ("use the version that migrated it, or a later one" if found.is_newer else "run 'pilothouse migrate'")
         )

@@ -1,6 +1,7 @@
 """Exit statuses of the commands; docs/command-line.md lists them."""
 
 from enum import IntEnum
+from typing import Final
 
 from pilothouse.errors import PilothouseError
 
@@ -12,6 +13,17 @@ class ExitStatus(IntEnum):
     USAGE = 2
     NO_SERVER = 3
     INTERRUPTED = 130
+
+
+MEANINGS: Final = {
+    0: "done",
+    ExitStatus.FAILED: "the server refused it, it failed, a plan cannot be applied, or what it is about does not exist",
+    ExitStatus.USAGE: "wrong arguments; with --detailed-exitcode, there are changes",
+    ExitStatus.NO_SERVER: (
+        "no server answers, its certificate is not trusted, or the credentials are missing, wrong or expired"
+    ),
+    ExitStatus.INTERRUPTED: "interrupted by Ctrl-C",
+}
 
 
 class NoServer(PilothouseError):

@@ -1,8 +1,10 @@
 """Following an operation to its end: a line per event, and a connection that breaks is resumed."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any, Final
@@ -10,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import typer
 
+from pilothouse.cli.durations import seconds_of
 from pilothouse.cli.exits import NoServer, NotLoggedIn
-from pilothouse.cli.terminal import echo, on_one_line
+from pilothouse.cli.progress import ProgressLine
+from pilothouse.cli.terminal import echo
 from pilothouse.errors import PilothouseError
 from pilothouse.states import LIVING_STATES
 
@@ -30,27 +34,59 @@ class Choice(StrEnum):
     GO_ON = "g"
 
 
+class TimedOut(PilothouseError):
+    """The time for which a person would wait is over."""
+
+
+@contextmanager
+def time_limit(timeout: str | None, what: str) -> Iterator[None]:
+    """Raise TimedOut if what is done inside takes longer, whatever it waits for; without a time there is no limit."""
+    if timeout is None:
+        yield
+        return
+    seconds = seconds_of(timeout, option="--timeout")
+
+    def end(_number: int, _frame: object) -> None:
+        raise TimedOut(f"{what} has not ended after {timeout}; it goes on at the server")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def follow(client: "Client", operation_id: str) -> dict[str, Any]:
     """Print the events of an operation as they happen, and return the operation when it has ended.
 
     Ctrl-C asks on a terminal whether to detach, to cancel or to go on; without one it detaches. Detached is typer's
     Exit with status 130: the operation goes on at the server.
     """
-    path, patience = f"/api/v1/operations/{operation_id}", _Patience()
-    seen, pause = 0, 0.0
+    with ProgressLine() as line:
+        return _follow(client, operation_id, line)
+
+
+def _follow(client: "Client", operation_id: str, line: ProgressLine) -> dict[str, Any]:
+    path, patience = f"/api/v1/operations/{operation_id}", _Patience(line)
+    last_id, pause = 0, 0.0
     while True:
         try:
             time.sleep(pause)
             pause = _PAUSE_SECONDS
-            for event in _events(client, f"{path}/events", after=seen):
-                seen = event["id"]
+            for event in _events(client, f"{path}/events", after=last_id):
+                if line.lacks_deadline:
+                    line.expect(client.call("GET", path))
+                last_id = event["id"]
                 patience.renew()
-                echo(f"{event['at'][11:19]}  {on_one_line(event['kind'])}: {on_one_line(event['text'])}", err=True)
+                line.show(event)
             operation: dict[str, Any] = client.call("GET", path)
             if operation["state"] not in LIVING_STATES:
                 return operation
             patience.renew()
         except KeyboardInterrupt:
+            line.clear()
             _interrupted(client, operation_id)
         except (OSError, HTTPException, NoServer) as error:
             patience.spend(error)
@@ -59,7 +95,8 @@ def follow(client: "Client", operation_id: str) -> dict[str, Any]:
 class _Patience:
     """How long a server may be away: one that is restarted comes back, and the operation does not depend on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
         self._lost_at = 0.0
 
     def renew(self) -> None:
@@ -73,7 +110,7 @@ class _Patience:
         now = time.monotonic()
         if not self._lost_at:
             self._lost_at = now
-            echo("the connection broke; the operation goes on, reconnecting", err=True)
+            self._line.say("the connection broke; the operation goes on, reconnecting")
         if now - self._lost_at > _PATIENCE_SECONDS:
             raise error
 

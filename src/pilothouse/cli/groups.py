@@ -4,15 +4,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
+from typer._click.exceptions import NoSuchOption
+from typer._click.formatting import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from pilothouse.cli.helm_words import command_hint, flag_hint
 from pilothouse.cli.parsing import use_plain_parsing
 
 _META = "pilothouse.connection"
+_OPTIONS = "pilothouse.options"
+_GROUPS = "option_groups"
+
+#: What an option means that stands without a value, as in Helm; a value follows it after an equals sign only.
+_USUAL_COLUMNS = 70  # typer's own layout suits these and more
+_LEAST_COLUMNS = 24
+_LONGEST_SENTENCE = 200
+_BARE = {"--wait": "watcher", "--dry-run": "client"}
+_SWITCHES = {"true": True, "false": False}
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
 @dataclass(frozen=True)
@@ -26,17 +39,38 @@ class Entry:
     connected: bool = False
 
 
-class _Connected:
-    """Add the connection options to a command or group; each of them may stand before or after any command's name."""
+class _NarrowHelp(HelpFormatter):
+    """Help whose explanations have most of the width; what has no room beside them stands above."""
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of options or commands."""
+        super().write_dl(rows, min(col_max, self.width // 4), col_spacing)
+
+
+class _Plain:
+    """Parse options without pydantic, which takes 60 ms to load."""
 
     params: list[Any]
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        own = {name for param in self.params for name in param.opts}
-        self._shared = [option for option in _connection_options() if own.isdisjoint(option.opts)]
-        self.params = [*self.params, *self._shared]
         use_plain_parsing(self.params)
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, on a narrow terminal too without lines that it would break."""
+        import shutil
+
+        columns = shutil.get_terminal_size().columns
+        if columns < _USUAL_COLUMNS:
+            ctx.terminal_width = max(columns, _LEAST_COLUMNS) - 2
+            ctx.formatter_class = _NarrowHelp
+        text: str = super().get_help(ctx)  # type: ignore[misc]  # the other base class is typer's, and has it
+        return text
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, whole: it continues on the next line where there is no room for it."""
+        text: str = super().get_short_help_str(max(limit, _LONGEST_SENTENCE))  # type: ignore[misc]  # typer's class has it
+        return text
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return ``--help``, as a flag that needs no pydantic either."""
@@ -44,13 +78,48 @@ class _Connected:
         use_plain_parsing([option])
         return option
 
+
+class _Connected(_Plain):
+    """Add the connection options to a command or group; each of them may stand before or after any command's name.
+
+    ``groups`` declare options that several commands have.
+    """
+
+    groups: tuple[Callable[..., None], ...] = ()
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._grouped = [option for group in self.groups for option in _declared(group)]
+        self.params = [*(param for param in self.params if param.name != "help"), *self._grouped]
+        own = {name for param in self.params for name in param.opts}
+        self._shared = [option for option in _connection_options() if own.isdisjoint(option.opts)]
+        self.params = [*self.params, *self._shared]
+        use_plain_parsing(self.params)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the values of the connection options to the context's ``meta``; what stands further right wins."""
-        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]  # the other base class is typer's, and has it
-        given = {option.name: ctx.params.pop(option.name, None) for option in self._shared}
+        try:
+            rest: list[str] = super().parse_args(ctx, _as_click_reads(args, self.params))  # type: ignore[misc]  # the other base class is typer's, and has it
+        except NoSuchOption as error:
+            if hint := flag_hint(ctx.command_path.partition(" ")[2], error.option_name):
+                error.message, error.possibilities = f"{error.message}: {hint}", None
+            raise
+        if self.groups:
+            ctx.meta[_OPTIONS] = {option.name: ctx.params.pop(option.name, None) for option in self._grouped}
+        options = {option.name: ctx.params.pop(option.name, None) for option in self._shared}
         connection = ctx.meta.setdefault(_META, {})
-        connection.update({name: value for name, value in given.items() if value is not None})
+        connection.update({name: value for name, value in options.items() if value is not None})
         return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line, with arguments as their metavars say them."""
+        names = {
+            param._usage_display_name(): param.metavar  # noqa: SLF001 (what typer writes)
+            for param in self.params
+            if param.param_type_name == "argument" and param.metavar
+        }
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]  # the other base class is typer's, and has it
+        return [names.get(piece, piece) for piece in pieces]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the command's own options first, and the shared ones under a heading of their own."""
@@ -62,6 +131,14 @@ class _Connected:
             self.params = everything
         with formatter.section("Connection"):
             formatter.write_dl([option.get_help_record(ctx) for option in shared])
+
+
+class PlainCommand(_Plain, TyperCommand):
+    """A command that works on this machine."""
+
+
+class PlainGroup(_Plain, TyperGroup):
+    """A group of such commands."""
 
 
 class ConnectedCommand(_Connected, TyperCommand):
@@ -80,15 +157,25 @@ class LazyGroup(_Connected, TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {
-            name: TyperCommand(name, help=entry.help, hidden=entry.hidden, rich_markup_mode=None)
+            name: PlainCommand(name=name, help=entry.help, hidden=entry.hidden, rich_markup_mode=None)
             for name, entry in self.entries.items()
         }
         self._names = {alias: name for name, entry in self.entries.items() for alias in entry.aliases}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the real command in place of the one that only stands in the help."""
+        if args[0] not in self.commands and args[0] not in self._names and (hint := command_hint(args)):
+            ctx.fail(f"No such command '{args[0]}': {hint}")
         name, found, rest = super().resolve_command(ctx, [self._names.get(args[0], args[0]), *args[1:]])
         return name, load_command(name, self.entries[name]) if found is not None and name else None, rest
+
+
+class PlainTyper(typer.Typer):
+    """A group whose commands work on this machine."""
+
+    def command(self, name: str | None = None, **attributes: Any) -> Callable[[Any], Any]:
+        """Register a command, as typer does."""
+        return super().command(name, cls=PlainCommand, **attributes)
 
 
 class ConnectedTyper(typer.Typer):
@@ -96,7 +183,11 @@ class ConnectedTyper(typer.Typer):
 
     def command(self, name: str | None = None, **attributes: Any) -> Callable[[Any], Any]:
         """Register a command, as typer does."""
-        return super().command(name, cls=ConnectedCommand, **attributes)
+
+        def register(function: Any) -> Any:
+            return super(ConnectedTyper, self).command(name, cls=_class_of(function), **attributes)(function)
+
+        return register
 
 
 def load_command(name: str, entry: Entry) -> Any:
@@ -106,13 +197,35 @@ def load_command(name: str, entry: Entry) -> Any:
     if not function:
         return get_command(module.app)
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-    alone.command(name, cls=ConnectedCommand if entry.connected else TyperCommand)(getattr(module, function))
+    found = getattr(module, function)
+    alone.command(name, cls=_class_of(found) if entry.connected else PlainCommand)(found)
     return get_command(alone)
+
+
+def takes(*groups: Callable[..., None]) -> Callable[[Function], Function]:
+    """Give a command the options that these functions declare; ``options_of`` returns their values."""
+
+    def mark(function: Function) -> Function:
+        setattr(function, _GROUPS, groups)
+        return function
+
+    return mark
+
+
+def options_of(context: typer.Context) -> dict[str, Any]:
+    """Return the values of the options that ``takes`` gave the command, by the names of their parameters."""
+    return dict(context.meta[_OPTIONS])
+
+
+def _class_of(function: Callable[..., None]) -> type[ConnectedCommand]:
+    return type("_Command", (ConnectedCommand,), {"groups": getattr(function, _GROUPS, ())})
 
 
 def command_group(description: str) -> typer.Typer:
     """Return a group with plain-text help: drawing boxes takes 60 ms to load."""
-    return typer.Typer(help=description, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+    return PlainTyper(
+        help=description, no_args_is_help=True, rich_markup_mode=None, add_completion=False, cls=PlainGroup
+    )
 
 
 def connected_group(description: str) -> typer.Typer:
@@ -129,13 +242,34 @@ def connection_options_of(context: typer.Context) -> dict[str, Any]:
     return dict(context.meta.get(_META, {}))
 
 
-@cache
 def _connection_options() -> tuple[Any, ...]:
     from pilothouse.cli.connection import options
 
+    return _declared(options)
+
+
+@cache
+def _declared(function: Callable[..., None]) -> tuple[Any, ...]:
+    """Return the options that the parameters of a function declare."""
     alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-    alone.command()(options)
+    alone.command()(function)
     return tuple(param for param in get_command(alone).params if param.name != "help")
+
+
+def _as_click_reads(args: list[str], params: list[Any]) -> list[str]:
+    """Return the words with Helm's ``--wait`` (no value) and ``--install=true`` (a value of a switch) made whole."""
+    flags = {name: param.is_flag for param in params for name in param.opts if name.startswith("--")}
+    end = args.index("--") if "--" in args else len(args)
+    read: list[str] = []
+    for word in args[:end]:
+        name, equals, value = word.partition("=")
+        if not equals and flags.get(name) is False and name in _BARE:
+            read.append(f"{name}={_BARE[name]}")
+        elif equals and flags.get(name) and value in _SWITCHES:
+            read.extend([name] if _SWITCHES[value] else [])
+        else:
+            read.append(word)
+    return [*read, *args[end:]]
 
 
 def _nothing() -> None:

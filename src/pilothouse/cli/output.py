@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 import typer
 
-from pilothouse.cli.terminal import echo, on_one_line, printable, printable_json
+from pilothouse.cli.tables import Table
+from pilothouse.cli.terminal import echo, in_a_cell, printable, printable_json
 
 
 class Output(StrEnum):
@@ -18,10 +19,6 @@ class Output(StrEnum):
     JSON = "json"
     YAML = "yaml"
 
-
-_GAP: Final = "  "
-_NARROWEST: Final = 12  # a column of text that is cut below this says nothing
-_KEPT_WHOLE: Final = frozenset({"id", "name"})  # what the next command needs
 
 As = Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml")]
 
@@ -55,14 +52,24 @@ def print_rows(
     *,
     one: bool = False,
     headers: bool = True,
+    least: Sequence[str] = (),
 ) -> None:
-    """Print those columns of the rows, or all of the rows as JSON or YAML; ``one``: an object instead of a list."""
+    """Print those columns of the rows, or all of the rows as JSON or YAML.
+
+    ``one``: an object instead of a list. ``least``: columns that a narrow terminal does without, the first one first.
+    """
     if output is not Output.TABLE:
         print_answer(rows[0] if one else rows, output)
         return
-    cells = [[on_one_line(_text(row[column])) for column in columns] for row in rows]
-    for line in table_lines(cells, columns, width=terminal_width(), headers=headers, may_cut=not one):
-        typer.echo(line)
+    table = Table(list(columns), [[in_a_cell(_text(row[column])) for column in columns] for row in rows], headers)
+    width = terminal_width()
+    if one and not table.fits(width):
+        print_lines(table.blocks())
+        return
+    table = table.fitted(width, least)
+    print_lines(table.lines())
+    if table.left_out:
+        _tell_left_out(table.left_out, width or 0)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -80,52 +87,12 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns
 
 
-def table_lines(
-    cells: list[list[str]], columns: Sequence[str], *, width: int | None, headers: bool = True, may_cut: bool = True
-) -> Iterable[str]:
-    """Return the lines of a table that is no wider than ``width``.
+def _tell_left_out(columns: Sequence[str], width: int) -> None:
+    """Say what the terminal has no room for, on lines that fit it too."""
+    import textwrap
 
-    The widest columns are cut first, but no name or id; if that is not enough, or unless ``may_cut``, each row becomes
-    a block of lines.
-    """
-    from rich.cells import cell_len, set_cell_size
-
-    shown = [list(columns), *cells] if headers else cells
-    natural = [max((cell_len(row[at]) for row in shown), default=0) for at in range(len(columns))]
-    widths = natural if width is None else _narrowed(natural, columns, width, may_cut=may_cut)
-    if widths is None:
-        return _blocks(cells, columns)
-    lines = (
-        _GAP.join(
-            set_cell_size(cell, size) if cell_len(cell) <= size else f"{set_cell_size(cell, size - 1)}…"
-            for cell, size in zip(row, widths, strict=True)
-        )
-        for row in shown
-    )
-    return (line.rstrip() for line in lines)
-
-
-def _narrowed(natural: list[int], columns: Sequence[str], width: int, *, may_cut: bool) -> list[int] | None:
-    """Return narrower columns that fit, or None; the widest lose first."""
-    widths = list(natural)
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    cuttable = [at for at, name in enumerate(columns) if may_cut and name.lower() not in _KEPT_WHOLE]
-    while excess > 0:
-        at = max(cuttable, key=widths.__getitem__, default=None)
-        if at is None or widths[at] <= max(_NARROWEST, len(columns[at])):
-            return None
-        widths[at] -= 1
-        excess -= 1
-    return widths
-
-
-def _blocks(cells: list[list[str]], columns: Sequence[str]) -> Iterable[str]:
-    """Return one line per cell: nothing is cut, a terminal wraps what is too long."""
-    widest = max(len(column) for column in columns)
-    for number, row in enumerate(cells):
-        if number:
-            yield ""
-        yield from (f"{column:{widest}}{_GAP}{cell}".rstrip() for column, cell in zip(columns, row, strict=True))
+    for line in textwrap.wrap(f"no room for: {', '.join(columns)}; -o json has all", max(width, 1)):
+        echo(line, err=True)
 
 
 def _json_of(answer: object) -> str:

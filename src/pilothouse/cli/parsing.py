@@ -48,7 +48,7 @@ class _Choice(RuntimeParam):
         try:
             return self.annotation(value)
         except ValueError:
-            known = ", ".join(f"'{one.value}'" for one in self.annotation)
+            known = ", ".join(f"'{member.value}'" for member in self.annotation)
             raise typer.BadParameter(f"'{value}' is not one of {known}.", ctx=ctx, param=param) from None
 
 

@@ -16,6 +16,7 @@ from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.http.server import certificate_files
 from pilothouse.liveness import die_with_parent
+from pilothouse.oidc.configuration import read_providers
 from pilothouse.services.identity.bootstrap import FirstCredentials, Identity
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
@@ -39,6 +40,7 @@ def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: P
         raise DatabaseUnavailable("PILOTHOUSE_DATABASE_URL is not set; run 'pilothouse serve'")
     if settings.tls.port:
         certificate_files(settings)  # refused now, not by the third death of the API
+    read_providers(settings.oidc)
     database = Database(settings.database_url.get_secret_value())
     before, after = migrate(database)
     if before != after:

@@ -16,8 +16,8 @@ Revision = Annotated[
 
 def release_path(context: typer.Context, name: str, part: str = "", **query: object) -> str:
     """Return the address of a release or of a part of it; what is None is left out of the query."""
-    place = (cluster_of(context), session_of(context).namespace, name)
-    cluster, namespace, release = (quote(word, safe="") for word in place)
+    names = (cluster_of(context), session_of(context).namespace, name)
+    cluster, namespace, release = (quote(word, safe="") for word in names)
     path = f"/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{release}{f'/{part}' if part else ''}"
-    asked = urlencode({key: value for key, value in query.items() if value is not None})
-    return f"{path}?{asked}" if asked else path
+    encoded = urlencode({key: value for key, value in query.items() if value is not None})
+    return f"{path}?{encoded}" if encoded else path

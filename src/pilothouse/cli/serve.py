@@ -11,7 +11,9 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -97,11 +99,12 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         silent_seconds=settings.supervisor.silent_seconds, start_seconds=settings.supervisor.start_seconds
     )
     parent = ["--parent", str(os.getpid())]
+    monitoring = _monitoring(settings)
     parts: list[ManagedProcess | WatchedService] = [
         ManagedProcess(
             name="api",
             argv=[*_COMMAND, "api", *parent],
-            env=environment,
+            env=environment | next(monitoring),
             wait_until_ready=lambda: _answers(listening[0]),
             stop_seconds=15.0,
             liveness=liveness,
@@ -109,7 +112,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
         ManagedProcess(
             name="observer",
             argv=[*_COMMAND, "observer", *parent],
-            env=environment,
+            env=environment | next(monitoring),
             stop_seconds=10.0,
             liveness=liveness,
         ),
@@ -117,7 +120,7 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
             name="worker",
             # Nobody else's worker has this name: what its last life held, the next may take without waiting.
             argv=[*_COMMAND, "worker", *parent, "--name", f"{socket.gethostname()}-{secrets.token_hex(4)}"],
-            env=environment,
+            env=environment | next(monitoring),
             stop_seconds=settings.worker.drain_seconds + 10.0,
             # Operations wait for it, and one that kills it again and again is given up after a few times.
             backoff=Backoff(forget_after=_WORKER_LIVES_SECONDS),
@@ -127,6 +130,23 @@ def _supervise(settings: Settings, url: str, postgres: EmbeddedPostgres | None, 
     if postgres is not None:
         parts.insert(0, WatchedService(name="postgres", service=postgres))
     Supervisor(parts, on_event=lambda event: _announce(event, listening)).run()
+
+
+def _monitoring(settings: Settings) -> Iterator[dict[str, str]]:
+    """Yield the port for metrics of one part after the other: what they have in common would be one too few."""
+    first = settings.monitoring.port
+    return ({"PILOTHOUSE_MONITORING__PORT": str(port if first else 0)} for port in count(first))
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd the state of this service, if it is one of ``Type=notify``.
+
+    Source: sd_notify(3): one datagram to the address in ``NOTIFY_SOCKET``, whose ``@`` stands for an abstract one.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.sendto(message.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
 def module_path() -> dict[str, str]:
@@ -163,4 +183,5 @@ async def _is_well(endpoint: Endpoint) -> bool:
 
 def _announce(event: ProcessEvent, listening: list[Endpoint]) -> None:
     if event.part == "worker" and event.kind == "part_ready":
+        notify_systemd("READY=1")
         log.info("serving", urls=[endpoint.url for endpoint in listening], stop="Ctrl-C")

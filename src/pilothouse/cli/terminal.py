@@ -1,10 +1,12 @@
 """Untrusted text on a terminal: control characters and direction marks are escaped."""
 
+import re
 from typing import Final
 
 import typer
 
 _KEPT: Final = frozenset("\n\t")
+_BREAK: Final = re.compile(r" *[\n\t][\n\t ]*")
 
 
 def printable(text: str) -> str:
@@ -17,6 +19,11 @@ def printable(text: str) -> str:
 def on_one_line(text: str) -> str:
     """Return the text for a cell or a log line, with newline and tab escaped too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_a_cell(text: str) -> str:
+    """Return the text for people on one line: what was on several is joined."""
+    return printable(_BREAK.sub(" ", text.rstrip()))
 
 
 def printable_json(text: str) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from pilothouse.cli.commands import project as projects
 from pilothouse.cli.commands import user as users
+from pilothouse.cli.completion import complete_access_keys, complete_users
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
@@ -17,16 +18,19 @@ from pilothouse.cli.terminal import echo
 app = connected_group("Access keys, with which programs sign their requests.")
 
 _COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
+_LEAST = ("project_id", "created_at", "last_used_at")
 
-Key = Annotated[str, typer.Argument(help="The access key (AK).")]
-Owner = Annotated[str, typer.Option("--user", help="Name or id of the user; default: the caller.")]
+Key = Annotated[str, typer.Argument(help="The access key (AK).", autocompletion=complete_access_keys)]
+Owner = Annotated[
+    str, typer.Option("--user", help="Name or id of the user; default: the caller.", autocompletion=complete_users)
+]
 
 
 @app.command("list")
 def list_all(context: typer.Context, user: Owner = "", output: As = Output.TABLE) -> None:
     """List the keys of a user."""
     query = f"?user_id={users.id_of(context, user)}" if user else ""
-    print_rows(client_of(context).call("GET", f"/api/v1/accesskeys{query}"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", f"/api/v1/accesskeys{query}"), _COLUMNS, output, least=_LEAST)
 
 
 @app.command("create")

@@ -12,6 +12,7 @@ from pilothouse.cli.output import As, Output, print_rows
 app = connected_group("Audit log: who did what, from where, and the outcome. For administrators.")
 
 _COLUMNS = ("id", "at", "user", "address", "action", "target_name", "outcome", "detail", "times")
+_LEAST = ("times", "address", "detail")
 
 
 @app.command("list")
@@ -43,4 +44,4 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
         "limit": limit,
     }
     query = urlencode({name: value for name, value in wanted.items() if value})
-    print_rows(client_of(context).call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output, least=_LEAST)

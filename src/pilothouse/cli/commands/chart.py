@@ -9,10 +9,16 @@ from urllib.parse import quote
 import orjson
 import typer
 
+from pilothouse.cli.chart_options import ChartVersion
+from pilothouse.cli.charts import is_uploaded_by_deploying, send_with_chart, uploaded_id
 from pilothouse.cli.commands import project as projects
+from pilothouse.cli.completion import complete_charts, complete_sources
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
+from pilothouse.cli.local_charts import pack, provenance_of
 from pilothouse.cli.output import As, Output, print_answer, print_rows
+from pilothouse.cli.sources import source_of
 from pilothouse.cli.terminal import echo, on_one_line
 from pilothouse.errors import InvalidRequest, PilothouseError
 
@@ -21,12 +27,15 @@ app = connected_group("Uploaded charts.")
 _COLUMNS = ("id", "name", "version", "description", "update_at")
 _FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._+-]*)"')
 
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
 ChartName = Annotated[
-    str, typer.Argument(metavar="CHART", help="NAME, NAME@VERSION or id of the chart; NAME if it has one version.")
+    str,
+    typer.Argument(
+        metavar="CHART",
+        help="NAME, NAME@VERSION or id of the chart; NAME if it has one version.",
+        autocompletion=complete_charts,
+    ),
 ]
-Archive = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Archive made by 'helm package'.")]
+Archive = Annotated[str, typer.Argument(metavar="CHART", help="Folder of a chart, or archive made by 'helm package'.")]
 SkipLint = Annotated[bool, typer.Option("--skip-lint", help="Do not run Helm's lint.")]
 Visible = Annotated[bool | None, typer.Option("--visible/--hidden", help="Set whether the chart is visible.")]
 Source = Annotated[str, typer.Option(help="Origin of the chart; stored with it.")]
@@ -43,15 +52,20 @@ def upload(
     source: Source = "",
     output: As = Output.TABLE,
 ) -> None:
-    """Upload a chart; name and version are those of its Chart.yaml."""
-    parameters = {"override": override, "skip_lint": skip_lint, "visible": visible, "source": source}
+    """Upload a chart; name and version are those of its Chart.yaml. A provenance file beside it (.prov) is sent too.
+
+    What 'pilothouse install' or 'upgrade' has uploaded of a folder is replaced, and kept from then on.
+    """
+    folder = Path(archive)
+    replace = override or (folder.is_dir() and is_uploaded_by_deploying(context, pack(folder)))
+    parameters = {"override": replace, "skip_lint": skip_lint, "visible": visible, "source": source}
     _print(_send(context, "POST", "/v2/charts", archive, parameters), output)
 
 
 @app.command("list")
 def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
     """List the project's charts, newest first."""
-    print_rows(client_of(context).call("GET", "/v2/charts"), _COLUMNS, output)
+    print_rows(client_of(context).call("GET", "/v2/charts"), _COLUMNS, output, least=("update_at", "description"))
 
 
 @app.command("show")
@@ -113,6 +127,48 @@ def download(
     print_rows([row], ("file", "size", "sha256"), output, one=True)
 
 
+@app.command("push")
+def push(
+    context: typer.Context,
+    chart: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHART",
+            help="Uploaded chart, folder or archive on this machine, or SOURCE/NAME.",
+            autocompletion=complete_charts,
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="oci://…",
+            help="Address of a source, which is a registry; or the source's name.",
+            autocompletion=complete_sources,
+        ),
+    ],
+    *,
+    version: ChartVersion = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of another chart of that version.")
+    ] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Push a chart to a registry.
+
+    The server does it, with the credentials of the source that has the address.
+
+    Example: pilothouse chart push web@1.2.0 oci://registry.example.com/team
+    """
+    source = quote(source_of(context, target), safe="")
+
+    def send(named: dict[str, str]) -> Any:
+        body = {"chart": named, "replace": replace}
+        return client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
+
+    row = send_with_chart(context, chart, send, version=version)
+    print_rows([row], ("reference", "manifest_digest", "created"), output, one=True)
+
+
 @app.command("values")
 def values(context: typer.Context, chart: ChartName, output: As = Output.TABLE) -> None:
     """Show a chart's default values, as YAML or as JSON."""
@@ -144,34 +200,24 @@ def _only_project(context: typer.Context) -> str:
     return str(found[0]["id"])
 
 
-def id_of(context: typer.Context, chart: str) -> str:
-    """Return the id of a chart given by name, name and version, or id; a name alone must have one version."""
-    if _ID.fullmatch(chart):
-        return chart
-    name, at, version = chart.partition("@")
-    rows: list[dict[str, Any]] = client_of(context).call("GET", "/v2/charts")
-    found = [row for row in rows if row["name"] == name and (not at or row["version"] == version)]
-    if not found:
-        raise InvalidRequest(f"no chart of this project is named {chart!r}; 'pilothouse chart list' shows them")
-    if len(found) > 1:
-        candidates = ", ".join(f"{row['name']}@{row['version']} ({row['id']})" for row in found)
-        raise InvalidRequest(f"chart {name!r} has {len(found)} versions; name one of {candidates}")
-    return str(found[0]["id"])
-
-
 def _path(context: typer.Context, chart: str, *rest: str) -> str:
-    return "/".join(["/v2/charts", quote(id_of(context, chart), safe=""), *rest])
+    return "/".join(["/v2/charts", quote(uploaded_id(context, chart), safe=""), *rest])
 
 
-def _send(context: typer.Context, method: str, path: str, archive: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+def _send(context: typer.Context, method: str, path: str, archive: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    file = Path(archive)
     try:
-        content = archive.read_bytes()
+        content = pack(file).content if file.is_dir() else file.read_bytes()
     except OSError as error:
-        raise InvalidRequest(f"cannot read {archive}: {error.strerror}") from error
+        raise UsageError(f"cannot read {archive}: {error.strerror}") from error
     fields = {name: value for name, value in parameters.items() if value not in (None, "")}
     row: dict[str, Any]
     row, warnings = client_of(context).send_chart(
-        method, path, content=(archive.name, content), parameters=orjson.dumps(fields).decode()
+        method,
+        path,
+        content=(file.resolve().name, content),
+        parameters=orjson.dumps(fields).decode(),
+        provenance=provenance_of(file),
     )
     for warning in warnings:
         echo(on_one_line(str(warning)), err=True)

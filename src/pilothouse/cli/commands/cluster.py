@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import typer
 
-from pilothouse.cli.connection import client_of
+from pilothouse.cli.completion import complete_clusters
+from pilothouse.cli.connection import client_of, cluster_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
@@ -18,9 +19,23 @@ app = connected_group("Registered clusters.")
 _COLUMNS = ("id", "name", "server", "created_at")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-ClusterName = Annotated[str, typer.Argument(metavar="CLUSTER", help="Name or id of the cluster.")]
+ClusterName = Annotated[
+    str, typer.Argument(metavar="CLUSTER", help="Name or id of the cluster.", autocompletion=complete_clusters)
+]
 File = Annotated[Path, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="Kubeconfig file.")]
+NewFile = Annotated[
+    Path | None, typer.Option("--kubeconfig", exists=True, dir_okay=False, help="Kubeconfig file that replaces it.")
+]
 KubeContext = Annotated[str | None, typer.Option("--context", help="Context to use instead of the current one.")]
+
+WallNamespaces = Annotated[
+    list[str] | None,
+    typer.Option("--wall-namespace", help="A namespace in which the project works, and in no other; repeatable."),
+]
+WallUser = Annotated[
+    str | None, typer.Option("--wall-user", help="The user that the registered account impersonates for the project.")
+]
+WallGroups = Annotated[list[str] | None, typer.Option("--wall-group", help="A group of that user; repeatable.")]
 
 
 @app.command("add")
@@ -29,10 +44,18 @@ def add(
     name: Annotated[str, typer.Argument(help="Name of the cluster.")],
     kubeconfig: File,
     kube_context: KubeContext = None,
+    *,
+    wall_namespace: WallNamespaces = None,
+    wall_user: WallUser = None,
+    wall_group: WallGroups = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Register a cluster. Its credentials are tested, and stored encrypted."""
-    body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context}
+    """Register a cluster. Its credentials are tested, and stored encrypted.
+
+    A wall keeps the project in its namespaces: Kubernetes judges it by the rights of the wall's user.
+    """
+    wall = _wall(wall_namespace, wall_user, wall_group)
+    body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context} | ({"wall": wall} if wall else {})
     print_rows([client_of(context).call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
 
 
@@ -40,16 +63,29 @@ def add(
 def update(
     context: typer.Context,
     cluster: ClusterName,
-    kubeconfig: File,
+    kubeconfig: NewFile = None,
     kube_context: KubeContext = None,
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace them even if it may be another cluster.")] = False,
+    wall_namespace: WallNamespaces = None,
+    wall_user: WallUser = None,
+    wall_group: WallGroups = None,
+    no_wall: Annotated[bool, typer.Option("--no-wall", help="Remove the wall.")] = False,
     output: As = Output.TABLE,
 ) -> None:
-    """Replace a cluster's credentials. They are tested; later actions use them."""
-    body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
-    path = f"{_path(context, cluster)}/kubeconfig{'?force=true' if force else ''}"
-    print_rows([client_of(context).call("PUT", path, body=body)], _COLUMNS, output, one=True)
+    """Replace a cluster's credentials, its wall, or both. They are tested; later actions use them."""
+    wall = _wall(wall_namespace, wall_user, wall_group)
+    if wall and no_wall:
+        raise InvalidRequest("--no-wall: removes the wall that the other options describe; leave one of them out")
+    if kubeconfig is None and not wall and not no_wall:
+        raise InvalidRequest("nothing to change: pass --kubeconfig, --wall-namespace and --wall-user, or --no-wall")
+    client, path, changed = client_of(context), _path(context, cluster), {}
+    if kubeconfig is not None:
+        body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
+        changed = client.call("PUT", f"{path}/kubeconfig{'?force=true' if force else ''}", body=body)
+    if wall or no_wall:
+        changed = client.call("DELETE" if no_wall else "PUT", f"{path}/wall", body=wall)
+    print_rows([changed], _COLUMNS, output, one=True)
 
 
 @app.command("list")
@@ -92,8 +128,21 @@ def id_of(context: typer.Context, cluster: str) -> str:
     raise InvalidRequest(f"no cluster of this project is named {cluster!r}; 'pilothouse cluster list' shows them")
 
 
+def require_cluster(context: typer.Context) -> None:
+    """Raise the error for a cluster that the project has not: of such a one, every release would be missing."""
+    client_of(context).call("GET", _path(context, cluster_of(context)))
+
+
 def _path(context: typer.Context, cluster: str) -> str:
     return f"/api/v1/clusters/{quote(id_of(context, cluster), safe='')}"
+
+
+def _wall(namespaces: list[str] | None, user: str | None, groups: list[str] | None) -> dict[str, Any] | None:
+    if not namespaces and not user and not groups:
+        return None
+    if not namespaces or not user:
+        raise InvalidRequest("a wall needs both --wall-namespace and --wall-user")
+    return {"namespaces": namespaces, "user": user, "groups": groups or []}
 
 
 def _read(kubeconfig: Path) -> str:

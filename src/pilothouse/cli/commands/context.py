@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.completion import complete_contexts
-from pilothouse.cli.contexts import Context, contexts_file, edited_contexts, read_contexts
+from pilothouse.cli.contexts import Context, Contexts, contexts_file, edited_contexts, read_contexts
 from pilothouse.cli.groups import command_group
 from pilothouse.cli.output import As, Output, print_rows
 from pilothouse.cli.terminal import echo
@@ -14,6 +14,8 @@ from pilothouse.errors import InvalidRequest
 app = command_group("Contexts: the servers that you are logged in to.")
 
 _COLUMNS = ("current", "name", "url", "user", "project", "cluster", "namespace", "expires_at")
+#: A person waits, and the answer is worth no more.
+_CHECK_SECONDS = 5.0
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The context.", autocompletion=complete_contexts)]
 
@@ -34,25 +36,32 @@ def show(
 ) -> None:
     """Show a context, without its credentials."""
     contexts = read_contexts()
-    if not name and not contexts.current:
-        raise InvalidRequest(f"there is no current context in {contexts_file()}: type 'pilothouse login URL'")
-    print_rows([_row(contexts.get(name or contexts.current), contexts.current)], _COLUMNS, output, one=True)
+    print_rows([_row(contexts.get(name or _current(contexts)), contexts.current)], _COLUMNS, output, one=True)
 
 
 @app.command("use")
 def use(
-    name: Name,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Default: the current one.", autocompletion=complete_contexts)
+    ] = "",
     *,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Set its default cluster.")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Set its default namespace.")] = None,
 ) -> None:
-    """Make a context the current one. The options change its defaults, '' removes them."""
+    """Make a context the current one. The options change its defaults, '' removes them; NAME is then optional.
+
+    A cluster is looked up at the server, if that answers.
+    """
+    name = name or _current(read_contexts())
+    if cluster:
+        _check_cluster(read_contexts().get(name), cluster)
     with edited_contexts() as contexts:
         chosen = contexts.get(name)
         chosen.cluster = chosen.cluster if cluster is None else cluster
         chosen.namespace = chosen.namespace if namespace is None else namespace
         contexts.current = name
-    echo(f"commands now ask {chosen.url}, context {name}")
+    where = f"cluster {chosen.cluster or '(the only one)'}, namespace {chosen.namespace or 'default'}"
+    echo(f"commands now ask {chosen.url}, context {name}: {where}")
 
 
 @app.command("remove")
@@ -63,6 +72,34 @@ def remove(name: Name) -> None:
         contexts.contexts = [one for one in contexts.contexts if one.name != name]
         contexts.current = "" if contexts.current == name else contexts.current
     echo(f"context {name} was removed{revoked}")
+
+
+def _current(contexts: Contexts) -> str:
+    if not contexts.current:
+        raise InvalidRequest(f"there is no current context in {contexts_file()}: type 'pilothouse login URL'")
+    return contexts.current
+
+
+def _check_cluster(chosen: Context, cluster: str) -> None:
+    """Raise InvalidRequest if the context's server says that there is no such cluster; warn if it says nothing."""
+    from pilothouse.cli.client import Client, Credentials, ServerRefused
+    from pilothouse.cli.exits import NoServer
+
+    client = Client(
+        chosen.url,
+        credentials=Credentials.of(chosen),
+        ca=chosen.ca,
+        project=chosen.project,
+        timeout_seconds=_CHECK_SECONDS,
+    )
+    try:
+        known = client.call("GET", "/api/v1/clusters")
+    except (NoServer, ServerRefused) as error:
+        echo(f"whether there is a cluster {cluster!r} is not known: {error}", err=True)
+        return
+    if not any(cluster in {one["name"], one["id"]} for one in known):
+        names = ", ".join(sorted(one["name"] for one in known)) or "none"
+        raise InvalidRequest(f"--cluster: there is no cluster {cluster!r} at {chosen.url}; there are: {names}")
 
 
 def _revoke(removed: Context) -> str:

@@ -1,16 +1,19 @@
 """``pilothouse get …``: what Helm stored of a release, as ``helm get`` prints it."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
 
 import typer
 
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
-from pilothouse.cli.output import As, Output, print_answer, yaml_of
+from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows, yaml_of
 from pilothouse.cli.releases import Name, Revision, release_path
-from pilothouse.cli.terminal import echo
+from pilothouse.cli.terminal import echo, on_one_line
 
 app = connected_group("Print parts of a release: values, manifest, notes, hooks.")
+
+_RESOURCES: Final = ("OBJECT", "READY", "HEALTH", "MESSAGE")
 
 
 @app.command("values")
@@ -63,11 +66,22 @@ def metadata(context: typer.Context, name: Name, revision: Revision = None, outp
     _print(_metadata(found), found, output)
 
 
+@app.command("resources")
+def resources(context: typer.Context, name: Name, output: As = Output.TABLE) -> None:
+    """Print the live objects of a release, each with what was made for it. Read from the cluster now."""
+    found = client_of(context).call("GET", release_path(context, name, "resources"))
+    if output is not Output.TABLE:
+        print_answer(found, output)
+        return
+    print_rows(list(_tree(found["objects"])), _RESOURCES, output)
+    print_lines(f"not looked at: {on_one_line(problem)}" for problem in found["problems"])
+
+
 @app.command("all")
 def everything_of(context: typer.Context, name: Name, revision: Revision = None, output: As = Output.TABLE) -> None:
     """Print all of this about a release."""
     release = client_of(context).call("GET", release_path(context, name, revision=revision))
-    number = release["revision"]  # of all parts the same, whatever is deployed meanwhile
+    number = release["revision"] or None  # of all parts the same, whatever is deployed meanwhile
     user = _part(context, name, "values", number, layer="user")["values"]
     computed = _part(context, name, "values", number, layer="computed")["values"]
     found_hooks = _part(context, name, "hooks", number)
@@ -96,6 +110,18 @@ def _print(text: str, answer: object, output: Output) -> None:
         echo(text.rstrip("\n"))
     else:
         print_answer(answer, output)
+
+
+def _tree(objects: list[dict[str, Any]], indent: str = "") -> Iterator[dict[str, Any]]:
+    """Yield a row per object, what was made for it below it."""
+    for one in objects:
+        yield {
+            "OBJECT": f"{indent}{one['kind']}/{one['name']}",
+            "READY": "" if one["wanted"] is None else f"{one['ready'] or 0}/{one['wanted']}",
+            "HEALTH": one["health"],
+            "MESSAGE": one["message"],
+        }
+        yield from _tree(one["children"], f"{indent}  ")
 
 
 def _hooks(found: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ def show_history(
     newest_first = client_of(context).call("GET", release_path(context, name, "history"))
     rows = newest_first[:most][::-1]
     if output is Output.TABLE:
-        print_rows([_for_people(row) for row in rows], _COLUMNS, output)
+        print_rows([_for_people(row) for row in rows], _COLUMNS, output, least=("APP VERSION",))
     else:
         print_answer([{**row, "chart": chart_of(row), "updated": row["updated_at"]} for row in rows], output)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import orjson
 import typer
 
-from pilothouse.cli.connection import session_of
+from pilothouse.cli.connection import AllClusters, cluster_to_list, session_of, tell_limit
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
 from pilothouse.cli.terminal import echo
@@ -17,20 +17,29 @@ from pilothouse.states import ReleaseStatus
 
 _PAGE: Final = 500  # the most that one answer holds
 _COLUMNS: Final = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
+_LEAST: Final = ("APP VERSION", "REVISION", "UPDATED", "CHART", "UPDATE", "NAMESPACE", "CLUSTER", "STATUS")
+#: Name and cluster are always there.
+_SHOWN: Final = "revision,updated_at,status,chart_name,chart_version,app_version,update_available,update_deprecated"
 _PENDING: Final = (
     ReleaseStatus.PENDING_INSTALL,
     ReleaseStatus.PENDING_UPGRADE,
     ReleaseStatus.PENDING_ROLLBACK,
 )
+_Pattern = Annotated[
+    str, typer.Option("--filter", "-f", metavar="REGEX", help="List names that match the regular expression.")
+]
+_Uninstalled = Annotated[bool, typer.Option("--uninstalled", help="List uninstalled ones whose history is kept.")]
+_Updatable = Annotated[
+    bool, typer.Option("--update-available", help="List those for whose chart its source has a newer version.")
+]
 
 
 def list_releases(
     context: typer.Context,
     *,
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="List all namespaces.")] = False,
-    pattern: Annotated[
-        str, typer.Option("--filter", "-f", metavar="REGEX", help="List names that match the regular expression.")
-    ] = "",
+    all_clusters: AllClusters = False,
+    pattern: _Pattern = "",
     by_date: Annotated[bool, typer.Option("--date", "-d", help="Sort by date, not by name.")] = False,
     reverse: Annotated[bool, typer.Option("--reverse", "-r", help="Reverse the order.")] = False,
     short: Annotated[bool, typer.Option("--short", "-q", help="Print only the names.")] = False,
@@ -41,17 +50,16 @@ def list_releases(
     failed: Annotated[bool, typer.Option("--failed", help="List failed ones.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="List pending ones.")] = False,
     superseded: Annotated[bool, typer.Option("--superseded", help="List superseded ones.")] = False,
-    uninstalled: Annotated[
-        bool, typer.Option("--uninstalled", help="List uninstalled ones whose history is kept.")
-    ] = False,
+    uninstalled: _Uninstalled = False,
     uninstalling: Annotated[bool, typer.Option("--uninstalling", help="List those being uninstalled.")] = False,
+    updatable: _Updatable = False,
     output: As = Output.TABLE,
 ) -> None:
-    """List releases. Those of the namespace, in all clusters of the project unless --cluster names one.
+    """List releases. Those of the namespace, in the cluster that --cluster or the context names; if none does, in all.
 
-    Examples: pilothouse list -A; pilothouse list -n prod --filter 'web.*' -o json; pilothouse ls --failed -A
+    Examples: pilothouse list -A --all-clusters; pilothouse list -n prod --filter 'web.*' -o json; pilothouse ls -A
     """
-    session = session_of(context)
+    session, cluster = session_of(context), cluster_to_list(context, all_clusters=all_clusters)
     statuses = {
         ReleaseStatus.DEPLOYED: deployed,
         ReleaseStatus.FAILED: failed,
@@ -61,15 +69,19 @@ def list_releases(
         ReleaseStatus.UNINSTALLING: uninstalling,
     }
     query = {
-        "cluster": session.cluster,
+        "cluster": cluster,
         "namespace": "" if everywhere else session.namespace,
         "status": ",".join(status for status, wanted in statuses.items() if wanted),
         "name": pattern if re.fullmatch("[a-z0-9-]+", pattern) else "",
+        "update_available": "true" if updatable else "",
         "sort": f"{'-' if reverse else ''}{'updated' if by_date else 'name'}",
+        "fields": "name" if short else _SHOWN if output is Output.TABLE else "",
     }
     found = _matching(_pages(session.client, query), pattern)
     rows = list(islice(found, offset, offset + most if most > 0 else None))
     _print(rows, output, short=short, headers=not no_headers)
+    if everywhere and output is Output.TABLE and not short:
+        tell_limit(context, cluster)
     if most > 0 and next(found, None) is not None:
         echo(f"there are more than {offset + most}; --max 0 lists all", err=True)
 
@@ -105,12 +117,18 @@ def _print(rows: list[dict[str, Any]], output: Output, *, short: bool, headers: 
     else:
         several = len({row["cluster_id"] for row in rows}) > 1
         columns = (_COLUMNS[0], "CLUSTER", *_COLUMNS[1:]) if several else _COLUMNS
-        print_rows([_for_people(row) for row in rows], columns, output, headers=headers)
+        columns = (*columns, "UPDATE") if any(row["update_available"] for row in rows) else columns
+        print_rows([_for_people(row) for row in rows], columns, output, headers=headers, least=_LEAST)
 
 
 def chart_of(row: dict[str, Any]) -> str:
     """Return chart and version in one word, as Helm does."""
     return "-".join(filter(None, [row["chart_name"], row["chart_version"]]))
+
+
+def update_of(row: dict[str, Any]) -> str:
+    """Return the newer version that the chart's source has; empty without one."""
+    return f"{row['update_available']}{' (deprecated)' if row['update_deprecated'] else ''}"
 
 
 def time_of(moment: str) -> str:
@@ -130,7 +148,8 @@ def _for_people(row: dict[str, Any]) -> dict[str, Any]:
         "NAMESPACE": row["namespace"],
         "REVISION": row["revision"] or "",
         "UPDATED": time_of(row["updated_at"]),
-        "STATUS": row["status"],
+        "STATUS": row["status"] if row["revision"] else f"{row['status']} (not installed)",
         "CHART": chart_of(row),
         "APP VERSION": row["app_version"],
+        "UPDATE": update_of(row),
     }

@@ -23,7 +23,7 @@ _PROJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 def login(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the server, for example https://host:8441.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the server, for example https://host:8443.")],
     *,
     user: Annotated[str, typer.Option("--user", "-u", help="Name of the user; asked for if you do not say it.")] = "",
     domain: Annotated[

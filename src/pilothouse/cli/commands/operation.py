@@ -1,63 +1,111 @@
 """``pilothouse operation …``: operations of a running server, their progress and events."""
 
-from collections.abc import Iterator
+import re
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
-from pilothouse.cli.connection import client_of
-from pilothouse.cli.groups import connected_group
-from pilothouse.cli.output import As, Output, print_lines, print_rows
+from pilothouse.cli.completion import complete_living_operations, complete_operations
+from pilothouse.cli.connection import AllClusters, client_of, cluster_of, cluster_to_list, session_of, tell_limit
+from pilothouse.cli.durations import TimeLimit
+from pilothouse.cli.evidence import evidence_lines
+from pilothouse.cli.groups import connected_group, connection_options_of
+from pilothouse.cli.output import As, Output, print_answer, print_lines, print_rows
+from pilothouse.cli.terminal import echo
+from pilothouse.cli.wording import FORCE_HINT
+from pilothouse.errors import InvalidRequest
 from pilothouse.states import OperationState
 
-app = connected_group("Operations: installs, upgrades, rollbacks, uninstalls.")
+app = connected_group("Operations: installs, upgrades, rollbacks, uninstalls, tests.")
 
 _COLUMNS = ("id", "action", "state", "namespace", "release", "revision", "created_at", "text")
+_WITH_CLUSTER = (*_COLUMNS[:3], "cluster", *_COLUMNS[3:])
+_LEAST = ("revision", "text")
 _EVENTS = ("id", "at", "attempt", "kind", "text")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HELP = "Its id; or a release of the namespace, whose newest operation it is."
+
+Operation = Annotated[str, typer.Argument(metavar="OPERATION", help=_HELP, autocompletion=complete_operations)]
+LivingOperation = Annotated[
+    str, typer.Argument(metavar="OPERATION", help=_HELP, autocompletion=complete_living_operations)
+]
 
 
 @app.command("list")
-def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
+def list_all(
     context: typer.Context,
-    cluster: Annotated[str, typer.Option(help="Only of this cluster (name or id).")] = "",
-    namespace: Annotated[str, typer.Option(help="Only of this namespace.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Only of this namespace.")] = "",
     release: Annotated[str, typer.Option(help="Only of this release.")] = "",
     state: Annotated[str, typer.Option(help="Only in this state, for example running or failed.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 20,
+    *,
+    all_clusters: AllClusters = False,
     output: As = Output.TABLE,
 ) -> None:
-    """List the project's operations, newest first."""
+    """List the project's operations, newest first.
+
+    Those of all namespaces, in the cluster that --cluster or the context names; if none does, in all.
+    """
+    cluster = cluster_to_list(context, all_clusters=all_clusters)
     cluster_id = clusters.id_of(context, cluster) if cluster else ""
+    namespace = namespace or connection_options_of(context).get("in_namespace", "")  # before the command's name
     wanted = {"cluster_id": cluster_id, "namespace": namespace, "release": release, "state": state, "limit": limit}
     query = urlencode({name: value for name, value in wanted.items() if value})
-    print_rows(client_of(context).call("GET", f"/api/v1/operations?{query}"), _COLUMNS, output)
+    rows = client_of(context).call("GET", f"/api/v1/operations?{query}")
+    if output is not Output.TABLE:
+        print_answer(rows, output)
+        return
+    if len({row["cluster_id"] for row in rows}) > 1:
+        known = client_of(context).call("GET", "/api/v1/clusters")
+        print_rows(with_clusters(rows, known), _WITH_CLUSTER, output, least=_LEAST)
+    else:
+        print_rows(rows, _COLUMNS, output, least=_LEAST)
+    tell_limit(context, cluster)
+
+
+def with_clusters(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the operations with the names of their clusters; of one that was removed, the id."""
+    names = {cluster["id"]: cluster["name"] for cluster in known}
+    return [{**row, "cluster": names.get(row["cluster_id"], row["cluster_id"])} for row in rows]
 
 
 @app.command("show")
-def show(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+def show(context: typer.Context, operation: Operation, output: As = Output.TABLE) -> None:
     """Show one operation and why it failed. The evidence has logs, events and states."""
-    shown = client_of(context).call("GET", _path(operation_id))
-    evidence = client_of(context).call("GET", f"{_path(operation_id)}/evidence")
+    path = _path(_id_of(context, operation))
+    shown = client_of(context).call("GET", path)
+    evidence = client_of(context).call("GET", f"{path}/evidence")
     print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
     if output is Output.TABLE:
         for found in evidence:
-            print_lines(_told(found))
+            print_lines(evidence_lines(found))
+        if any(found["conflicts"] for found in evidence):
+            echo(f"\n{FORCE_HINT}")
 
 
 @app.command("events")
-def events(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+def events(context: typer.Context, operation: Operation, output: As = Output.TABLE) -> None:
     """Show the events of an operation."""
-    print_rows(client_of(context).call("GET", f"{_path(operation_id)}/events"), _EVENTS, output)
+    print_rows(
+        client_of(context).call("GET", f"{_path(_id_of(context, operation))}/events"),
+        _EVENTS,
+        output,
+        least=("attempt", "kind", "at"),
+    )
 
 
 @app.command("follow")
-def follow_to_its_end(context: typer.Context, operation_id: str, output: As = Output.TABLE) -> None:
+def follow_to_its_end(
+    context: typer.Context, operation: Operation, *, timeout: TimeLimit = None, output: As = Output.TABLE
+) -> None:
     """Follow an operation to its end. Ctrl-C asks whether to detach, to cancel or to go on; status 1 if it failed."""
-    from pilothouse.cli.following import follow
+    from pilothouse.cli.following import follow, time_limit
 
-    ended = follow(client_of(context), operation_id)
+    operation_id = _id_of(context, operation)
+    with time_limit(timeout, f"operation {operation_id}"):
+        ended = follow(client_of(context), operation_id)
     print_rows([ended], _COLUMNS, output, one=True)
     raise typer.Exit(0 if ended["state"] == OperationState.SUCCEEDED else 1)
 
@@ -65,7 +113,7 @@ def follow_to_its_end(context: typer.Context, operation_id: str, output: As = Ou
 @app.command("cancel")
 def cancel(
     context: typer.Context,
-    operation_id: str,
+    operation: LivingOperation,
     *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep what an install has created, as a failed release.")
@@ -73,31 +121,23 @@ def cancel(
     output: As = Output.TABLE,
 ) -> None:
     """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
-    body = {"keep": keep}
-    print_rows(
-        [client_of(context).call("POST", f"{_path(operation_id)}/cancel", body=body)], _COLUMNS, output, one=True
-    )
-
-
-def _told(found: dict[str, Any]) -> Iterator[str]:
-    """Format the evidence of one attempt as lines for people."""
-    yield f"\nattempt {found['attempt']}: {found['error']}"
-    for one in found["blocking"]:
-        yield f"  waited for {one['kind']} {one['namespace']}/{one['name']}: {one['message'] or one['status']}"
-    for one in found["conflicts"]:
-        yield f"  {one['field']} of {one['kind']} {one['namespace']}/{one['name']} is held by {one['manager']}"
-    for one in found["objects"]:
-        yield f"  {'hook ' if one['hook'] else ''}{one['kind']} {one['namespace']}/{one['name']}  {one['state']}"
-    for pod in found["pods"]:
-        yield f"  pod {pod['namespace']}/{pod['name']}  {pod['trouble'] or pod['phase']}"
-        for container in pod["containers"]:
-            yield f"    container {container['name']}  {container['state']}"
-            yield from (f"      | {line}" for line in container["log"])
-    for event in found["events"]:
-        yield f"  {event['at']}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
-    for one in found["missing"]:
-        yield f"  not known: {one}"
+    path = f"{_path(_id_of(context, operation))}/cancel"
+    print_rows([client_of(context).call("POST", path, body={"keep": keep})], _COLUMNS, output, one=True)
 
 
 def _path(operation_id: str) -> str:
     return f"/api/v1/operations/{quote(operation_id, safe='')}"
+
+
+def _id_of(context: typer.Context, operation: str) -> str:
+    """Return the id of an operation given by it, or the newest one of the release of this name."""
+    if _ID.fullmatch(operation):
+        return operation
+    cluster, namespace = cluster_of(context), session_of(context).namespace
+    wanted = {"cluster_id": clusters.id_of(context, cluster), "namespace": namespace, "release": operation, "limit": 1}
+    for found in client_of(context).call("GET", f"/api/v1/operations?{urlencode(wanted)}"):
+        return str(found["id"])
+    raise InvalidRequest(
+        f"{operation!r} is neither the id of an operation nor a release with operations in namespace {namespace!r} of "
+        f"cluster {cluster!r}; 'pilothouse operation list' shows ids"
+    )

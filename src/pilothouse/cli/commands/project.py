@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pilothouse.cli.completion import complete_projects
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
@@ -16,7 +17,7 @@ app = connected_group("Projects, which own clusters, charts and releases.")
 _COLUMNS = ("id", "name", "enabled", "description")
 _ID = re.compile(r"[0-9a-f]{32}")
 
-Project = Annotated[str, typer.Argument(help="Name or id of the project.")]
+Project = Annotated[str, typer.Argument(help="Name or id of the project.", autocompletion=complete_projects)]
 
 
 @app.command("list")

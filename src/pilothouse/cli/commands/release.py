@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pilothouse.cli.commands import cluster as clusters
+from pilothouse.cli.completion import complete_releases
 from pilothouse.cli.connection import client_of, cluster_of, session_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
@@ -15,7 +16,7 @@ app = connected_group("Releases in the clusters.")
 @app.command("unlock")
 def unlock(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The release.")],
+    name: Annotated[str, typer.Argument(help="The release.", autocompletion=complete_releases)],
     *,
     reason: Annotated[
         str, typer.Option("--reason", help="Why you know that its writer is dead; stored in the revision.")

@@ -1,7 +1,9 @@
 """Commands that run the server or one of its processes."""
 
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -19,7 +21,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the whole server on this machine. PostgreSQL, API, observer and worker; Ctrl-C or SIGTERM stops them."""
-    _leave_rich_out()
+    _leave_out_unused()
     from pilothouse.cli.serve import run_all
 
     run_all(first_credentials)
@@ -39,7 +41,7 @@ def prepare(
 
 def api(parent: Parent = 0) -> None:
     """Run only the HTTP API, with PILOTHOUSE_DATABASE_URL."""
-    _leave_rich_out()
+    _leave_out_unused()
     from pilothouse.cli.processes import run_api_process
 
     run_api_process(parent)
@@ -47,7 +49,7 @@ def api(parent: Parent = 0) -> None:
 
 def worker(parent: Parent = 0, name: Name = "") -> None:
     """Run only a worker, which carries out accepted operations, with PILOTHOUSE_DATABASE_URL."""
-    _leave_rich_out()
+    _leave_out_unused()
     from pilothouse.cli.processes import run_worker_process
 
     run_worker_process(parent, name=name)
@@ -55,7 +57,7 @@ def worker(parent: Parent = 0, name: Name = "") -> None:
 
 def observer(parent: Parent = 0) -> None:
     """Run only an observer, which watches the clusters for the release index, with PILOTHOUSE_DATABASE_URL."""
-    _leave_rich_out()
+    _leave_out_unused()
     from pilothouse.cli.processes import run_observer_process
 
     run_observer_process(parent)
@@ -68,6 +70,14 @@ def migrate() -> None:
     migrate_database()
 
 
-def _leave_rich_out() -> None:
-    """Keep structlog from loading what draws tracebacks, 4 MB of each process: our logs have them as text."""
+def _leave_out_unused() -> None:
+    """Keep libraries from loading what nothing here uses, 10 MB of each process.
+
+    structlog draws tracebacks with rich: our logs have them as text. SQLAlchemy's package of asyncio loads its ORM: an
+    empty one in its place lets ``store.database`` import the one module that it needs.
+    """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None: importing it raises ImportError
+    found = importlib.util.find_spec("sqlalchemy")
+    package = ModuleType("sqlalchemy.ext.asyncio")
+    package.__path__ = [f"{folder}/ext/asyncio" for folder in (found and found.submodule_search_locations) or ()]
+    sys.modules.setdefault(package.__name__, package)

@@ -5,10 +5,11 @@ from typing import Any
 
 import typer
 
-from pilothouse.cli.commands.list import chart_of, time_of
+from pilothouse.cli.commands.list import chart_of, time_of, update_of
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.releases import Name, Revision, release_path
+from pilothouse.states import ReleaseStatus
 
 
 def show_status(context: typer.Context, name: Name, *, revision: Revision = None, output: As = Output.TABLE) -> None:
@@ -18,23 +19,42 @@ def show_status(context: typer.Context, name: Name, *, revision: Revision = None
     """
     found = client_of(context).call("GET", release_path(context, name, revision=revision))
     if output is Output.TABLE:
-        print_lines(_lines(found))
+        print_lines(status_lines(found))
     else:
         print_answer(found, output)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def signer_of(verified: dict[str, Any]) -> str:
+    """Return who signed a chart, and with which key."""
+    who = f"{verified['kind']}, signed by {verified['signed_by'] or 'the key'} ({verified['fingerprint']})"
+    if verified["of_revision"]:
+        return f"no: taken over from a revision, whose chart was {who}"
+    return who if verified["trusted"] else f"{who}, which is not trusted any more"
+
+
+def status_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Return what is told of a release, line by line."""
     yield f"NAME: {found['name']}"
     yield f"LAST DEPLOYED: {time_of(found['updated_at'])}"
     yield f"CLUSTER: {found['cluster_name']}"
     yield f"NAMESPACE: {found['namespace']}"
     yield f"STATUS: {found['status']}"
-    yield f"REVISION: {found['revision'] or '(none yet)'}"
+    yield f"REVISION: {found['revision'] or '(none)'}"
     yield f"CHART: {chart_of(found)}"
+    if found["update_available"]:
+        yield f"UPDATE AVAILABLE: {update_of(found)}, of source {found['source']}"
+    if verified := found.get("verification"):
+        yield f"VERIFIED: {signer_of(verified)}"
     yield f"DESCRIPTION: {found['description']}"
+    if not found["revision"]:
+        yield "NOT INSTALLED: the installation failed and left nothing in the cluster"
+        yield f"  install it again, or remove this entry with: pilothouse uninstall {found['name']}"
     if changed := found["changed_by"]:
         who = changed["user_name"] or changed["user_id"]
-        yield f"CHANGED BY: {who}, {changed['cause']}, operation {changed['operation_id']}"
+        cause = changed["cause"].replace("_", " ")
+        yield f"CHANGED BY: {who}, {cause}, operation {changed['operation_id']}"
+        if found["status"] == ReleaseStatus.FAILED:
+            yield f"  why: pilothouse operation show {changed['operation_id']}"
     if found["manager"]:
         yield f"MANAGED BY: {found['manager']}"
     if underway := found["operation"]:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import typer
 
 from pilothouse.cli.commands import project as projects
+from pilothouse.cli.completion import complete_projects, complete_users
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
@@ -19,9 +20,14 @@ app = connected_group("Users, their passwords and roles.")
 _COLUMNS = ("id", "name", "enabled", "locked_until", "created_at")
 _ID = re.compile(r"[0-9a-f]{32}")
 
-User = Annotated[str, typer.Argument(help="Name or id of the user; 'me' is the caller.")]
+User = Annotated[str, typer.Argument(help="Name or id of the user; 'me' is the caller.", autocompletion=complete_users)]
 Role = Annotated[str, typer.Argument(help="te_admin, readonly, 'CCE FullAccess', 'CCE ReadOnlyAccess', …")]
-InProject = Annotated[str, typer.Option("--project", help="Name or id of a project; default: the whole account.")]
+InProject = Annotated[
+    str,
+    typer.Option(
+        "--project", help="Name or id of a project; default: the whole account.", autocompletion=complete_projects
+    ),
+]
 
 
 @app.command("list")

@@ -1,0 +1,110 @@
+"""The chart that a command names: on this machine, then uploaded once per content, or one that was uploaded before."""
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import orjson
+import typer
+
+from pilothouse.cli.connection import client_of, cluster_of
+from pilothouse.errors import InvalidRequest, PilothouseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pilothouse.cli.local_charts import PackedChart
+
+#: Where charts come from that a command uploaded on its own; these are replaced when their folder has changed.
+SOURCE: Final = "command line"
+#: The codes of AlreadyExists and ChartReplaced: another had the same name and version at the same moment.
+_OVERTAKEN: Final = frozenset({"CCE.01409001", "CCE.01409004"})
+_TRIES: Final = 5
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def send_with_chart(
+    context: typer.Context, chart: str, send: "Callable[[dict[str, str]], dict[str, Any]]", *, version: str = ""
+) -> dict[str, Any]:
+    """Call ``send`` with how a body names the chart, and return what it returns.
+
+    A chart on this machine is uploaded first if the project has it not, and again if somebody put another in its place.
+    """
+    from pilothouse.cli.client import ServerRefused
+    from pilothouse.cli.local_charts import find_local
+    from pilothouse.cli.sources import is_of_source, source_reference
+
+    if (local := find_local(chart)) is None:
+        if is_of_source(chart):
+            return send(source_reference(context, chart, version=version))
+        return send({"id": uploaded_id(context, chart, version=version)})
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return send(_upload_once(context, local))
+        except ServerRefused as error:
+            if error.code not in _OVERTAKEN:
+                raise
+            if not tries_left:
+                raise PilothouseError(
+                    f"{chart}: tried {_TRIES} times, and each time somebody uploaded another chart of the same name "
+                    f"and version first; raise the version in Chart.yaml, or try again. The last answer: {error}"
+                ) from error
+    raise AssertionError("the last try returns or raises")
+
+
+def uploaded_id(context: typer.Context, chart: str, *, version: str = "") -> str:
+    """Return the id of a chart given by name, name and version, or id; a name alone must have one version."""
+    if _ID.fullmatch(chart):
+        return chart
+    name, _, named = chart.partition("@")
+    found = _versions(context, name=name, version=named or version)
+    if not found:
+        others = ", ".join(f"{row['name']}@{row['version']}" for row in _versions(context, name=name)[:5])
+        hint = f"there is {others}" if others else "'pilothouse chart list' shows them, ./NAME is a folder"
+        raise InvalidRequest(f"no chart of this project is named {chart!r}; {hint}")
+    if len(found) > 1:
+        candidates = ", ".join(f"{row['name']}@{row['version']} ({row['id']})" for row in found)
+        raise InvalidRequest(f"chart {name!r} has {len(found)} versions; name one of {candidates}")
+    return str(found[0]["id"])
+
+
+def is_uploaded_by_deploying(context: typer.Context, chart: "PackedChart") -> bool:
+    """Return whether the project has that name and version only because a command deployed a folder."""
+    return any(row["source"] == SOURCE for row in _versions(context, name=chart.name, version=chart.version))
+
+
+def _upload_once(context: typer.Context, path: "Path") -> dict[str, str]:
+    """Upload the chart unless the project has the same; the digest holds off what somebody else puts in its place."""
+    from pilothouse.cli.local_charts import packing, provenance_of
+
+    with packing(path) as finish:
+        import hashlib  # while the engine packs
+
+        cluster_of(context)
+        packed = finish()
+    digest = hashlib.sha256(packed.content).hexdigest()
+    found = _versions(context, name=packed.name, version=packed.version)
+    same = next((row["id"] for row in found if row["digest"] == digest), "")
+    if same:
+        return {"id": same, "digest": digest}
+    if any(row["source"] != SOURCE for row in found):
+        raise InvalidRequest(
+            f"{path}: the project has another chart {packed.name} {packed.version}, which somebody uploaded for all to "
+            f"use; raise the version in Chart.yaml, or type 'pilothouse chart upload --override {path}'"
+        )
+    parameters = {"override": bool(found), "skip_lint": True, "source": SOURCE}
+    row, _ = client_of(context).send_chart(
+        "POST",
+        "/v2/charts",
+        content=(f"{packed.name}.tgz", packed.content),
+        parameters=orjson.dumps(parameters).decode(),
+        provenance=provenance_of(path),
+    )
+    return {"id": row["id"], "digest": digest}
+
+
+def _versions(context: typer.Context, **wanted: str) -> list[dict[str, Any]]:
+    query = urlencode({name: value for name, value in wanted.items() if value})
+    found: list[dict[str, Any]] = client_of(context).call("GET", f"/api/v1/charts?{query}")
+    return found

@@ -1,0 +1,81 @@
+"""``pilothouse search``: charts of the project's sources, as ``helm search repo`` lists them."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import quote, urlencode
+
+import orjson
+import typer
+
+from pilothouse.cli.completion import complete_sources
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
+from pilothouse.cli.helm_words import command_hint
+from pilothouse.cli.output import As, Output, print_answer, print_rows
+
+_COLUMNS: Final = ("NAME", "CHART VERSION", "APP VERSION", "DESCRIPTION")
+_PAGE: Final = 500
+
+
+def search(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORDS...]", help="Part of the name, description or keywords.")
+    ] = None,
+    *,
+    source: Annotated[
+        str, typer.Option("--source", help="Search this source only.", autocompletion=complete_sources)
+    ] = "",
+    versions: Annotated[bool, typer.Option("--versions", "-l", help="List all versions.")] = False,
+    devel: Annotated[bool, typer.Option("--devel", help="List prereleases too.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Search the charts of the project's sources.
+
+    Their names are what install and upgrade take.
+
+    Examples: pilothouse search redis; pilothouse search redis --versions --source bitnami
+    """
+    wanted = words or []
+    if len(wanted) > 1 and (hint := command_hint(["search", wanted[0]])):
+        raise UsageError(f"there is no command 'search {wanted[0]}': {hint}")
+    query = {"q": " ".join(wanted), **({"devel": "true"} if devel or versions else {})}
+    found = _charts(context, query, source or "-")
+    if versions:
+        found = [
+            {**version, "source": chart["source"]}
+            for chart in found
+            for version in _versions(context, chart)
+            if (devel or not version["prerelease"]) and not version["gone"]
+        ]
+    if output is not Output.TABLE:
+        print_answer(found, output)
+        return
+    print_rows([_for_people(chart) for chart in found], _COLUMNS, output, least=("APP VERSION",))
+
+
+def _charts(context: typer.Context, query: dict[str, str], source: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    marker = ""
+    while True:
+        asked = urlencode({**query, "limit": _PAGE, "marker": marker})
+        answer = client_of(context).get(f"/api/v1/sources/{quote(source, safe='')}/charts?{asked}")
+        found += orjson.loads(answer.content)
+        marker = answer.headers.get("X-Pilothouse-Marker", "")
+        if not marker:
+            return found
+
+
+def _versions(context: typer.Context, chart: dict[str, Any]) -> list[dict[str, Any]]:
+    path = f"/api/v1/sources/{quote(chart['source'], safe='')}/charts/{quote(chart['name'], safe='')}"
+    found: list[dict[str, Any]] = client_of(context).call("GET", path)
+    return found
+
+
+def _for_people(chart: dict[str, Any]) -> dict[str, str]:
+    deprecated = "DEPRECATED: " if chart["deprecated"] else ""
+    return {
+        "NAME": f"{chart['source']}/{chart['name']}",
+        "CHART VERSION": chart["version"],
+        "APP VERSION": chart["app_version"],
+        "DESCRIPTION": deprecated + chart["description"],
+    }

@@ -1,0 +1,102 @@
+"""``pilothouse upgrade``: a release gets another chart or other values, with the flags of ``helm upgrade``."""
+
+from typing import Annotated
+
+import typer
+
+from pilothouse.cli.chart_options import Names, name_and_chart
+from pilothouse.cli.connection import session_of
+from pilothouse.cli.deploying import deploy, deploy_body, deploy_options, plan_deploy
+from pilothouse.cli.groups import options_of, takes
+from pilothouse.cli.layers import value_options
+from pilothouse.cli.output import As, Output
+from pilothouse.cli.plans import dry_run_options, is_dry_run
+from pilothouse.cli.writes import (
+    check_options,
+    cleanup_options,
+    detach_options,
+    existing,
+    force_options,
+    history_options,
+    hook_options,
+    job_options,
+    wait_options,
+    write_options,
+)
+from pilothouse.errors import InvalidRequest
+
+
+def reuse_options(
+    *,
+    reset_values: Annotated[
+        bool, typer.Option("--reset-values", help="Take the chart's values, and none of the release's.")
+    ] = False,
+    reuse_values: Annotated[
+        bool, typer.Option("--reuse-values", help="Keep all values of the release, also the old chart's.")
+    ] = False,
+    reset_then_reuse_values: Annotated[
+        bool, typer.Option("--reset-then-reuse-values", help="Keep your values, on the new chart's.")
+    ] = False,
+) -> None:
+    """Declare the options of what becomes of the values that a release has."""
+
+
+@takes(
+    value_options,
+    wait_options,
+    detach_options,
+    job_options,
+    deploy_options,
+    check_options,
+    hook_options,
+    write_options,
+    force_options,
+    history_options,
+    cleanup_options,
+    reuse_options,
+    dry_run_options,
+)
+def upgrade(
+    context: typer.Context,
+    names: Names,
+    *,
+    install: Annotated[bool, typer.Option("--install", "-i", help="Install it if there is no such release.")] = False,
+    output: As = Output.TABLE,
+) -> None:
+    """Upgrade a release to a chart and values. Followed to its end; status 1 if it fails.
+
+    Without values the release keeps its own, as with helm. --install installs it if there is none.
+
+    Examples: pilothouse upgrade --install web ./chart -n prod -f values.yaml --set a.b=1 --wait --timeout 5m;
+    pilothouse upgrade web nginx@1.3.0 --reuse-values --rollback-on-failure
+    """
+    name, chart = name_and_chart(context, names)
+    if not install and not (existing(context, name) or {}).get("revision"):
+        from pilothouse.cli.commands.cluster import require_cluster
+
+        require_cluster(context)
+        raise InvalidRequest(
+            f"{name!r} has no deployed releases in namespace {session_of(context).namespace}; "
+            "'pilothouse list -A' shows where there is one, --install makes one"
+        )
+    body = deploy_body(context, values_mode=mode_of(context))
+    if is_dry_run(context):
+        plan_deploy(context, name, chart, body, output)
+    else:
+        headline = f'Release "{name}" has been upgraded. Happy Helming!'
+        deploy(context, name, chart, body, output, headline=headline)
+
+
+def mode_of(context: typer.Context) -> str:
+    """Return what becomes of the values that the release has: without any flag or value they stay, as with helm."""
+    given = options_of(context)
+    if given["reset_values"]:
+        return "replace"
+    if given["reuse_values"]:
+        return "reuse"
+    if given["reset_then_reuse_values"] or not any(given[kind] for kind in _VALUES):
+        return "reset_then_reuse"
+    return "replace"
+
+
+_VALUES = ("values", "set_values", "set_string", "set_json", "set_file", "set_literal")

@@ -1,0 +1,77 @@
+"""``pilothouse wait``: until what is being done to a release has ended."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.commands.cluster import require_cluster
+from pilothouse.cli.commands.status import status_lines
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.durations import TimeLimit
+from pilothouse.cli.output import As, Output, print_answer, print_lines
+from pilothouse.cli.releases import Name, release_path
+from pilothouse.cli.terminal import echo
+from pilothouse.cli.writes import existing, failure_of
+from pilothouse.errors import PilothouseError
+from pilothouse.states import ReleaseStatus
+
+
+def wait(
+    context: typer.Context,
+    name: Name,
+    *,
+    status: Annotated[
+        ReleaseStatus, typer.Option("--for", metavar="STATUS", help="The status that it is to have then.")
+    ] = ReleaseStatus.DEPLOYED,
+    timeout: TimeLimit = None,
+    output: As = Output.TABLE,
+) -> None:
+    """Wait until what is being done to a release has ended. Status 1 unless it is deployed then, or as --for says.
+
+    Example: pilothouse upgrade web ./chart --detach && pilothouse wait web --timeout 5m
+    """
+    from pilothouse.cli.following import time_limit
+
+    with time_limit(timeout, f"what is being done to {name}"):
+        found, ended = _settled(context, name, status)
+    if output is not Output.TABLE:
+        print_answer(found or ended, output)
+    elif found is not None:
+        print_lines(status_lines(found))
+    failure = failure_to_become(status, name, found, ended)
+    if failure is not None:
+        raise failure
+    if found is None and output is Output.TABLE:
+        echo(f'release "{name}" uninstalled')
+
+
+def failure_to_become(
+    status: ReleaseStatus, name: str, found: dict[str, Any] | None, ended: dict[str, Any] | None
+) -> PilothouseError | None:
+    """Return why a release is not as it was waited for; None if it is. ``ended`` is the operation that was followed.
+
+    One that is not found is uninstalled, or its install was cancelled.
+    """
+    failure = failure_of(ended) if ended is not None else None
+    if failure is not None and (found is None or status is ReleaseStatus.DEPLOYED):
+        return failure
+    now, told = (found["status"], found["description"]) if found else (ReleaseStatus.UNINSTALLED, "it is gone")
+    return PilothouseError(f"{name} is {now}, not {status}: {told}") if now != status else None
+
+
+def _settled(
+    context: typer.Context, name: str, status: ReleaseStatus
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the release when nothing is done to it any more, and the last operation that was followed."""
+    from pilothouse.cli.following import follow
+
+    client, ended = client_of(context), None
+    if status is ReleaseStatus.UNINSTALLED:
+        require_cluster(context)
+        found = existing(context, name)
+    else:
+        found = client.call("GET", release_path(context, name))
+    while found is not None and found["operation"]:
+        ended = follow(client, found["operation"]["id"])
+        found = existing(context, name)
+    return found, ended

@@ -1,0 +1,105 @@
+"""What ``install`` and ``upgrade`` share: options, the body of the request, and what is printed at the end."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.charts import send_with_chart
+from pilothouse.cli.commands.status import status_lines
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
+from pilothouse.cli.groups import options_of
+from pilothouse.cli.layers import wire_layers
+from pilothouse.cli.output import Output, print_answer, print_lines
+from pilothouse.cli.plans import show_plan
+from pilothouse.cli.releases import release_path
+from pilothouse.cli.terminal import echo
+from pilothouse.cli.writes import finish, start, write_body
+from pilothouse.states import Action
+
+
+def deploy_options(
+    *,
+    version: Annotated[
+        str,
+        typer.Option(
+            "--version", metavar="VERSION", help="Version of a chart of a source, or a range; of an uploaded one."
+        ),
+    ] = "",
+    labels: Annotated[
+        list[str] | None, typer.Option("--labels", "-l", metavar="KEY=TEXT", help="Labels of the release, with commas.")
+    ] = None,
+    create_namespace: Annotated[
+        bool, typer.Option("--create-namespace", help="Create the namespace if there is none.")
+    ] = False,
+    rollback_on_failure: Annotated[
+        bool, typer.Option("--rollback-on-failure", help="If it fails, put back what was; implies --wait.")
+    ] = False,
+    atomic: Annotated[bool, typer.Option("--atomic", hidden=True)] = False,
+    skip_crds: Annotated[bool, typer.Option("--skip-crds", help="Install no CRDs of crds/.")] = False,
+    take_ownership: Annotated[
+        bool, typer.Option("--take-ownership", help="Take over objects that exist, whosever they are.")
+    ] = False,
+    skip_schema_validation: Annotated[
+        bool, typer.Option("--skip-schema-validation", help="Do not check the values by the chart's schema.")
+    ] = False,
+    hide_notes: Annotated[bool, typer.Option("--hide-notes", help="Do not print the notes.")] = False,
+) -> None:
+    """Declare the options of commands that deploy a chart."""
+
+
+def deploy_body(context: typer.Context, *, values_mode: str = "replace") -> dict[str, Any]:
+    """Return the body of the request without the chart."""
+    given = options_of(context)
+    values, options = wire_layers(context), write_body(context)
+    labels = dict(_label(pair) for one in given["labels"] or () for pair in one.split(","))
+    if labels:
+        options["labels"] = labels
+    if given["skip_crds"]:
+        options["crds"] = "skip"
+    return {"values": values, "values_mode": values_mode, "options": options}
+
+
+def plan_deploy(context: typer.Context, name: str, chart: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Plan to make the release so, print the plan, and return it."""
+    return send_with_chart(
+        context,
+        chart,
+        lambda reference: show_plan(context, name, {"deploy": {"chart": reference, **body}}, output),
+        version=options_of(context)["version"],
+    )
+
+
+def deploy(
+    context: typer.Context, name: str, chart: str, body: dict[str, Any], output: Output, *, headline: str = ""
+) -> None:
+    """Make the release so, follow that, and print the release."""
+    started = send_with_chart(
+        context,
+        chart,
+        lambda reference: start(context, "PUT", release_path(context, name), {"chart": reference, **body}),
+        version=options_of(context)["version"],
+    )
+    operation = finish(context, started, output)
+    if operation is None:
+        return
+    if headline and output is Output.TABLE and operation["action"] == Action.UPGRADE:
+        echo(headline)
+    show_release(context, release_path(context, name), operation, output)
+
+
+def show_release(context: typer.Context, path: str, operation: dict[str, Any], output: Output) -> None:
+    """Print the revision that the operation has written."""
+    found = client_of(context).call("GET", f"{path}?revision={operation['revision']}")
+    if output is Output.TABLE:
+        hidden = options_of(context).get("hide_notes")
+        print_lines(status_lines({**found, "notes": "" if hidden else found["notes"]}))
+    else:
+        print_answer(found, output)
+
+
+def _label(pair: str) -> tuple[str, str | None]:
+    name, equals, text = pair.partition("=")
+    if not equals:
+        raise UsageError(f"--labels: {pair!r} must be KEY=TEXT, or KEY=null to remove one")
+    return name.strip(), None if text == "null" else text

@@ -1,0 +1,24 @@
+"""Evidence of a failed attempt, for people: what was waited for, pods, logs, events."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def evidence_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Return the evidence of one attempt as lines."""
+    yield f"\nattempt {found['attempt']}: {found['error']}"
+    for one in found["blocking"]:
+        yield f"  waited for {one['kind']} {one['namespace']}/{one['name']}: {one['message'] or one['status']}"
+    for one in found["conflicts"]:
+        yield f"  {one['field']} of {one['kind']} {one['namespace']}/{one['name']} is held by {one['manager']}"
+    for one in found["objects"]:
+        yield f"  {'hook ' if one['hook'] else ''}{one['kind']} {one['namespace']}/{one['name']}  {one['state']}"
+    for pod in found["pods"]:
+        yield f"  pod {pod['namespace']}/{pod['name']}  {pod['trouble'] or pod['phase']}"
+        for container in pod["containers"]:
+            yield f"    container {container['name']}  {container['state']}"
+            yield from (f"      | {line}" for line in container["log"])
+    for event in found["events"]:
+        yield f"  {event['at']}  {event['type']}  {event['object']}  {event['reason']}: {event['text']}"
+    for one in found["missing"]:
+        yield f"  not known: {one}"

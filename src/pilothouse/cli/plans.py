@@ -1,0 +1,69 @@
+"""Plans: what a change would do, told to people, and the request for one."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from pilothouse.cli.commands.diff import change_lines, differs, field_lines
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import ExitStatus
+from pilothouse.cli.groups import options_of
+from pilothouse.cli.output import Output, print_answer, print_lines
+from pilothouse.cli.releases import release_path
+from pilothouse.cli.terminal import in_a_cell
+from pilothouse.cli.wording import reword
+from pilothouse.states import Action
+
+
+def dry_run_options(
+    *,
+    dry_run: Annotated[
+        str | None,
+        typer.Option("--dry-run", metavar="WHERE", help="Only print what it would change, as 'pilothouse plan' does."),
+    ] = None,
+) -> None:
+    """Declare the option of commands that can plan instead."""
+
+
+def is_dry_run(context: typer.Context) -> bool:
+    """Return whether ``--dry-run`` was given, and not as ``none``; for us the server renders in either case."""
+    return options_of(context)["dry_run"] not in {None, "none", "false"}
+
+
+def show_plan(context: typer.Context, name: str, body: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Plan the change, print the plan, and return it; a plan that cannot be applied ends the command with status 1."""
+    made: dict[str, Any] = client_of(context).call("POST", release_path(context, name, "plan"), body=body)
+    if output is Output.TABLE:
+        print_lines(plan_lines(made))
+    else:
+        print_answer(made, output)
+    if made["findings"]:
+        raise typer.Exit(ExitStatus.FAILED)
+    return made
+
+
+def has_changes(plan: dict[str, Any]) -> bool:
+    """Return whether the plan changes anything, against the deployed revision or in the cluster."""
+    return differs(plan["summary"]) or any(one["live_change"] != "unchanged" for one in plan["objects"])
+
+
+def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Return the plan, line by line."""
+    over = f"over revision {plan['base_revision']}" if plan["base_revision"] else "as a new release"
+    chart = f" to {plan['chart_name']}-{plan['chart_version']}" if plan["chart_name"] else ""
+    if plan["action"] == Action.UNINSTALL:
+        over, chart = f"revision {plan['base_revision']}", ""
+    yield f"{plan['action']} of {plan['namespace']}/{plan['name']} in {plan['cluster_name']}{chart}, {over}"
+    yield from change_lines(plan)
+    for one in plan["objects"]:
+        if one["live_change"] in {one["change"], "unchanged"}:
+            continue
+        found = f"{one['live_change']} {in_a_cell(one['problem'])}".rstrip()
+        yield f"! in the cluster {one['kind']} {one['name']}: {found}"
+        yield from field_lines(one["live_fields"])
+    yield from (f"runs hook {hook['kind']} {hook['name']}: {', '.join(hook['events'])}" for hook in plan["hooks"])
+    yield from (f"WARNING: {in_a_cell(reword(text))}" for text in plan["warnings"])
+    yield from (f"CANNOT BE APPLIED: {in_a_cell(reword(text))}" for text in plan["findings"])
+    if not plan["findings"]:
+        yield f"apply just this, until {plan['expires_at'][:19]}Z, with: pilothouse apply {plan['id']}"

@@ -1,0 +1,114 @@
+"""Progress on standard error: one line that changes on a terminal, else a line per change."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pilothouse.cli.terminal import echo, in_a_cell
+
+_TICK_SECONDS: Final = 1.0
+_USUAL_COLUMNS: Final = 80
+_CLEAR: Final = "\r\x1b[K"
+#: Kinds of events that the next one replaces.
+_PASSING: Final = "_progress"
+
+
+class ProgressLine:
+    """Show events while entered; what passes stands on the last line of a terminal, with the time that is left."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._text = ""
+        self._deadline: float | None = None
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the clock."""
+        if self._live:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the clock, and leave the line empty."""
+        self._stop.set()
+        if self._live:
+            self._thread.join()
+        self.clear()
+
+    @property
+    def lacks_deadline(self) -> bool:
+        """Whether the time that is left is to be shown, and not known yet."""
+        return self._live and self._deadline is None
+
+    def expect(self, operation: dict[str, Any]) -> None:
+        """Take the time that is left from the operation's start and timeout."""
+        if operation["started_at"]:
+            left = datetime.fromisoformat(operation["started_at"]) - datetime.now(UTC)
+            self._deadline = time.monotonic() + left.total_seconds() + operation["timeout_seconds"]
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Show an event of the operation."""
+        kind, text = str(event["kind"]), in_a_cell(event["text"])
+        if self._live and kind.endswith(_PASSING):
+            with self._lock:
+                self._text = text
+                self._draw()
+        else:
+            self.say(f"{event['at'][11:19]}  {text}")
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        with self._lock:
+            self._text = ""
+            self._erase()
+            echo(line, err=True)
+
+    def clear(self) -> None:
+        """Empty the last line."""
+        with self._lock:
+            self._text = ""
+            self._erase()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(_TICK_SECONDS):
+            with self._lock:
+                self._draw()
+
+    def _draw(self) -> None:
+        if not self._text:
+            return
+        from rich.cells import cell_len, set_cell_size
+
+        left = "" if self._deadline is None else f"  {_span(self._deadline - time.monotonic())} left"
+        room = max(_columns() - 1 - len(left), 8)
+        text = self._text
+        if cell_len(text) > room:
+            text = f"{set_cell_size(text, room - 1)}…"
+        sys.stderr.write(f"{_CLEAR}{text}{left}")
+        sys.stderr.flush()
+
+    def _erase(self) -> None:
+        if self._live:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
+
+
+def _columns() -> int:
+    """Return the width of the terminal of standard error: standard output may be a file."""
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    return _USUAL_COLUMNS
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"

@@ -1,0 +1,62 @@
+"""Charts of sources that a command names: ``SOURCE/NAME``, or ``oci://…`` below the address of a source."""
+
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import typer
+
+from pilothouse.cli.connection import client_of
+from pilothouse.errors import InvalidRequest
+
+OCI: Final = "oci://"
+
+
+def is_of_source(chart: str) -> bool:
+    """Return whether CHART names one of a source; a path on this machine begins with a dot, or exists."""
+    return "/" in chart
+
+
+def source_reference(context: typer.Context, chart: str, *, version: str = "") -> dict[str, str]:
+    """Return how a body names the chart; raise InvalidRequest if no source has such an address."""
+    place, _, last = chart.rstrip("/").rpartition("/")
+    name, separator, named = last.partition(":" if chart.startswith(OCI) else "@")
+    wanted = named or version
+    if separator and version and named != version:
+        raise InvalidRequest(f"{chart}: --version {version} is another version; give one of them")
+    source = _find_registry(context, place) if chart.startswith(OCI) else place
+    if "/" in source:
+        raise InvalidRequest(f"{chart}: a chart of a source is SOURCE/NAME; a path on this machine begins with ./")
+    return {"source": source, "name": name, **({"version": wanted} if wanted else {})}
+
+
+def source_of(context: typer.Context, target: str) -> str:
+    """Return the source of that address, by its id, or of that name; raise InvalidRequest for another address."""
+    return _find_registry(context, target.rstrip("/")) if target.startswith(OCI) else target
+
+
+def pulled_id(context: typer.Context, chart: str, *, version: str = "") -> str:
+    """Return the id of the chart, which the server pulls if it has it not."""
+    wanted = source_reference(context, chart, version=version)
+    parts = (wanted["source"], "charts", wanted["name"], wanted.get("version") or "*")
+    path = "/".join(quote(part, safe="") for part in parts)
+    return str(client_of(context).call("GET", f"/api/v1/sources/{path}")["chart_id"])
+
+
+def read_text(file: Path, option: str) -> str:
+    """Return the text of keys or certificates in a file; raise InvalidRequest if it is none."""
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{option}: {file} is not a text, such as PEM or what 'gpg --armor' exports") from error
+
+
+def _find_registry(context: typer.Context, url: str) -> str:
+    rows: list[dict[str, Any]] = client_of(context).call("GET", "/api/v1/sources")
+    found = next((row["id"] for row in rows if row["url"] == url), None)
+    if found is None:
+        raise InvalidRequest(
+            f"no source of this project has the address {url}; type 'pilothouse source add NAME {url}', or name "
+            "another source ('pilothouse source list')"
+        )
+    return str(found)

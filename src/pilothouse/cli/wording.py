@@ -1,0 +1,51 @@
+"""The server's texts name options and calls of the API; a person types flags and commands."""
+
+import re
+from typing import Final
+
+_FLAGS: Final = {"timeout_seconds": "--timeout", "crds": "--skip-crds"}
+#: What is no word of English, and so is an option wherever it stands; others stand behind ``options.``.
+_UNMISTAKABLE: Final = (
+    "cleanup_on_fail",
+    "create_namespace",
+    "force_conflicts",
+    "force_replace",
+    "history_max",
+    "no_hooks",
+    "rollback_on_failure",
+    "skip_schema_validation",
+    "take_ownership",
+    "timeout_seconds",
+)
+_OPTION: Final = re.compile(rf"(?<![\w./'\"-])(?:options\.([a-z_]+)|({'|'.join(_UNMISTAKABLE)}))\b")
+_CONFLICT: Final = re.compile(r"Apply failed with \d+ conflicts?")
+_UNLOCK: Final = re.compile(r"POST /api/v1/clusters/[\w-]+/unlock")
+_RUNNING: Final = re.compile(r"\(operation ([0-9a-f-]{36})\); retry when the release is no longer pending")
+_RENDERED_HINT: Final = "'pilothouse template CHART --debug' with the same values prints what was rendered"
+FORCE_HINT: Final = (
+    "--force-conflicts takes over fields that somebody else has set; or leave them out of the chart or values"
+)
+
+
+def reword(text: str) -> str:
+    """Return a text of the server with flags and commands in place of the API's options and calls."""
+    text = _UNLOCK.sub("pilothouse release unlock NAME --reason TEXT", text)
+    text = _OPTION.sub(lambda found: _flag(found[1] or found[2]), text)
+    if running := _RUNNING.search(text):
+        return f"{text}; {follow_hint(running[1])}"
+    return f"{text}; {_RENDERED_HINT}" if "YAML parse error on " in text else text
+
+
+def follow_hint(operation_id: str) -> str:
+    """Return what may be typed about an operation that is at work."""
+    shows, ends = (f"'pilothouse operation {verb} {operation_id}'" for verb in ("follow", "cancel"))
+    return f"{shows} shows it, {ends} ends it"
+
+
+def explain_conflict(text: str) -> str:
+    """Return why an operation failed; of fields that others manage also what to do, which Helm does not say."""
+    return f"{reword(text)}; {FORCE_HINT}" if _CONFLICT.search(text) else reword(text)
+
+
+def _flag(name: str) -> str:
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")

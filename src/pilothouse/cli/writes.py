@@ -1,0 +1,254 @@
+"""What commands that change a release share: their options, the request, and how its operation is told."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from pilothouse.cli.connection import client_of
+from pilothouse.cli.durations import TIMEOUT_HELP, seconds_of
+from pilothouse.cli.evidence import evidence_lines
+from pilothouse.cli.exits import ExitStatus, NoServer, NotLoggedIn, UsageError
+from pilothouse.cli.groups import options_of
+from pilothouse.cli.output import Output, print_answer
+from pilothouse.cli.releases import release_path
+from pilothouse.cli.terminal import echo
+from pilothouse.cli.wording import explain_conflict
+from pilothouse.errors import PilothouseError
+from pilothouse.states import LIVING_STATES, OperationState
+
+if TYPE_CHECKING:
+    from pilothouse.cli.client import Client
+
+#: What is done before that many seconds have passed is answered at once, without a look at its events.
+_FIRST_WAIT_SECONDS: Final = 1
+_TRIES: Final = 5
+_EVIDENCE_LINES: Final = 40
+_WAITS: Final = {
+    "watcher": "ready",
+    "legacy": "ready",
+    "ready": "ready",
+    "hookonly": "hooks",
+    "hooks": "hooks",
+    "none": "none",
+    "jobs": "jobs",
+}
+
+
+def wait_options(
+    *,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait",
+            metavar="FOR",
+            help="Wait until the objects are ready; --wait=hookOnly: for hooks only, which is the default.",
+        ),
+    ] = None,
+    timeout: Annotated[str | None, typer.Option("--timeout", metavar="TIME", help=TIMEOUT_HELP)] = None,
+) -> None:
+    """Declare the options of for what, and for how long, to wait."""
+
+
+def detach_options(
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not follow it; 'pilothouse operation follow' does, anywhere.")
+    ] = False,
+) -> None:
+    """Declare the option of commands that start an operation."""
+
+
+def job_options(
+    *,
+    wait_for_jobs: Annotated[
+        bool, typer.Option("--wait-for-jobs", help="With --wait, wait for Jobs to complete, too.")
+    ] = False,
+) -> None:
+    """Declare the option of commands that wait for what a revision creates."""
+
+
+def hook_options(*, no_hooks: Annotated[bool, typer.Option("--no-hooks", help="Run no hooks.")] = False) -> None:
+    """Declare the option of all commands that may run hooks."""
+
+
+def write_options(
+    *,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="Text for the history, in place of Helm's.")
+    ] = None,
+) -> None:
+    """Declare the option of commands whose revision may have a text of its own."""
+
+
+def force_options(
+    *,
+    force_conflicts: Annotated[
+        bool, typer.Option("--force-conflicts", help="Take over fields that somebody else has set.")
+    ] = False,
+    force_replace: Annotated[bool, typer.Option("--force-replace", help="Replace objects, not change them.")] = False,
+    force: Annotated[bool, typer.Option("--force", hidden=True)] = False,
+) -> None:
+    """Declare the options of what may be overwritten."""
+
+
+def history_options(
+    *,
+    history_max: Annotated[
+        int | None, typer.Option("--history-max", min=0, metavar="N", help="Keep so many revisions (10); 0: all.")
+    ] = None,
+) -> None:
+    """Declare the option of commands that add to a history."""
+
+
+def cleanup_options(
+    *,
+    cleanup_on_fail: Annotated[
+        bool, typer.Option("--cleanup-on-fail", help="If it fails, delete the objects that it has created.")
+    ] = False,
+) -> None:
+    """Declare the option of commands that can clean up."""
+
+
+def check_options(
+    *,
+    checks: Annotated[
+        list[str] | None,
+        typer.Option("--checks", metavar="test", help="Run the chart's tests after it; it fails if they fail."),
+    ] = None,
+) -> None:
+    """Declare the option of commands whose revision can be checked."""
+
+
+def write_body(context: typer.Context) -> dict[str, Any]:
+    """Return the API's options that the command line gives, by the API's names."""
+    given = options_of(context)
+    options: dict[str, Any] = {
+        name: given[name]
+        for name in (
+            "no_hooks",
+            "description",
+            "force_conflicts",
+            "force_replace",
+            "history_max",
+            "cleanup_on_fail",
+            "take_ownership",
+            "skip_schema_validation",
+            "create_namespace",
+            "rollback_on_failure",
+            "checks",
+        )
+        if given.get(name) not in (None, False, [])
+    }
+    if given.get("force"):
+        echo("--force is deprecated, use --force-replace", err=True)
+        options["force_replace"] = True
+    if given.get("atomic"):
+        options["rollback_on_failure"] = True
+    ready = bool(options.get("rollback_on_failure") or options.get("checks"))
+    if (waited := _wait_of(given, ready=ready)) is not None:
+        options["wait"] = waited
+    if given["timeout"] is not None:
+        options["timeout_seconds"] = seconds_of(given["timeout"], option="--timeout")
+    return options
+
+
+def _wait_of(given: dict[str, Any], *, ready: bool) -> str | None:
+    """Return for what to wait, as Helm does: without a flag for hooks, and for all if a failure is rolled back."""
+    word = given["wait"]
+    if word is not None and word.lower() not in _WAITS:
+        raise UsageError(f"--wait: {word!r} is none of watcher, hookOnly, legacy, none")
+    waited = _WAITS[word.lower()] if word is not None else "ready" if ready else "hooks"
+    return "jobs" if given.get("wait_for_jobs") and waited == "ready" else waited
+
+
+def start(context: typer.Context, method: str, path: str, body: object) -> dict[str, Any]:
+    """Send a write; return its operation, which may have ended. A connection that breaks does not start it twice."""
+    import uuid
+
+    client = client_of(context)
+    wait = {} if options_of(context)["detach"] else {"Prefer": f"wait={_FIRST_WAIT_SECONDS}"}
+    headers = {"Idempotency-Key": str(uuid.uuid4()), **wait}
+    try:
+        for _ in range(_TRIES - 1):
+            try:
+                return _sent(client, method, path, body, headers)
+            except NoServer as error:
+                if isinstance(error, NotLoggedIn) or isinstance(error.__cause__, ConnectionRefusedError):
+                    raise
+        return _sent(client, method, path, body, headers)
+    except KeyboardInterrupt:
+        echo(
+            "interrupted before the server answered: it may have begun; 'pilothouse operation list' and "
+            "'pilothouse status NAME' tell",
+            err=True,
+        )
+        raise typer.Exit(ExitStatus.INTERRUPTED) from None
+
+
+def _sent(client: "Client", method: str, path: str, body: object, headers: dict[str, str]) -> dict[str, Any]:
+    operation: dict[str, Any] = client.call(method, path, body=body, headers=headers)
+    return operation
+
+
+def finish(context: typer.Context, operation: dict[str, Any], output: Output) -> dict[str, Any] | None:
+    """Follow the operation to its end, and return it; None if it goes on alone. A failure ends the command."""
+    ended = followed(context, operation, output)
+    if ended is not None and (failure := failure_of(ended)) is not None:
+        _show_evidence(client_of(context), ended)
+        raise failure
+    return ended
+
+
+def failure_of(operation: dict[str, Any]) -> PilothouseError | None:
+    """Return why the operation has not succeeded; None if it has."""
+    if operation["state"] == OperationState.SUCCEEDED:
+        return None
+    text = explain_conflict(operation["text"] or operation["last_error"])
+    return PilothouseError(f"{operation['action']} of {operation['release']} {operation['state']}: {text}")
+
+
+def followed(context: typer.Context, operation: dict[str, Any], output: Output) -> dict[str, Any] | None:
+    """Follow the operation to its end, and return it; None if it goes on alone."""
+    if options_of(context)["detach"]:
+        if output is not Output.TABLE:
+            print_answer(operation, output)
+        else:
+            what = "the cancel of the " if operation["state"] == OperationState.CANCELLING else ""
+            echo(f"{what}{operation['action']} of {operation['release']} is accepted as operation {operation['id']}")
+            echo(f"follow it with: pilothouse operation follow {operation['id']}")
+        return None
+    if operation["state"] in LIVING_STATES:
+        from pilothouse.cli.following import follow
+
+        operation = follow(client_of(context), operation["id"])
+    return operation
+
+
+def evidence_of(client: "Client", operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what was found in the cluster, by attempts."""
+    found: list[dict[str, Any]] = client.call("GET", f"/api/v1/operations/{operation['id']}/evidence")
+    return found
+
+
+def _show_evidence(client: "Client", operation: dict[str, Any]) -> None:
+    """Print what was found in the cluster after the last attempt failed, as far as it is short."""
+    found = evidence_of(client, operation)
+    lines = list(evidence_lines(found[-1])) if found else []
+    for line in lines[1:_EVIDENCE_LINES]:  # the first says the error, which follows
+        echo(line, err=True)
+    if len(lines) > _EVIDENCE_LINES:
+        echo(f"  … {len(lines) - _EVIDENCE_LINES} more: pilothouse operation show {operation['id']}", err=True)
+
+
+def existing(context: typer.Context, name: str, *, required: bool = False) -> dict[str, Any] | None:
+    """Return the release; if there is none, None, or the server's error if it is ``required``."""
+    from pilothouse.cli.client import ServerRefused
+
+    try:
+        found: dict[str, Any] = client_of(context).call("GET", release_path(context, name))
+    except ServerRefused as error:
+        if required or error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+    return found
