@@ -1,0 +1,1 @@
+"""The console: pages for people, with the rights of the person, over the same services as the APIs."""

@@ -1,0 +1,117 @@
+"""Who may do what: the users of the account and their roles, for its administrators."""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.auth import policy
+from pilothouse.console.forms import Fields, require_typed_name
+from pilothouse.console.grants import ROLES, read_grant
+from pilothouse.console.people import FORMS, Person, show_person, writes
+from pilothouse.console.rendering import page, refusal
+from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.identity.users import Users
+
+_USERS: Final = "/access/users"
+_USER: Final = f"{_USERS}/{{user_id}}"
+
+
+async def list_users(request: Request) -> Response:
+    """List the account's users, and what each role allows."""
+    return await _list(request)
+
+
+async def _list(request: Request, *, refused: Refusal | None = None, typed: Fields | None = None) -> Response:
+    caller = caller_of(request)
+    return await page(
+        request,
+        "access.html",
+        refused=refused,
+        typed=typed or {},
+        users=await service_of(request, Users).list_users(caller),
+        roles=ROLES,
+        actions={
+            name: [one for each in role.statements for one in each.actions] for name, role in policy.ROLES.items()
+        },
+        may_create=caller.may_in_account("iam:users:createUser"),
+    )
+
+
+async def create(request: Request) -> Response:
+    """Create a user; a password that was generated is shown once, on its page."""
+    fields = await read_form(request)
+    caller = caller_of(request)
+    try:
+        made = await service_of(request, Users).create(
+            caller,
+            name=fields.get("name", "").strip(),
+            password=fields.get("new_password") or None,
+            request_id=request_id_of(request),
+        )
+    except PilothouseError as error:
+        return await _list(request, refused=refusal(request, error), typed=fields)
+    if made.password is None:
+        return see_other(f"{here(caller)}{_USERS}/{quote(made.user.row.id, safe='')}")
+    request.path_params["user_id"] = made.user.row.id
+    return await show_person(request, generated=made.password)
+
+
+async def show_user(request: Request) -> Response:
+    """Show one user."""
+    caller_of(request).require_in_account("iam:users:getUser")
+    return await show_person(request)
+
+
+async def _set_state(request: Request, person: Person, fields: Fields) -> None:
+    if fields.get("do") not in {"enable", "disable"}:
+        raise InvalidRequest("do: choose whether to enable or to disable the user")
+    await service_of(request, Users).set_enabled(
+        caller_of(request), person.id, enabled=fields["do"] == "enable", request_id=request_id_of(request)
+    )
+
+
+async def _grant(request: Request, person: Person, fields: Fields) -> None:
+    caller = caller_of(request)
+    caller.require_in_account("iam:permissions:grantRoleToUser")
+    role, project_id = read_grant(fields)
+    await service_of(request, Users).grant(
+        caller, person.id, role=role, project_id=project_id, request_id=request_id_of(request)
+    )
+
+
+async def _withdraw(request: Request, person: Person, fields: Fields) -> None:
+    await service_of(request, Users).withdraw(
+        caller_of(request),
+        person.id,
+        role=fields.get("role", ""),
+        project_id=fields.get("project", "") or None,
+        request_id=request_id_of(request),
+    )
+
+
+async def _delete(request: Request, person: Person, fields: Fields) -> Response:
+    caller, users = caller_of(request), service_of(request, Users)
+    name = (await users.show(caller, person.id)).row.name
+    require_typed_name(fields, name, what="user", to="delete")
+    await users.remove(caller, person.id, request_id=request_id_of(request))
+    return see_other(f"{here(caller)}/access")
+
+
+_OWN_FORMS: Final = {
+    "state": writes("state", _set_state),
+    "roles": writes("roles", _grant),
+    "roles/withdraw": writes("roles", _withdraw),
+    "delete": writes("delete", _delete),
+}
+ROUTES: Final = [
+    Route("/access", list_users, methods=["GET"]),
+    Route(_USERS, create, methods=["POST"]),
+    Route(_USER, show_user, methods=["GET"]),
+    *(Route(f"{_USER}/{name}", form, methods=["POST"]) for name, form in {**FORMS, **_OWN_FORMS}.items()),
+]

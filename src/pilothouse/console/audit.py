@@ -1,0 +1,109 @@
+"""The audit log of the account, for its administrators."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from pilothouse.console.rendering import HEADERS, page
+from pilothouse.console.requests import caller_of, here
+from pilothouse.errors import InvalidRequest
+from pilothouse.http.audit import LINES, lines_of, note_read
+from pilothouse.http.requests import service_of
+from pilothouse.services.admin.audit import READS, Audit
+from pilothouse.services.admin.audit_export import AuditExport
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.store.audit import AuditFilter, AuditRow, Outcome
+
+_PAGE: Final = 50
+_FIELDS: Final = ("user", "action", "target", "outcome", "from", "to", "reads")
+_LARGEST: Final = 2**63
+
+
+async def list_rows(request: Request) -> Response:
+    """List who did what, newest first; reads only if asked for."""
+    caller, given, before = caller_of(request), _given(request), _marker(request)
+    audit = service_of(request, Audit)
+    found = await audit.list_rows(caller, _filters(given), before=before, limit=_PAGE)
+    context = await audit.tell_of(caller, found.rows)
+    return await page(
+        request,
+        "audit.html",
+        next=_link(caller, given, marker=str(found.next)) if found.next is not None else "",
+        export=_link(caller, given, "/export"),
+        # what changed nothing is written some seconds after it happened
+        rows=sorted(found.rows, key=lambda row: (row.at, row.id), reverse=True),
+        states=context.states,
+        places={row.id: _place(row, context.clusters) for row in found.rows},
+        given=given,
+        outcomes=list(Outcome),
+        is_first=before is None,
+    )
+
+
+async def export(request: Request) -> Response:
+    """Send all rows that match as JSON lines, for whoever keeps them elsewhere."""
+    caller, filters = caller_of(request), _filters(_given(request))
+    caller.require_in_account("pilothouse:audit:read")
+    note_read(
+        request, "pilothouse:audit:read", target=caller.domain_id, target_name=caller.domain_name, detail="export"
+    )
+    pages = service_of(request, AuditExport).pages(caller, filters, before=_marker(request))
+    saved = {"Content-Disposition": f'attachment; filename="audit-{datetime.now(UTC):%Y-%m-%d}.jsonl"'}
+    return StreamingResponse(lines_of(pages), media_type=LINES, headers=HEADERS | saved)
+
+
+def _given(request: Request) -> dict[str, str]:
+    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    if any("\0" in value for value in given.values()):
+        raise InvalidRequest("the query contains a NUL character")
+    if given["outcome"] and given["outcome"] not in set(Outcome):
+        raise InvalidRequest(f"outcome: {given['outcome'][:40]!r} is not one of {', '.join(Outcome)}")
+    return given
+
+
+def _filters(given: dict[str, str]) -> AuditFilter:
+    filters: dict[str, Any] = {name: given[name] or None for name in ("user", "action", "target", "outcome")}
+    # who names an action is shown it, whatever it is
+    without = () if given["reads"] or given["action"] else READS
+    return AuditFilter(**filters, since=_day(given, "from"), until=_day(given, "to", after=1), without=without)
+
+
+def _day(given: dict[str, str], name: str, *, after: int = 0) -> datetime | None:
+    """Return when that day begins, UTC, or one so many days ``after``; None for no day."""
+    if not given[name]:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(given[name]) + timedelta(days=after), time(), UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{name}: {given[name][:40]!r} is not a day, as 2027-01-31") from None
+
+
+def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str]:
+    """Return the cluster and the namespace of what was acted on; empty for what is in none."""
+    cluster_id, *below = row.target.split("/")
+    if cluster_id not in clusters:
+        return "", ""
+    return clusters[cluster_id], below[0] if below else ""
+
+
+def _marker(request: Request) -> int | None:
+    marker = request.query_params.get("marker", "")
+    if marker and not (re.fullmatch(r"[0-9]{1,19}", marker) and 0 < int(marker) < _LARGEST):
+        raise InvalidRequest("marker: it is none of this list; begin at its first page")
+    return int(marker) if marker else None
+
+
+def _link(caller: Caller, given: dict[str, str], below: str = "", **more: str) -> str:
+    query = urlencode({name: value for name, value in (given | more).items() if value})
+    return f"{here(caller)}/audit{below}" + (f"?{query}" if query else "")
+
+
+ROUTES: Final = [
+    Route("/audit", list_rows, methods=["GET"]),
+    Route("/audit/export", export, methods=["GET"]),
+]

@@ -1,0 +1,182 @@
+"""Several releases at once: one page that names all and says what happens to each, and one that tells what came of it.
+
+Each is ordered by itself, by the service that orders a single one, with the same right. What a page has shown is in its
+form: a release that has moved since is left alone.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console.operations import OPERATION_ID, cluster_names
+from pilothouse.console.release_writes import find_last_good, read_earlier, submit_rollback, submit_uninstall
+from pilothouse.console.rendering import page, refusal
+from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
+from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import service_of
+from pilothouse.services.operations.idempotency import Key
+from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.details import Place, ReleaseDetail, ReleaseDetails
+from pilothouse.services.releases.locks import Seen, microseconds
+from pilothouse.states import Action
+
+#: All are read and ordered within one request.
+MOST: Final = 25
+_RIGHTS: Final[dict[str, str]] = {Action.UNINSTALL: "cce:release:delete", Action.ROLLBACK: "cce:release:update"}
+_PART: Final = r"([^/@\s\0]{1,128})"
+_NAMED: Final = re.compile(rf"{_PART}/{_PART}/{_PART}(?:@([0-9]{{1,10}}))?(?:>([0-9]{{1,10}}))?(?:!(-?[0-9]{{1,18}}))?")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A release that was chosen; ``target``: the revision that a rollback goes back to.
+
+    ``since``: when it was first installed, in microseconds. ``problem``: why nothing can be done with it, or what
+    became of the order; ``operation_id``: the order.
+    """
+
+    place: Place
+    detail: ReleaseDetail | None = field(default=None, repr=False)
+    revision: int = 0
+    target: int = 0
+    since: int = 0
+    problem: str = ""
+    operation_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The release as a form carries it, with what the page has shown of it."""
+        shown = f"@{self.revision}" + (f">{self.target}" if self.target else "") + f"!{self.since}"
+        return f"{self.place.cluster}/{self.place.namespace}/{self.place.name}{shown}"
+
+
+def _read(texts: list[str]) -> list[Chosen]:
+    chosen: dict[Place, Chosen] = {}
+    for text in texts:
+        found = _NAMED.fullmatch(text.strip())
+        if found is None:
+            raise InvalidRequest(f"release: {text[:80]!r} is not a release; choose some in the list")
+        place = Place(found[1], found[2], found[3])
+        chosen[place] = Chosen(place, revision=int(found[4] or 0), target=int(found[5] or 0), since=int(found[6] or 0))
+    if not chosen:
+        raise InvalidRequest("release: none is chosen; tick some in the list first")
+    if len(chosen) > MOST:
+        raise InvalidRequest(f"release: {len(chosen)} are chosen, and at most {MOST} are done at a time; choose fewer")
+    return list(chosen.values())
+
+
+def _deed(request: Request, text: str) -> str:
+    if text not in _RIGHTS:
+        raise InvalidRequest(f"do: choose what to do with them: {' or '.join(_RIGHTS)}")
+    caller_of(request).require(_RIGHTS[text])
+    return text
+
+
+async def ask(request: Request) -> Response:
+    """Say what will happen to each."""
+    deed = _deed(request, request.query_params.get("do", ""))
+    return await _ask(request, deed, _read(request.query_params.getlist("release")))
+
+
+async def _ask(
+    request: Request, deed: str, named: list[Chosen], *, refused: Refusal | None = None, typed: str = ""
+) -> Response:
+    chosen = [await _look(request, deed, one) for one in named]
+    return await page(
+        request,
+        "bulk.html",
+        refused=refused,
+        deed=deed,
+        ready=[one for one in chosen if not one.problem],
+        others=[one for one in chosen if one.problem],
+        confirm=_confirmation(deed, [one for one in chosen if not one.problem]),
+        typed=typed,
+        once=new_once(),
+    )
+
+
+def _confirmation(deed: str, chosen: list[Chosen]) -> str:
+    """Return what is to be typed; a rollback can be rolled back."""
+    return f"uninstall {len(chosen)}" if deed == Action.UNINSTALL else ""
+
+
+async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
+    details, caller = service_of(request, ReleaseDetails), caller_of(request)
+    try:
+        detail = await details.show_head(caller, one.place)
+        release = detail.release
+        since = microseconds(release.created_at)
+        looked = replace(one, detail=detail, revision=release.revision, target=0, since=since)
+        if detail.underway is not None:
+            return replace(looked, problem=f"its {detail.underway.action} is not finished")
+        if deed == Action.UNINSTALL:
+            return looked
+        target = find_last_good(await read_earlier(request, one.place, looked.revision)) or 0
+    except PilothouseError as error:
+        return replace(one, problem=refusal(request, error).text)
+    return replace(looked, target=target, problem="" if target else "it has no earlier revision that went well")
+
+
+async def carry_out(request: Request) -> Response:
+    """Order what the page has said, each by itself, and tell what came of each."""
+    fields = await read_form(request)
+    deed = _deed(request, fields.get("do", ""))
+    named = _read(fields.get("releases", "").split())
+    wanted = _confirmation(deed, named)
+    if wanted and " ".join(fields.get("confirm", "").split()) != wanted:
+        error = InvalidRequest(f"confirm: type {wanted!r} to uninstall them")
+        return await _ask(request, deed, named, refused=refusal(request, error), typed=fields.get("confirm", ""))
+    key = key_of(request, fields)
+    done = []
+    for number, one in enumerate(named):
+        own = Key(f"{key.text}-{number}"[:255], key.fingerprint) if key is not None else None
+        done.append(await _order(request, deed, one, own))
+    ordered = [("order", one.operation_id) for one in done if one.operation_id]
+    left = [("left", one.text) for one in done if not one.operation_id]
+    address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', deed), *ordered, *left])}"
+    if not left and caller_of(request).may("cce:operation:get"):
+        return see_other(address)
+    return await page(request, "bulk_done.html", asked_by=address, deed=deed, done=done)
+
+
+async def show_ordered(request: Request) -> Response:
+    """Tell what was ordered together, as the address names it; why one was left alone is told only once."""
+    deed, query = _deed(request, request.query_params.get("do", "")), request.query_params
+    names = await cluster_names(request)
+    done = []
+    for operation_id in query.getlist("order")[:MOST]:
+        if not OPERATION_ID.fullmatch(operation_id):
+            raise InvalidRequest(f"order: {operation_id[:40]!r} is not an operation")
+        row = await service_of(request, Operations).show(caller_of(request), operation_id)
+        place = Place(names.get(row.cluster_id, row.cluster_id), row.namespace, row.release_name)
+        done.append(Chosen(place, operation_id=row.id))
+    left = _read(query.getlist("left")) if "left" in query else []
+    done += [replace(one, problem="nothing was ordered for it; its page tells how it is now") for one in left]
+    return await page(request, "bulk_done.html", deed=deed, done=done)
+
+
+async def _order(request: Request, deed: str, one: Chosen, key: Key | None) -> Chosen:
+    seen = Seen(one.revision, one.since)
+    try:
+        if deed == Action.UNINSTALL:
+            accepted = await submit_uninstall(request, one.place, key=key, seen=seen)
+        else:
+            accepted = await submit_rollback(
+                request, one.place, revision=one.target, include_hooks=False, key=key, seen=seen
+            )
+    except PilothouseError as error:
+        return replace(one, problem=refusal(request, error).text)
+    return replace(one, operation_id=accepted.operation_id or "")
+
+
+ROUTES: Final = [
+    Route("/releases/bulk", ask, methods=["GET"]),
+    Route("/releases/bulk", carry_out, methods=["POST"]),
+    Route("/releases/bulk/ordered", show_ordered, methods=["GET"]),
+]

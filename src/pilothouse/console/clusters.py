@@ -1,0 +1,118 @@
+"""Clusters: how current their data is, whether they answer; registering one, its credentials, and its removal."""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console import words
+from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console.rendering import page, refusal
+from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.errors import PilothouseError
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.project_list import ProjectReleases
+from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
+
+
+async def list_clusters(request: Request) -> Response:
+    """List the project's clusters with the state of their indexes."""
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    found = await clusters.list_clusters(caller)
+    indexes = await clusters.list_indexes(caller) if caller.may("cce:cluster:get") else {}
+    return await page(request, "clusters.html", clusters=found, indexes=indexes)
+
+
+async def show_cluster(
+    request: Request, *, refused: Refusal | None = None, part: str = "probe", typed: Fields | None = None
+) -> Response:
+    """Show one cluster; with ``probe`` it is asked for its version now."""
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    named = await clusters.identify(request.path_params["cluster"], project_id=caller.project_id)
+    cluster, index = await clusters.show(caller, named.id), await clusters.show_index(caller, named.id)
+    totals: dict[str, int] = {}
+    if caller.may("cce:release:list"):
+        wanted, order = ReleaseFilter(cluster=cluster.id), ReleaseSort("name")
+        service = service_of(request, ProjectReleases)
+        totals = dict((await service.list_releases(caller, wanted, sort=order, limit=1, totals=True)).totals or {})
+    answer = ""
+    if "probe" in request.query_params and request.method == "GET":
+        try:
+            answer = (await clusters.probe(caller, cluster.id)).version
+        except PilothouseError as error:
+            refused = refusal(request, error)
+    return await page(
+        request,
+        "cluster.html",
+        cluster=cluster,
+        refused=refused,
+        part=part,
+        typed=typed or {},
+        index=index,
+        totals=[(str(one), totals[one]) for one in words.LISTED if totals.get(one)],
+        answer=answer,
+    )
+
+
+async def _replace(request: Request, fields: Fields) -> str:
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    named = await clusters.identify(request.path_params["cluster"], project_id=caller.project_id)
+    await clusters.replace_kubeconfig(
+        caller,
+        named.id,
+        kubeconfig=fields.get("kubeconfig", ""),
+        context=fields.get("context", "").strip() or None,
+        force="force" in fields,
+        request_id=request_id_of(request),
+    )
+    return f"{here(caller)}/clusters/{quote(named.name, safe='')}?probe=1"
+
+
+async def _remove(request: Request, fields: Fields) -> str:
+    caller, clusters = caller_of(request), service_of(request, Clusters)
+    caller.require("cce:cluster:delete")
+    named = await clusters.identify(request.path_params["cluster"], project_id=caller.project_id)
+    require_typed_name(fields, named.name, what="cluster", to="remove")
+    await clusters.remove(caller, named.id, request_id=request_id_of(request))
+    return f"{here(caller)}/clusters"
+
+
+async def ask_registration(request: Request) -> Response:
+    """Show the form that registers a cluster."""
+    caller_of(request).require("cce:cluster:create")
+    return await _form(request, {})
+
+
+async def register(request: Request) -> Response:
+    """Register a cluster after it has answered."""
+    fields = await read_form(request)
+    caller = caller_of(request)
+    try:
+        made = await service_of(request, Clusters).register(
+            caller,
+            name=fields.get("name", "").strip(),
+            kubeconfig=fields.get("kubeconfig", ""),
+            context=fields.get("context", "").strip() or None,
+            request_id=request_id_of(request),
+        )
+    except PilothouseError as error:
+        return await _form(request, fields, refused=refusal(request, error))
+    return see_other(f"{here(caller)}/clusters/{quote(made.name, safe='')}")
+
+
+async def _form(request: Request, fields: dict[str, str], *, refused: Refusal | None = None) -> Response:
+    return await page(request, "cluster_new.html", refused=refused, fields=fields)
+
+
+ROUTES: Final = [
+    Route("/clusters", list_clusters, methods=["GET"]),
+    Route("/clusters", register, methods=["POST"]),
+    Route("/clusters/new", ask_registration, methods=["GET"]),
+    Route("/clusters/{cluster}", show_cluster, methods=["GET"]),
+    Route("/clusters/{cluster}/kubeconfig", writes(show_cluster, "kubeconfig", _replace), methods=["POST"]),
+    Route("/clusters/{cluster}/remove", writes(show_cluster, "remove", _remove), methods=["POST"]),
+]

@@ -1,0 +1,140 @@
+"""Install a chart: the form, the judgement of its values, and the plan that it makes."""
+
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console.plans import plan_path, read_again
+from pilothouse.console.rendering import page
+from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.value_forms import (
+    MOST_CHARTS,
+    NO_FAULTS,
+    Faults,
+    Fields,
+    dump_defaults,
+    find_chart,
+    find_charts,
+    judge_values,
+    read_change,
+    read_text,
+    tell_faults,
+)
+from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, PilothouseError
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import service_of
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.plans import Plans
+from pilothouse.services.sources.pull import ChartPulls, SourceReference
+from pilothouse.states import UNSETTLED, Action, ReleaseStatus
+
+_CREATE: Final = "cce:release:create"
+#: What the address can say.
+_NAMED: Final = ("chart", "cluster", "namespace", "name")
+#: The same for a chart of a source, which is pulled then.
+_SOURCED: Final = ("source", "of", "version")
+
+
+async def ask_install(request: Request) -> Response:
+    """Show the form; with ``plan`` filled in as for that plan."""
+    caller = caller_of(request)
+    caller.require(_CREATE)
+    fields = {name: request.query_params.get(name, "") for name in (*_NAMED, *_SOURCED)}
+    if any("\0" in value for value in fields.values()):
+        raise InvalidRequest("the query contains a NUL character")
+    source, name, version = (fields.pop(one) for one in _SOURCED)
+    if source:
+        reference = SourceReference(source=source, name=name, version=version)
+        row = await service_of(request, ChartPulls).choose(caller, reference)
+        return see_other(f"{here(caller)}/install?{urlencode({**fields, 'chart': row.id})}")
+    if plan_id := request.query_params.get("plan", ""):
+        fields |= await read_again(request, plan_id)
+    return await _form(request, fields, is_fresh=not plan_id)
+
+
+async def plan_install(request: Request) -> Response:
+    """Make the plan that the form asks for, and lead to it; with ``show`` only show the chart that it names."""
+    fields = await read_form(request)
+    caller = caller_of(request)
+    if "show" in fields:
+        return await _form(request, fields)
+    try:
+        caller.require(_CREATE)
+        place = Place(*(fields.get(name, "").strip() for name in ("cluster", "namespace", "name")))
+        if not place.cluster:
+            raise InvalidRequest("cluster: missing; choose one")
+        await _refuse_existing(request, place)
+        plan = await service_of(request, Plans).make(caller, place, read_change(fields, mode="replace"))
+        if plan.record.action is not Action.INSTALL:
+            raise _exists(place)
+    except PilothouseError as error:
+        refused, faults = await tell_faults(request, error, fields)
+        return await _form(request, fields, refused=refused, faults=faults, exists=isinstance(error, AlreadyExists))
+    return see_other(plan_path(caller, plan.row))
+
+
+async def judge(request: Request) -> Response:
+    """Tell what Helm says about the values of the form."""
+    return await judge_values(request, await read_form(request), ())
+
+
+async def _refuse_existing(request: Request, place: Place) -> None:
+    try:
+        found = await service_of(request, ReleaseDetails).show_head(caller_of(request), place)
+    except NotFound:
+        return  # the plan tells what of it does not exist
+    if found.release.status != ReleaseStatus.UNINSTALLED and found.release.status not in UNSETTLED:
+        raise _exists(place)
+
+
+def _exists(place: Place) -> AlreadyExists:
+    return AlreadyExists(
+        f"name: release {place.name!r} exists in namespace {place.namespace!r} already; take another name, or change "
+        "that one"
+    )
+
+
+async def _form(
+    request: Request,
+    fields: Fields,
+    *,
+    refused: Refusal | None = None,
+    faults: Faults = NO_FAULTS,
+    is_fresh: bool = False,
+    exists: bool = False,
+) -> Response:
+    caller, chart = caller_of(request), await find_chart(request, fields.get("chart", ""))
+    query = request.scope["query_string"].decode("latin-1")
+    return await page(
+        request,
+        "install.html",
+        refused=refused,
+        fields=fields,
+        text=read_text(fields),
+        faults=faults,
+        is_fresh=is_fresh,
+        exists=exists,
+        chart=chart,
+        defaults=await dump_defaults(chart),
+        charts=await find_charts(request, chosen=fields.get("chart", "")),
+        most_charts=MOST_CHARTS,
+        clusters=list((await _clusters(request)).values()),
+        action=f"{here(caller)}/install{'?' + query if query else ''}",
+        judge=f"{here(caller)}/install/judge",
+    )
+
+
+async def _clusters(request: Request) -> dict[str, str]:
+    caller = caller_of(request)
+    return await service_of(request, Clusters).list_names(caller) if caller.may("cce:cluster:list") else {}
+
+
+ROUTES: Final = [
+    Route("/install", ask_install, methods=["GET"]),
+    Route("/install", plan_install, methods=["POST"]),
+    Route("/install/judge", judge, methods=["POST"]),
+]

@@ -1,0 +1,177 @@
+"""Log in and out. What was typed into a form when its session had ended is kept through the log-in."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console import csrf
+from pilothouse.console.rendering import is_partial, page
+from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other
+from pilothouse.console.session import drop_session, session_of, set_session
+from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, PilothouseError
+from pilothouse.http.errors import refuse, status_of
+from pilothouse.http.json_bodies import FORM, LOGIN
+from pilothouse.http.middleware.session import CONSOLE, is_console
+from pilothouse.http.requests import request_id_of, service_of, source_of
+from pilothouse.services.identity.passwords import Login
+from pilothouse.services.identity.sessions import OpenedSession, Opening, Sessions
+from pilothouse.services.identity.single_sign_on import SingleSignOn
+
+_PATH: Final = f"{CONSOLE}/login"
+#: Names of fields that were meant for another page.
+_KEPT: Final = "kept."
+#: The log-in sends it once more, with fields of its own.
+_LARGEST_KEPT: Final = FORM.size - LOGIN.size
+#: How long fields of the log-in may be, as the form says too.
+_LONGEST: Final = {"name": 200, "account": 200, "password": 1000, "token": 200}
+#: What has ended the session, for who is led here.
+_ENDED: Final = {
+    "key": "You disabled or deleted an access key of yours, which ends all your sessions and tokens.",
+    "password": "Your password was changed, which ends all your sessions and tokens.",
+    "session": "You have ended this session.",
+    "sessions": "You have ended all your sessions.",
+}
+_ENDED_BESIDE: Final = (
+    "Your session has ended: its time was over, or somebody ended it, or a password, access key or role of yours was "
+    "changed."
+)
+
+
+async def show_log_in(request: Request) -> Response:
+    """Show the form."""
+    told = _ENDED.get(request.query_params.get("ended", ""), "")
+    return await _form(request, next_path=request.query_params.get("next", ""), told=told)
+
+
+async def ask_to_log_in(request: Request) -> Response:
+    """Lead to the log-in from any page, and back; a script's request reloads the page, a form's fields are kept."""
+    path = request.scope["path"]
+    query = request.scope["query_string"].decode("latin-1")
+    target = f"{path}?{query}" if query else path
+    if is_partial(request):
+        response = Response(status_code=204, headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
+    elif request.method == "POST":
+        kept = await _read_kept(request)
+        again = "Log in, and what you sent can be sent again" if kept else "Log in, and fill in the form again"
+        problem = f"Your session has ended. {again}; nothing was changed."
+        response = await _form(request, next_path=target, kept=kept, problem=problem, status_code=401)
+    else:
+        told = _ENDED_BESIDE if session_of(request) else ""
+        response = await _form(request, next_path=target, told=told, status_code=401)
+    return response
+
+
+async def _read_kept(request: Request) -> dict[str, str]:
+    """Return the fields of a form of the session that has ended; nothing if another site may have sent it."""
+    if request.scope["state"]["body_size"] > _LARGEST_KEPT:
+        return {}
+    try:
+        fields = await read_fields(request)
+        csrf.check(request, session_of(request), fields.pop(csrf.FIELD, ""))
+    except (InvalidRequest, Forbidden):
+        return {}
+    return {} if any("password" in name and fields[name] for name in fields) else fields  # a page must not show one
+
+
+async def log_in(request: Request) -> Response:
+    """Open a session for a password or a token."""
+    csrf.check_origin(request)
+    fields = await read_fields(request)
+    kept = {name.removeprefix(_KEPT): value for name, value in fields.items() if name.startswith(_KEPT)}
+    next_path = own_path(fields.get("next", ""))
+    try:
+        opened = await _open(request, fields)
+    except (NotAuthenticated, Busy, InvalidRequest) as error:
+        return await _form(
+            request, next_path=next_path, kept=kept, typed=fields, problem=str(error), status_code=_status(error)
+        )
+    previous = request.scope["state"].get("caller")
+    if previous is not None:
+        await service_of(request, Sessions).end_previous(previous, request_id=request_id_of(request))
+    response: Response
+    if kept:
+        request.scope["state"]["caller"] = opened.caller
+        proof = csrf.issue(opened.text)
+        action = next_path.partition("?")[0].rpartition("/")[2]
+        response = await page(request, "resume.html", action=action, target=next_path, kept=kept, proof=proof)
+    else:
+        response = see_other(f"{root()}{next_path}" if next_path else f"{base()}/")
+    set_session(request, response, opened.text)
+    return response
+
+
+async def show_problem(request: Request, error: PilothouseError, *, next_path: str) -> Response:
+    """Show the form, and why another way to log in did not work."""
+    refused = refuse(error)
+    return await _form(request, next_path=next_path, problem=refused.text, status_code=refused.status)
+
+
+async def log_out(request: Request) -> Response:
+    """End the session, here and in every tab."""
+    await read_form(request)
+    caller, sessions = caller_of(request), service_of(request, Sessions)
+    session_id = await sessions.find_own_id(caller)
+    await sessions.end(caller, session_id, request_id=request_id_of(request))
+    response = see_other(f"{base()}/login")
+    drop_session(request, response)
+    return response
+
+
+async def _open(request: Request, fields: dict[str, str]) -> OpenedSession:
+    agent = request.headers.get("user-agent", "")
+    opening = Opening(source=source_of(request), agent=agent, request_id=request_id_of(request))
+    sessions = service_of(request, Sessions)
+    for name, most in _LONGEST.items():
+        if len(fields.get(name, "")) > most:
+            raise InvalidRequest(f"{name}: more than {most} characters")
+    if fields.get("token", "").strip():
+        return await sessions.open_with_token(fields["token"], opening)
+    if not fields.get("name") or not fields.get("password"):
+        raise InvalidRequest("Give a name and its password, or a token.")
+    login = Login(password=fields["password"], name=fields["name"], domain_name=fields.get("account", ""))
+    return await sessions.open_with_password(login, opening)
+
+
+async def _form(
+    request: Request,
+    *,
+    next_path: str,
+    kept: dict[str, str] | None = None,
+    typed: dict[str, str] | None = None,
+    problem: str = "",
+    told: str = "",
+    status_code: int = 200,
+) -> Response:
+    account = request.app.state.settings.identity.first_domain
+    given = typed or {}
+    said = {"name": given.get("name", ""), "account": given.get("account", account)}
+    return await page(
+        request,
+        "login.html",
+        status_code=status_code,
+        next_path=own_path(next_path),
+        kept=kept or {},
+        typed=said,
+        problem=problem,
+        told=told,
+        providers=service_of(request, SingleSignOn).links,
+        caller=None,
+    )
+
+
+def own_path(path: str) -> str:
+    """Return the path if it is one of the console's, else nothing: a link must not lead to another site."""
+    return path if is_console(path.partition("?")[0]) and "\\" not in path and not path.startswith(_PATH) else ""
+
+
+def _status(error: PilothouseError) -> int:
+    return status_of(error)[0]
+
+
+ROUTES: Final = [
+    Route("/login", show_log_in, methods=["GET"]),
+    Route("/login", log_in, methods=["POST"]),
+    Route("/logout", log_out, methods=["POST"]),
+]

@@ -1,0 +1,90 @@
+"""A pod of a release: its containers, their logs as they come, and what Kubernetes says of it."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.auth.policy import READ_LOGS
+from pilothouse.console.release import PREFIX, look, place_of, show_page
+from pilothouse.console.rendering import fragment, refusal
+from pilothouse.console.requests import caller_of
+from pilothouse.console.streams import END, QUIET, REFUSED, message
+from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
+from pilothouse.http.audit import note_read
+from pilothouse.http.event_streams import EventStreams
+from pilothouse.http.requests import service_of
+from pilothouse.services.releases.details import ReleaseDetails
+from pilothouse.services.releases.pod_logs import LogQuery, ReleasePods
+from pilothouse.store.operations import release_key
+
+#: How many lines a page shows, by choice.
+_TAILS: Final = (100, 300, 1000)
+_FOLLOWED: Final = 300
+
+
+def _read_query(request: Request) -> LogQuery:
+    given = {name: request.query_params.get(name, "") for name in ("pod", "namespace", "container", "tail")}
+    if any("\0" in value for value in given.values()):
+        raise InvalidRequest("the query contains a NUL character")
+    if not given["pod"]:
+        raise InvalidRequest("pod: missing; choose one among the live objects of the release")
+    tail = given.pop("tail") or str(_TAILS[0])
+    if tail not in map(str, _TAILS):
+        raise InvalidRequest(f"tail: {tail[:40]!r} is not one of {', '.join(map(str, _TAILS))}")
+    return LogQuery(**given, tail=int(tail), previous="previous" in request.query_params)
+
+
+async def show_pod(request: Request) -> Response:
+    """Show a pod, its events and a log; what the cluster does not give is said in its place."""
+    wanted, pods = _read_query(request), service_of(request, ReleasePods)
+    shown: dict[str, Any] = {"wanted": wanted, "pod": None, "log": None, "refused": None, "unread": ""}
+    try:
+        shown["pod"] = await look(request, partial(pods.show, pod=wanted.pod, namespace=wanted.namespace), part="pod")
+    except PilothouseError as error:
+        shown["refused"] = refusal(request, error)
+    follow = "follow" in request.query_params and not wanted.previous
+    if shown["pod"] is not None and caller_of(request).may(READ_LOGS):
+        try:
+            shown["log"] = await look(request, partial(pods.read_log, wanted=wanted), part="logs", right=READ_LOGS)
+        except PilothouseError as error:
+            shown["unread"] = refusal(request, error).text
+    return await show_page(
+        request, "release_pod.html", tab="resources", follow=follow, tails=_TAILS, logs_right=READ_LOGS, **shown
+    )
+
+
+async def follow_log(request: Request) -> Response:
+    """Send the last lines of a log as they come: each message has all of them, so that none can be missed."""
+    wanted, caller, pods = _read_query(request), caller_of(request), service_of(request, ReleasePods)
+    place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
+    caller.require(READ_LOGS)
+    key = release_key(place.cluster, place.namespace, place.name)
+    note_read(request, READ_LOGS, target=key, target_name=place.name, detail="logs, followed")
+    followed = LogQuery(wanted.pod, wanted.namespace, wanted.container, _FOLLOWED)
+
+    async def messages() -> AsyncIterator[bytes]:
+        try:
+            async for log in pods.follow_log(caller, place, followed):
+                if log is None:
+                    yield QUIET
+                else:
+                    yield message(await fragment(request, "release_log.html", log=log, unread="", follow=True))
+        except (NotAuthenticated, Forbidden):
+            yield REFUSED
+            return
+        except (NotFound, PilothouseError) as error:
+            text = refusal(request, error).text
+            yield message(await fragment(request, "release_log.html", log=None, unread=text, follow=True))
+        yield END
+
+    return service_of(request, EventStreams).open(caller, messages())
+
+
+ROUTES: Final = [
+    Route(f"{PREFIX}/pod", show_pod, methods=["GET"]),
+    Route(f"{PREFIX}/pod/live", follow_log, methods=["GET"]),
+]

@@ -1,0 +1,273 @@
+"""One release: what it is, who changed it, and each part of its revisions."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import Any, Final, TypeVar, get_args
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.chart_archive.yaml_text import dump_yaml
+from pilothouse.console.rendering import is_partial, page, refusal
+from pilothouse.console.requests import caller_of
+from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.http.audit import note_read
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import service_of
+from pilothouse.kubernetes.health import Health
+from pilothouse.kubernetes.helm_secrets import StoredRelease
+from pilothouse.off_loop import off_loop
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.identity.standing import Standing
+from pilothouse.services.operations.read import Operations
+from pilothouse.services.releases.details import Place, ReleaseDetail, ReleaseDetails
+from pilothouse.services.releases.differences import ReleaseDifferences, RevisionDiff
+from pilothouse.services.releases.drift_reads import ReleaseDrifts
+from pilothouse.services.releases.parts import Layer, ReleaseParts
+from pilothouse.services.releases.plan_changes import ValueOrigin, find_origins
+from pilothouse.services.releases.tree import ReleaseTrees
+from pilothouse.states import LIVING_STATES, UNSETTLED, OperationState
+from pilothouse.store.operations import release_key
+
+Found = TypeVar("Found")
+
+#: Health that is looked at again soon.
+_MOVING: Final = frozenset({Health.PROGRESSING, Health.TERMINATING, Health.DEGRADED})
+_LAYERS: Final[tuple[Layer, ...]] = get_args(Layer)
+_LARGE: Final = 2**20
+_OPERATIONS: Final = 30
+#: Values with their origin on one page.
+MOST_LEAVES: Final = 500
+_LARGEST_REVISION: Final = 2**31
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value that is no mapping, by its JSON pointer."""
+
+    path: str
+    origin: str
+    value: Any = field(repr=False)
+
+
+def place_of(request: Request) -> Place:
+    """Return where the release is that the path names."""
+    named = request.path_params
+    return Place(named["cluster"], named["namespace"], named["name"])
+
+
+def revision_of(request: Request, name: str = "revision") -> int | None:
+    """Return the revision that the query names; None if it names none."""
+    return read_revision(request.query_params.get(name, ""), name)
+
+
+def read_revision(text: str, name: str) -> int | None:
+    """Return the number of a revision; None for an empty text."""
+    if not text.strip():
+        return None
+    if not re.fullmatch(r"[0-9]{1,10}", text.strip()) or not 0 < int(text) < _LARGEST_REVISION:
+        raise InvalidRequest(f"{name}: {text[:40]!r} is not a revision")
+    return int(text)
+
+
+async def show_head(request: Request) -> ReleaseDetail:
+    """Return what every page of the release tells of it; no values are among that."""
+    return await service_of(request, ReleaseDetails).show_head(caller_of(request), place_of(request))
+
+
+async def look(
+    request: Request, at: Callable[[Caller, Place], Awaitable[Found]], *, part: str, right: str = READ_VALUES
+) -> Found:
+    """Return what was found of the release for the caller; raise NotPermitted if it may not see that any more."""
+    before = caller_of(request)
+    place = await service_of(request, ReleaseDetails).locate(before, place_of(request))
+    found = await at(before, place)
+    caller = await _told(request, place, part, right)
+    for each in {right, READ_VALUES}:
+        if before.may(each):
+            caller.require(each)
+    return found
+
+
+async def show_page(
+    request: Request, template: str, *, tab: str, refused: Refusal | None = None, **more: Any
+) -> Response:
+    """Return a page of the release, with its head."""
+    detail = more.pop("detail", None) or await show_head(request)
+    locked = detail.underway is None and detail.release.status in UNSETTLED
+    shown = {"detail": detail, "release": detail.release, "tab": tab, "locked": locked, **more}
+    return await page(request, template, refused=refused, **shown)
+
+
+async def show_release(request: Request) -> Response:
+    """Show what the release is: status, notes, labels, its last operations."""
+    detail, caller = await look(request, service_of(request, ReleaseDetails).show, part="release"), caller_of(request)
+    rows = []
+    if caller.may("cce:operation:list"):
+        release = detail.release
+        found = await service_of(request, Operations).list_operations(
+            caller,
+            cluster_id=release.cluster_id,
+            namespace=release.namespace,
+            release_name=release.name,
+            state=None,
+            before=None,
+            limit=_OPERATIONS,
+        )
+        rows = found.operations
+    failed = rows[0] if rows and rows[0].state == OperationState.FAILED else None
+    running = next((row for row in rows if row.state in LIVING_STATES), None)
+    return await show_page(
+        request,
+        "release.html",
+        tab="overview",
+        detail=detail,
+        operations=rows,
+        failed=failed,
+        running=running,
+    )
+
+
+async def show_values(request: Request) -> Response:
+    """Show the values of a revision: the user's, the chart's, or both merged."""
+    layer = request.query_params.get("layer", "user")
+    if layer not in _LAYERS:
+        raise InvalidRequest(f"layer: {layer[:40]!r} is not one of {', '.join(_LAYERS)}")
+    return await _part(request, "values", layer=layer, layers=_LAYERS)
+
+
+async def show_manifest(request: Request) -> Response:
+    """Show the rendered objects of a revision."""
+    return await _part(request, "manifest")
+
+
+async def _part(request: Request, part: str, **more: Any) -> Response:
+    """Show a part of a revision; if the cluster cannot be read, the page says why and keeps its head."""
+    text, origins, refused, revision = "", [], None, revision_of(request)
+    detail = await show_head(request)
+    try:
+        caller, stored = await read_revision_of(request, revision, part=part)
+        text = await _text(request, caller, stored, part, more.get("layer"))
+        if more.get("layer") == "computed":
+            origins = await _leaves(request, caller, stored)
+        revision = stored.revision
+    except PilothouseError as error:
+        refused = refusal(request, error)
+    return await show_page(
+        request,
+        f"release_{part}.html",
+        tab=part,
+        detail=detail,
+        text=text,
+        origins=origins,
+        most_leaves=MOST_LEAVES,
+        refused=refused,
+        revision=revision or detail.release.revision,
+        **more,
+    )
+
+
+async def _text(request: Request, caller: Caller, stored: StoredRelease, part: str, layer: Layer | None) -> str:
+    parts = service_of(request, ReleaseParts)
+    if part == "manifest" or layer is None:
+        return (await parts.show_manifest(caller, stored)).text
+    found = await parts.show_values(caller, stored, layer)
+    return await off_loop(lambda: dump_yaml(found.values), size=_LARGE) if found.values else ""
+
+
+def find_leaves(shown: dict[str, Any], origins: Iterable[ValueOrigin]) -> list[Leaf]:
+    """Return the values with where each comes from; as many as a page shows, and one more if there are more."""
+    found = []
+    for one in islice(origins, MOST_LEAVES + 1):
+        value: Any = shown
+        for key in one.path.split("/")[1:]:
+            value = value[key.replace("~1", "/").replace("~0", "~")]
+        found.append(Leaf(one.path, one.origin, value))
+    return found
+
+
+async def _leaves(request: Request, caller: Caller, stored: StoredRelease) -> list[Leaf]:
+    shown = (await service_of(request, ReleaseParts).show_values(caller, stored, "computed")).values
+    return await off_loop(lambda: find_leaves(shown, find_origins(shown, [("given", stored.config)])), size=_LARGE)
+
+
+async def read_revision_of(request: Request, revision: int | None, *, part: str) -> tuple[Caller, StoredRelease]:
+    """Return the caller to show the part to, as it is after the cluster has answered, and the revision (or newest)."""
+    details = service_of(request, ReleaseDetails)
+    place = await details.locate(caller_of(request), place_of(request))
+    stored = await details.read_stored(place, revision)
+    return await _told(request, place, part), stored
+
+
+async def _told(request: Request, place: Place, part: str, right: str = READ_VALUES) -> Caller:
+    caller = await service_of(request, Standing).require(caller_of(request), "cce:release:get")
+    if caller.may(right):  # who is shown masked values has read none
+        key = release_key(place.cluster, place.namespace, place.name)
+        note_read(request, right, target=key, target_name=place.name, detail=part)
+    return caller
+
+
+async def show_resources(request: Request) -> Response:
+    """Show the live objects, down to pods; if the cluster cannot be read, the page says why."""
+    found, refused = None, None
+    try:
+        found = await look(request, service_of(request, ReleaseTrees).read, part="resources")
+    except PilothouseError as error:
+        refused = refusal(request, error)
+    partial_only = is_partial(request)
+    if partial_only and refused is not None:  # htmx swaps in no error's page
+        refused = replace(refused, status=200)
+    moving = found is None or found.tree.health in _MOVING
+    template = "release_tree.html" if partial_only else "release_resources.html"
+    return await show_page(request, template, tab="resources", refused=refused, found=found, moving=moving)
+
+
+async def show_history(request: Request) -> Response:
+    """List the revisions that Helm keeps, with who wrote each, and why."""
+    items = await look(request, service_of(request, ReleaseDetails).show_history, part="history")
+    return await show_page(request, "release_history.html", tab="history", items=items)
+
+
+async def show_diff(request: Request) -> Response:
+    """Compare two revisions, or one with what the cluster has, object by object."""
+    diff: Any = None
+    refused = None
+    try:
+        if request.query_params.get("to", "") == "live":
+            diff = await _compare_live(request)
+        else:
+            diff = await compare(request, old=revision_of(request, "from"), new=revision_of(request, "to"))
+    except PilothouseError as error:
+        refused = refusal(request, error)
+    return await show_page(request, "release_diff.html", tab="history", refused=refused, diff=diff)
+
+
+async def _compare_live(request: Request) -> dict[str, Any]:
+    revision = revision_of(request, "from")
+    found = await look(request, partial(service_of(request, ReleaseDrifts).read, revision=revision), part="drift")
+    return {"from_revision": found.revision, "to_revision": None, "summary": found.summary, **vars(found)}
+
+
+async def compare(request: Request, *, old: int | None, new: int | None) -> RevisionDiff:
+    """Return what differs between two revisions; None is the one before the other, or the newest."""
+    caller, differences = caller_of(request), service_of(request, ReleaseDifferences)
+    place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
+    stored = await differences.read(caller, place, from_revision=old, to_revision=new)
+    return await differences.compare(await _told(request, place, "diff"), *stored)
+
+
+PREFIX: Final = "/releases/{cluster}/{namespace}/{name}"
+ROUTES: Final = [
+    Route(PREFIX, show_release, methods=["GET"]),
+    Route(f"{PREFIX}/resources", show_resources, methods=["GET"]),
+    Route(f"{PREFIX}/resources/live", show_resources, methods=["GET"]),
+    Route(f"{PREFIX}/values", show_values, methods=["GET"]),
+    Route(f"{PREFIX}/manifest", show_manifest, methods=["GET"]),
+    Route(f"{PREFIX}/history", show_history, methods=["GET"]),
+    Route(f"{PREFIX}/diff", show_diff, methods=["GET"]),
+]

@@ -1,0 +1,191 @@
+"""The list of releases: all clusters of the project, with the query in the address."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console import words
+from pilothouse.console.rendering import is_partial, page, refusal
+from pilothouse.console.requests import caller_of, here
+from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
+from pilothouse.http.release_queries import known, list_digest, read_marker, write_marker
+from pilothouse.http.release_queries import words as split
+from pilothouse.http.requests import service_of
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.releases.project_list import ProjectPage, ProjectReleases
+from pilothouse.states import UNSETTLED, ReleaseStatus
+from pilothouse.store.release_lists import MANAGERS, SORTS, ReleaseFilter, ReleaseItem, ReleaseSort
+
+_PAGE: Final = 50
+_FIELDS: Final = (
+    "q",
+    "cluster",
+    "namespace",
+    "chart",
+    "status",
+    "manager",
+    "drifted",
+    "locked",
+    "update",
+    "sort",
+    "marker",
+)
+_COLUMNS: Final = (
+    ("name", "Release"),
+    ("status", "Status"),
+    ("cluster", "Cluster"),
+    ("chart", "Chart"),
+    ("updated", "Changed"),
+)
+#: Data that the cluster has not confirmed for so long is marked as old.
+_OLD_SECONDS: Final = 120.0
+_EMPTY: Final = ProjectPage([], None, {}, [])
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """The query of a list, as the address has it."""
+
+    path: str
+    given: dict[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        """Return a field; empty if it is not given."""
+        return self.given.get(name, "")
+
+    def link(self, **changes: str) -> str:
+        """Return the address of the same list with other fields, from its beginning."""
+        wanted = {**self.given, "marker": "", **changes}
+        query = urlencode({name: wanted[name] for name in _FIELDS if wanted.get(name)})
+        return f"{self.path}?{query}" if query else self.path
+
+    def link_status(self, status: str) -> str:
+        """Return the address with that status added, or taken away."""
+        chosen = split(self["status"])
+        left = [one for one in chosen if one != status]
+        return self.link(status=",".join(left if len(left) < len(chosen) else [*chosen, status]))
+
+    def link_sort(self, column: str) -> str:
+        """Return the address sorted by the column, the other way round if it is already."""
+        first = "-updated" if column == "updated" else column
+        other = "updated" if column == "updated" else f"-{column}"
+        return self.link(sort=other if self.sorted_by == first else first)
+
+    @property
+    def sorted_by(self) -> str:
+        """The column that the list is sorted by, with - before it in reverse."""
+        return self["sort"] or "name"
+
+    @property
+    def live(self) -> str:
+        """The address that keeps this page current."""
+        query = urlencode({name: value for name, value in self.given.items() if value})
+        return f"{self.path}/live?{query}"
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything is left out."""
+        return any(self[name] for name in _FIELDS if name not in {"sort", "marker"})
+
+
+async def list_releases(request: Request) -> Response:
+    """Show a page of the list; to a script only the list itself."""
+    caller = caller_of(request)
+    given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+    if any("\0" in value for value in given.values()):
+        raise InvalidRequest("the query contains a NUL character")
+    query, refused = ListQuery(f"{here(caller)}/releases", given), None
+    try:
+        wanted, order = _read(query)
+        found = await service_of(request, ProjectReleases).list_releases(
+            caller, wanted, sort=order, limit=_PAGE, totals=True
+        )
+        digest = list_digest(wanted, order)
+        after = write_marker(found.next, digest) if found.next is not None else ""
+    except (InvalidRequest, NotFound) as error:
+        found, after, refused = _EMPTY, "", refusal(request, error)
+    partial = is_partial(request)
+    if partial and refused is not None:  # htmx swaps in no error's page
+        refused = replace(refused, status=200)
+    clusters = [] if partial or not caller.may("cce:cluster:list") else await _clusters(request)
+    return await page(
+        request,
+        "releases_list.html" if partial else "releases.html",
+        refused=refused,
+        query=query,
+        found=found,
+        after=after,
+        clusters=clusters,
+        columns=_COLUMNS,
+        managers=list(MANAGERS),
+        chips=_chips(found),
+        chosen=split(query["status"]),
+        ages=_ages(found.releases),
+        old_seconds=_OLD_SECONDS,
+        unsettled=UNSETTLED,
+        moving=any(one.operation_id for one in found.releases),
+        unlooked=await _count_unlooked(request, query) if query["drifted"] and refused is None else None,
+        looks_itself=bool(request.app.state.settings.observer.drift_requests_per_second),
+    )
+
+
+async def _count_unlooked(request: Request, query: ListQuery) -> int:
+    """Return how many releases have no look at their drift, as they are now; a filter by status counts for nothing."""
+    wanted, order = _read(replace(query, given={**query.given, "marker": ""}))
+    counts = []
+    for drifted in (None, True, False):
+        found = await service_of(request, ProjectReleases).list_releases(
+            caller_of(request), replace(wanted, drifted=drifted), sort=order, limit=1, totals=True
+        )
+        counts.append(sum((found.totals or {}).values()))
+    every, with_drift, without = counts
+    return max(every - with_drift - without, 0)
+
+
+def _read(query: ListQuery) -> tuple[ReleaseFilter, ReleaseSort]:
+    by = known("sort", query.sorted_by.removeprefix("-"), SORTS)
+    order = ReleaseSort(by, descending=query.sorted_by.startswith("-"))
+    wanted = ReleaseFilter(
+        cluster=query["cluster"],
+        namespace=query["namespace"],
+        name=query["q"],
+        chart=query["chart"],
+        drifted=True if query["drifted"] else None,
+        locked=bool(query["locked"]),
+        update_available=True if query["update"] else None,
+        manager=known("manager", query["manager"], MANAGERS) if query["manager"] else "",
+        statuses=tuple(known("status", one, ReleaseStatus) for one in split(query["status"])),
+    )
+    if query["marker"]:
+        order = replace(order, after=read_marker(query["marker"], order, list_digest(wanted, order)))
+    return wanted, order
+
+
+async def _clusters(request: Request) -> list[str]:
+    try:
+        return list((await service_of(request, Clusters).list_names(caller_of(request))).values())
+    except PilothouseError:
+        return []
+
+
+def _chips(found: ProjectPage) -> list[tuple[str, int]]:
+    """Return the statuses that there are, with their counts, the urgent ones first."""
+    totals = found.totals or {}
+    listed = [(str(one), totals.get(one, 0)) for one in words.LISTED if totals.get(one)]
+    others = sum(count for status, count in totals.items() if status not in set(words.LISTED))
+    return [*listed, *([("other", others)] if others else [])]
+
+
+def _ages(items: list[ReleaseItem]) -> list[tuple[str, float | None]]:
+    """Return how old what is shown is, by cluster."""
+    return sorted({one.cluster_name: one.age_seconds for one in items}.items())
+
+
+ROUTES: Final = [
+    Route("/releases", list_releases, methods=["GET"]),
+    Route("/releases/live", list_releases, methods=["GET"]),
+]

@@ -1,0 +1,236 @@
+"""Pages from templates: everything that is put into one is escaped, and nothing in one runs."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import orjson
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from pilothouse import __version__
+from pilothouse.console import csrf, plan_words, words
+from pilothouse.console.requests import base, root
+from pilothouse.console.session import session_of
+from pilothouse.errors import NotAuthenticated, PilothouseError
+from pilothouse.http.audit import note_denial
+from pilothouse.http.errors import Refusal, refuse
+from pilothouse.services.releases.locks import REFUSED
+
+_HERE: Final = Path(__file__).parent
+STATIC: Final = _HERE / "static"
+#: No script, style, frame or connection but our own files; htmx needs no inline script or style.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Vary": "Cookie, HX-Request",
+}
+#: Of a comparison; a browser is slow with more.
+_MOST_OBJECTS: Final = 200
+_STEPS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+async def page(
+    request: Request,
+    template: str,
+    *,
+    status_code: int = 200,
+    refused: Refusal | None = None,
+    asked_by: str = "",
+    **context: Any,
+) -> HTMLResponse:
+    """Return a page; ``refused``: its status and ``problem``.
+
+    ``asked_by``: the address that the browser has for reloads and the way back instead of that of a form's answer; the
+    page with the form if nothing is said.
+    """
+    problem, again = refused.text if refused is not None else "", asked_by or _asked_by(request)
+    values = {**_shared(request), "problem": problem, "asked_by": again, **context}
+    text = await _render(template, values)
+    if refused is None:
+        return HTMLResponse(text, status_code=status_code, headers=HEADERS)
+    return HTMLResponse(text, status_code=refused.status, headers=HEADERS | refused.headers)
+
+
+def refusal(request: Request, error: PilothouseError) -> Refusal:
+    """Return what a page tells of the error, logged and audited as the API's; who has no session logs in instead."""
+    if isinstance(error, NotAuthenticated):
+        raise error
+    note_denial(request, error)
+    refused = refuse(error)
+    return replace(refused, text=plan_words.name_options(refused.text.removeprefix(f"{REFUSED}: ")))
+
+
+async def fragment(request: Request, template: str, **context: Any) -> str:
+    """Return a part of a page, for an event stream."""
+    return await _render(template, {**_shared(request), **context})
+
+
+async def _render(template: str, values: dict[str, Any]) -> str:
+    """Render in a thread: how long it takes depends on texts that others wrote."""
+    return await asyncio.to_thread(lambda: environment().get_template(template).render(values))
+
+
+def is_partial(request: Request) -> bool:
+    """Return True if a script asks for a part of the page."""
+    return "hx-request" in request.headers
+
+
+def _asked_by(request: Request) -> str:
+    """Return the address of the page that a form was sent from, as the browser names it; empty if it does not."""
+    if request.method != "POST" or "caller" not in request.scope["state"]:
+        return ""
+    try:
+        sent = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
+    ours = sent.netloc == request.headers.get("host") and sent.path.startswith(f"{base()}/")
+    return f"{sent.path}?{sent.query}" if ours else ""
+
+
+def _shared(request: Request) -> dict[str, Any]:
+    caller = request.scope["state"].get("caller")
+    project = quote(caller.project_name, safe="") if caller is not None and caller.project_id else ""
+    session = session_of(request)
+    return {
+        "caller": caller,
+        "may_audit": caller is not None and caller.may_in_account("pilothouse:audit:read"),
+        "may_access": caller is not None and caller.may_in_account("iam:users:listUsers"),
+        "may": caller.may if caller is not None else lambda _action: False,
+        "may_in_account": caller.may_in_account if caller is not None else lambda _action: False,
+        "root": root(),
+        "base": base(),
+        "here": f"{base()}/p/{project}" if project else base(),
+        "menu": bool(project),
+        "path": request.scope["path"],
+        "new_csrf": lambda: csrf.issue(session) if session else "",
+        "request_id": request.scope["state"].get("request_id", ""),
+        "asked_by": "",
+    }
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Return the templates, compiled when first used."""
+    made = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals |= {
+        "version": __version__,
+        "most_objects": _MOST_OBJECTS,
+        "stamp": _stamp(),
+        "status_word": words.status,
+        "state_word": words.state,
+        "action_word": words.action,
+        "change_word": words.change,
+        "health_word": words.health,
+        "outcome_word": words.outcome,
+        "ordered_word": words.ordered,
+        "user_word": words.user,
+        "key_word": words.key,
+        "source_word": words.source,
+        "index_word": words.INDEXES.__getitem__,
+        "plan_word": words.PLANS.__getitem__,
+        "option_names": plan_words.OPTIONS,
+        "wait_names": plan_words.WAITS,
+        "crds_names": plan_words.CRDS,
+    }
+    made.filters |= {
+        "ago": _ago,
+        "agent": words.agent,
+        "lasting": _lasting,
+        "plain": words.plain,
+        "ago_text": _ago_text,
+        "moment": _moment,
+        "named": plan_words.name_options,
+        "day": _day,
+        "segment": _segment,
+        "seconds": _seconds,
+        "tojson_text": _json,
+    }
+    return made
+
+
+def _stamp() -> str:
+    """Return what the names of static files carry, so that browsers may keep them for ever."""
+    digest = hashlib.sha256()
+    for file in sorted(STATIC.iterdir()):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _segment(text: str) -> str:
+    return quote(str(text), safe="")
+
+
+def _ago(moment: datetime) -> Markup:
+    """Return how long ago it was, with the exact time for whoever looks closer; a script puts it in their zone."""
+    exact = moment.astimezone(UTC)
+    past = (datetime.now(UTC) - exact).total_seconds()
+    said = f"{_seconds(past)} ago" if past >= 1 else "now"
+    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(
+        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", said
+    )
+
+
+def _lasting(since: datetime) -> str:
+    """Return how long it has lasted."""
+    return _seconds((datetime.now(UTC) - since).total_seconds())
+
+
+def _ago_text(text: str) -> Markup | str:
+    """Return the same for a time as Kubernetes writes it, and what is none as it is."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return _ago(moment) if moment.tzinfo is not None else text
+
+
+def _moment(moment: datetime) -> Markup:
+    """Return the time to the second; a script puts it in the reader's zone."""
+    exact = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}" data-exact>{}</time>').format(
+        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", f"{exact:%H:%M:%S} UTC"
+    )
+
+
+def _day(moment: datetime) -> Markup:
+    """Return the day and the minute; a script puts it in the reader's zone."""
+    exact = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}" data-day>{}</time>').format(
+        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", f"{exact:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _seconds(seconds: float) -> str:
+    """Return a duration in its largest unit, as people say it."""
+    for length, unit in _STEPS:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return "0 s"
+
+
+def _json(value: Any) -> str:
+    """Return a value as people read it in YAML and JSON alike."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,194 @@
+"""Chart sources: registries and repositories, what they have, and adding, synchronising and removing one."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console.rendering import is_partial, page, refusal
+from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.value_forms import NO_FAULTS, Faults
+from pilothouse.errors import InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.identity.bootstrap import Caller
+from pilothouse.services.sources.pull import ChartPulls, SourceReference
+from pilothouse.services.sources.records import Credentials
+from pilothouse.services.sources.sources import AddSource, FoundChart, Sources
+
+_PAGE: Final = 50
+_SOURCE: Final = "/sources/{source}"
+#: As the API takes them.
+_LONGEST: Final = {"url": 2000, "username": 256, "password": 16 * 1024, "ca": 256 * 1024}
+_INTERVALS: Final = (
+    ("3600", "every hour"), ("600", "every ten minutes"), ("86400", "every day"), ("0", "only when asked to"),
+)  # fmt: skip
+#: How the services name a field in the beginning of what they refuse.
+_FIELD: Final = re.compile(r"(name|kind|url|username|password|ca|sync_seconds|version)\b.*?:")
+_OF_CHART: Final = re.compile(r"chart\.(name|version): ")
+
+
+async def list_sources(request: Request) -> Response:
+    """List the project's sources, or the charts of all of them that a search finds."""
+    return await _list(request)
+
+
+async def _list(
+    request: Request, *, refused: Refusal | None = None, faults: Faults = NO_FAULTS, typed: Fields | None = None
+) -> Response:
+    caller = caller_of(request)
+    return await page(
+        request,
+        "sources_list.html" if is_partial(request) else "sources.html",
+        refused=refused,
+        faults=faults,
+        typed=typed or {},
+        intervals=_INTERVALS,
+        sources=await service_of(request, Sources).list_sources(caller),
+        **await _search(request, "", at=f"{here(caller)}/sources"),
+    )
+
+
+async def _search(request: Request, source: str, *, at: str) -> dict[str, Any]:
+    """Return what the list of charts shows; without a source and a word there is none."""
+    query = {name: request.query_params.get(name, "").strip() for name in ("q", "devel", "marker")}
+    if any("\0" in value for value in query.values()):
+        raise InvalidRequest("the query contains a NUL character")
+    found: list[FoundChart] = []
+    if source or query["q"]:
+        found = await service_of(request, Sources).search(
+            caller_of(request),
+            source,
+            words=query["q"],
+            prereleases=bool(query["devel"]),
+            after=query["marker"],
+            limit=_PAGE + 1,
+        )
+    shown = found[:_PAGE]
+    following = {**query, "marker": shown[-1].marker if len(found) > _PAGE else ""}
+    return {
+        "at": at,
+        "query": query,
+        "charts": shown,
+        "first": f"{at}?{_write({**query, 'marker': ''})}",
+        "after": f"{at}?{_write(following)}" if following["marker"] else "",
+    }
+
+
+def _write(query: Mapping[str, str]) -> str:
+    return urlencode({name: value for name, value in query.items() if value})
+
+
+async def add(request: Request) -> Response:
+    """Add a source after it has answered."""
+    fields = await read_form(request)
+    caller = caller_of(request)
+    try:
+        made = await service_of(request, Sources).add(caller, _read(fields), request_id=request_id_of(request))
+    except PilothouseError as error:
+        refused = refusal(request, error)
+        fields.pop("password", None)
+        return await _list(request, refused=refused, faults=_tell(refused, error), typed=fields)
+    return see_other(source_path(caller, made.name))
+
+
+def _read(fields: Fields) -> AddSource:
+    for name, most in _LONGEST.items():
+        if len(fields.get(name, "")) > most:
+            raise InvalidRequest(f"{name}: more than {most} characters")
+    seconds, username, password = (fields.get(name, "") for name in ("sync_seconds", "username", "password"))
+    if not re.fullmatch(r"[0-9]{1,7}", seconds):
+        raise InvalidRequest(f"sync_seconds: {seconds[:40]!r} is not a number of seconds")
+    url = fields.get("url", "").strip()
+    return AddSource(
+        name=fields.get("name", "").strip(),
+        kind="oci" if url.startswith("oci://") else "http",
+        url=url,
+        credentials=Credentials(username, password) if username or password else None,
+        ca=fields.get("ca", "").strip(),
+        sync_seconds=int(seconds),
+    )
+
+
+def _tell(refused: Refusal, error: PilothouseError) -> Faults:
+    """Return what is wrong in a form, and in which field; what the source itself did is told at its address."""
+    named = _FIELD.match(refused.text) or _OF_CHART.match(refused.text)
+    if named is None and isinstance(error, SourceUnavailable | InvalidSource):
+        return Faults(refused.text, "url")
+    return Faults(refused.text, named[1] if named is not None else "")
+
+
+def source_path(caller: Caller, name: str) -> str:
+    """Return the path of a source's page."""
+    return f"{here(caller)}/sources/{quote(name, safe='')}"
+
+
+async def show_source(request: Request) -> Response:
+    """Show a source with its charts."""
+    return await _show(request)
+
+
+async def _show(
+    request: Request,
+    *,
+    refused: Refusal | None = None,
+    part: str = "",
+    faults: Faults = NO_FAULTS,
+    typed: Fields | None = None,
+) -> Response:
+    caller = caller_of(request)
+    source = await service_of(request, Sources).show(caller, request.path_params["source"])
+    return await page(
+        request,
+        "source_charts.html" if is_partial(request) else "source.html",
+        refused=refused,
+        part=part,
+        faults=faults,
+        typed=typed or {},
+        source=source,
+        **await _search(request, source.id, at=source_path(caller, source.name)),
+    )
+
+
+async def _sync(request: Request, _fields: Fields) -> str:
+    caller, named = caller_of(request), request.path_params["source"]
+    found = await service_of(request, Sources).sync(caller, named, request_id=request_id_of(request))
+    return source_path(caller, found.name)
+
+
+async def _remove(request: Request, fields: Fields) -> str:
+    caller, sources, named = caller_of(request), service_of(request, Sources), request.path_params["source"]
+    require_typed_name(fields, (await sources.show(caller, named)).name, what="source", to="remove")
+    await sources.remove(caller, named, request_id=request_id_of(request))
+    return f"{here(caller)}/sources"
+
+
+async def find_chart(request: Request) -> Response:
+    """Lead to the version of a chart that a registry has, which need not be known of it yet."""
+    caller, named = caller_of(request), request.path_params["source"]
+    fields = {name: request.query_params.get(name, "").strip() for name in ("name", "version")}
+    try:
+        if any("\0" in value for value in fields.values()):
+            raise InvalidRequest("name: it contains a NUL character")
+        source = await service_of(request, Sources).show(caller, named)
+        reference = SourceReference(source=source.id, **fields)
+        row = await service_of(request, ChartPulls).choose(caller, reference)
+    except PilothouseError as error:
+        refused = refusal(request, error)
+        return await _show(request, refused=refused, part="find", faults=_tell(refused, error), typed=fields)
+    return see_other(f"{source_path(caller, source.name)}/charts/{quote(row.name)}/{quote(row.version, safe='')}")
+
+
+ROUTES: Final = [
+    Route("/sources", list_sources, methods=["GET"]),
+    Route("/sources", add, methods=["POST"]),
+    Route(_SOURCE, show_source, methods=["GET"]),
+    Route(f"{_SOURCE}/find", find_chart, methods=["GET"]),
+    Route(f"{_SOURCE}/sync", writes(_show, "sync", _sync), methods=["POST"]),
+    Route(f"{_SOURCE}/delete", writes(_show, "delete", _remove), methods=["POST"]),
+]

@@ -1,0 +1,137 @@
+// What htmx does not do: times in the reader's zone, keys, texts to copy, logs that stay at their end, and the banner of
+// a lost connection.
+"use strict";
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const steps = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function since(moment) {
+  const seconds = (Date.now() - moment) / 1000;
+  const step = steps.find(([length]) => seconds >= length);
+  return step ? `${Math.round(seconds / step[0])} ${step[1]} ago` : "now";
+}
+
+function tellTimes(root) {
+  for (const one of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(one.dateTime);
+    const said = "exact" in one.dataset ? clock.format(moment) : "day" in one.dataset ? day.format(moment) : since(moment);
+    if (one.textContent !== said) one.textContent = said;
+    if (!one.dataset.told) one.title = exact.format(moment);
+    one.dataset.told = "1";
+  }
+}
+
+let heard = Date.now();
+const lost = document.getElementById("lost");
+
+function connected() {
+  heard = Date.now();
+  lost.hidden = true;
+}
+
+function disconnected() {
+  lost.querySelector("[data-since]").textContent = `It is as of ${clock.format(heard)}.`;
+  lost.hidden = false;
+}
+
+const keys = {
+  "/": () => {
+    const field = document.querySelector("[data-search]");
+    if (field) { field.focus(); field.select(); }
+    return field;
+  },
+  "?": () => document.getElementById("help").showModal() || true,
+  ArrowDown: () => goInList(1),
+  ArrowUp: () => goInList(-1),
+};
+
+// From row to row of a list, whose name Enter opens; from the field of its search too.
+function goInList(step) {
+  const names = [...document.querySelectorAll(".list td .name[href]")];
+  const at = names.findIndex((name) => name.closest("tr").contains(document.activeElement));
+  const next = names[at < 0 ? (step > 0 ? 0 : names.length - 1) : at + step];
+  if (next) next.focus();
+  return next;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const typing = event.composedPath()[0].closest?.("input:not([type=checkbox]), textarea, select, pre, [contenteditable]");
+  const leaves = event.key === "ArrowDown" && event.target.matches?.("[data-search]");
+  if ((!typing || leaves) && Object.hasOwn(keys, event.key) && keys[event.key]()) event.preventDefault();
+});
+
+// A log that is followed stays at its end, unless somebody has scrolled up in it.
+let isHeld = false;
+
+function followLog() {
+  const log = document.querySelector("[data-follows]");
+  if (log && !isHeld) log.scrollTop = log.scrollHeight;
+}
+
+document.addEventListener("scroll", ({ target }) => {
+  if (target.dataset && "follows" in target.dataset) {
+    isHeld = target.scrollTop + target.clientHeight < target.scrollHeight - 24;
+  }
+}, true);
+
+// What forms keep in this tab ends when it was applied, and with the log-in. If that ended elsewhere, the same person
+// finds it after the next, and another one's ends it.
+const draftsAre = "pilothouse-draft ";
+
+function removeDrafts(but) {
+  for (const key of Object.keys(sessionStorage)) {
+    if (key.startsWith(draftsAre) && !(but && key.startsWith(`${draftsAre}${but} `))) sessionStorage.removeItem(key);
+  }
+}
+
+if (document.body.dataset.user) removeDrafts(document.body.dataset.user);
+
+// Where the tabs are wider than the window, the present one is in sight.
+const tab = document.querySelector(".tabs [aria-current]");
+if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+
+// The answer to a form is no page to come back to: a browser would ask to send the form again, or show an error.
+if (document.body.dataset.askedBy) history.replaceState(null, "", document.body.dataset.askedBy);
+
+document.addEventListener("submit", (event) => {
+  const form = event.target; // its property action can be a field of that name
+  if (!("endsDrafts" in form.dataset) && !/\/(logout|account\/(password|sessions\/end-all))$/.test(new URL(form.getAttribute("action") ?? "", location.href).pathname)) return;
+  removeDrafts();
+  document.dispatchEvent(new Event("drafts:ended"));
+});
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const text = button.parentElement.querySelector("code");
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch { // plain HTTP has no clipboard
+      getSelection().selectAllChildren(text);
+      button.textContent = "Selected";
+    }
+  });
+}
+
+// How many rows are ticked, beside what can be done with them.
+function countTicked() {
+  const told = document.querySelector("[data-ticked]");
+  if (told) told.textContent = `${document.querySelectorAll(".tick :checked").length} ticked:`;
+}
+
+document.addEventListener("change", countTicked);
+document.addEventListener("htmx:after:swap", () => { connected(); tellTimes(document); countTicked(); });
+document.addEventListener("htmx:sse:after:message", () => { connected(); tellTimes(document); followLog(); });
+document.addEventListener("htmx:sse:error", disconnected);
+document.addEventListener("htmx:error", disconnected);
+document.addEventListener("refused", () => location.reload());
+window.addEventListener("offline", disconnected);
+
+tellTimes(document);
+countTicked();
+followLog();
+setInterval(() => tellTimes(document), 5000);

@@ -1,0 +1,211 @@
+"""The form of an install or a change: chart, values as YAML and Helm's options; and what is wrong in it, by field."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from dataclasses import fields as names_of
+from typing import Any, Final, get_args
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pilothouse.auth.policy import READ_VALUES
+from pilothouse.chart_archive.yaml_text import dump_yaml
+from pilothouse.console.plan_words import OPTIONS, read_checks
+from pilothouse.console.rendering import HEADERS, refusal
+from pilothouse.console.requests import caller_of
+from pilothouse.console.value_problems import LAYER, ValueProblem, locate_problems
+from pilothouse.engine.protocol import ValuesLayer, Wait
+from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import service_of
+from pilothouse.off_loop import off_loop
+from pilothouse.services.charts.archives import Charts
+from pilothouse.services.releases.commands import Crds, HelmOptions
+from pilothouse.services.releases.deploy import DeployRelease, ValuesMode
+from pilothouse.services.releases.plan_records import PlanRecord
+from pilothouse.services.releases.render import RenderChart, Renders
+from pilothouse.store.charts import ChartRow, ChartVersion
+
+Fields = dict[str, str]
+MODES: Final[tuple[ValuesMode, ...]] = get_args(ValuesMode)
+#: Of the choices of a form; whoever looks for an older one begins at its page.
+MOST_CHARTS: Final = 200
+_OPTIONS: Final = ("take_ownership", "force_conflicts", "create_namespace", "rollback_on_failure")
+_LONGEST_WAIT: Final = 10**6
+_LONGEST_DESCRIPTION: Final = 1000
+_LARGE: Final = 64 * 1024
+#: How the services name a field in the beginning of what they refuse.
+_FIELD: Final = re.compile(
+    rf"(?:dry run: |render: )?(cluster|namespace|name|chart|mode|{LAYER}|timeout_seconds|description)\b"
+)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is wrong in a form: the text, the field that it is about (empty for none), and lines of the values."""
+
+    text: str = ""
+    field: str = ""
+    lines: tuple[ValueProblem, ...] = ()
+
+
+NO_FAULTS: Final = Faults()
+
+
+def read_text(fields: Mapping[str, str]) -> str:
+    """Return the values of the form with the line ends that were typed."""
+    return fields.get("values", "").replace("\r\n", "\n")
+
+
+def read_change(fields: Mapping[str, str], *, mode: ValuesMode) -> DeployRelease:
+    """Return what the form asks for; raise InvalidRequest with the field that is wrong."""
+    if not fields.get("chart", ""):
+        raise InvalidRequest("chart: missing; choose one")
+    description = fields.get("description", "").strip()
+    if len(description) > _LONGEST_DESCRIPTION:
+        raise InvalidRequest(f"description: more than {_LONGEST_DESCRIPTION} characters")
+    options: dict[str, Any] = {name: name in fields for name in _OPTIONS}
+    return DeployRelease(
+        chart_id=fields["chart"],
+        layers=_layers(fields),
+        values_mode=mode,
+        wait=_choose(fields, "wait", get_args(Wait)),
+        timeout_seconds=_read_seconds(fields.get("timeout_seconds", "")),
+        no_hooks="no_hooks" in fields,
+        crds=_choose(fields, "crds", get_args(Crds)),
+        skip_schema_validation="skip_schema_validation" in fields,
+        options=HelmOptions(description=description, **options),
+    )
+
+
+def read_mode(fields: Mapping[str, str]) -> ValuesMode:
+    """Return what is to become of the values that the release has."""
+    mode: ValuesMode | None = _choose(fields, "mode", MODES)
+    return mode or "replace"
+
+
+def _layers(fields: Mapping[str, str]) -> tuple[ValuesLayer, ...]:
+    text = read_text(fields)
+    return (ValuesLayer("yaml", text, LAYER),) if text.strip() else ()
+
+
+def _choose(fields: Mapping[str, str], name: str, words: tuple[Any, ...]) -> Any:
+    text = fields.get(name, "")
+    if text and text not in words:
+        raise InvalidRequest(f"{name}: {text[:40]!r} is not one of {', '.join(words)}")
+    return text or None
+
+
+def _read_seconds(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not 0 < int(text) <= _LONGEST_WAIT:
+        raise InvalidRequest(f"timeout_seconds: {text[:40]!r} is not a number from 1 to {_LONGEST_WAIT}")
+    return int(text)
+
+
+def fields_of(record: PlanRecord) -> Fields:
+    """Return the fields of the form that the plan was made from, but its values."""
+    order, operation = record.order, record.operation
+    options: Mapping[str, Any] = order.get("options") or {}
+    fields = {
+        "chart": str(operation["chart_id"] or ""),
+        "cluster": record.cluster_name,
+        "namespace": record.namespace,
+        "name": record.release_name,
+        "mode": _mode_of(order),
+        "wait": str(order.get("wait", "")),
+        "crds": str(order.get("crds", "")),
+        "timeout_seconds": str(operation.get("timeout_seconds") or ""),
+        "description": str(options.get("description", "")),
+    }
+    checks = read_checks(order)
+    return fields | {name: "yes" for name in OPTIONS if checks.get(name)}
+
+
+def _mode_of(order: Mapping[str, Any]) -> ValuesMode:
+    if order.get("reuse_values"):
+        return "reuse"
+    return "reset_then_reuse" if order.get("reset_then_reuse_values") else "replace"
+
+
+def values_of(record: PlanRecord) -> str:
+    """Return the values of the form that the plan was made from, as they were typed."""
+    return next((one["text"] for one in record.order.get("layers", ()) if one["name"] == LAYER), "")
+
+
+async def find_charts(request: Request, *, name: str = "", chosen: str = "") -> list[ChartVersion]:
+    """Return the charts that a form offers, newest first; none without the right to list them.
+
+    With a name, those too that were pulled from a source.
+    """
+    caller, charts = caller_of(request), service_of(request, Charts)
+    if not caller.may("cce:chart:list"):
+        return []
+    found = await charts.list_versions(caller, name=name, version="", digest="", limit=MOST_CHARTS, pulled=bool(name))
+    if chosen and all(one.id != chosen for one in found):
+        row = await find_chart(request, chosen)
+        older = [ChartVersion(**{one.name: getattr(row, one.name) for one in names_of(ChartVersion)})] if row else []
+        found = [*older, *found]
+    return found
+
+
+async def find_chart(request: Request, chart_id: str) -> ChartRow | None:
+    """Return the chart that a form names, if it exists and the person may see it."""
+    caller = caller_of(request)
+    if not chart_id or not caller.may("cce:chart:get"):
+        return None
+    try:
+        return await service_of(request, Charts).show(caller, chart_id)
+    except NotFound:
+        return None
+
+
+async def dump_defaults(chart: ChartRow | None) -> str:
+    """Return the chart's default values as YAML; empty for none."""
+    if chart is None:
+        return ""
+
+    def dump() -> str:
+        values = chart.default_values()
+        return dump_yaml(values) if values else ""
+
+    return await off_loop(dump, size=len(chart.values_json) * 8)
+
+
+async def tell_faults(request: Request, error: PilothouseError, fields: Fields) -> tuple[Refusal, Faults]:
+    """Return the refusal of a form, and what of it is wrong."""
+    refused = refusal(request, error)
+    named = _FIELD.match(refused.text)
+    lines = await _locate(request, refused.text, fields)
+    return refused, Faults(refused.text, LAYER if lines else named[1] if named else "", tuple(lines))
+
+
+async def _locate(request: Request, said: str, fields: Fields) -> list[ValueProblem]:
+    if "\n" not in said and not said.startswith(LAYER):
+        return []
+    text = read_text(fields)
+    chart = await find_chart(request, fields.get("chart", ""))
+    name = chart.name if chart is not None else ""
+    found = await off_loop(lambda: locate_problems(said, text, chart_name=name), size=max(len(text), len(said)) * 8)
+    last = text.rstrip("\n").count("\n") + 1  # the end of a text is an error's place, too
+    return [replace(one, line=min(one.line, last)) for one in found]
+
+
+async def judge_values(request: Request, fields: Fields, below: tuple[ValuesLayer, ...] | None) -> Response:
+    """Return what Helm says about the values of a form, by line, for the editor; no cluster is asked.
+
+    ``below``: the values under them; None if they are not known, and then only a plan can tell.
+    """
+    problems: list[ValueProblem] = []
+    caller = caller_of(request)
+    if below is not None and fields.get("chart") and "skip_schema_validation" not in fields:
+        wanted = RenderChart(chart_id=fields["chart"], layers=(*below, *_layers(fields)), name="values")
+        try:
+            await service_of(request, Renders).render(caller, wanted)
+        except InvalidRequest as error:
+            problems = await _locate(request, str(error), fields)
+    if not caller.may(READ_VALUES) and below:
+        problems = []  # they could tell what is below
+    return JSONResponse({"problems": [vars(one) for one in problems]}, headers=HEADERS)

@@ -1,0 +1,179 @@
+"""The words of the console for states, each with the tone and the icon that go with it: never a colour alone."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pilothouse.kubernetes.health import Health
+from pilothouse.services.sources.records import Source
+from pilothouse.states import Action, OperationState, ReleaseStatus
+from pilothouse.store.access_keys import AccessKeyRow
+from pilothouse.store.users import UserRow
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with its tone, which the style sheet colours, and its icon."""
+
+    text: str
+    tone: str
+    icon: str
+
+
+_STATUSES: Final[dict[str, Word]] = {
+    ReleaseStatus.DEPLOYED: Word("Deployed", "ok", "check"),
+    ReleaseStatus.FAILED: Word("Failed", "bad", "alert"),
+    ReleaseStatus.PENDING_INSTALL: Word("Installing", "busy", "loader"),
+    ReleaseStatus.PENDING_UPGRADE: Word("Upgrading", "busy", "loader"),
+    ReleaseStatus.PENDING_ROLLBACK: Word("Rolling back", "busy", "loader"),
+    ReleaseStatus.UNINSTALLING: Word("Uninstalling", "busy", "loader"),
+    ReleaseStatus.UNINSTALLED: Word("Uninstalled", "idle", "circle"),
+    ReleaseStatus.SUPERSEDED: Word("Superseded", "idle", "circle"),
+    ReleaseStatus.UNKNOWN: Word("Unknown", "idle", "help"),
+}
+#: In this order, the states that a list can be filtered by.
+LISTED: Final = (
+    *(ReleaseStatus.FAILED, ReleaseStatus.PENDING_INSTALL, ReleaseStatus.PENDING_UPGRADE),
+    *(ReleaseStatus.PENDING_ROLLBACK, ReleaseStatus.UNINSTALLING, ReleaseStatus.DEPLOYED, ReleaseStatus.UNKNOWN),
+)
+_STATES: Final[dict[str, Word]] = {
+    OperationState.QUEUED: Word("Queued", "idle", "clock"),
+    OperationState.RUNNING: Word("Running", "busy", "loader"),
+    OperationState.CANCELLING: Word("Cancelling", "busy", "loader"),
+    OperationState.SUCCEEDED: Word("Succeeded", "ok", "check"),
+    OperationState.FAILED: Word("Failed", "bad", "alert"),
+    OperationState.CANCELLED: Word("Cancelled", "idle", "ban"),
+}
+_ACTIONS: Final[dict[str, str]] = {
+    Action.INSTALL: "Install",
+    Action.UPGRADE: "Upgrade",
+    Action.ROLLBACK: "Roll back",
+    Action.UNINSTALL: "Uninstall",
+    Action.TEST: "Test",
+    "cancel": "Cancel",
+    "rollback_on_failure": "Rollback on failure",
+}
+_CHANGES: Final[dict[str, Word]] = {
+    "added": Word("Added", "ok", "plus"),
+    "changed": Word("Changed", "busy", "pencil"),
+    "removed": Word("Removed", "bad", "minus"),
+    "unchanged": Word("Unchanged", "idle", "circle"),
+    "unknown": Word("Not compared", "idle", "help"),
+}
+_OUTCOMES: Final[dict[str, Word]] = {
+    "done": Word("Done", "ok", "check"),
+    "denied": Word("Denied", "bad", "ban"),
+    "failed": Word("Not proved", "bad", "alert"),
+}
+_HEALTH: Final[dict[str, Word]] = {
+    Health.DEGRADED: Word("Degraded", "bad", "alert"),
+    Health.MISSING: Word("Missing", "bad", "ban"),
+    Health.UNKNOWN: Word("Unknown", "idle", "help"),
+    Health.PROGRESSING: Word("Progressing", "busy", "loader"),
+    Health.TERMINATING: Word("Terminating", "busy", "loader"),
+    Health.SUSPENDED: Word("Suspended", "idle", "circle"),
+    Health.HEALTHY: Word("Healthy", "ok", "check"),
+}
+#: How the releases of a cluster are known.
+INDEXES: Final[dict[str, Word]] = {
+    "watched": Word("Watched", "ok", "check"),
+    "reading": Word("Being read", "busy", "loader"),
+    "partly": Word("Not all readable", "busy", "alert"),
+    "error": Word("Not watched", "bad", "alert"),
+}
+#: What can become of a plan.
+PLANS: Final[dict[str, Word]] = {
+    "plan": Word("Plan", "busy", "list"),
+    "applied": Word("Applied", "ok", "check"),
+    "expired": Word("Expired", "idle", "clock"),
+    "blocked": Word("Cannot be applied", "bad", "ban"),
+}
+#: What a browser calls itself by, the more special one first: most claim to be the others, too.
+_BROWSERS: Final = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS: Final = (
+    *(("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
+    *(("Mac OS X", "macOS"), ("CrOS", "ChromeOS"), ("Linux", "Linux")),
+)
+_GO_VALUE: Final = re.compile(r"&value\.valueUnstructured\{Value:([^{}]*)\}")
+_ORDERED: Final = Word("Ordered", "ok", "check")
+_LEFT_ALONE: Final = Word("Left alone", "bad", "ban")
+_ENABLED: Final = Word("Enabled", "ok", "check")
+_DISABLED: Final = Word("Disabled", "idle", "ban")
+#: Of a word that is none of ours.
+_LONGEST: Final = 60
+
+
+def status(word: str) -> Word:
+    """Return the word for a status of Helm's, which is free text in the release's Secret."""
+    return _STATUSES.get(word) or Word(word[:_LONGEST] or "Unknown", "idle", "help")
+
+
+def state(word: str) -> Word:
+    """Return the word for an operation's state."""
+    return _STATES.get(word) or Word(word, "idle", "help")
+
+
+def action(word: str) -> str:
+    """Return the name of an action."""
+    return _ACTIONS.get(word, word)
+
+
+def health(word: str) -> Word:
+    """Return the word for the health of an object."""
+    return _HEALTH.get(word) or Word(word, "idle", "help")
+
+
+def change(word: str) -> Word:
+    """Return the word for what became of an object."""
+    return _CHANGES.get(word) or Word(word, "idle", "help")
+
+
+def outcome(word: str) -> Word:
+    """Return the word for the outcome of an audited action."""
+    return _OUTCOMES.get(word) or Word(word, "idle", "help")
+
+
+def user(row: UserRow) -> Word:
+    """Return the word for whether a user may log in."""
+    return _ENABLED if row.enabled else _DISABLED
+
+
+def key(row: AccessKeyRow) -> Word:
+    """Return the word for the state of an access key."""
+    if row.expired:
+        return Word("Expired", "idle", "clock")
+    if row.locked_until is not None:
+        return Word("Locked", "busy", "lock")
+    return _ENABLED if row.enabled else _DISABLED
+
+
+def source(one: Source) -> Word:
+    """Return the word for whether what is known of a source is what it has."""
+    if one.problem:
+        return Word("Not synchronised", "bad", "alert")
+    return Word("Synchronised", "ok", "check") if one.synced_at is not None else Word("Never read", "idle", "circle")
+
+
+def agent(text: str) -> str:
+    """Return the browser and its system in a few words; what is none that we know as it calls itself."""
+    browser = next((name for sign, name in _BROWSERS if sign in text), "")
+    system = next((name for sign, name in _SYSTEMS if sign in text), "")
+    if browser:
+        return f"{browser} on {system}" if system else browser
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def plain(text: str) -> str:
+    """Return a text of Kubernetes without the names that Go gives to values."""
+    return _GO_VALUE.sub(r"\1", text)
+
+
+def ordered(problem: str) -> Word:
+    """Return the word for what became of one order among several."""
+    return _LEFT_ALONE if problem else _ORDERED
