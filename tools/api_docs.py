@@ -46,7 +46,7 @@ def page(openapi: dict[str, Any]) -> str:
 
 
 def describe() -> dict[str, Any]:
-    """The OpenAPI description; nothing is started or connected for it."""
+    """Return the OpenAPI description; nothing is started or connected for it."""
     with tempfile.TemporaryDirectory() as folder:
         parts = build_runtime(Settings(data_dir=Path(folder)), database_url="postgresql://nowhere", engine_children=1)
         return asyncio.run(_ask(create_app(parts, Notifications(parts.database))))

@@ -57,7 +57,7 @@ class Server:
     first: dict[str, str]
 
     def client(self) -> Client:
-        """Calls the server with the first access key."""
+        """Call the server with the first access key."""
         return Client(
             self.url,
             credentials=Credentials(access_key=self.first["access_key"], secret_key=self.first["secret_key"]),
@@ -65,7 +65,7 @@ class Server:
 
 
 def main() -> int:
-    """Runs the demo; 0 when the release reached DEPLOYED and helm agreed."""
+    """Run the demo; 0 when the release reached DEPLOYED and helm agreed."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--exit", action="store_true", help="stop everything again at the end")
     parser.add_argument("--down", action="store_true", help="only stop what an earlier demo left running")
@@ -123,7 +123,7 @@ def step(number: str, title: str, detail: str) -> None:
 
 
 def start_server() -> Server:
-    """A server on a free port, started fresh; one that an earlier demo left running is stopped first."""
+    """Return a server on a free port, started fresh; one that an earlier demo left running is stopped first."""
     stop_server()
     port, tls_port = free_port(PORT), free_port(TLS_PORT)
     log, first = DEMO / "serve.log", DEMO / "first.json"
@@ -160,7 +160,7 @@ def start_server() -> Server:
 
 
 def free_port(usual: int) -> int:
-    """The usual port, or any free one."""
+    """Return the usual port, or any free one."""
     for port in (usual, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,7 +170,7 @@ def free_port(usual: int) -> int:
 
 
 def register(client: Client, kubernetes: local.RunningCluster) -> str:
-    """The id of this cluster in the server; registers it anew when its address or certificate changed."""
+    """Return the id of this cluster in the server; registers it anew when its address or certificate changed."""
     kubeconfig = kubernetes.kubeconfig.read_text()
     for known in client.call("GET", "/api/v1/clusters"):
         if known["name"] == "demo":
@@ -187,7 +187,7 @@ def register(client: Client, kubernetes: local.RunningCluster) -> str:
 
 
 def client_environment(server: Server, cluster_id: str) -> dict[str, str]:
-    """What the vendor's SDKs need to find this server instead of the cloud."""
+    """Return what the vendor's SDKs need to find this server instead of the cloud."""
     return {
         "CLOUD_SDK_AK": server.first["access_key"],
         "CLOUD_SDK_SK": server.first["secret_key"],
@@ -211,7 +211,7 @@ def upload_chart(environment: dict[str, str]) -> str:
 
 
 def prepare_release(kubernetes: local.RunningCluster) -> None:
-    """The namespace exists, and the release of an earlier run is gone, which is said."""
+    """Make the namespace, and delete the release of an earlier run, with a message."""
     with contextlib.suppress(subprocess.CalledProcessError):
         helm(kubernetes, "status", RELEASE, "--namespace", NAMESPACE, quiet=True)
         console.print(f"  an earlier run left release {RELEASE}: uninstalling it with helm, to create it anew")
@@ -220,7 +220,7 @@ def prepare_release(kubernetes: local.RunningCluster) -> None:
 
 
 def make_namespace(kubeconfig: Path) -> None:
-    """The namespace exists; asked of the cluster as any client would."""
+    """Make the namespace if it does not exist, as any client would."""
     api = Kubernetes(config=KubeConfig.from_file(kubeconfig), trust_env=False)
     try:
         api.create(Namespace(metadata=ObjectMeta(name=NAMESPACE)))
@@ -232,14 +232,14 @@ def make_namespace(kubeconfig: Path) -> None:
 
 
 def create_release(environment: dict[str, str], chart_id: str) -> None:
-    """Runs the sample's calls, and shows their answer."""
+    """Run the sample's calls, and show their answer."""
     answer = json.loads(example("create_release.py", {**environment, "CHART_ID": chart_id}))
     for key in ("name", "namespace", "chart_name", "chart_version", "values", "status", "version"):
         console.print(f"  [dim]{key:14}[/] {answer[key]}", soft_wrap=True)
 
 
 def watch_release(client: Client, cluster_id: str) -> None:
-    """Shows each new status until the release is deployed."""
+    """Show each new status until the release is deployed."""
     path = f"/cce/cam/v3/clusters/{cluster_id}/namespace/{NAMESPACE}/releases/{RELEASE}"
     begun, seen = time.monotonic(), ""
     with console.status("  waiting for the worker"):
@@ -258,7 +258,7 @@ def watch_release(client: Client, cluster_id: str) -> None:
 
 
 def helm(kubernetes: local.RunningCluster, *arguments: str, quiet: bool = False) -> None:
-    """Runs helm against the cluster; raises CalledProcessError when it fails."""
+    """Run helm against the cluster; raise CalledProcessError when it fails."""
     done = subprocess.run(
         [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments],
         check=True,
@@ -270,7 +270,7 @@ def helm(kubernetes: local.RunningCluster, *arguments: str, quiet: bool = False)
 
 
 def example(name: str, environment: dict[str, str]) -> str:
-    """Runs one of the example programs as a user would; what it printed."""
+    """Run one of the example programs as a user would; what it printed."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "python" / name)],
         env={"PATH": os.environ.get("PATH", ""), "HOME": str(DEMO), **environment},
@@ -284,7 +284,7 @@ def example(name: str, environment: dict[str, str]) -> str:
 
 
 def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
-    """Writes .demo/env, which points any client of the vendor's at this server."""
+    """Write .demo/env, which points any client of the vendor's at this server."""
     exports = {
         "PILOTHOUSE_URL": server.url,
         "PILOTHOUSE_TLS_URL": server.tls_url,
@@ -306,7 +306,7 @@ def write_env(server: Server, cluster_id: str, kubeconfig: Path) -> None:
 
 
 def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
-    """What a person can try next."""
+    """Print what a person can try next."""
     if stop_at_end:
         return
     console.print(
@@ -321,7 +321,7 @@ def say_how_to_go_on(server: Server, *, stop_at_end: bool) -> None:
 
 
 def wait_for_interrupt(server: Server) -> None:
-    """Returns at Ctrl-C or SIGTERM; raises DemoFailed if the server ends by itself."""
+    """Return at Ctrl-C or SIGTERM; raises DemoFailed if the server ends by itself."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = noted_server()
     try:
@@ -334,13 +334,13 @@ def wait_for_interrupt(server: Server) -> None:
 
 
 def stop_all() -> None:
-    """Stops the server and the local cluster."""
+    """Stop the server and the local cluster."""
     stop_server()
     local.down()
 
 
 def stop_server() -> None:
-    """Stops the server that this or an earlier demo started, if it still runs."""
+    """Stop the server that this or an earlier demo started, if it still runs."""
     process = noted_server()
     if process is not None:
         process.stop(grace=LONGEST_SECONDS)
@@ -348,12 +348,12 @@ def stop_server() -> None:
 
 
 def noted_server() -> processes.Process | None:
-    """The server that the pid file tells of, alive or not."""
+    """Return the server that the pid file tells of, alive or not."""
     return processes.noted(DEMO / "pid")
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else "(no log)"
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import uvicorn
@@ -20,52 +21,86 @@ from pilothouse.api.cce import tokens as token_routes
 from pilothouse.api.cce import versions as version_routes
 from pilothouse.api.cce.models import ReleaseSerializer
 from pilothouse.api.v1 import reference
-from pilothouse.api.v1.operations import EventStreams
 from pilothouse.api.v1.routers import DESCRIPTION, ROUTERS, largest_body
+from pilothouse.console.app import create_console
+from pilothouse.console.requests import largest_body as largest_form
 from pilothouse.errors import DatabaseUnavailable, PilothouseError
 from pilothouse.http.cluster_reads import ClusterReads
 from pilothouse.http.connections import ConnectionLimits, most_connections
 from pilothouse.http.endpoints import HEALTH_PATH, endpoints
 from pilothouse.http.errors import handle
+from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.gateway_errors import internal_error, route_not_found
 from pilothouse.http.handshake import Handshake
 from pilothouse.http.json_bodies import LOGIN, RELEASE
 from pilothouse.http.middleware import stack
+from pilothouse.http.middleware.session import CONSOLE, is_console
+from pilothouse.http.places import Places
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.http.requests import refuse_nul
 from pilothouse.http.server import GatewayServer, TlsContext, certificate_files
 from pilothouse.liveness import answering
 from pilothouse.loop_watch import LoopWatch
+from pilothouse.metrics import EVENT_LOOP_BLOCKED
+from pilothouse.monitoring import Probes, monitored
+from pilothouse.oidc.configuration import read_providers
 from pilothouse.open_files import raise_open_files
 from pilothouse.services.admin.audit import Audit
+from pilothouse.services.admin.audit_export import AuditExport
 from pilothouse.services.charts.archives import Charts
 from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.charts.signatures import Signatures
+from pilothouse.services.charts.trust import Trust
+from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.identity.access_keys import AccessKeys
 from pilothouse.services.identity.authentication import Authentication
+from pilothouse.services.identity.groups import Groups
 from pilothouse.services.identity.passwords import Passwords
+from pilothouse.services.identity.policies import Policies
 from pilothouse.services.identity.projects import Projects
+from pilothouse.services.identity.sessions import Sessions
+from pilothouse.services.identity.single_sign_on import SingleSignOn
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.identity.tokens import Tokens
 from pilothouse.services.identity.users import Users
+from pilothouse.services.metrics import DatabaseMetrics
 from pilothouse.services.operations.cancel import Cancellations
 from pilothouse.services.operations.idempotency import Idempotency
 from pilothouse.services.operations.notifications import Notifications
 from pilothouse.services.operations.read import Operations
+from pilothouse.services.operations.wait import OperationWaits
 from pilothouse.services.releases.create import Releases
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
+from pilothouse.services.releases.deploy import Deployments
 from pilothouse.services.releases.details import ReleaseDetails
 from pilothouse.services.releases.differences import ReleaseDifferences
+from pilothouse.services.releases.drift_reads import ReleaseDrifts
 from pilothouse.services.releases.parts import ReleaseParts
+from pilothouse.services.releases.plans import Plans
+from pilothouse.services.releases.pod_logs import ReleasePods
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.releases.read import ReleaseView
+from pilothouse.services.releases.render import Renders
+from pilothouse.services.releases.run_tests import ReleaseTests
+from pilothouse.services.releases.tree import ReleaseTrees
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
 from pilothouse.services.releases.wait import ReleaseWaits
+from pilothouse.services.sources.pull import ChartPulls
+from pilothouse.services.sources.push import ChartPushes
+from pilothouse.services.sources.sources import Sources
+from pilothouse.services.sources.sync import SourceSync
+from pilothouse.services.webhooks import Webhooks
 from pilothouse.settings import Settings
 from pilothouse.shares import Counted
+from pilothouse.webhook_targets import Targets
 from pilothouse.wiring import Runtime, build_runtime, freeze_gc
+
+if TYPE_CHECKING:
+    from pilothouse.oidc.code_flow import CodeFlow
+    from pilothouse.services.identity.oidc_users import OidcUsers
 
 _PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
 
@@ -79,7 +114,7 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
         version=__version__,
         description=DESCRIPTION,
         generate_unique_id_function=lambda route: route.name,
-        lifespan=lambda _: _running(runtime, notifications, audit, watch),
+        lifespan=lambda app: _running(runtime, notifications, audit, watch, app.state.services[SourceSync]),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -93,43 +128,45 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
         },
     )
     standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds)
+    people = _people_of_providers(runtime, audit)
     services = (
-        *(settings.worker, runtime.database, runtime.clusters, audit, watch, standing),
-        *_identity_services(runtime, audit),
-        Charts(
-            runtime.database,
-            ChartChecks(runtime.engine, limits=settings.charts, engine_settings=settings.engine),
-            standing,
-            quota=settings.chart_quota,
-            quota_bytes=settings.chart_quota_bytes,
-            engine_settings=settings.engine,
-        ),
-        *_release_services(runtime, notifications, standing),
+        *(settings.worker, runtime.database, runtime.clusters, audit, watch, standing, AuditExport(audit, standing)),
+        *_identity_services(runtime, audit, people),
+        Webhooks(runtime.database, runtime.keys, Targets(settings.webhooks, settings.cluster), settings.webhooks),
+        *(*_chart_services(runtime, standing), *_release_services(runtime, notifications, standing)),
     )
-    app.state.services = {type(one): one for one in services}
+    app.state.root_path = settings.root_path
+    app.state.services = {type(service): service for service in services}
     _include_routes(app)
+    app.mount(CONSOLE, create_console(settings, app.state.services))
     return stack.wrap(
-        ClusterReads(app, settings.cluster),
+        Places(ClusterReads(app, settings.cluster), runtime.clusters),
         settings=settings,
-        authenticator=Authentication(runtime.database, runtime.keys, settings.identity, audit),
+        authenticator=_authentication(runtime, audit, people),
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
         largest_body=_largest_body,
+        sessions=app.state.services[Sessions],
     )
 
 
 @asynccontextmanager
 async def _running(
-    runtime: Runtime, notifications: Notifications, audit: Audit, watch: LoopWatch
+    runtime: Runtime, notifications: Notifications, audit: Audit, watch: LoopWatch, sources: SourceSync
 ) -> AsyncIterator[None]:
     """Run what the application needs beside its requests."""
     with answering():
         await runtime.engine.start()
         watch.start()
         tasks = [asyncio.create_task(notifications.listen()), asyncio.create_task(audit.keep_writing())]
+        if runtime.settings.sources.sync:
+            tasks.append(asyncio.create_task(sources.keep_syncing()))
+        EVENT_LOOP_BLOCKED.set_function(watch.longest_seconds)
+        runtime.note_build("api")
         freeze_gc()
         try:
-            yield
+            with monitored(runtime.settings.monitoring, _probes(runtime, notifications)):
+                yield
         finally:
             await watch.stop()
             for task in tasks:
@@ -138,6 +175,13 @@ async def _running(
             with suppress(DatabaseUnavailable):
                 await audit.write(all_of_it=True)
             await runtime.close()
+
+
+def _probes(runtime: Runtime, notifications: Notifications) -> Probes:
+    async def not_ready() -> str:
+        return "it is stopping" if notifications.closed else await runtime.engine_not_ready()
+
+    return Probes(not_ready=not_ready, gauges=DatabaseMetrics(runtime.database).read)
 
 
 def _include_routes(app: FastAPI) -> None:
@@ -152,15 +196,60 @@ def _include_routes(app: FastAPI) -> None:
         app.include_router(router)
 
 
-def _identity_services(runtime: Runtime, audit: Audit) -> tuple[object, ...]:
+def _people_of_providers(runtime: Runtime, audit: Audit) -> "tuple[CodeFlow, OidcUsers] | None":
+    """Return what logs in at identity providers and what becomes of it; None if none is set up."""
+    if runtime.settings.oidc.file is None:
+        return None
+    # What they load takes 4 MB.
+    from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - servers without providers do not load it
+    from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - servers without providers do not load it
+    from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - servers without providers do not load it
+
+    settings = runtime.settings
+    providers = providers_of(settings.oidc, runtime.clients.resolver.of("identity providers"))
+    users = OidcUsers(runtime.database, settings.oidc, providers, audit, first_domain=settings.identity.first_domain)
+    return CodeFlow(providers), users
+
+
+def _authentication(runtime: Runtime, audit: Audit, people: "tuple[CodeFlow, OidcUsers] | None") -> Authentication:
+    bearers = people[1] if people is not None else None
+    return Authentication(runtime.database, runtime.keys, runtime.settings.identity, audit, bearers=bearers)
+
+
+def _identity_services(
+    runtime: Runtime, audit: Audit, people: "tuple[CodeFlow, OidcUsers] | None"
+) -> tuple[object, ...]:
     database, settings = runtime.database, runtime.settings
     passwords = Passwords(database, settings.identity, audit)
+    sessions = Sessions(database, passwords, settings.identity, audit)
     return (
         Tokens(database, passwords, settings.identity, audit),
+        sessions,
+        SingleSignOn(runtime.keys, sessions, settings.oidc, audit, people=people),
         Projects(database, region=settings.region),
         Users(database, passwords),
+        Policies(database),
+        ClusterWalls(database, runtime.clusters, runtime.clients),
+        Groups(database, {name: one.issuer for name, one in read_providers(settings.oidc).items()}),
         AccessKeys(database, runtime.keys, passwords, settings.identity),
     )
+
+
+def _chart_services(runtime: Runtime, standing: Standing) -> tuple[object, ...]:
+    settings, database = runtime.settings, runtime.database
+    checks = ChartChecks(runtime.engine, limits=settings.charts, engine_settings=settings.engine)
+    signatures = Signatures(runtime.engine, settings.engine)
+    trust = Trust(database, signatures)
+    charts = Charts(
+        *(database, checks, trust, standing),
+        quota=settings.chart_quota,
+        quota_bytes=settings.chart_quota_bytes,
+        engine_settings=settings.engine,
+    )
+    sync = SourceSync(database, runtime.keys, runtime.engine, settings)
+    pulls = ChartPulls(database, sync, checks, signatures, settings.sources)
+    sources = Sources(database, runtime.keys, sync, pulls, signatures=signatures, settings=settings)
+    return trust, charts, sync, pulls, ChartPushes(database, sync, pulls, settings), sources
 
 
 def _release_services(runtime: Runtime, notifications: Notifications, standing: Standing) -> tuple[object, ...]:
@@ -172,11 +261,17 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
     waiting = Counted(
         what="requests that wait", per_key=settings.waits_per_user, whose="this user", in_all=settings.waits
     )
+    releases, updates, operations = Releases(shared), Updates(shared), Operations(database, notifications, standing)
+    deployments, deletions = Deployments(shared, releases, updates), Deletions(shared)
     return (
-        Releases(shared),
-        Updates(shared),
-        Deletions(shared),
-        Unlocks(database, keys, clusters, settings.releases, preflight=preflight),
+        releases,
+        updates,
+        deployments,
+        deletions,
+        ReleaseTests(shared, updates),
+        Plans(shared, deployments, updates, deletions),
+        Renders(shared),
+        Unlocks(shared),
         view,
         ReleaseWaits(view, notifications, standing, waiting=waiting),
         ReleaseSerializer(ZoneInfo(settings.time_zone), settings.releases),
@@ -185,7 +280,11 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
         details,
         ReleaseParts(settings.releases),
         ReleaseDifferences(details),
-        Operations(database, notifications, standing),
+        ReleaseTrees(clusters, details),
+        ReleasePods(clusters, details, standing),
+        ReleaseDrifts(shared, details),
+        operations,
+        OperationWaits(operations, notifications, standing, waiting=waiting),
         Cancellations(database),
         EventStreams(
             what="event streams", per_key=settings.streams_per_user, whose="this user", in_all=settings.streams
@@ -208,6 +307,8 @@ def _largest_body(method: str, path: str) -> int:
         return sys.maxsize
     if path.startswith(release_routes.PREFIXES):
         return RELEASE.size
+    if is_console(path):
+        return largest_form(path)
     return largest_body(method, path)
 
 

@@ -8,6 +8,7 @@ import structlog
 import uvloop
 
 from pilothouse.liveness import answering
+from pilothouse.monitoring import Probes, monitored, no_gauges
 from pilothouse.observer.observer import Observer
 from pilothouse.open_files import raise_open_files
 from pilothouse.queue import Queue
@@ -16,10 +17,12 @@ from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.store.takes import Caps
+from pilothouse.webhook_targets import Targets
 from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.index_writer import IndexWriter
 from pilothouse.worker.runner import Runner
+from pilothouse.worker.webhooks.deliveries import Deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +57,10 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         engine_waiting=settings.worker.waiting,
         generic_plans=True,
     )
+    targets = Targets(settings.webhooks, settings.cluster)
     # Beside the rest: what a dead worker held is looked at and unlocked while the engine warms up.
     warming = asyncio.create_task(_warm(runtime, stop))
+    telling = asyncio.create_task(Deliveries(runtime.database, runtime.keys, targets, settings.webhooks).run())
     try:
         queue = Queue(
             runtime.database,
@@ -73,12 +78,14 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         )
         index_writer = IndexWriter(runtime.clusters, ReleaseIndex(runtime.keys))
         await asyncio.sleep(0)  # the engine is being started: operations wait for it
-        await Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name).run(stop)
+        with monitored(settings.monitoring, Probes(not_ready=runtime.engine_not_ready, gauges=no_gauges)):
+            await Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name).run(stop)
         if warming.done():
             warming.result()
     finally:
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
+        for task in (warming, telling):
+            task.cancel()
+        await asyncio.gather(warming, telling, return_exceptions=True)
         await runtime.close()
 
 
@@ -89,6 +96,7 @@ async def _warm(runtime: Runtime, stop: asyncio.Event) -> None:
     except BaseException:
         stop.set()
         raise
+    runtime.note_build("worker")
     log.info("engine_ready", **runtime.engine.versions)
     freeze_gc()
 
@@ -102,6 +110,13 @@ async def _observe(settings: Settings, database_url: str) -> None:
     freeze_gc()
     try:
         index = ReleaseIndex(runtime.keys)
-        await Observer(runtime.database, runtime.clusters, index, settings.observer).run(stop)
+        observer = Observer(runtime.database, runtime.clusters, index, settings.observer)
+
+        async def not_ready() -> str:
+            return await observer.not_ready() or await runtime.not_ready()
+
+        runtime.note_build("observer")
+        with monitored(settings.monitoring, Probes(not_ready=not_ready, gauges=no_gauges)):
+            await observer.run(stop)
     finally:
         await runtime.close()

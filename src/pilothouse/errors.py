@@ -41,6 +41,10 @@ class NotFound(PilothouseError):
     """Not found, or owned by another project."""
 
 
+class ArchiveGone(NotFound):
+    """The archive of a chart was deleted or replaced while a request for it ran."""
+
+
 class AlreadyExists(PilothouseError):
     """The name is already in use."""
 
@@ -53,6 +57,14 @@ class AlreadyEnded(PilothouseError):
     """The operation has ended, or is being ended in another way; there is nothing left to cancel."""
 
 
+class ChartReplaced(PilothouseError):
+    """The chart has another archive than the request wants."""
+
+
+class PlanMoved(PilothouseError):
+    """A plan can no longer be applied: it expired, was applied, or what it was made for has changed."""
+
+
 class QuotaExceeded(PilothouseError):
     """A quota of the project is exhausted."""
 
@@ -63,6 +75,13 @@ class Busy(PilothouseError):
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class ProviderUnavailable(Busy):
+    """An identity provider cannot be reached, or what it answers is not to be used; the message says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_seconds=10)
 
 
 class InvalidChart(InvalidRequest):
@@ -98,6 +117,18 @@ class ClusterDenied(PilothouseError):
 
 class KubeconfigUnreadable(ClusterDenied):
     """The stored kubeconfig of a cluster cannot be decrypted."""
+
+
+class SourceUnavailable(PilothouseError):
+    """A chart source did not answer, or refused its credentials. ``detail`` is as in ClusterUnavailable."""
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class InvalidSource(InvalidRequest):
+    """A chart source answered with something that is not accepted: no index, another digest, a refused address."""
 
 
 class EngineError(PilothouseError):
@@ -149,6 +180,12 @@ class DamagedRow(PilothouseError):
 
 class DatabaseUnavailable(PilothouseError):
     """PostgreSQL cannot be reached or started; the message says what was tried and what to do."""
+
+
+class TransactionConflict(DatabaseUnavailable):
+    """Concurrent requests changed the same thing; this one was undone and can be sent again."""
+
+    retry_after_seconds = 1
 
 
 class CorruptRelease(PilothouseError):

@@ -68,12 +68,12 @@ class Pulse:
             loop.remove_reader(self._ours.fileno())
 
     async def _watch(self) -> str:
-        limit, silent, looked = self._limits.start_seconds, 0.0, _now()
+        limit, silent, checked_at = self._limits.start_seconds, 0.0, _now()
         while True:
             with suppress(OSError):  # not taken yet what was asked before, or gone
                 self._ours.send(b"?")
             await asyncio.sleep(_ASK_SECONDS)
-            passed, looked = _now() - looked, _now()
+            passed, checked_at = _now() - checked_at, _now()
             if self._heard:
                 limit = self._limits.silent_seconds
             silent = 0.0 if self._heard or passed > _LATE_SECONDS else silent + passed
@@ -115,8 +115,8 @@ def answering() -> Iterator[None]:
 
 def _answer(loop: asyncio.AbstractEventLoop, channel: socket.socket) -> None:
     try:
-        asked = channel.recv(256)
-        if asked:
+        question = channel.recv(256)
+        if question:
             channel.send(b".")
             return
     except BlockingIOError:

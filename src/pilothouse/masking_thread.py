@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from pilothouse.redaction import Masks
+from pilothouse.redaction import Masks, has_few
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -25,6 +25,13 @@ async def in_masking_thread(
     """Return the result of ``work`` in the masking thread; keep it short, because others wait for their turn."""
     async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         return await asyncio.to_thread(work, *args, **kwargs)
+
+
+async def prepare(collect: Callable[[], Masks], *values: object) -> Masks:
+    """Return the masks that ``collect`` makes of these values, prepared; few do not wait for those of others."""
+    if has_few(*values):
+        return collect().prepare()
+    return await in_masking_thread(lambda: collect().prepare())
 
 
 async def mask(masks: Masks, text: str) -> str:

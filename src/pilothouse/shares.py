@@ -1,14 +1,19 @@
-"""Fair sharing of scarce resources of a process: slots assigned in turn, and counts with limits.
+"""Fair sharing of scarce resources of a process: slots assigned in turn, counts with limits, and rates.
 
-Keys identify the sharer: a project, a user. Everything here belongs to one event loop.
+Keys identify the sharer: a project, a user, an address. Everything here belongs to one event loop.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 from pilothouse.errors import Busy
+
+_MOST_KEYS: Final = 20_000
 
 
 class FairPlaces:
@@ -129,3 +134,57 @@ class Counted:
             yield
         finally:
             self.remove(key, count)
+
+
+class Rate:
+    """How often each key may do something: a token bucket per key, in bounded memory.
+
+    A bucket is kept as the time at which it is full again, so that one which is full needs no memory.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        burst: float,
+        what: str,
+        whose: str,
+        most_keys: int = _MOST_KEYS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Allow ``burst`` at once, at least one, and ``per_second`` in the long run; 0: no limit.
+
+        ``what`` names in errors what is limited (plural), ``whose`` the key.
+        """
+        self._each_seconds = 1 / per_second if per_second else 0.0
+        self._full_seconds = max(burst, 1) * self._each_seconds
+        self._text = f"{whose} has sent more {what} than it may ({per_second:g} a second, {max(burst, 1):g} at once)"
+        self._most_keys = most_keys
+        self._monotonic = monotonic
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, key: str) -> None:
+        """Count one for the key; raise Busy, and count nothing, if that is too much."""
+        self.check(key)
+        self.count(key)
+
+    def check(self, key: str) -> None:
+        """Raise Busy if one more is too much now."""
+        wait = self._missing_seconds(key) + self._each_seconds - self._full_seconds
+        if wait > 0:
+            seconds = max(1, math.ceil(wait))
+            raise Busy(f"{self._text}; retry in {seconds} s", retry_after_seconds=seconds)
+
+    def count(self, key: str) -> None:
+        """Count one that was checked before; several at the same time may take more than there is, but not for long."""
+        if not self._each_seconds:
+            return
+        missing = min(self._missing_seconds(key) + self._each_seconds, 2 * self._full_seconds)
+        self._full_at[key] = self._monotonic() + missing
+        self._full_at.move_to_end(key)
+        if len(self._full_at) > self._most_keys:
+            self._full_at.popitem(last=False)
+
+    def _missing_seconds(self, key: str) -> float:
+        """Return how long the bucket takes to be full again."""
+        return max(0.0, self._full_at.get(key, 0.0) - self._monotonic())

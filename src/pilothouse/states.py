@@ -10,6 +10,7 @@ class Action(StrEnum):
     UPGRADE = "upgrade"
     ROLLBACK = "rollback"
     UNINSTALL = "uninstall"
+    TEST = "test"
 
 
 class OperationState(StrEnum):
@@ -41,3 +42,37 @@ class ReleaseStatus(StrEnum):
     PENDING_INSTALL = "pending-install"
     PENDING_UPGRADE = "pending-upgrade"
     PENDING_ROLLBACK = "pending-rollback"
+
+
+#: On its way to another status, as long as somebody is at work on it.
+UNSETTLED = frozenset(
+    {
+        ReleaseStatus.PENDING_INSTALL,
+        ReleaseStatus.PENDING_UPGRADE,
+        ReleaseStatus.PENDING_ROLLBACK,
+        ReleaseStatus.UNINSTALLING,
+    }
+)
+
+
+class DeliveryState(StrEnum):
+    """How far a message to a webhook is; the last two are final."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class WebhookEvent(StrEnum):
+    """What a webhook can be told."""
+
+    OPERATION_ENDED = "operation.ended"
+    DRIFT_CHANGED = "drift.changed"
+    PING = "ping"
+
+
+class WebhookFormat(StrEnum):
+    """How a webhook is told it."""
+
+    JSON = "json"
+    SLACK = "slack"

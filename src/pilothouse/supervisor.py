@@ -88,9 +88,9 @@ class Supervisor:
         waited: list[asyncio.Future[Any]] = [stop, *work]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        for one in work:
-            if one.done():
-                one.result()
+        for future in work:
+            if future.done():
+                future.result()
 
     def _on_stop(self) -> None:
         if self._stopping.is_set():

@@ -7,12 +7,15 @@ worker most of a second.
 import gc
 from dataclasses import dataclass
 
+from pilothouse import __version__
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
 from pilothouse.kubernetes.addresses import resolve_server
 from pilothouse.kubernetes.client_cache import ClusterClients
+from pilothouse.metrics import BUILD_INFO
 from pilothouse.services.clusters import Clusters
 from pilothouse.settings import Settings
+from pilothouse.store import schema_revision
 from pilothouse.store.database import Database
 
 
@@ -26,6 +29,21 @@ class Runtime:
     clients: ClusterClients
     clusters: Clusters
     engine: EnginePool
+
+    async def not_ready(self) -> str:
+        """Return what this process lacks to do its work; empty if nothing; raises DatabaseUnavailable."""
+        async with self.database.autocommit() as connection:
+            return (await schema_revision.find_schema(connection)).problem
+
+    async def engine_not_ready(self) -> str:
+        """Return the same for a process that calls Helm."""
+        if not self.engine.versions:
+            return "no Helm engine is running"
+        return await self.not_ready()
+
+    def note_build(self, part: str) -> None:
+        """Set the metric that tells which versions run as which part."""
+        BUILD_INFO.labels(__version__, self.engine.versions.get("helm", ""), part).set(1)
 
     async def close(self) -> None:
         """Stop children and close connections."""

@@ -14,7 +14,7 @@ ASSETS = "KUBEBUILDER_ASSETS"
 
 
 def helm(*, progress: Progress | None = None) -> Path:
-    """A helm 4 command: the one on PATH if it is one, else ours, built if need be. Needs no cluster."""
+    """Return a helm 4 command: the one on PATH if it is one, else ours, built if need be. Needs no cluster."""
     found = _outside(HELM)
     if found is not None and _says(found, ["version", "--template", "{{.Version}}"], r"v4\."):
         return found
@@ -22,7 +22,7 @@ def helm(*, progress: Progress | None = None) -> Path:
 
 
 def components(*, progress: Progress | None = None) -> dict[str, Path]:
-    """The command of each component by its name; what is not found is built.
+    """Return the command of each component by its name; what is not found is built.
 
     The three parts of Kubernetes come from one place, since a controller manager newer than its API server is not
     supported.
@@ -45,7 +45,7 @@ def components(*, progress: Progress | None = None) -> dict[str, Path]:
 
 
 def _outside(name: str) -> Path | None:
-    """The program as KUBEBUILDER_ASSETS or PATH has it."""
+    """Return the program as KUBEBUILDER_ASSETS or PATH has it."""
     assets = os.environ.get(ASSETS, "")
     found = (shutil.which(name, path=assets) if assets else None) or shutil.which(name)
     return Path(found).absolute() if found else None

@@ -20,14 +20,14 @@ TAIL = 25
 
 
 def cached(program: Program) -> Path | None:
-    """The folder with this build of the program, when it is in the cache."""
+    """Return the folder with this build of the program, when it is in the cache."""
     folder = caches.location() / program.key
     # Unlike is_dir(), this does not mind a folder above it that is closed to this user.
     return folder if os.path.isdir(folder) else None  # noqa: PTH112 - see above
 
 
 def build(program: Program, *, progress: Progress) -> Path:
-    """The folder with this build of the program, built now if the cache has none.
+    """Return the folder with this build of the program, built now if the cache has none.
 
     A half-built program is never seen: the folder is renamed into place when it is complete.
     Raises CacheError, ToolchainError or BuildError.
@@ -69,7 +69,7 @@ def _compile(program: Program, folder: Path, *, progress: Progress) -> None:
 
 
 def _run(toolchain: Toolchain, program: Program, output: Path, *, step: Step) -> None:
-    """Runs the compiler at low priority and counts the packages that it names as it goes."""
+    """Run the compiler at low priority and count the packages that it names as it goes."""
     go = str(toolchain.command)
     options = ["-v", "-trimpath", "-ldflags", program.ldflags, "-o", str(output)]
     step.detail = "downloading modules"

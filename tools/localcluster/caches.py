@@ -21,7 +21,7 @@ def location() -> Path:
 
 
 def writable() -> Path:
-    """The cache folder, made if needed and known to be writable; CacheError says what to do when it is not."""
+    """Return the cache folder, made if needed and known to be writable; CacheError says what to do when it is not."""
     path = location()
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ class Status:
 
 
 def obtain(folder: Path | None = None, *, progress: Progress | None = None) -> RunningCluster:
-    """The cluster that KUBECONFIG names, and only without one the local cluster, started if need be."""
+    """Return the cluster that KUBECONFIG names, and only without one the local cluster, started if need be."""
     given = given_kubeconfig(os.environ)
     if given is None:
         return up(folder, progress=progress)
@@ -65,7 +65,7 @@ def obtain(folder: Path | None = None, *, progress: Progress | None = None) -> R
 
 
 def given_kubeconfig(environment: Mapping[str, str]) -> Path | None:
-    """The file that KUBECONFIG names; None when it names none, and then the local cluster is to be used.
+    """Return the file that KUBECONFIG names; None when it names none, and then the local cluster is to be used.
 
     Raises KubeconfigError when the file does not exist or there are several.
     """
@@ -81,7 +81,7 @@ def given_kubeconfig(environment: Mapping[str, str]) -> Path | None:
 
 
 def up(folder: Path | None = None, *, progress: Progress | None = None) -> RunningCluster:
-    """The local cluster in `folder` runs, takes pods and answers; one that runs already is found and left as it is.
+    """Start the local cluster in `folder` until it takes pods and answers; one that runs is left as it is.
 
     Whatever part of it is missing is started. Builds the programs the first time, which takes minutes.
     Raises a LocalClusterError whose text says what to do.
@@ -109,7 +109,7 @@ def down(folder: Path | None = None, *, progress: Progress | None = None) -> Non
 
 
 def reset(folder: Path | None = None, *, progress: Progress | None = None) -> None:
-    """The cluster in `folder` is stopped and all that it kept is deleted."""
+    """Stop the cluster in `folder` and delete all that it kept."""
     _require_linux()
     progress = progress or on_stderr()
     place = folders.chosen(folder)
@@ -120,7 +120,7 @@ def reset(folder: Path | None = None, *, progress: Progress | None = None) -> No
 
 
 def status(folder: Path | None = None) -> Status:
-    """What runs of the cluster in `folder` at this moment; changes nothing."""
+    """Return what runs of the cluster in `folder` at this moment; changes nothing."""
     _require_linux()
     place = folders.chosen(folder)
     known = ports.remembered(place.ports) if place.exists() else None
@@ -165,7 +165,7 @@ def _answers(place: ClusterFolder, known: ports.Ports) -> bool:
 
 
 def _server_of(kubeconfig: Path) -> str:
-    """The address of the current context's cluster."""
+    """Return the address of the current context's cluster."""
     try:
         document = yaml.safe_load(kubeconfig.read_text())
         contexts = {one["name"]: one["context"]["cluster"] for one in document["contexts"]}

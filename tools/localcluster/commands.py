@@ -18,7 +18,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 when it did what it says, 1 with the reason on standard error when not."""
+    """Run one command; 0 when it did what it says, 1 with the reason on standard error when not."""
     parsed = _parser().parse_args(arguments)
     run: Command = parsed.run
     try:

@@ -39,7 +39,7 @@ def all_of(ports: Ports) -> dict[str, Component]:
 
 
 def write_config(folder: ClusterFolder) -> None:
-    """The cluster's folder holds the files that the arguments name."""
+    """Write the files that the arguments name into the cluster's folder."""
     for source in CONFIG.iterdir():
         shutil.copyfile(source, folder.config / source.name)
 

@@ -44,7 +44,7 @@ class Authority:
 
     @classmethod
     def new(cls, name: str) -> "Authority":
-        """An authority with a new key."""
+        """Return an authority with a new key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(
@@ -94,7 +94,7 @@ class Authority:
 
 
 def ensure(folder: ClusterFolder) -> None:
-    """The cluster's `pki` folder exists and is complete."""
+    """Complete the cluster's `pki` folder."""
     if folder.pki.is_dir():
         return
     scratch = folder.new_pki
@@ -131,7 +131,7 @@ def write_kubeconfigs(folder: ClusterFolder, *, server: str) -> None:
 
 
 def token(folder: ClusterFolder, name: str) -> str:
-    """The bearer token of one of USERS."""
+    """Return the bearer token of one of USERS."""
     for row in (folder.pki / "tokens.csv").read_text().splitlines():
         value, _, uid, _ = row.split(",", 3)
         if uid == name:

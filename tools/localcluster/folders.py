@@ -71,7 +71,7 @@ class ClusterFolder:
         return self.root / "etcd.unreadable"
 
     def log(self, name: str) -> Path:
-        """The log of a component."""
+        """Return the log of a component."""
         return self.logs / f"{name}.log"
 
     def exists(self) -> bool:
@@ -82,7 +82,7 @@ class ClusterFolder:
             raise self._refused(error) from error
 
     def prepare(self) -> None:
-        """The folder and its subfolders exist and are closed to other users; FolderError when that cannot be had."""
+        """Create the folder and its subfolders, closed to other users; raise FolderError if that fails."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (self.pids, self.logs, self.config):
@@ -106,7 +106,7 @@ class ClusterFolder:
 
 
 def chosen(folder: Path | None) -> ClusterFolder:
-    """The folder asked for, else the one that LOCALCLUSTER_DIR names, else .cluster in the checkout."""
+    """Return the folder asked for, else the one that LOCALCLUSTER_DIR names, else .cluster in the checkout."""
     path = folder or Path(os.environ.get(VARIABLE) or DEFAULT)
     return ClusterFolder(path.expanduser().resolve())
 

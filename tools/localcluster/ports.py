@@ -34,7 +34,7 @@ class Ports:
 
 
 def remembered(path: Path) -> Ports | None:
-    """The ports noted in `path`; None without a file that can be read."""
+    """Return the ports noted in `path`; None without a file that can be read."""
     try:
         return Ports(**{key: int(value) for key, value in json.loads(path.read_bytes()).items()})
     except (OSError, ValueError, TypeError, AttributeError):

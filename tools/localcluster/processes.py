@@ -36,7 +36,7 @@ class Process:
         return _start_time(self.pid) == self.started
 
     def stop(self, *, grace: float) -> bool:
-        """The process is gone: asked to stop, and killed after `grace` seconds. False when it had to be killed."""
+        """Ask the process to stop, and kill it after `grace` seconds. Return False if it had to be killed."""
         if self._gone_after(signal.SIGTERM, seconds=grace):
             return True
         self._gone_after(signal.SIGKILL, seconds=10)
@@ -57,7 +57,7 @@ class Process:
 def start(
     command: Sequence[str | Path], *, environment: Mapping[str, str], folder: Path, log: Path, pid_file: Path, mark: str
 ) -> Process:
-    """A process of its own session that runs on when this one ends, noted in `pid_file`; `log` receives its output.
+    """Start a process in a session of its own, which outlives this one; `pid_file` has its id, `log` its output.
 
     Raises StartError when the program is gone before it could be noted.
     """
@@ -80,7 +80,7 @@ def start(
 
 
 def noted(pid_file: Path) -> Process | None:
-    """The process that `pid_file` tells of, alive or not; None without a file that can be read."""
+    """Return the process that `pid_file` tells of, alive or not; None without a file that can be read."""
     try:
         content = json.loads(pid_file.read_bytes())
         return Process(int(content["pid"]), str(content["started"]))

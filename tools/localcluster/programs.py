@@ -78,14 +78,24 @@ HELM_COMMAND = Program(
     names=(HELM,),
 )
 
+#: For the tests of chart sources.
+REGISTRY = Program(
+    title="OCI registries",
+    module="registry",
+    package=".",
+    requirement="github.com/distribution/distribution/v3",
+    stamps=(),
+    names=("registry",),
+)
+
 
 def required_version(folder: Path, module: str) -> str:
-    """The version of `module` that the go.mod in `folder` requires."""
+    """Return the version of `module` that the go.mod in `folder` requires."""
     return _only(folder, rf"^(?:require)?\s+{re.escape(module)} (v\S+)", what=f"version of {module}")
 
 
 def required_go(folder: Path) -> tuple[int, ...]:
-    """The oldest Go that the go.mod in `folder` accepts, such as (1, 26, 0)."""
+    """Return the oldest Go that the go.mod in `folder` accepts, such as (1, 26, 0)."""
     return tuple(int(part) for part in _only(folder, r"^go ([\d.]+)", what="Go version").split("."))
 
 

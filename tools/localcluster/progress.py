@@ -31,7 +31,7 @@ class Step:
         return time.monotonic() - self.started
 
     def text(self) -> str:
-        """The title, the time since the start and the detail, on one line."""
+        """Return the title, the time since the start and the detail, on one line."""
         parts = [f"{self.title} ({duration(self.elapsed())})", self.detail]
         return ": ".join(part for part in parts if part)
 
@@ -44,14 +44,14 @@ class Progress:
         self._terminal = stream is not None and stream.isatty()
 
     def note(self, text: str) -> None:
-        """Shows one finished line."""
+        """Show one finished line."""
         if self._stream is not None:
             clear = "\r\x1b[2K" if self._terminal else ""
             print(f"{clear}{text}", file=self._stream, flush=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """Shows `title` as under way until the block ends; a step shorter than the interval leaves no line in a log."""
+        """Show `title` as under way until the block ends; a step shorter than the interval leaves no line in a log."""
         step = Step(title)
         if self._stream is None:
             yield step

@@ -61,7 +61,7 @@ class Start:
         return known
 
     def _usable_ports(self) -> Ports:
-        """The remembered ports when they can be used, else new ones; leftovers that fit neither are stopped."""
+        """Return the remembered ports when they can be used, else new ones; leftovers that fit neither are stopped."""
         running = alive(self._folder)
         self._stop_strays(running)
         known = ports.remembered(self._folder.ports)
@@ -104,7 +104,7 @@ class Start:
         self._check_alive()
 
     def _start_etcd(self, etcd: Component, known: Ports) -> None:
-        """Starts etcd; data that it cannot read (the machine crashed, and nothing was synced) are set aside once."""
+        """Start etcd; data that it cannot read (the machine crashed, and nothing was synced) are set aside once."""
 
         def healthy() -> bool:
             return probes.etcd_healthy(self._folder, known)
@@ -140,7 +140,7 @@ class Start:
         return process
 
     def _wait(self, ready: Callable[[], bool], *, until: str) -> None:
-        """Returns when `ready()`; StartError as soon as a component has ended, or when patience has."""
+        """Return when `ready()`; StartError as soon as a component has ended, or when patience has."""
         deadline = time.monotonic() + PATIENCE
         while not ready():
             self._check_alive()
@@ -159,7 +159,7 @@ class Start:
 
 
 def alive(folder: ClusterFolder) -> dict[str, Process]:
-    """The components of this cluster that run, by name, as their pid files tell."""
+    """Return the components of this cluster that run, by name, as their pid files tell."""
     noted = {name: processes.noted(folder.pids / name) for name in START_ORDER}
     return {name: process for name, process in noted.items() if process is not None and process.alive()}
 

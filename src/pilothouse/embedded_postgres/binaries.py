@@ -91,14 +91,14 @@ def find_binaries(
             refused.append(f"{folder}: version {found}")
         if bin_dir is not None and major is None:
             break
-    looked = "; ".join(dict.fromkeys(refused)) or "nothing was found"
+    reasons = "; ".join(dict.fromkeys(refused)) or "nothing was found"
     if major is None:
         raise DatabaseUnavailable(
-            f"no PostgreSQL {OLDEST_MAJOR} or newer that the account {account.name} can run ({looked}): install one, "
+            f"no PostgreSQL {OLDEST_MAJOR} or newer that the account {account.name} can run ({reasons}): install one, "
             "name its folder in PILOTHOUSE_POSTGRES__BIN_DIR, or set PILOTHOUSE_DATABASE_URL to your own server"
         )
     raise DatabaseUnavailable(
-        f"the database was made by PostgreSQL {major}, and no binaries of that version were found ({looked}): install "
+        f"the database was made by PostgreSQL {major}, and no binaries of that version were found ({reasons}): install "
         f"PostgreSQL {major} and name its folder in PILOTHOUSE_POSTGRES__BIN_DIR, or move the data with that version's "
         "pg_dump into a new data folder; the data was not touched"
     )

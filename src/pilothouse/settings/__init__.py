@@ -19,10 +19,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pilothouse.settings.clusters import ClusterSettings, ObserverSettings
 from pilothouse.settings.engine import ChartLimits, EngineSettings
 from pilothouse.settings.group import MIB, Group
-from pilothouse.settings.http import HttpSettings, TlsSettings
+from pilothouse.settings.http import HttpSettings, RateSettings, TlsSettings
 from pilothouse.settings.identity import AuditSettings, IdentitySettings
-from pilothouse.settings.processes import PostgresSettings, SupervisorSettings
-from pilothouse.settings.releases import HookSettings, ReleaseSettings
+from pilothouse.settings.oidc import OidcSettings
+from pilothouse.settings.processes import MonitoringSettings, PostgresSettings, SupervisorSettings
+from pilothouse.settings.releases import HookSettings, PlanSettings, ReleaseSettings
+from pilothouse.settings.sources import SourceSettings
+from pilothouse.settings.webhooks import WebhookSettings
 from pilothouse.settings.worker import QueueSettings, RetentionSettings, WorkerSettings
 
 __all__ = [
@@ -33,15 +36,21 @@ __all__ = [
     "HookSettings",
     "HttpSettings",
     "IdentitySettings",
+    "MonitoringSettings",
     "Network",
     "ObserverSettings",
+    "OidcSettings",
+    "PlanSettings",
     "PostgresSettings",
     "QueueSettings",
+    "RateSettings",
     "ReleaseSettings",
     "RetentionSettings",
     "Settings",
+    "SourceSettings",
     "SupervisorSettings",
     "TlsSettings",
+    "WebhookSettings",
     "WorkerSettings",
     "default_data_dir",
     "networks",
@@ -93,6 +102,12 @@ class Settings(BaseSettings):
         description="addresses or networks (CIDR) of your proxies, comma-separated; X-Forwarded-For is "
         "trusted only from them",
     )
+    root_path: str = Field(
+        "",
+        max_length=200,
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path below which a proxy serves the console, as `/pilothouse`; the proxy takes it off",
+    )
     region: str = Field("cn-north-4", description="region id; a project lookup by this name finds one project")
     time_zone: str = Field("UTC", description="time zone of release times (IANA name, Asia/Shanghai: +08:00)")
     body_bytes: int = Field(12 * MIB, ge=1, description="maximum request body; the vendor's gateway accepts 12 MB")
@@ -131,12 +146,18 @@ class Settings(BaseSettings):
     observer: ObserverSettings = ObserverSettings()
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
+    oidc: OidcSettings = OidcSettings()
     hooks: HookSettings = HookSettings()
     releases: ReleaseSettings = ReleaseSettings()
+    plans: PlanSettings = PlanSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    sources: SourceSettings = SourceSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()
+    rates: RateSettings = RateSettings()
 
     @model_validator(mode="after")
     def _one_body_fits_in_its_project(self) -> Self:
@@ -163,6 +184,17 @@ class Settings(BaseSettings):
     def _listeners_have_ports_of_their_own(self) -> Self:
         if self.port and self.port == self.tls.port:
             raise ValueError(f"PORT and TLS__PORT are both {self.port}; give each its own, or turn one off with 0")
+        return self
+
+    @model_validator(mode="after")
+    def _monitoring_has_ports_of_its_own(self) -> Self:
+        first = self.monitoring.port
+        for name, port in (("PORT", self.port), ("TLS__PORT", self.tls.port)):
+            if first and first <= port <= first + 2:
+                raise ValueError(
+                    f"{name} ({port}) is one of the three ports from MONITORING__PORT ({first}) on, which `pilothouse"
+                    " serve` gives to its processes; choose others"
+                )
         return self
 
     @field_validator("log_level", "log_format", mode="before")
@@ -204,7 +236,7 @@ def variables() -> tuple[str, ...]:
     for name, field in Settings.model_fields.items():
         names.append(f"{_PREFIX}{name.upper()}")
         if isinstance(field.annotation, type) and issubclass(field.annotation, Group):
-            names += [f"{names[-1]}__{one.upper()}" for one in field.annotation.model_fields]
+            names += [f"{names[-1]}__{name.upper()}" for name in field.annotation.model_fields]
     return tuple(names)
 
 

@@ -28,6 +28,17 @@ class ObserverSettings(Group):
         512 * MIB, ge=MIB, description="maximum bytes of sealed values of one cluster in the index"
     )
 
+    drift_requests_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="requests to each cluster for looks at the drift of its releases, about two for each object; "
+        "0: no such looks",
+    )
+    drift_seconds: float = Field(
+        3600.0, ge=1, description="age of a look at a release's drift from which on it is looked at again"
+    )
+
     @model_validator(mode="after")
     def _lease_is_renewed_in_time(self) -> Self:
         if not 0 < self.renew_seconds < self.lease_seconds:

@@ -48,6 +48,34 @@ class HttpSettings(Group):
     )
 
 
+class RateSettings(Group):
+    """Requests per second that are answered; more are answered 429 before anything is done for them.
+
+    Counted in memory, by each API process: a count in the database would cost a write per request, which is more than
+    most requests cost. So several API processes together allow as many times as much.
+    """
+
+    per_address: float = Field(
+        200.0,
+        ge=0,
+        description="requests per second from one IPv4 address or IPv6 /64, with whatever credentials; about half of "
+        "what an API process can answer. Does not apply to trusted proxies. 0: no limit",
+    )
+    per_key: float = Field(
+        100.0,
+        ge=0,
+        description="requests per second that one access key, token or session has proved; 0: no limit",
+    )
+    per_user: float = Field(
+        100.0, ge=0, description="the same for a user with all its keys, tokens and sessions; 0: no limit"
+    )
+    burst_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="the requests of so many seconds may come at once, after as long a rest; clients come in bursts",
+    )
+
+
 class TlsSettings(Group):
     """The encrypted listener, on the address ``host``."""
 

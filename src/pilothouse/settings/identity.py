@@ -1,6 +1,8 @@
 """How callers prove who they are, and what is noted of them."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from pilothouse.settings.group import Group
 
@@ -46,6 +48,13 @@ class IdentitySettings(Group):
         "rights again",
     )
     tokens_per_user: int = Field(1000, ge=1, description="tokens of a user; issuing one more revokes the oldest")
+    session_seconds: float = Field(
+        24 * 3600.0, gt=0, description="duration of a session of the console; NIST SP 800-63B-4 asks for 24 h at AAL2"
+    )
+    session_idle_seconds: float = Field(
+        3600.0, gt=0, description="a session ends so long after its last page or write, whatever updates by itself"
+    )
+    sessions_per_user: int = Field(50, ge=1, description="sessions of a user; opening one more ends the oldest")
     keys_per_project: int = Field(10, ge=1, description="access keys of a user in a project")
     key_proof_seconds: float = Field(
         900.0,
@@ -58,7 +67,24 @@ class IdentitySettings(Group):
         description="passwords hashed at a time, 12 MiB and 30 ms of a core each; unauthenticated clients cause it",
     )
     password_queue: int = Field(4, ge=1, description="log-ins of one address in the queue; one more is answered 429")
+    logins_per_second: float = Field(
+        5.0,
+        ge=0,
+        description="log-ins with a password from one address, by each API process, those of ten seconds at once; "
+        "one more is answered 429. Somebody who tries one password with every user is slowed, a site of people or "
+        "machines is not; 0: no limit",
+    )
     password_queue_seconds: float = Field(5.0, gt=0, description="how long a log-in waits for its turn before 429")
+
+    @model_validator(mode="after")
+    def _idle_ends_first(self) -> Self:
+        """Refuse an idle time that never counts."""
+        if self.session_idle_seconds > self.session_seconds:
+            raise ValueError(
+                f"SESSION_IDLE_SECONDS ({self.session_idle_seconds:g}) must not be above SESSION_SECONDS "
+                f"({self.session_seconds:g}), which ends a session earlier"
+            )
+        return self
 
 
 class AuditSettings(Group):

@@ -18,6 +18,19 @@ class SupervisorSettings(Group):
     )
 
 
+class MonitoringSettings(Group):
+    """Metrics and probes of a process, without credentials: keep the port from strangers."""
+
+    host: str = Field("127.0.0.1", description="address to listen on for /livez, /readyz and /metrics")
+    port: int = Field(
+        0,
+        ge=0,
+        le=65533,
+        description="0: none; `pilothouse serve` gives the API this port, the observer the next one and the worker the"
+        " one after that",
+    )
+
+
 class PostgresSettings(Group):
     """The embedded PostgreSQL; unused when database_url is set."""
 

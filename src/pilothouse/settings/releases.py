@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pilothouse.settings.group import Group
+from pilothouse.settings.group import MIB, Group
 
 
 class HookSettings(Group):
@@ -27,4 +27,14 @@ class ReleaseSettings(Group):
     other_managers: Literal["refuse", "warn", "ignore"] = Field(
         "refuse",
         description="a change of a release that Flux, Argo CD or an operator manages: 403, an event, or nothing",
+    )
+
+
+class PlanSettings(Group):
+    """Plans: changes of releases that somebody reviews before they are applied."""
+
+    seconds: float = Field(3600.0, ge=1, le=7 * 24 * 3600.0, description="how long a plan can be applied, and is kept")
+    per_project: int = Field(100, ge=1, description="unexpired plans of a project")
+    bytes_per_project: int = Field(
+        64 * MIB, ge=1, description="their size: each holds manifest, values and changed objects, packed"
     )

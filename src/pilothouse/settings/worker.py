@@ -25,8 +25,8 @@ class WorkerSettings(Group):
     reserved: int = Field(
         1,
         ge=0,
-        description="so many of these places no API server gets beside all others, and a project twice as many fewer:"
-        " one tenant whose releases never become ready does not stop the rest; of one place it gets its turn",
+        description="slots that no single API server can occupy, and twice as many that no single project can: a "
+        "tenant whose releases never become ready does not stop the rest; with too few slots, only for projects",
     )
     lease_seconds: float = Field(6.0, description="how long an attempt holds its operation without a renewal")
     lease_margin_seconds: float = Field(1.0, description="additional time before another worker takes over")
@@ -93,7 +93,7 @@ class QueueSettings(Group):
         None,
         ge=1,
         description="running operations per API server over all workers, however often it is registered;"
-        " unset: all but worker.reserved places of each worker that has more than three",
+        " unset: all but worker.reserved slots of each worker that has more than three",
     )
     running_per_project: int | None = Field(None, ge=1, description="the same for one project")
 
@@ -122,6 +122,9 @@ class RetentionSettings(Group):
     sweep_seconds: float = Field(600.0, gt=0, description="interval of the cleanup")
     key_seconds: float = Field(
         24 * 3600.0, gt=0, le=_AGES_SECONDS, description="an Idempotency-Key; a later request with it is a new one"
+    )
+    delivery_seconds: float = Field(
+        7 * _DAY, gt=0, le=_AGES_SECONDS, description="a message to a webhook that was delivered or given up"
     )
 
     @model_validator(mode="after")

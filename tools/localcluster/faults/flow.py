@@ -41,18 +41,18 @@ class Flow:
                 reset(writer)
 
     async def gate(self) -> None:
-        """Returns when bytes may pass; raises ConnectionCut when they never will."""
+        """Return when bytes may pass; raise ConnectionCut when they never will."""
         while self._state == "freeze":
             await self._changed.wait()
         if self._state == "cut":
             raise ConnectionCut
 
     def add(self, writer: asyncio.StreamWriter) -> None:
-        """The connection falls with the line."""
+        """Add a connection, which ends with the line."""
         self._writers.add(writer)
 
     def discard(self, writer: asyncio.StreamWriter) -> None:
-        """The connection has ended."""
+        """Forget a connection that has ended."""
         self._writers.discard(writer)
 
 
@@ -96,7 +96,7 @@ class Sender:
 
 
 async def sender_of(writer: asyncio.StreamWriter) -> Sender:
-    """The process at the other end of a loopback connection."""
+    """Return the process at the other end of a loopback connection."""
     peer, own = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
     for _ in range(_TRIES if peer else 0):
         # The kernel's table is read in pieces while it changes, and may miss a line.

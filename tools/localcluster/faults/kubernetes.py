@@ -53,7 +53,7 @@ class KubernetesProxy:
         self._rules = rules
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handles one connection to its end."""
+        """Handle one connection to its end."""
         caller = _Peer(reader, writer, h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT))
         server: _Peer | None = None
         self.flow.add(writer)
@@ -154,7 +154,7 @@ class _Peer:
         self._state = state
 
     async def next_event(self) -> object | None:
-        """The next event; None when the other end has closed the connection."""
+        """Return the next event; None when the other end has closed the connection."""
         while True:
             event = self._state.next_event()
             if event is h11.NEED_DATA:
@@ -165,12 +165,12 @@ class _Peer:
                 return event
 
     async def closed(self) -> None:
-        """Returns when the other end has closed the connection; what it sends before that is kept."""
+        """Return when the other end has closed the connection; what it sends before that is kept."""
         while data := await self._reader.read(_PIECE):
             self._state.receive_data(data)
 
     async def rest(self) -> AsyncGenerator[h11.Data, None]:
-        """What follows the head of a message."""
+        """Yield what follows the head of a message."""
         while isinstance(event := await self.next_event(), h11.Data):
             yield event
         if not isinstance(event, h11.EndOfMessage):
@@ -200,7 +200,7 @@ class _Peer:
 
 
 def read_target(method: str, target: str) -> Target:
-    """What a request is about, in the words of Kubernetes' API conventions; ``resource`` is the path for other URLs."""
+    """Return what a request is about, in Kubernetes' terms; ``resource`` is the path for other URLs."""
     parts = urlsplit(target)
     words = [word for word in parts.path.split("/") if word]
     if words[:1] == ["api"]:

@@ -35,7 +35,7 @@ class Server:
     port: int
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A new connection."""
+        """Return a new connection."""
         if self.host.startswith("/"):
             return await asyncio.open_unix_connection(f"{self.host}/.s.PGSQL.{self.port}")
         return await asyncio.open_connection(self.host, self.port)
@@ -51,7 +51,7 @@ class PostgresProxy:
         self._rules = rules
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handles one connection to its end."""
+        """Handle one connection to its end."""
         self.flow.add(writer)
         server_writer = None
         try:
@@ -92,7 +92,7 @@ class _Session:
     async def run(
         self, caller: asyncio.StreamReader, server: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Passes both directions on until one end closes; raises whatever ended it."""
+        """Pass both directions on until one end closes; raises whatever ended it."""
         await self._greet(caller, writer)
         async with asyncio.TaskGroup() as group:
             for work in (self._upward(caller), self._downward(server), self._up.run(), self._down.run()):
@@ -120,7 +120,7 @@ class _Session:
             await self._up.put(frame)
 
     def _statement(self, kind: bytes, body: bytes) -> str | None:
-        """The text of the statement that the message runs, if it runs one."""
+        """Return the text of the statement that the message runs, if it runs one."""
         match kind:
             case b"P":
                 name, text = body.split(b"\0", 2)[:2]
@@ -191,7 +191,7 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 def statement_name(statement: str) -> str:
-    """What a statement changes, for example ``UPDATE operations(attempt,state)``; empty if it only reads.
+    """Return what a statement changes, for example ``UPDATE operations(attempt,state)``; empty if it only reads.
 
     A table's name, and for an UPDATE the columns in alphabetic order; several changes are joined by commas.
     """

@@ -63,7 +63,7 @@ class Control:
             writer.close()
 
     async def kubernetes(self, *, listener: str, server: str, cluster: dict[str, str], user: dict[str, str]) -> int:
-        """A new listener in front of an API server; gives its port."""
+        """Return a new listener in front of an API server; gives its port."""
         address = urlsplit(server)
         upstream = Upstream(
             host=address.hostname or HOST,
@@ -78,7 +78,7 @@ class Control:
         return await self._listen(listener, proxy, tls)
 
     async def postgres(self, *, listener: str, host: str, port: int) -> int:
-        """A new listener in front of a PostgreSQL; gives its port."""
+        """Return a new listener in front of a PostgreSQL; gives its port."""
         return await self._listen(listener, PostgresProxy(listener, Server(host, port), self._rules), None)
 
     async def _listen(self, name: str, proxy: KubernetesProxy | PostgresProxy, tls: ssl.SSLContext | None) -> int:
@@ -114,11 +114,11 @@ class Control:
         return [asdict(held) for held in await self._rules.wait_held(seconds)]
 
     async def exchanges(self, *, after: int) -> list[dict[str, Any]]:
-        """The log, from the first exchange with a higher number."""
+        """Return the log, from the first exchange with a higher number."""
         return [asdict(one) for one in self._rules.log if one.number > after]
 
     async def newest(self) -> int:
-        """The highest number in the log."""
+        """Return the highest number in the log."""
         return self._rules.log[-1].number if self._rules.log else 0
 
 

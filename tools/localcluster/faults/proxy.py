@@ -35,7 +35,7 @@ class FaultProxy:
         self._authority = base64.b64encode((folder / "ca.crt").read_bytes()).decode()
 
     def kubernetes(self, kubeconfig: str, *, listener: str = "kubernetes") -> str:
-        """A kubeconfig like this one that leads through the proxy, with the same credentials.
+        """Return a kubeconfig like this one that leads through the proxy, with the same credentials.
 
         Only the current context is kept; certificates and keys must be in the text.
         """
@@ -60,7 +60,7 @@ class FaultProxy:
         )
 
     def postgres(self, url: str, *, listener: str = "postgres") -> str:
-        """The URL of the same database through the proxy."""
+        """Return the URL of the same database through the proxy."""
         parsed = make_url(url).set(drivername="postgresql")
         place = conninfo_to_dict(parsed.render_as_string(hide_password=False))
         port = self._ask(
@@ -82,7 +82,7 @@ class FaultProxy:
         self._ask("clear", how=how)
 
     def wait_held(self, seconds: float) -> list[Held]:
-        """What is frozen, once there is something, or nothing after ``seconds``."""
+        """Return what is frozen, once there is something, or nothing after ``seconds``."""
         found = self._ask("wait_held", seconds=seconds, answer_seconds=seconds + _ANSWER_SECONDS)
         return [Held(**{**one, "exchange": Exchange(**one["exchange"])}) for one in found]
 
@@ -94,15 +94,15 @@ class FaultProxy:
         return bool(self._ask("release", number=held.number, how=how))
 
     def flow(self, listener: str, state: State = "pass", *, latency: float = 0.0) -> None:
-        """What happens to all that passes a listener: see the README."""
+        """Control all that passes a listener: see the README."""
         self._ask("flow", listener=listener, state=state, latency=latency)
 
     def exchanges(self, *, after: int = 0) -> list[Exchange]:
-        """What has passed or is under way, from the exchange after that number on."""
+        """Return what has passed or is under way, from the exchange after that number on."""
         return [Exchange(**one) for one in self._ask("exchanges", after=after)]
 
     def newest(self) -> int:
-        """The number of the newest exchange; 0 if there was none."""
+        """Return the number of the newest exchange; 0 if there was none."""
         return int(self._ask("newest"))
 
     def _ask(self, command: str, *, answer_seconds: float = _ANSWER_SECONDS, **fields: Any) -> Any:
@@ -119,7 +119,7 @@ class FaultProxy:
 
 @contextmanager
 def fault_proxy() -> Iterator[FaultProxy]:
-    """A proxy process that ends with this block, or with this process."""
+    """Yield a proxy process that ends with this block, or with this process."""
     folder = Path(tempfile.mkdtemp(prefix="pilothouse-faults-"))
     process = None
     try:
@@ -131,6 +131,7 @@ def fault_proxy() -> Iterator[FaultProxy]:
             cwd=Path(__file__).parents[3],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for its user, who needs it until the end
         )
         if process.stdout is None or process.stdout.readline() != b"ready\n":
             raise LocalClusterError("the fault proxy did not start")

@@ -117,7 +117,7 @@ class RuleBook:
             self.release(number, how)
 
     def note(self, **what: Any) -> Exchange:
-        """A new exchange, in the log."""
+        """Return a new exchange, in the log."""
         exchange = Exchange(number=next(self._numbers), **what)
         self.log.append(exchange)
         return exchange
@@ -127,7 +127,7 @@ class RuleBook:
         return any(one.rule.when == "answer" and fnmatchcase(listener, one.rule.listener) for one in self._armed)
 
     async def strike(self, when: When, exchange: Exchange) -> None:
-        """Returns when the exchange may go on; raises ConnectionCut or RequestRefused when it may not.
+        """Return when the exchange may go on; raise ConnectionCut or RequestRefused when it may not.
 
         Call it once for each ``when``.
         """
@@ -172,7 +172,7 @@ class RuleBook:
         return True
 
     async def wait_held(self, seconds: float) -> list[Held]:
-        """What is held, once there is something, or nothing after ``seconds``."""
+        """Return what is held, once there is something, or nothing after ``seconds``."""
         async with self._changed:
             try:
                 async with asyncio.timeout(seconds):

@@ -1,0 +1,120 @@
+{{- define "pilothouse.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end -}}
+{{- end -}}
+
+{{- define "pilothouse.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "pilothouse.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "pilothouse.labels" -}}
+{{ include "pilothouse.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "pilothouse.keys" -}}
+{{ .Values.masterKeys.existingSecret | default (printf "%s-master-keys" (include "pilothouse.name" .)) }}
+{{- end -}}
+
+{{/* The port that the API answers on, and its scheme. */}}
+{{- define "pilothouse.scheme" -}}{{ ternary "https" "http" (ne .Values.tls.existingSecret "") }}{{- end -}}
+{{- define "pilothouse.port" -}}{{ ternary 8443 8440 (ne .Values.tls.existingSecret "") }}{{- end -}}
+
+{{- define "pilothouse.environment" -}}
+- {name: PILOTHOUSE_DATA_DIR, value: /data}
+- {name: PILOTHOUSE_HOST, value: 0.0.0.0}
+- {name: PILOTHOUSE_LOG_FORMAT, value: json}
+- {name: PILOTHOUSE_MONITORING__HOST, value: 0.0.0.0}
+- {name: PILOTHOUSE_MONITORING__PORT, value: "9464"}
+{{- if .Values.tls.existingSecret }}
+- {name: PILOTHOUSE_PORT, value: "0"}
+- {name: PILOTHOUSE_TLS__PORT, value: "8443"}
+- {name: PILOTHOUSE_TLS__CERTIFICATE, value: /tls/tls.crt}
+- {name: PILOTHOUSE_TLS__KEY, value: /tls/tls.key}
+{{- else }}
+- {name: PILOTHOUSE_PORT, value: "8440"}
+- {name: PILOTHOUSE_TLS__PORT, value: "0"}
+- {name: PILOTHOUSE_TLS__PLAIN_HTTP, value: "true"}
+{{- end }}
+{{- if eq .Values.mode "external" }}
+- name: PILOTHOUSE_DATABASE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ required "database.existingSecret: name a Secret with the URL of your PostgreSQL (key url), or set mode: embedded" .Values.database.existingSecret }}, key: {{ .Values.database.key }}}
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+- {name: PILOTHOUSE_{{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "pilothouse.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "pilothouse.mounts" -}}
+- {name: data, mountPath: /data}
+- {name: tmp, mountPath: /tmp}
+{{- if .Values.tls.existingSecret }}
+- {name: tls, mountPath: /tls, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "pilothouse.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 2
+  failureThreshold: 90
+livenessProbe:
+  httpGet: {path: /livez, port: metrics}
+  timeoutSeconds: 6
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  timeoutSeconds: 6
+{{- end -}}
+
+{{/* What every pod has, around its containers. */}}
+{{- define "pilothouse.pod" -}}
+serviceAccountName: {{ include "pilothouse.name" . }}
+automountServiceAccountToken: false
+{{- /* The links of a Service called pilothouse would set PILOTHOUSE_PORT to a URL. */}}
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A new file of master keys with one key, as docs/operations.md describes it. */}}
+{{- define "pilothouse.newKey" -}}
+{{- $id := randAlphaNum 40 | sha256sum | trunc 8 -}}
+{"version": 1, "sealing": "{{ $id }}", "keys": [{"id": "{{ $id }}", "key": "{{ randBytes 32 }}"}]}
+{{- end -}}

@@ -1,0 +1,103 @@
+// Command registry serves an OCI registry for tests, over TLS and for one user: that of the distribution project, which
+// Debian packages as docker-registry, or that of go-containerregistry, behind a token service as hosted registries have.
+package main
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry"
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/crypto/bcrypt"
+)
+
+var (
+	kind        = flag.String("kind", "distribution", "distribution, or token")
+	address     = flag.String("address", "127.0.0.1:5000", "host and port")
+	certificate = flag.String("certificate", "", "file with the server's certificate")
+	key         = flag.String("key", "", "file with its key")
+	user        = flag.String("user", "user", "who may log in")
+	password    = flag.String("password", "", "with which password")
+)
+
+func main() {
+	flag.Parse()
+	var err error
+	if *kind == "token" {
+		err = serveWithTokens()
+	} else {
+		err = serveDistribution()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func serveDistribution() error {
+	folder, err := os.MkdirTemp("", "registry")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	hashed, err := bcrypt.GenerateFromPassword([]byte(*password), bcrypt.MinCost)
+	if err != nil {
+		return err
+	}
+	htpasswd := filepath.Join(folder, "htpasswd")
+	if err := os.WriteFile(htpasswd, fmt.Appendf(nil, "%s:%s\n", *user, hashed), 0o600); err != nil {
+		return err
+	}
+	config := &configuration.Configuration{}
+	config.HTTP.Addr = *address
+	config.HTTP.DrainTimeout = time.Second
+	config.HTTP.TLS.Certificate, config.HTTP.TLS.Key = *certificate, *key
+	config.Log.Level = "error"
+	config.Log.AccessLog.Disabled = true
+	config.Catalog.MaxEntries = 1000
+	config.Storage = map[string]configuration.Parameters{"inmemory": {}}
+	config.Auth = configuration.Auth{"htpasswd": {"realm": "tests", "path": htpasswd}}
+	serving, err := registry.NewRegistry(context.Background(), config)
+	if err != nil {
+		return err
+	}
+	return serving.ListenAndServe()
+}
+
+// serveWithTokens asks for a bearer token, which the service beside it gives for the password.
+func serveWithTokens() error {
+	const token = "a-token-of-the-tests"
+	serving := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	handler := http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		switch {
+		case request.URL.Path == "/token":
+			name, given, _ := request.BasicAuth()
+			if name != *user || subtle.ConstantTimeCompare([]byte(given), []byte(*password)) != 1 {
+				answer.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_ = json.NewEncoder(answer).Encode(map[string]string{"token": token})
+		case strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ") == token:
+			serving.ServeHTTP(answer, request)
+		default:
+			answer.Header().Set("WWW-Authenticate",
+				fmt.Sprintf(`Bearer realm="https://%s/token",service="tests"`, request.Host))
+			answer.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	server := &http.Server{Addr: *address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	return server.ListenAndServeTLS(*certificate, *key)
+}
