@@ -48,8 +48,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def limit(item: pytest.Item) -> None:
+    """Keep unit tests on this machine, and leave out of the time limit what runs as long as it is told to."""
+    kind = item.nodeid.removeprefix("tests/").partition("/")[0]
+    if kind == "unit":
+        item.add_marker(pytest.mark.allow_hosts(["127.0.0.0/8", "::1"]))
+    if kind in {"crash", "parity"}:
+        item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        limit(item)
     order = config.getoption("order")
     if order == "reversed":
         items.reverse()
@@ -82,7 +93,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.fixture(scope="session")
 def kubernetes(request: pytest.FixtureRequest) -> local.RunningCluster:
-    """The cluster that releases are made in."""
+    """Return the cluster that releases are made in."""
     running = local.obtain()
     request.config.stash[_STARTED_CLUSTER] = running.started
     return running
@@ -90,19 +101,19 @@ def kubernetes(request: pytest.FixtureRequest) -> local.RunningCluster:
 
 @pytest.fixture(scope="session")
 def kubeconfig(kubernetes: local.RunningCluster) -> str:
-    """The text of the cluster's kubeconfig, with full rights."""
+    """Return the text of the cluster's kubeconfig, with full rights."""
     return kubernetes.kubeconfig.read_text()
 
 
 @pytest.fixture(scope="session")
 def helm_cli(kubernetes: local.RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> HelmCommand:
-    """The independent helm: gives its standard output, raises CalledProcessError when it fails."""
+    """Return the independent helm: gives its standard output, raises CalledProcessError when it fails."""
     return helm_command(kubernetes, home=tmp_path_factory.mktemp("helm-home"))
 
 
 @pytest.fixture(scope="session")
 def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], str]]:
-    """Makes namespaces that are deleted after the tests."""
+    """Make namespaces that are deleted after the tests."""
     api = Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False)
     made = []
 
@@ -124,7 +135,7 @@ def make_namespace(kubernetes: local.RunningCluster) -> Iterator[Callable[[], st
 
 @pytest.fixture
 def namespace(make_namespace: Callable[[], str]) -> str:
-    """A namespace of this test's own."""
+    """Return a namespace of this test's own."""
     return make_namespace()
 
 

@@ -30,7 +30,7 @@ SETTINGS = ClusterSettings(allow_loopback=True)
 
 
 def rebuilt(kubeconfig: str, *, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None) -> str:
-    """The sanitised kubeconfig with keys of its cluster replaced, or its user."""
+    """Return the sanitised kubeconfig with keys of its cluster replaced, or its user."""
     document = json.loads(sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text)
     document["clusters"][0]["cluster"].update(cluster or {})
     if user is not None:

@@ -106,7 +106,7 @@ async def test_a_peer_that_is_no_api_server_is_told_apart_in_time(
         started = time.monotonic()
         with pytest.raises(kind, match=said) as caught:
             await client.probe()
-        assert time.monotonic() - started < SECONDS + 0.4
+        assert time.monotonic() - started < SECONDS + 2
         assert "SLY" not in str(caught.value)
         assert "secret-token" not in str(caught.value)
 
@@ -295,7 +295,7 @@ async def test_a_name_that_leads_to_a_place_never_met_does_not_tell_what_is_ther
                 started = time.monotonic()
                 with pytest.raises(ClusterUnavailable, match="cannot be reached as a Kubernetes API server") as caught:
                     await client.namespace_exists("shop")
-                assert SECONDS <= time.monotonic() - started < SECONDS + 0.4
+                assert SECONDS <= time.monotonic() - started < SECONDS + 2
                 assert "cannot be reached: " in caught.value.detail
                 assert caught.value.detail not in str(caught.value)
 

@@ -151,10 +151,10 @@ async def test_values_merge_as_helm_merges_them(client: ClusterClient, helm_cli:
 
 
 async def _lock(client: ClusterClient, namespace: str, name: str, revision: int, status: str) -> dict[str, Any]:
-    """Makes a revision look as a killed writer leaves it."""
+    """Make a revision look as a killed writer leaves it."""
     secret = await client.find_release_secret(namespace=namespace, name=name, revision=revision)
     assert secret is not None
-    text = storage._with_info(storage._inflate(secret, max_bytes=1 << 25).decode(), {"status": status})
+    text = storage._with_info(storage.inflate_payload(secret, max_bytes=1 << 25).decode(), {"status": status})
     secret["data"]["release"] = encode_payload(text)
     secret["metadata"]["labels"]["status"] = status
     assert await client.replace_secret(secret)

@@ -110,7 +110,7 @@ async def engine(tmp_path: Path, kubeconfig: str, namespace: str) -> AsyncIterat
 
 @pytest.fixture
 def group(namespace: str, kubeconfig: str) -> Iterator[str]:
-    """An API group of this test's own."""
+    """Yield an API group of this test's own."""
     name = f"{namespace}.example.com"
     yield name
     with Client(config=KubeConfig.from_dict(yaml.safe_load(kubeconfig)), trust_env=False) as api:

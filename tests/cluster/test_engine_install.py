@@ -248,7 +248,7 @@ async def test_a_kind_defined_by_one_call_is_known_to_the_next(install: Install,
 
 
 async def _until_served(install: Install, chart: bytes) -> None:
-    """The API server serves a new kind a moment after it took the definition."""
+    """Wait until the API server serves a new kind: that is a moment after it accepted the definition."""
     for _ in range(50):
         try:
             await install("asks", chart, dry_run="server")

@@ -30,7 +30,7 @@ PEER_NAME = "api.example.test"
 
 @asynccontextmanager
 async def engine(folder: Path, *addresses: str) -> AsyncIterator[EnginePool]:
-    """An engine whose every cluster is said to be at ``addresses``."""
+    """Yield an engine whose every cluster is said to be at ``addresses``."""
 
     async def route(kubeconfig: str, _project: str) -> Sequence[tuple[str, int]]:
         port = urlsplit(json.loads(kubeconfig)["clusters"][0]["cluster"]["server"]).port
@@ -54,7 +54,7 @@ async def install(pool: EnginePool, kubeconfig: str, namespace: str = "default",
 
 @pytest.fixture
 def named(kubeconfig: str) -> tuple[str, str]:
-    """The cluster's kubeconfig with a name in place of its address, and that address."""
+    """Return the cluster's kubeconfig with a name in place of its address, and that address."""
     document = json.loads(sanitise(kubeconfig, addresses=Addresses(allow_loopback=True)).text)
     cluster = document["clusters"][0]["cluster"]
     url = urlsplit(cluster["server"])
@@ -120,7 +120,7 @@ async def test_a_server_on_this_machine_is_named_as_it_was_registered(tmp_path: 
 
 @asynccontextmanager
 async def named_peer(handler: Handler, folder: Path) -> AsyncIterator[tuple[int, str]]:
-    """A peer with a certificate for PEER_NAME: its port and its kubeconfig."""
+    """Yield a peer with a certificate for PEER_NAME: its port and its kubeconfig."""
     made = certificate(PEER_NAME)
     async with peer(handler, folder, cert=made) as port:
         yield port, kubeconfig_of_peer(port, authority=made[0], host=PEER_NAME)
@@ -128,7 +128,7 @@ async def named_peer(handler: Handler, folder: Path) -> AsyncIterator[tuple[int,
 
 @asynccontextmanager
 async def bystander() -> AsyncIterator[tuple[int, list[object]]]:
-    """A server of somebody else on this machine: its port, and the connections that it got."""
+    """Yield a server of somebody else on this machine: its port, and the connections that it got."""
     connections: list[object] = []
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -70,7 +70,7 @@ async def engine(tmp_path: Path, kubeconfig: str, namespace: str, helm_cli: Helm
 
 @pytest.fixture
 def find(kubeconfig: str, namespace: str) -> Iterator[Callable[[Any, str], Any]]:
-    """An object of the namespace by kind and name; None if there is none."""
+    """Yield an object of the namespace by kind and name; None if there is none."""
     with Client(config=KubeConfig.from_dict(yaml.safe_load(kubeconfig)), trust_env=False) as api:
 
         def get(kind: Any, name: str) -> Any:
@@ -82,6 +82,19 @@ def find(kubeconfig: str, namespace: str) -> Iterator[Callable[[Any, str], Any]]
                 return None
 
         yield get
+
+
+@pytest.mark.parametrize("expected", [2, 4], ids=["another writer was faster", "a revision went"])
+async def test_a_rollback_makes_the_revision_that_was_committed_or_none(engine: Engine, expected: int):
+    await engine.install(config_map_chart(text="a"))
+    await engine.upgrade(config_map_chart(text="b"))
+    before = engine.history()
+    with pytest.raises(HelmError, match=f"another writer has made revision {expected}") as caught:
+        await engine.rollback(1, revision=expected)
+    assert caught.value.kind == "HelmRevisionTakenError"
+    assert engine.history() == before
+    await engine.rollback(1, revision=3)
+    assert [number for number, *_ in engine.history()] == [1, 2, 3]
 
 
 async def test_an_upgrade_makes_the_next_revision_and_removes_what_the_chart_no_longer_has(engine: Engine, find: Any):

@@ -11,11 +11,15 @@ import pytest
 
 from pilothouse.cli import COMMANDS
 from pilothouse.cli.groups import load_command
+from pilothouse.cli.helm_words import COMMANDS as HELM_COMMANDS
 from tools.localcluster.cluster import RunningCluster
 
 PAGE = Path(__file__).parents[2] / "docs" / "helm-flags.md"
 #: Ours that stand for one of helm's; "get values" is a command of a group in both.
-TWINS = ["list", "status", "history", "get all", "get hooks", "get manifest", "get metadata", "get notes", "get values"]
+GETS = ["get all", "get hooks", "get manifest", "get metadata", "get notes", "get values"]
+SHOWS = ["show all", "show chart", "show crds", "show readme", "show values"]
+TWINS = ["install", "upgrade", "rollback", "uninstall", "test", "list", "status", "history", "template", "lint", "show"]
+TWINS += [*GETS, *SHOWS, "pull"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,18 @@ def helms(helm: Path, command: str, section: str = "Flags") -> dict[str, Flag]:
 
 
 @cache
+def hidden(command: str) -> set[str]:
+    """Our options that stand in no help: deprecated names of helm's."""
+    return {name for param in loaded(command).params if param.hidden for name in param.opts}
+
+
+def loaded(command: str) -> Any:
+    name, _, inner = command.partition(" ")
+    found = load_command(name, COMMANDS[name])
+    return found.commands[inner] if inner else found
+
+
+@cache
 def aliases(helm: Path, command: str) -> set[str]:
     done = subprocess.run([str(helm), *command.split(), "--help"], capture_output=True, text=True, check=True)
     found = re.search(r"^Aliases:\n +(.*)$", done.stdout, re.MULTILINE)
@@ -52,14 +68,12 @@ def aliases(helm: Path, command: str) -> set[str]:
 
 def ours(command: str, *, shared: bool = False) -> dict[str, Flag]:
     """The options of our command: its own, or those of every command."""
-    name, _, inner = command.partition(" ")
-    loaded: Any = load_command(name, COMMANDS[name])
-    loaded = loaded.commands[inner] if inner else loaded
-    connection = {param.name for param in loaded._shared}
+    one = loaded(command)
+    connection = {param.name for param in one._shared}
     found = {}
-    for param in loaded.params:
+    for param in one.params:
         options = [option for option in param.opts if option.startswith("-")]
-        if not options or (param.name in connection) != shared:
+        if not options or param.hidden or (param.name in connection) != shared:
             continue
         [long] = [option for option in options if option.startswith("--")]
         short = next((option for option in options if not option.startswith("--")), "")
@@ -73,8 +87,9 @@ def rows(heading: str) -> set[tuple[str, str]]:
     table = after.partition("\n## ")[0]
     return {
         (command, flag)
-        for command, cell in re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", table, re.MULTILINE)
-        for flag in re.findall(r"`(--[\w-]+)`", cell)
+        for commands, flags in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, re.MULTILINE)
+        for command in re.findall(r"`([^`]+)`", commands)
+        for flag in re.findall(r"`(--[\w-]+)`", flags)
     }
 
 
@@ -97,6 +112,14 @@ def test_every_flag_of_helm_is_ours_too_or_the_page_says_why_not(kubernetes: Run
 @pytest.mark.parametrize("command", [name for name in TWINS if " " not in name])
 def test_a_command_has_helms_other_names(kubernetes: RunningCluster, command: str):
     assert set(COMMANDS[command].aliases) == aliases(kubernetes.helm, command)
+
+
+def test_every_command_of_helm_is_ours_too_or_has_a_word_in_its_place(kubernetes: RunningCluster):
+    done = subprocess.run([str(kubernetes.helm), "--help"], capture_output=True, text=True, check=True)
+    listed = done.stdout.partition("\nAvailable Commands:\n")[2].partition("\n\n")[0]
+    theirs = {line.split()[0] for line in listed.splitlines()}
+
+    assert theirs - COMMANDS.keys() == {name for name in HELM_COMMANDS if " " not in name}
 
 
 def test_every_global_flag_of_helm_is_ours_too_or_the_page_says_why_not(kubernetes: RunningCluster):

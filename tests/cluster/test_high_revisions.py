@@ -26,7 +26,7 @@ def release(server: RunningServer, make_namespace: Callable[[], str], helm_cli: 
 
 
 def raise_revision(api: Client, release: OneRelease, revision: int) -> None:
-    """The deployed revision 1 becomes that one."""
+    """Turn the deployed revision 1 into that one."""
     old = api.get(Secret, "sh.helm.release.v1.web.v1", namespace=release.namespace)
     assert old.data is not None
     assert old.metadata is not None

@@ -24,10 +24,12 @@ from hypothesis.stateful import (
 )
 
 from tests.support.charts import build_chart, config_map_template
+from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
+from tests.support.workloads import hook_template
 
-STEPS, STEPS_OF_A_WALK = 200, 30
+STEPS, STEPS_OF_A_WALK = 120, 30
 STATUS = {
     "deployed": "DEPLOYED",
     "superseded": "SUPERSEDED",
@@ -48,6 +50,21 @@ flags = st.fixed_dictionaries(
     optional={name: st.booleans() for name in ("no_hooks", "include_hooks", "replace", "reset_values", "recreate")},
 )
 versions = st.sampled_from(["1.0.0", "2.0.0"])
+#: Options of the native API that leave a release as helm's own flags do.
+options_of_ours = st.fixed_dictionaries(
+    {},
+    optional={
+        "no_hooks": st.booleans(),
+        "description": texts,
+        "labels": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", "y", None]), max_size=2),
+        "history_max": st.sampled_from([0, 3, 10]),
+        "checks": st.just(["test"]),
+        "rollback_on_failure": st.booleans(),
+        "cleanup_on_fail": st.booleans(),
+    },
+)
+modes = st.sampled_from(["replace", "reuse", "reset_then_reuse"])
+PASSING, FAILING = {"set": "fate="}, {"set": "fate=fail"}
 
 
 class Walk(RuleBasedStateMachine):
@@ -61,16 +78,25 @@ class Walk(RuleBasedStateMachine):
     steps: ClassVar[int] = 0
 
     release: OneRelease
+    #: The same, in the native API.
+    ours: OwnRelease
 
     @initialize()
     def begin(self) -> None:
         name = f"walk-{uuid.uuid4().hex[:8]}"
         self.release = OneRelease(self.server, self.namespace, name, self.helm)
+        self.ours = OwnRelease(self.server, self.namespace, name, self.helm)
         self.there = False
+        self.last: list[dict[str, Any]] = []
+
+    def is_only_history(self) -> bool:
+        """Whether the release was uninstalled before this step, and its history kept."""
+        return bool(self.last) and self.last[-1]["status"] == "uninstalled"
 
     def told(self) -> list[dict[str, Any]]:
         """History as helm tells it; empty without a release."""
-        return self.release.history() if self.there else []
+        self.last = self.release.history() if self.there else []
+        return self.last
 
     @rule(version=versions, own=values, options=flags)
     def create(self, version: str, own: dict[str, Any], options: dict[str, bool]) -> None:
@@ -85,12 +111,71 @@ class Walk(RuleBasedStateMachine):
 
     @rule(version=versions, own=values, options=flags)
     def upgrade(self, version: str, own: dict[str, Any], options: dict[str, bool]) -> None:
+        kept = self.is_only_history()
         answer = self.release.update(chart_id=self.charts[version], values=own, parameters=options)
-        assert answer.status_code == (200 if self.there else 404), answer.text
-        if self.there:
+        assert answer.status_code == (400 if kept else 200 if self.there else 404), answer.text
+        if answer.status_code == 200:
             assert self.release.settled()["status"] == "DEPLOYED"
 
+    @rule(version=versions, own=values, mode=modes, options=options_of_ours)
+    def make_it_so(self, version: str, own: dict[str, Any], mode: str, options: dict[str, Any]) -> None:
+        self.ours.deployed(self.charts[version], {"object": own}, PASSING, mode=mode, **options)
+        self.there = True
+
+    @rule(version=versions, own=values, options=options_of_ours)
+    def plan_and_apply(self, version: str, own: dict[str, Any], options: dict[str, Any]) -> None:
+        before = self.last
+        deploy = {"chart": {"id": self.charts[version]}, "values": [{"object": own}], "options": options}
+        plan = self.ours.send("POST", "/plan", {"deploy": deploy}).json()
+        assert self.told() == before
+        path, body = f"/api/v1/plans/{plan['id']}/apply", {"digest": plan["digest"]}
+        self.ours.ended(self.server.send("POST", path, json_body=body, headers={"Prefer": "wait=60"}))
+        self.there = True
+        assert self.ours.manifest() == plan["manifest"]
+
+    @rule(version=versions, own=values)
+    def make_it_so_and_undo_that_as_its_tests_fail(self, version: str, own: dict[str, Any]) -> None:
+        before = [] if self.is_only_history() else self.last
+        options: dict[str, Any] = {"checks": ["test"], "rollback_on_failure": True}
+        answer = self.ours.put(self.charts[version], {"object": own}, FAILING, **options)
+        assert "but its tests failed" in self.ours.ended(answer, "failed")["text"]
+        deployed = [one for one in before if one["status"] in {"deployed", "superseded"}]
+        if not before:  # an install is uninstalled
+            self.there = False
+            self.release.gone()
+        elif deployed:
+            assert [one["status"] for one in self.told()][-1] == "deployed"
+
+    @precondition(lambda self: self.there and not self.is_only_history())
+    @rule(only=st.booleans())
+    def run_its_tests(self, *, only: bool) -> None:
+        before = self.last
+        filters = [f"name={self.release.name}-test"] if only else []
+        fails = self.release.values().get("fate") == "fail"
+        self.ours.ended(self.ours.send("POST", "/test", {"filters": filters}), "failed" if fails else "succeeded")
+        assert self.told() == before
+
+    @precondition(lambda self: self.there and not self.is_only_history())
+    @rule()
+    def delete_and_keep_the_history(self) -> None:
+        self.ours.ended(self.ours.send("DELETE", "", {"options": {"keep_history": True}}))
+        assert self.told()[-1]["status"] == "uninstalled"
+
     @precondition(lambda self: self.there)
+    @rule(checked=st.booleans())
+    def roll_back_to_what_was_deployed(self, *, checked: bool) -> None:
+        history = self.last
+        good = [one for one in history if one["status"] in {"deployed", "superseded"}]
+        before = [one["revision"] for one in good if one["revision"] < history[-1]["revision"]]
+        answer = self.ours.send("POST", "/rollback", {"options": {"checks": ["test"] if checked else []}})
+        if not before:
+            assert answer.status_code == 404, answer.text
+            return
+        goal = self.helm("get", "values", self.release.name, "-n", self.namespace, "--revision", str(before[-1]))
+        self.ours.ended(answer, "failed" if checked and "fate: fail" in goal else "succeeded")
+        assert self.told()[-1]["description"] == f"Rollback to {before[-1]}"
+
+    @precondition(lambda self: self.there and not self.is_only_history())
     @rule()
     def upgrade_that_fails(self) -> None:
         assert self.release.update(chart_id=self.charts["1.0.0"], values={"suffix": "Not_A_Name"}).status_code == 200
@@ -139,7 +224,7 @@ class Walk(RuleBasedStateMachine):
         self.release.gone()
 
     def await_index(self) -> list[dict[str, Any]]:
-        """The history as the API tells it, as soon as it is the one that helm tells.
+        """Return the history as the API tells it, as soon as it is the one that helm tells.
 
         What helm wrote, and which old revisions were pruned, is seen within a moment; what we wrote is seen at once.
         """
@@ -184,8 +269,13 @@ def test_the_api_and_helm_agree_after_every_step_of_a_random_walk(
         archive = build_chart(
             "walked",
             version,
-            templates={"config.yaml": config_map_template(suffix="{{ .Values.suffix }}")},
-            values={"text": version, "suffix": "config", "deep": {"a": 1}},
+            templates={
+                "config.yaml": config_map_template(suffix="{{ .Values.suffix }}"),
+                "test.yaml": hook_template(
+                    "test", fate="'{{ .Values.fate }}'", policy="hook-succeeded,hook-failed", kind="Pod", name="test"
+                ),
+            },
+            values={"text": version, "suffix": "config", "deep": {"a": 1}, "fate": ""},
         )
         answer = server.upload(archive, parameters='{"override": true}')
         assert answer.status_code == 201, answer.text

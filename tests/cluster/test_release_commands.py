@@ -26,7 +26,7 @@ NAMES = ("alpha", "beta-with-a-rather-long-name", "gamma")
 
 @pytest.fixture(scope="module")
 def place(server: RunningServer, helm_cli: Helm, make_namespace: Callable[[], str], tmp_path_factory: Any) -> str:
-    """A namespace with releases that helm made: two deployed, one of them twice, and one failed."""
+    """Return a namespace with releases that helm made: two deployed, one of them twice, and one failed."""
     namespace = make_namespace()
     folder = tmp_path_factory.mktemp("chart")
     good, bad = folder / "good.tgz", folder / "bad.tgz"
@@ -236,6 +236,11 @@ def test_who_reads_only_the_head_gets_no_traceback(server: RunningServer, place:
         ("pilothouse status b", NAMES[1:2]),
         ("pilothouse list --cluster ", ("",)),
         ("pilothouse sta", ("status",)),
+        ("pilothouse rollback alpha ", ("1", "2")),
+        ("pilothouse diff alpha ", ("1", "2")),
+        ("pilothouse diff alpha 1 ", ("1", "2", "live")),
+        ("pilothouse release unlock b", NAMES[1:2]),
+        ("pilothouse user show ad", ("admin",)),
     ],
 )
 def test_the_shell_completes_commands_and_names(server: RunningServer, place: str, line: str, names: tuple[str, ...]):

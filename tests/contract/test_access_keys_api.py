@@ -19,7 +19,7 @@ PATH = "/api/v1/accesskeys"
 
 @pytest.fixture(scope="module")
 def keyed() -> Iterator[RunningServer]:
-    """A server that writes what it gathers at once, and takes a token as fresh for a few seconds."""
+    """Yield a server that writes what it gathers at once, and takes a token as fresh for a few seconds."""
     settings = {"PILOTHOUSE_AUDIT__GATHER_SECONDS": "0.1", "PILOTHOUSE_IDENTITY__KEY_PROOF_SECONDS": "4"}
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=settings) as running:
         yield running
@@ -90,7 +90,7 @@ def test_a_user_has_ten_keys_in_a_project_and_no_more(keyed: RunningServer):
 
 
 def told(answer: httpx2.Response, project: str) -> dict[str, Any]:
-    """What the body says, without the project and the request."""
+    """Return what the body says, without the project and the request."""
     body: dict[str, Any] = json.loads(answer.text.replace(project, "PROJECT"))
     return {name: value for name, value in body.items() if name != "request_id"}
 

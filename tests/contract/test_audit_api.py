@@ -22,7 +22,7 @@ FORBIDDEN = (403, "CCE.01403001")
 
 @pytest.fixture(scope="module")
 def watched(kubeconfig: str) -> Iterator[RunningServer]:
-    """A server that writes what it gathers at once."""
+    """Yield a server that writes what it gathers at once."""
     settings = {
         "PILOTHOUSE_AUDIT__GATHER_SECONDS": "0.1",
         "PILOTHOUSE_TRUSTED_PROXIES": "127.0.0.1",
@@ -40,7 +40,7 @@ def rows(server: RunningServer, query: str = "") -> list[dict[str, Any]]:
 
 
 def find(server: RunningServer, query: str, *, count: int = 1) -> list[dict[str, Any]]:
-    """The rows, once there are so many."""
+    """Return the rows, once there are so many."""
     return wait_for(lambda: (found := rows(server, query)) and len(found) >= count and found, seconds=10) or []
 
 
@@ -312,12 +312,12 @@ def test_who_is_slowed_or_finds_no_place_is_there(watched: RunningServer):
 
 
 def exchange(token: str) -> dict[str, Any]:
-    """A request for a token in exchange for that one."""
+    """Return a request for a token in exchange for that one."""
     return {"auth": {"identity": {"methods": ["token"], "token": {"id": token}}}}
 
 
 def of_nobody(server: RunningServer) -> set[tuple[str, str, str]]:
-    """Action, outcome and detail of what names no account, and is in the table alone."""
+    """Return action, outcome and detail of what names no account, and is in the table alone."""
     with psycopg.connect(server.database_url) as connection:
         return set(connection.execute("SELECT action, outcome, detail FROM audit WHERE domain_id = ''").fetchall())
 

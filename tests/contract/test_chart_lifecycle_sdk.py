@@ -52,7 +52,7 @@ def fresh_name() -> str:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[FormFile]:
-    """A file to upload, as the SDK wants it."""
+    """Yield a file to upload, as the SDK wants it."""
     file = tmp_path / "some-name.tgz"
     file.write_bytes(build_chart(fresh_name(), "1.0.0", values={"basic": {"a": [1, None, "\u4e2d"]}}))
     with file.open("rb") as opened:
@@ -66,7 +66,7 @@ def form(name: str, version: str, folder: Path) -> FormFile:
 
 
 def bytes_of(response: Any) -> tuple[bytes, dict[str, str]]:
-    """What the SDK's stream of a download gives, and its headers."""
+    """Return what the SDK's stream of a download gives, and its headers."""
     taken: dict[str, Any] = {}
 
     def take(stream: Any) -> None:
@@ -77,7 +77,7 @@ def bytes_of(response: Any) -> tuple[bytes, dict[str, str]]:
 
 
 def caller(server: RunningServer, *, token: str | None) -> Callable[[str, Any], Any]:
-    """Calls the SDK's operation of that name with a signature, or with a token as the SDK can be made to send one."""
+    """Call the SDK's operation of that name with a signature, or with a token as the SDK can be made to send one."""
     client = server.sdk()
 
     def call(operation: str, request: Any) -> Any:

@@ -11,7 +11,7 @@ from tests.support.wire import assert_error
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[RunningServer]:
-    """A server of its own, where a project may have one chart."""
+    """Yield a server of its own, where a project may have one chart."""
     with (
         open_folder() as folder,
         run_server(folder, kubeconfig=None, environment={"PILOTHOUSE_CHART_QUOTA": "1"}) as running,

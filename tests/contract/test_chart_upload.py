@@ -38,7 +38,7 @@ FIELDS = {
 
 
 def form(*parts: tuple[str, bytes], end: bool = True) -> bytes:
-    """A form of parts, each with its head after ``Content-Disposition: form-data; ``."""
+    """Return a form of parts, each with its head after ``Content-Disposition: form-data; ``."""
     pieces = [
         f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content + b"\r\n"
         for head, content in parts
@@ -250,7 +250,7 @@ def test_a_form_without_a_boundary_is_refused(server: RunningServer, content_typ
 
 
 def _with_entry(kind: bytes, *, name: str = "demo/odd") -> bytes:
-    """A chart that also holds an entry of that kind."""
+    """Return a chart that also holds an entry of that kind."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
         chart = tarfile.TarInfo("demo/Chart.yaml")

@@ -28,14 +28,14 @@ def fresh_name() -> str:
 
 @pytest.fixture(scope="module")
 def document(kubeconfig: str) -> dict[str, Any]:
-    """The cluster's kubeconfig, to be spoiled."""
+    """Return the cluster's kubeconfig, to be spoiled."""
     loaded: dict[str, Any] = yaml.safe_load(kubeconfig)
     return loaded
 
 
 @pytest.fixture
 def register(server: RunningServer) -> Iterator[Callable[..., httpx2.Response]]:
-    """Registers clusters that are forgotten after the test."""
+    """Register clusters that are forgotten after the test."""
     made = []
 
     def call(kubeconfig: str, *, name: str | None = None, **more: Any) -> httpx2.Response:
@@ -51,7 +51,7 @@ def register(server: RunningServer) -> Iterator[Callable[..., httpx2.Response]]:
 
 
 def spoiled(document: dict[str, Any], kind: str, **change: Any) -> str:
-    """The kubeconfig with every cluster or user changed."""
+    """Return the kubeconfig with every cluster or user changed."""
     changed = copy.deepcopy(document)
     for entry in changed[f"{kind}s"]:
         entry[kind].update(change)
@@ -66,8 +66,9 @@ def test_a_cluster_is_registered_shown_listed_probed_and_forgotten(
     answer = register(kubeconfig, name=name)
     assert answer.status_code == 201, answer.text
     cluster = answer.json()
-    assert set(cluster) == {"id", "name", "server", "wait", "created_at"}
+    assert set(cluster) == {"id", "name", "server", "wait", "created_at", "wall"}
     assert (cluster["name"], cluster["server"][:8], cluster["wait"]) == (name, "https://", "hooks")
+    assert cluster["wall"] is None, "none unless an administrator of the account sets one"
     path = f"/api/v1/clusters/{cluster['id']}"
     shown = server.send("GET", path).json()
     told = {"listed", "age_seconds", "error", "truncated", "unreadable", "unreadable_secrets"}

@@ -54,7 +54,7 @@ RELEASE_FIELDS = {
 
 @pytest.fixture(scope="module")
 def chart_id(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A chart like the page's, uploaded by the SDK."""
+    """Return a chart like the page's, uploaded by the SDK."""
     archive = tmp_path_factory.mktemp("chart") / "magento-mysql-1.0.0.tgz"
     archive.write_bytes(
         build_chart(

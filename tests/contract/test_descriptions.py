@@ -5,6 +5,7 @@ document asks for an id, one walk sends that of something real, so that it gets 
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from tests.support.chart_sources import Repository, repository
 from tests.support.charts import build_chart, config_map_template
+from tests.support.matrix_world import add_group, add_policy
+from tests.support.releases import planned_install
 from tests.support.servers import RunningServer
 from tests.support.tenants import add_tenant
 from tests.support.tokens import PATH as TOKENS
@@ -56,6 +60,10 @@ WALK = settings(
     database=None,
     suppress_health_check=list(HealthCheck),  # a busy machine generates slowly
 )
+
+
+#: What only a release with pods has: the chart that is walked has none.
+OF_PODS = ("/logs", "/pod")
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,20 @@ def is_ok(found: Result[Operation, InvalidSchema]) -> TypeGuard[Ok[Operation]]:
     return True
 
 
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Repository]:
+    entry = {"apiVersion": "v2", "name": "walked", "version": "0.1.0", "urls": ["walked.tgz"]}
+    with repository() as found:
+        found.files["index.yaml"] = json.dumps({"apiVersion": "v1", "entries": {"walked": [entry]}}).encode()
+        found.files["walked.tgz"] = build_chart("walked")
+        yield found
+
+
 @pytest.fixture
-def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], str]) -> Iterator[Tenant]:
-    """A customer of one walk, which changes and deletes: cluster, chart, release, and a spare one of each thing."""
+def tenant(
+    server: RunningServer, kubeconfig: str, make_namespace: Callable[[], str], serving: Repository
+) -> Iterator[Tenant]:
+    """Return a customer for one walk, which changes and deletes: cluster, chart, release, and a spare of each."""
     alone = add_tenant(server)
 
     def make(path: str, **body: Any) -> dict[str, Any]:
@@ -132,8 +151,8 @@ def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], 
     made = alone.create(chart_id=chart, namespace=namespace, name="walked", version="0.1.0", values={})
     assert made.status_code == 201, made.text
     assert alone.wait_until_final(namespace, "walked")["status"] == "DEPLOYED"
-    domain = alone.send("GET", "/v3/auth/domains").json()["domains"][0]["name"]
-    token = ask(alone, login(PASSWORD, name="spare", domain=domain)).headers["x-subject-token"]
+    domain = alone.send("GET", "/v3/auth/domains").json()["domains"][0]
+    token = ask(alone, login(PASSWORD, name="spare", domain=domain["name"])).headers["x-subject-token"]
     release = {"namespace": namespace, "name": "walked"}
     yield Tenant(
         server=alone,
@@ -157,12 +176,19 @@ def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], 
                 ids={
                     "cluster_id": spare_cluster,
                     "operation_id": made.headers["x-operation-id"],
+                    "plan_id": planned_install(alone, cluster_id=cluster, chart_id=chart, namespace=namespace),
                     "user_id": spare_user,
                     "access_key": make("accesskeys", user_id=spare_user, password=alone.password)["access_key"],
                     "project_id": make("projects", name="cn-north-4_spare")["id"],
                     "role": "readonly",
                     "cluster": cluster,
                     **release,
+                    "source": make("sources", name="walked", kind="http", url=serving.url, ca=serving.ca)["id"],
+                    "chart_name": "walked",
+                    "webhook_id": make("webhooks", name="walked", url="https://192.0.2.1/")["id"],
+                    "group_id": add_group(server, domain["id"]),
+                    "policy_id": add_policy(server, domain["id"]),
+                    "version": "0.1.0",
                 },
                 fields={
                     "cluster": cluster,
@@ -180,7 +206,7 @@ def tenant(server: RunningServer, kubeconfig: str, make_namespace: Callable[[], 
 
 
 def settle(server: RunningServer, cluster_id: str) -> None:
-    """Waits until nothing is done in the cluster any more."""
+    """Wait until nothing is done in the cluster any more."""
     until = time.monotonic() + 60
     for state in ("queued", "running", "cancelling"):
         while server.send("GET", f"/api/v1/operations?cluster_id={cluster_id}&state={state}").json():
@@ -189,7 +215,7 @@ def settle(server: RunningServer, cluster_id: str) -> None:
 
 
 def described(server: RunningServer, path: str) -> dict[str, Any]:
-    """The document, which everybody may read."""
+    """Return the document, which everybody may read."""
     answer = exchange(server, "GET", path, credentials=False)
     assert answer.status_code == 200
     document: dict[str, Any] = answer.json()
@@ -214,11 +240,12 @@ def test_every_operation_keeps_to_its_description(path: str, tenant: Tenant, sub
         for name, cases, aim in walks(operation, tenant.real[path]):
             with subtests.test(operation.label, walk=name):
                 statuses = run(tenant.server, cases, aim)
-                assert name != "real" or operation.method != "get" or min(statuses) < 400, statuses
+                reads = operation.method == "get" and not operation.path.endswith(OF_PODS)
+                assert name != "real" or not reads or min(statuses) < 400, statuses
 
 
 def walks(operation: Operation, real: Real) -> Iterator[tuple[str, Cases, dict[str, Any]]]:
-    """What to send: what the document allows about anything and about real things, and what it does not allow."""
+    """Yield what to send: what the document allows about anything and about real things, and what it does not allow."""
     path = {one.name: real.ids[one.name] for one in operation.path_parameters if one.name in real.ids}
     headers = {one.name: real.ids[one.name] for one in operation.headers if one.name in real.ids}
     yield "anything", operation.as_strategy(), {}
@@ -228,7 +255,7 @@ def walks(operation: Operation, real: Real) -> Iterator[tuple[str, Cases, dict[s
 
 
 def run(server: RunningServer, cases: Cases, aim: dict[str, Any]) -> set[int]:
-    """Sends such cases, signed, with real ids in body and query as far as ``aim`` has them; gives the statuses."""
+    """Send such cases, signed, with real ids in body and query as far as ``aim`` has them; return the statuses."""
     statuses = set()
 
     @WALK

@@ -52,7 +52,7 @@ def direct(kubernetes: RunningCluster) -> Iterator[Client]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _working(server: RunningServer, make_namespace: Callable[[], str]) -> None:
-    """The worker is at work: a deadline of seconds begins when an operation is accepted."""
+    """Wait until the worker works: a deadline of seconds begins when an operation is accepted."""
     namespace = make_namespace()
     server.create(chart_id=upload(server, config=config_map_template()), namespace=namespace, name="first")
     assert server.wait_until_final(namespace, "first")["status"] == "DEPLOYED"
@@ -67,13 +67,13 @@ def upload(server: RunningServer, **templates: str) -> str:
 
 
 def events_of(server: RunningServer, answer: httpx2.Response) -> list[str]:
-    """What was told of the operation so far."""
+    """Return what was told of the operation so far."""
     path = f"/api/v1/operations/{answer.headers['x-operation-id']}/events"
     return [event["text"] for event in server.send("GET", path).json()]
 
 
 def carried_out(server: RunningServer, answer: httpx2.Response) -> dict[str, Any]:
-    """The operation that a write began, once it has ended, with its evidence."""
+    """Return the operation that a write began, once it has ended, with its evidence."""
     assert answer.status_code in (200, 201), answer.text
     path = f"/api/v1/operations/{answer.headers['x-operation-id']}"
     server.send("GET", f"{path}/events", headers={"Accept": "text/event-stream"})  # ends with the operation
@@ -163,7 +163,7 @@ def test_a_release_that_never_gets_ready_tells_which_pods_block_it_and_nothing_s
 
 
 def cannot_pull(direct: Client, namespace: str, deployment: str, *, said: str) -> None:
-    """A pod of the Deployment is as a kubelet leaves it that cannot pull an image."""
+    """Return a pod of the Deployment is as a kubelet leaves it that cannot pull an image."""
 
     def running() -> list[str]:
         pods = [one.to_dict() for one in direct.list(Pod, namespace=namespace)]
@@ -189,7 +189,7 @@ def cannot_pull(direct: Client, namespace: str, deployment: str, *, said: str) -
 
 
 def patch_pod(direct: Client, namespace: str, name: str, *, phase: str, state: dict[str, Any]) -> None:
-    """Writes the status of a pod with one container, as its kubelet does."""
+    """Write the status of a pod with one container, as its kubelet does."""
     container = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
     status = {"status": {"phase": phase, "containerStatuses": [container]}}
     direct.patch(Pod.Status, name, status, namespace=namespace, patch_type=PatchType.MERGE)

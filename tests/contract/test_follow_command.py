@@ -19,22 +19,23 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def operation(server: RunningServer, namespace: str) -> str:
-    """The id of an install that takes some seconds."""
+    """Return the id of an install that takes some seconds."""
     slow = str(server.upload(slow_chart("4s"), parameters='{"override": true}').json()["id"])
     return server.create(chart_id=slow, namespace=namespace, name="slow").headers["x-operation-id"]
 
 
 @pytest.fixture
 def start(server: RunningServer) -> Iterator[Start]:
-    """Start ``pilothouse operation follow``."""
+    """Start ``pilothouse operation follow``, or with several words that command."""
     started: list[subprocess.Popen[str]] = []
 
     def run(
-        operation_id: str, url: str = "", stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
+        *words: str, url: str = "", stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE
     ) -> "subprocess.Popen[str]":
+        command = words if len(words) > 1 else ("operation", "follow", *words)
         process = subprocess.Popen(
             # whoever runs the tests in the background has SIGINT ignored, which processes inherit
-            ["env", "--default-signal=INT", sys.executable, "-m", "pilothouse", "operation", "follow", operation_id],
+            ["env", "--default-signal=INT", sys.executable, "-m", "pilothouse", *command],
             env={
                 "PATH": os.environ["PATH"],
                 "PILOTHOUSE_URL": url or server.url,
@@ -81,8 +82,8 @@ def test_every_event_is_told_once_though_the_connection_breaks(server: RunningSe
 
     events = server.send("GET", f"/api/v1/operations/{operation}/events").json()
     assert broken == "the connection broke; the operation goes on, reconnecting\n"
-    told = [line for line in (first + err).splitlines() if ": " in line]
-    assert [line.partition("  ")[2] for line in told] == [f"{one['kind']}: {one['text']}" for one in events]
+    told = [line for line in (first + err).splitlines() if line != broken.rstrip()]
+    assert told == [f"{one['at'][11:19]}  {one['text']}" for one in events]
     assert process.returncode == 0
     assert "succeeded" in out
 
@@ -116,6 +117,46 @@ def test_ctrl_c_on_a_terminal_asks(
     assert state in out
     assert process.returncode == status
     assert state_of(server, operation) == state
+
+
+def test_a_wait_that_is_cancelled_says_so(server: RunningServer, operation: str, namespace: str, start: Start):
+    person, terminal = pty.openpty()
+    words = ["wait", "slow", "-n", namespace]
+    process = start(*words, stdin=terminal, stderr=terminal)
+    os.close(terminal)
+    read_until(person, b": ")
+    process.send_signal(signal.SIGINT)
+    read_until(person, b"or [g]o on following? [d] ")
+    os.write(person, b"c\n")
+    read_until(person, b"install of slow cancelled: ")
+    process.communicate(timeout=60)
+    os.close(person)
+
+    assert process.returncode == 1
+    assert state_of(server, operation) == "cancelled"
+
+
+@pytest.mark.parametrize("what", ["wait", "operation"])
+def test_a_wait_has_a_limit_and_the_operation_goes_on(
+    *, server: RunningServer, operation: str, namespace: str, start: Start, what: str
+):
+    words = ["wait", "slow", "-n", namespace] if what == "wait" else ["operation", "follow", operation]
+    process = start(*words, "--timeout", "1s")
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert err.endswith("has not ended after 1s; it goes on at the server\n")
+    assert state_of(server, operation) in {"running", "succeeded"}
+
+
+@pytest.mark.parametrize(("cluster", "status"), [((), 0), (("--cluster", "there-is-none"), 1)], ids=str)
+def test_a_release_that_is_gone_is_uninstalled_but_not_in_a_cluster_that_is_none(
+    *, server: RunningServer, namespace: str, cluster: tuple[str, ...], status: int
+):
+    done = server.command("wait", "nobody", "-n", namespace, "--for", "uninstalled", *cluster)
+
+    assert done.returncode == status, done.stderr
+    assert ('release "nobody" uninstalled' in done.stdout) == (status == 0)
 
 
 def test_an_operation_that_is_none_is_told_at_once(start: Start):

@@ -14,7 +14,7 @@ from tests.support.users import PASSWORD, add_person
 
 
 def run(server: RunningServer, *arguments: str, typed: str = "", token: str = "") -> "subprocess.CompletedProcess[str]":
-    """The command with a token, or with the server's access key, and lines on standard input."""
+    """Return the command with a token, or with the server's access key, and lines on standard input."""
     proof = {"PILOTHOUSE_TOKEN": token} if token else {}
     if not token:
         proof = {"CLOUD_SDK_AK": server.access_key, "CLOUD_SDK_SK": server.secret_key}
@@ -30,7 +30,7 @@ def run(server: RunningServer, *arguments: str, typed: str = "", token: str = ""
 
 
 def answer(server: RunningServer, *arguments: str, typed: str = "", token: str = "") -> Any:
-    """What the command prints for programs."""
+    """Return what the command prints for programs."""
     done = run(server, *arguments, "--output", "json", typed=typed, token=token)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -74,8 +74,28 @@ def test_an_access_key_and_a_token_log_in_too(server: RunningServer, run: Run):
         assert listed.returncode == 0, listed.stderr
         assert server.cluster_id in ids(listed)
     assert run("context", "list").stdout.split("\n")[2].split()[:2] == ["*", "token"]
-    assert "commands now ask" in run("context", "use", "key", "-n", "web").stdout
+    used = run("context", "use", "key", "-n", "web").stdout
+    assert used == f"commands now ask {server.url}, context key: cluster (the only one), namespace web\n"
     assert json.loads(run("context", "show", "-o", "json").stdout)["namespace"] == "web"
+
+
+def test_the_cluster_of_a_context_is_looked_up(server: RunningServer, run: Run, tmp_path: Path):
+    run("login", server.url, "--password-stdin", "--context", "one", *OURS, typed=f"{server.password}\n")
+    known = {one["id"]: one["name"] for one in json.loads(run("cluster", "list", "-o", "json").stdout)}
+    name = known[server.cluster_id]
+
+    wrong = run("context", "use", "one", "--cluster", f"{name}x")
+    used = run("context", "use", "--cluster", name)
+
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert f"there is no cluster '{name}x' at {server.url}; there are: " in wrong.stderr
+    assert used.stdout == f"commands now ask {server.url}, context one: cluster {name}, namespace default\n"
+    stored = json.loads(file_of(tmp_path).read_text())
+    stored["contexts"][0]["url"] = "http://127.0.0.1:1"
+    file_of(tmp_path).write_text(json.dumps(stored))
+    blind = run("context", "use", "--cluster", "unseen")
+    assert (blind.returncode, "cluster unseen, namespace default" in blind.stdout) == (0, True)
+    assert "whether there is a cluster 'unseen' is not known: no Pilothouse server answers" in blind.stderr
 
 
 def test_a_wrong_password_leaves_no_context_and_is_not_repeated(server: RunningServer, run: Run, tmp_path: Path):

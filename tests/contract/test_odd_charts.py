@@ -21,7 +21,7 @@ DEFS = "https://example.org/defs.json"
 
 
 def with_entries(*entries: tuple[str, bytes, bytes]) -> bytes:
-    """The chart with further entries: name, type, and content or where a link leads."""
+    """Return the chart with further entries: name, type, and content or where a link leads."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
         for name, kind, content in [(name, tarfile.REGTYPE, content) for name, content in FILES.items()] + [*entries]:

@@ -143,10 +143,27 @@ def test_the_commands_show_operations(server: RunningServer, chart: str, namespa
     operation_id = answer.headers["x-operation-id"]
     listed = server.command("operation", "list", "--namespace", namespace, "-o", "json")
     assert [row["id"] for row in json.loads(listed.stdout)] == [operation_id]
+    elsewhere = {"PILOTHOUSE_CLUSTER": "there-is-none"}
+    assert server.command("operation", "list", variables=elsewhere).returncode == 1
+    everywhere = server.command("operation", "list", "--all-clusters", "-n", namespace, variables=elsewhere)
+    assert operation_id in everywhere.stdout
     shown = json.loads(server.command("operation", "show", operation_id, "-o", "json").stdout)
     assert shown["state"] == "succeeded"
     assert json.loads(server.command("operation", "events", operation_id, "-o", "json").stdout) == []
     assert server.command("operation", "show", "no-such").returncode == 1
+
+
+@pytest.mark.parametrize(("command", "completed"), [("show", True), ("follow", True), ("cancel", False)])
+def test_the_shell_completes_operations(
+    *, server: RunningServer, chart: str, namespace: str, command: str, completed: bool
+):
+    answer = server.create(chart_id=chart, namespace=namespace, name="ended")
+    server.wait_until_final(namespace, "ended")
+    operation_id = answer.headers["x-operation-id"]
+    line = f"pilothouse operation {command} {operation_id[:8]}"
+    completing = {"_PILOTHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
+
+    assert (operation_id in server.command(variables=completing).stdout.split()) == completed
 
 
 def test_a_cancel_is_refused_for_what_is_unknown_not_ones_own_or_over(

@@ -44,7 +44,7 @@ def api(kubernetes: RunningCluster) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def helm_releases(api: Client) -> Iterator[None]:
-    """The cluster knows HelmReleases; nothing acts on them unless it is a cluster of somebody's with Flux."""
+    """Yield the cluster knows HelmReleases; nothing acts on them unless it is a cluster of somebody's with Flux."""
     schema = JSONSchemaProps(type="object", x_kubernetes_preserve_unknown_fields=True)
     version = CustomResourceDefinitionVersion(
         name="v2", served=True, storage=True, schema=CustomResourceValidation(openAPIV3Schema=schema)
@@ -77,7 +77,7 @@ def upload(release: OneRelease, archive: bytes) -> str:
 
 
 def deployed(release: OneRelease, archive: bytes) -> str:
-    """The chart's id, once it is deployed."""
+    """Return the chart's id, once it is deployed."""
     chart_id = upload(release, archive)
     answer = release.create(chart_id)
     assert answer.status_code == 201, answer.text

@@ -48,7 +48,7 @@ CONFIG = config_map_template()
 
 @pytest.fixture
 def group(namespace: str, kubernetes: RunningCluster) -> Iterator[str]:
-    """An API group of this test's own."""
+    """Yield an API group of this test's own."""
     name = f"{namespace}.example.com"
     yield name
     with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
@@ -196,5 +196,5 @@ def test_kinds_that_have_gone_since_stop_a_rollback_before_it_begins(
 
 
 def until_served(api: Client, group: str, *, served: bool) -> None:
-    """Returns when the API server serves the group, or no longer does."""
+    """Return when the API server serves the group, or no longer does."""
     wait_for(lambda: (api._client._client.get(f"/apis/{group}/v1").status_code == HTTPStatus.OK) is served, seconds=60)

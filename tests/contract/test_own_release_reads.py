@@ -38,7 +38,7 @@ class Made:
 
 
 def upgraded(made: Made, body: dict[str, Any]) -> str:
-    """The id of the operation, which has succeeded."""
+    """Return the id of the operation, which has succeeded."""
     base = f"/cce/cam/v3/clusters/{made.server.cluster_id}/namespace/{made.namespace}/releases/web"
     answer = made.server.send("PUT", base, json_body=body)
     assert answer.status_code == 200, answer.text
@@ -247,6 +247,26 @@ def test_readers_without_the_right_see_no_values_in_any_part(made: Made):
     assert "# Source: read/templates/secret.yaml" in manifest
 
 
+def test_reading_what_may_hold_values_is_audited_for_those_who_see_them(made: Made):
+    """Texts of a release and of its history may hold values, as its notes do."""
+
+    def noted(user_name: str) -> set[str]:
+        rows = made.server.send("GET", "/api/v1/audit?limit=500").json()
+        return {
+            row["detail"]
+            for row in rows
+            if (row["action"], row["user"]) == ("pilothouse:values:read", user_name)
+            and row["target"].endswith(f"{made.namespace}/web")
+        }
+
+    writer, reader = add_person(made.server, "CCE FullAccess"), add_person(made.server, "CCE ReadOnlyAccess")
+    for person in (writer, reader):
+        made.get(server=person.server)
+        made.get("/history", server=person.server)
+    wait_for(lambda: noted(writer.name) == {"release", "history"})
+    assert noted(reader.name) == set()
+
+
 def test_parts_of_what_is_not_there_are_refused(made: Made):
     for part in ("values", "manifest", "notes", "hooks"):
         assert "has no revision 9" in assert_error(made.server.send("GET", f"{made.path}/{part}?revision=9"), *MISSING)
@@ -261,14 +281,20 @@ def test_parts_of_what_is_not_there_are_refused(made: Made):
 def test_two_revisions_are_compared_object_by_object(made: Made):
     found = made.get("/diff?from=1&to=2")
     assert (found["from_revision"], found["to_revision"]) == (1, 2)
-    assert found["summary"] == {"added": 0, "changed": 2, "removed": 0, "unchanged": 0}
+    assert found["summary"] == {"added": 0, "changed": 2, "removed": 0, "unchanged": 0, "unknown": 0}
     by_kind = {one["kind"]: one for one in found["objects"]}
     assert by_kind["ConfigMap"]["fields"] == [{"path": "/data/text", "change": "changed", "old": "y", "new": "z"}]
     [secret] = by_kind["Secret"]["fields"]
     assert secret["path"].endswith("/password")
     assert (secret["old"], secret["new"]) == ("******", "******")
     assert made.get("/diff")["from_revision"] == 2
-    assert made.get("/diff?from=1&to=3")["summary"] == {"added": 0, "changed": 0, "removed": 0, "unchanged": 2}
+    assert made.get("/diff?from=1&to=3")["summary"] == {
+        "added": 0,
+        "changed": 0,
+        "removed": 0,
+        "unchanged": 2,
+        "unknown": 0,
+    }
     reader = add_person(made.server, "CCE ReadOnlyAccess").server
     hidden = {one["kind"]: one["fields"] for one in made.get("/diff?from=1&to=2", server=reader)["objects"]}
     assert [(one["old"], one["new"]) for one in hidden["ConfigMap"]] == [("******", "******")]

@@ -56,13 +56,13 @@ def upload(server: RunningServer, archive: bytes) -> str:
 
 
 def chart(**templates: str) -> bytes:
-    """A new chart of these templates, named by their words."""
+    """Return a new chart of these templates, named by their words."""
     files = {f"{name}.yaml": text for name, text in templates.items()}
     return build_chart(f"pre-{uuid.uuid4().hex[:8]}", templates=files, values={"text": "x", "old": False})
 
 
 def refused(release: OneRelease, chart_id: str, **body: object) -> str:
-    """The reason why the install failed, of which nothing is left but that."""
+    """Return the reason why the install failed, of which nothing is left but that."""
     answer = release.create(chart_id, **body)
     assert answer.status_code == 201, answer.text
     failed = release.settled()
@@ -203,7 +203,7 @@ def test_rights_to_named_objects_are_rights(limited: LimitedAccount, helm_cli: H
 
 
 def large(size: int) -> dict[str, bytes]:
-    """A file that does not get smaller."""
+    """Return a file that does not get smaller."""
     return {"data/noise.bin": os.urandom(size)}
 
 

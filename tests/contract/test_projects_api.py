@@ -14,7 +14,7 @@ from tests.support.wire import assert_error, exchange
 
 @pytest.fixture(scope="module")
 def account(server: RunningServer) -> RunningServer:
-    """An account of its own with the region's project and four more."""
+    """Return an account of its own with the region's project and four more."""
     other = add_tenant(server)
     for name in ("a", "b", "c", "d"):
         body = {"project": {"name": f"cn-north-4_{name}", "description": f"the {name}"}}

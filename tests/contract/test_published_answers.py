@@ -42,7 +42,7 @@ class Answers:
 
 
 def chart_like(published: dict[str, Any], *, name: str | None = None) -> bytes:
-    """A chart whose published description would be that one."""
+    """Return a chart whose published description would be that one."""
     return build_chart(
         name or published["name"],
         published["version"],
@@ -149,7 +149,7 @@ def without_ids_times_and_names(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(published: Any, ours: Any, where: str = "") -> Iterator[str]:
-    """What has another key, type or string format; each row of our lists is compared with the published one."""
+    """Yield what has another key, type or string format; each row of our lists is compared with the published one."""
     if type(published) is not type(ours):
         yield f"{where}: {type(published).__name__} is published, and not {ours!r}"
     elif where.endswith(".values") and isinstance(ours, dict):

@@ -50,7 +50,7 @@ class Left:
     texts: list[tuple[str, str]] = field(default_factory=list)
 
     def answer(self, answer: httpx2.Response, *, without: str = "") -> httpx2.Response:
-        """An answer whose ``without`` key is what it was asked for."""
+        """Return an answer whose ``without`` key is what it was asked for."""
         text = answer.text
         if without and answer.content:
             body = answer.json()
@@ -119,7 +119,7 @@ def search(left: Left, secrets: dict[str, str]) -> list[str]:
 
 
 def drive_releases(server: RunningServer, left: Left, *, namespace: str, word: str, looks: str) -> None:
-    """A create of every outcome, dry and real, with the marker among the values."""
+    """Create releases with every outcome, dry and real, with the marker among the values."""
     chart = build_chart("leaky", "1.0.0", templates=TEMPLATES, values={"text": "hello"}, schema=SCHEMA)
     chart_id = left.answer(server.upload(chart)).json()["id"]
     spin = "{{ tpl .Values.spins . }}"

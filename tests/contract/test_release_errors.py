@@ -43,7 +43,7 @@ def upload(server: RunningServer, archive: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def chart_id(server: RunningServer) -> str:
-    """A chart whose template fails on ``broken`` and whose schema wants ``replicas`` to be a whole number."""
+    """Return a chart whose template fails on ``broken`` and whose schema wants ``replicas`` to be a whole number."""
     guard = '{{ if .Values.broken }}{{ fail "the flux capacitor is empty" }}{{ end }}'
     return upload(
         server,
@@ -65,7 +65,7 @@ def shared_namespace(make_namespace: Callable[[], str]) -> str:
 
 @pytest.fixture(scope="module")
 def good(chart_id: str, shared_namespace: str) -> dict[str, Any]:
-    """A body that would be accepted; each test spoils one thing."""
+    """Return a body that would be accepted; each test spoils one thing."""
     return {"name": "spoiled", "namespace": shared_namespace, "chart_id": chart_id, "values": {}}
 
 
@@ -456,7 +456,7 @@ def test_whatever_was_refused_left_nothing_behind(server: RunningServer, shared_
 
 @pytest.fixture
 def frail(server: RunningServer, kubeconfig: str) -> Iterator[tuple[Forwarder, str]]:
-    """The way to the cluster, and the id under which the cluster is registered through it."""
+    """Yield the way to the cluster, and the id under which the cluster is registered through it."""
     forwarder, text = forward(kubeconfig)
     body = {"name": f"frail-{forwarder.port}", "kubeconfig": text}
     answer = server.send("POST", "/api/v1/clusters", json_body=body)

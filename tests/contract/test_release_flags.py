@@ -38,7 +38,7 @@ def chart_id(server: RunningServer) -> str:
 
 
 def names_of(kubernetes: RunningCluster, kind: Any, namespace: str) -> list[str]:
-    """What is in the namespace, but for what Kubernetes itself puts into every one."""
+    """Return what is in the namespace, but for what Kubernetes itself puts into every one."""
     with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False) as api:
         found = [one.metadata.name for one in api.list(kind, namespace=namespace)]
     return sorted(name for name in found if name != "kube-root-ca.crt")

@@ -148,7 +148,7 @@ def test_what_is_no_such_word_is_refused(release: OneRelease, header: str, text:
 
 @pytest.fixture
 def owning(release: OneRelease, api: Client) -> str:
-    """The chart; the release's Namespace bears its marks."""
+    """Return the chart; the release's Namespace bears its marks."""
     marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
     labels = {"app.kubernetes.io/managed-by": "Helm"}
     api.patch(Namespace, release.namespace, {"metadata": {"annotations": marks, "labels": labels}})

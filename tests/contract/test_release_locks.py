@@ -1,15 +1,14 @@
 """Helm's own lock, left by a helm that died: nobody touches it unasked, and everybody is told what it is."""
 
 import json
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.charts import build_chart, config_map_chart, config_map_template, hook_job_template
+from tests.support.helm import kill_helm
+from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, wait_for
 from tests.support.wire import assert_error
@@ -29,21 +28,10 @@ def stalling(event: str) -> bytes:
 
 @pytest.fixture
 def killed_helm(kubernetes: RunningCluster, tmp_path: Path, helm_cli: HelmCommand) -> KilledHelm:
-    """Runs a helm command until the release has the status that it leaves, and kills it then."""
+    """Run a helm command until the release has the status that it leaves, and kill it then."""
 
     def run(*arguments: str, name: str, namespace: str, leaves: str) -> None:
-        helm = [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments, "-n", namespace]
-        with subprocess.Popen(helm, env={"HOME": str(tmp_path)}, stdout=subprocess.DEVNULL) as process:
-            try:
-                until = time.monotonic() + 30
-                while True:
-                    listed = json.loads(helm_cli("list", "-n", namespace, "-o", "json"))
-                    if (name, leaves) in [(one["name"], one["status"]) for one in listed]:
-                        return
-                    assert time.monotonic() < until, listed
-                    time.sleep(0.1)
-            finally:
-                process.send_signal(signal.SIGKILL)
+        kill_helm(kubernetes, helm_cli, *arguments, name=name, namespace=namespace, leaves=leaves, home=tmp_path)
 
     return run
 
@@ -52,7 +40,7 @@ def killed_helm(kubernetes: RunningCluster, tmp_path: Path, helm_cli: HelmComman
 def locked(
     server: RunningServer, namespace: str, helm_cli: HelmCommand, killed_helm: KilledHelm, tmp_path: Path
 ) -> OneRelease:
-    """A release of helm's, and a helm that was killed while it upgraded it."""
+    """Return a release of helm's, and a helm that was killed while it upgraded it."""
     first, second = tmp_path / "first.tgz", tmp_path / "second.tgz"
     first.write_bytes(config_map_chart("locked"))
     second.write_bytes(stalling("pre-upgrade"))
@@ -142,3 +130,15 @@ def test_a_release_whose_helm_died_while_deleting_it_is_deleted(
     assert (answer.status_code, answer.json()["status"]) == (200, "DELETING")
     one.gone()
     assert json.loads(helm_cli("list", "-n", namespace, "-o", "json")) == []
+
+
+def test_the_native_writes_respect_and_end_it_too(locked: OneRelease, chart_id: str):
+    own = OwnRelease(locked.server, locked.namespace, locked.name, locked.helm)
+    for answer in (own.put(chart_id), own.send("POST", "/rollback"), own.send("DELETE")):
+        assert "revision 2 is pending-upgrade" in assert_error(answer, *FORBIDDEN)
+    unlocked = own.send("POST", "/unlock", {"reason": "its machine burnt down"})
+    assert unlocked.status_code == 200, unlocked.text
+    assert (unlocked.json()["was"], unlocked.json()["status"]) == ("pending-upgrade", "failed")
+    again = own.send("POST", "/unlock", {"reason": "its machine burnt down"})
+    assert "is not locked: its revision 2 is failed" in assert_error(again, 400, "CCE.01400001")
+    own.deployed(chart_id)

@@ -48,7 +48,7 @@ def api(kubernetes: RunningCluster) -> Iterator[Client]:
 
 @pytest.fixture
 def frail(server: RunningServer, kubeconfig: str) -> Iterator[tuple[Forwarder, str]]:
-    """The way to the cluster, and the id under which the cluster is registered through it."""
+    """Yield the way to the cluster, and the id under which the cluster is registered through it."""
     forwarder, text = forward(kubeconfig)
     body = {"name": f"frail-{forwarder.port}", "kubeconfig": text}
     answer = server.send("POST", "/api/v1/clusters", json_body=body)
@@ -223,7 +223,7 @@ def bomb(mebibytes: int) -> bytes:
 
 
 def unreadable(server: RunningServer, namespace: str) -> dict[str, str]:
-    """What is said of the namespace's Secrets that cannot be read; other tests have such Secrets of their own."""
+    """Return the entries about the namespace's unreadable Secrets; other tests have such Secrets of their own."""
     index = server.index()
     assert index["unreadable"] >= len(index["unreadable_secrets"])
     return {one["name"]: one["problem"] for one in index["unreadable_secrets"] if one["namespace"] == namespace}
@@ -276,6 +276,13 @@ def test_what_cannot_be_read_is_not_written_over_and_the_answer_names_the_secret
     words = (f"{namespace}/sh.helm.release.v1.cut.v1", "fix or delete this Secret")
     assert_error(server.send("PUT", path, json_body=update), 500, "CCE.01500001", *words)
     assert_error(server.send("DELETE", path), 500, "CCE.01500001", *words)
+    own, body = f"/api/v1/clusters/{server.cluster_id}/namespaces/{namespace}/releases/cut", {"chart": {"id": chart_id}}
+    assert_error(server.send("PUT", own, json_body=body), 500, "CCE.01500001", *words)
+    assert_error(server.send("POST", f"{own}/plan", json_body={"deploy": body}), 500, "CCE.01500001", *words)
+    assert_error(server.send("GET", f"{own}/diff?to=live"), 500, "CCE.01500001", words[0])
+    api.create(release_secret(namespace, "cut", 2, release(namespace, "cut", 2)))
+    assert_error(server.send("GET", f"{own}/diff?from=1&to=2"), 500, "CCE.01500001", words[0])
+    api.delete(Secret, "sh.helm.release.v1.cut.v2", namespace=namespace)
     assert_error(server.create(chart_id=chart_id, namespace=namespace, name="cut"), 409, "CCE.01409001", "cut")
     assert [one.metadata.name for one in api.list(Secret, namespace=namespace) if one.metadata] == [
         "sh.helm.release.v1.cut.v1"

@@ -72,7 +72,7 @@ def stalling(server: RunningServer) -> str:
 
 @pytest.fixture
 def release(server: RunningServer, namespace: str, helm_cli: HelmCommand, first: str) -> OneRelease:
-    """A deployed release of the first chart."""
+    """Return a deployed release of the first chart."""
     one = OneRelease(server, namespace, "web", helm_cli)
     assert one.create(first, values={"text": "mine"}).status_code == 201
     assert one.settled()["status"] == "DEPLOYED"
@@ -240,7 +240,7 @@ def test_a_release_whose_only_revision_failed_is_upgraded(
 
 
 def half_refused(server: RunningServer) -> str:
-    """A chart whose ConfigMap is named by ``one``, and which is refused after that while it is ``bad``."""
+    """Return a chart whose ConfigMap is named by ``one``, and which is refused after that while it is ``bad``."""
     templates = {
         "a.yaml": config_map_template("{{ .Values.one }}"),
         "z.yaml": "{{ if .Values.bad }}apiVersion: v1\nkind: Service\nmetadata: {name: Not_A_Name}\n{{ end }}",

@@ -55,7 +55,7 @@ def language(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def programs(language: str, tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    """The language's programs, built once."""
+    """Return the language's programs, built once."""
     try:
         return BUILDERS[language](tmp_path_factory.mktemp(language))
     except ToolMissing as missing:
@@ -64,7 +64,7 @@ def programs(language: str, tmp_path_factory: pytest.TempPathFactory) -> Program
 
 @pytest.fixture
 def chart(language: str, tmp_path: Path) -> Path:
-    """A chart with the two values of the page, of a name that no other language uses."""
+    """Return a chart with the two values of the page, of a name that no other language uses."""
     file = tmp_path / f"sample-{language}-1.0.0.tgz"
     file.write_bytes(
         build_chart(
@@ -80,7 +80,7 @@ def chart(language: str, tmp_path: Path) -> Path:
 def run(
     server: RunningServer, programs: Programs, command: list[str], **variables: str
 ) -> "subprocess.CompletedProcess[str]":
-    """The program with nothing but the variables that its description names."""
+    """Return the program with nothing but the variables that its description names."""
     environment = {
         "PATH": os.environ["PATH"],
         "CLOUD_SDK_AK": server.access_key,

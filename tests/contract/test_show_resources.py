@@ -53,7 +53,7 @@ items:
 
 @pytest.fixture
 def web(namespace: str, helm_cli: Helm, tmp_path: Path) -> str:
-    """A release of many kinds, made by helm."""
+    """Return a release of many kinds, made by helm."""
     chart = tmp_path / "chart.tgz"
     chart.write_bytes(build_chart(templates=TEMPLATES))
     helm_cli("install", "web", str(chart), "-n", namespace)

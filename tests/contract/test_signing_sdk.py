@@ -44,13 +44,15 @@ LIMIT = 12 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Holder:
-    secret_key: str = SECRET_KEY
+class Caller:
+    project_id: str
+    user_id: str = "user"
 
 
 @dataclass(frozen=True)
-class Caller:
-    project_id: str
+class Holder:
+    secret_key: str = SECRET_KEY
+    caller: Caller = Caller("default")
 
 
 class OneKey:
@@ -244,7 +246,7 @@ def head(  # the parts of a request
     extra: Sequence[str] = (),
     now: datetime | None = None,
 ) -> bytes:
-    """A signed request head; ``extra`` are unsigned header lines."""
+    """Return a signed request head; ``extra`` are unsigned header lines."""
     path, _, query = target.encode().partition(b"?")
     headers = [(b"Host", f"127.0.0.1:{port}".encode())]
     request = SignedRequest(method, path, query, headers, body_digest(body), not body)
@@ -278,7 +280,7 @@ class Wire:
         return self
 
     def reply(self) -> Reply:
-        """The next answer, which must be JSON and carry a request id."""
+        """Return the next answer, which must be JSON and carry a request id."""
         status = int(self._file.readline().split()[1])
         headers = {}
         while line := self._file.readline().strip():
@@ -293,7 +295,7 @@ class Wire:
         return Reply(status, headers, content)
 
     def closed(self) -> bool:
-        """True if nothing more comes and the server closes."""
+        """Return True if nothing more comes and the server closes."""
         return self._file.read() == b""
 
 

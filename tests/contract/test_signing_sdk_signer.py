@@ -53,14 +53,14 @@ schemes = st.sampled_from(sorted(SIGNERS))
 
 
 def sign_by_sdk(request: SdkRequest, scheme: str, keys: Keys) -> None:
-    """Adds the headers of the signature."""
+    """Add the headers of the signature."""
     scope = ("cce", "cn-north-4") if SCHEMES[scheme].scoped else ()
     SIGNERS[scheme](keys).sign(request, *scope)
 
 
 @st.composite
 def sdk_requests(draw: st.DrawFn, schemes: st.SearchStrategy[str] = schemes) -> tuple[SignedRequest, Signature]:
-    """A request as the SDK puts it on the wire, and the claim in its Authorization header."""
+    """Return a request as the SDK puts it on the wire, and the claim in its Authorization header."""
     scheme = draw(schemes)
     headers = dict(draw(extra_headers)) | {"X-Sdk-Date": DATE, "User_Agent": "not signed, because of its underscore"}
     content_type = draw(content_types)

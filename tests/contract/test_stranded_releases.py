@@ -50,7 +50,7 @@ def rewrite(kubernetes: RunningCluster, release: OneRelease) -> Iterator[Rewrite
 
 @pytest.fixture
 def chart_id(release: OneRelease) -> str:
-    """A chart of which the release has two revisions."""
+    """Return a chart of which the release has two revisions."""
     uploaded = release.server.upload(config_map_chart(f"stranded-{uuid.uuid4().hex[:8]}"))
     assert uploaded.status_code == 201, uploaded.text
     found: str = uploaded.json()["id"]

@@ -28,13 +28,13 @@ def token(server: RunningServer) -> str:
 
 
 def age(server: RunningServer, *, seconds: int) -> None:
-    """Makes every token of the server that much older."""
+    """Make every token of the server that much older."""
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         connection.execute("UPDATE tokens SET expires_at = expires_at - make_interval(secs => %s)", (seconds,))
 
 
 def assert_iam_error(answer: Any, status: int, code: str, *words: str) -> str:
-    """The error in the form that Keystone clients read, and in both that the vendor's SDKs read."""
+    """Return the error in the form that Keystone clients read, and in both that the vendor's SDKs read."""
     message = assert_error(answer, status, code, *words)
     nested = answer.json()["error"]
     assert (nested["code"], nested["message"]) == (status, message)
@@ -163,7 +163,7 @@ class TestGettingOne:
 
 
 def rescope(server: RunningServer, token: str, scope: Any) -> Any:
-    """What Terraform's argument ``token`` sends: a token that one has, for another of a scope."""
+    """Return what Terraform's argument ``token`` sends: a token that one has, for another of a scope."""
     auth: dict[str, Any] = {"identity": {"methods": ["token"], "token": {"id": token}}}
     return ask(server, {"auth": auth if scope is None else {**auth, "scope": scope}})
 

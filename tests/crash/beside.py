@@ -25,7 +25,7 @@ class Beside:
         return self.release.deployment.operations(self.release.name)[0][0]
 
     def let_end(self) -> None:
-        """The hook ends; ask again for one that a later attempt starts."""
+        """End the hook; ask again for one that a later attempt starts."""
         namespace, job = self.release.namespace, f"{self.release.name}-hook"
         for pod in self._api.list(Pod, namespace=namespace, labels={"job-name": job}):
             assert pod.metadata is not None

@@ -108,17 +108,17 @@ class Environment:
         return self.charts.deployment
 
     def release(self, action: ActionName, *, prefix: str = "") -> Release:
-        """A release of a new name."""
+        """Return a release of a new name."""
         self.count += 1
         return Release(self.charts, self.namespace, f"{prefix or action}-{self.count}", action)
 
     def witness(self, release: Release) -> Witness:
-        """The oracles, about this release."""
+        """Return the oracles, about this release."""
         return Witness(self.api, self.helm, self.namespace, release.name)
 
 
 def run_case(environment: Environment, case: Case) -> Verdict:
-    """The case from its preparation to the verdict; every piece runs again afterwards."""
+    """Return the case from its preparation to the verdict; every piece runs again afterwards."""
     verdict = Verdict(case)
     began = time.monotonic()
     release = environment.release(case.action)
@@ -159,7 +159,7 @@ class _Run:
             self._settle_beside(self._beside)
 
     def _deal(self, injection: Injection, *, while_held: Callable[[], None] = lambda: None) -> Member | None:
-        """Waits for the point and strikes; the worker that was struck, or None if the point was not reached."""
+        """Wait for the point and strike; return the worker that was struck, or None if the point was not reached."""
         deployment = self._deployment
         held = self._wait_held()
         deployment.proxy.disarm()
@@ -195,7 +195,7 @@ class _Run:
         fault.undo(self._deployment, worker)
 
     def _wait_held(self) -> list[Held]:
-        """What was frozen at the point; nothing when the operation ended without coming there."""
+        """Return what was frozen at the point; nothing when the operation ended without coming there."""
         until = time.monotonic() + self._ground.reach
         while time.monotonic() < until:
             ended = self._state() in FINAL
@@ -205,7 +205,7 @@ class _Run:
         return []
 
     def _deal_second(self, injection: Injection, struck: Member) -> None:
-        """The second blow falls on another worker, at what it does about the first."""
+        """Strike another worker a second time, at what it does about the first blow."""
         deployment = self._deployment
         others = [one.pid for one in deployment.workers if one is not struck]
         deployment.proxy.arm(injection.point.rule(deployment, only=others))
@@ -217,7 +217,7 @@ class _Run:
             self._deployment.proxy.release(one, how)
 
     def _wait_for_take_over(self, attempt: int, *, until_end: bool) -> None:
-        """Returns when another attempt has begun to change the cluster, or has ended the operation."""
+        """Return when another attempt has begun to change the cluster, or has ended the operation."""
         until = time.monotonic() + LONG + 20.0
         while time.monotonic() < until:
             if self._state() in FINAL or (not until_end and self._has_written(attempt + 1)):
@@ -235,7 +235,7 @@ class _Run:
         )
 
     def _settle(self, sender: Sender) -> None:
-        """Waits for the end, and asks the oracles."""
+        """Wait for the end, and ask the oracles."""
         verdict = self._verdict
         operation = self._operation()
         if operation is None:
@@ -251,7 +251,7 @@ class _Run:
         verdict.text = self._release.text()
 
     def _settle_beside(self, beside: Beside) -> None:
-        """What waited ends as well as what was tried."""
+        """Let what waited end, like what was tried."""
         self._wait_until_final(beside.operation, meanwhile=beside.let_end)
         self._verdict.beside = self._judge(beside.release, beside.operation, whose="beside it: ").state
         if self._verdict.beside != "succeeded":
@@ -268,7 +268,7 @@ class _Run:
             time.sleep(0.1)
 
     def _judge(self, release: Release, operation: str, *, whose: str = "") -> Noted:
-        """The operation's last state, after the oracles were asked."""
+        """Return the operation's last state, after the oracles were asked."""
         environment = self._ground
         history = self._deployment.history(operation)
         found = invariants.ended(history, seconds=self._limit) + invariants.one_attempt_at_a_time(history)
@@ -278,7 +278,8 @@ class _Run:
             found += late
             self._verdict.remainder += [f"{whose}{text}" for text in remainder]
         witness = environment.witness(release)
-        ending = Ending(release.action, history[-1].state, history, witness.history(), witness.objects())
+        revisions, objects = witness.history(), witness.objects()
+        ending = Ending(release.action, history[-1].state, history, revisions, objects, release.text())
         found += invariants.no_lock_left(ending.revisions)
         found += invariants.one_deployed(ending.revisions)
         found += invariants.ends_as_promised(ending)
@@ -298,7 +299,7 @@ class _Run:
         }
 
     def _operation(self) -> str | None:
-        """The operation's id, once it is accepted; that of the one that is cancelled."""
+        """Return the operation's id, once it is accepted; that of the one that is cancelled."""
         known = self._deployment.operations(self._release.name)
         new = [one[0] for one in known if one[0] not in self._before]
         if self._case.action in CANCELS:

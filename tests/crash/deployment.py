@@ -117,7 +117,7 @@ class Member:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """It is started, if it does not run; what was told to end is waited for."""
+        """Start it if it does not run; wait for one that was told to end."""
         if self._ending and self._process is not None:
             self._process.wait(START_SECONDS)
         self._ending = False
@@ -135,7 +135,7 @@ class Member:
             )
 
     def wait_until_ready(self) -> None:
-        """Returns when it works; it is started again when it ends before that."""
+        """Return when it works; it is started again when it ends before that."""
         until = time.monotonic() + START_SECONDS
         while not (self.alive() and self._is_ready(self)):
             assert time.monotonic() < until, f"{self.name} does not start:\n{self.said()[-3000:]}"
@@ -143,12 +143,12 @@ class Member:
             time.sleep(0.05)
 
     def wait_for_death(self) -> None:
-        """Returns when the process has ended, of a signal that it was sent."""
+        """Return when the process has ended, of a signal that it was sent."""
         assert self._process is not None
         self._process.wait(START_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it the signal, if it runs."""
+        """Send it the signal, if it runs."""
         if self.alive():
             self._ending = self._ending or number == signal.SIGTERM
             os.kill(self.pid, number)
@@ -160,7 +160,7 @@ class Member:
         return []
 
     def end(self) -> None:
-        """It is gone, and its children with it."""
+        """End it with its children."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -188,7 +188,7 @@ class Deployment:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def member(self, name: str) -> Member:
-        """The piece of that name."""
+        """Return the piece of that name."""
         return next(one for one in self.members if one.name == name)
 
     @property
@@ -197,7 +197,7 @@ class Deployment:
         return [one for one in self.members if one.name.startswith("worker")]
 
     def holder(self, operation_id: str) -> Member | None:
-        """The worker that holds the operation now, by the database."""
+        """Return the worker that holds the operation now, by the database."""
         noted = [one for one in self.history(operation_id) if one.state in {"running", "cancelling"}]
         pid = noted[-1].worker_pid if noted else 0
         return next((one for one in self.workers if one.alive() and one.pid == pid), None)
@@ -219,7 +219,7 @@ class Deployment:
             member.wait_until_ready()
 
     def ask(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        """The rows of a statement, straight from the database, past the proxy."""
+        """Return the rows of a statement, straight from the database, past the proxy."""
         for _ in range(2):
             try:
                 if self._connection is None or self._connection.closed:

@@ -13,6 +13,22 @@ from tests.crash.releases import ActionName
 _HELD = frozenset({"running", "cancelling"})
 #: A process that wakes up may send that long before its watchdog has had a turn.
 _WAKE_SECONDS = 0.5
+_GONE, _NOT_DEPLOYED = "gone", "not deployed"
+#: What becomes of the release, by the action and its end; else it is deployed, unless the action has failed.
+_PROMISED: dict[tuple[ActionName, str], str] = {
+    ("uninstall", "succeeded"): _GONE,
+    ("uninstall-keep", "succeeded"): "uninstalled",
+    ("apply-uninstall", "succeeded"): _GONE,
+    ("install", "failed"): _NOT_DEPLOYED,
+    ("apply-install", "failed"): _NOT_DEPLOYED,
+    ("cancel", "cancelled"): _GONE,
+    ("cancel-keep", "cancelled"): _NOT_DEPLOYED,
+    ("cancel-uninstall", "succeeded"): _GONE,
+    ("cancel-uninstall-keep", "succeeded"): "uninstalled",
+    ("undo-install", "failed"): _GONE,
+    ("undo-upgrade", "failed"): "deployed",
+    ("undo-checks", "failed"): "deployed",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,13 @@ class Ending:
     history: Sequence[Noted]
     revisions: Sequence[Revision]
     objects: Objects
+    #: In the operation's own words.
+    text: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what a cancelled install had created was to stay."""
+        return self.action == "cancel-keep" and self.state == "cancelled"
 
 
 def ended(history: Sequence[Noted], *, seconds: float) -> list[str]:
@@ -44,7 +67,7 @@ def ended(history: Sequence[Noted], *, seconds: float) -> list[str]:
 
 
 def one_attempt_at_a_time(history: Sequence[Noted]) -> list[str]:
-    """Attempts are numbered one after the other, each is held by one worker, and an end is an end."""
+    """Check that attempts are numbered one after the other, each is held by one worker, and an end is an end."""
     found = []
     holders: dict[int, str] = {}
     for before, after in itertools.pairwise(history):
@@ -97,7 +120,7 @@ def fenced(
 
 
 def _is_repair(write: Write, sent: Sent, history: Sequence[Noted]) -> bool:
-    """The second look at a release belongs to no attempt: a worker sets objects right after the operation's end."""
+    """Return True for a write of a repair, which belongs to no attempt: it comes after the operation's end."""
     ended = history[-1].state in FINAL and history[-1].at.timestamp() < sent.at
     return ended and not sent.by_child and write.resource != "secrets"
 
@@ -116,24 +139,25 @@ def one_deployed(revisions: Sequence[Revision]) -> list[str]:
 
 def ends_as_promised(ending: Ending) -> list[str]:
     """Success is deployed, or gone; a cancelled install is gone, an upgrade deployed; a failed install is not."""
+    if ending.action.startswith("apply") and "the plan was not applied" in ending.text:
+        return [f"nobody else wrote anything, but {ending.text}"]
+    if ending.action.startswith("undo") and ending.state != "failed":
+        return [f"the {ending.action}, which was to fail, {ending.state}"]
+    usual = "deployed" if ending.state in {"succeeded", "cancelled"} else ""
+    wanted = _PROMISED.get((ending.action, ending.state), usual)
     newest = ending.revisions[-1] if ending.revisions else None
-    gone = (ending.state == "cancelled" and ending.action == "cancel") or (
-        ending.state == "succeeded" and ending.action == "uninstall"
-    )
-    if gone and newest is not None:
-        return [f"the {ending.action} {ending.state}, but revision {newest.number} is {newest.status}"]
-    if ending.state == "failed" and ending.action == "install" and newest is not None and newest.status == "deployed":
-        return [f"the install failed, but revision {newest.number} is deployed"]
-    if ending.state in {"succeeded", "cancelled"} and not gone and (newest is None or newest.status != "deployed"):
-        return [f"the {ending.action} {ending.state}, but the newest revision is {newest}"]
-    return []
+    found = newest.status if newest is not None else _GONE
+    right = found != "deployed" if wanted == _NOT_DEPLOYED else found == wanted
+    if not wanted or right:
+        return []
+    return [f"the {ending.action} {ending.state} and is to be {wanted}, but the newest revision is {newest}"]
 
 
 def objects_match(witness: Witness, ending: Ending) -> list[str]:
     """After success and cancel the objects are those of the deployed revision; after failure none but its and ours."""
     deployed = [one.number for one in ending.revisions if one.status == "deployed"]
     wanted = witness.manifest(deployed[-1]) if deployed else {}
-    if ending.state != "failed":
+    if ending.state != "failed" and not ending.is_kept:
         return _differences(wanted, ending.objects)
     newest = ending.revisions[-1].number if ending.revisions else None
     allowed = dict(wanted)
@@ -145,7 +169,7 @@ def objects_match(witness: Witness, ending: Ending) -> list[str]:
 
 
 def helm_goes_on(witness: Witness, chart: Path) -> list[str]:
-    """The helm command can act on the release, and the next upgrade converges."""
+    """Return the helm command can act on the release, and the next upgrade converges."""
     try:
         witness.helm(
             "upgrade", witness.release, str(chart), "--install", "--no-hooks", "-n", witness.namespace,

@@ -47,13 +47,13 @@ class Lanes:
             thread.start()
 
     def submit(self, job: Callable[[Environment], Result]) -> "Future[Result]":
-        """The job's result, when a lane has played it."""
+        """Return the job's result, when a lane has played it."""
         future: Future[Result] = Future()
         self._jobs.put((job, future))  # type: ignore[arg-type]  # the queue holds jobs of all kinds
         return future
 
     def play(self, cases: Sequence[Case]) -> "list[Future[Verdict]]":
-        """The verdicts to come, in the order of the cases."""
+        """Return the verdicts to come, in the order of the cases."""
         return [self.submit(lambda environment, case=case: run_case(environment, case)) for case in cases]  # type: ignore[misc]  # a default binds it
 
     def survey(self, actions: Sequence[ActionName]) -> dict[ActionName, Found]:
@@ -101,7 +101,7 @@ class Lanes:
 def open_environment(
     kubernetes: RunningCluster, helm: HelmCommand, *, mutant: str = "", workers: int = 2
 ) -> Iterator[Environment]:
-    """A deployment in a namespace of its own, with the oracles; all of it is gone afterwards."""
+    """Yield a deployment in a namespace of its own, with the oracles; all of it is gone afterwards."""
     namespace = f"crash-{uuid.uuid4().hex[:12]}"
     with ExitStack() as stack:
         config = KubeConfig.from_file(kubernetes.kubeconfig)
@@ -138,7 +138,7 @@ def open_lanes(kubernetes: RunningCluster, helm: HelmCommand, *, count: int) -> 
 
 
 def describe(verdicts: Sequence[Verdict]) -> str:
-    """What broke, case by case."""
+    """Return what broke, case by case."""
     lines = []
     for one in verdicts:
         if one.violations:

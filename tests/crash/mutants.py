@@ -13,7 +13,7 @@ from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.store import attempts as store_attempts
 from pilothouse.store.database import Transaction
 from pilothouse.worker import attempt as attempts
-from pilothouse.worker import places
+from pilothouse.worker import slots
 
 
 def without_fence() -> None:
@@ -40,7 +40,7 @@ def without_sweep() -> None:
 
 
 def without_unlock() -> None:
-    """A revision that a dead writer left locked stays locked."""
+    """Return a revision that a dead writer left locked stays locked."""
 
     async def unlock(client: ClusterClient, secret: Secret, *, reason: str, why: str = "") -> bool:
         del client, secret, reason, why
@@ -50,7 +50,7 @@ def without_unlock() -> None:
 
 
 def without_immutable() -> None:
-    """An unlocked revision can still be changed by the writer that it was taken from."""
+    """Return an unlocked revision can still be changed by the writer that it was taken from."""
     replace = ClusterClient.replace_secret
 
     async def replace_secret(self: ClusterClient, secret: Secret) -> bool:
@@ -60,12 +60,12 @@ def without_immutable() -> None:
 
 
 def without_rest() -> None:
-    """An operation that only waits keeps its slot, and others wait for it."""
+    """Let an operation that only waits keep its slot, so that others wait for it."""
 
-    def rest(self: places.Places, place: places.Place) -> None:
-        del self, place
+    def rest(self: slots.Slots, slot: slots.Slot) -> None:
+        del self, slot
 
-    places.Places.rest = rest  # type: ignore[method-assign]
+    slots.Slots.rest = rest  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {

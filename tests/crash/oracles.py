@@ -50,7 +50,7 @@ class AuditLog:
         self._seen: list[Write] = []
 
     def writes(self, *, namespace: str, release: str) -> list[Write]:
-        """What programs of ours wrote about the release, in the order of arrival; always ask for one namespace."""
+        """Return what our programs wrote about the release, in the order of arrival; always ask for one namespace."""
         self._read(namespace)
         return sorted((one for one in self._seen if _is_of(one.name, release)), key=lambda one: one.at)
 
@@ -132,13 +132,13 @@ class Witness:
         return [Revision(one["revision"], one["status"], one["description"]) for one in json.loads(text)]
 
     def manifest(self, revision: int) -> Objects:
-        """The objects of a revision, as helm says that they are to be."""
+        """Return the objects of a revision, as helm says that they are to be."""
         text = self.helm("get", "manifest", self.release, "-n", self.namespace, "--revision", str(revision))
         documents = [one for one in yaml.safe_load_all(text) if one]
         return {(one["kind"], one["metadata"]["name"]): _content(one) for one in documents}
 
     def objects(self) -> Objects:
-        """The objects of the release that there are."""
+        """Return the objects of the release that there are."""
         found: Objects = {}
         kinds: tuple[type[ConfigMap | Service], ...] = (ConfigMap, Service)
         for kind in kinds:

@@ -54,6 +54,11 @@ class Point:
         return self.who == "child" and self.verb not in READS
 
     @property
+    def is_workers_write(self) -> bool:
+        """Whether a worker itself changes the cluster there."""
+        return self.who == "worker" and self.listener == CLUSTER and self.verb not in READS
+
+    @property
     def kind(self) -> str:
         """A coarser name: points of one kind are alike enough that one of them stands for all."""
         return f"{self.who}/{self.listener}/{self.when}"
@@ -75,6 +80,11 @@ class Point:
             pids=(deployment.member("api").pid,) if self.who == "api" else workers if self.who == "worker" else (),
             parents=workers if self.who == "child" else (),
         )
+
+
+def where_to_lose(points: Sequence[Point]) -> list[Point]:
+    """Return where a worker can be lost so that there is something to recover from; not every cancel has a child."""
+    return [one for one in points if one.is_childs_write] or [one for one in points if one.is_workers_write]
 
 
 def find_points(deployment: Deployment, exchanges: Sequence[Exchange]) -> list[Point]:
@@ -122,5 +132,5 @@ def _is_within(exchange: Exchange, commits: set[tuple[int, str]]) -> bool:
 
 
 def _literal(text: str) -> str:
-    """The text as a pattern that matches itself only."""
+    """Return the text as a pattern that matches itself only."""
     return text.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")

@@ -1,9 +1,10 @@
-"""``make crash N=500``: cases by chance for as long as is wanted, and a table of what was done and what broke.
+"""``make crash N=500``: cases by chance for as long as is wanted, and tables of what was done and what broke.
 
 ``CASE="<a line>"`` plays one case again, ``SEED=…`` a whole run, as far as the same points are found again; ``LANES=…``
 is how many deployments work side by side; ``KILLING=1`` leaves only faults that kill, the usual share is 0.5;
-``OUT=FILE`` also writes the table there, in Markdown. ``SUM=FILE`` keeps the counts there and goes on from those that
-it finds, so that a long run can be made in pieces; a piece may be ended by Ctrl-C.
+``ACTIONS=apply,test`` plays these alone; ``OUT=FILE`` also writes the tables there, in Markdown. ``SUM=FILE`` keeps the
+counts there and goes on from those that it finds, so that a long run can be made in pieces; a piece may be ended by
+Ctrl-C.
 """
 
 import argparse
@@ -34,7 +35,11 @@ from tests.crash.selection import action_of, read_case, walk
 from tests.support.helm import helm_command
 from tools.localcluster.cluster import obtain
 
-_COLUMNS = ("fault", "injected", "processes killed", "succeeded", "failed", "cancelled", "violations", "remainder")
+_ENDS = ("succeeded", "failed", "cancelled", "violations", "remainder")
+_COLUMNS = ("fault", "injected", "processes killed", *_ENDS)
+_OF_ACTIONS = ("action", "cases", "faults", *_ENDS)
+#: Of the tables in a file.
+_WIDTH = 140
 
 
 @dataclass
@@ -51,20 +56,27 @@ class Tally:
     #: Cases that came to no verdict: what they start from did not come about.
     broken: list[str] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: The same by the action, of all cases.
+    actions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The tally that was kept in the file; an empty one if there is none."""
+        """Return the tally that was kept in the file; an empty one if there is none."""
         if not file.exists():
             return cls()
         kept = json.loads(file.read_text())
-        counts = Counter({(fault, column): count for fault, column, count in kept.pop("counts")})
-        return cls(**{**kept, "beside": Counter(kept["beside"])}, counts=counts)
+        counts, actions = (
+            Counter({(what, column): count for what, column, count in kept.pop(name, [])})
+            for name in ("counts", "actions")
+        )
+        return cls(**{**kept, "beside": Counter(kept["beside"])}, counts=counts, actions=actions)
 
     def keep(self, file: Path) -> None:
-        """Keeps it in the file."""
-        counts = [[*key, count] for key, count in sorted(self.counts.items())]
-        file.write_text(json.dumps({**vars(self), "counts": counts}, indent=1))
+        """Keep it in the file."""
+        counts, actions = (
+            [[*key, count] for key, count in sorted(counted.items())] for counted in (self.counts, self.actions)
+        )
+        file.write_text(json.dumps({**vars(self), "counts": counts, "actions": actions}, indent=1))
 
     def add(self, verdict: Verdict) -> None:
         """One more case; its ending counts for the last fault that struck, and the kills for their own."""
@@ -81,16 +93,26 @@ class Tally:
             self.counts[last, "violations"] += len(verdict.violations)
             self.counts[last, "remainder"] += len(verdict.remainder)
         self.violations += [f"{verdict.case}: {text}" for text in verdict.violations]
-
-    def rows(self) -> Iterator[list[str]]:
-        """A row for each fault, and the sums."""
-        for fault in sorted({fault for fault, _ in self.counts}):
-            yield [fault, *(str(self.counts[fault, column]) for column in _COLUMNS[1:])]
-        yield ["all", *(str(self.total(column)) for column in _COLUMNS[1:])]
+        action = verdict.case.action
+        self.actions[action, "cases"] += 1
+        self.actions[action, "faults"] += len(verdict.struck)
+        self.actions[action, verdict.state] += 1
+        self.actions[action, "violations"] += len(verdict.violations)
+        self.actions[action, "remainder"] += len(verdict.remainder)
 
     def total(self, column: str) -> int:
-        """The sum of a column."""
+        """Return the sum of a column, over all faults."""
         return sum(count for (_, one), count in self.counts.items() if one == column)
+
+
+def _rows(counts: Counter[tuple[str, str]], columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield a row for each fault, or action, and the sums."""
+    for what in sorted({what for what, _ in counts}):
+        yield [what, *(str(counts[what, column]) for column in columns[1:])]
+    sums: Counter[str] = Counter()
+    for (_, column), count in counts.items():
+        sums[column] += count
+    yield ["all", *(str(sums[column]) for column in columns[1:])]
 
 
 def main() -> None:
@@ -102,7 +124,8 @@ def main() -> None:
     # Also where it was started with Ctrl-C turned off, as in the background.
     _heed_signals(signal.default_int_handler)
     began = time.monotonic()
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(width=width, soft_wrap=True, markup=False, highlight=False)
     console.print(f"seed {options.seed}")
     with (
         tempfile.TemporaryDirectory() as home,
@@ -113,16 +136,20 @@ def main() -> None:
         with suppress(KeyboardInterrupt):
             for case, future in _play(lanes, options):
                 _judge(case, future, tally, console)
+                if options.sum:
+                    tally.keep(options.sum)  # a piece may also be killed
         _heed_signals(signal.SIG_IGN)  # what is under way ends by itself
         tally.minutes += (time.monotonic() - began) / 60
         if options.sum:
             tally.keep(options.sum)
         if options.out:
             options.out.write_text(_document(tally))
-        table = Table(*_COLUMNS)
-        for row in tally.rows():
-            table.add_row(*row)
-        console.print(table, *tally.violations, sep="\n")
+        for counts, columns in ((tally.counts, _COLUMNS), (tally.actions, _OF_ACTIONS)):
+            table = Table(*columns)
+            for row in _rows(counts, columns):
+                table.add_row(*row)
+            console.print(table)
+        console.print(*tally.violations, sep="\n")
     sys.exit(1 if len(tally.violations) + len(tally.broken) > known else 0)
 
 
@@ -151,7 +178,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--case", default="", help="a line of an earlier run: this case alone")
     parser.add_argument("--out", type=Path, help="where to write the table")
     parser.add_argument("--sum", type=Path, help="where the counts are kept over several runs")
+    parser.add_argument("--actions", default=",".join(ALL_ACTIONS), help="which are played")
     options = parser.parse_args()
+    options.actions = options.actions.split(",")
+    if unknown := set(options.actions) - set(ALL_ACTIONS):
+        parser.error(f"no such actions: {', '.join(sorted(unknown))}; there are {', '.join(ALL_ACTIONS)}")
     if options.case:
         options.lanes = 1
     return options
@@ -163,7 +194,7 @@ def _play(lanes: Lanes, options: argparse.Namespace) -> Iterable[tuple[Case, Fut
         found = lanes.survey([action])[action]
         cases: Sequence[Case] = [read_case(options.case, [*found.points, *found.recovery])]
     else:
-        all_found = lanes.survey(ALL_ACTIONS)
+        all_found = lanes.survey(options.actions)
         endless = walk(
             {action: found.points for action, found in all_found.items()},
             {action: found.recovery for action, found in all_found.items()},
@@ -183,8 +214,10 @@ def _line(verdict: Verdict) -> str:
 
 
 def _document(tally: Tally) -> str:
-    rows = [list(_COLUMNS), ["---"] * len(_COLUMNS), *tally.rows()]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    by_fault, by_action = (
+        "\n".join(f"| {' | '.join(row)} |" for row in ([*columns], ["---"] * len(columns), *_rows(counts, columns)))
+        for counts, columns in ((tally.counts, _COLUMNS), (tally.actions, _OF_ACTIONS))
+    )
     violations = "\n".join(f"- {text}" for text in tally.violations) or "None."
     broken = "\n".join(f"- {text}" for text in tally.broken) or "None."
     seeds = f"seed{'s' * (len(tally.seeds) > 1)} {', '.join(map(str, tally.seeds))}"
@@ -197,7 +230,9 @@ on {os.cpu_count()} cores shared by all processes; {tally.total("processes kille
 {tally.beside.total()} cases another release waited in its hook meanwhile; of these, as they ended: {beside}.
 docs/operations.md says what is checked, and which risks remain.
 
-{table}
+{by_fault}
+
+{by_action}
 
 ## Violations
 

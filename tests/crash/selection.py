@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.crash.cases import BESIDE, LATE, THEN, Case, Injection
 from tests.crash.faults import BY_NAME, FAULTS, LOSE, Fault
-from tests.crash.points import READS, Point
+from tests.crash.points import READS, Point, where_to_lose
 from tests.crash.releases import ALL_ACTIONS, CANCELS, ActionName
 
 _RECOVERY = "recovery"
@@ -43,7 +43,7 @@ class Met:
 
 
 def short(action: ActionName, points: Sequence[Point], recovery: Sequence[Point], *, seed: int, met: Met) -> list[Case]:
-    """A case for each point that differs from those before, with a fault that its kind has not met yet.
+    """Return a case for each point that differs from those before, with a fault that its kind has not met yet.
 
     After that, cases are added until each of the four actions has met every fault that ends or stops who carries it
     out, and one whose last write arrives late. Of a child's write, and of what happens in recovery, one side is a point
@@ -89,13 +89,13 @@ def walk(
         )
         second = None
         if recovery[action] and rng.random() < 0.3:
-            injection = Injection(_lost_at(points[action], rng), LOSE)
+            injection = Injection(rng.choice(where_to_lose(points[action])), LOSE)
             second = Injection(rng.choice(recovery[action]), rng.choice(FAULTS))
         yield Case(action, injection, second, rng.randrange(1_000_000), beside=rng.random() < _BESIDE_PART)
 
 
 def read_case(line: str, points: Sequence[Point]) -> Case:
-    """The case that a line tells of; raises ValueError when there is no such point or fault."""
+    """Return the case that a line tells of; raises ValueError when there is no such point or fault."""
     found = _match(line)
     first, _, second = found["blows"].removesuffix(BESIDE).partition(THEN)
     injection = _read_injection(first, points)
@@ -109,7 +109,7 @@ def read_case(line: str, points: Sequence[Point]) -> Case:
 
 
 def action_of(line: str) -> ActionName:
-    """The action of the case that a line tells of; raises ValueError when it tells of none."""
+    """Return the action of the case that a line tells of; raises ValueError when it tells of none."""
     action: ActionName = _match(line)["action"]  # type: ignore[assignment]  # the pattern names them
     return action
 
@@ -131,13 +131,8 @@ def _read_injection(text: str, points: Sequence[Point]) -> Injection:
     raise ValueError(f"no point of this action, or no fault: {text}")
 
 
-def _lost_at(points: Sequence[Point], rng: random.Random) -> Point:
-    """Where a worker can be lost so that there is something to recover from."""
-    return rng.choice([point for point in points if point.is_childs_write])
-
-
 def _new(points: Sequence[Point], met: Met, *, where: str) -> list[Point]:
-    """What no action before had: an engine child's writes are each action's own, the rest is common to all.
+    """Return what no action before had: an engine child's writes are each action's own, the rest is common to all.
 
     Of the reads one of a kind counts, before it; all questions about what the API server serves are one kind.
     """

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from tests.crash.cases import Environment
 from tests.crash.deployment import FINAL
 from tests.crash.faults import LOSE
-from tests.crash.points import READS, Point, find_points
+from tests.crash.points import READS, Point, find_points, where_to_lose
 from tests.crash.releases import ActionName, Release
 from tests.support.servers import wait_for
 
 
 def survey(environment: Environment, action: ActionName) -> list[Point]:
-    """The points of the action; the ground learns how long it takes undisturbed."""
+    """Return the points of the action; the ground learns how long it takes undisturbed."""
     release = environment.release(action)
     release.prepare()
     mark = environment.deployment.proxy.newest()
@@ -26,9 +26,9 @@ def survey(environment: Environment, action: ActionName) -> list[Point]:
 
 
 def survey_recovery(environment: Environment, action: ActionName, points: Sequence[Point]) -> list[Point]:
-    """The points in what a worker does after another has died in the middle of the action."""
+    """Return the points in what a worker does after another has died in the middle of the action."""
     deployment = environment.deployment
-    injection = next(one for one in points if one.is_childs_write and one.when == "answer")
+    injection = next(one for one in where_to_lose(points) if one.when == "answer")
     release = environment.release(action)
     release.prepare()
     deployment.proxy.arm(injection.rule(deployment))

@@ -28,7 +28,7 @@ Verdicts = Mapping[ActionName, Sequence[Future[Verdict]]]
 
 @pytest.fixture(scope="module")
 def played(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Iterator[Verdicts]:
-    """The cases of all actions, under way in several deployments at once."""
+    """Yield the cases of all actions, under way in several deployments at once."""
     with open_lanes(kubernetes, helm_cli, count=LANES) as lanes:
         found = lanes.survey(ACTIONS)
         met = Met()

@@ -63,7 +63,7 @@ HUNTS = (
 
 @pytest.fixture(scope="module")
 def found(kubernetes: RunningCluster, helm_cli: HelmCommand) -> Mapping[str, Verdict]:
-    """What came of each hunt; they go on side by side."""
+    """Return what came of each hunt; they go on side by side."""
 
     def go(hunt: Hunt) -> Verdict:
         with open_environment(kubernetes, helm_cli, mutant=hunt.bug, workers=hunt.workers) as environment:

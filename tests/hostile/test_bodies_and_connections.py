@@ -44,7 +44,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[RunningServer]:
-    """A server without clusters whose limits are reached in seconds."""
+    """Yield a server without clusters whose limits are reached in seconds."""
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=SETTINGS) as running:
         yield running
 
@@ -60,7 +60,7 @@ def connect(server: RunningServer, *, tls: bool = False, source: str = "") -> so
 
 
 def answered(connection: socket.socket) -> int:
-    """The status of the next answer, which is read whole; the connection stays open."""
+    """Return the status of the next answer, which is read whole; the connection stays open."""
     answer = HTTPResponse(connection)
     answer.begin()
     answer.read()
@@ -85,7 +85,7 @@ def left_open(held: list[socket.socket]) -> int:
 
 
 def api_memory(server: RunningServer) -> int:
-    """The bytes that the API process holds."""
+    """Return the bytes that the API process holds."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
     api = next(pid for pid in children if b"\0api\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
     resident = next(line for line in Path(f"/proc/{api}/status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -142,6 +142,14 @@ class TestBodies:
                     assert b"HTTP/1.1 494 " in answer or not answer or (first and answer.startswith(b"HTTP/1.1 200"))
 
         assert longest_wait(guarded, attack) < PATIENCE_SECONDS
+
+    @pytest.mark.parametrize("tls", [False, True])
+    def test_a_refused_head_is_answered_in_no_hurry(self, guarded: RunningServer, tls: bool):  # noqa: FBT001
+        with closing(connect(guarded, tls=tls)) as connection:
+            began = time.monotonic()
+            connection.sendall(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 300 + b"\r\n")
+            assert received(connection).startswith(b"HTTP/1.1 494 ")
+        assert time.monotonic() - began >= 0.1
 
     @pytest.mark.parametrize("parts", [1, 7])
     @pytest.mark.parametrize(("lines", "status"), [(256, b"HTTP/1.1 200 "), (257, b"HTTP/1.1 494 ")])
@@ -268,6 +276,8 @@ class TestConnections:
             ).encode(),
         }[what]
         with crowd(guarded.url, 75, send=sent):
+            # Until the first answers to the crowd are made, it is the crowd that waits for the server, as it may.
+            wait_for(lambda: guarded.send("GET", "/v2/charts").status_code == 200, seconds=15)
             for _ in range(3):
                 time.sleep(0.2)
                 assert guarded.send("GET", "/v2/charts").status_code == 200

@@ -95,7 +95,7 @@ def test_each_request_costs_its_limit_and_names_the_cluster_and_others_go_on(
 
 
 def assert_still_served(server: RunningServer, namespace: str) -> None:
-    """What needs no cluster goes on, reads of its releases included."""
+    """Check that what needs no cluster goes on, reads of its releases included."""
     assert server.send("GET", "/v2/charts").status_code == 200
     shown = server.show(namespace, "before")
     assert (shown.status_code, shown.json().get("status")) == (200, "DEPLOYED"), shown.text

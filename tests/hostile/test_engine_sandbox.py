@@ -85,13 +85,13 @@ def folder() -> Iterator[PoolFolder]:
 
 @pytest.fixture
 def own(folder: PoolFolder) -> Path:
-    """The folder of the prisoner."""
+    """Return the folder of the prisoner."""
     return folder.make_child_folder()
 
 
 @pytest.fixture
 def prison(own: Path) -> Prison:
-    """Runs attempts in the sandbox, in the first thread and in one more; gives what each ended in."""
+    """Run attempts in the sandbox, in the first thread and in one more; return what each ended in."""
 
     def run(*tries: str, sandbox: Sandbox | None = None, sockets: Sequence[socket.socket] = ()) -> list[str]:
         sandbox = sandbox or sandbox_of(own)
@@ -329,7 +329,7 @@ def test_no_program_can_be_started_but_the_one_that_is_given(prison: Prison, own
 
 
 def _loader() -> list[str]:
-    """The program that loads the libraries of others: a static program needs none."""
+    """Return the program that loads the libraries of others: a static program needs none."""
     return [os.path.realpath(path) for path in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")]
 
 

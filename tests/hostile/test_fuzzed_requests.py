@@ -23,6 +23,8 @@ import pytest
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from tests.support.charts import config_map_chart
 from tests.support.matrix import form_of, request, words_of
+from tests.support.matrix_world import add_group, add_policy
+from tests.support.releases import planned_install
 from tests.support.route_table import TABLE
 from tests.support.servers import RunningServer
 from tests.support.users import add_person
@@ -229,12 +231,19 @@ def known(attacked: RunningServer, make_namespace: Callable[[], str]) -> dict[st
     chart = str(attacked.upload(config_map_chart("fuzzed"), parameters='{"override": true}').json()["id"])
     accepted = attacked.create(chart_id=chart, name="fuzzed", namespace=namespace)
     assert accepted.status_code == 201, accepted.text
+    hook = attacked.send("POST", "/api/v1/webhooks", json_body={"name": "fuzzed", "url": "https://192.0.2.1/"})
+    assert hook.status_code == 201, hook.text
+    domain = attacked.send("GET", "/v3/auth/domains").json()["domains"][0]["id"]
     return {
+        "webhook_id": hook.json()["id"],
+        "group_id": add_group(attacked, domain),
+        "policy_id": add_policy(attacked, domain),
         "chart_id": chart,
         "project_id": attacked.project_id,
         "cluster_id": attacked.cluster_id,
         "cluster": attacked.cluster_id,
         "operation_id": accepted.headers["x-operation-id"],
+        "plan_id": planned_install(attacked, cluster_id=attacked.cluster_id, chart_id=chart, namespace=namespace),
         "user_id": person.id,
         "access_key": person.server.access_key,
         "token": person.token(),
@@ -244,6 +253,11 @@ def known(attacked: RunningServer, make_namespace: Callable[[], str]) -> dict[st
         "role": "CCE ReadOnlyAccess",
         "region": "cn-north-4",
         "kubeconfig": "none",
+        "source": "none",
+        "repository": "none",
+        "authority": "none",
+        "chart_name": "fuzzed",
+        "version": "0.1.0",
     }
 
 

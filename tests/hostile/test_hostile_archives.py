@@ -64,7 +64,7 @@ class Cost:
 
 @pytest.fixture(scope="module")
 def api(attacked: RunningServer) -> int:
-    """The pid of the API process, warm: it has taken a chart of the largest size that is allowed."""
+    """Return the pid of the API process, warm: it has taken a chart of the largest size that is allowed."""
     large = build_chart(files={f"f{i}": os.urandom(512) + bytes(2 * MIB) for i in range(40)})
     assert attacked.upload(large, parameters='{"override": true, "skip_lint": true}').status_code == 201
     return part(attacked, "api")
@@ -126,7 +126,7 @@ forms = st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 
 @st.composite
 def archives(draw: st.DrawFn) -> bytes:
-    """An archive of hostile entries, perhaps nested, then damaged in its headers, its tar or its gzip."""
+    """Return an archive of hostile entries, perhaps nested, then damaged in its headers, its tar or its gzip."""
     tar = bytearray(raw_tar(*draw(st.lists(entries, max_size=6)), form=draw(forms)))
     for _ in range(draw(st.integers(0, 2))):
         start = 512 * draw(st.integers(0, len(tar) // 512 - 1))

@@ -61,7 +61,7 @@ TABLE = [
 
 
 def store(server: RunningServer, archive: bytes) -> str:
-    """The chart's id; it is stored without lint, which would refuse it."""
+    """Return the chart's id; it is stored without lint, which would refuse it."""
     answer = server.upload(archive, parameters='{"override": true, "skip_lint": true}')
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])

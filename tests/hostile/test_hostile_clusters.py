@@ -15,6 +15,7 @@ import httpx2
 import psycopg
 import pytest
 
+from pilothouse.services.releases import drift
 from tests.support.costs import MIB, MOST_GROWTH, watching
 from tests.support.hostile_clusters import (
     Attack,
@@ -27,8 +28,8 @@ from tests.support.servers import RunningServer, open_folder, part, run_server, 
 
 #: A request's reads take 5 s in one look; what a busy machine adds is not what is tested.
 MOST_SECONDS = 20
-
-
+#: A look for drift may take longer by itself.
+MOST_DIFF_SECONDS = drift.SECONDS + 15
 MOST_ROWS = 1500
 LIMITS = {"PILOTHOUSE_OBSERVER__ROWS_PER_CLUSTER": str(MOST_ROWS), "PILOTHOUSE_LOG_FORMAT": "json"}
 
@@ -153,6 +154,80 @@ def test_live_resources_cost_the_api_at_most_64_mib(
     assert seen.slowest < 2
 
 
+def workloads(number: int) -> str:
+    """The manifest of Deployments whose pods are each listed with a selector of their own."""
+    return "---\n".join(
+        f"apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: d{index}\n"
+        f"spec:\n  selector:\n    matchLabels:\n      app: a{index}\n"
+        for index in range(number)
+    )
+
+
+def endless_pages(_: HostileCluster) -> Attack:
+    async def attack(_: str, writer: asyncio.StreamWriter) -> None:
+        owner = {"uid": "u-1", "controller": True}
+        pods = [{"metadata": {"uid": uuid.uuid4().hex, "ownerReferences": [owner]}} for _ in range(100)]
+        await answer(writer, {"kind": "PodList", "metadata": {"continue": "more"}, "items": pods})
+
+    return attack
+
+
+def chain_of_owners(_: HostileCluster) -> Attack:
+    async def attack(_: str, writer: asyncio.StreamWriter) -> None:
+        pods = [{"metadata": {"uid": f"u-{i + 2}", "ownerReferences": [{"uid": f"u-{i + 1}"}]}} for i in range(1000)]
+        pods.append({"metadata": {"uid": "u-1", "ownerReferences": [{"uid": "u-1000"}]}})
+        await answer(writer, {"kind": "PodList", "metadata": {}, "items": pods})
+
+    return attack
+
+
+@pytest.mark.parametrize("name", ["many values", "endless body", "endless pages", "chain of owners"])
+def test_a_live_tree_costs_the_api_at_most_64_mib(
+    name: str, server: RunningServer, cluster: HostileCluster, cluster_id: str
+):
+    attacks = {**ATTACKS, "endless pages": endless_pages, "chain of owners": chain_of_owners}
+    cluster.secrets = [release_secret("web", manifest=workloads(100))]
+    assert wait_for(lambda: show_resources(server, cluster_id, "web").status_code == 200)
+
+    async def say_deployment(_: str, writer: asyncio.StreamWriter) -> None:
+        await answer(writer, {"kind": "Deployment", "metadata": {"uid": "u-1"}})
+
+    async def say_kinds(_: str, writer: asyncio.StreamWriter) -> None:
+        kinds = [{"name": "deployments", "kind": "Deployment", "namespaced": True}]
+        await answer(writer, {"kind": "APIResourceList", "resources": kinds})
+
+    cluster.attacks["/apis/apps/v1/namespaces/shop/deployments/"] = say_deployment
+    cluster.attacks["/apis/apps/v1"] = say_kinds
+    cluster.attacks["/api/v1/namespaces/shop/pods"] = attacks[name](cluster)
+    path = f"/api/v1/clusters/{cluster_id}/namespaces/shop/releases/web/resources"
+    with watching(server) as seen, ThreadPoolExecutor(3) as callers:
+        started = time.monotonic()
+        answers = list(callers.map(lambda _: server.send("GET", path, timeout=60), range(3)))
+        assert time.monotonic() - started < MOST_SECONDS
+    assert {one.status_code for one in answers} <= {200, 429, 500}
+    assert any(one.status_code == 200 for one in answers), answers[0].text[:500]
+    assert seen.growth < MOST_GROWTH
+    assert seen.slowest < 2
+
+
+@pytest.mark.parametrize("name", ["heavy objects", "many values", "nested deeply"])
+def test_a_live_diff_costs_the_api_at_most_64_mib(
+    name: str, server: RunningServer, cluster: HostileCluster, cluster_id: str
+):
+    cluster.secrets = [release_secret("web", manifest=config_maps(60))]
+    assert wait_for(lambda: show_resources(server, cluster_id, "web").status_code == 200)
+    cluster.attacks["/api/v1/namespaces/shop/configmaps/"] = ATTACKS[name](cluster)
+    path = f"/api/v1/clusters/{cluster_id}/namespaces/shop/releases/web/diff?to=live"
+    with watching(server) as seen, ThreadPoolExecutor(3) as callers:
+        started = time.monotonic()
+        answers = list(callers.map(lambda _: server.send("GET", path, timeout=60), range(3)))
+        assert time.monotonic() - started < MOST_DIFF_SECONDS
+    assert {one.status_code for one in answers} <= {200, 429, 500}
+    assert any(one.status_code == 200 for one in answers), answers[0].text[:500]
+    assert seen.growth < MOST_GROWTH
+    assert seen.slowest < 2
+
+
 def test_a_list_before_the_first_index_costs_what_one_request_may(
     server: RunningServer, cluster: HostileCluster, cluster_id: str
 ):
@@ -182,8 +257,16 @@ def test_a_list_before_the_first_index_costs_what_one_request_may(
     assert seen.slowest < 2
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/cce/cam/v3/clusters/{}/namespace/shop/releases/web?show_resources=true",
+        "/api/v1/clusters/{}/namespaces/shop/releases/web/resources",
+        "/api/v1/clusters/{}/namespaces/shop/releases/web/diff?to=live",
+    ],
+)
 def test_the_cluster_is_read_no_further_when_the_caller_is_gone(
-    server: RunningServer, cluster: HostileCluster, cluster_id: str
+    path: str, server: RunningServer, cluster: HostileCluster, cluster_id: str
 ):
     cluster.secrets = [release_secret("web", manifest=config_maps(400))]
     assert wait_for(lambda: show_resources(server, cluster_id, "web").status_code == 200)
@@ -195,7 +278,7 @@ def test_the_cluster_is_read_no_further_when_the_caller_is_gone(
     cluster.attacks["/api/v1/namespaces/shop/configmaps/"] = dripping
     asked = len(cluster.requests)
     with pytest.raises(httpx2.ReadTimeout):
-        show_resources(server, cluster_id, "web", timeout=1)
+        server.send("GET", path.format(cluster_id), timeout=1)
     assert len(cluster.requests) > asked
     time.sleep(0.3)  # what was under way
     after = [one for one in cluster.requests if "/configmaps/" in one]
@@ -231,7 +314,7 @@ def rows(server: RunningServer, cluster_id: str) -> int:
 
 
 def lines(server: RunningServer, cluster_id: str) -> list[str]:
-    """What the log says of the cluster above the level of debug."""
+    """Return what the log says of the cluster above the level of debug."""
     told = (server.data_dir.parent / "serve.log").read_text().splitlines()
     return [line for line in told if cluster_id in line and not ('"debug"' in line or "request_served" in line)]
 

@@ -26,7 +26,7 @@ STRANGER, OWNER = "203.0.113.66", "198.51.100.5"
 
 @pytest.fixture(scope="module")
 def besieged() -> Iterator[RunningServer]:
-    """A server with the limits that it has by default."""
+    """Yield a server with the limits that it has by default."""
     with open_folder() as folder, run_server(folder, kubeconfig=None, environment=DEFAULTS) as running:
         yield running
 

@@ -23,7 +23,7 @@ RELEASES = "/cce/cam/v3/clusters/{}/releases"
 
 
 def exchange(server: RunningServer, sent: bytes) -> bytes:
-    """What the server answers, until it closes; a peer that is refused half-way may not see it."""
+    """Return what the server answers, until it closes; a peer that is refused half-way may not see it."""
     address = urlsplit(server.url)
     pieces = []
     with closing(socket.create_connection((address.hostname or "", address.port or 0), timeout=20)) as connection:
@@ -83,7 +83,7 @@ def test_a_stranger_does_not_hold_the_loop(server: RunningServer, name: str):
 
 @pytest.fixture(scope="module")
 def nobody(server: RunningServer) -> Person:
-    """A user without any role."""
+    """Return a user without any role."""
     return add_person(server)
 
 

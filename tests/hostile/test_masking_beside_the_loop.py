@@ -35,7 +35,7 @@ def full_of_lines(size: int) -> str:
 
 
 def page(*data: dict[str, str], more: str = "") -> bytes:
-    """A page of a list of these Secrets, ready, because the server's thread shares the interpreter."""
+    """Return a page of a list of these Secrets, ready, because the server's thread shares the interpreter."""
     items = [{"metadata": {"name": f"s{number}"}, "data": one} for number, one in enumerate(data)]
     metadata = {"resourceVersion": "1", "continue": more}
     return json.dumps({"kind": "SecretList", "metadata": metadata, "items": items}).encode()
@@ -58,7 +58,7 @@ async def mask(cluster: HostileCluster, text: str, *pages: bytes) -> str:
 
 
 async def least_hold(work: Callable[[], Awaitable[Any]]) -> float:
-    """The longest hold of the loop while the work is done; the least of some tries, or the first good one."""
+    """Return the longest hold of the loop while the work is done; the least of some tries, or the first good one."""
     least = float("inf")
     for _ in range(TRIES):
         watch = LoopWatch()

@@ -20,7 +20,7 @@ _PROGRAM = Path(sys.executable).with_name("pilothouse")
 
 @pytest.fixture
 def trapped(tmp_path: Path) -> Path:
-    """A folder whose modules leave a mark when they are imported."""
+    """Return a folder whose modules leave a mark when they are imported."""
     folder = tmp_path / "trapped"
     folder.mkdir()
     for name in _NAMES:

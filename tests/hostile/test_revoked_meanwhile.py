@@ -12,11 +12,12 @@ import httpx2
 import pytest
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
+from tests.contract.test_policies import attach, statement
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.hostile_clusters import answer, hostile_cluster, release_secret
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.tokens import send
-from tests.support.users import Person, add_person
+from tests.support.users import PASSWORD, Person, add_person
 from tests.support.wire import assert_error
 
 SLOW = """\
@@ -29,7 +30,7 @@ COUNTING = "{{ range until 15000 }}{{ range until 8000 }}{{ end }}{{ end }}"
 
 @pytest.fixture(scope="module")
 def asking(kubeconfig: str) -> Iterator[RunningServer]:
-    """A server whose streams ask every second, and that lets a user wait for three releases."""
+    """Yield a server whose streams ask every second, and that lets a user wait for three releases."""
     often = {"PILOTHOUSE_IDENTITY__ASK_AGAIN_SECONDS": "1", "PILOTHOUSE_WAITS_PER_USER": "3"}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=often) as running:
         yield running
@@ -76,7 +77,7 @@ class Follower:
 
 
 def install_slowly(server: RunningServer, namespace: str) -> str:
-    """The id of an operation that is at work for a minute, on the release "slow"."""
+    """Return the id of an operation that is at work for a minute, on the release "slow"."""
     hook = hook_job_template("pre-install").replace("    spec:\n      restartPolicy", SLOW)
     archive = build_chart("slow", templates={"c.yaml": config_map_template(), "hook.yaml": hook}, values={"text": "x"})
     chart = server.upload(archive, parameters='{"override": true}').json()["id"]
@@ -105,7 +106,7 @@ def cancel(server: RunningServer, operation: str) -> None:
 
 
 def wait_for_release(server: RunningServer, namespace: str, *, token: str = "") -> tuple[httpx2.Response, float]:
-    """The answer to a request that waits for the release "slow", and how long it took."""
+    """Return the answer to a request that waits for the release "slow", and how long it took."""
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/namespace/{namespace}/releases/slow"
     headers, started = {"Prefer": "wait=30"}, time.monotonic()
     found = (
@@ -167,8 +168,52 @@ def test_a_user_has_only_so_many_requests_wait(asking: RunningServer, namespace:
         assert {one.result(60)[0].status_code for one in waiting} <= {200, 404, 429}
 
 
+def test_a_followed_log_ends_with_the_right_to_values_that_are_in_it(asking: RunningServer, tmp_path: Path):
+    person, pod = add_person(asking, "te_admin"), "/api/v1/namespaces/shop/pods/web-1"
+    value, over = "a-value-of-the-release", threading.Event()
+
+    async def talk(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            writer.write(b"%x\r\nread %s\n\r\n" % (len(value) + 6, value.encode()))
+            await writer.drain()
+            if over.is_set():
+                break
+            await asyncio.sleep(0.1)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def show(_: str, writer: asyncio.StreamWriter) -> None:
+        annotations = {"meta.helm.sh/release-name": "web", "meta.helm.sh/release-namespace": "shop"}
+        marks = {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": annotations}
+        metadata = {"name": "web-1", "uid": "u", **marks}
+        await answer(writer, {"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "main"}]}})
+
+    with hostile_cluster(tmp_path) as cluster, httpx2.Client(base_url=asking.url, trust_env=False, timeout=60) as http:
+        manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1}\n"
+        cluster.secrets = [release_secret("web", manifest=manifest, values={"text": value})]
+        cluster.attacks |= {f"{pod}/log": talk, pod: show}
+        body = {"name": "followed", "kubeconfig": cluster.kubeconfig}
+        assert asking.send("POST", "/api/v1/clusters", json_body=body).status_code == 201
+        login = {"account": "pilothouse", "name": person.name, "password": PASSWORD}
+        assert http.post("/console/login", data=login, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 303
+        path = "/console/p/cn-north-4/releases/followed/shop/web/pod/live?pod=web-1"
+        with http.stream("GET", path) as followed:
+            lines = followed.iter_lines()
+            assert any(value in line for line in lines)
+            attach(asking, person, statement("Deny", "pilothouse:values:read"))
+            told = [line for line in lines if line.startswith("event: ")]
+        over.set()
+        with http.stream("GET", path) as followed:
+            shown = "\n".join(followed.iter_lines())
+    assert told[-1] == "event: refused"
+    assert "read ***" in shown
+    assert value not in shown
+
+
 def delete_meanwhile(asking: RunningServer, person: Person, ask: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """The answer to a request of somebody who is deleted while it is worked on."""
+    """Return the answer to a request of somebody who is deleted while it is worked on."""
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
         time.sleep(1.5)

@@ -39,7 +39,7 @@ def secret_key(access_key: str) -> str | None:
 
 
 def source(rng: random.Random, scheme: str) -> Wire:
-    """A request as the vendor's clients send them."""
+    """Return a request as the vendor's clients send them."""
     name = rng.choice(["demo", "a b", "größe", "100%", "a+b", "x" * 53])
     namespace = rng.choice(["default", "kube-system", "中文"])
     cluster = f"/cce/cam/v3/clusters/{rng.getrandbits(128):032x}"

@@ -25,13 +25,13 @@ BODY = b'{"chart_id": "none", "name": "demo", "namespace": "default", "version":
 
 @pytest.fixture(scope="module")
 def tenant(server: RunningServer) -> RunningServer:
-    """A key of this module's own: wrong signatures count against it."""
+    """Return a key of this module's own: wrong signatures count against it."""
     return add_tenant(server)
 
 
 @pytest.fixture
 def signed(tenant: RunningServer) -> Iterator[Wire]:
-    """A request that gets past the signature; the right one afterwards still does."""
+    """Yield a request that gets past the signature; the right one afterwards still does."""
 
     def make() -> Wire:
         wire = signed_by(tenant, "SDK-HMAC-SHA256")

@@ -153,7 +153,7 @@ def test_a_flood_of_uploads_leaves_the_others_theirs(shared: RunningServer, othe
 
 @contextlib.contextmanager
 def uploading(server: RunningServer, token: str, *, kind: str, sent: int = 0) -> Iterator[socket.socket]:
-    """An upload of 10 MiB that has come so far, and comes no further until the block ends."""
+    """Yield an upload of 10 MiB that has come so far, and comes no further until the block ends."""
     address = urlsplit(server.url)
     lines = [
         *("POST /v2/charts HTTP/1.1", f"Host: {address.netloc}", f"X-Auth-Token: {token}"),

@@ -1,7 +1,10 @@
 """The fault proxy between real programs: a client of the API server, and one of a PostgreSQL."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +243,27 @@ def test_a_slow_line_to_the_database_delays_both_ways(proxy: FaultProxy, postgre
         proxy.flow("postgres", "cut")
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
+
+
+def test_ctrl_c_leaves_the_proxy_to_whoever_uses_it_still():
+    user = """
+import time
+from tools.localcluster.faults.proxy import fault_proxy
+with fault_proxy() as proxy:
+    try:
+        print("ready", flush=True)
+        input()
+    except KeyboardInterrupt:
+        time.sleep(1)
+        print(proxy.newest())
+"""
+    command = [sys.executable, "-c", user]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "0\n"
 
 
 def test_a_wrong_command_says_what_is_wrong(proxy: FaultProxy):

@@ -28,7 +28,7 @@ def test_a_server_started_with_a_mark_is_given_no_setting_that_it_refuses(tmp_pa
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """The environment of a process, once it runs its program rather than the shell that starts it."""
+    """Return the environment of a process, once it runs its program rather than the shell that starts it."""
     deadline = time.monotonic() + 10
     while (Path("/proc") / str(pid) / "comm").read_text().strip() != "sleep":
         assert time.monotonic() < deadline

@@ -35,7 +35,7 @@ esac
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A user with an empty cache, a compiler of our own and nothing else on PATH but the system's tools."""
+    """Return a user with an empty cache, a compiler of our own and nothing else on PATH but the system's tools."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "go").write_text(COMPILER)

@@ -167,7 +167,7 @@ def test_a_client_certificate_can_be_had_by_the_usual_way(client):
 
 @pytest.fixture
 def chart(tmp_path):
-    """A release with a hook Job before and a Deployment to wait for."""
+    """Return a release with a hook Job before and a Deployment to wait for."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: small\nversion: 1.0.0\n")
     (tmp_path / "templates" / "all.yaml").write_text("""

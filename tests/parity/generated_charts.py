@@ -125,7 +125,7 @@ class Thing:
     annotations: dict[str, str]
 
     def template(self) -> str:
-        """The template's text."""
+        """Return the template's text."""
         written = f", annotations: {yaml.safe_dump(self.annotations, default_flow_style=True, width=9999).strip()}"
         return _TEMPLATES[self.kind].format(
             name=self.name,
@@ -175,7 +175,7 @@ class Generated:
 
 
 def crd(group: str) -> str:
-    """The definition of the kind ``Thing``."""
+    """Return the definition of the kind ``Thing``."""
     return yaml.safe_dump(
         {
             "apiVersion": "apiextensions.k8s.io/v1",

@@ -42,7 +42,7 @@ class Namespace:
         self._group = group
 
     def objects(self) -> dict[str, Any]:
-        """The live objects by kind and name, but for Helm's own records."""
+        """Return the live objects by kind and name, but for Helm's own records."""
         found = {}
         for path in _PATHS:
             listed = self._get(path.format(namespace=self.name, group=self._group))
@@ -53,7 +53,7 @@ class Namespace:
         return found
 
     def revisions(self, release: str) -> list[dict[str, Any]]:
-        """The stored revisions, oldest first."""
+        """Return the stored revisions, oldest first."""
         listed = self._get(_RELEASES.format(namespace=self.name, name=release))
         decoded = [
             json.loads(gzip.decompress(base64.b64decode(base64.b64decode(item["data"]["release"]))))
@@ -91,7 +91,7 @@ class Namespace:
         return [one for one in yaml.safe_load_all(manifest.replace(self.name, "NAMESPACE")) if one]
 
     def _normal(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The object without what the cluster adds, and with the programs that own fields of it."""
+        """Return the object without what the cluster adds, and with the programs that own fields of it."""
         metadata = {name: value for name, value in item["metadata"].items() if name not in _OF_THE_CLUSTER}
         managers = sorted(
             {(one["manager"], one["operation"]) for one in item["metadata"].get("managedFields", [])}
@@ -110,7 +110,7 @@ class Namespace:
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """The places at which two trees differ, with both values."""
+    """Return the places at which two trees differ, with both values."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted({*one, *other})
         return [text for key in keys for text in differences(one.get(key), other.get(key), f"{path}.{key}")]
@@ -121,7 +121,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 def _without_uids(spec: dict[str, Any]) -> Any:
-    """A Job's spec without the labels and selectors that hold its own uid."""
+    """Return a Job's spec without the labels and selectors that hold its own uid."""
     spec = json.loads(json.dumps(spec))
     if "podReplacementPolicy" in spec or "completionMode" in spec:
         spec.pop("selector", None)

@@ -60,7 +60,7 @@ class Both:
         return bool(self.api.settled()["status"] == "DEPLOYED")
 
     def compare(self, step: str) -> None:
-        """Raises AssertionError with what differs."""
+        """Raise AssertionError with what differs."""
         name = self.api.name
         stored = differences(self.ours.revisions(name), self.theirs.revisions(name))
         assert not stored, f"stored releases after {step}"
@@ -70,7 +70,7 @@ class Both:
 
 @pytest.fixture(scope="module")
 def administrator(kubeconfig: str) -> Iterator[httpx2.Client]:
-    """A client of the API server; ``GROUP`` is defined while it is open."""
+    """Yield a client of the API server; ``GROUP`` is defined while it is open."""
     config = yaml.safe_load(kubeconfig)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())

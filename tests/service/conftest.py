@@ -18,14 +18,14 @@ from tests.support.supervised import Supervised
 
 @pytest.fixture(scope="session")
 def database_folder() -> Iterator[Path]:
-    """The data folder of ``database_url``."""
+    """Yield the data folder of ``database_url``."""
     with open_folder() as folder:
         yield folder / "data"
 
 
 @pytest.fixture(scope="session")
 def database_url(database_folder: Path) -> Iterator[str]:
-    """The address of a migrated database, for its owner; stopped at the end."""
+    """Yield the address of a migrated database, for its owner; stopped at the end."""
     postgres = EmbeddedPostgres(PostgresSettings(), data_dir=database_folder)
     url = postgres.start()
     try:
@@ -37,7 +37,7 @@ def database_url(database_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A pool of connections to it."""
+    """Yield a pool of connections to it."""
     opened = Database(database_url)
     yield opened
     await opened.close()
@@ -54,7 +54,7 @@ def superuser(database_url: str, database_folder: Path) -> Iterator[psycopg.Conn
 
 @pytest.fixture
 def own_database_url(database_url: str) -> Iterator[str]:
-    """The address of a migrated database with nothing of other tests in it; dropped at the end."""
+    """Yield the address of a migrated database with nothing of other tests in it; dropped at the end."""
     name = f"own_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -69,7 +69,7 @@ def own_database_url(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 async def own_database(own_database_url: str) -> AsyncIterator[Database]:
-    """A pool of connections to it."""
+    """Yield a pool of connections to it."""
     opened = Database(own_database_url)
     yield opened
     await opened.close()
@@ -77,7 +77,7 @@ async def own_database(own_database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def projects(database: Database) -> Iterator[tuple[str, str]]:
-    """The ids of two projects; there are no operations."""
+    """Yield the ids of two projects; there are no operations."""
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute("DELETE FROM operations")
         connection.execute("INSERT INTO domains (id, name) VALUES ('two', 'two')")
@@ -86,6 +86,7 @@ def projects(database: Database) -> Iterator[tuple[str, str]]:
         yield "busy", "quiet"
         connection.execute("DELETE FROM operations")
         connection.execute("DELETE FROM clusters WHERE project_id IN ('busy', 'quiet')")
+        connection.execute("DELETE FROM plans WHERE project_id IN ('busy', 'quiet')")
         connection.execute("DELETE FROM projects WHERE domain_id = 'two'")
         connection.execute("DELETE FROM domains WHERE id = 'two'")
 

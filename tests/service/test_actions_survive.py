@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from lightkube.resources.core_v1 import ConfigMap
 
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.interrupted_releases import SHORT_LEASES, Kill, Place, kill_children, kill_worker
+from tests.support.plans import Planned
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer, children, open_folder, part, run_server, wait_for
 from tools.localcluster.cluster import RunningCluster
@@ -37,7 +39,7 @@ CREATE TRIGGER hold_repair BEFORE INSERT OR UPDATE OF due_at ON repairs FOR EACH
 
 @pytest.fixture(scope="module")
 def server(kubeconfig: str) -> Iterator[RunningServer]:
-    """A server of this module's own, whose leases are short."""
+    """Yield a server of this module's own, whose leases are short."""
     variables = SHORT_LEASES | {"PILOTHOUSE_WORKER__DRAIN_SECONDS": "1"}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=variables) as running:
         with psycopg.connect(running.database_url) as connection:
@@ -52,7 +54,7 @@ def place(server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernet
 
 
 def upload(server: RunningServer, event: str) -> str:
-    """A chart of one ConfigMap, with ``extra`` of two, and a hook of three seconds."""
+    """Return a chart of one ConfigMap, with ``extra`` of two, and a hook of three seconds."""
     hook = hook_job_template(event).replace("    spec:\n      restartPolicy", SLOW)
     extra = f"{{{{- if .Values.extra }}}}\n{config_map_template('extra')}{{{{- end }}}}\n"
     archive = build_chart(
@@ -117,6 +119,68 @@ def test_a_rollback_is_done_again(place: Place, kill: Kill):
 
 
 @killed
+def test_a_plan_is_applied_again_with_what_was_planned(place: Place, kill: Kill):
+    one, random = place.one, config_map_template(data='"{{ randAlphaNum 24 }}"')
+    hook = hook_job_template("post-install").replace("    spec:\n      restartPolicy", SLOW)
+    archive = build_chart("planned", "1.0.0", templates={"random.yaml": random, "hook.yaml": hook}, values={})
+    chart = str(one.server.upload(archive, parameters='{"override": true}').json()["id"])
+    path = f"/api/v1/clusters/{one.server.cluster_id}/namespaces/{one.namespace}/releases/{one.name}/plan"
+    plan = one.server.send("POST", path, json_body={"deploy": {"chart": {"id": chart}}}).json()
+    applied = one.server.send(
+        "POST", f"/api/v1/plans/{plan['id']}/apply", json_body={"digest": plan["digest"]}, headers={"Prefer": "wait=0"}
+    )
+    assert applied.status_code == HTTPStatus.ACCEPTED, applied.text
+    place.interrupt(kill)
+    shown = one.settled()
+    assert (shown["status"], shown["version"]) == ("DEPLOYED", 2)
+    assert one.helm("get", "manifest", one.name, "-n", one.namespace).strip() == plan["manifest"].strip()
+    assert place.events() == ["hooks_removed", "action_resumed"]
+
+
+def test_a_plan_whose_base_moves_while_its_apply_waits_writes_nothing(place: Place, tmp_path: Path):
+    one, archive = place.one, build_chart("waits", templates={"map.yaml": config_map_template()}, values={"text": "x"})
+    chart = str(one.server.upload(archive, parameters='{"override": true}').json()["id"])
+    plans = Planned(one.server, one.namespace, one.helm, one.name)
+    plans.applied(plans.plan(chart))
+    plan = plans.plan(chart, {"set": "text=planned"})
+    (tmp_path / "waits.tgz").write_bytes(archive)
+    worker = part(one.server, "worker")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        accepted = plans.apply(plan, wait=0)
+        assert accepted.status_code == HTTPStatus.ACCEPTED, accepted.text
+        one.helm("upgrade", one.name, str(tmp_path / "waits.tgz"), "-n", one.namespace, "--set", "text=theirs")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: place.operation()[0] == "failed")
+    ended = one.server.send("GET", f"/api/v1/operations/{accepted.json()['id']}").json()
+    assert ended["text"] in {
+        "the plan was not applied: revision 2 was written since it was made; plan again",
+        # it was taken less than a second after it was accepted, so that Helm is the one that looks
+        "the plan cannot be applied: the next revision is 3 by now, not 2; plan again",
+    }
+    assert place.text() == "theirs"
+    assert one.statuses() == ["superseded", "deployed"]
+
+
+@killed
+def test_an_uninstall_that_keeps_the_history_is_done_again(place: Place, kill: Kill):
+    event = "pre-delete" if kill is kill_worker else "post-delete"
+    place.one.create(upload(place.one.server, event), parameters={"include_hooks": True})
+    place.one.settled()
+    keeping = {"options": {"keep_history": True, "description": "no longer needed"}}
+    server, one = place.one.server, place.one
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{one.namespace}/releases/{one.name}"
+    answer = server.send("DELETE", path, json_body=keeping)
+    assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
+    place.interrupt(kill)
+    wait_for(lambda: place.operation()[0] == "succeeded", seconds=60)
+    assert [(found["status"], found["description"]) for found in one.history()] == [("uninstalled", "no longer needed")]
+    assert not place.has_config()
+    assert place.operation() == ("succeeded", 2, 1)
+
+
+@killed
 @pytest.mark.parametrize("event", ["pre-delete", "post-delete"])
 def test_an_uninstall_is_done_again(place: Place, kill: Kill, event: str, helm_cli: HelmCommand):
     place.one.create(upload(place.one.server, event), parameters={"include_hooks": True})
@@ -127,6 +191,52 @@ def test_an_uninstall_is_done_again(place: Place, kill: Kill, event: str, helm_c
     assert not place.has_config()
     assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
     assert place.operation() == ("succeeded", 2, 1)
+
+
+FAILING = {"values": [{"set": "suffix=Not_Valid"}], "options": {"rollback_on_failure": True, "wait": "ready"}}
+
+
+def put_failing(place: Place, event: str, *, first: bool) -> str:
+    """Make a release, unless the failure is the first, and one that fails after its hook; the path of its operation."""
+    hook = hook_job_template(event).replace("    spec:\n      restartPolicy", SLOW)
+    templates = {"config.yaml": config_map_template("{{ .Values.suffix }}"), "hook.yaml": hook}
+    archive = build_chart(f"undone-{event}", "1.0.0", templates=templates, values={"suffix": "config", "text": "x"})
+    server, one = place.one.server, place.one
+    chart = str(server.upload(archive, parameters='{"override": true}').json()["id"])
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{one.namespace}/releases/{one.name}"
+    if not first:
+        made = server.send("PUT", path, json_body={"chart": {"id": chart}}, headers={"Prefer": "wait=60"})
+        assert made.json()["state"] == "succeeded", made.text
+    answer = server.send("PUT", path, json_body={"chart": {"id": chart}, **FAILING})
+    assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
+    return str(answer.headers["location"])
+
+
+@killed
+@pytest.mark.parametrize("event", ["pre-upgrade", "pre-rollback"])
+def test_a_failed_upgrade_is_rolled_back_whatever_dies(place: Place, kill: Kill, event: str):
+    """It dies before the upgrade fails, or while the failure is undone."""
+    location = put_failing(place, event, first=False)
+    wait_for(place.job)
+    kill(place.one.server)
+    wait_for(lambda: place.operation()[0] == "failed", seconds=60)
+    text = place.one.server.send("GET", location).json()["text"]
+    assert "; rolled back to revision 1, as revision " in text
+    assert place.one.statuses()[-1] == "deployed"
+    assert "pending" not in " ".join(place.one.statuses())
+    assert place.text() == "x"
+
+
+@killed
+@pytest.mark.parametrize("event", ["pre-install", "pre-delete"])
+def test_a_failed_install_is_uninstalled_whatever_dies(place: Place, kill: Kill, event: str, helm_cli: HelmCommand):
+    location = put_failing(place, event, first=True)
+    wait_for(place.job)
+    kill(place.one.server)
+    wait_for(lambda: place.operation()[0] == "failed", seconds=60)
+    assert place.one.server.send("GET", location).json()["text"].endswith("; uninstalled")
+    assert helm_cli("list", "-n", place.one.namespace, "-q") == ""
+    assert not place.has_config()
 
 
 def test_a_cancel_goes_on_after_its_worker_was_killed(place: Place, helm_cli: HelmCommand):

@@ -23,12 +23,13 @@ from pilothouse.services.identity.standing import ask_again, require_still
 from pilothouse.services.identity.tokens import Scope, Tokens
 from pilothouse.services.identity.users import Users
 from pilothouse.services.operations.cancel import Cancellations
-from pilothouse.services.releases.delete import Deletions
+from pilothouse.services.releases.delete import DeleteRelease, Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import AuditSettings, ClusterSettings, IdentitySettings, Settings
-from pilothouse.store import access_keys, clusters, operations, projects, roles, users
+from pilothouse.store import access_keys, clusters, operations, policies, projects, roles, users
 from pilothouse.store.database import Database
+from pilothouse.store.policies import AttachmentRow
 from tests.support.fake_api_servers import kubeconfig
 from tests.support.operations import accept, new_install
 from tests.support.tenants import add_project
@@ -71,6 +72,19 @@ async def test_roles_are_those_of_now(database: Database, caller: Caller):
         await roles.add_role(tx, user_id=caller.user_id, project_id=caller.project_id, role="readonly")
     now = await again(database, caller)
     assert (now.roles, now.account_roles) == (frozenset({"readonly"}), frozenset())
+
+
+async def test_a_policy_that_counts_twice_is_read_once(database: Database, caller: Caller):
+    policy_id, document = (
+        uuid.uuid4().hex,
+        '{"Version": "5.0", "Statement": [{"Effect": "Deny", "Action": "cce:chart:delete"}]}',
+    )
+    async with database.transaction() as tx:
+        await policies.add_policy(tx, policy_id=policy_id, domain_id=caller.domain_id, name="twice", document=document)
+        for project_id in (None, caller.project_id):
+            assert await policies.attach(tx, policy_id, AttachmentRow(caller.user_id, None, project_id))
+    now = await again(database, caller)
+    assert (now.policies, now.account_policies) == ((document,), (document,))
 
 
 @pytest.mark.parametrize("what", ["user", "key", "end"])
@@ -210,7 +224,7 @@ WRITES: dict[str, Write] = {
     "delete a cluster": lambda world, by: world.clusters.remove(by, world.cluster, request_id=REQUEST),
     "cancel": lambda world, by: world.cancellations.cancel(by, world.operation, keep=False, request_id=REQUEST),
     "cancel by DELETE": lambda world, by: world.deletions.delete(
-        by, world.cluster, namespace="default", name="web", wait=None, timeout_seconds=None, request_id=REQUEST
+        by, world.cluster, namespace="default", name="web", request=DeleteRelease(), request_id=REQUEST
     ),
 }
 

@@ -70,7 +70,7 @@ spec:
 
 @pytest.fixture(scope="module")
 def server(kubeconfig: str) -> Iterator[RunningServer]:
-    """A server of this module's own, that does one operation at a time."""
+    """Yield a server of this module's own, that does one operation at a time."""
     variables = SHORT_LEASES | {"PILOTHOUSE_WORKER__OPERATIONS": "1", "PILOTHOUSE_WORKER__WAITING": "0"}
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=variables) as running:
         yield running
@@ -78,7 +78,7 @@ def server(kubeconfig: str) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def chart(server: RunningServer) -> str:
-    """A ConfigMap with ``text``, two more for ``new``, and a Job of that ``fate`` as a hook for the events ``hook``."""
+    """Build a ConfigMap with ``text``, two more for ``new``, and a Job of that ``fate`` as a hook of ``hook``."""
     templates = {
         "config.yaml": config_map_template(),
         "extra.yaml": '{{- if eq .Values.text "new" }}\n' + config_map_template("extra") + "{{- end }}\n",
@@ -102,7 +102,7 @@ def values(text: str, hook: str = "", fate: str = "never-ready") -> dict[str, An
 
 
 def made(place: Place, chart: str, **wanted: Any) -> None:
-    """The release is there, as revision 1 with the text ``old``."""
+    """Make the release, as revision 1 with the text ``old``."""
     place.one.create(chart, **({"values": values("old")} | wanted))
     place.one.settled()
 
@@ -118,7 +118,7 @@ def cancel(server: RunningServer, accepted: httpx2.Response, body: object = None
 
 
 def cancel_running(place: Place, accepted: httpx2.Response, body: object = None) -> None:
-    """Cancels the operation while its hook runs."""
+    """Cancel the operation while its hook runs."""
     wait_for(place.job)
     answer = cancel(place.one.server, accepted, body)
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelling"), answer.text

@@ -12,10 +12,12 @@ import pytest
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.engine.pool import EnginePool
-from pilothouse.errors import AlreadyExists, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
+from pilothouse.errors import AlreadyExists, ArchiveGone, InvalidRequest, NotAuthenticated, NotFound, QuotaExceeded
 from pilothouse.http.errors import error_response
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.services.charts.checks import ChartChecks
+from pilothouse.services.charts.signatures import Signatures
+from pilothouse.services.charts.trust import Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.settings import ChartLimits, EngineSettings, WorkerSettings
@@ -49,7 +51,8 @@ def make_charts(database: Database, folder: Path, *, quota: int, quota_bytes: in
     engine = EnginePool(settings, state_dir=folder)
     checks = ChartChecks(engine, limits=ChartLimits.model_validate({}), engine_settings=settings)
     standing = Standing(database, again_seconds=0.2)
-    return Charts(database, checks, standing, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
+    trust = Trust(database, Signatures(engine, settings))
+    return Charts(database, checks, trust, standing, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
 
 
 def upload_of(archive: bytes, *, override: bool = False, visible: bool | None = None) -> Upload:
@@ -287,7 +290,7 @@ async def test_an_order_for_a_chart_whose_archive_is_gone_is_refused_and_not_sto
     row = await put(charts, caller, config_map_chart("too-late", "1.0.0", text=uuid.uuid4().hex))
     await charts.delete(caller, row.id, request_id=REQUEST)
     await collect(database)
-    with pytest.raises(NotFound, match="was deleted while this request ran"):
+    with pytest.raises(ArchiveGone, match="was deleted while this request ran"):
         await accept(database, caller, row)
 
 

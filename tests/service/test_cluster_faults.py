@@ -31,7 +31,7 @@ def proxy() -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def server(kubeconfig: str, proxy: FaultProxy) -> Iterator[RunningServer]:
-    """A server that reaches its cluster through the proxy only."""
+    """Yield a server that reaches its cluster through the proxy only."""
     with open_folder() as folder, run_server(folder, kubeconfig=proxy.kubernetes(kubeconfig)) as running:
         yield running
 
@@ -53,14 +53,14 @@ def direct(kubernetes: RunningCluster) -> Iterator[Client]:
 def make_release(
     server: RunningServer, proxy: FaultProxy, make_namespace: Callable[[], str], helm_cli: HelmCommand
 ) -> Iterator[Callable[[str], OneRelease]]:
-    """A name for a release in a namespace of its own; the cluster is well again after the test."""
+    """Yield a name for a release in a namespace of its own; the cluster is well again after the test."""
     yield lambda name: OneRelease(server, make_namespace(), name, helm_cli)
     proxy.clear()
 
 
 @pytest.fixture
 def release(make_release: Callable[[str], OneRelease], chart_id: str) -> OneRelease:
-    """A deployed release."""
+    """Return a deployed release."""
     one = make_release("web")
     assert one.create(chart_id).status_code == HTTPStatus.CREATED
     assert one.settled()["status"] == "DEPLOYED"
@@ -134,7 +134,7 @@ def test_an_action_gets_over_a_break_at_any_point(
 
 
 def prepare(action: str, releases: list[OneRelease], chart_id: str) -> None:
-    """What the action starts from."""
+    """Make what the action starts from."""
     if action == "install":
         return
     for one in releases:
@@ -161,7 +161,7 @@ def act(action: str, one: OneRelease, chart_id: str) -> httpx2.Response:
 
 
 def config_maps(api: Client, one: OneRelease) -> list[str]:
-    """The names of the release's ConfigMaps that are in the cluster."""
+    """Return the names of the release's ConfigMaps that are in the cluster."""
     found = [made.metadata.name for made in api.list(ConfigMap, namespace=one.namespace) if made.metadata]
     return [name for name in found if name and name.startswith(one.name)]
 

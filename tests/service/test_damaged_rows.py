@@ -13,10 +13,12 @@ import pytest
 from psycopg import sql
 from psycopg.errors import CheckViolation
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Integer, LargeBinary, Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from pilothouse.store import cluster_watches
 from pilothouse.store.tables import metadata
 from tests.service.test_poison import frozen
+from tests.support.chart_sources import added, repository
 from tests.support.charts import config_map_chart
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.repairs import looking_again
@@ -28,7 +30,7 @@ INTERNAL = (500, "CCE.01500001")
 
 @pytest.fixture(scope="module")
 def server(kubeconfig: str) -> Iterator[RunningServer]:
-    """A server of its own: what was damaged is not always put back as it was."""
+    """Yield a server of its own: what was damaged is not always put back as it was."""
     with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig) as running:
         yield running
 
@@ -62,7 +64,7 @@ def second(server: RunningServer, kubeconfig: str) -> Iterator[str]:
 
 @contextmanager
 def damaged(rows: psycopg.Connection, column: str, row: str, value: object) -> Iterator[None]:
-    """The column holds this value in that row until the block ends."""
+    """Yield the column holds this value in that row until the block ends."""
     table, name = column.split(".")
     names = {"table": sql.Identifier(table), "column": sql.Identifier(name)}
     find = sql.SQL("SELECT {column} FROM {table} WHERE id = %s").format(**names)
@@ -78,14 +80,18 @@ def damaged(rows: psycopg.Connection, column: str, row: str, value: object) -> I
 #: What is read as anything but text or a number, and where it is damaged by a test.
 PARSED = {
     "access_keys.secret_sealed": "here",
+    "chart_sources.credentials_sealed": "here",
     "charts.values_json": "here",
     "clusters.kubeconfig_sealed": "here",
     "idempotency_keys.record_sealed": "tests/contract/test_idempotency_key.py",
     "operation_evidence.found": "here",
     "operations.request_sealed": "tests/service/test_poison.py",
     "operations.shown_sealed": "tests/service/test_poison.py",
+    "plans.comparison_sealed": "here",
+    "plans.plan_sealed": "here",
     "release_revisions.values_sealed": "here",
     "repairs.objects": "here",
+    "webhooks.target_sealed": "tests/service/test_webhooks.py",
 }
 
 
@@ -107,8 +113,21 @@ WORDS = {
 }
 
 
+#: JSON that is not what a column holds.
+_OF_ANOTHER_KIND = {"data": "[]", "events": "{}", "facts": "[]", "rules": "{}"}
 #: What a row needs beside; its references are looked at after its words.
-FILLING = {Text: "filling", Integer: 1, BigInteger: 1, LargeBinary: b"", DateTime: datetime.now(UTC), Boolean: True}
+FILLING = {
+    Text: "filling",
+    Integer: 1,
+    BigInteger: 1,
+    LargeBinary: b"",
+    DateTime: datetime.now(UTC),
+    Boolean: True,
+    JSONB: "{}",
+    ARRAY: "{}",
+}
+#: What has words of its own, too.
+_KNOWN = {"action": "install", "kind": "http", "verification": "none"}
 
 
 @pytest.mark.parametrize("column", sorted(WORDS))
@@ -116,8 +135,8 @@ def test_a_word_that_nobody_knows_cannot_be_written(rows: psycopg.Connection, co
     table, name = column.split(".")
     others = [each for each in metadata.tables[table].columns if not each.nullable and each.name != name]
     values: dict[str, object] = {each.name: FILLING[type(each.type)] for each in others}
-    values |= {each: "install" for each in values if each == "action"}  # what has words of its own, too
-    values |= {name: "[]" if name == "data" else "damaged"}
+    values |= {each: _KNOWN[each] for each in values if each in _KNOWN}
+    values |= {name: _OF_ANOTHER_KIND.get(name, "damaged")}
     statement = sql.SQL("INSERT INTO {table} ({columns}) VALUES ({values})").format(
         table=sql.Identifier(table),
         columns=sql.SQL(", ").join(map(sql.Identifier, values)),
@@ -131,6 +150,35 @@ def test_an_access_key(server: RunningServer, rows: psycopg.Connection):
     with damaged(rows, "access_keys.secret_sealed", server.access_key, b"\x01"):
         assert_error(server.send("GET", "/v2/charts"), 401, "APIGW.0301")
     assert server.send("GET", "/v2/charts").status_code == 200
+
+
+def test_the_credentials_of_a_source(server: RunningServer, rows: psycopg.Connection):
+    with repository() as serving:
+        serving.files["index.yaml"] = b"apiVersion: v1\nentries: {}\n"
+        credentials = {"username": "reader", "password": "secret"}
+        body = {"name": "damaged", "kind": "http", "url": serving.url, "ca": serving.ca, "credentials": credentials}
+        with added(server, body) as source:
+            with damaged(rows, "chart_sources.credentials_sealed", source, b"\x01"):
+                answer = server.send("POST", f"/api/v1/sources/{source}/sync")
+                assert_error(answer, *INTERNAL)
+                assert "source 'damaged': its stored credentials cannot be read" in answer.text
+                shown = server.send("GET", "/api/v1/sources").json()
+                assert "cannot be read" in next(one["problem"] for one in shown if one["id"] == source)
+            assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+
+
+def test_a_plan(server: RunningServer, rows: psycopg.Connection, release: OneRelease, chart: str):
+    path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{release.namespace}/releases/damaged/plan"
+    made = server.send("POST", path, json_body={"deploy": {"chart": {"id": chart}}})
+    assert made.status_code in (200, 201), made.text
+    plan, digest = made.json()["id"], made.json()["digest"]
+    with damaged(rows, "plans.plan_sealed", plan, b"\x01"):
+        assert_error(server.send("GET", f"/api/v1/plans/{plan}"), 409, "CCE.01409003")
+        applied = server.send("POST", f"/api/v1/plans/{plan}/apply", json_body={"digest": digest})
+        assert_error(applied, 409, "CCE.01409003")
+    with damaged(rows, "plans.comparison_sealed", plan, b"\x01"):
+        assert_error(server.send("GET", f"/api/v1/plans/{plan}"), 409, "CCE.01409003")
+    assert server.send("GET", f"/api/v1/plans/{plan}").status_code == 200
 
 
 def values_of(server: RunningServer, chart: str) -> httpx2.Response:

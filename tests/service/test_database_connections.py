@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.store import database as module
+from pilothouse.store import operations
 from pilothouse.store.database import Database, Transaction
 
 _AT_ONCE = 5
@@ -159,3 +160,31 @@ def _abandoned() -> list[str]:
         warnings.simplefilter("always")
         gc.collect()
     return [str(warning.message) for warning in caught]
+
+
+async def test_living_workers_are_counted(database: Database):
+    async def count() -> int:
+        async with database.autocommit() as connection:
+            return await operations.count_workers(connection)
+
+    async def becomes(wanted: int) -> bool:
+        for _ in range(1000):
+            if await count() == wanted:
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    async def listen() -> None:
+        async for _ in other.notifications(operations.CHANNEL):
+            pass
+
+    before = await count()
+    other = Database(database.dsn())
+    listening = asyncio.create_task(listen())
+    try:
+        assert await becomes(before + 1)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await other.close()
+    assert await becomes(before)

@@ -145,7 +145,7 @@ async def test_an_engine_that_cannot_start_fails(folder: Path):
 
 
 def _drop_setuid() -> None:
-    """The bounding set without CAP_SETUID (7): what is started next as root lacks it."""
+    """Take from the bounding set CAP_SETUID (7): what is started next as root lacks it."""
     assert ctypes.CDLL(None).prctl(24, 7, 0, 0, 0) == 0
 
 

@@ -26,7 +26,7 @@ Execute = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def execute(database: Database, projects: tuple[str, str]) -> Execute:
-    """Runs SQL; there are no operations."""
+    """Run SQL; there are no operations."""
     del projects
 
     def run(sql: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -43,7 +43,7 @@ def order_of(execute: Execute, row: OperationRow) -> Left:
 
 
 async def stand(database: Database, *, key: str = "", **different: Any) -> OperationRow:
-    """An accepted operation, with a key if there is one."""
+    """Return an accepted operation, with a key if there is one."""
     new = new_install("busy", "user", **different)
     if not key:
         return await accept(database, new)

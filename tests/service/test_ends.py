@@ -18,7 +18,7 @@ def releases(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> li
 
 
 def ends(log: Path, operation_id: str) -> list[str]:
-    """The states that are logged as ends of the operation."""
+    """Return the states that are logged as ends of the operation."""
     lines = [line for line in log.read_text().splitlines() if "operation_ended" in line and operation_id in line]
     return [found[1] for line in lines if (found := re.search(r"\bstate\W+(\w+)", re.sub(r"\x1b\[[0-9]*m", "", line)))]
 

@@ -91,7 +91,7 @@ def place(server: RunningServer, namespace: str, helm_cli: HelmCommand, kubernet
 
 
 def hooks_left(place: Place) -> list[str]:
-    """What is left of the two hooks, pods of the Job included."""
+    """Return what is left of the two hooks, pods of the Job included."""
     pods = [one.metadata for one in place.api.list(Pod, namespace=place.one.namespace)]
     left = [f"Pod/{one.name}" for one in pods if one is not None]
     left += ["Job"] if place.find(Job, "hooked-hook") is not None else []

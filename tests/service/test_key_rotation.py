@@ -194,7 +194,7 @@ async def test_a_value_that_no_key_opens_is_named_and_stops_nothing(own_database
 
 
 async def start(url: str, folder: Path, *words: str) -> asyncio.subprocess.Process:
-    """A ``pilothouse key`` command of its own process."""
+    """Return a ``pilothouse key`` command of its own process."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "pilothouse", "key", *words),

@@ -29,8 +29,8 @@ from pilothouse.worker.actions.registry import Actions
 from pilothouse.worker.index_writer import IndexWriter
 from pilothouse.worker.lease import Lease
 from pilothouse.worker.outcome import Outcome
-from pilothouse.worker.places import Place
 from pilothouse.worker.runner import Runner
+from pilothouse.worker.slots import Slot
 from tests.support.operations import accept, new_install
 from tools.localcluster.faults.proxy import FaultProxy, fault_proxy
 from tools.localcluster.faults.rules import Rule
@@ -83,8 +83,8 @@ async def test_a_process_that_is_stopped_from_outside_is_not_held_up(database: D
 class Holding(Actions):
     """An attempt at the release "holding" holds the interpreter, as a library may that works on what a tenant sent."""
 
-    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, place: Place) -> Outcome:
-        del fence, seconds, place
+    async def attempt(self, row: OperationRow, *, fence: Fence, seconds: float, slot: Slot) -> Outcome:
+        del fence, seconds, slot
         if row.release_name == "holding":
             await asyncio.sleep(0.2)
             hold_interpreter(2.0)
@@ -124,7 +124,7 @@ async def test_what_holds_its_worker_up_each_time_is_given_up_and_not_what_ran_b
 
 
 async def ended(database: Database, row: OperationRow) -> OperationRow:
-    """The operation once it has ended."""
+    """Return the operation once it has ended."""
     while row.finished_at is None:
         await asyncio.sleep(0.1)
         async with database.autocommit() as connection:

@@ -28,7 +28,7 @@ LOCKING = IdentitySettings(lock_keys_after=5, slow_signatures_after=0)
 
 @pytest.fixture
 async def key(database: Database, tmp_path: Path) -> tuple[Authentication, str]:
-    """What a gateway asks, and an access key."""
+    """Return what a gateway asks, and an access key."""
     keys = MasterKeys.load_or_create(tmp_path / "master.key")
     _, access_key, _ = await add_project(database, keys)
     return Authentication(database, keys, LOCKING, audit_of(database)), access_key
@@ -36,7 +36,7 @@ async def key(database: Database, tmp_path: Path) -> tuple[Authentication, str]:
 
 @pytest.fixture
 async def user(database: Database, tmp_path: Path) -> str:
-    """The id of a user with a password."""
+    """Return the id of a user with a password."""
     caller, _, _ = await add_project(database, MasterKeys.load_or_create(tmp_path / "master.key"))
     async with database.transaction() as tx:
         await users.set_password(tx, caller.user_id, password_hash=hash_password(PASSWORD))

@@ -25,7 +25,7 @@ def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> One
 
 @pytest.fixture
 def worker(server: RunningServer) -> int:
-    """The pid of the worker, which is to be the same in the end."""
+    """Return the pid of the worker, which is to be the same in the end."""
     return part(server, "worker")
 
 
@@ -44,7 +44,7 @@ def frozen(worker: int) -> Iterator[None]:
 
 @contextmanager
 def broken_kubeconfig(server: RunningServer, connection: psycopg.Connection) -> Iterator[None]:
-    """The stored kubeconfig is whole, but no text: nobody foresees that."""
+    """Yield the stored kubeconfig is whole, but no text: nobody foresees that."""
     keys = MasterKeys.load_or_create(server.data_dir / "master.key")
     broken = keys.seal(b"\xff", context=f"kubeconfig:{server.cluster_id}")
     (kubeconfig,) = connection.execute(
@@ -59,14 +59,14 @@ def broken_kubeconfig(server: RunningServer, connection: psycopg.Connection) -> 
 
 
 def accepted(release: OneRelease, connection: psycopg.Connection, chart: str) -> tuple[Any, ...]:
-    """The id of an install that nobody has taken yet."""
+    """Return the id of an install that nobody has taken yet."""
     assert release.create(chart).status_code == 201
     (found,) = connection.execute("SELECT id FROM operations WHERE namespace = %s", [release.namespace]).fetchall()
     return tuple(found)
 
 
 def assert_shown(release: OneRelease, status: str) -> None:
-    """It is shown and listed in that status."""
+    """Check that it is shown and listed in that status."""
     listed = release.server.send("GET", f"/cce/cam/v3/clusters/{release.server.cluster_id}/releases")
     one = release.server.send("GET", release.path)
     assert (one.status_code, listed.status_code) == (200, 200), (one.text, listed.text)
@@ -115,7 +115,7 @@ def test_an_operation_that_breaks_every_attempt_fails_after_three(release: OneRe
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
-        ("newer", "a newer Pilothouse wrote it (version 2, this one reads 1); upgrade the workers"),
+        ("newer", "a newer Pilothouse wrote it (version 3, this one reads 2); upgrade the workers"),
         ("fields", "missing required field"),
         ("list", "not a JSON object"),
         ("bytes", "it is damaged"),
@@ -134,7 +134,7 @@ def test_an_order_that_cannot_be_read_fails_its_operation_with_the_reason(
             read = f"SELECT {part_of_it} FROM operations WHERE id = %s"  # noqa: S608 - a column of ours
             sealed = connection.execute(read.encode(), found).fetchall()[0][0]
             written = {
-                "newer": keys.seal(b'{"version": 2}', context=f"operation:{found[0]}"),
+                "newer": keys.seal(b'{"version": 3}', context=f"operation:{found[0]}"),
                 "fields": keys.seal(b'{"of_another_version": 1}', context=f"operation:{found[0]}"),
                 "list": keys.seal(b"[1]", context=f"operation:{found[0]}"),
                 "bytes": sealed[:-1] + bytes([sealed[-1] ^ 1]),

@@ -47,7 +47,7 @@ def system_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def made_once(system_dir: Path) -> Iterator[Path]:
-    """A data folder whose database was made and stopped; copied, because initdb takes longer than most tests."""
+    """Yield a data folder whose database was made and stopped; copied, because initdb takes longer than most tests."""
     with _folder() as folder:
         postgres = EmbeddedPostgres(PostgresSettings(), data_dir=folder, system_dir=system_dir)
         postgres.start()
@@ -72,7 +72,7 @@ def _folder() -> Iterator[Path]:
 
 @pytest.fixture
 def make(data_dir: Path, system_dir: Path) -> Iterator[Make]:
-    """Makes owners of one data folder; at the end no server is left on it, whoever started one."""
+    """Make owners of one data folder; at the end no server is left on it, whoever started one."""
     made = []
 
     def one(**settings: object) -> EmbeddedPostgres:
@@ -123,7 +123,7 @@ def _rows(url: str) -> list[int]:
 
 
 def _processes_on(data_dir: Path) -> list[int]:
-    """What the kernel says works in the data folder."""
+    """Return what the kernel says works in the data folder."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -306,7 +306,7 @@ def test_a_server_that_does_not_answer_is_left_running_and_adopted_later(make: M
 
 
 def _again(first: EmbeddedPostgres, second: EmbeddedPostgres) -> EmbeddedPostgres:
-    """The second after the first was killed, as far as the lock can tell."""
+    """Return the second after the first was killed, as far as the lock can tell."""
     first._release()
     return second
 

@@ -56,7 +56,7 @@ Make = Callable[..., EmbeddedPostgres]
 
 @pytest.fixture
 def ground() -> Iterator[Path]:
-    """A folder that every account can enter, unlike pytest's own ones."""
+    """Yield a folder that every account can enter, unlike pytest's own ones."""
     folder = Path(tempfile.mkdtemp(prefix="pilothouse place-", dir="/tmp"))
     folder.chmod(0o711)
     yield folder
@@ -95,7 +95,7 @@ def _server_version(url: str) -> int:
 
 
 def _program(folder: Path, version: str) -> None:
-    """A server that is installed as far as its version's answer goes."""
+    """Write a server that is installed as far as its version's answer goes."""
     folder.mkdir(parents=True)
     for name in ("initdb", "postgres"):
         (folder / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) {version}'\n")

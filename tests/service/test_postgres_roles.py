@@ -35,7 +35,7 @@ def postgres(data_dir: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="module")
 def application() -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
-    """A session of the application's role in a database with the schema."""
+    """Yield a session of the application's role in a database with the schema."""
     with open_folder() as folder:
         postgres = EmbeddedPostgres(PostgresSettings(), data_dir=folder / "data")
         database = Database(postgres.start())

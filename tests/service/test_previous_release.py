@@ -42,7 +42,7 @@ class Installation:
 
 @pytest.fixture
 def previous(database_url: str, namespace: str, kubeconfig: str) -> Iterator[Installation]:
-    """A project with a cluster and a chart, as the earlier version left it, and nothing migrated yet."""
+    """Yield a project with a cluster and a chart, as the earlier version left it, and nothing migrated yet."""
     name = f"previous_{uuid.uuid4().hex[:12]}"
     address = Database(database_url).url.set(drivername="postgresql", database=name)
     with psycopg.connect(database_url, autocommit=True) as server, open_folder() as folder:
@@ -89,7 +89,7 @@ def insert(connection: psycopg.Connection, table: str, row: dict[str, object]) -
 
 
 def accept(made: Installation, release: str, **different: object) -> str:
-    """The id of an install of that release, with its order in one part, as that version sealed it."""
+    """Return the id of an install of that release, with its order in one part, as that version sealed it."""
     operation_id = str(uuid.uuid4())
     order = {
         "action": "install",

@@ -1,6 +1,8 @@
 """Lists of releases over all clusters of a project: which, in which order, in which parts, on a real PostgreSQL."""
 
 import itertools
+import json
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,10 +17,11 @@ from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
+from pilothouse.services.releases.index import LONGEST_LISTED, LONGEST_MANAGER, cut
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
-from pilothouse.store import cluster_watches, clusters, release_index
+from pilothouse.store import cluster_watches, clusters, drift, release_index
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import DeletedSecret, NewRevision
 from pilothouse.store.release_lists import SORTS, ReleaseFilter, ReleaseItem, ReleaseSort
@@ -75,6 +78,7 @@ def revision(namespace: str, name: str, number: int, status: str, **other: Any) 
         "chart_version": "1.0.0",
         "last_deployed": LONG_AGO,
         "manager": "",
+        "problem": "",
         "resource_version": 10 + number,
     }
     return NewRevision(
@@ -82,7 +86,6 @@ def revision(namespace: str, name: str, number: int, status: str, **other: Any) 
         secret=f"sh.helm.release.v1.{name}.v{number}",
         name=name,
         revision=number,
-        problem="",
         uid="uid",
         status=status,
         description="Install complete",
@@ -201,6 +204,22 @@ async def test_totals_count_what_the_other_filters_leave(project: Project):
         assert page.incomplete == ([] if wanted.cluster else ["gamma"])
 
 
+@pytest.mark.parametrize(("denied", "named"), [("alpha", ["gamma"]), ("gamma", [])])
+async def test_a_cluster_that_the_caller_may_not_list_is_not_named_as_incomplete(
+    project: Project, denied: str, named: list[str]
+):
+    deny = {
+        "Effect": "Deny",
+        "Action": ["cce:release:list"],
+        "Resource": ["*"],
+        "Condition": {"StringEquals": {"cce:ClusterId": project.id_of(denied)}},
+    }
+    caller = replace(project.caller, policies=(json.dumps({"Version": "5.0", "Statement": [deny]}),))
+    lists = ProjectReleases(project.database, ReleaseSettings())
+    page = await lists.list_releases(caller, ReleaseFilter(), sort=ReleaseSort("cluster"), limit=1, totals=False)
+    assert page.incomplete == named
+
+
 OPERATIONS = [
     {"action": action, "state": state, "keep_resources": keep, "revision": number, "base_revision": base}
     for action, state, keep, number, base in itertools.product(
@@ -238,8 +257,13 @@ async def test_what_overlays_a_release_is_shown_as_in_the_list_of_its_cluster(pr
     found = await view.list_releases(project.caller, cluster_id, namespace=None, chart_id=None, with_values=False)
     page = await found.read_page(limit=1000)
     assert page.last is None
+    # the vendor's list has no word for a release without a revision
     expected = [
-        (one.name, one.revision, one.status, one.chart_name, one.chart_version, one.updated_at) for one in page.releases
+        (
+            *(one.name, 0 if (stored, one.status) == (None, "failed") else one.revision, one.status),
+            *(one.chart_name, one.chart_version, one.updated_at),
+        )
+        for one in page.releases
     ]
     listed = [
         (one.name, one.revision, one.status, one.chart_name, one.chart_version, one.updated_at)
@@ -247,6 +271,20 @@ async def test_what_overlays_a_release_is_shown_as_in_the_list_of_its_cluster(pr
     ]
     assert listed == expected
     assert len(listed) > (0 if stored is None else 100)
+
+
+async def test_the_indexes_of_all_clusters_are_told_at_once_as_each_alone(project: Project):
+    await project.add("beta", ("shop", "web", 1, "deployed"), ("shop", "odd", 1, "deployed"))
+    await project.add("beta", ("shop", "bad", 1, ""), ("shop", "worse", 2, ""), problem="it is no release")
+    services = Clusters(project.database, KEYS, ClusterClients(ClusterSettings()), ClusterSettings())
+    assert await services.list_names(project.caller) == {project.id_of(name): name for name in NAMES}
+    together = await services.list_indexes(project.caller)
+    assert together.keys() == {project.id_of(name) for name in NAMES}
+    for cluster_id, one in together.items():
+        alone = await services.show_index(project.caller, cluster_id)
+        assert replace(one.freshness, age_seconds=None) == replace(alone.freshness, age_seconds=None)
+        assert one.unreadable.count == alone.unreadable.count == (2 if cluster_id == project.id_of("beta") else 0)
+    assert [together[project.id_of(name)].freshness.listed for name in NAMES] == [True, True, False]
 
 
 async def test_a_release_whose_newest_revision_was_deleted_is_still_listed(project: Project):
@@ -272,7 +310,7 @@ async def test_a_list_of_the_cluster_finds_what_is_the_newest_now(project: Proje
     await project.add("alpha", ("shop", "web", 1, "superseded"), ("shop", "web", 2, "deployed"))
     secret = f"sh.helm.release.v1.{kept[0]}.v{kept[1]}"
     async with project.database.transaction() as tx:
-        await release_index.bury_missing(
+        await release_index.mark_missing_deleted(
             tx, project.id_of("alpha"), epoch=0, resource_version=99, kept=[("shop", secret)]
         )
     assert [one.revision for one in await project.listed()] == [kept[1]]
@@ -289,3 +327,91 @@ async def test_a_secret_that_becomes_unreadable_uncovers_the_revision_before_it(
         rows = [NewRevision(**vars(damaged) | {"name": "", "revision": 0, "problem": "damaged"})]
         await release_index.apply_revisions(tx, project.id_of("alpha"), rows)
     assert [(one.revision, one.status) for one in await project.listed()] == [(1, "unknown")]
+
+
+async def test_the_longest_texts_that_are_read_of_a_secret_can_be_listed(project: Project):
+    """They are in an index, whose entries PostgreSQL limits: random ones, which it cannot compress."""
+    chance = random.Random(1)  # noqa: S311 - no secret
+
+    def any_text(longest: int) -> str:
+        found = cut("".join(chr(chance.randrange(0x10000, 0x110000)) for _ in range(longest)), longest)
+        assert longest - 3 <= len(found.encode()) <= longest
+        return found
+
+    names = ("chart_name", "chart_version", "app_version")
+    texts: dict[str, Any] = {name: any_text(LONGEST_LISTED) for name in names}
+    texts["manager"] = any_text(LONGEST_MANAGER)
+    row = replace(revision("n" * 63, "r" * 253, 2**31 - 1, any_text(LONGEST_LISTED)), **texts)
+    async with project.database.transaction() as tx:
+        await release_index.apply_revisions(tx, project.id_of("alpha"), [row])
+    [listed] = await project.listed()
+    assert {name: getattr(listed, name) for name in texts} == texts
+
+
+async def test_drift_of_the_last_look_is_shown_and_filtered_by(project: Project):
+    await project.add(
+        "alpha",
+        *(("shop", name, 2, "deployed") for name in ("changed", "clean", "newer", "unseen")),
+        ("shop", "failed", 3, "failed"),
+    )
+    await project.add("beta", ("shop", "unreadable", 2, "deployed"))
+    nothing = {"added": 0, "changed": 0, "removed": 0, "unknown": 1}
+    looks = {"changed": (2, 1), "clean": (2, 0), "newer": (1, 1), "failed": (2, 1)}
+    async with project.database.transaction() as tx:
+        for name, (number, changed) in looks.items():
+            found = nothing | {"changed": changed}
+            await drift.record_look(
+                tx, project.id_of("alpha"), namespace="shop", name=name, revision=number, found=found
+            )
+        await drift.record_look(
+            tx, project.id_of("beta"), namespace="shop", name="unreadable", revision=2, found=nothing
+        )
+        await drift.record_problem(
+            tx, project.id_of("beta"), namespace="shop", name="unreadable", problem="no right to patch"
+        )
+    assert {one.name: one.drifted for one in await project.listed()} == {
+        "changed": True,
+        "clean": False,
+        "failed": True,
+        "newer": None,
+        "unreadable": None,
+        "unseen": None,
+    }
+    for sort in ("cluster", "-updated"):
+        assert {one.name for one in await project.listed(sort, drifted=True, limit=1)} == {"changed", "failed"}
+        assert [one.name for one in await project.listed(sort, drifted=False)] == ["clean"]
+
+
+async def test_looks_are_due_by_age_and_revision_and_swept_with_their_releases(project: Project):
+    await project.add("alpha", *(("shop", name, 2, "deployed") for name in ("clean", "newer", "old")))
+    await project.add("alpha", ("shop", "unseen", 2, "deployed"), last_deployed=LONG_AGO + timedelta(days=1))
+    await project.add("alpha", ("shop", "busy", 2, "pending-upgrade"))
+    nothing = {"added": 0, "changed": 0, "removed": 0, "unknown": 0}
+    alpha = project.id_of("alpha")
+    async with project.database.transaction() as tx:
+        for name, number in (("clean", 2), ("newer", 1), ("old", 2), ("gone", 1)):
+            await drift.record_look(tx, alpha, namespace="shop", name=name, revision=number, found=nothing)
+    with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
+        connection.execute("UPDATE drift_looks SET looked_at = now() - interval '2 hours' WHERE name = 'old'")
+    looked = []
+    async with project.database.transaction() as tx:
+        while (due := await drift.find_due(tx, alpha, older_seconds=3600)) is not None:
+            looked.append(due.name)
+            await drift.record_look(tx, alpha, namespace="shop", name=due.name, revision=2, found=nothing)
+        assert looked == ["unseen", "newer", "old"]
+        assert await drift.sweep_looks(tx) >= 1
+        assert await drift.find_look(tx, alpha, namespace="shop", name="gone") is None
+        assert await drift.find_look(tx, alpha, namespace="shop", name="clean") is not None
+
+
+async def test_a_change_of_drift_is_announced_once(project: Project):
+    await project.add("alpha", ("shop", "web", 1, "deployed"))
+    alpha, clean = project.id_of("alpha"), {"added": 0, "changed": 0, "removed": 0, "unknown": 0}
+    with psycopg.connect(project.database.dsn(), autocommit=True) as listener:
+        listener.execute("LISTEN pilothouse_operation_news")
+        for changed in (0, 1, 2, 0, 0):
+            async with project.database.transaction() as tx:
+                found = clean | {"changed": changed}
+                await drift.record_look(tx, alpha, namespace="shop", name="web", revision=1, found=found)
+        told = [one.payload for one in listener.notifies(timeout=0.5)]
+    assert told == [f"{alpha}/shop/web/drift"] * 2

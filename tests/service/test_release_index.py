@@ -18,7 +18,7 @@ from pilothouse.errors import NotFound
 from pilothouse.queue import Queue
 from pilothouse.store import attempts, cluster_watches, clusters, release_index, releases
 from pilothouse.store.database import Database
-from pilothouse.store.release_index import DeletedSecret, NewRevision, SeenSecret
+from pilothouse.store.release_index import DeletedSecret, IndexSize, NewRevision, SeenSecret
 from tests.support.operations import accept, new_install
 from tests.support.tenants import add_project
 
@@ -84,7 +84,7 @@ async def apply(database: Database, cluster_id: str, *rows: NewRevision, epoch: 
 
 
 async def shown(database: Database, cluster: tuple[str, str], name: str = "web") -> list[tuple[int, str, str]]:
-    """Number, status and description of the release's revisions, newest first."""
+    """Return number, status and description of the release's revisions, newest first."""
     async with database.autocommit() as connection:
         found = await releases.find_release(
             connection, cluster[0], project_id=cluster[1], namespace="shop", name=name, revisions=100
@@ -118,6 +118,19 @@ async def test_a_cluster_that_is_removed_meanwhile_is_not_found(
         await applying
 
 
+@pytest.mark.parametrize("epoch", [None, 0])
+async def test_what_lies_behind_a_wall_is_not_written(database: Database, cluster: tuple[str, str], epoch: int | None):
+    """Whoever read it before the wall was set, and writes it after all has been listed again."""
+    async with database.transaction() as tx:
+        wall = clusters.WallRow(["inside", "within"], "tenant", [])
+        assert await clusters.set_wall(tx, cluster[0], project_id=cluster[1], wall=wall)
+    await apply(database, cluster[0], revision("web", 1, 1), epoch=epoch)
+    await apply(database, cluster[0], revision("web", 1, 1, namespace="within"), epoch=epoch)
+    async with database.autocommit() as connection:
+        assert await release_index.measure(connection, cluster[0]) == IndexSize(rows=1, values_bytes=6)
+    assert await shown(database, cluster) == []
+
+
 async def test_a_deleted_secret_is_not_revived_by_late_news(database: Database, cluster: tuple[str, str]):
     secret = revision("web", 1, 1).secret
     async with database.transaction() as tx:
@@ -136,8 +149,8 @@ async def test_a_list_buries_what_it_lacks_but_nothing_newer(database: Database,
     await apply(database, cluster[0], *rows)
     async with database.transaction() as tx:
         kept = [("shop", rows[0].secret)]
-        buried = await release_index.bury_missing(tx, cluster[0], epoch=0, resource_version=12, kept=kept)
-    assert buried == 1
+        deleted = await release_index.mark_missing_deleted(tx, cluster[0], epoch=0, resource_version=12, kept=kept)
+    assert deleted == 1
     assert [one[0] for one in await shown(database, cluster)] == [3, 1]
     await apply(database, cluster[0], rows[1])
     assert [one[0] for one in await shown(database, cluster)] == [3, 1]
@@ -146,7 +159,9 @@ async def test_a_list_buries_what_it_lacks_but_nothing_newer(database: Database,
 async def test_a_list_of_one_release_buries_nothing_of_others(database: Database, cluster: tuple[str, str]):
     await apply(database, cluster[0], revision("web", 1, 10), revision("other", 1, 11))
     async with database.transaction() as tx:
-        await release_index.bury_missing(tx, cluster[0], resource_version=12, kept=[], namespace="shop", name="web")
+        await release_index.mark_missing_deleted(
+            tx, cluster[0], resource_version=12, kept=[], namespace="shop", name="web"
+        )
     assert await shown(database, cluster) == []
     assert await shown(database, cluster, "other") != []
 
@@ -163,7 +178,7 @@ async def test_after_a_restored_backup_lower_versions_apply(database: Database, 
     await apply(database, cluster[0], revision("web", 1, 50), epoch=1)
     await apply(database, cluster[0], revision("web", 1, 1002), revision("late", 1, 1003), epoch=0)
     async with database.transaction() as tx:
-        await release_index.bury_missing(tx, cluster[0], epoch=1, resource_version=60, kept=unknown)
+        await release_index.mark_missing_deleted(tx, cluster[0], epoch=1, resource_version=60, kept=unknown)
     assert await shown(database, cluster) == [(1, "deployed", "at 50")]
     assert await shown(database, cluster, "gone") == []
     assert await shown(database, cluster, "late") == []
@@ -212,7 +227,7 @@ class Moment:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Moment]:
-    """What really happened to three Secrets, in order."""
+    """Return what really happened to three Secrets, in order."""
     alive: set[int] = set()
     moments = []
     for version in range(8, 8 + draw(st.integers(1, 8))):  # over 9: versions compare as numbers, not as texts
@@ -240,7 +255,7 @@ async def test_any_order_of_news_and_lists_ends_in_the_truth(
                 kept = [moment for moment in present.values() if not moment.gone]
                 rows = [revision("web", moment.number, moment.version) for moment in kept]
                 await release_index.apply_revisions(tx, cluster[0], rows, epoch=0)
-                await release_index.bury_missing(
+                await release_index.mark_missing_deleted(
                     tx, cluster[0], epoch=0, resource_version=one, kept=[("shop", row.secret) for row in rows]
                 )
             elif one.gone:
@@ -266,7 +281,7 @@ async def test_an_observer_and_a_worker_bury_the_same_release_without_waiting_in
         await release_index.mark_deleted(observer, cluster[0], last[:1], epoch=0)
         async with database.autocommit() as worker:
             burying = asyncio.create_task(
-                release_index.bury_missing(
+                release_index.mark_missing_deleted(
                     worker, cluster[0], resource_version=200, kept=[], namespace="shop", name="web"
                 )
             )

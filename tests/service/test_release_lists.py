@@ -1,6 +1,8 @@
 """Lists of releases: which releases are in them, in which order, and in which parts, on a real PostgreSQL."""
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -15,8 +17,9 @@ from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.pages import Release
 from pilothouse.services.releases.read import ReleaseView
 from pilothouse.settings import ClusterSettings, ReleaseSettings
-from pilothouse.store import access_keys, cluster_watches, clusters, release_index
+from pilothouse.store import access_keys, cluster_watches, clusters, policies, release_index
 from pilothouse.store.database import Database
+from pilothouse.store.policies import AttachmentRow
 from pilothouse.store.release_index import NewRevision
 from tests.support.tenants import add_project
 
@@ -170,6 +173,24 @@ async def test_a_list_that_is_taken_slowly_ends_with_the_key_that_asked_for_it(
     await asyncio.sleep(0.3)
     with pytest.raises(NotAuthenticated):
         await found.read_page(page.last, limit=2)
+
+
+async def test_a_list_that_is_taken_slowly_leaves_out_what_is_denied_meanwhile(
+    database: Database, keys: MasterKeys, caller: Caller
+):
+    await add(database, *((namespace, "web", 1, "deployed") for namespace in ("a-first", "b-denied", "c-last")))
+    found = await view(database, keys).list_releases(caller, CLUSTER, namespace=None, chart_id=None, with_values=False)
+    page = await found.read_page(limit=1)
+    assert page.last is not None
+    there = {"StringEquals": {"pilothouse:Namespace": ["b-denied"]}}
+    deny = {"Effect": "Deny", "Action": ["cce:release:list"], "Condition": there}
+    document, policy_id = json.dumps({"Version": "1.1", "Statement": [deny]}), uuid.uuid4().hex
+    async with database.transaction() as tx:
+        await policies.add_policy(tx, policy_id=policy_id, domain_id=caller.domain_id, name="walls", document=document)
+        assert await policies.attach(tx, policy_id, AttachmentRow(caller.user_id, None, caller.project_id))
+    await asyncio.sleep(0.3)
+    rest = await found.read_page(page.last, limit=10)
+    assert [one.namespace for one in rest.releases] == ["c-last"]
 
 
 async def test_another_projects_cluster_does_not_exist(database: Database, keys: MasterKeys, caller: Caller):

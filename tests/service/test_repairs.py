@@ -27,7 +27,7 @@ def release(server: RunningServer, namespace: str, helm_cli: HelmCommand) -> One
 
 @pytest.fixture
 def helm(kubernetes: RunningCluster) -> Iterator[Client]:
-    """The API server, to which this test is Helm."""
+    """Yield the API server, to which this test is Helm."""
     with Client(config=KubeConfig.from_file(kubernetes.kubeconfig), trust_env=False, field_manager="helm") as client:
         yield client
 
@@ -39,7 +39,7 @@ def upload(release: OneRelease, archive: bytes) -> str:
 
 
 def config_chart(*suffixes: str) -> bytes:
-    """A ConfigMap for each suffix."""
+    """Return a ConfigMap for each suffix."""
     templates = {f"{suffix}.yaml": config_map_template(suffix) for suffix in suffixes}
     return build_chart("twice", f"{len(suffixes)}.0.0", templates=templates, values={"text": "hello"})
 

@@ -27,7 +27,7 @@ Execute = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture
 def execute(database: Database, projects: tuple[str, str]) -> Execute:
-    """Runs SQL; the clusters "listed" and "unknown" are registered, and there are no audit rows."""
+    """Run SQL; the clusters "listed" and "unknown" are registered, and there are no audit rows."""
 
     def run(sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(database.dsn(), autocommit=True) as connection:
@@ -48,7 +48,7 @@ def execute(database: Database, projects: tuple[str, str]) -> Execute:
 
 
 def index(execute: Execute, name: str, *revisions: int, gone: bool = False) -> None:
-    """The revisions stand in the release index of the cluster "listed"."""
+    """Put the revisions into the release index of the cluster "listed"."""
     for revision in revisions:
         execute(
             "INSERT INTO release_revisions (cluster_id, namespace, secret, name, revision, epoch, resource_version,"
@@ -68,7 +68,7 @@ async def ended(
     revision: int | None = 1,
     days_ago: int = 10,
 ) -> OperationRow:
-    """An operation that ended that long ago; it wrote the revision, if there is one."""
+    """Return an operation that ended that long ago; it wrote the revision, if there is one."""
     row = await accept(database, new_install("busy", USER, release_name=name, cluster_id=cluster_id))
     execute(
         "UPDATE operations SET state = %s, revision = %s, wrote_revision = %s,"
@@ -92,7 +92,7 @@ async def test_an_old_failure_goes_with_its_events_and_a_young_or_a_living_one_s
     execute("UPDATE operations SET created_at = created_at - interval '1 year' WHERE id = %s", living.id)
     where = {"cluster_id": "listed", "namespace": "default", "release_name": "old"}
     async with database.transaction() as tx:
-        await operation_events.add_event(tx, old.id, attempt=1, kind="told", said="something")
+        await operation_events.add_event(tx, old.id, attempt=1, kind="told", text="something")
         assert await operations.find_shown(tx, **where) is not None
     assert (await forget(database, SETTINGS))["operations"] == 1
     assert left(execute) == [("living", None), ("young", None)]

@@ -137,7 +137,7 @@ async def test_a_cap_over_all_workers_counts_what_every_worker_holds(
 
 
 async def explain_take(database: Database, caps: Caps) -> dict[str, Any]:
-    """What PostgreSQL does for a take, without a change that stays."""
+    """Return what PostgreSQL does for a take, without a change that stays."""
     said: list[tuple[str, Any]] = []
     async with database.transaction() as tx:
         event.listen(

@@ -68,7 +68,7 @@ class Place:
             await cluster_watches.announce(tx)
 
     def observe(self) -> asyncio.Event:
-        """An observer that runs until the event is set."""
+        """Return an observer that runs until the event is set."""
         stop = asyncio.Event()
         observer = Observer(self.database, self.services, ReleaseIndex(self.keys), SETTINGS)
         self.observers.append(observer)
@@ -323,7 +323,7 @@ async def test_observers_take_over_from_each_other(place: Place):
 
 async def test_an_observer_stops_though_it_is_woken_at_the_same_moment(place: Place, monkeypatch: pytest.MonkeyPatch):
     async def nothing() -> None:
-        """A turn in which there is nothing to do."""
+        """Do nothing, as in a turn without work."""
 
     for turns in range(8):
         stop = place.observe()

@@ -45,7 +45,7 @@ class LimitedAccount:
 def limited_account(
     server: RunningServer, kubeconfig: Path, *, namespace: str, rules: Sequence[PolicyRule] = ()
 ) -> Iterator[LimitedAccount]:
-    """A new account with these rights in the namespace, for as long as the context lasts."""
+    """Yield a new account with these rights in the namespace, for as long as the context lasts."""
     name = f"limited-{uuid.uuid4().hex[:8]}"
     metadata = ObjectMeta(name=name, namespace=namespace)
     api = Client(config=KubeConfig.from_file(kubeconfig), trust_env=False)

@@ -12,7 +12,7 @@ NAMES = tuple(f"b{i}.tgz" for i in range(8))
 
 
 def raw_tar(*entries: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
-    """A tar that begins with a valid Chart.yaml, then holds the entries as they are."""
+    """Return a tar that begins with a valid Chart.yaml, then holds the entries as they are."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form) as archive:
         chart = tarfile.TarInfo("demo/Chart.yaml")
@@ -41,7 +41,7 @@ def header(
     magic: bytes = b"ustar\x0000",
     mode: bytes = b"0000644\0",
 ) -> bytes:
-    """A header block as bytes, for what tarfile refuses to write."""
+    """Return a header block as bytes, for what tarfile refuses to write."""
     block = bytearray(512)
     block[: len(name)] = name
     block[100:108] = mode

@@ -26,7 +26,7 @@ def build_chart(
     files: Mapping[str, str | bytes] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A valid chart archive with exactly the given content.
+    """Return a valid chart archive with exactly the given content.
 
     ``templates`` and ``files`` map paths (below ``templates/`` and the chart's root) to text. ``subcharts`` maps
     file names to archives that are put into ``charts/`` as they are; ``unpacked_subcharts`` are archives whose
@@ -57,7 +57,7 @@ def build_chart(
 
 
 def pack_archive(entries: Mapping[str, bytes], *, level: int = 6) -> bytes:
-    """A gzipped tar of regular files with the given paths, in the given order."""
+    """Return a gzipped tar of regular files with the given paths, in the given order."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path, content in entries.items():
@@ -79,7 +79,7 @@ def read_archive(archive: bytes) -> dict[str, bytes]:
 
 
 def config_map_template(suffix: str = "config", *, data: str = "{{ .Values.text | quote }}") -> str:
-    """A template of one ConfigMap named ``<release>-<suffix>`` whose key ``text`` holds ``data``."""
+    """Return a template of one ConfigMap named ``<release>-<suffix>`` whose key ``text`` holds ``data``."""
     return f"""\
 apiVersion: v1
 kind: ConfigMap
@@ -91,7 +91,7 @@ data:
 
 
 def hook_job_template(event: str = "post-install", *, suffix: str = "hook") -> str:
-    """A template of one Job that runs as a hook of ``event`` and completes at once on the simulated nodes."""
+    """Return a template of one Job that runs as a hook of ``event`` and completes at once on the simulated nodes."""
     return f"""\
 apiVersion: batch/v1
 kind: Job
@@ -112,12 +112,12 @@ spec:
 
 
 def config_map_chart(name: str = "demo", version: str = "0.1.0", *, text: str = "hello") -> bytes:
-    """The smallest useful chart: one ConfigMap ``<release>-config`` that shows ``.Values.text``."""
+    """Return the smallest useful chart: one ConfigMap ``<release>-config`` that shows ``.Values.text``."""
     return build_chart(name, version, templates={"config.yaml": config_map_template()}, values={"text": text})
 
 
 def web_chart(name: str = "web", version: str = "1.0.0") -> bytes:
-    """A chart of podinfo's size and kinds: Deployment, Service, ServiceAccount, ConfigMap, helpers, notes, a test.
+    """Build a chart of podinfo's size and kinds: Deployment, Service, ServiceAccount, ConfigMap, helpers, notes, test.
 
     Values: ``imageTag``, ``imagePullPolicy`` (the two of the vendor's page), ``replicaCount``, ``message``.
     """

@@ -33,7 +33,7 @@ class Watched:
 
 @contextmanager
 def watching(server: RunningServer, name: str = "api", *, other: str = "/v2/charts") -> Iterator[Watched]:
-    """The growth of the process's memory, and the slowest of the requests that others make meanwhile."""
+    """Yield the growth of the process's memory, and the slowest of the requests that others make meanwhile."""
     pid, seen, stop = part(server, name), Watched(), threading.Event()
     before = memory(pid)
 
@@ -60,7 +60,7 @@ def watching(server: RunningServer, name: str = "api", *, other: str = "/v2/char
 
 
 def least_hold(server: RunningServer, attack: Callable[[], object]) -> float:
-    """The milliseconds that the loop was held for during the attack: the least of some tries, or the first good one."""
+    """Return for how many milliseconds the attack held the loop: the least of some tries, or the first good one."""
     least = float("inf")
     for _ in range(TRIES):
         time.sleep(1 - time.monotonic() % 1)  # the watch keeps the longest hold of each second of the same clock

@@ -12,7 +12,7 @@ _WINDOW = 4096
 def crowd(
     url: str, count: int, *, send: bytes = b"", first_address: int = 2, of_an_address: int = 40
 ) -> Iterator[list[socket.socket]]:
-    """Connections from 127.0.0.2 on, 40 from each address, of which each has sent this and reads nothing."""
+    """Open connections from 127.0.0.2 on, 40 from each address, of which each has sent this and reads nothing."""
     address = urlsplit(url)
     with contextlib.ExitStack() as stack:
         held = []

@@ -8,7 +8,7 @@ import yaml
 
 
 async def unvetted(kubeconfig: str, _project: str) -> list[tuple[str, int]]:
-    """A route to the server of any kubeconfig, wherever it is; to nowhere if there is none in it."""
+    """Return a route to the server of any kubeconfig, wherever it is; to nowhere if there is none in it."""
     try:
         url = urlsplit(yaml.safe_load(kubeconfig)["clusters"][0]["cluster"]["server"])
     except (yaml.YAMLError, TypeError, KeyError):

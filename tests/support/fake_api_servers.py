@@ -28,7 +28,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @cache
 def certificate(name: str = "localhost", address: str = "127.0.0.1") -> tuple[bytes, bytes]:
-    """A self-signed certificate for one name and one address, and its key, as PEM."""
+    """Return a self-signed certificate for one name and one address, and its key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
     now = datetime.now(UTC)
@@ -51,7 +51,7 @@ def certificate(name: str = "localhost", address: str = "127.0.0.1") -> tuple[by
 async def peer(
     handler: Handler, folder: Path, *, tls: bool = True, cert: tuple[bytes, bytes] | None = None
 ) -> AsyncIterator[int]:
-    """A server on this machine; gives its port."""
+    """Yield a server on this machine; gives its port."""
     context = None
     if tls:
         file = folder / "peer.pem"
@@ -107,7 +107,7 @@ async def peer(
 def kubeconfig(
     port: int, *, authority: bytes | None = None, host: str = "127.0.0.1", cluster: dict[str, str] | None = None
 ) -> str:
-    """A kubeconfig, as it is after registration, for the server at that port."""
+    """Return a kubeconfig, as it is after registration, for the server at that port."""
     data = base64.b64encode(authority or certificate()[0]).decode()
     document = {
         "contexts": [{"name": "peer", "context": {"cluster": "c", "user": "u"}}],

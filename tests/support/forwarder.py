@@ -14,7 +14,7 @@ from tests.support.servers import free_port
 
 
 def forward(kubeconfig: str) -> "tuple[Forwarder, str]":
-    """A way to the cluster, and the kubeconfig that takes it."""
+    """Return a way to the cluster, and the kubeconfig that takes it."""
     document = yaml.safe_load(kubeconfig)
     cluster = document["clusters"][0]["cluster"]
     address = urlsplit(cluster["server"])
@@ -27,7 +27,9 @@ def forward(kubeconfig: str) -> "tuple[Forwarder, str]":
 class Forwarder:
     """A way to the API server that can break: connections are forwarded, or swallowed, or refused."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, before: Callable[[bytes], None] | None = None) -> None:
+        """``before`` is called with all bytes before they go on."""
+        self._before = before
         self._target = (host, port)
         self._hanging = False
         self._sockets: list[socket.socket] = []
@@ -77,6 +79,8 @@ class Forwarder:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
+                if self._before is not None:
+                    self._before(data)
                 if not self._hanging:
                     target.sendall(data)
             target.shutdown(socket.SHUT_WR)

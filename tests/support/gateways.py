@@ -27,13 +27,13 @@ class Ports:
 
 
 def certificate(folder: Path) -> CertificateFiles:
-    """A certificate for this machine, with its authority."""
+    """Return a certificate for this machine, with its authority."""
     return ensure_certificate(folder, names=[], renew_days=30, clock=lambda: dt.datetime.now(dt.UTC))
 
 
 @contextlib.asynccontextmanager
 async def serving(application: ASGIApp, files: CertificateFiles) -> AsyncIterator[Ports]:
-    """A server that listens; it ends with the block."""
+    """Yield a server that listens; it ends with the block."""
 
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -1,7 +1,10 @@
 """The independent helm command: the judge of what we did."""
 
+import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 from tests.support.releases import HelmCommand
@@ -9,7 +12,7 @@ from tools.localcluster.cluster import RunningCluster
 
 
 def helm_command(kubernetes: RunningCluster, *, home: Path) -> HelmCommand:
-    """Gives its standard output, raises CalledProcessError when it fails."""
+    """Return its standard output, raises CalledProcessError when it fails."""
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
@@ -22,3 +25,27 @@ def helm_command(kubernetes: RunningCluster, *, home: Path) -> HelmCommand:
         return done.stdout
 
     return run
+
+
+def kill_helm(
+    kubernetes: RunningCluster,
+    helm_cli: HelmCommand,
+    *arguments: str,
+    name: str,
+    namespace: str,
+    leaves: str,
+    home: Path,
+) -> None:
+    """Runs a helm command until the release has the status that it leaves, and kills it then."""
+    helm = [str(kubernetes.helm), "--kubeconfig", str(kubernetes.kubeconfig), *arguments, "-n", namespace]
+    with subprocess.Popen(helm, env={"HOME": str(home)}, stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + 30
+            while True:
+                listed = json.loads(helm_cli("list", "-n", namespace, "-o", "json"))
+                if (name, leaves) in [(one["name"], one["status"]) for one in listed]:
+                    return
+                assert time.monotonic() < until, listed
+                time.sleep(0.1)
+        finally:
+            process.send_signal(signal.SIGKILL)

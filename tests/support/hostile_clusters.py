@@ -63,7 +63,8 @@ class HostileCluster:
             name = target.partition("?")[0].rpartition("/")[2]
             await answer(writer, next(one for one in self.secrets if one["metadata"]["name"] == name))
         elif "/secrets?" in target:
-            items = [] if "%21%3D" in target or "owner%21" in target else self.secrets
+            others = "owner%21" in target or ("%21%3D" in target and "name%3D" not in target)
+            items = [] if others else self.secrets
             await answer(writer, {"kind": "SecretList", "metadata": {"resourceVersion": "100"}, "items": items})
         elif target == "/api/v1":
             kinds = [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]
@@ -74,7 +75,7 @@ class HostileCluster:
             await answer(writer, {"kind": "Status", "status": "Success"})
 
     async def flood(self, writer: asyncio.StreamWriter, piece: bytes, *, times: int = 1_000_000) -> None:
-        """The piece again and again, as a chunked body that does not end by itself."""
+        """Send the piece again and again, as a chunked body that does not end by itself."""
         chunk = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(times):
@@ -126,7 +127,7 @@ def release_secret(
     description: str = "",
     status: str = "deployed",
 ) -> dict[str, Any]:
-    """A Secret as Helm writes it; ``config`` are the user's values, ``values`` the chart's."""
+    """Return a Secret as Helm writes it; ``config`` are the user's values, ``values`` the chart's."""
     payload: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
@@ -151,7 +152,7 @@ def release_secret(
 
 
 def config_maps(number: int, *, group: Callable[[int], str] = lambda _: "v1") -> str:
-    """The manifest of so many ConfigMaps."""
+    """Return the manifest of so many ConfigMaps."""
     return "---\n".join(
         f"apiVersion: {group(index)}\nkind: ConfigMap\nmetadata:\n  name: c{index}\n" for index in range(number)
     )

@@ -41,7 +41,7 @@ class Place:
         return self.find(ConfigMap, f"{self.one.name}-config") is not None
 
     def text(self) -> str | None:
-        """What the live ConfigMap says."""
+        """Return what the live ConfigMap says."""
         found = self.find(ConfigMap, f"{self.one.name}-config")
         return (found.data or {}).get("text") if found is not None else None
 
@@ -71,7 +71,7 @@ class Place:
         return self.operation()[2] == times
 
     def events(self) -> list[str]:
-        """The kinds of all events but progress, of which a busy machine has more."""
+        """Return the kinds of all events but progress, of which a busy machine has more."""
         with psycopg.connect(self.one.server.database_url) as connection:
             rows = connection.execute(
                 "SELECT e.kind FROM operation_events e JOIN operations o ON o.id = e.operation_id"
@@ -81,7 +81,7 @@ class Place:
         return [row[0] for row in rows if not row[0].endswith("_progress")]
 
     def write_late(self, text: str) -> None:
-        """What a writer that was only frozen does when it wakes up: it applies the ConfigMap as Helm."""
+        """Apply the ConfigMap as Helm, like a writer that was only frozen and wakes up."""
         name, release = f"{self.one.name}-config", self.one
         marks = {"meta.helm.sh/release-name": release.name, "meta.helm.sh/release-namespace": release.namespace}
         metadata = ObjectMeta(name=name, labels={"app.kubernetes.io/managed-by": "Helm"}, annotations=marks)
@@ -95,7 +95,7 @@ class Place:
         )
 
     def repair(self) -> None:
-        """The second look that is planned is due, and done when this returns."""
+        """Make the planned repair due, and wait for its end."""
         due = "UPDATE repairs SET due_at = clock_timestamp() WHERE namespace = %s"
         left = "SELECT 1 FROM repairs WHERE namespace = %s"
         with psycopg.connect(self.one.server.database_url, autocommit=True) as connection:
@@ -109,13 +109,13 @@ class Place:
         return str(uid)
 
     def job(self, *, other_than: str = "") -> str:
-        """The uid of the hook's Job; empty if there is none."""
+        """Return the uid of the hook's Job; empty if there is none."""
         found = self.find(Job, f"{self.one.name}-hook")
         uid = found.metadata.uid if found is not None and found.metadata is not None else None
         return uid if uid and uid != other_than else ""
 
     def find(self, kind: type[Found], name: str) -> Found | None:
-        """The object of that kind, if it is there."""
+        """Return the object of that kind, if it is there."""
         try:
             return self.api.get(kind, name, namespace=self.one.namespace)
         except ApiError as error:
@@ -136,7 +136,7 @@ def kill_children(server: RunningServer) -> None:
 
 @contextlib.contextmanager
 def frozen_children(server: RunningServer) -> Iterator[None]:
-    """The worker's engine children take requests and do nothing with them; the end waits until it has killed one."""
+    """Freeze the worker's engine children, which then take requests and do nothing; wait until it has killed one."""
     worker = part(server, "worker")
     frozen = children(worker)
     for pid in frozen:

@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from tests.support.charts import config_map_chart
+from tests.support.chart_sources import Repository, repository
+from tests.support.charts import build_chart, config_map_chart, config_map_template
 from tests.support.matrix import ABROAD, BESIDE, OWN, Caller, Ids, Wire, World, form_of
 from tests.support.servers import RunningServer, wait_for
 from tests.support.tenants import add_tenant
@@ -17,17 +18,37 @@ from tests.support.tokens import ask, login
 from tests.support.users import PASSWORD, Person, add_person
 
 _ADMIN = frozenset({"te_admin"})
+_INDEX = b"""\
+apiVersion: v1
+entries:
+  matrix:
+  - {apiVersion: v2, name: matrix, version: 0.1.0, urls: [matrix.tgz]}
+"""
+DENIED = ("cce:release:", "cce:chart:delete", "pilothouse:logs:")
+_POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: "{{ .Release.Name }}-pod"}
+spec: {containers: [{name: main, image: "example.invalid/matrix:1"}]}
+"""
+_CHART = build_chart("matrix", templates={"config.yaml": config_map_template(), "pod.yaml": _POD}, values={"text": "x"})
 
 
 @contextmanager
 def world(server: RunningServer, kubeconfig: str, namespace: str) -> Iterator[World]:
     """Make everything that the matrices ask for."""
+    with repository() as serving:
+        serving.files = {"index.yaml": _INDEX, "matrix.tgz": config_map_chart("matrix")}
+        yield _world(server, kubeconfig, namespace, serving)
+
+
+def _world(server: RunningServer, kubeconfig: str, namespace: str, serving: Repository) -> World:
     beside = server.send("POST", "/api/v1/projects", json_body={"name": "beside"}).json()["id"]
     abroad = add_tenant(server)
     ids = {
-        OWN: _furnish(server, kubeconfig, namespace, project_id=server.project_id),
-        BESIDE: _furnish(server, kubeconfig, namespace, project_id=beside),
-        ABROAD: _furnish(abroad, kubeconfig, namespace, project_id=abroad.project_id),
+        OWN: _furnish(server, kubeconfig, namespace, serving, project_id=server.project_id),
+        BESIDE: _furnish(server, kubeconfig, namespace, serving, project_id=beside),
+        ABROAD: _furnish(abroad, kubeconfig, namespace, serving, project_id=abroad.project_id),
     }
     holder = add_person(server, "CCE ReadOnlyAccess", project_id=server.project_id)
     own_user = {"user_id": holder.id, "access_key": holder.server.access_key, "token": holder.token()}
@@ -36,17 +57,22 @@ def world(server: RunningServer, kubeconfig: str, namespace: str) -> Iterator[Wo
     ids[ABROAD] |= _user_abroad(abroad)
     for home, one in ((OWN, server), (BESIDE, server), (ABROAD, abroad)):
         ids[home]["domain_id"] = _domain(one)
+    groups = {account: add_group(server, account) for account in {one["domain_id"] for one in ids.values()}}
+    policies = {account: add_policy(server, account) for account in groups}
+    for one_home in ids.values():
+        one_home["group_id"] = groups[one_home["domain_id"]]
+        one_home["policy_id"] = policies[one_home["domain_id"]]
     admins = {
         OWN: _admin(server, OWN, server.project_id),
         BESIDE: _admin(server, BESIDE, beside),
         ABROAD: _admin(abroad, ABROAD, abroad.project_id),
     }
     callers = [*_callers(server, beside), dataclasses.replace(admins[ABROAD], name="te_admin of another account")]
-    yield World(server, ids, admins, callers)
+    return World(server, ids, admins, callers)
 
 
-def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_id: str) -> Ids:
-    """Make a cluster, a chart and a deployed release in a project, and return the ids that lead to them."""
+def _furnish(server: RunningServer, kubeconfig: str, namespace: str, serving: Repository, *, project_id: str) -> Ids:
+    """Make a cluster, a chart, a source and a deployed release in a project, and return the ids that lead to them."""
     headers = {"X-Project-Id": project_id}
     made = server.send(
         "POST", "/api/v1/clusters", json_body={"name": "matrix", "kubeconfig": kubeconfig}, headers=headers
@@ -54,6 +80,9 @@ def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_
     assert made.status_code == 201, made.text
     cluster = made.json()["id"]
     chart = _upload(server, headers)
+    source = {"name": "matrix-source", "kind": "http", "url": serving.url, "ca": serving.ca, "sync_seconds": 0}
+    added = server.send("POST", "/api/v1/sources", json_body=source, headers=headers)
+    assert added.status_code == 201, added.text
     name = f"matrix-{uuid.uuid4().hex[:8]}"
     body = {"chart_id": chart, "name": name, "namespace": namespace, "values": {}}
     releases = f"/cce/cam/v3/clusters/{cluster}/releases"
@@ -66,9 +95,18 @@ def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_
         return bool(shown["state"] == "succeeded")
 
     wait_for(ended, seconds=90)
+    path = f"/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{name}"
+    wait_for(lambda: server.send("GET", f"{path}/logs?pod={name}-pod", headers=headers).status_code == 200)
+    planned = server.send("POST", f"{path}/plan", json_body={"deploy": {"chart": {"id": chart}}}, headers=headers)
+    assert planned.status_code == 201, planned.text
+    hook = {"name": f"hook-{uuid.uuid4().hex[:8]}", "url": "https://192.0.2.1/"}
+    webhook = server.send("POST", "/api/v1/webhooks", json_body=hook, headers=headers)
+    assert webhook.status_code == 201, webhook.text
     return {
+        "webhook_id": webhook.json()["id"],
         "cluster_id": cluster,
         "cluster": cluster,
+        "plan_id": planned.json()["id"],
         "chart_id": chart,
         "operation_id": operation,
         "project_id": project_id,
@@ -78,18 +116,23 @@ def _furnish(server: RunningServer, kubeconfig: str, namespace: str, *, project_
         "region": "cn-north-4",
         "fresh": "matrix",
         "kubeconfig": kubeconfig,
+        "source": added.json()["id"],
+        "repository": serving.url,
+        "authority": serving.ca,
+        "chart_name": "matrix",
+        "version": "0.1.0",
     }
 
 
 def _upload(server: RunningServer, headers: dict[str, str]) -> str:
-    content_type, body = form_of(config_map_chart("matrix"))
+    content_type, body = form_of(_CHART)
     answer = server.send("POST", "/v2/charts", body=body, headers=headers | {"Content-Type": content_type})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
 def _user_abroad(server: RunningServer) -> Ids:
-    """A user of the other account, with a key and a token, who is not its administrator."""
+    """Return a user of the other account, with a key and a token, who is not its administrator."""
     name = f"abroad-{uuid.uuid4().hex[:8]}"
     made = server.send("POST", "/api/v1/users", json_body={"name": name, "password": PASSWORD})
     assert made.status_code == 201, made.text
@@ -106,6 +149,28 @@ def _user_abroad(server: RunningServer) -> Ids:
     answer = ask(server, login(PASSWORD, name=name, domain=row[0], scope={"project": {"id": server.project_id}}))
     assert answer.status_code == 201, answer.text
     return {"user_id": user, "access_key": key.json()["access_key"], "token": answer.headers["x-subject-token"]}
+
+
+def add_group(server: RunningServer, domain_id: str) -> str:
+    """Return a group of an identity provider, made in the database: the server of the matrix has none."""
+    group_id = uuid.uuid4().hex
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO groups (id, domain_id, issuer, name) VALUES (%s, %s, 'https://sso.example.com', 'matrix')",
+            [group_id, domain_id],
+        )
+    return group_id
+
+
+def add_policy(server: RunningServer, domain_id: str) -> str:
+    """Return a policy of the account, which nobody has."""
+    policy_id, document = uuid.uuid4().hex, {"Version": "5.0", "Statement": [{"Effect": "Deny", "Action": "cce:*"}]}
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO policies (id, domain_id, name, document) VALUES (%s, %s, 'matrix', %s)",
+            [policy_id, domain_id, json.dumps(document)],
+        )
+    return policy_id
 
 
 def _domain(server: RunningServer) -> str:
@@ -145,6 +210,10 @@ def _living(server: RunningServer, beside: str) -> Iterator[Caller]:
     yield Caller("te_admin in another project, here", OWN, key=_key(person), project_id=here, sees_own=False)
     person = add_person(server, "te_admin")
     yield Caller("te_admin, a token of no project", "", token=_token(server, person, None))
+    person = add_person(server, "te_admin")
+    _deny(server, person, "cce:release:*", "cce:chart:delete", "pilothouse:logs:read")
+    yield Caller("te_admin, denied releases", OWN, roles=_ADMIN, account_roles=_ADMIN, key=_key(person), denied=DENIED)
+    person = add_person(server, "te_admin")
     scope = {"domain": {"name": "pilothouse"}}
     yield Caller("te_admin, a token of the account", "", account_roles=_ADMIN, token=_token(server, person, scope))
 
@@ -195,6 +264,17 @@ def _grant(server: RunningServer, person: Person, role: str, project_id: str) ->
     assert answer.status_code == 200, answer.text
 
 
+def _deny(server: RunningServer, person: Person, *actions: str) -> None:
+    """Attach a policy to the person that denies these actions in the whole account."""
+    document = {"Version": "5.0", "Statement": [{"Effect": "Deny", "Action": list(actions), "Resource": ["*"]}]}
+    body = {"name": f"deny-{uuid.uuid4().hex[:8]}", "document": document}
+    made = server.send("POST", "/api/v1/policies", json_body=body)
+    assert made.status_code == 201, made.text
+    path = f"/api/v1/policies/{made.json()['id']}/attachments"
+    attached = server.send("POST", path, json_body={"user_id": person.id})
+    assert attached.status_code == 200, attached.text
+
+
 def _withdraw(server: RunningServer, person: Person, role: str, project_id: str) -> None:
     path = f"/api/v1/users/{person.id}/roles/{role}?project_id={project_id}"
     answer = server.send("DELETE", path)
@@ -217,7 +297,7 @@ def state_of(admin: Caller, wire: Wire, *, namespace: str) -> str:
         )
         return found[path]
 
-    for path in ("/api/v1/projects", "/v2/charts", "/api/v1/operations"):
+    for path in ("/api/v1/projects", "/v2/charts", "/api/v1/operations", "/api/v1/groups", "/api/v1/policies"):
         look(path)
     for user in look("/api/v1/users"):
         look(f"/api/v1/users/{user['id']}")

@@ -12,7 +12,7 @@ LIMITS = queue.QueueLimits(per_cluster=1000, per_project=1000, retry_seconds=1)
 
 
 def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation:
-    """An install of release ``web``; ``different``: what is to be otherwise."""
+    """Return an install of release ``web``; ``different``: what is to be otherwise."""
     usual: dict[str, Any] = {
         "id": str(uuid.uuid4()),
         "cluster_id": "cluster",
@@ -41,6 +41,6 @@ def new_install(project_id: str, user_id: str, **different: Any) -> NewOperation
 
 
 async def accept(database: Database, new: NewOperation, *, limits: queue.QueueLimits = LIMITS) -> OperationRow:
-    """The operation stands."""
+    """Return the operation stands."""
     async with database.transaction() as tx:
         return await queue.enqueue(tx, new, audit_action="cce:release:create", observed_seconds_ago=0.0, limits=limits)

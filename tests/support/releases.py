@@ -55,7 +55,7 @@ class OneRelease:
         return self.server.send("GET", self.path, headers={"Prefer": "wait=60"})
 
     def settled(self) -> dict[str, Any]:
-        """The release once nothing is under way; it must still be there."""
+        """Return the release once nothing is under way; it must still be there."""
         answer = self.show()
         assert answer.status_code == 200, answer.text
         release: dict[str, Any] = answer.json()
@@ -63,7 +63,7 @@ class OneRelease:
         return release
 
     def gone(self, *, seconds: float = 60) -> None:
-        """Returns once show answers 404."""
+        """Return once show answers 404."""
         until = time.monotonic() + seconds
         while (answer := self.show()).status_code != 404:
             assert answer.status_code == 200, answer.text
@@ -75,7 +75,7 @@ class OneRelease:
         return found
 
     def statuses(self) -> list[str]:
-        """The statuses of all revisions, oldest first, as helm tells them."""
+        """Return the statuses of all revisions, oldest first, as helm tells them."""
         return [one["status"] for one in self.history()]
 
     def values(self) -> dict[str, Any]:
@@ -83,3 +83,11 @@ class OneRelease:
         text = self.helm("get", "values", self.name, "--all", "-n", self.namespace, "-o", "json")
         found: dict[str, Any] = json.loads(text)
         return found
+
+
+def planned_install(server: RunningServer, *, cluster_id: str, chart_id: str, namespace: str) -> str:
+    """Return the id of a plan to install the chart, of a release that is not there."""
+    path = f"/api/v1/clusters/{cluster_id}/namespaces/{namespace}/releases/planned/plan"
+    answer = server.send("POST", path, json_body={"deploy": {"chart": {"id": chart_id}}})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])

@@ -24,7 +24,7 @@ def write_late(helm: Client, release: OneRelease, suffix: str, text: str) -> Non
 
 @contextmanager
 def looking_again(release: OneRelease, *, objects: list[list[str]] | None = None) -> Iterator[list[str]]:
-    """The repair is due from here; after the block it is done, and the list has the events that it left."""
+    """Yield the repair is due from here; after the block it is done, and the list has the events that it left."""
     said: list[str] = []
     with psycopg.connect(release.server.database_url, autocommit=True) as connection:
         row = connection.execute(
@@ -47,7 +47,7 @@ def looking_again(release: OneRelease, *, objects: list[list[str]] | None = None
 
 
 def look_again(release: OneRelease, *, objects: list[list[str]] | None = None) -> list[str]:
-    """The repair is due now; once it is done, the events that it left."""
+    """Return the repair is due now; once it is done, the events that it left."""
     with looking_again(release, objects=objects) as said:
         pass
     return said

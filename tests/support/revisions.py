@@ -14,6 +14,8 @@ from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import FINAL, ReleaseSnapshot
 
 OURS, HELM = "operation-1", ""
+#: The target of a rollback of a Helm that does not store it.
+NONE = 0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CUT_OFF = 'Upgrade "web" failed: Get "https://10.0.0.1": dial tcp 10.0.0.1:443: connect: connection refused'
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,6 +39,7 @@ class Revision:
     unlocked: bool = False
     version: str = "1"
     remade: bool = False
+    target: int | None = None
 
     @property
     def uid(self) -> str:
@@ -69,11 +72,12 @@ class Revision:
             uid=seen.uid,
             resource_version=seen.resource_version,
             unlocked=self.unlocked,
+            rollback_revision=self.description.startswith("Rollback ") if self.target is None else self.target,
         )
 
 
 def operation(action: str, **facts: Any) -> OperationRow:
-    """The row of ``OURS``; what is not named is empty."""
+    """Return the row of ``OURS``; what is not named is empty."""
     empty: dict[str, Any] = {one.name: None for one in fields(OperationRow)}
     return OperationRow(
         **(empty | {"id": OURS, "action": action, "attempt": 1, "base_uid": "", "base_version": ""} | facts)
@@ -81,7 +85,7 @@ def operation(action: str, **facts: Any) -> OperationRow:
 
 
 def begun(action: str, *, number: int, base: Revision | None) -> OperationRow:
-    """The same after an attempt that committed ``base`` as the newest revision, and the number that it was to write."""
+    """Return the same after an attempt that committed ``base`` as the newest revision, and the number to write."""
     facts = {} if base is None else {"base_revision": base.number, "base_uid": base.uid, "base_version": base.version}
     return operation(action, attempt=2, last_writing_attempt=1, revision=number, **facts)
 

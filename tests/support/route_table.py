@@ -43,6 +43,7 @@ class Route:
     for_whom: str = ""  # the field of the body that decides about the right: it is whole in a broken one too
 
 
+_ALLOW_READING = {"Effect": "Allow", "Action": ["cce:release:get"]}
 _SUBJECT = {"X-Subject-Token": "{token}"}
 
 #: "METHOD path" of every route, under the vendor's first prefix.
@@ -68,12 +69,27 @@ TABLE: Final[dict[str, Route]] = {
     f"DELETE {_RELEASE}": Route("cce:release:delete"),
     "GET /api/v1/releases": Route("cce:release:list", query="cluster={cluster_id}"),
     f"GET {_OWN_RELEASE}": Route("cce:release:get"),
+    f"PUT {_OWN_RELEASE}": Route("cce:release:update", body={"chart": {"id": "{chart_id}"}}),
+    f"DELETE {_OWN_RELEASE}": Route("cce:release:delete"),
+    f"POST {_OWN_RELEASE}/rollback": Route("cce:release:update", body={}),
+    f"POST {_OWN_RELEASE}/test": Route("cce:release:update", body={}),
+    f"POST {_OWN_RELEASE}/unlock": Route("cce:release:update", body={"reason": "the matrix"}),
     f"GET {_OWN_RELEASE}/values": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/manifest": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/notes": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/hooks": Route("cce:release:get"),
     f"GET {_OWN_RELEASE}/history": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/resources": Route("cce:release:get"),
+    f"GET {_OWN_RELEASE}/pod": Route("cce:release:get", query="pod={name}-pod"),
+    f"GET {_OWN_RELEASE}/logs": Route("pilothouse:logs:read", query="pod={name}-pod"),
     f"GET {_OWN_RELEASE}/diff": Route("cce:release:get", query="from=1&to=1"),
+    f"GET {_OWN_RELEASE}/ignore-rules": Route("cce:release:get"),
+    f"PUT {_OWN_RELEASE}/ignore-rules": Route("cce:release:update", body={"rules": [{"pointer": "/data"}]}),
+    f"POST {_OWN_RELEASE}/plan": Route("cce:release:get", body={"deploy": {"chart": {"id": "{chart_id}"}}}),
+    "GET /api/v1/plans/{plan_id}": Route("cce:release:get"),
+    # It asks for the right to what is planned: the plan of the matrix is of an upgrade.
+    "POST /api/v1/plans/{plan_id}/apply": Route("cce:release:update", body={"digest": "sha256:another"}),
+    "POST /api/v1/render": Route("cce:chart:get", body={"chart": {"id": "{chart_id}"}}),
     "POST /api/v1/clusters/{cluster_id}/unlock": Route(
         "cce:release:update", body={"namespace": "{namespace}", "name": "{name}", "reason": "the matrix"}
     ),
@@ -86,12 +102,34 @@ TABLE: Final[dict[str, Route]] = {
     "GET /v2/charts/{chart_id}/archive": Route("cce:chart:download"),
     "GET /v2/charts/{chart_id}/values": Route("cce:chart:get"),
     "GET /v2/charts/{project_id}/quotas": Route("cce:chart:getQuota"),
+    "GET /api/v1/charts": Route("cce:chart:list"),
+    # Sources
+    "POST /api/v1/sources": Route(
+        "cce:source:create",
+        body={"name": "{fresh}", "kind": "http", "url": "{repository}", "ca": "{authority}", "sync_seconds": 0},
+    ),
+    "GET /api/v1/sources": Route("cce:source:list"),
+    "GET /api/v1/sources/{source}": Route("cce:source:get"),
+    "DELETE /api/v1/sources/{source}": Route("cce:source:delete"),
+    "POST /api/v1/sources/{source}/sync": Route("cce:source:sync"),
+    "GET /api/v1/sources/{source}/charts": Route("cce:source:list"),
+    # A right of its own, asked before anything; the source of the matrix is a repository, which takes none.
+    "POST /api/v1/sources/{source}/charts": Route("cce:source:push", body={"chart": {"id": "{chart_id}"}}),
+    "GET /api/v1/sources/{source}/charts/{chart_name}": Route("cce:source:get"),
+    "GET /api/v1/sources/{source}/charts/{chart_name}/{version}": Route("cce:source:get"),
+    # Which charts the project takes
+    "GET /api/v1/verification": Route("cce:verification:get"),
+    "PUT /api/v1/verification": Route("cce:verification:update", body={"verified_only": False}),
     # Clusters
     "POST /api/v1/clusters": Route("cce:cluster:create", body={"name": "{fresh}", "kubeconfig": "{kubeconfig}"}),
     "GET /api/v1/clusters": Route("cce:cluster:list"),
     "GET /api/v1/clusters/{cluster_id}": Route("cce:cluster:get"),
     "GET /api/v1/clusters/{cluster_id}/probe": Route("cce:cluster:get"),
     "PUT /api/v1/clusters/{cluster_id}/kubeconfig": Route("cce:cluster:update", body={"kubeconfig": "{kubeconfig}"}),
+    "PUT /api/v1/clusters/{cluster_id}/wall": Route(
+        "pilothouse:wall:update", body={"namespaces": ["matrix"], "user": "matrix"}
+    ),
+    "DELETE /api/v1/clusters/{cluster_id}/wall": Route("pilothouse:wall:update"),
     "DELETE /api/v1/clusters/{cluster_id}": Route("cce:cluster:delete"),
     # Operations
     "GET /api/v1/operations": Route("cce:operation:list"),
@@ -117,6 +155,13 @@ TABLE: Final[dict[str, Route]] = {
     "POST /api/v1/projects": Route("iam:projects:createProject", body={"name": "{fresh}"}),
     "PATCH /api/v1/projects/{project_id}": Route("iam:projects:updateProject", body={"enabled": True}),
     "DELETE /api/v1/projects/{project_id}": Route("iam:projects:deleteProject"),
+    "GET /api/v1/webhooks": Route("cce:webhook:list"),
+    "POST /api/v1/webhooks": Route("cce:webhook:create", body={"name": "{fresh}", "url": "https://192.0.2.1/"}),
+    "GET /api/v1/webhooks/{webhook_id}": Route("cce:webhook:get"),
+    "GET /api/v1/webhooks/{webhook_id}/deliveries": Route("cce:webhook:get"),
+    "PATCH /api/v1/webhooks/{webhook_id}": Route("cce:webhook:update", body={"enabled": True}),
+    "POST /api/v1/webhooks/{webhook_id}/ping": Route("cce:webhook:update"),
+    "DELETE /api/v1/webhooks/{webhook_id}": Route("cce:webhook:delete"),
     "GET /api/v1/audit": Route("pilothouse:audit:read"),
     "GET /api/v1/users": Route("iam:users:listUsers"),
     "POST /api/v1/users": Route("iam:users:createUser", body={"name": "{fresh}"}),
@@ -129,6 +174,33 @@ TABLE: Final[dict[str, Route]] = {
     ),
     "DELETE /api/v1/users/{user_id}/roles/{role}": Route(
         "iam:permissions:revokeRoleFromUser", query="project_id={project_id}"
+    ),
+    "GET /api/v1/groups": Route("iam:groups:listGroups"),
+    "POST /api/v1/groups": Route("iam:groups:createGroup", body={"name": "{fresh}"}),
+    "GET /api/v1/groups/{group_id}": Route("iam:groups:getGroup"),
+    "DELETE /api/v1/groups/{group_id}": Route("iam:groups:deleteGroup"),
+    "POST /api/v1/groups/{group_id}/roles": Route(
+        "iam:permissions:grantRoleToGroup", body={"role": "te_admin", "project_id": "{project_id}"}
+    ),
+    "DELETE /api/v1/groups/{group_id}/roles/{role}": Route(
+        "iam:permissions:revokeRoleFromGroup", query="project_id={project_id}"
+    ),
+    "GET /api/v1/policies": Route("iam:policies:list"),
+    "POST /api/v1/policies": Route(
+        "iam:policies:create",
+        body={"name": "{fresh}", "document": {"Version": "5.0", "Statement": [_ALLOW_READING]}},
+    ),
+    "GET /api/v1/policies/{policy_id}": Route("iam:policies:get"),
+    "PUT /api/v1/policies/{policy_id}": Route(
+        "iam:policies:update", body={"document": {"Version": "5.0", "Statement": [_ALLOW_READING]}}
+    ),
+    "DELETE /api/v1/policies/{policy_id}": Route("iam:policies:delete"),
+    "POST /api/v1/policies/{policy_id}/attachments": Route(
+        "iam:policies:attach",
+        body={"user_id": "{user_id}", "group_id": "{group_id}", "project_id": "{project_id}"},
+    ),
+    "DELETE /api/v1/policies/{policy_id}/attachments": Route(
+        "iam:policies:detach", query="user_id={user_id}&project_id={project_id}"
     ),
     "GET /api/v1/accesskeys": Route("iam:credentials:listCredentials", query="user_id={user_id}"),
     "POST /api/v1/accesskeys": Route(
@@ -201,6 +273,8 @@ def id_fields(schema: Any, document: dict[str, Any]) -> set[str]:
         for step in str(schema["$ref"]).removeprefix("#/").split("/"):
             found = found[step]
         return id_fields(found, document)
-    own = {name for name in schema.get("properties", {}) if name == "id" or name.endswith("_id")}
-    parts = [*schema.get("properties", {}).values(), *(schema.get(key, []) for key in ("anyOf", "allOf", "oneOf"))]
-    return own | id_fields(parts, document)
+    fields = schema.get("properties", {})
+    own = {name for name in fields if name == "id" or name.endswith("_id")}
+    for name, field_schema in fields.items():  # the id of a chart within "chart" is a chart_id
+        own |= {f"{name}_id" if one == "id" else one for one in id_fields(field_schema, document)}
+    return own | id_fields([schema.get(key, []) for key in ("anyOf", "allOf", "oneOf")], document)

@@ -30,7 +30,7 @@ class SecretStorage:
         self._generation = 0
 
     async def put(self, secret: Secret) -> None:
-        """Makes or changes a Secret."""
+        """Make or change a Secret."""
         self.version += 1
         stored = copy.deepcopy(secret)
         stored["metadata"]["resourceVersion"] = str(self.version)
@@ -39,7 +39,7 @@ class SecretStorage:
         await self.say({"type": "MODIFIED" if known else "ADDED", "object": stored})
 
     async def delete(self, secret: Secret) -> None:
-        """Deletes a Secret."""
+        """Delete a Secret."""
         self.version += 1
         gone = self.secrets.pop(_key(secret))
         gone["metadata"]["resourceVersion"] = str(self.version)
@@ -65,7 +65,7 @@ class SecretStorage:
         await self.cut()
 
     async def cut(self) -> None:
-        """Ends every watch that is open."""
+        """End every watch that is open."""
         self._generation += 1
         async with self._changed:
             self._changed.notify_all()

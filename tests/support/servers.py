@@ -56,7 +56,7 @@ class RunningServer:
         return url
 
     def sdk(self) -> CceClient:
-        """The vendor's Python client."""
+        """Return the vendor's Python client."""
         Credentials._CACHE = {}  # it keeps project ids per access key for the life of the process
         credentials = BasicCredentials(self.access_key, self.secret_key).with_iam_endpoint(self.url)
         region = Region("cn-north-4", self.url)
@@ -97,13 +97,24 @@ class RunningServer:
         with httpx2.Client(timeout=timeout, trust_env=False) as http:
             return http.send(request)
 
-    def upload(self, archive: bytes, *, parameters: str | None = None, filename: str = "chart.tgz") -> httpx2.Response:
-        """A chart upload, as a form."""
+    def upload(
+        self,
+        archive: bytes,
+        *,
+        parameters: str | None = None,
+        filename: str = "chart.tgz",
+        provenance: str | None = None,
+    ) -> httpx2.Response:
+        """Return a chart upload, as a form."""
         form = httpx2.Request(
             "POST",
             self.url,
             files={"content": (filename, archive)},
-            data={"parameters": parameters} if parameters is not None else {},
+            data={
+                name: text
+                for name, text in {"parameters": parameters, "provenance": provenance}.items()
+                if text is not None
+            },
         )
         form.read()
         return self.send(
@@ -134,29 +145,29 @@ class RunningServer:
         )
 
     def create(self, **body: Any) -> httpx2.Response:
-        """A Create Release request with exactly this body."""
+        """Return a Create Release request with exactly this body."""
         return self.send("POST", f"/cce/cam/v3/clusters/{self.cluster_id}/releases", json_body=body)
 
     def show(self, namespace: str, name: str) -> httpx2.Response:
-        """A Show Release request."""
+        """Return a Show Release request."""
         return self.send("GET", f"/cce/cam/v3/clusters/{self.cluster_id}/namespace/{namespace}/releases/{name}")
 
     def index(self, cluster_id: str = "") -> dict[str, Any]:
-        """What the server says of the release index of a cluster."""
+        """Return what the server says of the release index of a cluster."""
         answer = self.send("GET", f"/api/v1/clusters/{cluster_id or self.cluster_id}")
         assert answer.status_code == 200, answer.text
         index: dict[str, Any] = answer.json()["index"]
         return index
 
     def wait_until_listed(self, cluster_id: str = "", *, seconds: float = 60) -> None:
-        """Returns when reads answer from the index."""
+        """Return when reads answer from the index."""
         until = time.monotonic() + seconds
         while not (index := self.index(cluster_id))["listed"]:
             assert time.monotonic() < until, index
             time.sleep(0.1)
 
     def wait_until_shown(self, namespace: str, name: str, *, revision: int = 1, seconds: float = 30) -> None:
-        """Returns when a revision that others deployed is seen."""
+        """Return when a revision that others deployed is seen."""
         until = time.monotonic() + seconds
         while True:
             answer = self.show(namespace, name)
@@ -169,7 +180,7 @@ class RunningServer:
             time.sleep(0.05)
 
     def wait_until_final(self, namespace: str, name: str, *, seconds: float = 60) -> dict[str, Any]:
-        """The release, once it is no longer pending."""
+        """Return the release, once it is no longer pending."""
         until = time.monotonic() + seconds
         while True:
             response = self.show(namespace, name)
@@ -188,7 +199,7 @@ def close_sdk(client: Any) -> None:
 
 
 def part(server: RunningServer, name: str) -> int:
-    """The pid of one of the server's processes: api, worker or observer."""
+    """Return the pid of one of the server's processes: api, worker or observer."""
     for pid in children(server.pid):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         if name.encode() in words:
@@ -197,13 +208,13 @@ def part(server: RunningServer, name: str) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The pids of its children."""
+    """Return the pids of its children."""
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's account may enter, which pytest's own are not when root runs the tests."""
+    """Yield a folder that PostgreSQL's account may enter, which pytest's own are not when root runs the tests."""
     with tempfile.TemporaryDirectory(prefix="pilothouse-test-") as made:
         folder = Path(made)
         folder.chmod(0o711)
@@ -228,10 +239,16 @@ def run_server(
         "PILOTHOUSE_PORT": str(port),
         "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
+        "PILOTHOUSE_SOURCES__ALLOW_LOOPBACK": "true",
         "PILOTHOUSE_WORKER__DRAIN_SECONDS": "5",
         # Tests that send wrong signatures and passwords would slow all the others, which share their address.
         "PILOTHOUSE_IDENTITY__SLOW_SIGNATURES_AFTER": "0",
         "PILOTHOUSE_IDENTITY__LOCK_PASSWORDS_AFTER": "0",
+        # For the same reason, and because many tests are one user.
+        "PILOTHOUSE_IDENTITY__LOGINS_PER_SECOND": "0",
+        "PILOTHOUSE_RATES__PER_ADDRESS": "0",
+        "PILOTHOUSE_RATES__PER_KEY": "0",
+        "PILOTHOUSE_RATES__PER_USER": "0",
         # Tests stop parts for a while, and want them back as they were.
         "PILOTHOUSE_SUPERVISOR__SILENT_SECONDS": "300",
         **(environment or {}),
@@ -282,7 +299,7 @@ def run_server(
 
 
 def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", *, log: Path) -> None:
-    """Returns when the server answers; fails with its log when it does not."""
+    """Return when the server answers; fail with its log when it does not."""
     until = time.monotonic() + START_SECONDS
     with httpx2.Client(trust_env=False, timeout=2) as http:
         while time.monotonic() < until and process.poll() is None:
@@ -296,7 +313,7 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", *, log: Pat
 def wait_for(
     condition: Callable[[], Value], *, seconds: float = 30.0, otherwise: Callable[[], str] = lambda: ""
 ) -> Value:
-    """What the condition gives, once that is true; a process or a server that is not there is waited for.
+    """Return what the condition gives, once that is true; a process or a server that is not there is waited for.
 
     ``otherwise`` tells more about what did not come about.
     """
@@ -310,7 +327,7 @@ def wait_for(
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

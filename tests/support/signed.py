@@ -86,7 +86,7 @@ def sign_by_sdk(
     body: bytes = b"",
     at: datetime | None = None,
 ) -> Wire:
-    """The request as the vendor's SDK would send it."""
+    """Return the request as the vendor's SDK would send it."""
     date = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     made = SdkRequest(
         method=method,
@@ -107,7 +107,7 @@ def sign_by_sdk(
 
 
 def is_accepted(wire: Wire, secret_key: Callable[[str], str | None], *, now: datetime) -> bool:
-    """What the gateway would say, without a network; ``secret_key`` finds the secret of an access key."""
+    """Return what the gateway would say, without a network; ``secret_key`` finds the secret of an access key."""
     try:
         signature = parse_authorization(wire.authorization)
         check_headers(wire.headers, signature, now=now, skew_seconds=900)
@@ -129,7 +129,7 @@ def is_accepted(wire: Wire, secret_key: Callable[[str], str | None], *, now: dat
 
 
 def meaning(wire: Wire, signed_by: Wire) -> object:
-    """What the signature of ``signed_by`` promises about a request; requests of one meaning may all be accepted.
+    """Return what the signature of ``signed_by`` promises about a request; requests of one meaning may all be accepted.
 
     Left out, each because the vendor's rules leave it out:
     - headers that are not in SignedHeaders (the official rule is that only X-Sdk-Date must be there);
@@ -154,7 +154,7 @@ def meaning(wire: Wire, signed_by: Wire) -> object:
 
 
 def scheme_of(wire: Wire) -> str:
-    """The name of the scheme that the Authorization header states."""
+    """Return the name of the scheme that the Authorization header states."""
     algorithm, _, claim = wire.authorization.partition(" ")
     is_stepwise = algorithm == "SDK-HMAC-SHA256" and claim.startswith("Credential=")
     return f"{algorithm}/sdk_request" if is_stepwise else algorithm
@@ -313,13 +313,13 @@ class Mutator:
         return replace(wire, authorization=f"{head}SignedHeaders={';'.join(listed)}, Signature={proof}")
 
     def _splice(self, wire: Wire) -> Wire:
-        """A part of another request, which is signed by the same or another key."""
+        """Return a part of another request, which is signed by the same or another key."""
         part = self._rng.choice(["method", "path", "query", "headers", "authorization", "body"])
         changed: dict[str, Any] = {part: getattr(self._rng.choice(self._others), part)}
         return replace(wire, **changed)
 
     def _boundary(self, wire: Wire) -> Wire:
-        """Moves what is signed from one part into its neighbour."""
+        """Move what is signed from one part into its neighbour."""
         kind = self._rng.randrange(4)
         if kind == 0 and wire.query:
             return replace(wire, path=wire.path + b"%3F" + wire.query.replace(b"?", b"!"), query=b"")
@@ -332,7 +332,7 @@ class Mutator:
         return replace(wire, query=wire.query + b"&" + wire.body.hex().encode(), body=b"")
 
     def _bytes(self, data: bytes, *, printable: bool) -> bytes:
-        """``data`` with one byte changed, added, taken out, or two exchanged; printable: what HTTP lets through."""
+        """Return ``data`` with one byte changed, added, taken out, or two exchanged; printable: as HTTP allows."""
         rng = self._rng
         fresh = rng.randrange(33, 127) if printable else rng.randrange(256)
         changed = bytearray(data)

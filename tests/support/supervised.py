@@ -76,7 +76,7 @@ class Supervised:
         self.told: list[tuple[float, str, str, int | None, str]] = []
 
     def until(self, kind: str, part: str = "", times: int = 1) -> tuple[float, str, str, int | None, str]:
-        """Reads on until this was told so many times, counted from the beginning."""
+        """Read on until this was told so many times, counted from the beginning."""
         while True:
             matching = [event for event in self.told if event[1] == kind and event[2] == part]
             if len(matching) >= times:

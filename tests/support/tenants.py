@@ -17,7 +17,7 @@ _HASH = passwords.hash_password(PASSWORD)
 
 
 def add_tenant(server: RunningServer) -> RunningServer:
-    """The server as a new customer sees it: another domain, project, user and access key; no clusters."""
+    """Return the server as a new customer sees it: another domain, project, user and access key; no clusters."""
     caller, access_key, secret_key = asyncio.run(_add(server))
     return dataclasses.replace(
         server,
@@ -30,7 +30,7 @@ def add_tenant(server: RunningServer) -> RunningServer:
 
 
 async def add_project(database: Database, keys: MasterKeys) -> tuple[Caller, str, str]:
-    """A new caller with access key and secret key, alone in its domain."""
+    """Return a new caller with access key and secret key, alone in its domain."""
     access_key, secret_key = passwords.generate_access_key(), passwords.generate_secret_key()
     caller = Caller(
         user_id=uuid.uuid4().hex,

@@ -12,7 +12,7 @@ PATH = "/v3/auth/tokens"
 def login(
     password: str, *, name: str = "admin", domain: str = "pilothouse", scope: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The body that the vendor documents."""
+    """Return the body that the vendor documents."""
     user = {"name": name, "password": password, "domain": {"name": domain}}
     auth: dict[str, Any] = {"identity": {"methods": ["password"], "password": {"user": user}}}
     if scope is not None:
@@ -30,7 +30,7 @@ def send(
     content: bytes | None = None,
     headers: dict[str, str] | None = None,
 ) -> httpx2.Response:
-    """A request with a token, or without any credentials."""
+    """Return a request with a token, or without any credentials."""
     wanted = {"Content-Type": "application/json;charset=utf8", **(headers or {})}
     if token is not None:
         wanted["X-Auth-Token"] = token
@@ -39,14 +39,14 @@ def send(
 
 
 def ask(server: RunningServer, body: Any, *, query: str = "") -> httpx2.Response:
-    """A request for a token, as a stranger sends it."""
+    """Return a request for a token, as a stranger sends it."""
     return send(server, "POST", PATH + query, json=body)
 
 
 def token_of(
     server: RunningServer, *, name: str = "admin", domain: str = "pilothouse", password: str = "", project: str = ""
 ) -> str:
-    """A token for the project, by default the server's own, for the administrator or another user."""
+    """Return a token for the project, by default the server's own, for the administrator or another user."""
     scope = {"project": {"id": project or server.project_id}}
     answer = ask(server, login(password or server.password, name=name, domain=domain, scope=scope))
     assert answer.status_code == 201, answer.text

@@ -18,12 +18,12 @@ class Person:
     server: RunningServer
 
     def token(self) -> str:
-        """A new token for the server's project."""
+        """Return a new token for the server's project."""
         return token_of(self.server, name=self.name, password=PASSWORD)
 
 
 def add_person(server: RunningServer, *roles: str, project_id: str | None = None) -> Person:
-    """A new user of the server's account with those roles, in one project or the whole account."""
+    """Return a new user of the server's account with those roles, in one project or the whole account."""
     name = f"user-{uuid.uuid4().hex[:8]}"
     made = server.send("POST", "/api/v1/users", json_body={"name": name, "password": PASSWORD})
     assert made.status_code == 201, made.text

@@ -25,7 +25,7 @@ def exchange(
     signed: Iterable[str] = (),
     credentials: bool = True,
 ) -> httpx2.Response:
-    """Sends ``target`` and ``headers`` exactly as given; ``signed`` names headers that the signature covers too."""
+    """Send ``target`` and ``headers`` exactly as given; ``signed`` names headers that the signature covers too."""
     address = urlsplit(server.url)
     given = list(headers)
     covered = {name.lower() for name in signed}
@@ -64,7 +64,7 @@ def exchange(
 
 
 def assert_error(response: httpx2.Response, status: int, code: str, *words: str) -> str:
-    """The answer is that error in the form that all the vendor's clients read; gives its message."""
+    """Return the answer is that error in the form that all the vendor's clients read; gives its message."""
     assert response.status_code == status, (response.status_code, response.text)
     assert response.headers["content-type"] == "application/json"
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])

@@ -4,7 +4,7 @@
 def hook_template(
     event: str, *, fate: str, policy: str = "before-hook-creation", kind: str = "Job", name: str = "hook"
 ) -> str:
-    """A hook ``<release>-<name>``: a Job, or a bare Pod, that does what ``pilothouse.dev/simulate`` says."""
+    """Return a hook ``<release>-<name>``: a Job, or a bare Pod, that does what ``pilothouse.dev/simulate`` says."""
     pod = "spec: {restartPolicy: Never, containers: [{name: main, image: example.invalid/hook:1}]}"
     simulate = f"pilothouse.dev/simulate: {fate}"
     annotations = f"helm.sh/hook: '{event}', helm.sh/hook-delete-policy: '{policy}'"
@@ -28,7 +28,7 @@ spec:
 
 
 def deployment_template(name: str = "web", *, fate: str = "''", replicas: int = 1, selector: str = "{}") -> str:
-    """A Deployment ``<release>-<name>``; ``selector`` is the pods' node selector."""
+    """Return a Deployment ``<release>-<name>``; ``selector`` is the pods' node selector."""
     return f"""\
 apiVersion: apps/v1
 kind: Deployment

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pilothouse.errors import Busy
-from pilothouse.shares import Counted, FairPlaces
+from pilothouse.shares import Counted, FairPlaces, Rate
 
 
 def make(places: int, **different: int) -> FairPlaces:
@@ -103,3 +103,75 @@ async def test_counts_end_at_the_keys_limit_and_at_that_of_all():
         counted.add("b", 1)
     with counted.held("b", 2):
         pass
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rate(clock: Clock, per_second: float = 2, *, burst: float = 4, most_keys: int = 10) -> Rate:
+    return Rate(per_second, burst=burst, what="requests", whose="this key", most_keys=most_keys, monotonic=clock)
+
+
+def taken(limit: Rate, key: str) -> int:
+    """Take until it is refused; return how many there were."""
+    for number in range(1000):
+        try:
+            limit.take(key)
+        except Busy:
+            return number
+    raise AssertionError("there is no limit")
+
+
+def test_a_rate_allows_a_burst_and_then_so_many_a_second():
+    clock = Clock()
+    limit = rate(clock)
+    assert (taken(limit, "a"), taken(limit, "b")) == (4, 4)
+    clock.now += 0.49
+    assert taken(limit, "a") == 0
+    clock.now += 1.02
+    assert taken(limit, "a") == 3
+    clock.now += 3600
+    assert taken(limit, "a") == 4  # a rest is worth no more than the burst
+
+
+def test_who_is_too_fast_is_told_for_how_long():
+    clock = Clock()
+    limit = rate(clock, 0.1, burst=1)
+    limit.take("a")
+    with pytest.raises(Busy, match=r"this key has sent more requests than it may \(0.1 a second, 1 at once\)") as busy:
+        limit.take("a")
+    clock.now += busy.value.retry_after_seconds
+    limit.take("a")
+
+
+def test_checking_uses_nothing_up_and_what_overtakes_the_check_is_owed_for_a_while():
+    clock = Clock()
+    limit = rate(clock)
+    for _ in range(50):
+        limit.check("a")
+    for _ in range(50):  # checked before the first of them was counted
+        limit.count("a")
+    clock.now += 2.49
+    with pytest.raises(Busy):
+        limit.check("a")
+    clock.now += 0.02  # it owes no more than another burst
+    limit.check("a")
+
+
+def test_a_rate_remembers_a_bounded_number_of_keys():
+    limit = rate(Clock(), most_keys=10)
+    for number in range(1000):
+        limit.take(str(number))
+    assert len(limit._full_at) == 10
+    assert taken(limit, "999") == 3
+
+
+def test_a_rate_of_nothing_is_no_limit():
+    limit = rate(Clock(), 0)
+    for _ in range(1000):
+        limit.take("a")
+    assert not limit._full_at

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pilothouse.redaction import MASK, Masks, masks_of, masks_of_data, redact, redact_event, redact_log
+from pilothouse.redaction import MASK, Masks, has_few, masks_of, masks_of_data, redact, redact_event, redact_log
 
 SECRET = "correct horse battery"
 
@@ -145,3 +145,25 @@ def test_libraries_messages_and_tracebacks_in_the_log_are_masked():
     assert done.stderr.count(MASK) >= 3
     assert "process_failed" in done.stderr
     assert [line for line in done.stderr.splitlines() if "hunter2" in line] == []
+
+
+@pytest.mark.parametrize("name", ["dbPassword", "API_KEY", "accessKey", "PRIVATE", "pathToSecret", "mainDsn"])
+def test_names_of_secrets_are_found_however_they_are_written(name: str):
+    assert masks_of(values={name: "abcd"}).apply("says abcd") == f"says {MASK}"
+
+
+@pytest.mark.parametrize(
+    ("values", "is_few"),
+    [
+        ({"a": {"b": ["c", 1, None, True]}}, True),
+        (None, True),
+        ({f"k{number}": number for number in range(400)}, True),
+        ({f"k{number}": number for number in range(600)}, False),
+        ([[]] * 600, False),
+        ({"a": {"b": ["c"] * 600}}, False),
+        ({"a": "x" * 20_000}, False),
+        ({"x" * 20_000: 1}, False),
+    ],
+)
+def test_few_values_are_told_from_many(values: object, *, is_few: bool):
+    assert has_few({}, values) == is_few

@@ -47,7 +47,7 @@ PIECES = (
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The processor time of the quickest of three tries."""
+    """Return the processor time of the quickest of three tries."""
     tries = []
     for _ in range(3):
         began = time.process_time()
@@ -64,7 +64,7 @@ def assert_linear(work: Callable[[str], object], piece: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _uncut(monkeypatch: pytest.MonkeyPatch):
-    """The texts here are longer than those that are masked."""
+    """Mask texts of any length: those here are longer than is masked otherwise."""
     monkeypatch.setattr(redaction, "_LONGEST_TEXT", 2 * LARGE)
 
 

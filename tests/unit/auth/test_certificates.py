@@ -128,7 +128,7 @@ def authority_of(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 
 
 def forged(folder: Path, name: str) -> x509.Certificate:
-    """What a thief of ``ca.key`` signs: the server's own certificate with another name in it."""
+    """Return what a thief of ``ca.key`` signs: the server's own certificate with another name in it."""
     issuer = read_certificate(folder / "ca.pem")
     key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -150,7 +150,7 @@ def forged(folder: Path, name: str) -> x509.Certificate:
 
 
 def verify(folder: Path, certificate: x509.Certificate, name: str) -> None:
-    """A TLS handshake in memory, by a client that trusts the authority's file, at the time of the tests."""
+    """Do a TLS handshake in memory, by a client that trusts the authority's file, at the time of the tests."""
     pem = folder / "shown.pem"
     pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     there, here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

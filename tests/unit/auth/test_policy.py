@@ -2,9 +2,10 @@
 
 import pytest
 
-from pilothouse.auth.policy import READ_VALUES, ROLES, allows
+from pilothouse.auth.policy import ACTIONS, READ_VALUES, ROLES, allows
 from pilothouse.errors import Forbidden
 from pilothouse.services.identity.bootstrap import Caller
+from tests.support.route_table import TABLE
 
 #: Every action of the chart and release API, as the vendor's permission tables name them.
 READS = [
@@ -94,8 +95,14 @@ def test_readonly_reads_users_and_keys_too_and_changes_none(action: str):
         "iam:tokens:delete",
         "pilothouse:audit:read",
         "pilothouse:values:read",
+        "pilothouse:logs:read",
         "cce:cluster:create",
     ],
 )
 def test_readonly_allows_no_change_and_no_secrets(action: str):
     assert not allows(["readonly"], action)
+
+
+def test_a_policy_can_be_about_every_action_that_a_route_asks_for():
+    asked = {route.action for route in TABLE.values() if ":" in route.action}
+    assert asked - set(ACTIONS) == set()

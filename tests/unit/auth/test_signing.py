@@ -58,7 +58,7 @@ def accept(request: SignedRequest, signature: Signature, *, now: datetime = SIGN
 
 
 def signed(request: SignedRequest) -> tuple[SignedRequest, Signature]:
-    """The request with the headers that our own signer adds, and its claim."""
+    """Return the request with the headers that our own signer adds, and its claim."""
     bare = replace(request, headers=[(name, value) for name, value in request.headers if name != b"x-sdk-date"])
     added = sign(bare, access_key=ACCESS_KEY, secret_key=SECRET_KEY, now=SIGNED_AT)
     headers = [*bare.headers, (b"x-sdk-date", added["X-Sdk-Date"].encode())]

@@ -1,10 +1,11 @@
 """Chart.yaml and what else a chart says of itself."""
 
+import json
 from typing import Any
 
 import pytest
 
-from pilothouse.chart_archive.charts import ChartArchive, inspect_chart
+from pilothouse.chart_archive.charts import ChartArchive, inspect_chart, read_config
 from pilothouse.errors import InvalidChart
 from pilothouse.settings import ChartLimits
 from tests.support.charts import build_chart, pack_archive, web_chart
@@ -125,3 +126,21 @@ def test_values_are_limited_as_json():
 def test_values_must_be_a_mapping(values: str):
     with pytest.raises(InvalidChart, match=r"^values\.yaml: line 1: must be a mapping"):
         inspect(build_chart(values=values))
+
+
+def test_the_metadata_for_registries_has_what_helm_has_and_leaves_out_what_fits_no_field():
+    text = """\
+{apiVersion: v2, Name: demo, version: 1.0.0, appVersion: 1.10, icon: null, description: [x], deprecated: yes,
+keywords: [a, {}, 2], maintainers: [{name: one, age: 3}, 7], annotations: {b: 1, a: null}, kubeVersion: '',
+dependencies: [{name: sub, import-values: [{child: a, parent: b}], tags: x}]}"""
+    assert json.loads(read_config(with_chart_yaml(text), limits=LIMITS)) == {
+        "name": "demo",
+        "version": "1.0.0",
+        "keywords": ["a", "2"],
+        "maintainers": [{"name": "one"}],
+        "apiVersion": "v2",
+        "appVersion": "1.1",
+        "deprecated": True,
+        "annotations": {"a": "", "b": "1"},
+        "dependencies": [{"name": "sub", "repository": "", "import-values": [{"child": "a", "parent": "b"}]}],
+    }

@@ -68,7 +68,7 @@ TEXTS = (
 
 
 def judge(texts: tuple[str, ...] | list[str]) -> list[Any]:
-    """What Helm reads from each text; None where it refuses."""
+    """Return what Helm reads from each text; None where it refuses."""
     lines = "".join(_encoded(text) + "\n" for text in texts)
     program = subprocess.run([_values_judge()], input=lines, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in program.stdout.splitlines()]

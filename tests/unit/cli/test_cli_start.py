@@ -60,6 +60,35 @@ def test_a_command_that_asks_a_server_loads_only_what_that_takes():
     assert done.stdout.splitlines() == ["[]", "['pilothouse.cli.commands.cluster']"]
 
 
+@pytest.mark.parametrize("command", ["install", "upgrade", "template", "wait", "diff", "show"])
+def test_the_help_of_a_command_loads_nothing_that_asks_a_server_or_runs_a_program(command: str):
+    unwanted = [*SERVER_ONLY, "http.client", "hashlib", "tempfile"]
+    program = (
+        "import sys, pilothouse.cli, contextlib\n"
+        "with contextlib.suppress(SystemExit): pilothouse.cli.main()\n"
+        f"print([name for name in {unwanted} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", [["version"], ["completion", "bash"], ["context", "list"]], ids=" ".join)
+def test_a_command_without_a_server_loads_nothing_that_only_a_server_needs(command: list[str]):
+    unwanted = [*(name for name in SERVER_ONLY if name != "rich"), "rich.console", "http.client"]
+    program = (
+        "import sys, pilothouse.cli, contextlib\n"
+        "with contextlib.suppress(SystemExit): pilothouse.cli.main()\n"
+        f"print('loaded', [name for name in {unwanted} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
 #: What each process imports when it runs, and what it must not load by that: memory that it holds for ever.
 PROCESSES = {
     "pilothouse.cli.serve": ["fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "aiohttp", "yaml", "uvloop"],
@@ -70,9 +99,9 @@ PROCESSES = {
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_process_loads_nothing_of_the_others(process: str):
-    unwanted = [*PROCESSES[process], "rich", "pygments", "lightkube", "httpx2"]
+    unwanted = [*PROCESSES[process], "rich", "pygments", "lightkube", "httpx2", "sqlalchemy.orm"]
     program = (
-        f"import sys; from pilothouse.cli.commands import server; server._leave_rich_out(); import {process}; "
+        f"import sys; from pilothouse.cli.commands import server; server._leave_out_unused(); import {process}; "
         f"print([name for name in {unwanted} if sys.modules.get(name) is not None])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """The table of commands says what the commands say of themselves, and no option hides another."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 import typer
 from typer.main import get_command
 
-from pilothouse.cli import COMMANDS, commands
+from pilothouse.cli import COMMANDS, app, commands
+from pilothouse.cli.exits import MEANINGS
 from pilothouse.cli.groups import ConnectedCommand, ConnectedGroup, load_command
 from tests.unit.cli.test_cli_start import run
 
@@ -47,6 +49,19 @@ def test_no_option_or_argument_of_a_command_takes_the_name_of_another(name: str)
     assert len(options) == len(set(options))
 
 
+def test_the_page_has_the_exit_statuses_and_what_they_mean():
+    page = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
+
+    assert {int(status): meaning.replace("`", "") for status, meaning in rows} == MEANINGS
+
+
+def test_plan_takes_every_flag_of_upgrade():
+    flags = {verb: {flag for one in EVERY[verb].params for flag in one.opts} for verb in ("plan", "upgrade")}
+
+    assert flags["upgrade"] <= flags["plan"]
+
+
 def test_a_connection_option_counts_wherever_it_stands_and_the_last_one_wins():
     seen = []
     group = typer.Typer(cls=ConnectedGroup, rich_markup_mode=None, add_completion=False)
@@ -70,3 +85,53 @@ def test_a_wrong_name_of_a_command_is_told_the_nearest():
 
     assert wrong.returncode == 2
     assert "Did you mean 'cluster'" in wrong.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 50, 60, 80])
+def test_the_help_of_every_command_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    texts = {
+        name: command.get_help(command.make_context(f"pilothouse {name}", [], resilient_parsing=True))
+        for name, command in EVERY.items()
+    }
+
+    wide = {(name, line) for name, text in texts.items() for line in text.splitlines() if len(line.rstrip()) > columns}
+    assert wide == set()
+
+
+@pytest.mark.parametrize("command", [get_command(app), EVERY["user"]], ids=["all", "user"])
+def test_a_narrow_terminal_gets_the_whole_sentence_of_each_command(command: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = command.get_help(command.make_context("pilothouse", [], resilient_parsing=True))
+
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 40
+    assert "..." not in text.partition("Commands:")[2]
+
+
+def test_an_explanation_on_a_narrow_terminal_has_most_of_its_width(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    command = EVERY["list"]
+    lines = command.get_help(command.make_context("pilothouse list", [], resilient_parsing=True)).splitlines()
+
+    assert lines[lines.index("  -A, --all-namespaces") + 1].strip() == "List all namespaces."
+
+
+#: Arguments that name what is not there yet, what is on this machine, or a free text.
+NOT_STORED = {
+    "apply plan_id", "backup file", "chart download file", "chart update archive",
+    "chart upload archive", "cluster add name", "completion shell", "group add name", "login url",
+    "policy add document", "policy add name", "policy replace document", "project add name", "restore file",
+    "search words", "source add name", "source add url", "user add name", "user recover name",
+    "group grant role", "group withdraw role", "user grant role", "user withdraw role",
+}  # fmt: skip
+
+
+def test_every_argument_that_names_something_stored_is_completed():
+    bare = {
+        f"{name} {param.name}"
+        for name, command in EVERY.items()
+        for param in command.params
+        if param.param_type_name == "argument" and param._custom_shell_complete is None
+    }
+
+    assert bare == NOT_STORED

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.cli import connection
+from pilothouse.cli import COMMANDS, connection
 from pilothouse.cli.contexts import Context, contexts_file, edited_contexts, read_contexts
+from pilothouse.cli.groups import load_command
 from pilothouse.errors import InvalidRequest, PilothouseError
 
 HERE = Context(name="here", url="http://here:8440", token="secret-of-here", user="ann", cluster="c", namespace="n")
@@ -18,7 +19,7 @@ THERE = Context(name="there", url="https://there:8441", access_key="AK", secret_
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of contexts of our own, and no variable that a command reads."""
+    """Return a file of contexts of our own, and no variable that a command reads."""
     for name in ("URL", "TOKEN", "CA", "CONTEXT", "PROJECT_ID", "CLUSTER", "NAMESPACE"):
         monkeypatch.delenv(f"PILOTHOUSE_{name}", raising=False)
     monkeypatch.delenv("CLOUD_SDK_AK", raising=False)
@@ -185,3 +186,28 @@ def test_a_token_that_no_header_can_hold_is_not_repeated(token: str):
 
     assert "secret" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+def use(*words: str) -> None:
+    load_command("context", COMMANDS["context"]).main(["use", *words], standalone_mode=False)
+
+
+def test_without_a_name_the_current_contexts_defaults_change(capsys: pytest.CaptureFixture[str]):
+    keep(HERE, THERE, current="there")
+
+    use("-n", "web")
+
+    assert [one.namespace for one in read_contexts().contexts] == ["n", "web"]
+    assert capsys.readouterr().out == (
+        "commands now ask https://there:8441, context there: cluster (the only one), namespace web\n"
+    )
+    use("here", "--cluster", "", "-n", "")
+    assert read_contexts().current == "here"
+    assert capsys.readouterr().out.endswith("context here: cluster (the only one), namespace default\n")
+
+
+def test_without_a_name_and_a_current_context_it_is_said_what_to_type():
+    keep(HERE, current="")
+
+    with pytest.raises(InvalidRequest, match=r"no current context in .*: type 'pilothouse login URL'"):
+        use("-n", "web")

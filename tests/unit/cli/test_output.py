@@ -1,12 +1,21 @@
 """Tables fit the terminal and lose no name; programs get whole lines, JSON and YAML."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 from rich.cells import cell_len
 
-from pilothouse.cli.output import Output, print_rows, table_lines, yaml_of
+from pilothouse.cli.output import Output, print_rows, yaml_of
+from pilothouse.cli.tables import Table
 
 COLUMNS = ("NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION")
 ROWS = [
@@ -23,38 +32,121 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("width", [100, 120, 160, 200])
-def test_a_table_fits_the_terminal_and_keeps_every_name_whole(width: int):
-    lines = list(table_lines(ROWS, COLUMNS, width=width))
+OPERATIONS = ("id", "action", "state", "cluster", "namespace", "release", "revision", "created_at", "text")
+IDS = ("1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20", "9c5b94b1-35ad-49bb-b118-8e8fc24abf80")
+OPERATION_ROWS = [
+    [IDS[0], "upgrade", "failed", "prod", "shop", "web", "3", "2026-11-29T15:56:00.123Z", "the pods of web " * 9],
+    [IDS[1], "install", "succeeded", "prod", "shop", "api", "1", "2026-11-27T10:00:00.000Z", "Install complete"],
+]
+NOW = datetime(2026, 11, 29, 16, 0, tzinfo=UTC)
+
+
+def lines_of(rows: list[list[str]], columns: tuple[str, ...], width: int | None, *least: str) -> list[str]:
+    return list(Table(list(columns), rows).fitted(width, least, now=NOW).lines())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
+def test_a_table_fits_the_terminal_with_a_line_per_row_and_every_name_whole(width: int):
+    lines = lines_of(ROWS, COLUMNS, width)
 
     assert len(lines) == 3
     assert max(cell_len(line) for line in lines) <= width
     assert [line.split()[0] for line in lines] == ["NAME", "web", "a-release-with-a-long-name"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_an_id_can_be_copied_at_every_width(width: int):
+    lines = lines_of(OPERATION_ROWS, OPERATIONS, width, "revision", "text")
+
+    assert max(cell_len(line) for line in lines) <= width
+    assert [line.split()[0] for line in lines] == ["id", *IDS]
+
+
+def test_columns_stand_below_each_other():
+    lines = lines_of(ROWS, COLUMNS, 120)
+
     starts = {line.index(word) for line, word in zip(lines, ("NAMESPACE", "production", "default"), strict=True)}
     assert len(starts) == 1
 
 
-def test_a_table_without_a_terminal_cuts_nothing():
-    lines = list(table_lines(ROWS, COLUMNS, width=None))
+def test_times_are_shortened_before_a_text_is_cut_or_a_column_is_left_out():
+    times = ["2026-11-29T15:56:00.123Z", "2026-11-29T15:59:59Z", "2026-11-29T03:00:00Z", "2026-12-09T16:00:00Z"]
+    rows = [["web", time, "a text of 22 letters -"] for time in [*times, "", "soon"]]
+    columns = ("name", "at", "text")
 
-    assert "a-long-name-of-a-chart-1.20.3" in lines[1]
-    assert "…" not in "".join(lines)
+    whole, to_the_second, ages = (lines_of(rows, columns, width) for width in (54, 50, 45))
 
-
-@pytest.mark.parametrize("width", [40, 60])
-def test_rows_become_blocks_when_a_table_does_not_fit(width: int):
-    lines = list(table_lines(ROWS, COLUMNS, width=width))
-
-    assert lines[:3] == ["NAME         web", "NAMESPACE    production", "REVISION     12"]
-    assert lines[7] == ""
-    assert lines[8] == "NAME         a-release-with-a-long-name"
+    assert [line.split()[1] for line in whole[1:5]] == times
+    assert to_the_second[1] == "web   2026-11-29T15:56:00Z  a text of 22 letters -"
+    assert [line[6:13].rstrip() for line in ages[1:]] == ["3m ago", "1s ago", "13h ago", "in 10d", "", "soon"]
+    assert all(line.endswith("a text of 22 letters -") for line in ages[1:])
 
 
-def test_the_text_of_a_single_row_is_never_cut():
-    text = "the reason " * 20
-    [line, *rest] = table_lines([["failed", text]], ("state", "text"), width=80, may_cut=False)
+def test_the_least_columns_are_left_out_first_and_named():
+    fitted = Table(list(OPERATIONS), OPERATION_ROWS).fitted(100, ("revision", "text"), now=NOW)
 
-    assert (line, rest) == ("state  failed", [f"text   {text.rstrip()}"])
+    assert fitted.left_out == ("revision", "text")
+    assert "3m ago" in "".join(fitted.lines())
+
+
+def test_a_text_of_several_lines_is_joined_in_a_table(capsys: pytest.CaptureFixture[str]):
+    print_rows([{"name": "a", "text": "  two:\n- x\n\t- y\n"}], ["name", "text"], Output.TABLE)
+
+    assert capsys.readouterr().out == "name  text\na       two: - x - y\n"
+
+
+def test_a_text_is_cut_while_enough_of_it_is_left():
+    [_, failed, _] = lines_of(OPERATION_ROWS, OPERATIONS, 130, "revision")
+
+    assert failed.endswith("…")
+    assert "the pods of web" in failed
+
+
+def test_a_table_without_a_terminal_is_whole():
+    lines = lines_of(OPERATION_ROWS, OPERATIONS, None)
+
+    assert lines[0].split() == list(OPERATIONS)
+    assert "2026-11-29T15:56:00.123Z" in lines[1]
+    assert lines[1].endswith(("the pods of web " * 9).rstrip())
+
+
+def on_a_terminal(columns: int, program: str) -> tuple[str, str]:
+    """Run Python code whose standard output is a terminal; return that and its standard error."""
+    person, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    without_width = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=terminal, stderr=subprocess.PIPE, check=True, env=without_width
+        )
+        return os.read(person, 65536).decode(), done.stderr.decode()
+    finally:
+        os.close(person)
+        os.close(terminal)
+
+
+def test_what_a_terminal_has_no_room_for_is_said_beside_the_table():
+    rows = [dict(zip(OPERATIONS, row, strict=True)) for row in OPERATION_ROWS]
+    program = f"""
+from pilothouse.cli.output import Output, print_rows
+print_rows({rows}, {OPERATIONS}, Output.TABLE, least=("revision", "text"))
+"""
+    out, err = on_a_terminal(60, program)
+
+    assert len(out.splitlines()) == 3
+    assert err.startswith("no room for: revision, text, created_at, ")
+    assert err.endswith("-o json has all\n")
+    assert max(map(len, err.splitlines())) <= 60
+
+
+def test_the_text_of_a_single_object_is_never_cut():
+    program = """
+from pilothouse.cli.output import Output, print_rows
+print_rows([{"state": "failed", "text": "the reason " * 20}], ("state", "text"), Output.TABLE, one=True)
+"""
+    out, _ = on_a_terminal(80, program)
+
+    assert out.splitlines() == ["state  failed", f"text   {'the reason ' * 20}".rstrip()]
 
 
 @pytest.mark.parametrize(("output", "read"), [(Output.JSON, json.loads), (Output.YAML, yaml.safe_load)])

@@ -26,7 +26,7 @@ Ask = Callable[..., None]
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
-    """A loop of the kind of the tests, and one of the kind of the server."""
+    """Yield a loop of the kind of the tests, and one of the kind of the server."""
     with asyncio.Runner(loop_factory=request.param) as made:
         yield made
 
@@ -47,7 +47,7 @@ class Child:
         self.end.send(struct.pack("!II", call, number))
 
     async def answer(self) -> tuple[int, int, socket.socket | None]:
-        """The number of the request, what was found, and the connection."""
+        """Return the number of the request, what was found, and the connection."""
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -72,7 +72,7 @@ def server() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def full() -> Iterator[tuple[str, int]]:
-    """The address of a server that takes no more connections: who connects waits."""
+    """Yield the address of a server that takes no more connections: who connects waits."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as made:
         address: tuple[str, int] = made.getsockname()
         waiting = [socket.socket() for _ in range(4)]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from pilothouse.engine.child_options import ChildOptions
 from pilothouse.engine.environment import child_environment, command_line
-from pilothouse.engine.protocol import ChildOptions
 from pilothouse.engine.sandbox import Sandbox
 
 _PARENT = """

@@ -38,7 +38,7 @@ def test_the_go_runtime_is_told_less_than_the_kernel_allows(tmp_path: Path):
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A folder that other accounts may pass through, as root's data folder is."""
+    """Yield a folder that other accounts may pass through, as root's data folder is."""
     with open_folder() as folder:
         yield folder / "engine"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilothouse.engine.helm_errors import helm_error, is_unreachable, tells_of_unreachable
+from pilothouse.engine.helm_errors import helm_error, status_of, tells_of_unreachable
 
 PATCH = 'Patch "https://h:6443/api/v1/namespaces/n/configmaps/c?fieldManager=helm"'
 
@@ -31,10 +31,11 @@ def test_a_cluster_that_does_not_answer_is_no_answer_of_helms(words: str, cause:
 
 
 def test_why_objects_could_not_be_deleted_counts():
-    assert is_unreachable(helm_error(f"failed to delete release: r: [{PATCH}: EOF]", kind="HelmReleaseError"))
-    assert not is_unreachable(
-        helm_error('failed to delete release: r: [configmaps "c" is forbidden: no]', kind="HelmReleaseError")
+    assert (
+        status_of(helm_error(f"failed to delete release: r: [{PATCH}: EOF]", kind="HelmReleaseError")) == "unreachable"
     )
+    denied = 'failed to delete release: r: [configmaps "c" is forbidden: no]'
+    assert status_of(helm_error(denied, kind="HelmReleaseError")) == "refused"
 
 
 @pytest.mark.parametrize(

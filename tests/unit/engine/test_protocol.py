@@ -10,19 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilothouse.engine.child_options import ChildOptions
 from pilothouse.engine.frames import HEADER, encode_request, parse_head
+from pilothouse.engine.inspection import LintFinding, ReleasePart, RenderedObject
 from pilothouse.engine.launcher import PROGRAM
 from pilothouse.engine.protocol import (
     REQUESTS,
-    ChildOptions,
     InstallRequest,
-    LintFinding,
     LintRequest,
+    PlannedHook,
+    PlannedRelease,
     ProgressEvent,
-    ReleasePart,
-    RenderedObject,
     RenderNameRequest,
+    ValuesLayer,
 )
+from pilothouse.engine.signatures import CosignSignature
+from pilothouse.engine.tested import PodOfTest
 from pilothouse.engine.versions import read_versions
 from pilothouse.errors import HelmError
 from tools.engine import ENGINE
@@ -61,7 +64,7 @@ def test_a_request_arrives_as_it_was_sent_unless_it_holds_nul(values: dict[str, 
     head = parse_head(prefix[HEADER.size :])
     assert (head_length, body_length) == (len(prefix) - HEADER.size, len(body))
     assert head["progress"] is True
-    assert InstallRequest(**head["request"], chart=body) == request
+    assert InstallRequest(**{**head["request"], "layers": ()}, chart=body) == request
 
 
 def test_an_open_file_is_sent_whole_from_its_beginning():
@@ -94,6 +97,11 @@ def test_the_go_side_knows_the_same_requests_outcomes_events_and_options():
         "finding": sorted(_names(LintFinding)),
         "object": sorted(_names(RenderedObject)),
         "part": sorted(_names(ReleasePart)),
+        "layer": sorted(_names(ValuesLayer)),
+        "planned": sorted(_names(PlannedRelease)),
+        "hook": sorted(_names(PlannedHook)),
+        "tested": sorted(_names(PodOfTest)),
+        "cosign": sorted(_names(CosignSignature)),
     }
     for name, request in REQUESTS.items():
         outcome: Any = {type(None): None, str: "string"}.get(request.outcome_type, ...)

@@ -59,7 +59,7 @@ class Client:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
 
     def hello(self) -> bytes:
-        """The first packet."""
+        """Return the first packet."""
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.do_handshake()
         return self._outgoing.read()
@@ -84,7 +84,7 @@ class Client:
         self.raw.sendall(self._outgoing.read())
 
     def answer(self) -> str:
-        """The body of the answer, which is complete when it ends in a newline."""
+        """Return the body of the answer, which is complete when it ends in a newline."""
         got = b""
         while not got.partition(b"\r\n\r\n")[2].endswith(b"\n"):
             try:

@@ -7,7 +7,7 @@ from pilothouse.http.protocol import _Connection
 
 
 def head(lines: int, end: bytes) -> bytes:
-    """A head with so many header lines."""
+    """Return a head with so many header lines."""
     return end.join([b"GET / HTTP/1.1", b"Host: x", *[b"a: b"] * (lines - 1), b"", b""])
 
 

@@ -33,7 +33,7 @@ PARAMETERS = named("parameters", b'{"a": 1}')
 
 
 def read(body: bytes, *, content_type: str = TYPE, pieces: Sequence[int] = ()) -> tuple[bytes, dict[str, str]]:
-    """The file and the texts; ``pieces`` are the sizes in which the body arrives."""
+    """Return the file and the texts; ``pieces`` are the sizes in which the body arrives."""
     messages = _messages(body, pieces)
 
     async def receive() -> Message:

@@ -39,7 +39,7 @@ def run(work: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(ports: Ports, door: str, *, window: int = 4096) -> AsyncIterator[socket.socket]:
-    """A client whose kernel takes little before the client reads."""
+    """Yield a client whose kernel takes little before the client reads."""
     with contextlib.closing(await asyncio.to_thread(_connect, ports, door, window)) as connection:
         yield connection
 

@@ -106,7 +106,7 @@ async def test_a_name_that_is_not_known_is_unavailable(monkeypatch: pytest.Monke
 
 
 def own_addresses() -> list[str]:
-    """What this machine's interfaces have, besides loopback, by the kernel's own tables."""
+    """Return what this machine's interfaces have, besides loopback, by the kernel's own tables."""
     found = []
     table = Path("/proc/net/fib_trie").read_text().splitlines()
     for line, following in itertools.pairwise(table):

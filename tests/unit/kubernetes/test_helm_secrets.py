@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 
 def payload(**changes: Any) -> dict[str, Any]:
-    """What Helm stores for revision 2 of release web, as far as it matters."""
+    """Return what Helm stores for revision 2 of release web, as far as it matters."""
     base: dict[str, Any] = {
         "name": "web",
         "info": {
@@ -55,7 +55,7 @@ def payload(**changes: Any) -> dict[str, Any]:
 
 
 def secret(content: Any = None, *, raw: bytes | str | None = None, **metadata: Any) -> Secret:
-    """A Secret around the payload, whatever that is."""
+    """Return a Secret around the payload, whatever that is."""
     text = json.dumps(payload() if content is None else content)
     release = encode_payload(text) if raw is None else base64.b64encode(base64.b64encode(_bytes(raw))).decode()
     labels = {"owner": "helm", "name": "web", "version": "2", "status": "deployed", "team": "a"}
@@ -72,6 +72,12 @@ def secret(content: Any = None, *, raw: bytes | str | None = None, **metadata: A
 
 def _bytes(raw: bytes | str) -> bytes:
     return raw if isinstance(raw, bytes) else raw.encode()
+
+
+def test_a_rollback_tells_what_it_went_back_to():
+    info = payload()["info"]
+    assert decode_release(secret(payload(info=info | {"rollback_revision": 1}))).rollback_revision == 1
+    assert decode_release(secret()).rollback_revision == 0
 
 
 def test_a_release_is_read_whole():

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from pilothouse.errors import InvalidKubeconfig
 from pilothouse.kubernetes.addresses import Addresses
-from pilothouse.kubernetes.kubeconfig import Kubeconfig, api_server, sanitise
+from pilothouse.kubernetes.kubeconfig import Kubeconfig, acting_as, api_server, sanitise
 from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
 
 
 @cache
 def certificate(name: str = "admin") -> tuple[str, str]:
-    """A self-signed certificate and its key, both as base64 of PEM."""
+    """Return a self-signed certificate and its key, both as base64 of PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -45,7 +45,7 @@ def certificate(name: str = "admin") -> tuple[str, str]:
 
 
 def config(*, cluster: dict[str, Any] | None = None, user: dict[str, Any] | None = None, **top: Any) -> dict[str, Any]:
-    """A kubeconfig with the given parts."""
+    """Return a kubeconfig with the given parts."""
     base = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -383,3 +383,18 @@ def test_one_api_server_has_one_name_however_its_url_is_written(url: str):
 @pytest.mark.parametrize("url", ["https://api.example.com:6443", "https://api.example.com/k8s/c-1", "https://[::1]"])
 def test_another_port_path_or_host_is_another_api_server(url: str):
     assert api_server(url) != "api.example.com:443"
+
+
+def test_an_account_acts_as_a_user_and_keeps_everything_else():
+    before = clean(config(user={"token": "secret"})).text
+    acting = json.loads(acting_as(before, "täglich:shop", ["a", "b"]))
+    assert acting["users"][0]["user"] == {"token": "secret", "as": "täglich:shop", "as-groups": ["a", "b"]}
+    assert {**acting, "users": []} == {**json.loads(before), "users": []}
+    assert "as-groups" not in json.loads(acting_as(before, "shop", []))["users"][0]["user"]
+    assert clean(acting, context="main").text == json.dumps(acting, ensure_ascii=False), "it is one that sanitise takes"
+    assert Transport(json.dumps(acting), ClusterSettings()).acts_as == "täglich:shop"
+
+
+def test_an_account_that_acts_as_a_user_already_cannot_act_as_another():
+    with pytest.raises(InvalidKubeconfig, match="Kubernetes allows no second"):
+        acting_as(clean(config(user={"token": "secret", "as": "one"})).text, "another", [])

@@ -44,7 +44,7 @@ def _calls(function: ast.AST) -> Iterator[tuple[str, str, int]]:
 
 
 def client_writes() -> set[str]:
-    """The methods of the client that change something, and the functions that turn a Secret with one."""
+    """Return the methods of the client that change something, and the functions that turn a Secret with one."""
     methods = {
         function.name
         for _, function in _functions((ROOT / "kubernetes/client.py").read_text())

@@ -27,7 +27,7 @@ def spans(page: Path) -> Iterator[str]:
 
 
 def find(path: str) -> Path | None:
-    """The file or folder that a page means: of the package, else of the project."""
+    """Return the file or folder that a page means: of the package, else of the project."""
     for folder in (SOURCE, ROOT):
         if next(folder.glob(path), None):
             return folder / path

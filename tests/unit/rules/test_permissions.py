@@ -15,12 +15,18 @@ FOR_EVERYBODY = {
     "Idempotency.claim": "by the write that it belongs to",
     "Operations.list_evidence": "by show",
     "ask_again": "who the caller is; what it may is asked by who asks",
+    "Standing.ask": "who the caller is; what it may is asked by who asks",
+    "require_user": "a user of its own account, for what asks for a permission",
     "current_caller": "who the caller is; what it may is asked by who asks",
     "Projects.list_page": "those in which it has a role",
     "Projects.list_all": "those in which it has a role",
     "Projects.list_usable": "the caller's own",
     "Projects.show": "one in which it has a role",
     "Projects.create_in_region": "by create",
+    "Sessions.find_own_id": "one's own",
+    "Sessions.end": "one's own; others' by _of_whom",
+    "Sessions.end_all": "one's own; others' by _of_whom",
+    "Sessions.end_previous": "one's own",
     "ReleaseView.add_resources": "by the read or write whose answer they are added to",
 }
 
@@ -44,7 +50,7 @@ def names_a_permission(function: ast.AST) -> bool:
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"require", "require_in_account"}
+        and node.func.attr in {"require", "require_somewhere", "require_in_account"}
         and isinstance(node.func.value, ast.Name)
         and node.func.value.id == "caller"
         for node in ast.walk(function)

@@ -19,7 +19,10 @@ from tests.support.route_table import (
 )
 
 #: What a path or a body names that is no id: the matrices fill it in all the same.
-NAMES = {"namespace", "name", "role", "fresh", "region", "kubeconfig"}
+NAMES = {
+    *("namespace", "name", "role", "fresh", "region", "kubeconfig"),
+    *("repository", "authority", "chart_name", "version"),
+}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ The crash suite (``tests/crash``) proves the same on a cluster; here every state
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -17,32 +18,43 @@ from pilothouse.kubernetes.helm_secrets import PENDING
 from pilothouse.states import Action
 from pilothouse.store.operations import OperationRow
 from pilothouse.worker.state import (
+    CheckedState,
     EndedState,
     ReleaseState,
     classify,
     classify_ended,
+    classify_failed,
     classify_repaired,
+    classify_tested,
     classify_uninstalled,
     classify_written,
+    is_resumed,
+    is_to_be_undone,
+    may_have_left_a_lock,
 )
 from pilothouse.worker.steps import (
     AFTER_CALL,
+    AFTER_CHECK,
     CARRY_OUT,
+    CHECK,
+    CLEAN_UP,
     GIVE_UP,
     REPAIR,
+    STOP_CHECK,
     EngineStatus,
     ImpossibleState,
     Step,
     Undo,
     next_step,
-    repair_step,
     step_after_call,
+    step_of,
 )
 from tests.support.revisions import (
     BEFORE,
     CUT_OFF,
     FIRST,
     HISTORIES,
+    NONE,
     OURS,
     OVERTAKEN,
     PROMISES,
@@ -57,7 +69,7 @@ from tests.support.revisions import (
     seen,
 )
 
-ENGINE: tuple[EngineStatus, ...] = ("done", "refused", "stopped", "unreachable", "unavailable", "crashed")
+ENGINE: tuple[EngineStatus, ...] = ("done", "refused", "stopped", "unreachable", "unavailable", "taken", "crashed")
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Row:
     step: Step
     given_up: Step
     written: int | None = None
+    keeps_history: bool = False
 
     def __str__(self) -> str:
         return f"{self.operation.action}: {self.state}"
@@ -82,9 +95,10 @@ class Row:
 
 #: No sentence tells of it: what is there is nobody's concern, and Helm says the rest.
 UNTOLD = ""
+HISTORY_KEPT = "With `keep_history`, a revision that is `uninstalled` is the end"
 OWN = "A revision counts as Pilothouse's own only with exactly that number, in a status that the action writes"
 LABELLED = "for installs and upgrades, with this operation's id in the label `pilothouse.dev/operation`"
-ROLLED_BACK = "there the number, Helm's own description and the unchanged revision before it decide."
+ROLLED_BACK = "there the number, what Helm says it went back to, and the unchanged revision before it decide."
 NEXT_NUMBER = "then the first later revision with this operation's label is Pilothouse's own."
 RECORDED = "it reads the release from the cluster, records what is final, unlocks what this operation left pending"
 AGAIN_IN_PLACE = "unlocked and installed again in its place"
@@ -200,6 +214,32 @@ PROMISED = (
         ROLLED_BACK, begun("rollback", number=2, base=FIRST), [BEFORE, Revision(2, "deployed", OURS)],
         ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
     ),
+    *(  # another program went back to another revision under the same number
+        Row(
+            ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+            [BEFORE, Revision(2, status, description="Rollback to 3", target=3)], state, step, Step.ABANDON, written=2,
+        )
+        for status, state, step in (
+            ("deployed", ReleaseState.FREE, Step.ACT),
+            ("failed", ReleaseState.FREE, Step.ACT),
+            ("pending-rollback", ReleaseState.FOREIGN_PENDING, Step.REFUSE),
+        )
+    ),
+    Row(  # an older Helm has superseded it, and kept nothing but the words
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+        [BEFORE, Revision(2, "superseded", description="Rollback to 1", target=NONE), Revision(3, "deployed")],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
+    Row(  # and this is its own
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+        [BEFORE, Revision(2, "deployed", description="Rollback to 10", target=NONE)],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON, written=2,
+    ),
+    Row(  # a wait that failed
+        ROLLED_BACK, begun("rollback", number=2, base=FIRST),
+        [BEFORE, Revision(2, "failed", description=REFUSED, target=1)],
+        ReleaseState.OURS_FINAL, Step.COMPLETE, Step.RECORD, written=2,
+    ),
     Row(
         ROLLED_BACK, begun("rollback", number=2, base=FIRST),
         [replace(FIRST, status="failed", version="9"), Revision(2, "pending-rollback", description="Rollback to 1")],
@@ -235,6 +275,14 @@ PROMISED = (
         RECREATED, begun("uninstall", number=1, base=FIRST), [replace(FIRST, remade=True)],
         ReleaseState.RECREATED, Step.RECORD, Step.ABANDON,
     ),
+    Row(
+        HISTORY_KEPT, begun("uninstall", number=1, base=FIRST), [replace(FIRST, status="uninstalled", version="9")],
+        ReleaseState.KEPT, Step.RECORD, Step.RECORD, keeps_history=True,
+    ),
+    Row(
+        UNTOLD, begun("uninstall", number=1, base=FIRST), [replace(FIRST, status="uninstalled", version="9")],
+        ReleaseState.FREE, Step.ACT, Step.ABANDON,
+    ),
     # another program's locks (decision 7: an uninstall done twice is an uninstall)
     *(
         Row(
@@ -256,7 +304,7 @@ PROMISED = (
 @pytest.mark.parametrize("case", PROMISED, ids=str)
 def test_what_is_promised_is_decided(case: Row):
     written = next((one.stored() for one in case.found if one.number == case.written), None)
-    state = classify(seen(*case.found), case.operation, written)
+    state = classify(seen(*case.found), case.operation, written, target=1, keeps_history=case.keeps_history)
     action = Action(case.operation.action)
     assert state is case.state
     assert next_step(action, state, held=True) is case.step
@@ -286,6 +334,11 @@ def test_each_row_is_about_a_sentence_of_the_documentation(sentence: str):
         ("crashed", Revision(2, "pending-upgrade", OURS), Step.CRASH),
         ("crashed", None, Step.CRASH),
         ("unavailable", None, Step.RETRY),
+        # the next attempt sees who made it: a child that had died in an earlier attempt, or another program
+        *(
+            ("taken", written, Step.RETRY)
+            for written in (None, Revision(2, "pending-upgrade", OURS), Revision(2, "deployed"))
+        ),
         # Helm's own answers, and the deadline, are final, and leave no lock
         *((status, None, Step.ABANDON) for status in ("refused", "stopped")),
         *((status, Revision(2, "pending-upgrade", OURS), Step.UNLOCK_AND_ABANDON) for status in ("refused", "stopped")),
@@ -305,7 +358,11 @@ def test_after_a_call_of_the_engine_the_revision_decides(status: EngineStatus, w
         *((status, None, Step.RECORD) for status in ENGINE),
         *((status, replace(FIRST, remade=True), Step.RECORD) for status in ENGINE),
         *((status, left, Step.CRASH) for status in ("done", "crashed") for left in (FIRST, TOUCHED)),
-        *((status, left, Step.RETRY) for status in ("unreachable", "unavailable") for left in (FIRST, TOUCHED)),
+        *(
+            (status, left, Step.RETRY)
+            for status in ("unreachable", "unavailable", "taken")
+            for left in (FIRST, TOUCHED)
+        ),
         *((status, FIRST, Step.ABANDON) for status in ("refused", "stopped")),
         *((status, TOUCHED, Step.UNLOCK_AND_ABANDON) for status in ("refused", "stopped")),
     ],
@@ -314,6 +371,13 @@ def test_after_an_uninstall_what_is_left_decides(status: EngineStatus, left: Rev
     stored = left.stored() if left else None
     state = classify_uninstalled(FIRST.labels(), stored, absent=left is None)
     assert step_after_call(status, state, held=True) is step
+
+
+@pytest.mark.parametrize("status", ENGINE)
+def test_an_uninstall_that_keeps_the_history_ends_with_an_uninstalled_revision(status: EngineStatus):
+    stored = replace(FIRST, status="uninstalled", version="9").stored()
+    state = classify_uninstalled(FIRST.labels(), stored, absent=False, keeps_history=True)
+    assert step_after_call(status, state, held=True) is Step.RECORD
 
 
 @given(ROWS, HISTORIES, st.none() | REVISIONS)
@@ -329,7 +393,7 @@ def test_whatever_is_found_there_is_a_decision_and_none_writes_without_the_lease
 
 
 def test_no_cell_of_a_table_is_left_to_a_default():
-    cells = set(itertools.product([*Action, *Undo], ReleaseState))
+    cells = set(itertools.product([*set(Action) - {Action.TEST}, *Undo], ReleaseState))
     assert set(CARRY_OUT) == set(GIVE_UP) == cells
     assert set(AFTER_CALL) == set(itertools.product(ENGINE, ReleaseState))
     assert set(REPAIR) == set(EndedState)
@@ -340,7 +404,7 @@ def test_no_step_writes_without_the_lease():
         *(partial(next_step, *cell, giving_up=False) for cell, step in CARRY_OUT.items() if isinstance(step, Step)),
         *(partial(next_step, *cell, giving_up=True) for cell, step in GIVE_UP.items() if isinstance(step, Step)),
         *(partial(step_after_call, *cell) for cell, step in AFTER_CALL.items() if isinstance(step, Step)),
-        *(partial(repair_step, state) for state in REPAIR),
+        *(partial(step_of, REPAIR, state) for state in REPAIR),
     ]
     for decide in decisions:
         decided = decide(held=True)
@@ -380,7 +444,48 @@ def test_a_repair_touches_only_what_is_deployed_and_unchanged(
 ):
     found, later = (one.labels() if one else None for one in (before, now))
     repaired = classify_repaired(found, later, removed=removed)
-    assert (repair_step(classify_ended(found, readable=readable), held=True), repair_step(repaired, held=True)) == steps
+    ended = classify_ended(found, readable=readable)
+    assert tuple(step_of(REPAIR, state, held=True) for state in (ended, repaired)) == steps
+
+
+@pytest.mark.parametrize(
+    ("found", "failed", "step"),
+    [
+        ([FIRST, Revision(2, "failed", OURS, REFUSED)], 2, Step.CLEAN_UP),
+        ([FIRST, Revision(2, "failed", OURS, CUT_OFF)], 2, Step.CLEAN_UP),
+        ([FIRST, Revision(2, "failed")], 2, Step.LEAVE),  # another program's
+        (
+            [FIRST, Revision(2, "failed", OURS, REFUSED), Revision(3, "deployed")],
+            2,
+            Step.LEAVE,
+        ),  # overtaken
+        ([Revision(2, "failed", OURS, REFUSED)], 2, Step.LEAVE),  # all of it is new: nothing was deployed before
+        ([FIRST, Revision(2, "pending-upgrade", OURS)], 2, Step.LEAVE),  # nobody has judged it
+        ([FIRST], 2, Step.LEAVE),
+    ],
+)
+def test_only_what_a_failed_upgrade_of_ours_created_is_cleaned_up(found: Sequence[Revision], failed: int, step: Step):
+    stored = next((one.stored() for one in found if one.number == failed), None)
+    state = classify_failed(seen(*found), operation("upgrade"), stored)
+    assert step_of(CLEAN_UP, state, held=True) is step
+    assert step_of(CLEAN_UP, state, held=False) is (Step.STOP if step.writes else step)
+
+
+@pytest.mark.parametrize(
+    ("rolls_back", "failed", "wrote", "cancelling", "undone"),
+    [
+        (True, True, True, False, True),
+        (False, True, True, False, False),
+        (True, False, True, False, False),
+        (True, True, False, False, False),  # a failure that left no revision has changed nothing
+        (True, True, True, True, False),  # what is being undone already is not undone once more
+    ],
+)
+def test_a_failure_is_undone_only_if_its_order_says_so(
+    *, rolls_back: bool, failed: bool, wrote: bool, cancelling: bool, undone: bool
+):
+    row = replace(operation("upgrade"), cancelling_at=datetime.now(UTC) if cancelling else None)
+    assert is_to_be_undone(row, rolls_back=rolls_back, failed=failed, wrote_revision=wrote) is undone
 
 
 def test_each_step_that_writes_is_in_a_row():
@@ -408,3 +513,82 @@ def test_what_is_another_programs_is_neither_unlocked_nor_acted_upon_while_it_is
         assert not unlocks
     if step is Step.ACT and found:
         assert found[-1].status not in PENDING
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "step", "stopped"),
+    [
+        ([FIRST], CheckedState.AS_WRITTEN, Step.ACT, Step.CLEAN_UP),
+        ([], CheckedState.GONE, Step.ABANDON, Step.LEAVE),
+        ([BEFORE, SECOND], CheckedState.MOVED, Step.ABANDON, Step.CLEAN_UP),
+        ([replace(FIRST, remade=True)], CheckedState.MOVED, Step.ABANDON, Step.CLEAN_UP),
+        ([replace(FIRST, status="uninstalling")], CheckedState.LOCKED, Step.REFUSE, Step.CLEAN_UP),
+        ([FIRST, Revision(2, "pending-upgrade")], CheckedState.LOCKED, Step.REFUSE, Step.CLEAN_UP),
+    ],
+)
+def test_only_the_revision_that_was_meant_is_tested_and_what_was_started_is_removed_anyway(
+    found: Sequence[Revision], state: CheckedState, step: Step, stopped: Step
+):
+    assert classify_tested(seen(*found), 1, FIRST.uid) is state
+    assert step_of(CHECK, state, held=True) is step
+    assert step_of(STOP_CHECK, state, held=True) is stopped
+    assert step_of(CHECK, state, held=False) is (Step.STOP if step.writes else step)
+    assert step_of(STOP_CHECK, state, held=False) is (Step.STOP if stopped.writes else stopped)
+
+
+def test_no_end_of_tests_is_left_to_a_default():
+    assert set(CHECK) == set(STOP_CHECK) == set(CheckedState)
+    assert set(AFTER_CHECK) == set(ENGINE)
+    assert {status for status, step in AFTER_CHECK.items() if step is Step.RECORD} == {"done"}
+
+
+def test_failed_tests_have_left_no_lock():
+    for action, locked in (("upgrade", True), ("test", False)):
+        row = replace(operation(action), state="failed", wrote_revision=False)
+        assert may_have_left_a_lock(row) is locked
+
+
+UNLOCKED_BY_US = f"The operation was interrupted; unlocked by Pilothouse (operation {OURS}, attempt 2)"
+LEFT_BY_US = Revision(2, "failed", OURS, UNLOCKED_BY_US, unlocked=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "base", "newest", "resumed"),
+    [
+        *(
+            (begun(action, number=2, base=FIRST), FIRST, newest, True)
+            for action in ("upgrade", "rollback")
+            for newest in (
+                Revision(2, "failed", OURS, UNLOCKED_BY_US, unlocked=True),
+                Revision(2, "failed", OURS, CUT_OFF_BY[action]),
+            )
+        ),
+        # the attempt died before it wrote anything, and another program took the number
+        (begun("upgrade", number=2, base=FIRST), FIRST, Revision(2, "failed", description=REFUSED), False),
+        (begun("upgrade", number=2, base=FIRST), BEFORE, Revision(2, "deployed"), False),
+        (begun("rollback", number=2, base=FIRST), BEFORE, Revision(2, "deployed"), False),
+        (begun("install", number=1, base=None), None, Revision(1, "failed", description=REFUSED), False),
+        (begun("upgrade", number=2, base=FIRST), BEFORE, Revision(3, "failed", OURS), False),
+        (operation("upgrade", revision=2), BEFORE, Revision(2, "failed", OURS), False),
+        # the second attempt died before it wrote anything over what the first had left
+        *(
+            (replace(begun("upgrade", number=3, base=LEFT_BY_US), last_writing_attempt=2), FIRST, newest, resumed)
+            for newest, resumed in (
+                (LEFT_BY_US, True),
+                (replace(LEFT_BY_US, version="2"), False),
+                (replace(LEFT_BY_US, remade=True), False),
+            )
+        ),
+        # an uninstall acts on the revision that it began on
+        (begun("uninstall", number=1, base=FIRST), None, TOUCHED, True),
+        (begun("uninstall", number=1, base=FIRST), None,
+         replace(FIRST, status="failed", version="3", description=UNLOCKED_BY_US, unlocked=True), True),
+        (begun("uninstall", number=1, base=FIRST), None, replace(FIRST, version="2"), False),
+        (begun("uninstall", number=1, base=FIRST), None, replace(TOUCHED, remade=True), False),
+    ],
+)  # fmt: skip
+def test_a_plan_is_applied_again_only_over_what_the_operation_itself_began(
+    row: OperationRow, base: Revision | None, newest: Revision, *, resumed: bool
+):
+    found = seen(newest) if base is None else seen(base, newest)
+    assert is_resumed(row, newest.stored(), found, 1) is resumed

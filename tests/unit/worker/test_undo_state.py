@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.store.operations import OperationRow
-from pilothouse.worker.state import ReleaseState, classify_cancelled
+from pilothouse.worker.state import ReleaseState, classify_cancelled, version_before
 from pilothouse.worker.steps import CARRY_OUT, Step, Undo, next_step
 from tests.support.revisions import (
     BEFORE,
@@ -22,6 +22,7 @@ from tests.support.revisions import (
     OVERTAKEN,
     PROMISES,
     RECREATED,
+    REFUSED,
     ROWS,
     SECOND,
     Revision,
@@ -77,6 +78,8 @@ class UndoRow:
 
 INSTALLING = begun("install", number=1, base=None)
 REPLACING = begun("install", number=2, base=Revision(1, "failed"))
+#: The second attempt's, over what the first has left.
+INSTALLING_AGAIN = replace(begun("install", number=2, base=Revision(1, "failed", OURS)), last_writing_attempt=2)
 UPGRADING = begun("upgrade", number=2, base=FIRST)
 ROLLING_BACK = begun("rollback", number=3, base=SECOND)
 UNINSTALLING = begun("uninstall", number=1, base=FIRST)
@@ -124,6 +127,25 @@ UNDO_ROWS = (
             ("uninstalling", ReleaseState.FOREIGN_UNINSTALLING),
         )
     ),
+    *(  # an update by another program inherits the label
+        UndoRow(FOREIGN, task, INSTALLING, [*ours, Revision(2, status, OURS)], state, Step.LEAVE, Step.LEAVE)
+        for task in INSTALL_UNDOS
+        for ours in ([Revision(1, "superseded", OURS)], [Revision(1, "failed", OURS)], [])
+        for status, state in (
+            ("deployed", ReleaseState.FREE),
+            ("failed", ReleaseState.FREE),
+            ("pending-upgrade", ReleaseState.FOREIGN_PENDING),
+            ("uninstalling", ReleaseState.FOREIGN_UNINSTALLING),
+        )
+    ),
+    *(
+        UndoRow(INSTALL_UNDONE, Undo.INSTALL, row, found, ReleaseState.OURS_FINAL, Step.REMOVE, Step.ABANDON)
+        for row, found in (
+            (INSTALLING_AGAIN, [Revision(1, "failed", OURS), Revision(2, "deployed", OURS)]),
+            (INSTALLING_AGAIN, [Revision(1, "failed", OURS)]),
+            (INSTALLING, [Revision(1, "failed"), Revision(2, "deployed", OURS)]),
+        )
+    ),
     UndoRow(UPDATE_UNDONE, Undo.UPDATE, UPGRADING, [FIRST, LEFT], ReleaseState.OURS_FINAL, Step.RESTORE),
     UndoRow(UPDATE_UNDONE, Undo.UPDATE, UPGRADING, [BROKEN, LEFT], ReleaseState.OURS_FINAL, Step.KEEP, whole=False),
     UndoRow(
@@ -137,6 +159,14 @@ UNDO_ROWS = (
     UndoRow(
         NOWHERE_TO_GO, Undo.UPDATE, UPGRADING, [Revision(2, "deployed", OURS)],
         ReleaseState.OURS_FINAL, Step.KEEP, whole=False,
+    ),
+    *(  # an upgrade by another program inherits the label, and a rollback has no other mark
+        UndoRow(
+            FOREIGN, Undo.UPDATE, replace(begun(action, number=3, base=LEFT), last_writing_attempt=2),
+            [FIRST, LEFT, Revision(3, "failed", OURS, text), Revision(4, "failed", OURS, text)],
+            ReleaseState.FREE, Step.LEAVE,
+        )
+        for action, text in (("upgrade", REFUSED), ("rollback", "Rollback to 1"))
     ),
     UndoRow(  # the last attempt wrote nothing: what the one before it left counts
         UPDATE_UNDONE, Undo.UPDATE, replace(begun("upgrade", number=3, base=LEFT), last_writing_attempt=2),
@@ -190,6 +220,20 @@ UNDO_ROWS = (
         ReleaseState.UNDOING, Step.RESTORE,
     ),
     UndoRow(
+        FOREIGN, Undo.UPDATE, UNDONE,
+        [FIRST, LEFT, Revision(3, "pending-rollback", description="Rollback to 2", target=2)],
+        ReleaseState.FOREIGN_PENDING, Step.REFUSE,
+    ),
+    UndoRow(
+        FOREIGN, Undo.UPDATE, ROLLING_BACK,
+        [BEFORE, replace(SECOND, status="superseded"), Revision(3, "deployed", description="Rollback to 2", target=2)],
+        ReleaseState.FREE, Step.LEAVE,
+    ),
+    UndoRow(
+        UPDATE_UNDONE, Undo.UPDATE, ROLLING_BACK,
+        [BEFORE, SECOND, Revision(3, "failed", description=REFUSED, target=1)], ReleaseState.OURS_FINAL, Step.RESTORE,
+    ),
+    UndoRow(
         FOREIGN, Undo.UPDATE, UNDONE, [FIRST, LEFT, Revision(3, "deployed")], ReleaseState.FREE, Step.LEAVE,
     ),
     *(
@@ -232,7 +276,7 @@ UNDO_ROWS = (
 
 def classify_found(found: Sequence[Revision], row: OperationRow) -> ReleaseState:
     written = next((one.stored() for one in found if one.number == row.revision), None)
-    return classify_cancelled(seen(*found), row, found[-1].stored() if found else None, written)
+    return classify_cancelled(seen(*found), row, found[-1].stored() if found else None, written, target=1)
 
 
 @pytest.mark.parametrize("case", UNDO_ROWS, ids=str)
@@ -242,6 +286,15 @@ def test_what_is_promised_of_a_cancel_is_decided(case: UndoRow):
     assert next_step(case.task, state, can_restore=case.whole, held=True) is case.step
     if case.given_up is not None:
         assert next_step(case.task, state, giving_up=True, held=True) is case.given_up
+
+
+def test_an_uninstall_that_goes_on_still_knows_that_it_has_touched_the_release():
+    """It leaves the revision locked if it is to leave the history, and the next attempt begins on that."""
+    again = replace(UNINSTALLING, last_writing_attempt=2, base_version=version_before(UNINSTALLING, TOUCHED.labels()))
+    assert classify_found([TOUCHED], again) is ReleaseState.OURS_PENDING
+    for newest in (FIRST, replace(TOUCHED, status="failed"), replace(TOUCHED, remade=True)):
+        assert version_before(UNINSTALLING, newest.labels()) == newest.version
+    assert version_before(operation("uninstall"), TOUCHED.labels()) == TOUCHED.version
 
 
 def test_what_changes_while_it_is_looked_at_is_looked_at_again():

@@ -13,7 +13,7 @@ METHODS = {"get", "put", "post", "delete", "head", "patch"}
 
 @pytest.fixture
 def served(tmp_path: Path) -> set[tuple[str, str]]:
-    """Method and path of every route of the application."""
+    """Return method and path of every route of the application."""
     return {(method, path) for method, _, path in (route.partition(" ") for route in application(tmp_path).routes)}
 
 

@@ -42,7 +42,7 @@ def test_every_operation_explains_itself_its_error_and_its_credentials(openapi: 
     for name, operation in operations(openapi).items():
         assert operation["description"], name
         assert "default" in operation["responses"], name
-        assert "422" not in operation["responses"], name
+        assert "HTTPValidationError" not in str(operation["responses"]), name
         assert operation.get("security", []) == ([] if "health" in name else [{"token": []}, {"signature": []}]), name
 
 

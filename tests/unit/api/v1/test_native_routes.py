@@ -119,7 +119,7 @@ async def test_a_wrong_parameter_is_named(query: str):
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What runs beside the event loop."""
+    """Return what runs beside the event loop."""
     seen: list[Any] = []
     beside = asyncio.to_thread
 

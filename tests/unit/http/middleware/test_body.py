@@ -22,7 +22,7 @@ GONE: Message = {"type": "http.disconnect"}
 
 
 def receiver(messages: Iterable[Message], *, taken: list[Message] | None = None) -> Receive:
-    """A server that has these messages to give, and then waits for ever."""
+    """Return a server that has these messages to give, and then waits for ever."""
     waiting = iter(messages)
 
     async def receive() -> Message:
@@ -44,7 +44,7 @@ CHUNKED = scope((b"transfer-encoding", b"chunked"))
 
 
 async def content(receive: Receive) -> tuple[bytes, int]:
-    """What an application reads, and in how many pieces."""
+    """Return what an application reads, and in how many pieces."""
     pieces = []
     while True:
         message = await receive()

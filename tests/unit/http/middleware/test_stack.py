@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
+from pilothouse.http.connections import Place, remember_place
 from pilothouse.http.gateway_errors import internal_error, route_not_found
 from pilothouse.http.middleware.request_id import RequestIdMiddleware
 from pilothouse.http.middleware.stack import wrap
-from pilothouse.settings import Settings
+from pilothouse.metrics import THROTTLED
+from pilothouse.settings import RateSettings, Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ACCESS_KEY, SECRET_KEY = "A1B2C3D4E5F6G7H8I9J0", "s" * 40
@@ -30,14 +32,16 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Holder:
-    secret_key: str = SECRET_KEY
-    default_project: str = "own-project"
+class InProject:
+    project_id: str
+    user_id: str = "user"
 
 
 @dataclass(frozen=True)
-class InProject:
-    project_id: str
+class Holder:
+    secret_key: str = SECRET_KEY
+    default_project: str = "own-project"
+    caller: InProject = InProject("own-project")
 
 
 @dataclass
@@ -155,6 +159,7 @@ async def call(
     headers: Sequence[tuple[bytes, bytes]] = (),
     body: bytes = b"",
     parts: Sequence[bytes] | None = None,
+    client: str = "",
 ) -> Answer:
     pieces = list(parts if parts is not None else [body])
     sent: list[Message] = []
@@ -178,6 +183,8 @@ async def call(
         "query_string": query,
         "headers": list(headers),
         "state": {},
+        "scheme": "http",
+        "client": (client, 1) if client else None,
     }
     await app(scope, receive, send)
     start = sent[0]
@@ -209,7 +216,7 @@ def signed(
 
 
 def assert_refused(answer: Answer, status: int, code: str, message: str) -> None:
-    """The vendor's shape in both spellings, with the id that the header also has."""
+    """Check the vendor's shape in both spellings, with the id that the header also has."""
     assert answer.status == status
     assert answer.headers["content-type"] == "application/json"
     assert answer.json == {
@@ -389,6 +396,18 @@ class TestTokens:
         assert_refused(
             answer, 401, "APIGW.0301", PREFIX + "decrypt token fail, X-Auth-Token was sent 2 times; send it once"
         )
+
+    async def test_a_bearers_beside_another_authorization(self):
+        bearer = (b"authorization", f"Bearer {TOKEN}".encode())
+
+        for headers in ([bearer, bearer], [bearer, *signed()], [*signed(), bearer]):
+            answer = await call(stack(), headers=headers)
+            assert_refused(
+                answer,
+                401,
+                "APIGW.0301",
+                PREFIX + "verify aksk signature fail, Authorization was sent 2 times; send it once",
+            )
 
     async def test_a_bad_one_is_answered_before_the_body_is_read(self):
         answer = await call(stack(), method="POST", headers=[(b"x-auth-token", b"bad")], body=b"never wanted")
@@ -610,3 +629,176 @@ class TestErrors:
         await stack(app)({"type": "lifespan"}, nothing, nothing)
 
         assert seen == ["lifespan"]
+
+
+async def test_a_body_that_nothing_proves_counts_for_the_memory_of_all_connections():
+    class Counted(Place):
+        def __init__(self) -> None:
+            self.held: list[int] = []
+
+        def hold(self, count: int) -> None:
+            self.held.append(count)
+
+    place, app = Counted(), stack()
+
+    async def with_place(scope: Scope, receive: Receive, send: Send) -> None:
+        remember_place(scope, place)
+        await app(scope, receive, send)
+
+    answer = await call(with_place, "/public", method="POST", parts=[b"a" * 1000, b"b" * 500])
+    assert (answer.status, place.held) == (200, [1000, 1500])
+
+
+def rates(**limits: float) -> RateSettings:
+    """Return limits whose buckets do not fill again while a test runs; those that are not named are off."""
+    return RateSettings(**{"per_address": 0, "per_key": 0, "per_user": 0, "burst_seconds": 1e6, **limits})
+
+
+ONE, THREE = 1e-6, 3e-6  # requests at once
+STRANGER, OTHER = "192.0.2.1", "192.0.2.2"
+
+
+async def statuses(app: ASGIApp, number: int, headers: Sequence[tuple[bytes, bytes]] = (), **more: Any) -> list[int]:
+    return [(await call(app, headers=headers, **more)).status for _ in range(number)]
+
+
+class TestRates:
+    async def test_an_address_is_refused_before_its_request_is_looked_at(self):
+        directory = Directory()
+        app = stack(rates=rates(per_address=THREE), directory=directory)
+
+        assert await statuses(app, 4, client=STRANGER, path="/health") == [200, 200, 200, 429]
+        answer = await call(app, client=STRANGER, headers=signed(method="POST", body=b"12"), method="POST", body=b"12")
+
+        text = "this address has sent more requests than it may (3e-06 a second, 3 at once); retry in "
+        assert answer.status == 429
+        assert answer.json["error_msg"].startswith(f"The throttling threshold has been reached: {text}")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert directory.asked == []
+        assert await statuses(app, 1, client=OTHER, path="/health") == [200]
+
+    async def test_an_address_is_a_network_of_ipv6(self):
+        app = stack(rates=rates(per_address=ONE))
+        path = "/health"
+
+        assert await statuses(app, 1, client="2001:db8::1", path=path) == [200]
+        assert await statuses(app, 1, client="2001:db8::2", path=path) == [429]
+        assert await statuses(app, 1, client="2001:db8:0:1::1", path=path) == [200]
+
+    async def test_a_proxy_stands_for_many_and_names_them(self):
+        app = stack(rates=rates(per_address=ONE), trusted_proxies=STRANGER)
+        forwarded = [(b"x-forwarded-for", OTHER.encode())]
+
+        assert await statuses(app, 3, client=STRANGER, path="/health") == [200, 200, 200]
+        assert await statuses(app, 2, forwarded, client=STRANGER, path="/health") == [200, 429]
+
+    async def test_a_key_counts_what_it_proves_and_not_what_names_it(self):
+        directory = Directory()
+        app = stack(rates=rates(per_key=THREE), directory=directory)
+
+        assert await statuses(app, 10, signed(secret_key="w" * 40)) == [401] * 10
+        assert await statuses(app, 4, signed()) == [200, 200, 200, 429]
+        asked = len(directory.asked)
+        answer = await call(app, headers=signed())
+        assert answer.json["error_msg"].startswith(
+            "The throttling threshold has been reached: this access key, token or session has sent more requests"
+        )
+        assert len(directory.asked) == asked  # nobody was asked
+        assert await statuses(app, 1, [(b"x-auth-token", TOKEN.encode())]) == [200]
+
+    async def test_a_token_is_a_key_too(self):
+        app = stack(rates=rates(per_key=ONE))
+
+        assert await statuses(app, 2, [(b"x-auth-token", TOKEN.encode())]) == [200, 429]
+        assert await statuses(app, 1, [(b"x-auth-token", b"another")]) == [401]
+
+    async def test_nobody_uses_up_a_key_by_naming_it_beside_what_proves(self):
+        app = stack(rates=rates(per_key=THREE))
+        bearer = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"authorization", dict(signed())[b"authorization"])]
+
+        assert await statuses(app, 5, bearer) == [401] * 5
+        assert await statuses(app, 3, signed()) == [200] * 3
+
+    async def test_a_token_is_the_same_key_in_either_header(self):
+        app = stack(rates=rates(per_key=ONE))
+        token = [(b"x-auth-token", TOKEN.encode())]
+
+        assert await statuses(app, 1, [*token, *[(b"authorization", b"x")] * 2]) == [200]
+        assert await statuses(app, 1, [(b"authorization", f"Bearer {TOKEN}".encode())]) == [429]
+
+    async def test_a_user_counts_with_all_its_keys_and_tokens(self):
+        app = stack(rates=rates(per_user=THREE))
+        token = [(b"x-auth-token", TOKEN.encode())]
+
+        assert await statuses(app, 2, signed()) == [200, 200]
+        assert await statuses(app, 2, token) == [200, 429]
+        answer = await call(app, headers=signed(method="POST", body=b"12"), method="POST", parts=[b"1", b"2"])
+        assert answer.status == 429
+        assert "this user has sent more requests" in answer.json["error_msg"]
+
+    async def test_what_is_refused_is_counted_by_its_limit(self):
+        before = THROTTLED.labels("address")._value.get()
+
+        await statuses(stack(rates=rates(per_address=ONE)), 3, client=STRANGER, path="/health")
+
+        assert THROTTLED.labels("address")._value.get() == before + 2
+
+    async def test_a_browser_reads_a_sentence(self):
+        app = stack(rates=rates(per_address=ONE))
+
+        answers = [await call(app, "/console/releases", client=STRANGER) for _ in range(2)]
+
+        assert answers[1].status == 429
+        assert answers[1].headers["content-type"].startswith("text/plain")
+        assert answers[1].body.startswith(b"The throttling threshold has been reached: this address has sent more")
+
+
+class TestBrowsers:
+    """Who asks for HTML without credentials of the API is a person, who cannot read JSON."""
+
+    HTML = ((b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8"),)
+
+    @pytest.mark.parametrize(
+        ("request_", "status"),
+        [
+            ({"path": "/show"}, 401),
+            ({"path": "/show", "query": b"x" * 40_000}, 414),
+            ({"path": "/public", "method": "POST", "body": b"x" * 2 * MIB}, 413),
+            ({"path": "/show", "headers": [(b"cookie", b"x" * 90_000)]}, 494),
+        ],
+    )
+    async def test_a_refusal_is_a_page(self, request_: dict[str, Any], status: int):
+        headers = [*request_.pop("headers", []), *self.HTML]
+
+        answer = await call(stack(root_path="/ph"), **request_, headers=headers)
+
+        assert answer.status == status
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "script-src" not in answer.headers["content-security-policy"]
+        page = answer.body.decode()
+        assert answer.headers["x-request-id"] in page
+        assert 'href="/ph/console/"' in page
+
+    async def test_what_it_echoes_is_a_text(self):
+        headers = [(b"x-project-id", b"<script>alert(1)</script>" * 100), *self.HTML]
+
+        page = (await call(stack(), headers=headers)).body
+
+        assert b"<script" not in page
+
+    async def test_a_crash_is_a_page(self):
+        wrapped = wrap(
+            application(),
+            settings=Settings(),
+            authenticator=Directory(),
+            is_public=lambda _method, _path: True,
+            clock=lambda: NOW,
+        )
+        answer = await call(wrapped, "/crash", headers=self.HTML)
+        assert answer.status == 500
+        assert answer.headers["content-type"].startswith("text/html")
+
+    async def test_a_program_gets_json_whatever_else_it_takes(self):
+        answer = await call(stack(), headers=[(b"x-auth-token", b"wrong"), *self.HTML])
+
+        assert_refused(answer, 401, "APIGW.0301", answer.json["error_msg"])

@@ -4,16 +4,25 @@ import base64
 import json
 from collections import Counter
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.protocol import ValuesLayer
 from pilothouse.errors import UnreadableCommand
 from pilothouse.services.releases import commands
-from pilothouse.services.releases.commands import InstallCommand, Order, open_order, open_shown, seal_command, shown_of
+from pilothouse.services.releases.commands import (
+    HelmOptions,
+    InstallCommand,
+    Order,
+    open_order,
+    open_shown,
+    seal_command,
+    shown_of,
+)
 from pilothouse.store.operations import OperationRow
 
 KEYS = MasterKeys({b"gold": bytes(range(32))})
@@ -28,7 +37,7 @@ def row(operation_id: str, request: bytes, shown: bytes | None) -> OperationRow:
 
 
 def sealed_as(plain: dict[str, Any]) -> OperationRow:
-    return row("one", KEYS.seal(json.dumps(plain).encode(), context="operation:one"), None)
+    return row("one", KEYS.seal(json.dumps(plain, default=vars).encode(), context="operation:one"), None)
 
 
 def order() -> InstallCommand:
@@ -52,7 +61,7 @@ def test_every_form_up_to_now_is_read_as_it_was_meant(golden: dict[str, Any]):
 
 
 def test_every_action_has_rows_of_every_form():
-    assert Counter(one["action"] for one in GOLDEN) == {"install": 6, "upgrade": 5, "rollback": 5, "uninstall": 5}
+    assert Counter(one["action"] for one in GOLDEN) == {"install": 7, "upgrade": 6, "rollback": 6, "uninstall": 6}
 
 
 async def test_what_is_sealed_now_is_read_again_and_says_nothing_of_defaults():
@@ -64,6 +73,24 @@ async def test_what_is_sealed_now_is_read_again_and_says_nothing_of_defaults():
         assert "skip_schema_validation" not in written
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": (ValuesLayer("set", "a=1000000", "values[0]"),)},
+        {"options": HelmOptions(take_ownership=True, labels={"team": "null"}, history_max=0)},
+    ],
+    ids=["layers", "options"],
+)
+async def test_what_older_workers_may_not_pass_over_says_so(changes: dict[str, Any]):
+    """One that knows neither would install without the values, or refuse what was to be taken."""
+    changed = replace(order(), **changes)
+    sealed = await seal_command(changed, keys=KEYS, operation_id="one")
+    assert json.loads(KEYS.unseal(sealed.request, context="operation:one"))["version"] == 2
+    assert open_order(row("one", sealed.request, sealed.shown), keys=KEYS) == changed
+    plain = await seal_command(order(), keys=KEYS, operation_id="one")
+    assert "version" not in json.loads(KEYS.unseal(plain.request, context="operation:one"))
+
+
 def test_what_a_newer_version_wrote_beside_is_passed_over():
     plain = {"action": "install", "version": 1, "made_up_later": {"a": 1}, **vars(order())}
     assert open_order(sealed_as(plain), keys=KEYS) == order()
@@ -72,7 +99,7 @@ def test_what_a_newer_version_wrote_beside_is_passed_over():
 @pytest.mark.parametrize(
     ("different", "cause"),
     [
-        ({"version": 2}, r"cannot be read: a newer Pilothouse wrote it \(version 2, this one reads 1\); upgrade"),
+        ({"version": 3}, r"cannot be read: a newer Pilothouse wrote it \(version 3, this one reads 2\); upgrade"),
         ({"version": "later"}, "not supported between"),
         ({"action": "freeze"}, "'freeze' is not a valid Action"),
         ({"action": None}, "None is not a valid Action"),
@@ -86,7 +113,7 @@ def test_a_newer_order_and_one_of_another_kind_say_why_they_are_not_read(differe
 
 
 def _plain(value: object) -> object:
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+    return orjson.loads(orjson.dumps(value))
 
 
 def test_an_order_shows_no_values():

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.engine.helm_errors import Blocking, Conflict, blocking_in, conflicts_in
+from pilothouse.engine.tested import PodOfTest, RunTestsOutcome
 from pilothouse.kubernetes.readiness import containers, is_healthy, pod_problem, progress
 from pilothouse.redaction import Masks
 from pilothouse.worker.diagnostics.evidence import Found
+from pilothouse.worker.progress.hook_pods import Followed
 
 SECRET = "correct-horse-battery"
 LARGEST = 256 * 1024
@@ -41,6 +43,29 @@ def test_a_secret_that_a_limit_would_cut_is_masked_before():
         (line,) = found.clean_lines([b"x" * before + b" " + SECRET.encode()])
         assert "correct" not in line
         assert "correct" not in found.clean("x" * before + " " + SECRET)
+
+
+@pytest.mark.parametrize("line", ["{secret} a\n", "{secret} " + "a" * 5000 + "\n", "\t{secret}" * 40 + "\n"])
+@pytest.mark.parametrize("start", range(0, len(SECRET) + 2, 3))
+def test_a_secret_that_the_end_of_a_log_of_a_test_begins_in_is_not_shown(line: str, start: int):
+    """The engine sends the last 64 KiB, whose beginning no mask recognises if it is in a secret."""
+    sent = 64 * 1024
+    text = line.format(secret=SECRET) * (sent // len(line) + 2)
+    end = text[start:][:sent] if text[start:][:sent].endswith("\n") else text[start : sent + start - 1] + "\n"
+    found = Found([Masks([SECRET])])
+    tested = PodOfTest("Pod/x", pod("x", container(terminated={"exitCode": 0})), {"main": end})
+    found.add_followed(Followed(tests=RunTestsOutcome(failure="", failure_kind="", tests=[], pods=(tested,))))
+    (shown,) = [one["containers"][0]["log"] for one in found.pods.values()]
+    assert shown
+    for part in range(1, len(SECRET) - 4):
+        assert not any(SECRET[part:] in one for one in shown)
+
+
+def test_a_short_log_of_a_test_is_shown_from_its_first_line():
+    found = Found([Masks([SECRET])])
+    tested = PodOfTest("Pod/x", pod("x", container(terminated={"exitCode": 0})), {"main": "first\nlast\n"})
+    found.add_followed(Followed(tests=RunTestsOutcome(failure="", failure_kind="", tests=[], pods=(tested,))))
+    assert [one["containers"][0]["log"] for one in found.pods.values()] == [["first", "last"]]
 
 
 def test_the_last_lines_of_a_log_are_kept_whole():
@@ -137,16 +162,33 @@ def test_a_pod_says_what_is_wrong_with_it(ailing: dict[str, Any], words: str):
     assert not is_healthy(ailing)
 
 
+def workload(kind: str, wanted: int, **status: int | str) -> dict[str, Any]:
+    return {"kind": kind, "spec": {"replicas": wanted}, "status": status}
+
+
 @pytest.mark.parametrize(
     ("live", "words"),
     [
-        ({"kind": "Deployment", "spec": {"replicas": 3}, "status": {"readyReplicas": 1}}, "1 of 3 ready"),
+        (workload("Deployment", 3, replicas=3, updatedReplicas=3, readyReplicas=1), "1 of 3 ready"),
+        # a new pod beside two old ones, which are ready and are not what is waited for
+        (workload("Deployment", 2, replicas=3, updatedReplicas=1, readyReplicas=2), "0 of 2 new ready, 2 old left"),
+        (workload("Deployment", 2, replicas=3, updatedReplicas=1, readyReplicas=3), "1 of 2 new ready, 2 old left"),
+        (workload("Deployment", 2, replicas=3, updatedReplicas=2, readyReplicas=3), "2 of 2 new ready, 1 old left"),
+        (workload("Deployment", 2, replicas=3, updatedReplicas=3, readyReplicas=3), "3 ready, 2 wanted"),
+        ({"metadata": {"generation": 2}, **workload("Deployment", 2, observedGeneration=1, readyReplicas=2)},
+         "the latest change was not taken up yet"),
+        ({"kind": "Deployment", "spec": {"replicas": 2, "minReadySeconds": 5},
+          "status": {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 1}}, "1 of 2 ready"),
+        (workload("StatefulSet", 3, updatedReplicas=1, readyReplicas=2, currentRevision="a", updateRevision="b"),
+         "0 of 3 new ready, 2 old left"),
+        (workload("DaemonSet", 0, desiredNumberScheduled=3, currentNumberScheduled=3, numberReady=3,
+                  updatedNumberScheduled=1), "1 of 3 new ready, 2 old left"),
         ({"kind": "Deployment"}, "0 of 1 ready"),
-        ({"kind": "DaemonSet", "status": {"desiredNumberScheduled": 4, "numberReady": 2}}, "2 of 4 ready"),
+        (workload("DaemonSet", 0, desiredNumberScheduled=4, updatedNumberScheduled=4, numberReady=2), "2 of 4 ready"),
         ({"kind": "Job", "spec": {"completions": 2}, "status": {"succeeded": 1}}, "1 of 2 completed"),
         ({"kind": "ConfigMap"}, ""),
     ],
-)
+)  # fmt: skip
 def test_a_workload_says_how_far_it_is(live: dict[str, Any], words: str):
     assert progress(live) == words
 

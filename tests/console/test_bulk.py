@@ -1,0 +1,194 @@
+"""Several releases at once: chosen in the list, named on one page, ordered each by itself."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browsers import Visit, visit
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer, wait_for
+from tests.support.users import PASSWORD, add_person
+
+
+@pytest.fixture
+def pair(install: Callable[[str], None]) -> tuple[str, str]:
+    """Two releases of one revision."""
+    part = uuid.uuid4().hex[:6]
+    names = f"a-{part}", f"b-{part}"
+    for name in names:
+        install(name)
+    return names
+
+
+def choose(person: Visit, namespace: str, *names: str) -> Page:
+    person.page.goto(f"{person.home}/releases?namespace={namespace}")
+    for name in names:
+        person.page.get_by_label(f"Choose {name}").check()
+    return person.page
+
+
+def test_several_are_uninstalled_after_one_page_has_named_all(
+    person: Visit, server: RunningServer, namespace: str, pair: tuple[str, str]
+):
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Uninstall").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Uninstall 2 releases")
+    for name in pair:
+        expect(page.locator("tbody")).to_contain_text(name)
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 3")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("alert")).to_contain_text("type 'uninstall 2'")
+    expect(page.get_by_label(re.compile("to confirm"))).to_have_value("uninstall 3")
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 2")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
+    page.get_by_role("link", name="Follow it").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    page.goto(f"{person.home}/releases?namespace={namespace}")
+    expect(page.locator("main")).to_contain_text("No release matches.", timeout=20_000)
+    assert {server.show(namespace, name).status_code for name in pair} == {404}
+
+
+def test_several_are_rolled_back_and_one_that_cannot_be_is_left_alone(  # noqa: PLR0917 (fixtures)
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
+    pair: tuple[str, str],
+):  # fmt: skip
+    one = OneRelease(server, namespace, pair[0], helm_cli)
+    assert one.update(chart_id=charts["next"], values={"text": "second"}).status_code == 200
+    one.settled()
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.locator("tbody")).to_contain_text("from revision 2 to what revision 1 has")
+    expect(page.locator(".blocking")).to_contain_text(pair[1])
+    expect(page.locator(".blocking")).to_contain_text("no earlier revision that went well")
+    page.get_by_role("button", name="Roll back 1").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("1 of 1 ordered")
+    link = page.get_by_role("link", name="Follow it").get_attribute("href")
+    page.reload()
+    assert page.get_by_role("link", name="Follow it").get_attribute("href") == link, "it was ordered once"
+    one.settled()
+    assert one.statuses() == ["superseded", "superseded", "deployed"]
+
+
+def test_a_release_that_has_moved_since_it_was_shown_is_not_rolled_back(  # noqa: PLR0917 (fixtures)
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
+    pair: tuple[str, str],
+):  # fmt: skip
+    one = OneRelease(server, namespace, pair[0], helm_cli)
+    for text in ("second", "third"):
+        if text == "third":
+            page = choose(person, namespace, pair[0])
+            page.get_by_role("button", name="Roll back").click()
+        assert one.update(chart_id=charts["next"], values={"text": text}).status_code == 200
+        one.settled()
+    page.get_by_role("button", name="Roll back 1").click()
+    expect(page.locator("tr.bad")).to_contain_text("it is at revision 3 now")
+    assert len(one.history()) == 3
+
+
+def test_a_release_that_has_moved_since_it_was_shown_is_not_uninstalled(  # noqa: PLR0917 (fixtures)
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, charts: dict[str, str],
+    install: Callable[[str], None], pair: tuple[str, str],
+):  # fmt: skip
+    upgraded, anew = (OneRelease(server, namespace, name, helm_cli) for name in pair)
+    page = choose(person, namespace, *pair)
+    page.get_by_role("button", name="Uninstall").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Uninstall 2 releases")
+    assert upgraded.update(chart_id=charts["next"], values={"text": "second"}).status_code == 200
+    upgraded.settled()
+    assert anew.delete().is_success
+    anew.gone()
+    install(pair[1])
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 2")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.locator("tr.bad")).to_have_count(2)
+    expect(page.locator("tr.bad", has_text=pair[0])).to_contain_text("it is at revision 2 now; look at it again")
+    expect(page.locator("tr.bad", has_text=pair[1])).to_contain_text("it was installed anew since it was shown")
+    assert (upgraded.statuses(), anew.statuses()) == (["superseded", "deployed"], ["deployed"])
+
+
+def test_a_release_that_is_being_changed_is_not_uninstalled(
+    person: Visit, server: RunningServer, namespace: str, start_stuck: Callable[..., str]
+):
+    operation_id = start_stuck("busy")
+    person.page.goto(f"{person.home}/account")
+    path = f"/api/v1/operations/{operation_id}"
+    wait_for(lambda: server.send("GET", path).json()["state"] == "running")
+    fields: dict[str, str | float | bool] = {
+        "csrf": person.page.locator("input[name=csrf]").first.input_value(),
+        "do": "uninstall",
+        "releases": f"test/{namespace}/busy@1",
+        "confirm": "uninstall 1",
+    }
+    answer = person.page.request.post(
+        f"{person.home}/releases/bulk", form=fields, headers={"Sec-Fetch-Site": "same-origin"}
+    )
+    assert f"the installation of release &#39;busy&#39; is running (operation {operation_id})" in answer.text()
+    assert server.send("GET", path).json()["state"] == "running"
+    server.send("POST", f"{path}/cancel", json_body={})
+
+
+def test_what_is_ticked_stays_ticked_when_the_list_moves(
+    person: Visit, namespace: str, start_stuck: Callable[..., str], pair: tuple[str, str], server: RunningServer
+):
+    operation_id = start_stuck("waits")
+    page = choose(person, namespace, pair[0])
+    expect(page.locator("#poll-fast")).to_have_count(1)
+    with page.expect_response(re.compile("/releases/live")):
+        pass
+    with page.expect_response(re.compile("/releases/live")):  # what the one before has brought is shown by now
+        pass
+    expect(page.get_by_label(f"Choose {pair[0]}")).to_be_checked()
+    expect(page.get_by_label(f"Choose {pair[1]}")).not_to_be_checked()
+    server.send("POST", f"/api/v1/operations/{operation_id}/cancel", json_body={})
+
+
+def test_who_may_only_look_chooses_nothing(
+    browser: Browser, server: RunningServer, namespace: str, pair: tuple[str, str]
+):
+    viewer = add_person(server, "readonly", project_id=server.project_id)
+    with visit(browser, server) as they:
+        they.log_in(name=viewer.name, password=PASSWORD)
+        they.page.goto(f"{they.home}/releases?namespace={namespace}")
+        expect(they.page.locator("tbody tr")).to_have_count(2)
+        expect(they.page.locator("input[name=release]")).to_have_count(0)
+        for query in ("do=uninstall", "do=rollback", "do=x", ""):
+            answer = they.page.goto(f"{they.home}/releases/bulk?{query}&release=test/{namespace}/{pair[0]}")
+            assert answer is not None
+            assert answer.status in {400, 403}, query
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("do=uninstall", "none is chosen"),
+        ("do=uninstall&release=x", "is not a release"),
+        ("do=uninstall&release=a/b/c%00", "is not a release"),
+        ("do=uninstall&" + "&".join(f"release=test/n/r{number}" for number in range(26)), "at most 25"),
+        ("do=uninstall&release=test/n/none&release=nowhere/n/none", "does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_said(person: Visit, query: str, said: str):
+    person.page.goto(f"{person.home}/releases/bulk?{query}")
+    expect(person.page.locator("main")).to_contain_text(said)
+
+
+def test_a_list_is_walked_by_keys(person: Visit, namespace: str, pair: tuple[str, str]):
+    page = person.page
+    page.goto(f"{person.home}/releases?namespace={namespace}")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("link", name=pair[0])).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("link", name=pair[1])).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(pair[0])

@@ -1,0 +1,83 @@
+"""What the console says of releases whose newest revision failed: plans over them, and where a rollback can lead."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.support.browsers import Visit
+from tests.support.charts import build_chart, config_map_template
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer
+from tests.support.workloads import deployment_template
+
+BRIEF = {"X-Pilothouse-Wait": "ready", "X-Pilothouse-Timeout": "2"}
+
+
+@pytest.fixture(scope="module")
+def half(server: RunningServer) -> dict[str, str]:
+    """The ids of a chart in two versions, of which the second never gets ready."""
+    made = {}
+    stuck = {"web.yaml": deployment_template(selector="{nowhere: 'yes'}")}
+    for version, more in (("1.0.0", {}), ("1.1.0", stuck)):
+        chart = build_chart(
+            "half", version, templates={"config.yaml": config_map_template(), **more}, values={"text": f"of {version}"}
+        )
+        answer = server.upload(chart, parameters='{"override": true}')
+        assert answer.status_code == 201, answer.text
+        made[version] = str(answer.json()["id"])
+    return made
+
+
+@pytest.fixture
+def failed(server: RunningServer, namespace: str, helm_cli: HelmCommand, half: dict[str, str]) -> OneRelease:
+    """A release whose second revision failed."""
+    made = OneRelease(server, namespace, "shop", helm_cli)
+    assert made.create(half["1.0.0"], values={}).status_code == 201
+    assert made.settled()["status"] == "DEPLOYED"
+    assert made.update(chart_id=half["1.1.0"], values={}, headers=BRIEF).status_code == 200
+    assert made.settled()["status"] == "FAILED"
+    return made
+
+
+def test_a_plan_over_a_failed_revision_says_what_it_is_compared_with_and_what_differs_in_the_cluster(
+    person: Visit, failed: OneRelease
+):
+    page = person.page
+    person.open_release(failed.namespace, "shop", "/rollback")
+    expect(page.get_by_label("To revision")).to_have_value("1")
+    expect(page.get_by_label("To revision")).to_contain_text(re.compile("1: deployed, half 1.0.0"))
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.locator("main .notice")).to_contain_text(
+        "Revision 2 failed; compared with revision 1, the last that was"
+    )
+    expect(page.locator(".chips").first).to_have_text(re.compile(r"^\s*Unchanged1\s*$"))
+    expect(page.locator("main")).to_contain_text("Against what the cluster has now, 1 field differs")
+    expect(page.locator(".chips.live")).to_contain_text("Changed1")
+    expect(page.locator("main")).to_contain_text("The values are those of revision 1.")
+    expect(page.locator(".apply .facts").first).to_contain_text("Time limit")
+
+
+def test_a_rollback_warns_of_a_revision_that_failed_and_offers_none_where_there_is_none(
+    person: Visit, server: RunningServer, failed: OneRelease, half: dict[str, str], helm_cli: HelmCommand
+):
+    page = person.page
+    assert failed.update(chart_id=half["1.0.0"], values={"text": "third"}).status_code == 200
+    assert failed.settled()["status"] == "DEPLOYED"
+    person.open_release(failed.namespace, "shop", "/rollback")
+    expect(page.get_by_label("To revision")).to_have_value("1")
+    expect(page.get_by_text("did not go well")).to_have_count(0)
+    page.get_by_label("To revision").select_option("2")
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.get_by_label("To revision")).to_have_value("2")
+    expect(page.locator(".notice.bad")).to_contain_text("Revision 2 did not go well: it is failed.")
+    first = OneRelease(server, failed.namespace, "first", helm_cli)
+    answer = server.send(
+        "POST", f"/cce/cam/v3/clusters/{server.cluster_id}/releases", headers=BRIEF,
+        json_body={"chart_id": half["1.1.0"], "namespace": first.namespace, "name": "first", "values": {}},
+    )  # fmt: skip
+    assert answer.status_code == 201, answer.text
+    assert first.settled()["status"] == "FAILED"
+    person.open_release(first.namespace, "first", "/rollback")
+    expect(page.locator("main")).to_contain_text("There is nothing to go back to.")
+    expect(page.get_by_role("button", name="Roll back")).to_have_count(0)

@@ -1,0 +1,99 @@
+"""The browser's way back: over pages that answered a form, and after orders, without sending anything again."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.console.test_bulk import choose
+from tests.console.test_changes import editor, field, fill_in, type_values
+from tests.support.browsers import Visit
+from tests.support.releases import HelmCommand, OneRelease
+from tests.support.servers import RunningServer
+
+
+def back(page: Page) -> None:
+    """Goes back; a form that the browser would have to send again is an error of its own."""
+    posts: list[str] = []
+    page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
+    page.go_back()
+    assert not page.url.startswith("chrome-error"), page.url
+    assert posts == []
+
+
+def test_the_way_back_to_a_form_that_was_refused_shows_it_as_it_was_typed(
+    person: Visit, namespace: str, charts: dict[str, str]
+):
+    page = fill_in(person, namespace, "Back_", chart=charts["plain"])
+    type_values(page, "text: typed\n")
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.get_by_role("alert")).to_contain_text("is not a release name")
+    page.get_by_role("link", name="Not now").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Releases")
+    back(page)
+    expect(field(page, "name")).to_have_value("Back_")
+    expect(editor(page)).to_contain_text("text: typed")
+    page.get_by_role("button", name="Show its defaults").click()
+    expect(page.locator(".beside")).to_contain_text("text:")
+    page.reload()
+    expect(field(page, "name")).to_have_value("Back_")
+    field(page, "name").fill("back")
+    page.get_by_role("button", name="Plan it").click()
+    expect(page.get_by_role("button", name="Apply exactly this")).to_be_visible()
+    back(page)
+    expect(editor(page)).to_contain_text("text: typed")
+
+
+def test_the_way_back_over_a_refused_confirmation_and_over_orders_repeats_nothing(
+    person: Visit, server: RunningServer, namespace: str, helm_cli: HelmCommand, install: Callable[[str], None]
+):
+    part = uuid.uuid4().hex[:6]
+    names = [f"{letter}-{part}" for letter in "ab"]
+    for name in names:
+        install(name)
+    page = person.page
+    person.open_release(namespace, names[0], "/uninstall")
+    page.get_by_label(re.compile("to confirm")).fill("other")
+    page.get_by_role("button", name="Uninstall", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("type the release's name")
+    page.get_by_role("link", name="Keep it").click()
+    back(page)
+    expect(page.get_by_label(re.compile("to confirm"))).to_be_visible()
+    choose(person, namespace, *names)
+    page.get_by_role("button", name="Uninstall").click()
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 3")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("alert")).to_contain_text("type 'uninstall 2'")
+    page.get_by_role("link", name="Keep them as they are").click()
+    back(page)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Uninstall 2 releases")
+    page.get_by_label(re.compile("to confirm")).fill("uninstall 2")
+    page.get_by_role("button", name="Uninstall 2").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
+    expect(page).to_have_url(re.compile("/releases/bulk/ordered"))
+    page.get_by_role("link", name="Follow it").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(names[0])
+    for name in names:
+        OneRelease(server, namespace, name, helm_cli).gone()
+        install(name)
+    back(page)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
+    expect(page.locator("tbody")).to_contain_text(names[1])
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 ordered")
+    assert [OneRelease(server, namespace, name, helm_cli).statuses() for name in names] == [["deployed"]] * 2
+
+
+def test_what_was_left_alone_is_told_by_the_address_of_the_orders_too(person: Visit, namespace: str):
+    page = person.page
+    for query, status, told in (
+        (f"do=uninstall&left=test/{namespace}/alone", 200, "nothing was ordered for it"),
+        ("do=uninstall&order=x", 400, "is not an operation"),
+        (f"do=uninstall&order={uuid.uuid4()}", 404, "does not exist in this project"),
+        ("do=x", 400, "choose what to do"),
+    ):
+        answer = page.goto(f"{person.home}/releases/bulk/ordered?{query}")
+        assert answer is not None
+        assert answer.status == status, query
+        expect(page.locator("main")).to_contain_text(told)

@@ -1,0 +1,332 @@
+"""Charts that the server pushes: to real registries, which helm pulls from, and to one that answers as it is told."""
+
+import hashlib
+import json
+import ssl
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from pilothouse.chart_sources.registry import CHART, MANIFEST
+from tests.support.chart_sources import USER, Registry, Reply, Repository, Request, added, registry, repository
+from tests.support.charts import build_chart, config_map_chart, config_map_template
+from tests.support.own_releases import OwnRelease
+from tests.support.releases import HelmCommand
+from tests.support.servers import RunningServer
+from tests.support.tenants import add_tenant
+from tests.support.users import add_person
+from tests.support.wire import assert_error
+from tools.localcluster.cluster import RunningCluster
+
+INVALID, FAILED, MISSING, TAKEN, DENIED = (
+    (400, "CCE.01400001"),
+    (500, "CCE.01500001"),
+    (404, "CCE.01404001"),
+    (409, "CCE.01409001"),
+    (403, "CCE.01403001"),
+)
+
+
+@pytest.fixture(scope="module", params=["distribution", "token"])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(request.param, tmp_path_factory.mktemp("registry")) as serving:
+        yield serving
+
+
+@pytest.fixture
+def repo() -> Iterator[Repository]:
+    with repository() as serving:
+        yield serving
+
+
+def named() -> str:
+    return f"registry-{uuid.uuid4().hex[:10]}"
+
+
+def rich_chart(name: str, version: str) -> bytes:
+    """Return a chart with something in every field of Chart.yaml."""
+    more = {
+        "description": "two\n  lines, ünï",
+        "keywords": ["web", 7],
+        "home": "https://example.test",
+        "sources": ["https://example.test/src"],
+        "maintainers": [{"name": "one", "email": "one@example.test"}, {"name": "two", "url": "https://two.test"}],
+        "icon": "https://example.test/icon.svg",
+        "kubeVersion": ">= 1.20.0-0",
+        "appVersion": 1.10,
+        "deprecated": True,
+        "annotations": {"a.test/b": "c", "licence": "none"},
+        "dependencies": [
+            {"name": "sub", "version": "0.1.0", "repository": "", "condition": "sub.on", "tags": ["x"],
+             "import-values": ["data", {"child": "a", "parent": "b"}], "alias": "other"},
+        ],
+        "type": "application",
+        "unknown": {"a": 1},
+    }  # fmt: skip
+    sub = build_chart("sub", "0.1.0", templates={"map.yaml": config_map_template()}, values={"text": "x"})
+    templates = {"map.yaml": config_map_template()}
+    return build_chart(
+        name, version, templates=templates, values={"text": version}, metadata=more, subcharts={"sub-0.1.0.tgz": sub}
+    )
+
+
+def uploaded(server: RunningServer, archive: bytes) -> str:
+    answer = server.upload(archive, parameters='{"skip_lint": true}')
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def push(server: RunningServer, source: str, chart: Any, **more: Any) -> httpx2.Response:
+    named = {"id": chart} if isinstance(chart, str) else chart
+    return server.send("POST", f"/api/v1/sources/{source}/charts", json_body={"chart": named, **more})
+
+
+def test_what_was_uploaded_here_is_pulled_by_helm_and_is_the_source_of_another_project(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster
+):
+    name, version = f"chart-{uuid.uuid4().hex[:8]}", "1.2.0-rc.1+build.7"
+    archive = rich_chart(name, version)
+    chart, digest = uploaded(server, archive), hashlib.sha256(archive).hexdigest()
+    with added(server, running.as_source(named())) as source:
+        answer = push(server, source, chart)
+        assert answer.status_code == 201, answer.text
+        pushed = answer.json()
+        assert (pushed["name"], pushed["version"], pushed["digest"], pushed["created"]) == (name, version, digest, True)
+        assert pushed["reference"] == f"oci://{running.host}/team/{name}:1.2.0-rc.1_build.7"
+        assert running.pull(kubernetes.helm, name, version) == archive
+        assert [one["version"] for one in server.send("GET", f"/api/v1/sources/{source}/charts/{name}").json()] == [
+            version
+        ]
+        assert push(server, source, chart).json() == {**pushed, "created": False}
+        rows = server.send("GET", f"/api/v1/audit?action=cce:source:push&target={source}").json()
+        assert [row["detail"] for row in rows] == [f"{name} {version} sha256:{digest}"] * 2
+
+        other = add_tenant(server)
+        with added(other, running.as_source(named())) as theirs:
+            found = other.send("GET", f"/api/v1/sources/{theirs}/charts/{name}/{version}").json()
+            assert (found["digest"], found["pulled"]) == (digest, True)
+            assert_error(push(other, theirs, chart), *MISSING)
+            assert_error(push(other, source, {"source": theirs, "name": name, "version": version}), *MISSING)
+
+    running.push(kubernetes.helm, archive, folder="helms")
+    assert config_of(running, f"team/{name}", pushed["manifest_digest"]) == config_of(
+        running, f"helms/{name}", "1.2.0-rc.1_build.7"
+    )
+
+
+def config_of(running: Registry, path: str, reference: str) -> Any:
+    """Return the config of a chart, as the registry has it."""
+    with httpx2.Client(verify=ssl.create_default_context(cafile=str(running.ca)), trust_env=False) as http:
+
+        def get(what: str) -> Any:
+            url, headers = f"https://{running.host}/v2/{path}/{what}", {"accept": MANIFEST}
+            answer = http.get(url, headers=headers, auth=(USER, running.password))
+            if answer.status_code == 401:
+                answer = http.get(url, headers={**headers, "authorization": "Bearer a-token-of-the-tests"})
+            return answer.json()
+
+        return get(f"blobs/{get(f'manifests/{reference}')['config']['digest']}")
+
+
+def test_another_content_under_the_same_version_is_refused_unless_it_is_to_be_replaced(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster, namespace: str, helm_cli: HelmCommand
+):
+    name = f"chart-{uuid.uuid4().hex[:8]}"
+    theirs, ours = config_map_chart(name, "1.0.0", text="theirs"), config_map_chart(name, "1.0.0", text="ours")
+    running.push(kubernetes.helm, theirs)
+    chart = uploaded(server, ours)
+    with added(server, running.as_source(named())) as source:
+        assert_error(push(server, source, chart), *TAKEN, "raise the version of the chart, or set replace")
+        assert running.pull(kubernetes.helm, name, "1.0.0") == theirs
+        assert push(server, source, chart, replace=True).json()["created"]
+        assert running.pull(kubernetes.helm, name, "1.0.0") == ours
+        wrong = push(server, source, {"id": chart, "digest": "0" * 64})
+        assert (wrong.status_code, wrong.json()["error_code"]) == (409, "CCE.01409004")
+        release = OwnRelease(server, namespace, "pushed", helm_cli)
+        release.ended(release.send("PUT", "", {"chart": {"source": source, "name": name}}))
+        assert "ours" in release.manifest()
+        with added(server, running.as_source(named(), folder="copies")) as copies:
+            copied = push(server, copies, {"source": source, "name": name, "version": "^1"})
+            assert copied.json()["digest"] == hashlib.sha256(ours).hexdigest()
+        assert running.pull(kubernetes.helm, name, "1.0.0", folder="copies") == ours
+
+
+def test_the_command_pushes_folders_and_uploaded_charts(
+    server: RunningServer, running: Registry, kubernetes: RunningCluster, tmp_path: Path
+):
+    name, source = f"chart-{uuid.uuid4().hex[:8]}", named()
+    folder = tmp_path / name
+    (folder / "templates").mkdir(parents=True)
+    (folder / "Chart.yaml").write_text(f"apiVersion: v2\nname: {name}\nversion: 0.1.0\n")
+    (folder / "templates" / "map.yaml").write_text(config_map_template())
+    (folder / "values.yaml").write_text("text: x\n")
+    with added(server, running.as_source(source)):
+        address = f"oci://{running.host}/team"
+        done = server.command("chart", "push", f"./{name}", address, folder=tmp_path)
+        assert (done.returncode, f"{address}/{name}:0.1.0" in done.stdout) == (0, True), done.stderr
+        again = server.command("chart", "push", f"{name}@0.1.0", source, "-o", "json")
+        assert json.loads(again.stdout)["created"] is False, again.stderr
+        (folder / "values.yaml").write_text("text: another\n")
+        taken = server.command("chart", "push", f"./{name}", address, folder=tmp_path)
+        assert (taken.returncode, "has version 0.1.0 with another content" in taken.stderr) == (1, True)
+        replaced = server.command("chart", "push", f"./{name}", address, "--replace", folder=tmp_path)
+        assert replaced.returncode == 0, replaced.stderr
+    assert running.pull(kubernetes.helm, name, "0.1.0")
+    unknown = server.command("chart", "push", name, address)
+    assert "no source of this project has the address" in unknown.stderr
+
+
+def test_wrong_credentials_and_missing_rights_push_nothing(server: RunningServer, running: Registry):
+    chart = uploaded(server, config_map_chart(f"chart-{uuid.uuid4().hex[:8]}"))
+    with added(server, running.as_source(named())) as source:
+        reader = add_person(server, "CCE ReadOnlyAccess")
+        assert_error(push(reader.server, source, chart), *DENIED, "cce:source:push")
+        assert_error(push(server, source, str(uuid.uuid4())), *MISSING)
+        assert_error(push(server, "no-such-source", chart), *MISSING)
+
+
+class Told:
+    """A registry without log-in that takes what it is sent; a test says what it answers instead."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.instead: Callable[[Request], Reply | None] = lambda _request: None
+
+    def answer(self, request: Request) -> Reply:
+        return self.instead(request) or self._take(request)
+
+    def _take(self, request: Request) -> Reply:
+        path, _, query = request.path.partition("?")
+        last = path.rpartition("/")[2]
+        store = self.manifests if "/manifests/" in path else self.blobs
+        if request.method == "POST":
+            return Reply(status=202, headers={"Location": f"{path}some-upload?state=secret-state"})
+        if request.method == "PUT":
+            store[last if "/manifests/" in path else query.rpartition("digest=")[2]] = request.body
+            return Reply(status=201)
+        if path in ("/v2/", "/v2/_catalog"):
+            return Reply(b'{"repositories": []}')
+        if last == "list":
+            return Reply(json.dumps({"tags": list(self.manifests)}).encode())
+        if last not in store:
+            return Reply(b"{}", 404)
+        return Reply(store[last], headers={"Content-Type": MANIFEST})
+
+
+@pytest.fixture
+def told(repo: Repository) -> Told:
+    made = Told()
+    repo.answers = made.answer
+    return made
+
+
+@pytest.fixture
+def source(server: RunningServer, repo: Repository, told: Told) -> Iterator[str]:
+    assert told
+    url = repo.url.replace("https", "oci")
+    body = {"name": named(), "kind": "oci", "url": f"{url}/team", "ca": repo.ca, "sync_seconds": 0}
+    with added(server, {**body, "credentials": {"username": USER, "password": "the-password"}}) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chart(server: RunningServer) -> str:
+    return uploaded(server, config_map_chart(f"chart-{uuid.uuid4().hex[:8]}", "1.0.0"))
+
+
+def on(method: str, part: str, reply: Reply) -> Callable[[Request], Reply | None]:
+    return lambda request: reply if request.method == method and part in request.path else None
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "status", "error", "said"),
+    [
+        ("POST", "/uploads/", 403, FAILED, "or does not allow them to push"),
+        ("PUT", "/uploads/", 413, INVALID, "takes no upload of that size"),
+        ("POST", "/uploads/", 404, INVALID, "want it to be created before the first push"),
+        ("POST", "/uploads/", 405, INVALID, "it may be a mirror"),
+        ("PUT", "/manifests/", 500, FAILED, "answered 500 to the manifest of the chart"),
+        ("PUT", "/manifests/", 200, INVALID, "that is no answer of a registry"),
+        ("PUT", "/manifests/", 307, INVALID, "which is not followed"),
+        ("POST", "/uploads/", 202, INVALID, "the chart"),
+    ],
+)
+def test_what_a_registry_does_not_take_is_told(
+    *, server: RunningServer, repo: Repository, told: Told, source: str, chart: str, method: str, part: str,
+    status: int, error: tuple[int, str], said: str,
+):  # fmt: skip
+    told.instead = on(method, part, Reply(b"said by the registry", status, {"Location": f"{repo.url}/elsewhere"}))
+    if status == 202:  # and then takes nothing there
+        told.instead = on("POST", part, Reply(b"", 202, {"Location": "https://localhost:1/v2/"}))
+    answer = push(server, source, chart)
+    assert_error(answer, *error, said)
+    assert "said by the registry" not in answer.text
+    assert not told.manifests
+    assert not [one for one in repo.requests if "elsewhere" in one.path]
+
+
+def test_credentials_and_states_of_uploads_are_in_no_text(
+    server: RunningServer, repo: Repository, told: Told, source: str, chart: str
+):
+    challenge = Reply(b"", 401, {"WWW-Authenticate": 'Basic realm="tests"'})
+    told.instead = lambda request: challenge if "authorization" not in request.headers else None
+    assert push(server, source, chart).status_code == 201
+    assert "authorization" in repo.requests[-1].headers
+    told.instead = lambda _request: challenge
+    refused = push(server, source, chart)
+    assert_error(refused, *FAILED, "refuses the credentials of the source")
+    told.instead = on("PUT", "/uploads/", Reply(b"", 502))
+    told.blobs.clear()
+    failed = push(server, source, chart, replace=True)
+    assert "secret-state" not in failed.text
+    assert "the-password" not in refused.text + failed.text
+
+
+def test_a_token_is_asked_for_with_the_right_to_push(
+    server: RunningServer, repo: Repository, told: Told, source: str, chart: str
+):
+    def instead(request: Request) -> Reply | None:
+        if request.path.startswith("/token"):
+            return Reply(b'{"token": "t"}')
+        if request.headers.get("authorization") != "Bearer t":
+            return Reply(b"", 401, {"WWW-Authenticate": f'Bearer realm="{repo.url}/token",service="s"'})
+        return None
+
+    told.instead = instead
+    assert push(server, source, chart).status_code == 201
+    (asked, *_) = [one.path for one in repo.requests if one.path.startswith("/token")]
+    assert asked.endswith("%3Apull%2Cpush"), asked
+
+
+def test_a_registry_that_stores_another_manifest_is_found_out(
+    server: RunningServer, told: Told, source: str, chart: str
+):
+    digest = f"sha256:{'0' * 64}"
+    layer = {"mediaType": CHART, "digest": digest, "size": 1}
+    config = {"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": digest, "size": 1}
+    other = json.dumps({"mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
+
+    def instead(request: Request) -> Reply | None:
+        if request.method == "GET" and "/manifests/" in request.path and told.manifests:
+            return Reply(other, headers={"Content-Type": MANIFEST})
+        return None
+
+    told.instead = instead
+    assert_error(push(server, source, chart), *INVALID, "somebody else may have pushed")
+
+
+def test_a_tag_that_is_no_chart_is_taken_too(server: RunningServer, told: Told, source: str, chart: str):
+    told.manifests["1.0.0"] = b'{"mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": []}'
+    assert_error(push(server, source, chart), *TAKEN, "(no chart)")
+    assert push(server, source, chart, replace=True).status_code == 201
+
+
+def test_a_repository_takes_no_pushes(server: RunningServer, repo: Repository, chart: str):
+    repo.files["index.yaml"] = b'{"apiVersion": "v1", "entries": {}}'
+    with added(server, {"name": named(), "kind": "http", "url": repo.url, "ca": repo.ca, "sync_seconds": 0}) as made:
+        assert_error(push(server, made, chart), *INVALID, "is an HTTP repository")

@@ -1,0 +1,68 @@
+"""``pilothouse source``, ``search``, ``pull`` and ``show`` with charts of sources, as a person types them."""
+
+import hashlib
+import json
+import uuid
+from pathlib import Path
+
+from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST
+from tests.support.chart_sources import Reply, Request, repository
+from tests.support.charts import config_map_chart
+from tests.support.servers import RunningServer
+
+ARCHIVE = config_map_chart("webapp", "1.0.0")
+
+
+def answers(request: Request) -> Reply:
+    """Answer as a repository with one chart, and as a registry with the same one."""
+    path = request.path.partition("?")[0]
+    if path == "/index.yaml":
+        entry = {"apiVersion": "v2", "name": "webapp", "version": "1.0.0", "urls": ["webapp.tgz"]}
+        return Reply(json.dumps({"apiVersion": "v1", "entries": {"webapp": [entry]}}).encode())
+    if "/manifests/" in path:
+        layer = {"mediaType": CHART, "digest": f"sha256:{hashlib.sha256(ARCHIVE).hexdigest()}", "size": len(ARCHIVE)}
+        document = {"mediaType": MANIFEST, "config": {"mediaType": CONFIG}, "layers": [layer]}
+        return Reply(json.dumps(document).encode(), headers={"Content-Type": MANIFEST})
+    if path == "/webapp.tgz" or "/blobs/" in path:
+        return Reply(ARCHIVE)
+    if path == "/v2/team/webapp/tags/list":
+        return Reply(b'{"tags": ["1.0.0"]}')
+    return Reply(b'{"repositories": ["team/webapp"]}')
+
+
+def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_path: Path):
+    def run(*arguments: str) -> str:
+        done = server.command(*arguments, folder=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), (arguments, done)
+        return done.stdout
+
+    name = f"source-{uuid.uuid4().hex[:10]}"
+    with repository() as serving:
+        serving.answers = answers
+        (tmp_path / "ca.pem").write_text(serving.ca)
+        trusted = ("--ca-file", "ca.pem", "--sync-seconds", "0")
+        made = json.loads(run("source", "add", name, serving.url, *trusted, "-o", "json"))
+        assert (made["name"], made["kind"], made["problem"]) == (name, "http", "")
+        try:
+            assert name in [one["name"] for one in json.loads(run("source", "list", "-o", "json"))]
+            before = len(serving.requests)
+            synchronised = json.loads(run("source", "sync", name, "-o", "json"))
+            assert len(serving.requests) == before + 1
+            assert json.loads(run("source", "show", name, "-o", "json")) == synchronised
+            found = json.loads(run("search", "WEB", "--source", name, "--versions", "-o", "json"))
+            assert [(one["source"], one["name"], one["version"]) for one in found] == [(name, "webapp", "1.0.0")]
+            assert run("pull", f"{name}/webapp", "--version", "^1", "-d", "pulled") == "pulled/webapp-1.0.0.tgz\n"
+            assert (tmp_path / "pulled" / "webapp-1.0.0.tgz").read_bytes() == ARCHIVE
+        finally:
+            assert "was removed" in run("source", "remove", name)
+        gone = server.command("pull", f"{name}/webapp")
+        assert (gone.returncode, f"source '{name}' does not exist" in gone.stderr) == (1, True)
+
+        address = f"{serving.url.replace('https', 'oci')}/team"
+        unknown = server.command("show", "values", f"{address}/webapp")
+        assert f"no source of this project has the address {address}" in unknown.stderr
+        run("source", "add", name, address, *trusted)
+        try:
+            assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
+        finally:
+            run("source", "remove", name)

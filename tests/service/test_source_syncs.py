@@ -1,0 +1,220 @@
+"""Sources are synchronised whatever one of them has, and what they may take is limited."""
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from sqlalchemy import text
+
+from pilothouse.auth.sealing import MasterKeys
+from pilothouse.engine.pool import EnginePool
+from pilothouse.errors import InvalidSource
+from pilothouse.services.sources.sync import SourceSync
+from pilothouse.settings import EngineSettings, Settings, SourceSettings
+from pilothouse.store import source_charts
+from pilothouse.store import sources as store
+from pilothouse.store.database import Database
+from pilothouse.store.sources import SourceRow
+from tests.support.chart_sources import Reply, Repository, Request, repository
+
+KEYS = MasterKeys({b"\x00\x00\x00\x01": bytes(32)})
+
+
+def index(name: str) -> bytes:
+    entry = {"apiVersion": "v2", "name": name, "version": "1.0.0", "urls": ["x.tgz"]}
+    return json.dumps({"apiVersion": "v1", "entries": {name: [entry]}}).encode()
+
+
+class Place:
+    """The projects p and q, their sources, and what synchronises them."""
+
+    def __init__(self, database: Database, sync: SourceSync) -> None:
+        self.database = database
+        self.sync = sync
+
+    async def add(self, serving: Repository, *, project: str = "p", kind: str = "http") -> SourceRow:
+        source = str(uuid.uuid4())
+        new = store.NewSource(
+            id=source,
+            project_id=project,
+            name=f"source-{source}",
+            kind=kind,
+            url=serving.url.replace("https", "oci") if kind == "oci" else serving.url,
+            credentials_sealed=None,
+            ca=serving.ca,
+            sync_seconds=3600,
+        )
+        async with self.database.transaction() as tx:
+            row = await store.add(tx, new)
+            await tx.execute(text("UPDATE chart_sources SET due_at = clock_timestamp()"))
+        return row
+
+    async def find(self, row: SourceRow) -> SourceRow:
+        async with self.database.autocommit() as connection:
+            found = await store.find_by_id(connection, row.id)
+        assert found is not None
+        return found
+
+    @asynccontextmanager
+    async def syncing(self) -> AsyncIterator["asyncio.Task[None]"]:
+        task = asyncio.create_task(self.sync.keep_syncing())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def until_ended(self, row: SourceRow) -> SourceRow:
+        """Return the source once it was synchronised, or could not be."""
+        async with asyncio.timeout(30):
+            while not ((found := await self.find(row)).synced_at or found.problem):  # noqa: ASYNC110 - rows set no event
+                await asyncio.sleep(0.05)
+        return found
+
+
+@pytest.fixture
+async def place(own_database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    sources = SourceSettings(allow_loopback=True, **getattr(request, "param", {}))
+    settings = Settings(data_dir=tmp_path, sources=sources, engine=EngineSettings(children=1))
+    async with await psycopg.AsyncConnection.connect(own_database.dsn(), autocommit=True, row_factory=dict_row) as rows:
+        await rows.execute("INSERT INTO domains (id, name) VALUES ('d', 'd')")
+        for project in ("p", "q"):
+            await rows.execute("INSERT INTO projects (id, domain_id, name) VALUES (%s, 'd', %s)", [project, project])
+    engine = EnginePool(settings.engine, state_dir=tmp_path / "engine")
+    await engine.start()
+    try:
+        yield Place(own_database, SourceSync(own_database, KEYS, engine, settings))
+    finally:
+        await engine.close()
+
+
+@pytest.fixture
+def repo() -> Iterator[Repository]:
+    with repository() as serving:
+        yield serving
+
+
+async def test_what_cannot_be_kept_is_told_and_ends_no_other_source(place: Place, repo: Repository):
+    refused = "ALTER TABLE source_versions ADD CONSTRAINT unforeseen CHECK (name <> 'poison')"
+    async with place.database.transaction() as tx:
+        await tx.execute(text(refused))
+    repo.files["index.yaml"] = index("poison")
+    bad = await place.add(repo)
+    with repository() as other:
+        other.files["index.yaml"] = index("webapp")
+        good = await place.add(other, project="q")
+        async with place.syncing() as task:
+            assert (await place.until_ended(good)).problem == ""
+            told = await place.until_ended(bad)
+            assert not task.done()
+    assert told.problem == "its answer cannot be processed; the log of Pilothouse has the cause"
+    assert (told.synced_at, told.syncing_until) == (None, None)
+
+
+async def test_a_source_that_hangs_holds_up_no_other_project(place: Place, repo: Repository):
+    asked, may_go_on = threading.Event(), threading.Event()
+
+    def answers(_request: Request) -> Reply:
+        asked.set()
+        may_go_on.wait(60)
+        return Reply(index("slow"))
+
+    repo.answers = answers
+    try:
+        slow, second = await place.add(repo), await place.add(repo)
+        with repository() as serving:
+            serving.files["index.yaml"] = index("webapp")
+            other = await place.add(serving, project="q")
+            async with place.syncing():
+                await asyncio.to_thread(asked.wait, 30)
+                assert (await place.until_ended(other)).problem == ""
+                assert len(repo.requests) == 1, "of one project, one after the other"
+                assert [(await place.find(row)).synced_at for row in (slow, second)] == [None, None]
+    finally:
+        may_go_on.set()
+
+
+@pytest.mark.parametrize("place", [{"fetches": 8}], indirect=True)
+async def test_a_project_fetches_at_a_quarter_of_the_places(place: Place, repo: Repository):
+    row, other = await place.add(repo), await place.add(repo, project="q")
+    entered: list[str] = []
+    last, leave = asyncio.Event(), asyncio.Event()
+
+    async def fetch(source: SourceRow) -> None:
+        async with place.sync.fetching(source):
+            entered.append(source.project_id)
+            if source is other:
+                last.set()
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for source in (row, row, row, other):
+            group.create_task(fetch(source))
+        await asyncio.wait_for(last.wait(), 30)
+        assert entered == ["p", "p", "q"]
+        leave.set()
+    assert entered == ["p", "p", "q", "p"]
+
+
+def tags(**charts: int) -> Any:
+    """Return what a registry with so many versions of each chart answers."""
+
+    def answers(request: Request) -> Reply:
+        for name, number in charts.items():
+            if request.path.startswith(f"/v2/{name}/tags/list"):
+                return Reply(json.dumps({"tags": [f"1.0.{patch}" for patch in range(number)]}).encode())
+        return Reply(json.dumps({"repositories": list(charts)}).encode())
+
+    return answers
+
+
+@pytest.mark.parametrize("place", [{"versions": 10}], indirect=True)
+async def test_a_registry_with_more_versions_than_a_source_may_have_is_refused(place: Place, repo: Repository):
+    row = await place.add(repo, kind="oci")
+    for charts, number in (({"webapp": 11}, 11), ({"webapp": 6, "tools": 5}, 11)):
+        repo.answers = tags(**charts)
+        with pytest.raises(InvalidSource, match=f"has {number} versions or more; the limit of a source is 10 "):
+            await place.sync.sync(row)
+        assert "PILOTHOUSE_SOURCES__VERSIONS" in (await place.find(row)).problem
+    repo.answers = tags(webapp=6, tools=4)
+    await place.sync.sync(row)
+    assert (await place.find(row)).problem == ""
+    keys = {f"2.0.{patch}": f"{patch}~" for patch in range(5)}
+    with pytest.raises(InvalidSource, match="has 11 versions or more"):
+        async with place.database.transaction() as tx:  # as for a chart whose tags are listed by themselves
+            await place.sync.keep_charts(tx, row.id, {"tools": keys})
+
+
+async def test_a_search_with_prereleases_reads_each_version_a_few_times(place: Place, repo: Repository):
+    """A search of all versions for the newest of each would read 300 * 300."""
+    row, number = await place.add(repo), 300
+    keys = {f"1.0.0-rc.{patch}": f"1-{patch:04}!" for patch in range(number)}
+    async with place.database.transaction() as tx:
+        await source_charts.add_versions(tx, row.id, "webapp", keys)
+        await source_charts.add_versions(tx, row.id, "tools", {"1.0.0": "1~", "2.0.0-rc.1": "2-1!"})
+        await source_charts.add_versions(tx, row.id, "same", {"1.0.0+b": "1~", "1.0.0+a": "1~"})
+    async with place.database.transaction() as tx:
+        found = await source_charts.search(tx, [row.id], words="", prereleases=True, after="", limit=10)
+        read = await tx.execute(
+            text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'source_versions'")
+        )
+        assert read.scalar_one() < 10 * number
+    assert [(one.name, one.version) for _, one in found] == [
+        ("same", "1.0.0+a"),
+        ("tools", "2.0.0-rc.1"),
+        ("webapp", "1.0.0-rc.299"),
+    ]
+    async with place.database.autocommit() as connection:
+        after = f"same {row.id}"
+        (first,) = await source_charts.search(connection, [row.id], words="", prereleases=True, after=after, limit=1)
+        assert (first[1].name, first[1].order_key) == ("tools", "2-1!")
+        (only,) = await source_charts.search(connection, [row.id], words="OOL", prereleases=False, after="", limit=9)
+        assert only[1].version == "1.0.0"

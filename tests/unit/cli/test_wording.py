@@ -1,0 +1,117 @@
+"""Texts of the server as the command line prints them: with flags, not with the API's names."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pilothouse.cli import COMMANDS
+from pilothouse.cli.groups import load_command
+from pilothouse.cli.plans import plan_lines
+from pilothouse.cli.wording import _UNMISTAKABLE, FORCE_HINT, reword
+from pilothouse.cli.writes import failure_of
+from pilothouse.services.releases.commands import HelmOptions
+from pilothouse.services.releases.locks import describe_lock, running_error
+
+ID = "1b4e28ba-2fa1-4d5e-9f3c-7a0c5b9e1d20"
+RUNNING = SimpleNamespace(action="upgrade", release_name="web", state="running", id=ID)
+HINT = f"; 'pilothouse operation follow {ID}' shows it, 'pilothouse operation cancel {ID}' ends it"
+WRONG_YAML = "YAML parse error on a/templates/b.yaml: line 2"
+CONFLICT = 'conflict occurred while applying object a/b v1, Kind=C: Apply failed with 2 conflicts: conflicts with "x":'
+PLAN: dict[str, Any] = {
+    "action": "upgrade",
+    "namespace": "n",
+    "name": "web",
+    "cluster_name": "c",
+    "chart_name": "",
+    "base_revision": 1,
+    "summary": {"added": 0, "changed": 0, "removed": 0, "unchanged": 0},
+    "objects": [],
+    "hooks": [],
+    "warnings": ["it is taken over (force_conflicts)"],
+    "findings": ["set options.force_conflicts to take it over"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("set options.force_conflicts to take over", "set --force-conflicts to take over"),
+        ("fail there (without force_conflicts)", "fail there (without --force-conflicts)"),
+        ("options: force_conflicts and force_replace cannot", "options: --force-conflicts and --force-replace cannot"),
+        ("options.timeout_seconds: too long", "--timeout: too long"),
+        ("options.labels: x is", "--labels: x is"),
+        ("at '/force_conflicts': got string", "at '/force_conflicts': got string"),
+        ("ConfigMap 'a.force_replace'", "ConfigMap 'a.force_replace'"),
+        ("parameters.create_namespace", "parameters.create_namespace"),
+        (
+            WRONG_YAML,
+            f"{WRONG_YAML}; 'pilothouse template CHART --debug' with the same values prints what was rendered",
+        ),
+    ],
+)
+def test_options_of_the_api_are_told_as_flags(text: str, told: str):
+    assert reword(text) == told
+
+
+def test_each_option_has_the_flag_that_it_is_told_as():
+    flags = {
+        flag
+        for name in ("install", "upgrade")
+        for one in load_command(name, COMMANDS[name]).params
+        for flag in one.opts
+    }
+
+    assert {reword(f"options.{name}") for name in (*_UNMISTAKABLE, *vars(HelmOptions()))} <= flags
+
+
+@pytest.mark.parametrize(
+    ("refusal", "ending"),
+    [
+        (
+            running_error(cast("Any", RUNNING)),
+            HINT,
+        ),
+        (f"install of web failed: (operation {ID}) went on", "went on"),
+    ],
+)
+def test_an_operation_at_work_is_told_with_what_may_be_typed(refusal: object, ending: str):
+    assert reword(str(refusal)).endswith(ending)
+
+
+def test_a_lock_of_another_program_is_told_with_the_command_that_ends_it():
+    stored = cast("Any", SimpleNamespace(revision=3, status="pending-upgrade", last_deployed=datetime.now(UTC)))
+
+    told = reword(describe_lock(stored, {}, cluster_id="0a1b-c"))
+
+    assert told.endswith("; unlock: pilothouse release unlock NAME --reason TEXT if its writer is dead")
+
+
+def test_a_plan_names_flags():
+    assert list(plan_lines(PLAN))[2:] == [
+        "WARNING: it is taken over (--force-conflicts)",
+        "CANNOT BE APPLIED: set --force-conflicts to take it over",
+    ]
+
+
+@pytest.mark.parametrize(("text", "hint"), [(CONFLICT, f"{CONFLICT}; {FORCE_HINT}"), ("timed out", "timed out")])
+def test_a_failure_at_fields_of_others_names_the_flag(text: str, hint: str):
+    failed = failure_of({"state": "failed", "action": "upgrade", "release": "web", "text": text, "last_error": ""})
+
+    assert str(failed) == f"upgrade of web failed: {hint}"
+
+
+@pytest.mark.parametrize("name", ["drift", "rollback", "upgrade", "plan"])
+def test_the_help_names_the_flag(name: str):
+    command = load_command(name, COMMANDS[name])
+    flags = {flag for one in command.params for flag in one.opts}
+
+    assert "--force-conflicts" in (command.help or "") or "--force-conflicts" in flags
+
+
+def test_a_plan_of_an_uninstall_goes_to_no_chart():
+    plan = {**PLAN, "action": "uninstall", "chart_name": "shop", "chart_version": "0.1.0", "base_revision": 3}
+
+    assert next(plan_lines(plan)) == "uninstall of n/web in c, revision 3"
+    assert next(plan_lines({**plan, "action": "upgrade"})) == "upgrade of n/web in c to shop-0.1.0, over revision 3"

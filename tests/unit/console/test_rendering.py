@@ -1,0 +1,84 @@
+"""Pages: what they tell of an error, and where they are rendered."""
+
+import re
+import threading
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+
+from pilothouse.console.app import _explain
+from pilothouse.console.rendering import environment, fragment, page
+from pilothouse.errors import Busy
+from pilothouse.services.releases.differences import RevisionDiff
+from pilothouse.services.releases.manifest_diff import ObjectDifference
+from pilothouse.settings import Settings
+
+
+def request_of(path: str = "/console/projects") -> Request:
+    """Return a request without a session."""
+    app = SimpleNamespace(state=SimpleNamespace(settings=Settings()))
+    scope = {"type": "http", "method": "GET", "path": path, "scheme": "http", "headers": [], "query_string": b""}
+    return Request({**scope, "client": ("127.0.0.1", 1), "app": app, "state": {}})
+
+
+async def test_a_page_says_when_to_come_again_and_hides_secrets():
+    answer = await _explain(request_of(), Busy("too much: Bearer hunter2-hunter2", retry_after_seconds=7))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    assert answer.headers["content-security-policy"]
+    assert b"too much" in answer.body
+    assert b"hunter2" not in answer.body
+
+
+class Noted:
+    """A text that notes in which thread it is put on a page."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def __str__(self) -> str:
+        self.threads.append(threading.current_thread())
+        return "noted"
+
+
+async def test_pages_and_their_parts_are_rendered_beside_the_event_loop():
+    whole, part = Noted(), Noted()
+    answer = await page(request_of(), "error.html", code=whole, problem="x", ours=False)
+    text = await fragment(request_of(), "error.html", code=part, problem="x", ours=False)
+    assert b"noted" in answer.body
+    assert "noted" in text
+    for one in (whole, part):
+        assert one.threads
+        assert threading.current_thread() not in one.threads
+
+
+@pytest.mark.parametrize(("count", "shown"), [(200, ""), (253, "and 53 more objects")])
+def test_a_comparison_shows_so_many_objects_and_tells_how_many_it_leaves_out(count: int, shown: str):
+    objects = [ObjectDifference("v1", "ConfigMap", "", f"c{number}", "added", []) for number in range(count)]
+    same = ObjectDifference("v1", "ConfigMap", "", "same", "unchanged", [])
+    diff = RevisionDiff(1, 2, dict.fromkeys(("added", "changed", "removed", "unchanged"), 1), [same, *objects])
+    text = environment().from_string('{% import "diff.html" as it with context %}{{ it.show(diff) }}').render(diff=diff)
+    assert text.count("<details") == min(count, 200)
+    assert shown in text
+    assert ("left out" in text) is bool(shown)
+
+
+@pytest.mark.parametrize(
+    ("method", "referer", "told"),
+    [
+        ("POST", "http://host:1/console/p/a/install?chart=1&x=%22", "/console/p/a/install?chart=1&amp;x=%22"),
+        ("GET", "http://host:1/console/p/a/install", ""),
+        ("POST", "http://other/console/p/a/install", ""),
+        ("POST", "http://host:1//evil.example/console/", ""),
+        ("POST", "http://[/console/", ""),
+        ("POST", "", ""),
+    ],
+)
+async def test_an_answer_to_a_form_names_the_page_of_the_form(method: str, referer: str, told: str):
+    asked = request_of()
+    asked.scope.update(
+        method=method, headers=[(b"host", b"host:1"), (b"referer", referer.encode())], state={"caller": None}
+    )
+    answer = await page(asked, "error.html", code="x", problem="x", ours=False)
+    found = re.search(rb'data-asked-by="([^"]*)"', answer.body)
+    assert (found[1].decode() if found is not None else "") == told

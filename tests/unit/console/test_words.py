@@ -1,0 +1,28 @@
+import pytest
+
+from pilothouse.console import words
+
+
+@pytest.mark.parametrize(
+    ("called", "said"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
+         "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/130.0 Safari/537.36 Edg/130.0",
+         "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Safari/604.1",
+         "Safari on iPhone"),
+        ("Mozilla/5.0 (Linux; Android 15) Gecko/132.0 Firefox/132.0", "Firefox on Android"),
+        ("curl/8.9.1", "curl/8.9.1"),
+        ("x" * 100, "x" * 59 + "…"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_browser_is_told_in_a_few_words(called: str, said: str):
+    assert words.agent(called) == said
+
+
+def test_values_are_told_without_the_names_that_go_gives_them():
+    text = 'spec.replicas: expected numeric (int or float), got string: &value.valueUnstructured{Value:"three"}'
+    assert words.plain(text) == 'spec.replicas: expected numeric (int or float), got string: "three"'
+    assert words.plain("a {plain} text") == "a {plain} text"

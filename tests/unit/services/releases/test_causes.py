@@ -1,0 +1,73 @@
+"""Who wrote a revision, and why, by the operations of the release."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pilothouse.services.releases.causes import find_cause, find_chart_digest
+from pilothouse.store.release_changes import Change
+from pilothouse.store.releases import RevisionRow
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def stored(number: int, description: str) -> RevisionRow:
+    return RevisionRow(
+        namespace="shop",
+        secret=f"sh.helm.release.v1.web.v{number}",
+        name="web",
+        revision=number,
+        resource_version=number,
+        problem="",
+        uid="uid",
+        status="superseded",
+        description=description,
+        chart_name="web",
+        chart_version="1.0.0",
+        first_deployed=NOW,
+        last_deployed=NOW,
+        values_sealed=None,
+        values_text_size=0,
+        app_version="",
+        manager="",
+        origin_chart_id="",
+        origin_description="",
+        origin_operation_id="",
+    )
+
+
+def change(number: int, **different: Any) -> Change:
+    usual: dict[str, Any] = {
+        "operation_id": f"operation-{number}",
+        "action": "upgrade",
+        "state": "succeeded",
+        "text": "",
+        "user_id": "u",
+        "user_name": "admin",
+        "request_id": "r",
+        "revision": number,
+        "undo_revision": None,
+        "failure": "",
+        "created_at": NOW,
+        "finished_at": NOW,
+        "chart_id": "",
+        "chart_version": "",
+        "chart_digest": f"digest-{number}",
+    }
+    return Change(**usual | different)
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "cause"),
+    [("cancelled", "", "cancel"), ("failed", "the pods are not ready", "rollback_on_failure")],
+)
+def test_a_revision_that_undoes_an_upgrade_says_why_and_has_the_chart_of_before(state: str, failure: str, cause: str):
+    changes = [change(2, state=state, undo_revision=3, failure=failure), change(1)]
+
+    undone = find_cause(stored(3, "Rollback to 1"), changes)
+
+    assert undone is not None
+    assert (undone.cause, undone.operation_id, undone.user_name) == (cause, "operation-2", "admin")
+    assert find_chart_digest(stored(3, "Rollback to 1"), changes) == "digest-1"
+    assert find_cause(stored(4, "Rollback to 1"), changes) is None
