@@ -61,7 +61,7 @@ async def cancel(place: Place) -> list[Figure]:
 
 
 def _chart() -> bytes:
-    """The web chart, with a hook that hangs for the events that the value ``hook`` names."""
+    """Return the web chart, with a hook that hangs for the events that the value ``hook`` names."""
     hook = hook_job_template("{{ .Values.hook }}").replace("    spec:\n      restartPolicy", STALL)
     text = f"{{{{- if .Values.hook }}}}\n{hook}{{{{- end }}}}\n"
     return pack_archive(read_archive(web_chart(NAME)) | {f"{NAME}/templates/hook.yaml": text.encode()})
@@ -120,7 +120,7 @@ class _Release:
         return await self._send("PUT", self._path, body | {"parameters": flags})
 
     async def _send(self, method: str, path: str, body: object) -> str:
-        """The path of the release's last operation, after that request."""
+        """Return the path of the release's last operation, after that request."""
         answer = await self.http.send(method, path, body)
         assert answer.status in {200, 201}, answer.body
         last = await self.http.send("GET", f"/api/v1/operations?namespace={self.namespace}&release={self.name}&limit=1")

@@ -1,7 +1,7 @@
 """How fast a long queue is worked off, against warm engine children that are driven directly with the same installs.
 
 The children alone are measured before and after, in the same cluster, and the mean of both counts: the more releases it
-holds, the slower the cluster. ``DRAIN=N`` queues N installs instead of 1,000.
+holds, the slower the cluster. ``DRAIN=N`` queues N installs instead of 1,000, ``PODS=1`` gives each release a pod.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from tests.support.engines import unvetted
 
 CLUSTERS = 50
 QUEUED = int(os.environ.get("DRAIN", "1000"))
+#: None by default: a pod costs the cluster more than the release does.
+VALUES = {"replicaCount": int(os.environ.get("PODS", "0"))}
 WARM = 10
 SENDERS = 4
 READS_PER_SECOND = 10
@@ -119,10 +121,16 @@ class _Queue:
     def request(self, number: int) -> tuple[str, str, dict[str, Any]]:
         """Return method, path and body of one request."""
         if self.upgrades:
-            body = {"chart_id": self.chart, "action": "upgrade", "values": {"message": "again"}, "parameters": {}}
+            body = {
+                "chart_id": self.chart,
+                "action": "upgrade",
+                "values": {**VALUES, "message": "again"},
+                "parameters": {},
+            }
             return "PUT", self.path(number), body
         base, _, name = self.path(number).partition(f"/namespace/{self.namespace}")
-        body = {"chart_id": self.chart, "namespace": self.namespace, "name": name.rpartition("/")[2]}
+        name = name.rpartition("/")[2]
+        body = {"chart_id": self.chart, "namespace": self.namespace, "name": name, "values": VALUES}
         return "POST", f"{base}/releases", body
 
 
@@ -180,7 +188,12 @@ async def _drive_children(place: Place, archive: bytes) -> float:
 
 def _install(kubeconfig: Path, namespace: str, name: str, archive: bytes) -> InstallRequest:
     return InstallRequest(
-        kubeconfig=kubeconfig.read_text(), namespace=namespace, release_name=name, chart=archive, wait="hooks"
+        kubeconfig=kubeconfig.read_text(),
+        namespace=namespace,
+        release_name=name,
+        chart=archive,
+        values=VALUES,
+        wait="hooks",
     )
 
 

@@ -38,6 +38,6 @@ class Figure:
 
 
 def percentile(seconds: Sequence[float], part: float) -> float:
-    """The nearest-rank percentile, in milliseconds."""
+    """Return the nearest-rank percentile, in milliseconds."""
     ordered = sorted(seconds)
     return ordered[max(0, math.ceil(part * len(ordered)) - 1)] * 1000

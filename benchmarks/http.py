@@ -71,9 +71,9 @@ class Connection:
         if fields.get("transfer-encoding") == "chunked":
             text = await self._read_chunks()
         else:
-            text = await self._reader.readexactly(int(fields["content-length"]))
+            text = await self._reader.readexactly(int(fields.get("content-length", "0")))
         seconds = time.perf_counter() - started
-        return Answer(int(answer.split(" ", 2)[1]), json.loads(text), seconds, first_byte)
+        return Answer(int(answer.split(" ", 2)[1]), json.loads(text or b"null"), seconds, first_byte)
 
     async def _read_chunks(self) -> bytes:
         pieces = []

@@ -62,10 +62,10 @@ data: {message: {{ .Values.message | quote }}}
 """
 
 
-def large_chart() -> bytes:
+def large_chart(of_a_kind: int = OF_A_KIND) -> bytes:
     """Return the chart; every object shows the value ``message``."""
     templates = {}
-    for number in range(OF_A_KIND):
+    for number in range(of_a_kind):
         for kind, text in (("deployment", _DEPLOYMENT), ("service", _SERVICE), ("config", _CONFIG_MAP)):
             templates[f"{kind}-{number}.yaml"] = text % {"name": f"part-{number}"}
     return build_chart("bench-large", templates=templates, values={"message": "first"})

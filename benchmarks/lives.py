@@ -10,7 +10,8 @@ import yaml
 from benchmarks.http import Connections
 from benchmarks.place import Place
 from pilothouse.engine.pool import EnginePool
-from pilothouse.engine.protocol import InstallRequest, Request, RollbackRequest, UninstallRequest, UpgradeRequest
+from pilothouse.engine.protocol import InstallRequest, RollbackRequest, UninstallRequest, UpgradeRequest
+from pilothouse.engine.request import Request
 from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.transport import Transport
@@ -101,7 +102,7 @@ class ReleaseByApi:
         polls: bool = False,
         hooks: bool = False,
     ) -> None:
-        """``polls``: it asks again and again, and does not let the server wait; ``hooks`` run at updates, too."""
+        """Prepare a life: with ``polls`` it asks again and again instead of waiting; ``hooks`` run at updates, too."""
         self._polls = polls
         self._parameters = {"include_hooks": True} if hooks else {}
         self._http = http

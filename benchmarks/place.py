@@ -49,7 +49,7 @@ class Place:
 
     @asynccontextmanager
     async def namespace(self) -> AsyncIterator[str]:
-        """A new namespace; gone with all that is in it: its end is not to be the cost of what is measured next."""
+        """Yield a new namespace; at the end it is gone with its content, so as not to slow what is measured next."""
         name = f"bench-{uuid.uuid4().hex[:8]}"
         settings = ClusterSettings(allow_loopback=True)
         kubernetes = Transport(
@@ -71,7 +71,7 @@ class Place:
 
     @contextmanager
     def worker_paused(self) -> Iterator[None]:
-        """The worker process is stopped, as by Ctrl-Z, inside this block."""
+        """Yield the worker process is stopped, as by Ctrl-Z, inside this block."""
         pid = child_of(self.server.pid, "worker")
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -83,7 +83,7 @@ class Place:
         self.run_helm("install", name, str(chart), *options, namespace=namespace)
 
     def run_helm(self, *arguments: str, namespace: str, kubeconfig: Path | None = None) -> str:
-        """What the helm command says; ``kubeconfig`` is the way to the cluster, if it is not the place's own."""
+        """Return what the helm command says; ``kubeconfig`` is the way to the cluster, if it is not the place's own."""
         way = kubeconfig or self.kubeconfig
         command: list[str | Path] = [self.helm, *arguments, "-n", namespace, "--kubeconfig", way]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -92,7 +92,7 @@ class Place:
 
 @contextmanager
 def place() -> Iterator[Place]:
-    """A server started for the measurements, with the cluster registered."""
+    """Yield a server started for the measurements, with the cluster registered."""
     cluster = obtain()
     with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as text:
         folder = Path(text)
@@ -101,7 +101,7 @@ def place() -> Iterator[Place]:
 
 
 def child_of(parent: int, command: str) -> int:
-    """The child process whose command line has that word."""
+    """Return the child process whose command line has that word."""
     for pid in children_of(parent):
         if command.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             return pid
@@ -109,7 +109,7 @@ def child_of(parent: int, command: str) -> int:
 
 
 def children_of(parent: int) -> list[int]:
-    """The living child processes."""
+    """Return the living child processes."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError):  # it ended while we looked

@@ -75,7 +75,7 @@ async def reads(place: Place) -> list[Figure]:
 def _releases(
     namespaces: list[str], numbers: Iterable[int], *, revisions: int, first: int = 1
 ) -> Iterable[dict[str, Any]]:
-    """The Secrets of those releases, as ``helm`` leaves them after as many upgrades."""
+    """Yield the Secrets of those releases, as ``helm`` leaves them after as many upgrades."""
     chance = random.Random(7)
     words = [chance.randbytes(4).hex() for _ in range(60)]
     templates = [

@@ -44,7 +44,7 @@ async def recovery(place: Place) -> list[Figure]:
 
 
 def _own(place: Place, chart: str, namespace: str, name: str) -> float:
-    """The worker of ``serve`` dies, not just started; its supervisor starts the next."""
+    """Return the worker of ``serve`` dies, not just started; its supervisor starts the next."""
     time.sleep(_LIVED_SECONDS)
     with psycopg.connect(place.server.database_url, autocommit=True) as database:
         _create(place, database, chart, namespace, name)
@@ -54,7 +54,7 @@ def _own(place: Place, chart: str, namespace: str, name: str) -> float:
 
 
 def _other(place: Place, chart: str, namespace: str, name: str) -> float:
-    """A worker without a supervisor dies, as one on another machine; the worker of ``serve`` takes over."""
+    """Return a worker without a supervisor dies, as one on another machine; the worker of ``serve`` takes over."""
     with psycopg.connect(place.server.database_url, autocommit=True) as database:
         with _worker(place) as victim:
             with place.worker_paused():
@@ -84,7 +84,7 @@ def _cancel(place: Place, namespace: str, name: str) -> None:
 
 
 def _begun(database: "psycopg.Connection[tuple[int]]", namespace: str, name: str) -> int:
-    """The last attempt that has begun to act; 0 before the first."""
+    """Return the last attempt that has begun to act; 0 before the first."""
     row = database.execute(
         "SELECT coalesce(last_writing_attempt, 0) FROM operations WHERE namespace = %s AND release_name = %s",
         [namespace, name],
@@ -94,7 +94,7 @@ def _begun(database: "psycopg.Connection[tuple[int]]", namespace: str, name: str
 
 @contextmanager
 def _worker(place: Place) -> Iterator[int]:
-    """The process of another worker on the same database, once it works."""
+    """Yield the process of another worker on the same database, once it works."""
     log = place.folder / "worker.log"
     environment = {
         **os.environ,

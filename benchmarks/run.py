@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.accept import accept
 from benchmarks.cancel import cancel
+from benchmarks.console import console as pages
 from benchmarks.deploy import deploy
 from benchmarks.drain import drain, turns
 from benchmarks.endurance import endurance
@@ -21,11 +22,14 @@ from benchmarks.generated import generated
 from benchmarks.hostile import hostile
 from benchmarks.large import large, line
 from benchmarks.place import Place, place
+from benchmarks.plans import plans
 from benchmarks.reads import reads
 from benchmarks.recovery import recovery
 from benchmarks.releases import releases
+from benchmarks.sources import sources
 from benchmarks.strangers import strangers
 from benchmarks.tenants import tenants
+from benchmarks.typed import typed
 from benchmarks.updates import updates
 from benchmarks.uploads import uploads
 from benchmarks.verification import verification
@@ -37,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "updates": updates,
     "large": large,
     "line": line,
+    "plans": plans,
     "generated": generated,
     "cancel": cancel,
     "recovery": recovery,
@@ -47,9 +52,12 @@ BENCHMARKS: dict[str, Callable[[Place], Awaitable[list[Figure]]]] = {
     "hostile": hostile,
     "strangers": strangers,
     "tenants": tenants,
+    "typed": typed,
+    "sources": sources,
     "drain": drain,
     "turns": turns,
     "releases": releases,
+    "console": pages,
     "reads": reads,
 }
 RESULTS = Path(__file__).with_name("results.md")

@@ -36,7 +36,7 @@ async def uploads(place: Place) -> list[Figure]:
 
 
 async def _growth(server: RunningServer, api: int, *, idle: int, skip_lint: bool) -> float:
-    """The API's highest resident size during the uploads over that of the idle process, in bodies."""
+    """Return the API's highest resident size during the uploads over that of the idle process, in bodies."""
     forms = [_form(skip_lint=skip_lint) for _ in range(AT_ONCE)]
     await asyncio.sleep(SETTLE_SECONDS)
     _reset_peak(api)
@@ -45,7 +45,7 @@ async def _growth(server: RunningServer, api: int, *, idle: int, skip_lint: bool
 
 
 def _reset_peak(pid: int) -> None:
-    """Sets VmHWM to what is resident now; see proc(5), clear_refs."""
+    """Set VmHWM to what is resident now; see proc(5), clear_refs."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
@@ -56,7 +56,7 @@ def _status(pid: int, name: str) -> int:
 
 
 def _form(*, skip_lint: bool) -> bytes:
-    """A form of exactly BODY_BYTES, whose archive cannot be compressed further."""
+    """Return a form of exactly BODY_BYTES, whose archive cannot be compressed further."""
     name = f"bench-{uuid.uuid4().hex[:10]}"
     head = "".join(
         f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{text}"
