@@ -14,13 +14,46 @@ import yaml
 
 from pilothouse.auth.key_file import parse_keys
 from pilothouse.cli import COMMANDS
-from pilothouse.settings import Settings, unknown_variables
+from pilothouse.oidc.configuration import read_providers
+from pilothouse.settings import OidcSettings, Settings, unknown_variables
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
 
 _DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 _CHART = _DEPLOY / "chart" / "pilothouse"
 _EXTERNAL = ("--set", "database.existingSecret=database")
+#: Two providers: one with everything that can be said of one, and one for programs only.
+_PROVIDERS: list[dict[str, Any]] = [
+    {
+        "name": "corp",
+        "title": "Example Corp",
+        "issuer": "https://sso.example.com/realms/staff",
+        "clientId": "pilothouse",
+        "clientSecret": {"existingSecret": "corp", "key": "secret"},
+        "audience": "pilothouse-api",
+        "account": "staff",
+        "scopes": ["openid", "profile", "groups"],
+        "algorithms": ["RS256", "Ed25519"],
+        "userClaim": "email",
+        "groupsClaim": "realm_access.roles",
+        "requiredClaims": {"email_verified": "true"},
+    },
+    {"name": "ci", "issuer": "https://ci.example.com", "audience": "pilothouse-api"},
+]
+_OIDC = {
+    "enabled": True,
+    "publicUrl": "https://pilothouse.example.com",
+    "allowed": "sso.example.com,ci.example.com",
+    "ca": {"existingSecret": "authority"},
+    "providers": _PROVIDERS,
+}
+
+
+def single_sign_on(**changed: Any) -> tuple[str, str]:
+    """Return the flags that switch single sign-on on, with some values changed."""
+    return ("--set-json", f"oidc={json.dumps(_OIDC | changed)}")
+
+
 #: Every switch of values.yaml, on and off, as far as the local cluster has the kinds.
 _SWITCHES: dict[str, tuple[str, ...]] = {
     "external": _EXTERNAL,
@@ -38,6 +71,8 @@ _SWITCHES: dict[str, tuple[str, ...]] = {
         "--set-json",
         'imagePullSecrets=[{"name":"registry"}]',
     ),
+    "oidc": (*_EXTERNAL, *single_sign_on()),
+    "oidc-embedded": ("--set", "mode=embedded,podAnnotations.note=two", *single_sign_on()),
     "set": (*_EXTERNAL, "--set-string", "settings.WORKER__OPERATIONS=8,settings.REGION=eu-west-0"),
 }
 _MONITORED = ("--set", "monitoring.podMonitor=true,monitoring.prometheusRule=true,httpRoute.enabled=true")
@@ -62,8 +97,7 @@ def test_its_containers_run_commands_and_settings_that_there_are(helm_cli: HelmC
     for container in containers(rendered(helm_cli, *_SWITCHES[switch])):
         program, command = container["command"][:2]
         assert (program, command in COMMANDS) in (("pilothouse", True), ("install", False))
-        variables = {one["name"]: one.get("value", "") for one in container.get("env", ())}
-        assert unknown_variables(variables) == {}
+        assert unknown_variables(environment_of(container)) == {}
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
@@ -74,6 +108,72 @@ def test_its_settings_do_not_contradict_each_other(helm_cli: HelmCommand, monkey
             for one in environment:
                 patched.setenv(one["name"], one.get("value", "postgresql://nobody@nowhere/none"))
             assert Settings().monitoring.port == 9464
+
+
+@pytest.mark.parametrize("switch", ["oidc", "oidc-embedded"])
+def test_the_api_reads_the_providers_of_the_values(helm_cli: HelmCommand, tmp_path: Path, switch: str):
+    objects = rendered(helm_cli, *_SWITCHES[switch])
+    mounted = mount_providers(objects, tmp_path)
+
+    with_it = [one for one in containers(objects) if "PILOTHOUSE_OIDC__FILE" in environment_of(one)]
+    assert {one["name"] for one in with_it} == ({"prepare", "api"} if switch == "oidc" else {"pilothouse"})
+    for container in with_it:
+        assert {"name": "oidc", "mountPath": "/oidc", "readOnly": True} in container["volumeMounts"]
+        settings = OidcSettings.model_validate(
+            {
+                name.removeprefix("PILOTHOUSE_OIDC__").lower(): text.replace("/oidc/", f"{tmp_path}/")
+                for name, text in environment_of(container).items()
+                if name.startswith("PILOTHOUSE_OIDC__")
+            }
+        )
+        assert settings.ca == mounted["ca.crt"]
+        corp, ci = read_providers(settings).values()
+        assert corp.client_secret() == "key secret of corp"
+        assert (corp.client_id, corp.user_claim, corp.groups_claim) == ("pilothouse", "email", "realm_access.roles")
+        assert (corp.title, corp.account, corp.audience) == ("Example Corp", "staff", "pilothouse-api")
+        assert (corp.scopes, corp.algorithms) == (("openid", "profile", "groups"), ("RS256", "Ed25519"))
+        assert corp.required_claims == {"email_verified": "true"}
+        assert (ci.client_id, ci.client_secret(), ci.groups_claim) == ("", "", "groups")
+
+
+def test_a_changed_provider_restarts_the_api_and_nothing_else(helm_cli: HelmCommand):
+    templates = []
+    for title in ("One", "Two"):
+        flags = single_sign_on(providers=[_PROVIDERS[0] | {"title": title}])
+        objects = rendered(helm_cli, *_EXTERNAL, *flags, "--set", "masterKeys.existingSecret=keys")
+        templates.append(
+            {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] == "Deployment"}
+        )
+    assert {name for name, first in templates[0].items() if first != templates[1][name]} == {"own-pilothouse-api"}
+
+
+def environment_of(container: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for one in container.get("env", ())}
+
+
+def mount_providers(objects: list[dict[str, Any]], folder: Path) -> dict[str, Path]:
+    """Write what Kubernetes would mount at /oidc; each Secret has its key and name as content."""
+    (maps,) = (one for one in objects if one["kind"] == "ConfigMap")
+    volumes = [
+        volume
+        for one in objects
+        if one["kind"] in ("Deployment", "StatefulSet")
+        for volume in one["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "oidc"
+    ]
+    assert len(volumes) == 1, "only the API has it"
+    files = {}
+    for source in volumes[0]["projected"]["sources"]:
+        if "configMap" in source:
+            assert source["configMap"]["name"] == maps["metadata"]["name"]
+            files.update({name: text.replace("/oidc/", f"{folder}/") for name, text in maps["data"].items()})
+        else:
+            secret = source["secret"]
+            files.update({item["path"]: f"key {item['key']} of {secret['name']}\n" for item in secret["items"]})
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return {name: folder / name for name in files}
 
 
 def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
@@ -92,6 +192,15 @@ def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
         ((*_EXTERNAL, "--set", "api.replica=3"), "replica"),
         ((*_EXTERNAL, "--set", "settings.worker__operations=8"), "worker__operations"),
         ((*_EXTERNAL, "--set", "image.digest=latest"), "digest"),
+        ((*_EXTERNAL, *single_sign_on(providers=[])), "providers"),
+        ((*_EXTERNAL, *single_sign_on(publicUrl="")), "oidc.publicUrl"),
+        ((*_EXTERNAL, *single_sign_on(publicUrl="pilothouse.example.com/below")), "publicUrl"),
+        ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"groupClaim": "groups"}])), "groupClaim"),
+        ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"algorithms": ["HS256"]}])), "algorithms"),
+        ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"scopes": ["profile"]}])), "scopes"),
+        ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0], _PROVIDERS[0]])), "two providers are called corp"),
+        ((*_EXTERNAL, *single_sign_on(providers=[{"name": "corp", "issuer": "https://sso.example.com"}])), "audience"),
+        ((*_EXTERNAL, *single_sign_on(), "--set", "settings.OIDC__FILE=/elsewhere"), "settings.OIDC__FILE"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helm_cli: HelmCommand, flags: tuple[str, ...], named: str):

@@ -70,6 +70,68 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{/* Single sign-on: only the API has it, and reads the secrets. */}}
+{{- define "pilothouse.oidc.environment" -}}
+- {name: PILOTHOUSE_OIDC__FILE, value: /oidc/providers.yaml}
+{{- with .Values.oidc.publicUrl }}
+- {name: PILOTHOUSE_OIDC__PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.oidc.allowed }}
+- {name: PILOTHOUSE_OIDC__ALLOWED, value: {{ . | quote }}}
+{{- end }}
+{{- if .Values.oidc.ca.existingSecret }}
+- {name: PILOTHOUSE_OIDC__CA, value: /oidc/ca.crt}
+{{- end }}
+{{- end -}}
+
+{{- define "pilothouse.oidc.volume" -}}
+- name: oidc
+  projected:
+    sources:
+      - configMap: {name: {{ include "pilothouse.name" . }}-oidc}
+      {{- if .Values.oidc.ca.existingSecret }}
+      - secret:
+          name: {{ .Values.oidc.ca.existingSecret }}
+          items: [{key: {{ .Values.oidc.ca.key }}, path: ca.crt}]
+      {{- end }}
+      {{- range .Values.oidc.providers }}
+      {{- if .clientSecret }}
+      - secret:
+          name: {{ .clientSecret.existingSecret }}
+          items: [{key: {{ .clientSecret.key | default "client-secret" }}, path: secrets/{{ .name }}}]
+      {{- end }}
+      {{- end }}
+{{- end -}}
+
+{{/* The file that describes the providers, as docs/single-sign-on.md has it. */}}
+{{- define "pilothouse.oidc.providers" -}}
+{{- $providers := list -}}
+{{- $names := list -}}
+{{- range .Values.oidc.providers -}}
+{{- if and .clientId (not $.Values.oidc.publicUrl) -}}
+{{- fail (printf "oidc.publicUrl: say what address browsers reach this server at; provider %s sends people back there" .name) -}}
+{{- end -}}
+{{- if has .name $names -}}
+{{- fail (printf "oidc.providers: two providers are called %s" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- $provider := dict -}}
+{{- range $key, $value := omit . "clientSecret" -}}
+{{- $_ := set $provider (snakecase $key) $value -}}
+{{- end -}}
+{{- if .clientSecret -}}
+{{- $_ := set $provider "client_secret_file" (printf "/oidc/secrets/%s" .name) -}}
+{{- end -}}
+{{- $providers = append $providers $provider -}}
+{{- end -}}
+{{- range $name, $_ := .Values.settings -}}
+{{- if has $name (list "OIDC__FILE" "OIDC__PUBLIC_URL" "OIDC__ALLOWED" "OIDC__CA") -}}
+{{- fail (printf "settings.%s: the values of oidc say that too; say it there" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (dict "providers" $providers) -}}
+{{- end -}}
+
 {{- define "pilothouse.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
