@@ -1,4 +1,4 @@
-"""The six access-key signature schemes: digest, key and proof of each.
+"""The access-key signature schemes: digest, key and proof of each.
 
 All of them derive their keys from access key and secret key alone, and so does this server: no public key is ever
 stored or sent. Derived keys are not cached between requests; the most expensive derivation, SM2's, takes less than a

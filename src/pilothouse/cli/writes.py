@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 _FIRST_WAIT_SECONDS: Final = 1
 _TRIES: Final = 5
 _EVIDENCE_LINES: Final = 40
+#: Options that the API has by the same name; ``tests/unit/cli/test_commands.py`` compares them with its bodies.
+SENT_OPTIONS: Final = (
+    "no_hooks",
+    "description",
+    "force_conflicts",
+    "force_replace",
+    "history_max",
+    "cleanup_on_fail",
+    "take_ownership",
+    "skip_schema_validation",
+    "create_namespace",
+    "rollback_on_failure",
+    "checks",
+)
 _WAITS: Final = {
     "watcher": "ready",
     "legacy": "ready",
@@ -123,23 +137,7 @@ def check_options(
 def write_body(context: typer.Context) -> dict[str, Any]:
     """Return the API's options that the command line gives, by the API's names."""
     given = options_of(context)
-    options: dict[str, Any] = {
-        name: given[name]
-        for name in (
-            "no_hooks",
-            "description",
-            "force_conflicts",
-            "force_replace",
-            "history_max",
-            "cleanup_on_fail",
-            "take_ownership",
-            "skip_schema_validation",
-            "create_namespace",
-            "rollback_on_failure",
-            "checks",
-        )
-        if given.get(name) not in (None, False, [])
-    }
+    options: dict[str, Any] = {name: given[name] for name in SENT_OPTIONS if given.get(name) not in (None, False, [])}
     if given.get("force"):
         echo("--force is deprecated, use --force-replace", err=True)
         options["force_replace"] = True

@@ -1,8 +1,11 @@
 """What roles allow."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from pilothouse.auth.policy import ACTIONS, READ_VALUES, ROLES, allows
+from pilothouse.auth.policy import _IN_NO_CLUSTER, ACTIONS, READ_VALUES, ROLES, allows
 from pilothouse.errors import Forbidden
 from pilothouse.services.identity.bootstrap import Caller
 from tests.support.route_table import TABLE
@@ -106,3 +109,24 @@ def test_readonly_allows_no_change_and_no_secrets(action: str):
 def test_a_policy_can_be_about_every_action_that_a_route_asks_for():
     asked = {route.action for route in TABLE.values() if ":" in route.action}
     assert asked - set(ACTIONS) == set()
+
+
+#: What is done in a cluster: policies can ask for the cluster and the namespace of these.
+IN_A_CLUSTER = ("cce:cluster:", "cce:operation:", "cce:release:", "pilothouse:logs:", "pilothouse:values:")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_is_said_to_be_in_a_cluster_or_in_none(action: str):
+    assert action.startswith(IN_A_CLUSTER) != action.startswith(_IN_NO_CLUSTER)
+
+
+def test_the_page_of_policies_lists_every_action():
+    page = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
+    listed = page.partition("\n## Actions\n")[2].partition("\n## ")[0]
+    named = {
+        f"{found[1]}:{verb}"
+        for found in re.finditer(r"^\| `([a-z]+:[a-z]+)` \| ([^|]+) \|", listed, re.MULTILINE)
+        for verb in re.findall(r"`(\w+)`", found[2])
+    }
+
+    assert named == set(ACTIONS)

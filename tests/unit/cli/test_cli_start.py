@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse import __version__
+from pilothouse.cli import COMMANDS
 
 SERVER_ONLY = [
     "fastapi",
@@ -135,9 +136,7 @@ def test_a_setting_that_cannot_be_read_is_named_without_its_value_and_without_a_
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "noun", ["", "cluster", "chart", "release", "operation", "key", "user", "accesskey", "token", "login"]
-)
+@pytest.mark.parametrize("noun", ["", *COMMANDS])
 def test_no_line_of_the_help_is_cut(noun: str):
     lines = run(*filter(None, [noun]), "--help").stdout.splitlines()
     assert [line for line in lines[1:] if line.endswith("...")] == []

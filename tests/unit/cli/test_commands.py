@@ -9,9 +9,12 @@ import pytest
 import typer
 from typer.main import get_command
 
+from pilothouse.api.v1.models import Body
+from pilothouse.api.v1.release_bodies import DeleteOptions, DeployOptions, RollbackOptions
 from pilothouse.cli import COMMANDS, app, commands
 from pilothouse.cli.exits import MEANINGS
 from pilothouse.cli.groups import ConnectedCommand, ConnectedGroup, load_command
+from pilothouse.cli.writes import SENT_OPTIONS
 from tests.unit.cli.test_cli_start import run
 
 MODULES = {path.stem for path in Path(commands.__path__[0]).glob("*.py")} - {"__init__"}
@@ -54,6 +57,32 @@ def test_the_page_has_the_exit_statuses_and_what_they_mean():
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
 
     assert {int(status): meaning.replace("`", "") for status, meaning in rows} == MEANINGS
+
+
+#: Options of the API that commands send in another way than by their name, and the flag of each.
+OTHERWISE_SENT = {
+    **{"wait": "wait", "timeout_seconds": "timeout", "crds": "skip_crds", "labels": "labels"},
+    **{"keep_history": "keep_history", "cascade": "cascade"},
+}
+#: Of an install or upgrade; helm's install has neither.
+NOT_OF_INSTALL = {"history_max", "cleanup_on_fail"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "without"),
+    [
+        ("install", DeployOptions, NOT_OF_INSTALL),
+        ("upgrade", DeployOptions, set()),
+        ("rollback", RollbackOptions, set()),
+        ("uninstall", DeleteOptions, set()),
+    ],
+)
+def test_every_option_of_the_api_is_a_flag_and_is_sent(name: str, body: type[Body], without: set[str]):
+    flags = {param.name for param in EVERY[name].params}
+    options = set(body.model_fields)
+
+    assert {one for one in options - without if OTHERWISE_SENT.get(one, one) not in flags} == set()
+    assert options - set(SENT_OPTIONS) - set(OTHERWISE_SENT) == set()
 
 
 def test_plan_takes_every_flag_of_upgrade():

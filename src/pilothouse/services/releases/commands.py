@@ -6,7 +6,8 @@ as it can be displayed.
 
 import asyncio
 import zlib
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
@@ -192,12 +193,14 @@ _DESTRUCTIVE = {
     "take_ownership": "take_ownership",
     "force_replace": "force_replace",
 }
-#: The newest order that this version can carry out. An order says its own where an older worker, which passes over what
-#: it does not know, would do something else: docs/decisions/0018-stored-payloads.md.
-_VERSION: Final = 2
-_SECOND: Final = frozenset(
-    {"layers", "reset_then_reuse_values", "options", "keep_history", "cascade", "description", "planned"}
-)
+#: What an older worker must not pass over, by the first version that reads it: an order that sets one of these says the
+#: version, and a worker that reads less ends it as failed (docs/decisions/0018-stored-payloads.md). ``options.NAME`` is
+#: a member of HelmOptions.
+_FIRST_READ_BY: Final[dict[int, frozenset[str]]] = {
+    2: frozenset({"layers", "reset_then_reuse_values", "options", "keep_history", "cascade", "description", "planned"}),
+}
+#: The newest order that this version can carry out.
+_VERSION: Final = max(_FIRST_READ_BY)
 #: Values repeat themselves; from here on an order is packed before it is sealed. The fastest level is enough.
 _SHORTEST_PACKED: Final = 512
 _LEVEL: Final = 1
@@ -322,9 +325,23 @@ def target_of(order: Order) -> int | None:
 
 def written(order: Order) -> dict[str, Any]:
     """Return the fields of the order but those that have their default, which older versions need not know."""
-    values = {one.name: (getattr(order, one.name), one.default) for one in fields(order)}
-    found = {name: value for name, (value, default) in values.items() if value != default}
-    return found if _SECOND.isdisjoint(found) else {**found, "version": 2}
+    found = _not_default(order)
+    version = needed_version(found)
+    return {**found, "version": version} if version else found
+
+
+def needed_version(found: Mapping[str, Any], first_read_by: Mapping[int, frozenset[str]] = _FIRST_READ_BY) -> int:
+    """Return the least version that reads all of these fields; 0 if every worker does what they say."""
+    named = {*found, *(f"options.{name}" for name in _not_default(found.get("options", PLAIN)))}
+    return max((version for version, names in first_read_by.items() if not names.isdisjoint(named)), default=0)
+
+
+def _not_default(given: Order | HelmOptions) -> dict[str, Any]:
+    defaults = {
+        member.name: member.default if member.default_factory is MISSING else member.default_factory()
+        for member in fields(given)
+    }
+    return {name: getattr(given, name) for name, default in defaults.items() if getattr(given, name) != default}
 
 
 def _open(sealed: bytes, keys: MasterKeys, operation_id: str) -> dict[str, Any]:

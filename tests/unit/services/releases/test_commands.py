@@ -18,6 +18,10 @@ from pilothouse.services.releases.commands import (
     HelmOptions,
     InstallCommand,
     Order,
+    RollbackCommand,
+    RunTestsCommand,
+    UninstallCommand,
+    UpgradeCommand,
     open_order,
     open_shown,
     seal_command,
@@ -89,6 +93,22 @@ async def test_what_older_workers_may_not_pass_over_says_so(changes: dict[str, A
     assert open_order(row("one", sealed.request, sealed.shown), keys=KEYS) == changed
     plain = await seal_command(order(), keys=KEYS, operation_id="one")
     assert "version" not in json.loads(KEYS.unseal(plain.request, context="operation:one"))
+
+
+def test_a_member_of_the_options_can_need_a_later_version_than_the_options():
+    table = {2: frozenset({"options"}), 3: frozenset({"options.checks"})}
+
+    assert commands.needed_version({"options": HelmOptions(labels={"team": "a"})}, table) == 2
+    assert commands.needed_version({"options": HelmOptions(checks=("test",))}, table) == 3
+    assert commands.needed_version({"options": HelmOptions()}, {3: frozenset({"options.checks"})}) == 0
+
+
+def test_what_older_workers_may_not_pass_over_is_a_field_of_a_command():
+    kinds = (InstallCommand, UpgradeCommand, RollbackCommand, UninstallCommand, RunTestsCommand)
+    known = {member.name for kind in kinds for member in fields(kind)}
+    known |= {f"options.{member.name}" for member in fields(HelmOptions)}
+
+    assert frozenset().union(*commands._FIRST_READ_BY.values()) - known == set()
 
 
 def test_what_a_newer_version_wrote_beside_is_passed_over():
