@@ -61,10 +61,14 @@ def test_the_page_has_the_exit_statuses_and_what_they_mean():
 
 #: Options of the API that commands send in another way than by their name, and the flag of each.
 OTHERWISE_SENT = {
-    **{"wait": "wait", "timeout_seconds": "timeout", "crds": "skip_crds", "labels": "labels"},
-    **{"keep_history": "keep_history", "cascade": "cascade"},
+    "wait": "wait",
+    "timeout_seconds": "timeout",
+    "crds": "skip_crds",
+    "labels": "labels",
+    "keep_history": "keep_history",
+    "cascade": "cascade",
 }
-#: Of an install or upgrade; helm's install has neither.
+#: Helm's install has neither.
 NOT_OF_INSTALL = {"history_max", "cleanup_on_fail"}
 
 

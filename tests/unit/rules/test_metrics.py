@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from pilothouse.services import metrics
 from tools import metrics_docs
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -34,3 +35,11 @@ def test_dashboard_and_alerts_name_only_metrics_that_there_are():
 def test_every_alert_says_what_to_do():
     rules = yaml.safe_load((_ROOT / "deploy/monitoring/alerts.yaml").read_text())["groups"][0]["rules"]
     assert all(rule["annotations"]["summary"] and rule["annotations"]["action"] for rule in rules)
+
+
+def test_every_gauge_of_the_database_is_described():
+    declared = {
+        value[0] for value in vars(metrics).values() if isinstance(value, tuple) and isinstance(value[-1], tuple)
+    }
+    assert declared == {metric.name for metric, _ in metrics.describe()}
+    assert declared
