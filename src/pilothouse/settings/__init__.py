@@ -1,4 +1,7 @@
-"""Every setting, read once at start-up; nothing else in the project reads the environment.
+"""Every setting of the server, read once at start-up: no other module of a server process reads settings.
+
+Commands that are clients read their own variables (``cli.connection``, ``cli.contexts``). What else is read of the
+environment is set by others for every program: a socket of systemd, the folders of a user.
 
 Variables are ``PILOTHOUSE_<FIELD>``, nested ones ``PILOTHOUSE_<GROUP>__<FIELD>``, for example
 ``PILOTHOUSE_PORT=8440`` and ``PILOTHOUSE_ENGINE__CHILDREN=4``. Durations are seconds, sizes bytes.

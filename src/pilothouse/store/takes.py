@@ -95,7 +95,8 @@ _DUE_IN_QUEUE = (
     " AND (CAST(:last_chance AS integer) IS NULL OR crashes < :last_chance"
     " OR NOT EXISTS (SELECT FROM held WHERE here AND apart))"
 )
-# Each by its name: a newer schema may have columns that this program does not know (docs/decisions/0022).
+# Each by its name: a newer schema may have columns that this program does not know
+# (docs/decisions/0023-rolling-upgrades.md).
 _TAKEN = ", ".join(f"taken.{field.name}" for field in fields(OperationRow))
 # The take walks the waiting projects and their API servers by jumps in one index, past those that are at a cap, and
 # looks at the head of each queue: that thousands wait behind a cap costs it nothing.

@@ -29,8 +29,10 @@ from pilothouse.api.v1.routing import NativeRoute
 from pilothouse.http.json_bodies import FORM
 
 DESCRIPTION: Final = """\
-The API of Pilothouse's own things: clusters, operations, users, access keys, projects, the audit. Charts and releases
-are handled by the compatible API, which `/api/v1/compatible-openapi.json` describes.
+The native API: releases with all options of Helm, plans and drift; operations and what failed; charts and sources;
+clusters; users, groups, policies, access keys and projects; webhooks; the audit log. Charts are uploaded, changed and
+downloaded by the compatible API, which `/api/v1/compatible-openapi.json` describes; it has releases and log-in in the
+vendor's form.
 
 A request is authenticated like one of the compatible API: by a token in `X-Auth-Token` (which `POST /v3/auth/tokens`
 gives for a password), or by a signature with an access key (`Authorization: SDK-HMAC-SHA256 …`, which the vendor's SDKs

@@ -1,4 +1,4 @@
-"""One release with its parts, for our own API: what is shown of it, and what Helm stored of a revision.
+"""One release with its parts, for the native API: what is shown of it, and what Helm stored of a revision.
 
 The status comes from the index and the operations, so that it is there also while the cluster is not; the parts that
 only Helm's Secret has (notes, labels, values, manifest, hooks) are read from the cluster.
