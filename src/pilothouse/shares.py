@@ -1,4 +1,4 @@
-"""Fair sharing of scarce resources of a process: slots assigned in turn, counts with limits, and rates.
+"""Fair sharing of scarce resources of a process: slots assigned in turn, counts with limits, rates, and throughput.
 
 Keys identify the sharer: a project, a user, an address. Everything here belongs to one event loop.
 """
@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -180,11 +180,65 @@ class Rate:
         if not self._each_seconds:
             return
         missing = min(self._missing_seconds(key) + self._each_seconds, 2 * self._full_seconds)
-        self._full_at[key] = self._monotonic() + missing
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._most_keys:
-            self._full_at.popitem(last=False)
+        _remember(self._full_at, key, self._monotonic() + missing, most=self._most_keys)
 
     def _missing_seconds(self, key: str) -> float:
         """Return how long the bucket takes to be full again."""
         return max(0.0, self._full_at.get(key, 0.0) - self._monotonic())
+
+
+class Throughput:
+    """How much a second each key gets while others are active too: who has had its share waits, nobody is refused.
+
+    A key that has the server to itself is not limited, and what it took then does not count against it.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        burst: float,
+        quiet_seconds: float = 10.0,
+        most_keys: int = _MOST_KEYS,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Give each key ``burst`` at once and ``per_second`` in the long run; 0: no limit.
+
+        A key is active until it has asked for nothing for ``quiet_seconds``.
+        """
+        self._per_second = per_second
+        self._full_seconds = burst / per_second if per_second else 0.0
+        self._quiet_seconds = quiet_seconds
+        self._most_keys = most_keys
+        self._monotonic = monotonic
+        self._sleep = sleep
+        #: When each bucket is full again; in the order of their last request, for the keys that are active.
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._active: OrderedDict[str, float] = OrderedDict()
+
+    async def take(self, key: str, amount: float) -> float:
+        """Return when the key may have that much: the seconds that it waited. An amount of 0 only shows activity."""
+        now = self._monotonic()
+        _remember(self._active, key, now, most=self._most_keys)
+        if not amount or not self._per_second or not self._is_contended(key, now):
+            return 0.0
+        missing = max(0.0, self._full_at.get(key, 0.0) - now) + amount / self._per_second
+        _remember(self._full_at, key, now + missing, most=self._most_keys)
+        wait = missing - self._full_seconds
+        if wait <= 0:
+            return 0.0
+        await self._sleep(wait)
+        return wait
+
+    def _is_contended(self, key: str, now: float) -> bool:
+        last = next((self._active[other] for other in reversed(self._active) if other != key), None)
+        return last is not None and now - last < self._quiet_seconds
+
+
+def _remember(times: OrderedDict[str, float], key: str, value: float, *, most: int) -> None:
+    """Set a value and make it the last; the first is forgotten when there are more than ``most``."""
+    times[key] = value
+    times.move_to_end(key)
+    if len(times) > most:
+        times.popitem(last=False)

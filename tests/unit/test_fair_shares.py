@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pilothouse.errors import Busy
-from pilothouse.shares import Counted, FairPlaces, Rate
+from pilothouse.shares import Counted, FairPlaces, Rate, Throughput
 
 
 def make(places: int, **different: int) -> FairPlaces:
@@ -175,3 +175,77 @@ def test_a_rate_of_nothing_is_no_limit():
     for _ in range(1000):
         limit.take("a")
     assert not limit._full_at
+
+
+class SharedThroughput:
+    """A throughput of 100 a second and 400 at once, with a clock that moves while somebody waits."""
+
+    def __init__(self, per_second: float = 100, *, most_keys: int = 10) -> None:
+        self.clock = Clock()
+        self.shared = Throughput(
+            per_second, burst=4 * per_second, most_keys=most_keys, monotonic=self.clock, sleep=self._sleep
+        )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def take(self, key: str, amount: float) -> float:
+        return asyncio.run(self.shared.take(key, amount))
+
+
+def test_who_is_alone_waits_for_nothing():
+    throughput = SharedThroughput()
+    assert [throughput.take("a", 1000) for _ in range(10)] == [0] * 10
+
+
+def test_beside_others_each_key_gets_its_share_after_a_burst():
+    throughput = SharedThroughput()
+    throughput.take("b", 0)
+    assert throughput.take("a", 400) == 0
+    assert throughput.take("a", 100) == pytest.approx(1)
+    assert throughput.take("a", 300) == pytest.approx(3)
+    assert throughput.take("b", 400) == 0  # a's debt is not b's
+
+
+def test_small_requests_do_not_wait_behind_the_large_ones_of_the_same_key():
+    throughput = SharedThroughput()
+    throughput.take("b", 0)
+    throughput.take("a", 4000)
+    assert throughput.take("a", 0) == 0
+
+
+def test_others_that_have_been_silent_for_ten_seconds_do_not_count():
+    throughput = SharedThroughput()
+    throughput.take("b", 0)
+    throughput.clock.now += 10
+    assert throughput.take("a", 4000) == 0
+
+
+def test_what_was_taken_while_alone_is_not_owed_later():
+    throughput = SharedThroughput()
+    throughput.take("a", 4000)
+    throughput.take("b", 0)
+    assert throughput.take("a", 400) == 0
+
+
+def test_several_waiting_at_the_same_time_go_one_after_the_other():
+    shared = Throughput(1000, burst=100)
+
+    async def all_at_once() -> list[float]:
+        await shared.take("b", 0)
+        return await asyncio.gather(*(shared.take("a", 100) for _ in range(4)))
+
+    assert asyncio.run(all_at_once()) == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.05)
+
+
+def test_a_throughput_remembers_a_bounded_number_of_keys():
+    throughput = SharedThroughput(most_keys=10)
+    for number in range(100):
+        throughput.take(str(number), 100)
+    assert (len(throughput.shared._full_at), len(throughput.shared._active)) == (10, 10)
+
+
+def test_a_throughput_of_nothing_is_no_limit():
+    throughput = SharedThroughput(0)
+    throughput.take("b", 0)
+    assert throughput.take("a", 10**9) == 0

@@ -46,6 +46,12 @@ class HttpSettings(Group):
         ge=1,
         description="the same limit for the bytes of all its bodies: this much disk space, twice as much for forms",
     )
+    contended_bytes_per_second: float = Field(
+        4.0 * MIB,
+        ge=0,
+        description="bodies over 64 KiB of a project, in bytes per second and API process, while other projects send "
+        "requests too; JSON counts four times. What is more waits, after four seconds' worth at once. 0: no limit",
+    )
 
 
 class RateSettings(Group):

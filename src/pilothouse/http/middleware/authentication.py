@@ -49,9 +49,17 @@ from pilothouse.http.middleware.source import source_address
 from pilothouse.http.spools import ProjectBodies, ProjectBody, SpoolBudget
 from pilothouse.metrics import AUTHENTICATIONS
 from pilothouse.settings import Settings
+from pilothouse.shares import Throughput
 
 #: Credentials that are older than this when the body has come are asked for again: it did not come with its head.
 _FRESH_SECONDS: Final = 0.1
+#: So many seconds of a project's throughput may be used at once.
+_BURST_SECONDS: Final = 4.0
+#: Bodies up to this size are not counted in a project's throughput.
+_ORDINARY_BYTES: Final = 64 * 1024
+#: A byte of JSON takes more processor time than one of an archive: it is parsed, checked and sealed, and opened and
+#: masked again by the worker. See benchmarks/hostile.md.
+_TIMES_AN_ARCHIVE: Final = 4
 _UNPROVED: Final = {
     errors.NOT_AUTHENTICATED: "refused",
     errors.PROJECT_UNAVAILABLE: "project refused",
@@ -127,6 +135,8 @@ class AuthenticationMiddleware(Generic[K]):
         self._bodies = ProjectBodies(
             uploads=settings.http.uploads_per_project, most_bytes=settings.http.bytes_per_project
         )
+        rate = settings.http.contended_bytes_per_second
+        self._throughput = Throughput(rate, burst=rate * _BURST_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; everything that is not HTTP (the process's lifespan) passes through."""
@@ -148,15 +158,7 @@ class AuthenticationMiddleware(Generic[K]):
             if claim is not None:
                 self._rates.check_user(claim.caller.user_id)
             body = await self._read(scope, incoming, claim, owned)
-            if claim is not None and self._monotonic() - claim.asked_at > _FRESH_SECONDS:
-                claim = await self._claim(scope, now)  # what was taken away while the body came is gone
-            if claim is not None:
-                caller = await self._prove(scope, claim, body)
-                self._count(scope, caller, body, owned)
-                self._rates.count(scope, caller.user_id)
-                scope["state"]["caller"] = caller
-                AUTHENTICATIONS.labels(_credentials(scope), "accepted").inc()
-                place_of(scope).prove()
+            await self._admit(scope, claim, body, owned, now)
             remember(scope, disconnect)
             await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
@@ -290,6 +292,35 @@ class AuthenticationMiddleware(Generic[K]):
         if head.is_form(scope) or body.size > self._settings.memory_body_bytes:
             owned.count_upload()
         owned.settle(body.size)
+
+    async def _admit(
+        self, scope: Scope, claim: _Claim[K] | _Proven | None, body: Body, owned: ProjectBody, now: datetime
+    ) -> None:
+        """Let the caller pass, if there is one, when the body is proved, counted, and within its project's share."""
+        caller = await self._caller(scope, claim, body, now)
+        if caller is not None:
+            self._count(scope, caller, body, owned)
+            self._rates.count(scope, caller.user_id)
+            if await self._throughput.take(caller.project_id, self._cost(scope, body)):
+                caller = await self._caller(scope, claim, body, now)
+        if caller is not None:
+            scope["state"]["caller"] = caller
+            AUTHENTICATIONS.labels(_credentials(scope), "accepted").inc()
+            place_of(scope).prove()
+
+    def _cost(self, scope: Scope, body: Body) -> int:
+        """Return what a body counts in its project's throughput, in bytes of an archive; ordinary ones cost nothing."""
+        if body.size <= _ORDINARY_BYTES:
+            return 0
+        return body.size if head.is_form(scope) else body.size * _TIMES_AN_ARCHIVE
+
+    async def _caller(
+        self, scope: Scope, claim: _Claim[K] | _Proven | None, body: Body, now: datetime
+    ) -> Caller | None:
+        """Return who is proved by head and body; what was taken away since the head came is gone."""
+        if claim is not None and self._monotonic() - claim.asked_at > _FRESH_SECONDS:
+            claim = await self._claim(scope, now)
+        return await self._prove(scope, claim, body) if claim is not None else None
 
     async def _prove(self, scope: Scope, claim: _Claim[K] | _Proven, body: Body) -> Caller:
         """Verify the signature over everything, then select the project."""
