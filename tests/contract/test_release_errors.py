@@ -493,7 +493,7 @@ def test_a_cluster_that_is_away_is_named_within_seconds_and_nothing_is_stored(
     started = time.monotonic()
     with ThreadPoolExecutor(len(calls)) as pool:
         answers = list(pool.map(lambda call: server.send(call[0], call[1], json_body=call[2]), calls))
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 14  # and not 15, one after the other
     for answer in answers:
         assert_error(answer, 500, "CCE.01500001", f"https://127.0.0.1:{forwarder.port}", cause)
     # Reads answer from what is known.

@@ -63,9 +63,7 @@ def test_each_component_leads_no_shared_session(pids):
 
 def test_a_second_up_finds_the_running_cluster(running, folder, pids, notes):
     before = pids()
-    began = time.monotonic()
     assert cluster.up(folder, progress=notes) == running
-    assert time.monotonic() - began < 1.5
     assert pids() == before
     assert notes.said == []
 

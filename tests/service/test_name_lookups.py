@@ -74,7 +74,7 @@ async def test_names_that_are_not_resolved_keep_no_other_project_from_its_cluste
         await asyncio.sleep(0.3)
         began = time.monotonic()
         made = await register(other, GOOD)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < LIMITS["answer_seconds"]
         assert made.server == f"https://{GOOD}:{cluster.port}"
         assert len([name for name in names.asked if name.endswith("dead.test")]) == 4
         # Each of them ends long before the name server's time is over.
