@@ -288,6 +288,33 @@ def test_the_last_look_is_shown_and_filtered_by(made: Made):
     assert (shown["drifted"], shown["revision"], shown["changed"], shown["problem"]) == (True, 1, 1, "")
 
 
+def test_what_an_operation_made_anew_is_not_said_to_drift(made: Made):
+    def shown() -> tuple[bool | None, list[str]]:
+        listed = made.server.send("GET", f"/api/v1/releases?namespace={made.namespace}").json()
+        drifted = made.server.send("GET", f"/api/v1/releases?namespace={made.namespace}&drifted=true").json()
+        return listed[0]["drifted"], [one["name"] for one in drifted]
+
+    def done(method: str, path: str = "", body: Any = None) -> None:
+        answer = made.server.send(method, made.path + path, json_body=body, headers={"Prefer": "wait=60"}, timeout=90)
+        assert answer.json()["state"] == "succeeded", answer.text
+
+    made.patch(ConfigMap, "web-map", {"data": {"text": "edited"}})
+    made.drift()
+    assert shown() == (True, ["web"])
+    done("DELETE")
+    body = {"chart": {"id": made.chart}}
+    done("PUT", body=body)
+    assert shown() == (None, [])
+    assert made.server.send("GET", made.path).json()["drift"] is None
+    made.patch(ConfigMap, "web-map", {"data": {"text": "edited"}})
+    made.drift()
+    assert shown() == (True, ["web"])
+    done("DELETE", body={"options": {"keep_history": True}})
+    assert shown() == (None, [])
+    done("POST", "/rollback", {"revision": 1})
+    assert shown() == (None, [])
+
+
 def test_what_is_asked_wrongly_is_explained(made: Made):
     for query in ("to=alive", "to=0", "from=0&to=live"):
         assert_error(made.server.send("GET", f"{made.path}/diff?{query}"), 400, "CCE.01400001")

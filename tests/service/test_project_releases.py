@@ -382,6 +382,57 @@ async def test_drift_of_the_last_look_is_shown_and_filtered_by(project: Project)
         assert [one.name for one in await project.listed(sort, drifted=False)] == ["clean"]
 
 
+async def test_a_look_at_what_is_deployed_no_more_tells_nothing(project: Project):
+    rows = {
+        "failed-since": (("superseded", 1), ("deployed", 2), ("failed", 3)),
+        "mended-since": (("superseded", 1), ("superseded", 2), ("deployed", 3), ("failed", 4)),
+        "uninstalled": (("superseded", 1), ("uninstalled", 2)),
+        "never-deployed": (("failed", 2), ("failed", 3)),
+    }
+    for name, revisions in rows.items():
+        await project.add("alpha", *(("shop", name, number, status) for status, number in revisions))
+    found, alpha = {"added": 0, "changed": 1, "removed": 0, "unknown": 0}, project.id_of("alpha")
+    async with project.database.transaction() as tx:
+        for name in rows:
+            await drift.record_look(tx, alpha, namespace="shop", name=name, revision=2, found=found)
+        looks = {name: await drift.find_look(tx, alpha, namespace="shop", name=name) for name in rows}
+    assert {one.name: one.drifted for one in await project.listed()} == {
+        "failed-since": True,
+        "mended-since": None,
+        "never-deployed": True,
+        "uninstalled": None,
+    }
+    assert await project.names(drifted=True) == ["alpha/shop/failed-since", "alpha/shop/never-deployed"]
+    assert await project.names(drifted=False) == []
+    async with project.database.transaction() as tx:
+        due = await drift.find_due(tx, alpha, older_seconds=3600)
+    assert due == drift.DueLook("shop", "mended-since")
+    assert {name: look.outdated for name, look in looks.items() if look is not None} == {
+        "failed-since": False,
+        "mended-since": True,
+        "never-deployed": False,
+        "uninstalled": True,
+    }
+
+
+@pytest.mark.parametrize("by_list", [False, True])
+async def test_a_release_that_is_made_anew_has_no_look_of_the_one_before(project: Project, *, by_list: bool):
+    await project.add("alpha", ("shop", "web", 1, "deployed"), ("shop", "other", 1, "deployed"))
+    found, alpha = {"added": 0, "changed": 1, "removed": 0, "unknown": 0}, project.id_of("alpha")
+    async with project.database.transaction() as tx:
+        for name in ("web", "other"):
+            await drift.record_look(tx, alpha, namespace="shop", name=name, revision=1, found=found)
+        if by_list:  # as a worker does after an uninstall
+            await release_index.mark_missing_deleted(
+                tx, alpha, resource_version=99, kept=[], namespace="shop", name="web"
+            )
+        else:
+            gone = DeletedSecret("shop", "sh.helm.release.v1.web.v1", 99)
+            await release_index.mark_deleted(tx, alpha, [gone], epoch=0)
+    await project.add("alpha", ("shop", "web", 1, "deployed"), resource_version=100)
+    assert {one.name: one.drifted for one in await project.listed()} == {"web": None, "other": True}
+
+
 async def test_looks_are_due_by_age_and_revision_and_swept_with_their_releases(project: Project):
     await project.add("alpha", *(("shop", name, 2, "deployed") for name in ("clean", "newer", "old")))
     await project.add("alpha", ("shop", "unseen", 2, "deployed"), last_deployed=LONG_AGO + timedelta(days=1))

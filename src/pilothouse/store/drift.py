@@ -3,19 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from pilothouse.states import ReleaseStatus
 from pilothouse.store.database import Transaction
 from pilothouse.store.operations import EVENTS_CHANNEL, release_key
-from pilothouse.store.tables import drift_looks, drift_rules
+from pilothouse.store.tables import drift_rules
 
 
 @dataclass(frozen=True)
 class DriftLook:
-    """What a look found: how many objects of each change; ``problem``: why the last one found nothing."""
+    """What a look found: how many objects of each change; ``problem``: why the last one found nothing.
+
+    ``outdated``: what it compared is deployed no more, so that it tells nothing of the release as it is now.
+    """
 
     revision: int
     looked_at: datetime
@@ -25,6 +29,7 @@ class DriftLook:
     unknown: int
     problem: str
     drifted: bool
+    outdated: bool
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,15 @@ async def find_due(tx: Transaction, cluster_id: str, *, older_seconds: float) ->
     return DueLook(*row) if row is not None else None
 
 
+async def forget_deleted(tx: Transaction, cluster_id: str, namespaces: Sequence[str] | None) -> None:
+    """Delete the looks at releases of those namespaces (None: of all) that have no revision any more.
+
+    One of the same name begins with the same numbers, and was not looked at.
+    """
+    places = list(namespaces) if namespaces is not None else None
+    await tx.execute(_FORGET_DELETED, {"of_cluster": cluster_id, "of_namespaces": places})
+
+
 async def sweep_looks(tx: Transaction) -> int:
     """Delete the looks at releases that are gone; return their number."""
     return (await tx.execute(_SWEEP)).rowcount
@@ -115,15 +129,24 @@ def _is_release(table: Any) -> Any:
     )
 
 
+# ruff: noqa: S608  # what is put into these statements are conditions of our own
+#: Whether a row ``looked`` of drift_looks compared what is deployed no more.
+OUTDATED: Final = f"""EXISTS (
+    SELECT FROM release_revisions newer WHERE newer.cluster_id = looked.cluster_id
+      AND newer.namespace = looked.namespace AND newer.name = looked.name AND newer.gone_at IS NULL
+      AND (newer.revision > looked.revision AND newer.status = '{ReleaseStatus.DEPLOYED}'
+        OR newer.revision >= looked.revision AND newer.status = '{ReleaseStatus.UNINSTALLED}')
+  )"""
 _LIST_RULES = select(drift_rules.c.rules).where(_is_release(drift_rules))
 _DELETE_RULES = delete(drift_rules).where(_is_release(drift_rules))
 _INSERT_RULES = insert(drift_rules)
 _REPLACE_RULES = _INSERT_RULES.on_conflict_do_update(
     index_elements=["cluster_id", "namespace", "name"], set_={"rules": _INSERT_RULES.excluded.rules}
 )
-_FIND_LOOK = select(
-    *(drift_looks.c[name] for name in DriftLook.__dataclass_fields__),
-).where(_is_release(drift_looks))
+_FIND_LOOK = text(f"""
+SELECT revision, looked_at, added, changed, removed, unknown, problem, drifted, {OUTDATED} AS outdated
+FROM drift_looks looked WHERE cluster_id = :of_cluster AND namespace = :of_namespace AND name = :of_name
+""")
 
 _RECORD = text("""
 WITH before AS (
@@ -155,11 +178,12 @@ SELECT cluster_id, :of_namespace, :of_name, 0, 0, 0, 0, 0, :its_problem
 FROM cluster_watches WHERE cluster_id = :of_cluster
 ON CONFLICT (cluster_id, namespace, name) DO UPDATE SET looked_at = clock_timestamp(), problem = excluded.problem
 """)
-_FIND_DUE = text("""
+_FIND_DUE = text(f"""
 SELECT due.namespace, due.name FROM (
   SELECT newest.*, looked.looked_at,
     looked.looked_at IS NULL
-      OR (newest.status = 'deployed' AND looked.revision <> newest.revision AND looked.problem = '') AS is_new
+      OR (newest.status = 'deployed' AND looked.revision <> newest.revision AND looked.problem = '')
+      OR (newest.status = 'failed' AND looked.problem = '' AND {OUTDATED}) AS is_new
   FROM (
     SELECT DISTINCT ON (namespace, name) namespace, name, revision, status, last_deployed FROM release_revisions
     WHERE cluster_id = :of_cluster AND gone_at IS NULL AND problem = '' AND (status <> 'superseded' OR exposed)
@@ -174,9 +198,12 @@ WHERE (is_new OR looked_at < clock_timestamp() - make_interval(secs => :older_se
 )
 ORDER BY is_new DESC, CASE WHEN is_new THEN last_deployed END DESC NULLS LAST, looked_at, namespace, name LIMIT 1
 """)
-_SWEEP = text("""
-DELETE FROM drift_looks looked WHERE NOT EXISTS (
+_IS_GONE = """NOT EXISTS (
   SELECT FROM release_revisions r WHERE r.cluster_id = looked.cluster_id AND r.namespace = looked.namespace
     AND r.name = looked.name AND r.gone_at IS NULL AND r.problem = ''
-)
+)"""
+_SWEEP = text(f"DELETE FROM drift_looks looked WHERE {_IS_GONE}")
+_FORGET_DELETED = text(f"""
+DELETE FROM drift_looks looked WHERE cluster_id = :of_cluster
+  AND (CAST(:of_namespaces AS text[]) IS NULL OR namespace = ANY(:of_namespaces)) AND {_IS_GONE}
 """)

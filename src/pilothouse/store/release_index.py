@@ -34,6 +34,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pilothouse.errors import NotFound
 from pilothouse.states import Action, ReleaseStatus
+from pilothouse.store import drift
 from pilothouse.store.chart_origins import inherited_chart
 from pilothouse.store.cluster_watches import holding, is_outside
 from pilothouse.store.database import Transaction
@@ -171,6 +172,7 @@ async def mark_deleted(tx: Transaction, cluster_id: str, gone: Sequence[DeletedS
         of_cluster = {"of_cluster": cluster_id, "in_epoch": epoch}
         await tx.execute(_MARK_DELETED, [of_cluster | _as_parameters(secret) for secret in sorted(gone, key=_in_order)])
         await expose(tx, cluster_id, [(secret.namespace, secret.secret) for secret in gone])
+        await drift.forget_deleted(tx, cluster_id, list({secret.namespace for secret in gone}))
 
 
 async def mark_missing_deleted(
@@ -189,18 +191,14 @@ async def mark_missing_deleted(
     With ``namespace`` and ``name`` the list covered only that release.
     """
     pairs = list(kept)
-    params = {
-        "cluster_id": cluster_id,
-        "epoch": epoch,
-        "version": resource_version,
-        "namespaces": [pair[0] for pair in pairs],
-        "secrets": [pair[1] for pair in pairs],
-        "namespace": namespace,
-        "name": name,
-    }
+    params: dict[str, Any] = {"cluster_id": cluster_id, "namespace": namespace, "name": name}
+    params |= {"epoch": epoch, "version": resource_version}
+    params |= {"namespaces": [pair[0] for pair in pairs], "secrets": [pair[1] for pair in pairs]}
     deleted = (await tx.execute(_MARK_MISSING_DELETED, params)).rowcount
     if name is None:
         await expose_all(tx, cluster_id)
+    if deleted:
+        await drift.forget_deleted(tx, cluster_id, [namespace] if namespace is not None else None)
     return deleted
 
 

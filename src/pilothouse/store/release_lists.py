@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from pilothouse.states import UNSETTLED
 from pilothouse.store.database import Transaction
+from pilothouse.store.drift import OUTDATED
 
 
 @dataclass(frozen=True)
@@ -219,10 +220,12 @@ _OVERLAID = f"""
 
 
 # A look at an older revision does as well if the newest failed, as that one is deployed still.
-_LOOKS = "drift_looks WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
+_LOOKS = "drift_looks looked WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
 _HAS_LOOK = f"""(
-    (cluster_id, namespace, name, revision) IN (SELECT cluster_id, namespace, name, revision FROM {_LOOKS})
-    OR (status = 'failed' AND (cluster_id, namespace, name) IN (SELECT cluster_id, namespace, name FROM {_LOOKS}))
+    (status <> 'uninstalled'
+      AND (cluster_id, namespace, name, revision) IN (SELECT cluster_id, namespace, name, revision FROM {_LOOKS}))
+    OR (status = 'failed' AND (cluster_id, namespace, name) IN (
+      SELECT cluster_id, namespace, name FROM {_LOOKS} AND NOT {OUTDATED}))
   )"""
 # Few charts come from sources, so they are found first.
 _OF_SOURCES = """chart_id IN (
@@ -325,7 +328,8 @@ def _page(filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources
   coalesce(origin.newer_version, '') AS update_available, coalesce(origin.newer_deprecated, false) AS update_deprecated
 FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
   ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
-  AND looked.problem = '' AND (looked.revision = page.revision OR page.status = 'failed')
+  AND looked.problem = '' AND (looked.revision = page.revision AND page.status <> 'uninstalled'
+    OR page.status = 'failed' AND NOT {OUTDATED})
 LEFT JOIN (chart_origins origin JOIN chart_sources known ON known.id = origin.source_id)
   ON origin.chart_id = page.chart_id AND known.project_id = :project_id AND {"true" if with_sources else "false"}
 {order_of_page}"""

@@ -284,9 +284,11 @@ class DriftLookView(View):
     """What the last look at the drift of a release found: how many objects of each change.
 
     `revision`: the one that was compared with the cluster. `problem`: why the last try found nothing; empty if it did.
+    `outdated`: an operation, or Helm, has changed the release since, and nobody looked; lists show no drift then.
     """
 
     drifted: bool
+    outdated: bool
     revision: int
     looked_at: Milliseconds
     added: int
