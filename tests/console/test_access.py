@@ -51,12 +51,7 @@ def test_a_user_is_made_given_a_role_and_a_key_and_deleted(browser: Browser, per
     expect(page.locator("#keys tr", has_text=key)).to_contain_text("Disabled")
     page.get_by_role("button", name="Withdraw readonly").click()
     expect(page.locator("#roles")).to_contain_text("None: this user may do nothing.")
-    page.get_by_text("Delete this user").click()
-    page.get_by_label(re.compile("to confirm")).fill("somebody-else")
-    page.get_by_role("button", name="Delete", exact=True).last.click()
-    expect(page.locator("#delete").get_by_role("alert")).to_contain_text(f"type the user's name, {name}")
-    page.get_by_label(re.compile("to confirm")).fill(name)
-    page.locator("#delete").get_by_role("button", name="Delete").click()
+    person.remove("user", name)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Access")
     expect(page.get_by_role("link", name=name)).to_have_count(0)
 

@@ -42,12 +42,7 @@ def test_a_source_is_added_and_removed_and_refusals_stand_at_their_field(person:
     page.get_by_role("button", name="Add the source").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
     expect(page.locator("tbody tr")).to_have_count(2)
-    page.get_by_text("Remove this source").click()
-    page.get_by_label(re.compile("to confirm")).fill("another")
-    page.get_by_role("button", name="Remove").click()
-    expect(page.locator("#delete").get_by_role("alert")).to_contain_text(f"type the source's name, {name}")
-    page.get_by_label(re.compile("to confirm")).fill(name)
-    page.get_by_role("button", name="Remove").click()
+    person.remove("source", name, word="Remove")
     expect(page.get_by_role("link", name=source[0])).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_have_count(0)
 

@@ -1,6 +1,7 @@
 """A real browser at the console, which notices what no page may do: run what its policy forbids, or call out."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
 from tests.support.servers import RunningServer
 from tools.browser import find_browser
@@ -49,6 +50,20 @@ class Visit:
         answer = self.page.goto(f"{self.home}/releases/test/{namespace}/{name}{part}")
         assert answer is not None
         assert answer.status == 200, answer.text()
+
+    def remove(self, what: str, name: str, *, word: str = "Delete", place: str = "delete") -> None:
+        """Removes the thing whose page is shown: refused for another name, and done for its own."""
+        part = self.page.locator(f"#{place}")
+        part.get_by_text(f"{word} this {what}").click()
+        for typed in ("another", name):
+            part.get_by_label(re.compile("to confirm")).fill(typed)
+            part.get_by_role("button", name=word).click()
+            if typed != name:
+                expect(part.get_by_role("alert")).to_contain_text(f"type the {what}'s name, {name}")
+
+    def unfold(self) -> None:
+        """Opens all that is folded."""
+        self.page.evaluate("document.querySelectorAll('main details').forEach(one => { one.open = true })")
 
     def overflow(self) -> int:
         """How many pixels the page is wider than its window."""

@@ -8,11 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.grants import ROLES, read_grant
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here
-from pilothouse.console.value_forms import Faults
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.groups import Groups
@@ -29,13 +28,12 @@ async def list_groups(
 ) -> Response:
     """List the account's groups with their roles."""
     caller, groups = caller_of(request), service_of(request, Groups)
-    named = _FIELD.match(refused.text) if refused is not None else None
     return await page(
         request,
         "groups.html",
         refused=refused,
         part=part,
-        faults=Faults(refused.text if refused is not None else "", named[1] if named is not None else ""),
+        faults=tell(refused, _FIELD),
         typed=typed or {},
         groups=await groups.list_groups(caller),
         provider_of=groups.provider_of,

@@ -11,10 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.auth.policy import role_documents
-from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here
-from pilothouse.console.value_forms import Faults
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
@@ -37,7 +36,7 @@ _SAMPLE: Final = """\
     {"Effect": "Allow", "Action": ["cce:release:get", "cce:release:list"], "Resource": ["*"]}
   ]
 }"""
-_NAME: Final = re.compile(r"name: ")
+_NAME: Final = re.compile(r"(name): ")
 
 
 async def list_policies(
@@ -50,19 +49,12 @@ async def list_policies(
         "policies.html",
         refused=refused,
         part=part,
-        faults=_tell(refused),
+        faults=tell(refused, _NAME, otherwise="document"),
         typed=typed or {"document": _SAMPLE},
         policies=await service_of(request, Policies).list_policies(caller),
         roles=role_documents(),
         may_create=caller.may_in_account("iam:policies:create"),
     )
-
-
-def _tell(refused: Refusal | None) -> Faults:
-    """Return what is wrong: in the name, or in the document."""
-    if refused is None:
-        return Faults()
-    return Faults(refused.text, "name" if _NAME.match(refused.text) else "document")
 
 
 async def show_policy(
@@ -79,7 +71,7 @@ async def show_policy(
         "policy.html",
         refused=refused,
         part=part,
-        faults=_tell(refused if part == "document" else None),
+        faults=tell(refused if part == "document" else None, _NAME, otherwise="document"),
         typed=typed or {},
         row=row,
         document=_lay_out(row.document),
