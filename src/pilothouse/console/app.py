@@ -38,6 +38,7 @@ from pilothouse.console import (
     single_sign_on,
     source_charts,
     sources,
+    verification,
 )
 from pilothouse.console.login import ask_to_log_in
 from pilothouse.console.rendering import HEADERS, STATIC, page, refusal
@@ -79,7 +80,7 @@ def create_console(settings: Settings, services: Mapping[type, Any]) -> ASGIApp:
     """Return the console over the application's services."""
     of_project = [Route("/", project_home)]
     inside = (releases, bulk, release, pods, release_writes, install, change, plans, operations, clusters, charts)
-    for part in (*inside, sources, source_charts, audit, access, groups, policies):
+    for part in (*inside, sources, source_charts, verification, audit, access, groups, policies):
         of_project += part.ROUTES
     app = Starlette(
         routes=[

@@ -21,9 +21,10 @@ from pilothouse.http.multipart import read_form as read_multipart
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
+from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.store.charts import ChartPlace
 
-_TEXTS: Final = {csrf.FIELD: 200, "override": 10, "skip_lint": 10}
+_TEXTS: Final = {csrf.FIELD: 200, "override": 10, "skip_lint": 10, "provenance": MOST_BYTES}
 
 
 async def list_charts(request: Request, *, refused: Refusal | None = None) -> Response:
@@ -72,6 +73,7 @@ async def upload(request: Request) -> Response:
                 archive=form.file,
                 override=bool(form.texts.get("override")),
                 skip_lint=bool(form.texts.get("skip_lint")),
+                provenance=form.texts.get("provenance", ""),
             )
             row = await service_of(request, Charts).upload(caller, sent, request_id=request_id_of(request))
     except PilothouseError as error:

@@ -2,23 +2,25 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console import words
+from pilothouse.console.forms import Fields, read_keys, require_typed_name, tell, writes
 from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
 from pilothouse.console.value_forms import NO_FAULTS, Faults
 from pilothouse.errors import InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.charts.signatures import MOST_BYTES
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
-from pilothouse.services.sources.records import Credentials
+from pilothouse.services.sources.records import Credentials, VerificationKind
 from pilothouse.services.sources.sources import AddSource, FoundChart, Sources
 
 _PAGE: Final = 50
@@ -29,8 +31,9 @@ _INTERVALS: Final = (
     ("3600", "every hour"), ("600", "every ten minutes"), ("86400", "every day"), ("0", "only when asked to"),
 )  # fmt: skip
 #: How the services name a field in the beginning of what they refuse.
-_FIELD: Final = re.compile(r"(name|kind|url|username|password|ca|sync_seconds|version)\b.*?:")
-_OF_CHART: Final = re.compile(r"chart\.(name|version): ")
+_FIELD: Final = re.compile(
+    r"(name|kind|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:|chart\.(name|version): "
+)
 
 
 async def list_sources(request: Request) -> Response:
@@ -49,6 +52,7 @@ async def _list(
         faults=faults,
         typed=typed or {},
         intervals=_INTERVALS,
+        verifications=words.VERIFICATIONS,
         sources=await service_of(request, Sources).list_sources(caller),
         **await _search(request, "", at=f"{here(caller)}/sources"),
     )
@@ -104,6 +108,10 @@ def _read(fields: Fields) -> AddSource:
     seconds, username, password = (fields.get(name, "") for name in ("sync_seconds", "username", "password"))
     if not re.fullmatch(r"[0-9]{1,7}", seconds):
         raise InvalidRequest(f"sync_seconds: {seconds[:40]!r} is not a number of seconds")
+    kinds: tuple[VerificationKind, ...] = get_args(VerificationKind)
+    verification = next((one for one in kinds if one == fields.get("verification", "none")), None)
+    if verification is None:
+        raise InvalidRequest(f"verification: choose one of {', '.join(kinds)}")
     url = fields.get("url", "").strip()
     return AddSource(
         name=fields.get("name", "").strip(),
@@ -112,15 +120,14 @@ def _read(fields: Fields) -> AddSource:
         credentials=Credentials(username, password) if username or password else None,
         ca=fields.get("ca", "").strip(),
         sync_seconds=int(seconds),
+        verification=verification,
+        verification_keys=read_keys(fields, most=MOST_BYTES),
     )
 
 
 def _tell(refused: Refusal, error: PilothouseError) -> Faults:
     """Return what is wrong in a form, and in which field; what the source itself did is told at its address."""
-    named = _FIELD.match(refused.text) or _OF_CHART.match(refused.text)
-    if named is None and isinstance(error, SourceUnavailable | InvalidSource):
-        return Faults(refused.text, "url")
-    return Faults(refused.text, named[1] if named is not None else "")
+    return tell(refused, _FIELD, otherwise="url" if isinstance(error, SourceUnavailable | InvalidSource) else "")
 
 
 def source_path(caller: Caller, name: str) -> str:

@@ -81,6 +81,12 @@ INDEXES: Final[dict[str, Word]] = {
     "partly": Word("Not all readable", "busy", "alert"),
     "error": Word("Not watched", "bad", "alert"),
 }
+#: How the charts of a source are verified.
+VERIFICATIONS: Final[dict[str, str]] = {
+    "none": "not: whoever signed them",
+    "pgp": "PGP: by the provenance file of each (.prov)",
+    "cosign": "cosign: by the signature beside each in the registry",
+}
 #: What can become of a plan.
 PLANS: Final[dict[str, Word]] = {
     "plan": Word("Plan", "busy", "list"),

@@ -84,6 +84,12 @@ async def find_trust(tx: Transaction, project_id: str) -> TrustRow:
     return TrustRow(**row) if row is not None else TrustRow()
 
 
+async def hold_trust(tx: Transaction, project_id: str) -> TrustRow:
+    """Return which keys the project trusts, and keep that until the transaction ends."""
+    await tx.execute(insert(project_trust).values(project_id=project_id).on_conflict_do_nothing())
+    return TrustRow(**(await tx.execute(_HOLD_TRUST, {"of_project": project_id})).mappings().one())
+
+
 async def set_trust(tx: Transaction, project_id: str, changes: Mapping[str, object]) -> TrustRow:
     """Replace these fields of what the project trusts, whatever the others are by now, and return all."""
     statement = insert(project_trust).values(project_id=project_id, **changes)
@@ -168,6 +174,7 @@ _OF_PROJECT = bindparam("of_project", type_=chart_verifications.c.project_id.typ
 _COUNTS = select(is_verified(bindparam("of_digest", type_=chart_verifications.c.digest.type), _OF_PROJECT))
 _TRUST = [project_trust.c[one.name] for one in fields(TrustRow)]
 _FIND_TRUST = select(*_TRUST).where(project_trust.c.project_id == _OF_PROJECT)
+_HOLD_TRUST = _FIND_TRUST.with_for_update()
 _LIST_SOURCES = (
     select(*(chart_sources.c[one.name] for one in fields(SourceTrust)))
     .where(chart_sources.c.project_id == _OF_PROJECT, chart_sources.c.verification != "none")

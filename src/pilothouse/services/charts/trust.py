@@ -1,5 +1,6 @@
 """Which keys a project trusts for the charts that are uploaded, and whether it takes verified charts only."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -31,6 +32,11 @@ class ShownTrust(TrustRow):
     sources: Sequence[SourceTrust] = ()
 
 
+def digest_of(row: TrustRow) -> str:
+    """Return what a form tells of the trust that it was shown with."""
+    return hashlib.sha256(f"{row.verified_only}\n{row.verification_keys}".encode()).hexdigest()
+
+
 class Trust:
     """Show and change which charts a project takes."""
 
@@ -45,8 +51,11 @@ class Trust:
             row = await verifications.find_trust(connection, caller.project_id)
             return await _shown(connection, row, project_id=caller.project_id)
 
-    async def change(self, caller: Caller, change: ChangeTrust, *, request_id: str) -> ShownTrust:
-        """Replace it; raise InvalidRequest for keys that cannot be read. What runs is not affected."""
+    async def change(self, caller: Caller, change: ChangeTrust, *, request_id: str, shown: str = "") -> ShownTrust:
+        """Replace it; raise InvalidRequest for keys that cannot be read. What runs is not affected.
+
+        ``shown``: only what has that digest; InvalidRequest if it is another by now.
+        """
         caller.require(SET_TRUST)
         changes: dict[str, object] = {}
         if change.verified_only is not None:
@@ -58,12 +67,14 @@ class Trust:
             changes |= {"verification_keys": change.keys, **vars(found)}
         if not changes:
             raise InvalidRequest("nothing to change: send verified_only, keys or both")
-        return await self._keep(caller, changes, request_id=request_id)
+        return await self._keep(caller, changes, request_id=request_id, shown=shown)
 
     @retry_conflicts
-    async def _keep(self, caller: Caller, changes: dict[str, object], *, request_id: str) -> ShownTrust:
+    async def _keep(self, caller: Caller, changes: dict[str, object], *, request_id: str, shown: str) -> ShownTrust:
         async with self._database.transaction() as tx:
             await require_still(tx, caller, SET_TRUST)
+            if shown and shown != digest_of(await verifications.hold_trust(tx, caller.project_id)):
+                raise InvalidRequest("it was changed since it was shown; look at what it is now, and again")
             row = await verifications.set_trust(tx, caller.project_id, changes)
             await audit.record(
                 tx,

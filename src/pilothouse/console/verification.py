@@ -1,0 +1,63 @@
+"""Which charts the project takes, and whose signatures count: its keys for uploads, and those of its sources."""
+
+import re
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pilothouse.console.forms import Fields, read_keys, tell, writes
+from pilothouse.console.rendering import page
+from pilothouse.console.requests import caller_of, here
+from pilothouse.errors import InvalidRequest
+from pilothouse.http.errors import Refusal
+from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.charts.signatures import MOST_BYTES
+from pilothouse.services.charts.trust import SET_TRUST, ChangeTrust, Trust, digest_of
+
+_VERIFICATION: Final = "/verification"
+_FIELD: Final = re.compile(r"(keys): ")
+
+
+async def show_verification(
+    request: Request, *, refused: Refusal | None = None, part: str = "", typed: Fields | None = None
+) -> Response:
+    """Show whether the project takes verified charts only, and whose signatures count."""
+    caller = caller_of(request)
+    trust = await service_of(request, Trust).show(caller)
+    return await page(
+        request,
+        "verification.html",
+        refused=refused,
+        part=part,
+        faults=tell(refused, _FIELD),
+        typed=typed or {},
+        trust=trust,
+        shown=digest_of(trust),
+        at=f"{here(caller)}{_VERIFICATION}",
+        may_change=caller.may(SET_TRUST),
+    )
+
+
+async def _set_policy(request: Request, fields: Fields) -> str:
+    if fields.get("take") not in {"verified", "all"}:
+        raise InvalidRequest("take: choose whether to take verified charts only, or all")
+    return await _change(request, fields, ChangeTrust(verified_only=fields["take"] == "verified"), part="policy")
+
+
+async def _set_keys(request: Request, fields: Fields) -> str:
+    return await _change(request, fields, ChangeTrust(keys=read_keys(fields, most=MOST_BYTES)), part="keys")
+
+
+async def _change(request: Request, fields: Fields, change: ChangeTrust, *, part: str) -> str:
+    caller, shown = caller_of(request), fields.get("shown", "")
+    await service_of(request, Trust).change(caller, change, request_id=request_id_of(request), shown=shown)
+    return f"{here(caller)}{_VERIFICATION}#{part}"
+
+
+ROUTES: Final = [
+    Route(_VERIFICATION, show_verification, methods=["GET"]),
+    Route(f"{_VERIFICATION}/policy", writes(show_verification, "policy", _set_policy), methods=["POST"]),
+    Route(f"{_VERIFICATION}/keys", writes(show_verification, "keys", _set_keys), methods=["POST"]),
+]
