@@ -8,14 +8,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console import words
-from pilothouse.console.forms import Fields, require_typed_name, writes
+from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
-from pilothouse.errors import PilothouseError
+from pilothouse.console.value_forms import NO_FAULTS, Faults
+from pilothouse.console.walls import FIELD, WALL_FIELDS, read_wall, remove_wall, set_wall, typed_wall
+from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.project_list import ProjectReleases
+from pilothouse.services.walls import SET_WALL, digest_of
 from pilothouse.store.release_lists import ReleaseFilter, ReleaseSort
 
 
@@ -52,6 +55,10 @@ async def show_cluster(
         refused=refused,
         part=part,
         typed=typed or {},
+        faults=tell(refused if part == "wall" else None, FIELD),
+        wall_typed=typed if typed and part == "wall" else typed_wall(cluster.wall),
+        shown=digest_of(cluster.wall),
+        may_wall=caller.may_in_account(SET_WALL),
         index=index,
         totals=[(str(one), totals[one]) for one in words.LISTED if totals.get(one)],
         answer=answer,
@@ -97,15 +104,29 @@ async def register(request: Request) -> Response:
             name=fields.get("name", "").strip(),
             kubeconfig=fields.get("kubeconfig", ""),
             context=fields.get("context", "").strip() or None,
+            wall=read_wall(fields) if any(fields.get(one, "").strip() for one in WALL_FIELDS) else None,
             request_id=request_id_of(request),
         )
     except PilothouseError as error:
-        return await _form(request, fields, refused=refusal(request, error))
+        refused = refusal(request, error)
+        of_cluster = isinstance(error, InvalidKubeconfig | ClusterUnavailable | ClusterDenied)
+        faults = tell(refused, FIELD, otherwise="kubeconfig" if of_cluster else "")
+        return await _form(request, fields, refused=refused, faults=faults)
     return see_other(f"{here(caller)}/clusters/{quote(made.name, safe='')}")
 
 
-async def _form(request: Request, fields: dict[str, str], *, refused: Refusal | None = None) -> Response:
-    return await page(request, "cluster_new.html", refused=refused, fields=fields)
+async def _form(
+    request: Request, fields: Fields, *, refused: Refusal | None = None, faults: Faults = NO_FAULTS
+) -> Response:
+    return await page(
+        request,
+        "cluster_new.html",
+        refused=refused,
+        fields=fields,
+        wall_typed=fields,
+        faults=faults,
+        may_wall=caller_of(request).may_in_account(SET_WALL),
+    )
 
 
 ROUTES: Final = [
@@ -114,5 +135,7 @@ ROUTES: Final = [
     Route("/clusters/new", ask_registration, methods=["GET"]),
     Route("/clusters/{cluster}", show_cluster, methods=["GET"]),
     Route("/clusters/{cluster}/kubeconfig", writes(show_cluster, "kubeconfig", _replace), methods=["POST"]),
+    Route("/clusters/{cluster}/wall", writes(show_cluster, "wall", set_wall), methods=["POST"]),
+    Route("/clusters/{cluster}/wall/remove", writes(show_cluster, "unwall", remove_wall), methods=["POST"]),
     Route("/clusters/{cluster}/remove", writes(show_cluster, "remove", _remove), methods=["POST"]),
 ]

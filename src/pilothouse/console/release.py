@@ -22,6 +22,7 @@ from pilothouse.http.requests import service_of
 from pilothouse.kubernetes.health import Health
 from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.off_loop import off_loop
+from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.read import Operations
@@ -122,6 +123,8 @@ async def show_release(request: Request) -> Response:
         rows = found.operations
     failed = rows[0] if rows and rows[0].state == OperationState.FAILED else None
     running = next((row for row in rows if row.state in LIVING_STATES), None)
+    sees = caller.may("cce:cluster:get")
+    cluster = await service_of(request, Clusters).show(caller, detail.release.cluster_id) if sees else None
     return await show_page(
         request,
         "release.html",
@@ -130,6 +133,7 @@ async def show_release(request: Request) -> Response:
         operations=rows,
         failed=failed,
         running=running,
+        cluster=cluster,
     )
 
 

@@ -1,11 +1,11 @@
 """Set and remove the walls of clusters; refuse what lies behind one."""
 
-from pilothouse.errors import Forbidden
+from pilothouse.errors import Forbidden, InvalidRequest
 from pilothouse.kubernetes.client_cache import ClusterClients
 from pilothouse.services.clusters import Cluster, Clusters, cluster_of, unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import current_caller
-from pilothouse.services.walls import SET_WALL, Wall, refuse_shared_user, try_wall
+from pilothouse.services.walls import SET_WALL, Wall, digest_of, refuse_shared_user, try_wall, wall_of
 from pilothouse.store import audit, cluster_watches, clusters
 from pilothouse.store.clusters import WallRow
 from pilothouse.store.database import Database, retry_conflicts
@@ -19,9 +19,12 @@ class ClusterWalls:
         self._service = service
         self._clients = clients
 
-    async def set_wall(self, caller: Caller, cluster_id: str, wall: Wall | None, *, request_id: str) -> Cluster:
+    async def set_wall(
+        self, caller: Caller, cluster_id: str, wall: Wall | None, *, request_id: str, shown: str = ""
+    ) -> Cluster:
         """Set, change or (None) remove the wall of a cluster, after the cluster has said that it stands.
 
+        ``shown``: only in place of the wall of that digest; InvalidRequest if it is another by now.
         The index is rebuilt by what may be seen from then on. Operations under way end as they began. Raises what
         ``try_wall`` and ``refuse_shared_user`` raise, and NotFound.
         """
@@ -30,12 +33,18 @@ class ClusterWalls:
         if wall is not None:
             wall.check()
             await try_wall(self._clients, cluster.kubeconfig, wall, project=cluster.project_id)
-        return await self._store(caller, cluster_id, wall, request_id=request_id)
+        return await self._store(caller, cluster_id, wall, request_id=request_id, shown=shown)
 
     @retry_conflicts
-    async def _store(self, caller: Caller, cluster_id: str, wall: Wall | None, *, request_id: str) -> Cluster:
+    async def _store(
+        self, caller: Caller, cluster_id: str, wall: Wall | None, *, request_id: str, shown: str
+    ) -> Cluster:
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(SET_WALL)
+            if shown:
+                held = await clusters.hold_cluster(tx, cluster_id, project_id=caller.project_id)
+                if held is not None and shown != digest_of(wall_of(held)):
+                    raise InvalidRequest("the wall was changed since it was shown; look at what it is now, and again")
             stored = wall.row if wall is not None else WallRow()
             row = await clusters.set_wall(tx, cluster_id, project_id=caller.project_id, wall=stored)
             if row is None:

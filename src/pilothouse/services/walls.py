@@ -5,6 +5,7 @@ refuses what the user may not. What asks for all namespaces asks for each of the
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class Wall:
 def wall_of(row: ClusterRow) -> Wall | None:
     """Return the wall of a cluster, if it has one."""
     return Wall(tuple(row.wall_namespaces), row.wall_user, tuple(row.wall_groups)) if row.wall_user else None
+
+
+def digest_of(wall: Wall | None) -> str:
+    """Return what a form tells of the wall that it was shown with."""
+    return hashlib.sha256(repr(wall).encode()).hexdigest()
 
 
 async def try_wall(clients: ClusterClients, kubeconfig: str, wall: Wall, *, project: str) -> None:

@@ -141,6 +141,13 @@ async def find_cluster(tx: Transaction, cluster_id: str, *, project_id: str | No
     return ClusterRow(**row) if row else None
 
 
+async def hold_cluster(tx: Transaction, cluster_id: str, *, project_id: str) -> ClusterRow | None:
+    """Return the cluster of that project, and keep its row until the transaction ends."""
+    query = _FIND_OF_PROJECT.with_for_update()
+    row = (await tx.execute(query, {"cluster_id": cluster_id, "of_project": project_id})).mappings().one_or_none()
+    return ClusterRow(**row) if row else None
+
+
 async def identify_cluster(tx: Transaction, named: str, *, project_id: str) -> ClusterName | None:
     """Return the project's cluster of that id, else the one of that name; None if it has neither."""
     row = (await tx.execute(_IDENTIFY, {"named": named, "project_id": project_id})).one_or_none()

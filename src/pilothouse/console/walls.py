@@ -1,0 +1,61 @@
+"""The wall of a cluster in forms: in which namespaces the project works there, and as whom; for administrators."""
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+from pilothouse.console.forms import Fields, require_typed_name
+from pilothouse.console.requests import caller_of, here
+from pilothouse.http.requests import request_id_of, service_of
+from pilothouse.services.cluster_walls import ClusterWalls
+from pilothouse.services.clusters import Clusters
+from pilothouse.services.walls import SET_WALL, Wall
+from pilothouse.store.clusters import ClusterName
+
+WALL_FIELDS: Final = ("namespaces", "user", "groups")
+FIELD: Final = re.compile(r"(name): |wall\.(namespaces|user|groups)\b")
+
+
+def read_wall(fields: Fields) -> Wall:
+    """Return the wall of a form: namespaces apart by blanks or commas, groups by lines."""
+    groups = (line.strip() for line in fields.get("groups", "").splitlines())
+    return Wall(
+        namespaces=tuple(one for one in re.split(r"[\s,]+", fields.get("namespaces", "")) if one),
+        user=fields.get("user", "").strip(),
+        groups=tuple(one for one in groups if one),
+    )
+
+
+def typed_wall(wall: Wall | None) -> Fields:
+    """Return the fields of a form that holds the wall."""
+    if wall is None:
+        return {}
+    return {"namespaces": "\n".join(wall.namespaces), "user": wall.user, "groups": "\n".join(wall.groups)}
+
+
+async def set_wall(request: Request, fields: Fields) -> str:
+    """Set or change the wall; return the path of its place."""
+    return await _store(request, fields, await _named(request), read_wall(fields))
+
+
+async def remove_wall(request: Request, fields: Fields) -> str:
+    """Remove the wall, if the cluster's name was typed; return the path of its place."""
+    caller_of(request).require_in_account(SET_WALL)
+    named = await _named(request)
+    require_typed_name(fields, named.name, what="cluster", to="remove the wall of")
+    return await _store(request, fields, named, None)
+
+
+async def _named(request: Request) -> ClusterName:
+    caller = caller_of(request)
+    return await service_of(request, Clusters).identify(request.path_params["cluster"], project_id=caller.project_id)
+
+
+async def _store(request: Request, fields: Fields, named: ClusterName, wall: Wall | None) -> str:
+    caller, shown = caller_of(request), fields.get("shown", "")
+    await service_of(request, ClusterWalls).set_wall(
+        caller, named.id, wall, request_id=request_id_of(request), shown=shown
+    )
+    return f"{here(caller)}/clusters/{quote(named.name, safe='')}#wall"
