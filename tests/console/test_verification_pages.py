@@ -77,13 +77,13 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
     (tmp_path / "chart.tgz.prov").write_text(provenance)
     page.goto(f"{person.home}/charts")
     page.get_by_role("link", name="Verification").click()
-    page.get_by_text("Replace them").first.click()
+    page.get_by_text("Set the keys").first.click()
     page.get_by_label("Public keys").fill("no key at all")
-    page.get_by_role("button", name="Replace them").click()
+    page.get_by_role("button", name="Set the keys").click()
     expect(page.locator("#fault-keys")).to_contain_text("they cannot be read as public keys for pgp")
     expect(page.get_by_label("Public keys")).to_have_value("no key at all")
     page.get_by_label("Public keys").fill(SIGNER.public)
-    page.get_by_role("button", name="Replace them").click()
+    page.get_by_role("button", name="Set the keys").click()
     expect(page.locator("#keys .prints")).to_have_text(SIGNER.fingerprint)
     page.get_by_role("button", name="Take verified charts only").click()
     expect(page.locator("#policy")).to_contain_text("takes only verified charts.")
@@ -106,11 +106,11 @@ def test_verified_charts_only_is_set_kept_by_an_upload_and_lifted(
 def test_what_another_changed_meanwhile_is_not_overwritten(person: Visit, server: RunningServer):
     page = person.page
     page.goto(f"{person.home}/verification")
-    page.get_by_text("Replace them").first.click()
+    page.get_by_text("Set the keys").first.click()
     page.get_by_label("Public keys").fill(SIGNER.public)
     body = {"verified_only": False, "keys": OTHER.public}
     assert server.send("PUT", "/api/v1/verification", json_body=body).is_success
-    page.get_by_role("button", name="Replace them").click()
+    page.get_by_role("button", name="Set the keys").click()
     expect(page.locator("#keys").get_by_role("alert")).to_contain_text("it was changed since it was shown")
     expect(page.locator("#keys .prints")).to_have_text(OTHER.fingerprint)
     expect(page.get_by_label("Public keys")).to_have_value(SIGNER.public)
@@ -127,7 +127,7 @@ def test_who_may_only_look_is_offered_no_change_of_what_is_trusted(browser: Brow
         page = they.page
         page.goto(f"{they.home}/verification")
         expect(page.locator("#policy")).to_contain_text("it takes cce:verification:update")
-        for offered in ("Take verified charts only", "Replace them"):
+        for offered in ("Take verified charts only", "Set the keys"):
             expect(page.get_by_role("button", name=offered)).to_have_count(0)
 
 
