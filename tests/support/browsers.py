@@ -31,6 +31,8 @@ class Visit:
     server: RunningServer
     name: str = ""
     faults: list[str] = field(default_factory=list)
+    #: Hosts with ports that its pages lead to.
+    elsewhere: frozenset[str] = frozenset()
 
     @property
     def home(self) -> str:
@@ -97,7 +99,8 @@ class Visit:
             self.faults.append(f"console: {message.text}")
 
     def _see(self, request: Request) -> None:
-        if urlsplit(request.url).netloc != urlsplit(self.server.url).netloc and not request.url.startswith("data:"):
+        known = {urlsplit(self.server.url).netloc, *self.elsewhere}
+        if urlsplit(request.url).netloc not in known and not request.url.startswith("data:"):
             self.faults.append(f"request to another host: {request.url}")
 
     def _meet(self, dialog: Dialog) -> None:
@@ -144,6 +147,7 @@ def visit(
     scheme: Scheme = "light",
     size: tuple[int, int] = WIDE,
     scripts: bool = True,
+    elsewhere: frozenset[str] = frozenset(),
 ) -> Iterator[Visit]:
     """A new profile; at the end it must have noticed nothing."""
     context = browser.new_context(
@@ -155,7 +159,7 @@ def visit(
     )
     context.set_default_timeout(15_000)
     try:
-        made = Visit(context.new_page(), server)
+        made = Visit(context.new_page(), server, elsewhere=elsewhere)
         made.watch()
         yield made
         assert made.faults == []

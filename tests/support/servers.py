@@ -229,9 +229,10 @@ def run_server(
     environment: dict[str, str] | None = None,
     program: Sequence[str] = (sys.executable, "-m", "pilothouse"),
     cwd: Path | None = None,
+    port: int = 0,
 ) -> Iterator[RunningServer]:
     """``pilothouse serve`` with its data in ``folder``; stopped, with all its children, at the end."""
-    port, tls_port = free_port(), free_port()
+    port, tls_port = port or free_port(), free_port()
     first = folder / "first.json"
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PILOTHOUSE_")},
