@@ -95,6 +95,7 @@ from pilothouse.services.sources.sync import SourceSync
 from pilothouse.services.webhooks import Webhooks
 from pilothouse.settings import Settings
 from pilothouse.shares import Counted
+from pilothouse.tracing import traced
 from pilothouse.webhook_targets import Targets
 from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 
@@ -165,7 +166,10 @@ async def _running(
         runtime.note_build("api")
         freeze_gc()
         try:
-            with monitored(runtime.settings.monitoring, _probes(runtime, notifications)):
+            with (
+                traced(runtime.settings.traces, "api"),
+                monitored(runtime.settings.monitoring, _probes(runtime, notifications)),
+            ):
                 yield
         finally:
             await watch.stop()

@@ -17,6 +17,7 @@ from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.preflight import Preflight
 from pilothouse.settings import Settings
 from pilothouse.store.takes import Caps
+from pilothouse.tracing import traced
 from pilothouse.webhook_targets import Targets
 from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 from pilothouse.worker.actions.registry import Actions
@@ -78,7 +79,10 @@ async def _work(settings: Settings, database_url: str, name: str) -> None:
         )
         index_writer = IndexWriter(runtime.clusters, ReleaseIndex(runtime.keys))
         await asyncio.sleep(0)  # the engine is being started: operations wait for it
-        with monitored(settings.monitoring, Probes(not_ready=runtime.engine_not_ready, gauges=no_gauges)):
+        with (
+            traced(settings.traces, "worker"),
+            monitored(settings.monitoring, Probes(not_ready=runtime.engine_not_ready, gauges=no_gauges)),
+        ):
             await Runner(runtime.database, queue, Actions(shared), index_writer, settings, name=name).run(stop)
         if warming.done():
             warming.result()

@@ -10,6 +10,7 @@ import structlog
 from rich.console import Console
 from rich.panel import Panel
 
+from pilothouse import tracing
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.configuration import read_settings
 from pilothouse.cli.logs import configure_logs
@@ -41,6 +42,7 @@ def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: P
     if settings.tls.port:
         certificate_files(settings)  # refused now, not by the third death of the API
     read_providers(settings.oidc)
+    tracing.check(settings.traces)
     database = Database(settings.database_url.get_secret_value())
     before, after = migrate(database)
     if before != after:

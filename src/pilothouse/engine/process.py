@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import structlog
 
+from pilothouse import tracing
 from pilothouse.engine.connections import Connections, SocketAddress
 from pilothouse.engine.deadline import WATCHDOG_EXIT, Fence, SharedDeadline, boottime
 from pilothouse.engine.frames import (
@@ -164,13 +165,18 @@ class ChildProcess:
                 cpu_limit_seconds=self._cpu_limit(),
             )
             self._connections.begin(self.calls, addresses, on_misuse=self.kill)
-            try:
-                answer = await self._exchange(
-                    request, (prefix, body), deadline_seconds=deadline_seconds, fence=fence, on_progress=on_progress
-                )
-            finally:
-                self._connections.end()
-            return self._read_outcome(request, answer)
+            with tracing.span(f"helm {request.action}"), tracing.steps() as steps:
+                try:
+                    answer = await self._exchange(
+                        request,
+                        (prefix, body),
+                        deadline_seconds=deadline_seconds,
+                        fence=fence,
+                        on_progress=_recorded(on_progress, steps),
+                    )
+                finally:
+                    self._connections.end()
+                return self._read_outcome(request, answer)
 
     async def _exchange(
         self,
@@ -327,6 +333,18 @@ class ChildProcess:
         if reason is not None:
             written = written[max(0, reason.start() - _STDERR_TAIL // 2) : reason.start() + _STDERR_TAIL // 2]
         return written[-_STDERR_TAIL:].decode(errors="replace").strip()
+
+
+def _recorded(on_progress: ProgressCallback | None, steps: tracing.Steps | None) -> ProgressCallback | None:
+    """Return a callback that records each report as a step, by kinds of objects only, and forwards it."""
+    if on_progress is None or steps is None:
+        return on_progress
+
+    def record(event: ProgressEvent) -> None:
+        steps.begin(f"{event.phase} {event.object_kind}".strip(), {"pilothouse.phase": event.phase})
+        on_progress(event)
+
+    return record
 
 
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, ValueError, TypeError)

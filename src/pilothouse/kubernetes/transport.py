@@ -24,6 +24,7 @@ import aiohttp
 import orjson
 import yarl
 
+from pilothouse import tracing
 from pilothouse.errors import ClusterDenied, ClusterUnavailable
 from pilothouse.kubernetes.addresses import addresses_of, resolve
 from pilothouse.kubernetes.budget import Reading, Room, limited
@@ -202,7 +203,9 @@ class Transport:
         """Measure a request; the block adds the status of its answer. A server that is tried out names no series."""
         began, answered = time.monotonic(), [0]
         try:
-            yield answered
+            with tracing.span(f"{method} Kubernetes", "client", attributes={"http.request.method": method}) as span:
+                yield answered
+                span.note({"http.response.status_code": answered[-1]})
         finally:
             server = self.server if self._known else ""
             CLUSTER_SECONDS.labels(server, method, str(answered[-1])).observe(time.monotonic() - began)

@@ -25,7 +25,7 @@ from pilothouse.settings.group import MIB, Group
 from pilothouse.settings.http import HttpSettings, RateSettings, TlsSettings
 from pilothouse.settings.identity import AuditSettings, IdentitySettings
 from pilothouse.settings.oidc import OidcSettings
-from pilothouse.settings.processes import MonitoringSettings, PostgresSettings, SupervisorSettings
+from pilothouse.settings.processes import MonitoringSettings, PostgresSettings, SupervisorSettings, TraceSettings
 from pilothouse.settings.releases import HookSettings, PlanSettings, ReleaseSettings
 from pilothouse.settings.sources import SourceSettings
 from pilothouse.settings.webhooks import WebhookSettings
@@ -53,6 +53,7 @@ __all__ = [
     "SourceSettings",
     "SupervisorSettings",
     "TlsSettings",
+    "TraceSettings",
     "WebhookSettings",
     "WorkerSettings",
     "default_data_dir",
@@ -157,6 +158,7 @@ class Settings(BaseSettings):
     sources: SourceSettings = SourceSettings()
     supervisor: SupervisorSettings = SupervisorSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    traces: TraceSettings = TraceSettings()
     postgres: PostgresSettings = PostgresSettings()
     tls: TlsSettings = TlsSettings()
     http: HttpSettings = HttpSettings()

@@ -1,8 +1,9 @@
 """The processes of one machine and their database server."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from pilothouse.settings.group import Group
 
@@ -29,6 +30,38 @@ class MonitoringSettings(Group):
         description="0: none; `pilothouse serve` gives the API this port, the observer the next one and the worker the"
         " one after that",
     )
+
+
+class TraceSettings(Group):
+    """Traces of API and worker, sent by OTLP over HTTP; they need the extra `pilothouse[otel]`."""
+
+    endpoint: str = Field(
+        "",
+        description="where spans are sent, with the path, such as `http://collector:4318/v1/traces`; unset: no traces",
+    )
+    headers: SecretStr = Field(
+        SecretStr(""), description="headers for it, such as `Authorization=Bearer%20…`, comma-separated"
+    )
+    ca: Path | None = Field(None, description="certificates (PEM) to trust for it, instead of the system's")
+    ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the traces that begin here and are recorded; one that a client began is recorded if its "
+        "`traceparent` says so",
+    )
+    service_name: str = Field("pilothouse", min_length=1, description="`service.name` of the spans")
+    send_seconds: float = Field(5.0, gt=0, description="interval at which spans are sent")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, text: str) -> str:
+        parts = urlsplit(text)
+        if text and (parts.scheme not in {"http", "https"} or not parts.hostname or not parts.path.strip("/")):
+            raise ValueError(f"{text!r} is not an address with a path, such as http://collector:4318/v1/traces")
+        if parts.username or parts.password:
+            raise ValueError("put credentials into TRACES__HEADERS, not into the address")
+        return text
 
 
 class PostgresSettings(Group):

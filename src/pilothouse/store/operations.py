@@ -65,6 +65,7 @@ class NewOperation:
     deadline_seconds: int
     request_id: str
     plan_id: str | None = field(default=None, kw_only=True)
+    trace_parent: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

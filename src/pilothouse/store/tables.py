@@ -477,6 +477,13 @@ operations = Table(
     _time("finished_at"),
     _time("answers_until", "the end of the last Idempotency-Key that stands for it"),
     Column("plan_id", Text, comment="the plan that it applies; no foreign key: the record outlives the plan"),
+    Column(
+        "trace_parent",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="what continues the trace of the request (W3C Trace Context); empty if none was recorded",
+    ),
     CheckConstraint("action IN ('install', 'upgrade', 'rollback', 'uninstall', 'test')", "action"),
     CheckConstraint("state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", "state"),
     _index("ix_operations_queue", "queue_position", "created_at", where=IN_ORDER),

@@ -32,6 +32,7 @@ from pilothouse.worker.maintenance.retention import keep_forgetting
 from pilothouse.worker.outcome import LeaseLost, Outcome
 from pilothouse.worker.periodic import keep_doing
 from pilothouse.worker.slots import Slot, Slots
+from pilothouse.worker.traces import traced_attempt
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,7 @@ class Runner:
                 else:
                     slot.hold(row.id, row.project_id)
                     try:
-                        with WORKER_OPERATIONS.track_inprogress():
+                        with WORKER_OPERATIONS.track_inprogress(), traced_attempt(row):
                             await self._carry_out(row, asked, slot)
                     finally:
                         self._queue.note_end(row)
@@ -268,8 +269,7 @@ class Runner:
             return await self._begin_undo(row, outcome)
         if row.state == OperationState.CANCELLING:
             outcome = _undone(row, outcome)
-        seen = await self._index_writer.look(row, outcome)
-        ended = await self._write_end(row, outcome, seen)
+        ended = await self._write_end(row, outcome, await self._index_writer.look(row, outcome))
         ATTEMPTS.labels("lost" if ended is None else "ended").inc()
         if ended is not None:
             report_end(ended)

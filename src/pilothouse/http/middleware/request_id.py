@@ -11,11 +11,14 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pilothouse import tracing
 from pilothouse.http.gateway_errors import INTERNAL, answer_to, see_the_log
 from pilothouse.metrics import HTTP_ACTIVE, HTTP_REQUESTS, HTTP_SECONDS
 
 _HEADER: Final = b"x-request-id"
 _IAM_HEADER: Final = b"x-iam-trace-id"
+_TRACEPARENT: Final = tracing.TRACEPARENT.encode()
+_SERVER_ERROR: Final = 500
 _CLIENT_GONE: Final = 499  # no answer was sent; nginx's number, in the log only
 _LONGEST_PATH: Final = 512
 _LONGEST_METHOD: Final = 16
@@ -58,14 +61,17 @@ class RequestIdMiddleware:
             # Nothing here speaks WebSocket, and one that passed would pass the credentials too.
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not served here"})
         else:
-            await self._serve(scope, receive, send)
+            with tracing.span(_method(scope), "server", parent=_traceparent(scope)) as span, tracing.traced_log(span):
+                await self._serve(scope, receive, send, span)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, span: tracing.Span) -> None:
         started = self._monotonic()
         request_id = self._new_id()
         # IAM's clients print its own header in their messages.
         names = (_HEADER, _IAM_HEADER) if scope["path"].startswith("/v3") else (_HEADER,)
         id_headers = [(name, request_id.encode("ascii")) for name in names]
+        if span.traceparent:
+            id_headers.append((_TRACEPARENT, span.traceparent.encode("ascii")))
         scope.setdefault("state", {})["request_id"] = request_id
         status: int | None = None
 
@@ -93,6 +99,7 @@ class RequestIdMiddleware:
             seconds, answered = self._monotonic() - started, _CLIENT_GONE if status is None else status
             HTTP_ACTIVE.dec()
             _count(scope, answered, seconds)
+            _describe(span, scope, answered, request_id)
             log.info(
                 "request_served",
                 request_id=request_id,
@@ -105,16 +112,46 @@ class RequestIdMiddleware:
             structlog.contextvars.reset_contextvars(**tokens)
 
 
-def _count(scope: Scope, status: int, seconds: float) -> None:
-    """Count the request under the template of its route: what clients choose names no series."""
+def _route(scope: Scope) -> str:
+    """Return the template of the request's route: what clients choose names no series, and no span."""
     # the route itself knows its path without the prefix under which it was included
     included = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     path = getattr(included, "path", "")
     # what is mounted knows its paths without where it is mounted
-    route = scope.get("root_path", "") + path if path else ""
-    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    return scope.get("root_path", "") + path if path else ""
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "_OTHER"
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    method, route = _method(scope), _route(scope)
     HTTP_REQUESTS.labels(method, route, str(status)).inc()
     HTTP_SECONDS.labels(method, route).observe(seconds)
+
+
+def _describe(span: tracing.Span, scope: Scope, status: int, request_id: str) -> None:
+    if not span.traceparent:
+        return
+    method, route = _method(scope), _route(scope)
+    span.rename(f"{method} {route}" if route else method)
+    span.note(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+            "pilothouse.request_id": request_id,
+        }
+    )
+    if status >= _SERVER_ERROR:
+        span.fail(str(status))
+
+
+def _traceparent(scope: Scope) -> str:
+    """Return the header that continues a caller's trace; empty, which begins one, if there is none or more than one."""
+    found = [value for name, value in scope["headers"] if name.lower() == _TRACEPARENT]
+    return found[0].decode("latin-1") if len(found) == 1 else ""
 
 
 def _path(scope: Scope) -> str:

@@ -13,6 +13,7 @@ from typing import TypedDict
 
 import structlog
 
+from pilothouse import tracing
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import DatabaseUnavailable, InvalidRequest
 from pilothouse.kubernetes.helm_secrets import StoredRelease
@@ -155,19 +156,21 @@ class Submissions:
                 f"timeout_seconds: {request.timeout_seconds} is more than {longest}, the most that this server takes "
                 "(PILOTHOUSE_WORKER__LONGEST_TIMEOUT_SECONDS)"
             )
-        new = await self._new_operation(caller, cluster, request, request_id=request_id)
-        async with self._database.autocommit() as connection:
-            caller = await require_still(connection, caller, permission)
-            row = await queue.enqueue(
-                connection,
-                new,
-                audit_action=permission,
-                audit_detail=destructive_options(request.order),
-                by=caller,
-                observed_seconds_ago=0.0 if observed_at is None else time.monotonic() - observed_at,
-                limits=self._limits,
-                key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
-            )
+        with tracing.span(f"accept {action_of(request.order)}", "producer") as span:
+            new = await self._new_operation(caller, cluster, request, request_id=request_id)
+            span.note({"pilothouse.operation_id": new.id, "pilothouse.cluster_id": cluster.id})
+            async with self._database.autocommit() as connection:
+                caller = await require_still(connection, caller, permission)
+                row = await queue.enqueue(
+                    connection,
+                    new,
+                    audit_action=permission,
+                    audit_detail=destructive_options(request.order),
+                    by=caller,
+                    observed_seconds_ago=0.0 if observed_at is None else time.monotonic() - observed_at,
+                    limits=self._limits,
+                    key=self._idempotency.of_new(key, new, cluster_name=cluster.name) if key else None,
+                )
         OPERATIONS_ACCEPTED.labels(new.action).inc()
         log.info("operation_accepted", operation_id=new.id, action=new.action, cluster_id=cluster.id)
         if request.warning is not None:
@@ -224,6 +227,7 @@ class Submissions:
             shown_sealed=sealed.shown,
             deadline_seconds=request.timeout_seconds or int(self._settings.worker.timeout_seconds),
             request_id=request_id,
+            trace_parent=tracing.traceparent(),
         )
 
 
