@@ -37,6 +37,7 @@ from pilothouse.settings import Settings
 from pilothouse.store import clusters as cluster_store
 from pilothouse.store.database import Database
 from pilothouse.store.migration import current_schema
+from pilothouse.store.poolers import ADVICE, SESSION_NEEDED, shares_sessions
 from pilothouse.store.schema_revision import needed_revision
 
 _LITTLE_SPACE: Final = 1024**3
@@ -171,6 +172,8 @@ async def _postgres(settings: Settings) -> tuple[PostgresReport | None, Finding]
 
 
 async def _given_postgres(url: str) -> Finding:
+    if await asyncio.to_thread(shares_sessions, url):
+        return Finding("postgresql", State.FAILED, SESSION_NEEDED, ADVICE)
     database = Database(url, pool_size=1)
     try:
         version = await database.server_version()

@@ -23,6 +23,7 @@ from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.database_grants import grant_to_application
 from pilothouse.store.migration import migrate
+from pilothouse.store.poolers import refuse_shared_sessions
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,8 @@ def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: P
     read_providers(settings.oidc)
     tracing.check(settings.traces)
     database = Database(settings.database_url.get_secret_value())
+    if not is_embedded:
+        refuse_shared_sessions(settings.database_url.get_secret_value())
     before, after = migrate(database)
     if before != after:
         log.info("database_migrated", before=before, after=after)

@@ -21,7 +21,7 @@ def run_api_process(parent: int) -> None:
     from pilothouse.app import run_api
 
     settings = _prepare(parent)
-    run_api(settings, database_url=_database_url(settings))
+    run_api(settings, database_url=_database_url(settings, parent))
 
 
 def run_worker_process(parent: int, *, name: str) -> None:
@@ -32,7 +32,7 @@ def run_worker_process(parent: int, *, name: str) -> None:
     from pilothouse.daemons import run_worker
 
     settings = _prepare(parent)
-    run_worker(settings, database_url=_database_url(settings), name=name)
+    run_worker(settings, database_url=_database_url(settings, parent), name=name)
 
 
 def run_observer_process(parent: int) -> None:
@@ -40,7 +40,7 @@ def run_observer_process(parent: int) -> None:
     from pilothouse.daemons import run_observer
 
     settings = _prepare(parent)
-    run_observer(settings, database_url=_database_url(settings))
+    run_observer(settings, database_url=_database_url(settings, parent))
 
 
 def _prepare(parent: int) -> Settings:
@@ -52,9 +52,15 @@ def _prepare(parent: int) -> Settings:
     return settings
 
 
-def _database_url(settings: Settings) -> str:
+def _database_url(settings: Settings, parent: int) -> str:
+    """Return the database's address; that the way to it will do was seen to by ``prepare``, if a supervisor ran it."""
     if settings.database_url is None:
         raise DatabaseUnavailable(
             "PILOTHOUSE_DATABASE_URL is not set; set it, or run 'pilothouse serve', which brings its own database"
         )
-    return settings.database_url.get_secret_value()
+    url = settings.database_url.get_secret_value()
+    if not parent:
+        from pilothouse.store.poolers import refuse_shared_sessions
+
+        refuse_shared_sessions(url)
+    return url

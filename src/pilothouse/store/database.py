@@ -6,7 +6,7 @@ vanished must cost seconds, not a worker.
 
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
@@ -14,7 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 import psycopg
 import structlog
 from sqlalchemy import event, text
-from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.engine import URL, AdaptedConnection, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.asyncio.engine import AsyncConnection, create_async_engine
@@ -30,14 +30,17 @@ Result = TypeVar("Result")
 #: The connection type that every query module takes; only this module opens or commits one.
 Transaction = AsyncConnection
 
-_SESSION = (
-    "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
-    " -c default_transaction_isolation=read\\ committed"
-)
+#: Set by a statement: PgBouncer refuses them as options of the connection, or, told to, drops them without a word.
+_SESSION: Final = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    "default_transaction_isolation": "read committed",
+}
 
 #: To plan a statement of the queue takes longer than to carry it out. PostgreSQL compares only what it estimates of the
 #: plans with and without values, and after an ANALYZE may plan it anew each time.
-_GENERIC_PLANS = " -c plan_cache_mode=force_generic_plan"
+_GENERIC_PLANS: Final = {"plan_cache_mode": "force_generic_plan"}
 #: Executions on a connection after which a statement is prepared: what is not repeated saves the round trip.
 _PREPARE_AFTER = 1
 
@@ -76,13 +79,14 @@ class Database:
             pool_recycle=900,
             pool_use_lifo=True,  # the connection used last has the statements prepared, and its backend's caches warm
             connect_args={
-                "options": _SESSION + (_GENERIC_PLANS if generic_plans else ""),
                 "prepare_threshold": _PREPARE_AFTER,
                 "tcp_user_timeout": 10_000,
                 "connect_timeout": 5,
                 "application_name": "pilothouse",
             },
         )
+        self._session = _set_session(_SESSION | (_GENERIC_PLANS if generic_plans else {}))
+        event.listen(self._engine.sync_engine, "connect", self._begin_session)
         event.listen(self._engine.sync_engine, "handle_error", _notice_standby)
         event.listen(self._engine.sync_engine, "checkin", self._close_late)
         self._in_use = self._most_in_use = 0
@@ -187,6 +191,15 @@ class Database:
         self._closed = True
         await self._engine.dispose()
 
+    def _begin_session(self, connection: AdaptedConnection, _: ConnectionPoolEntry) -> None:
+        async def begin(driver: psycopg.AsyncConnection[object]) -> None:
+            autocommit = driver.autocommit
+            await driver.set_autocommit(True)  # else it is three round trips
+            await driver.execute(self._session, prepare=False)
+            await driver.set_autocommit(autocommit)
+
+        connection.run_async(begin)
+
     def _close_late(self, _: object, entry: ConnectionPoolEntry) -> None:
         if self._closed:
             entry.close()
@@ -205,6 +218,11 @@ def retry_conflicts(write: Callable[Arguments, Awaitable[Result]]) -> Callable[A
         return await write(*args, **kwargs)
 
     return repeated
+
+
+def _set_session(settings: Mapping[str, str]) -> bytes:
+    pairs = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    return f"SELECT {pairs}".encode()
 
 
 def _notice_standby(context: ExceptionContext) -> None:

@@ -33,8 +33,11 @@ class LeaseConnection:
                     self._dsn,
                     autocommit=True,
                     connect_timeout=max(2, int(self._timeout)),
-                    options=f"-c statement_timeout={int(self._timeout * 1000)}",
                     tcp_user_timeout=int(self._timeout * 1000),
+                )
+                # not as an option of the connection, which a pooler refuses
+                self._connection.execute(
+                    "SELECT set_config('statement_timeout', %s, false)", [f"{int(self._timeout * 1000)}ms"]
                 )
             done = self._connection.execute(_RENEW, {"id": operation_id, "attempt": attempt, "lease": lease_seconds})
         except psycopg.Error as error:
