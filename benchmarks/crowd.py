@@ -41,6 +41,7 @@ RELEASES = 50
 IDLE_SECONDS = 40.0
 SCRAPES = 20
 LONGEST_SECONDS = 240.0
+_WRITTEN = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,10 +207,17 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
             await _until(lambda: rows.execute(listed).fetchone() == (CLUSTERS,))
             indexed = time.monotonic() - began
             (revisions,) = rows.execute("SELECT count(*) FROM release_revisions").fetchone() or (0,)
+            (of_index,) = rows.execute("SELECT pg_total_relation_size('release_revisions')").fetchone() or (0,)
+            written = rows.execute(_WRITTEN).fetchone() or (0,)
         await asyncio.sleep(10)
         everything = _all_processes(place)
         before = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {"all": cpu_seconds(everything)}
         await asyncio.sleep(IDLE_SECONDS)
+        with psycopg.connect(place.server.database_url, autocommit=True) as rows:
+            transactions = ((rows.execute(_WRITTEN).fetchone() or (0,))[0] - written[0]) / (IDLE_SECONDS + 10)
+            (sessions,) = rows.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL"
+            ).fetchone() or (0,)
         after = {name: cpu_seconds([pid]) for name, pid in parts.items()} | {"all": cpu_seconds(everything)}
         idle = {name: (after[name] - before[name]) / IDLE_SECONDS * 100 for name in before}
         sizes, scrapes = await asyncio.to_thread(_scrape, monitoring)
@@ -221,6 +229,9 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
             Figure("idle: worker", (idle["worker"],), unit="% of a core"),
             Figure("idle: API", (idle["api"],), unit="% of a core"),
             Figure("idle: everything, database included", (idle["all"],), unit="% of a core"),
+            Figure("idle: transactions", (transactions,), unit="/s"),
+            Figure("sessions of PostgreSQL", (sessions,), unit=""),
+            Figure("index: table and indexes, a row", (of_index / max(1, revisions),), unit="B"),
             Figure("/metrics of the API", tuple(scrapes), target=20),
             Figure("/metrics of the API", tuple(sizes), unit="KB", target=200),
         ]
