@@ -41,11 +41,13 @@ def test_a_user_is_made_given_a_role_and_a_key_and_deleted(browser: Browser, per
         assert answer is not None
         assert answer.status == 403
     page.get_by_text("Make an access key").click()
+    page.get_by_label("What it is for").fill("a robot <b>of</b> theirs")
     page.get_by_role("button", name="Make the key").click()
     key, secret = page.locator("code.secret").all_inner_texts()
     page.reload()  # which sends the form again: another key, and the first one's secret is not told again
     expect(page.locator("main")).not_to_contain_text(secret)
     row = page.locator("#keys tr", has_text=key)
+    expect(row).to_contain_text("a robot <b>of</b> theirs")
     row.get_by_text("Change", exact=True).click()
     row.get_by_role("button", name="Disable").click()
     expect(page.locator("#keys tr", has_text=key)).to_contain_text("Disabled")

@@ -140,3 +140,49 @@ def test_a_new_password_can_end_the_keys_too(keyed: RunningServer):
     assert keyed.send("PUT", path, json_body={"password": "one more password", "end_keys": True}).status_code == 204
     assert person.server.send("GET", "/v2/charts").status_code == 401
     assert ask(keyed, login("one more password", name=person.name)).status_code == 201
+
+
+def test_a_key_says_what_it_is_for(keyed: RunningServer):
+    person = add_person(keyed, "readonly")
+    made = person.server.send("POST", PATH, json_body={"password": PASSWORD, "description": "the robot of shop 北京"})
+    assert made.status_code == 201, made.text
+    key = made.json()["access_key"]
+    said = {row["access_key"]: row["description"] for row in person.server.send("GET", PATH).json()}
+    assert said == {key: "the robot of shop 北京", person.server.access_key: ""}
+    changed = person.server.send("PATCH", f"{PATH}/{key}", json_body={"description": "nothing any more"})
+    assert (changed.status_code, changed.json()["description"]) == (200, "nothing any more")
+    assert changed.json()["enabled"] is True
+    disabled = person.server.send("PATCH", f"{PATH}/{key}", json_body={"enabled": False}).json()
+    assert (disabled["enabled"], disabled["description"]) == (False, "nothing any more")
+    assert person.server.send("PATCH", f"{PATH}/{key}", json_body={"description": ""}).json()["description"] == ""
+    rows = keyed.send("GET", f"/api/v1/audit?target={key}").json()
+    assert [row["detail"] for row in rows] == ["describe", "disable", "describe", "in project cn-north-4"]
+
+
+def test_to_describe_a_key_revokes_no_token_and_lifts_no_lock(keyed: RunningServer):
+    person = add_person(keyed, "readonly")
+    token, path = person.token(), f"{PATH}/{person.server.access_key}"
+    assert keyed.send("PATCH", path, json_body={"enabled": False}).status_code == 200
+    assert send(keyed, "GET", "/v2/charts", token=token).status_code == 401
+    assert keyed.send("PATCH", path, json_body={"description": "still disabled"}).json()["enabled"] is False
+    assert keyed.send("PATCH", path, json_body={"enabled": True}).status_code == 200
+    token = person.token()
+    assert keyed.send("PATCH", path, json_body={"description": "in use"}).status_code == 200
+    assert send(keyed, "GET", "/v2/charts", token=token).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["x" * 256, "two\nlines", "\x1b[31mred", "a\u202eb", "\x7f"])
+def test_a_description_that_is_none_changes_nothing(keyed: RunningServer, text: str):
+    person = add_person(keyed, "readonly")
+    path = f"{PATH}/{person.server.access_key}"
+    made = person.server.send("POST", PATH, json_body={"password": PASSWORD, "description": text})
+    assert_error(made, *INVALID, "description: at most 255 printable characters")
+    changed = person.server.send("PATCH", path, json_body={"description": text, "enabled": False})
+    assert_error(changed, *INVALID, "description: at most 255 printable characters")
+    kept = [(row["description"], row["enabled"]) for row in person.server.send("GET", PATH).json()]
+    assert kept == [("", True)]
+
+
+def test_a_change_of_nothing_is_refused(keyed: RunningServer):
+    path = f"{PATH}/{keyed.access_key}"
+    assert_error(keyed.send("PATCH", path, json_body={}), *INVALID, "nothing to change")

@@ -105,11 +105,14 @@ def test_a_failed_log_in_says_why_and_shows_no_password(server: RunningServer):
 def test_the_life_of_an_access_key(server: RunningServer):
     person = add_person(server, "readonly")
     create = ("accesskey", "create", "--user", person.name, "--project", "cn-north-4", "--password-stdin")
-    made = answer(server, *create, typed=f"{server.password}\n")
+    made = answer(server, *create, "--description", "the robot", typed=f"{server.password}\n")
     key = made["access_key"]
     own = server.send("GET", "/v2/charts", access_key=key, secret_key=made["secret_key"])
     assert own.status_code == 200
     assert key in [one["access_key"] for one in answer(server, "accesskey", "list", "--user", person.name)]
+    listed = run(server, "accesskey", "list", "--user", person.name).stdout
+    assert f"{key}  the robot  " in listed, listed
+    assert answer(server, "accesskey", "describe", key, "the next robot")["description"] == "the next robot"
     assert answer(server, "accesskey", "disable", key)["enabled"] is False
     assert answer(server, "accesskey", "enable", key)["enabled"] is True
     assert "secret_key" not in answer(server, "accesskey", "show", key)

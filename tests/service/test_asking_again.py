@@ -213,7 +213,7 @@ WRITES: dict[str, Write] = {
     "create a key": lambda world, by: world.keys.create(
         by, AccessKeyRequest(user_id=world.other, project_id=by.project_id), request_id=REQUEST
     ),
-    "disable a key": lambda world, by: world.keys.set_enabled(by, world.key, enabled=False, request_id=REQUEST),
+    "disable a key": lambda world, by: world.keys.change(by, world.key, enabled=False, request_id=REQUEST),
     "delete a key": lambda world, by: world.keys.remove(by, world.key, request_id=REQUEST),
     "create a project": lambda world, by: world.projects.create(by, name="new", description="", request_id=REQUEST),
     "disable a project": lambda world, by: world.projects.set_enabled(

@@ -102,6 +102,7 @@ async def _create_key(request: Request, person: Person, fields: Fields) -> Respo
     wanted = AccessKeyRequest(
         user_id=person.id,
         project_id=fields.get("project", "") or None,
+        description=fields.get("description", "").strip(),
         expires_at=_read_end_of(fields.get("expires", "")),
         password=fields.get("own_password") or None,
     )
@@ -124,7 +125,7 @@ async def _change_key(request: Request, person: Person, fields: Fields) -> Respo
     if fields.get("do") == "delete":
         await keys.remove(caller, key, request_id=request_id_of(request))
     elif fields.get("do") in {"enable", "disable"}:
-        await keys.set_enabled(caller, key, enabled=fields["do"] == "enable", request_id=request_id_of(request))
+        await keys.change(caller, key, enabled=fields["do"] == "enable", request_id=request_id_of(request))
     else:
         raise InvalidRequest("do: choose what to do with the key: enable, disable or delete")
     return _logged_out(request, "key") if person.own and fields["do"] != "enable" else None

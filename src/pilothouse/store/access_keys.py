@@ -53,6 +53,7 @@ class AccessKeyRow:
     expires_at: datetime | None
     expired: bool
     last_used_at: datetime | None
+    description: str
 
 
 #: The last use is known to the minute: what is written at every request would be what costs most.
@@ -98,6 +99,7 @@ _SHOWN = select(
     access_keys.c.expires_at,
     func.coalesce(access_keys.c.expires_at <= func.clock_timestamp(), false()).label("expired"),
     access_keys.c.last_used_at,
+    access_keys.c.description,
 )
 
 
@@ -131,6 +133,7 @@ async def add_access_key(
     project_id: str,
     secret_sealed: bytes,
     expires_at: datetime | None = None,
+    description: str = "",
 ) -> AccessKeyRow:
     """Insert an access key with its sealed secret; it never expires if ``expires_at`` is None."""
     statement = (
@@ -141,6 +144,7 @@ async def add_access_key(
             project_id=project_id,
             secret_sealed=secret_sealed,
             expires_at=expires_at,
+            description=description,
         )
         .returning(*_SHOWN.selected_columns)
     )
@@ -153,6 +157,18 @@ async def set_enabled(tx: Transaction, access_key: str, *, enabled: bool) -> Acc
         update(access_keys)
         .where(access_keys.c.id == access_key)
         .values(enabled=enabled, failures=0, locked_until=None)
+        .returning(*_SHOWN.selected_columns)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return _shown(row) if row else None
+
+
+async def set_description(tx: Transaction, access_key: str, description: str) -> AccessKeyRow | None:
+    """Set what the key is for; return None if there is no such key."""
+    statement = (
+        update(access_keys)
+        .where(access_keys.c.id == access_key)
+        .values(description=description)
         .returning(*_SHOWN.selected_columns)
     )
     row = (await tx.execute(statement)).mappings().one_or_none()

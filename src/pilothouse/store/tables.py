@@ -174,6 +174,7 @@ access_keys = Table(
     _now("created_at"),
     _time("expires_at"),
     _time("last_used_at", "to the minute"),
+    _text("description", "what it is for, as its user says"),
 )
 
 role_assignments = Table(

@@ -9,7 +9,7 @@ import pilothouse.services
 FOR_EVERYBODY = {
     "AccessKeys.show": "one's own keys; others' by _find",
     "AccessKeys.check_change": "one's own keys; others' by _find",
-    "AccessKeys.set_enabled": "one's own keys; others' by _find",
+    "AccessKeys.change": "one's own keys; others' by _find",
     "AccessKeys.remove": "one's own keys; others' by _find",
     "Idempotency.once": "by the write; who may no longer write is not told what came of it",
     "Idempotency.claim": "by the write that it belongs to",

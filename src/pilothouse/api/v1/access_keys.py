@@ -20,21 +20,23 @@ AccessKeysService = Annotated[AccessKeys, service(AccessKeys)]
 class CreateAccessKey(Body):
     """The key's user and project; by default the caller's.
 
-    ``expires_at`` (RFC 3339, with a zone) is when the key expires. ``password`` is the caller's own: it is required
-    unless the request has a token that was issued for the password a few minutes ago, or a provider's whose claim
-    ``auth_time`` is as young.
+    ``description`` says what the key is for: at most 255 printable characters. ``expires_at`` (RFC 3339, with a zone)
+    is when the key expires. ``password`` is the caller's own: it is required unless the request has a token that was
+    issued for the password a few minutes ago, or a provider's whose claim ``auth_time`` is as young.
     """
 
     user_id: str | None = None
     project_id: str | None = None
+    description: str = ""
     expires_at: Time | None = None
     password: str | None = None
 
 
 class ChangeAccessKey(Body):
-    """Whether the key is enabled."""
+    """What to change of the key: whether it is enabled, what it is for; what is missing stays as it is."""
 
-    enabled: bool
+    enabled: bool | None = None
+    description: str | None = None
 
 
 class AccessKeyView(View):
@@ -43,6 +45,7 @@ class AccessKeyView(View):
     access_key: Annotated[str, Field(validation_alias="id")]
     user_id: str
     project_id: str
+    description: str
     enabled: bool
     locked_until: Seconds | None
     created_at: Seconds
@@ -100,8 +103,8 @@ async def change_access_key(
     access_keys: AccessKeysService,
     request_id: RequestId,
 ) -> AccessKeyRow:
-    """Enable or disable a key, and lift a lock; disabling revokes the tokens of its user."""
-    return await access_keys.set_enabled(caller, access_key, enabled=body.enabled, request_id=request_id)
+    """Enable or disable a key, or describe it; enabling lifts a lock, disabling revokes the tokens of its user."""
+    return await access_keys.change(caller, access_key, **dict(body), request_id=request_id)
 
 
 @router.delete("/{access_key}", status_code=204)

@@ -17,7 +17,8 @@ from pilothouse.cli.terminal import echo
 
 app = connected_group("Access keys, with which programs sign their requests.")
 
-_COLUMNS = ("access_key", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
+_COLUMNS = ("access_key", "description", "user_id", "project_id", "enabled", "expires_at", "last_used_at", "created_at")
+_MADE = ("access_key", "user_id", "project_id")
 _LEAST = ("project_id", "created_at", "last_used_at")
 
 Key = Annotated[str, typer.Argument(help="The access key (AK).", autocompletion=complete_access_keys)]
@@ -41,6 +42,7 @@ def create(
         str, typer.Option(help="Name or id of the key's project; default: the project of the credentials.")
     ] = "",
     *,
+    description: Annotated[str, typer.Option(help="What the key is for.")] = "",
     days: Annotated[int, typer.Option(min=0, max=36_500, help="Days until the key expires; 0: never.")] = 0,
     password_stdin: FromStdin = False,
     output: As = Output.TABLE,
@@ -49,12 +51,13 @@ def create(
     body = {
         "user_id": users.id_of(context, user) if user else None,
         "project_id": projects.id_of(context, project) if project else None,
+        "description": description,
         "expires_at": (datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds") if days else None,
     }
     if password_stdin or not client_of(context).credentials.token:
         body["password"] = ask("Your password", from_stdin=password_stdin)
     row = client_of(context).call("POST", "/api/v1/accesskeys", body=body)
-    print_rows([row], _COLUMNS[:3], output, one=True)
+    print_rows([row], _MADE, output, one=True)
     if output is Output.TABLE:
         echo(f"secret key  {row['secret_key']}  (shown only now)")
 
@@ -68,13 +71,24 @@ def show(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> 
 @app.command("enable")
 def enable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
     """Enable a key, or lift its lock."""
-    _set(context, access_key, output, enabled=True)
+    _change(context, access_key, output, enabled=True)
 
 
 @app.command("disable")
 def disable(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
     """Disable a key. This also revokes the tokens of its user."""
-    _set(context, access_key, output, enabled=False)
+    _change(context, access_key, output, enabled=False)
+
+
+@app.command("describe")
+def describe(
+    context: typer.Context,
+    access_key: Key,
+    description: Annotated[str, typer.Argument(help="What the key is for; '' for nothing.")],
+    output: As = Output.TABLE,
+) -> None:
+    """Say what a key is for."""
+    _change(context, access_key, output, description=description)
 
 
 @app.command("remove")
@@ -84,8 +98,8 @@ def remove(context: typer.Context, access_key: Key) -> None:
     echo(f"access key {access_key} was deleted")
 
 
-def _set(context: typer.Context, access_key: str, output: Output, *, enabled: bool) -> None:
-    row = client_of(context).call("PATCH", _path(access_key), body={"enabled": enabled})
+def _change(context: typer.Context, access_key: str, output: Output, **change: object) -> None:
+    row = client_of(context).call("PATCH", _path(access_key), body=change)
     print_rows([row], _COLUMNS, output, one=True)
 
 

@@ -18,6 +18,7 @@ from pilothouse.store.projects import ProjectRow
 from pilothouse.store.users import UserRow
 
 _UPDATE = "iam:credentials:updateCredential"
+_LONGEST_DESCRIPTION = 255
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class AccessKeyRequest:
     user_id: str | None = None
     project_id: str | None = None
     expires_at: datetime | None = None
+    description: str = ""
     password: str | None = field(default=None, repr=False)
 
 
@@ -76,6 +78,7 @@ class AccessKeys:
         async with self._database.autocommit() as connection:
             owner, project = await _find_owner(connection, caller, owner_id, project_id)
         _check_expiry(request.expires_at)
+        _check_description(request.description)
         await self._prove(caller, request.password)
         access_key, secret_key = generate_access_key(), generate_secret_key()
         async with self._database.transaction() as tx:
@@ -96,6 +99,7 @@ class AccessKeys:
                 project_id=project.id,
                 secret_sealed=seal_secret(secret_key, keys=self._keys, access_key=access_key),
                 expires_at=request.expires_at,
+                description=request.description,
             )
             await audit.record(
                 tx,
@@ -112,19 +116,36 @@ class AccessKeys:
         """Return if the caller may enable and disable the key, else raise NotFound or Forbidden."""
         await self._find(caller, access_key, action=_UPDATE)
 
-    async def set_enabled(self, caller: Caller, access_key: str, *, enabled: bool, request_id: str) -> AccessKeyRow:
-        """Enable or disable a key, and lift a lock; disabling revokes the tokens of its user."""
+    async def change(
+        self,
+        caller: Caller,
+        access_key: str,
+        *,
+        enabled: bool | None = None,
+        description: str | None = None,
+        request_id: str,
+    ) -> AccessKeyRow:
+        """Change what is not None. Enabling also lifts a lock; disabling revokes the tokens of the key's user."""
+        if enabled is None and description is None:
+            raise InvalidRequest("nothing to change; send enabled, description, or both")
+        _check_description(description or "")
         found = await self._find(caller, access_key, action=_UPDATE)
+        row: AccessKeyRow | None = found
+        done = []
         async with self._database.transaction() as tx:
             caller = await current_caller(tx, caller)
             _check_owner(caller, found, _UPDATE)
-            row = await store.set_enabled(tx, access_key, enabled=enabled)
+            if enabled is not None:
+                row = await store.set_enabled(tx, access_key, enabled=enabled)
+                done.append("enable" if enabled else "disable")
+            if description is not None:
+                row = await store.set_description(tx, access_key, description)
+                done.append("describe")
             if row is None:
                 raise _unknown(access_key)
-            if not enabled:
+            if enabled is False:
                 await users.end_tokens(tx, found.user_id)
-            detail = "enable" if enabled else "disable"
-            await self._record(tx, caller, _UPDATE, found, detail=detail, request_id=request_id)
+            await self._record(tx, caller, _UPDATE, found, detail=", ".join(done), request_id=request_id)
         return row
 
     async def remove(self, caller: Caller, access_key: str, *, request_id: str) -> None:
@@ -205,6 +226,11 @@ def _check_owner(caller: Caller, row: AccessKeyRow, action: str) -> None:
 def _check_expiry(moment: datetime | None) -> None:
     if moment is not None and moment <= datetime.now(UTC):
         raise InvalidRequest(f"expires_at: {moment.isoformat()} is in the past; use a future time, or none")
+
+
+def _check_description(text: str) -> None:
+    if len(text) > _LONGEST_DESCRIPTION or not text.isprintable():
+        raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
 
 
 def _without_proof(caller: Caller, *, minutes: float) -> str:
