@@ -203,6 +203,7 @@ def test_pages_follow_each_other_and_times_narrow(watched: RunningServer):
             break
         marker = f"&marker={answer.headers['x-pilothouse-marker']}"
     assert seen == everything == sorted(everything, reverse=True)
+    assert_error(watched.send("GET", f"/api/v1/audit?marker={everything[0]}"), 400, "CCE.01400001", "marker")
     assert len(seen) >= 6
     middle = rows(watched, f"?target={person.id}")[2]["at"].replace("+", "%2B")
     assert len(rows(watched, f"?target={person.id}&since={middle}")) + len(
@@ -244,6 +245,22 @@ def test_the_command_lists_and_filters(watched: RunningServer):
     assert (row["action"], row["target"]) == ("iam:users:createUser", person.id)
     table = watched.command("audit", "list", "--target", person.name)
     assert "iam:credentials:createCredential" in table.stdout
+
+
+def test_the_command_goes_on_where_it_says(watched: RunningServer):
+    person = add_person(watched, "readonly")
+    ask_for = ("audit", "list", "--target", person.name, "--output", "json", "--limit", "1")
+    seen: list[int] = []
+    marker: tuple[str, ...] = ()
+    while True:
+        done = watched.command(*ask_for, *marker)
+        assert done.returncode == 0, done.stderr
+        seen += [row["id"] for row in json.loads(done.stdout)]
+        if not done.stderr:
+            break
+        marker = ("--marker", done.stderr.split("--marker ")[1].strip())
+    assert seen == [row["id"] for row in rows(watched, f"?target={person.name}")]
+    assert len(seen) > 1
 
 
 def test_a_token_that_has_ended_and_a_project_that_is_not_ones_own(watched: RunningServer):

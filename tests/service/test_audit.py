@@ -2,13 +2,17 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from random import Random
 
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy.exc import ProgrammingError
 
+from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.services.admin.audit import Audit
+from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import AuditSettings
 from pilothouse.store import audit as store
 from pilothouse.store.audit import AuditFilter, AuditRow, Outcome, Somebody
@@ -41,7 +45,7 @@ def audit(database: Database, clock: Clock) -> Audit:
 
 async def rows(database: Database, domain: str) -> list[AuditRow]:
     async with database.autocommit() as connection:
-        return await store.list_rows(connection, AuditFilter(), domain_id=domain, before=None, limit=1000)
+        return await store.list_rows(connection, AuditFilter(), domain_id=domain, after=None, limit=1000)
 
 
 @pytest.fixture
@@ -216,7 +220,7 @@ async def test_accounts_are_walled_off_and_every_filter_narrows(database: Databa
     async def count(**filters: str) -> int:
         criteria = AuditFilter(**filters)  # type: ignore[arg-type]
         async with database.autocommit() as connection:
-            return len(await store.list_rows(connection, criteria, domain_id=domain, before=None, limit=100))
+            return len(await store.list_rows(connection, criteria, domain_id=domain, after=None, limit=100))
 
     assert await count() == 6
     assert await count(user="id-1") == await count(user="user-1") == 3
@@ -227,3 +231,75 @@ async def test_accounts_are_walled_off_and_every_filter_narrows(database: Databa
     assert await count(target="t-3") == await count(target="name-3") == 1
     assert await count(source="192.0.2.1") == 2
     assert await count(outcome=Outcome.FAILED) == 0
+
+
+def administrator(domain: str) -> Caller:
+    everything = frozenset({ADMINISTRATOR})
+    return Caller("u", "admin", domain, "account", "", roles=everything, account_roles=everything)
+
+
+#: Rows that are written now, each of something that happened so many seconds before a time.
+WRITE = (
+    "INSERT INTO audit (at, domain_id, target, project_id, user_id, action, request_id)"
+    " SELECT %s - age * interval '1 second', %s, age, '', '', '', '' FROM unnest(%s::integer[]) AS ages (age)"
+)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_pages_are_one_list_by_time_whatever_is_written_meanwhile(
+    database: Database, audit: Audit, domain: str, limit: int, seed: int
+):
+    """Rows are written in any order of their times, several of one time, and before each page again."""
+    chance, moment = Random(seed), datetime.now(UTC)  # noqa: S311 (any order does)
+    seen: list[AuditRow] = []
+    place = None
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+
+        def write(count: int) -> None:
+            owner.execute(WRITE, [moment, domain, [chance.randrange(10) for _ in range(count)]])
+
+        write(20)
+        before = {row.id for row in await rows(database, domain)}
+        while True:
+            page = await audit.list_rows(administrator(domain), AuditFilter(), after=place, limit=limit)
+            assert len(page.rows) == limit or page.next is None
+            seen += page.rows
+            place = page.next
+            if place is None:
+                break
+            if len(seen) < 60:  # else the reader might never come to an end
+                write(2)
+    order = [(row.at, row.id) for row in seen]
+    assert order == sorted(set(order), reverse=True)
+    assert before <= {row.id for row in seen}
+
+
+async def test_a_page_goes_on_though_the_row_before_it_has_been_forgotten(
+    database: Database, audit: Audit, superuser: psycopg.Connection, domain: str
+):
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+        owner.execute(WRITE, [datetime.now(UTC), domain, list(range(6))])
+    page = await audit.list_rows(administrator(domain), AuditFilter(), after=None, limit=3)
+    assert [row.target for row in page.rows] == ["0", "1", "2"]
+    with superuser.transaction():
+        superuser.execute("SET LOCAL session_replication_role = replica")  # it is younger than what is forgotten
+        superuser.execute("DELETE FROM audit WHERE id = %s", [page.rows[-1].id])
+    rest = await audit.list_rows(administrator(domain), AuditFilter(), after=page.next, limit=3)
+    assert ([row.target for row in rest.rows], rest.next) == (["3", "4", "5"], None)
+
+
+async def test_a_page_of_a_long_audit_reads_its_own_rows_alone(database: Database, domain: str):
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+        for account in (domain, f"not-{domain}"):
+            owner.execute(WRITE, [datetime.now(UTC), account, list(range(4000))])
+        owner.execute("ANALYZE audit")
+        place = (await rows(database, domain))[-1]
+        plan = owner.execute(
+            "EXPLAIN (FORMAT JSON) SELECT * FROM audit WHERE domain_id = %s AND (at, id) < (%s, %s)"
+            " ORDER BY at DESC, id DESC LIMIT 50",
+            [domain, place.at, place.id],
+        ).fetchone()
+    assert plan is not None
+    scan = plan[0][0]["Plan"]["Plans"][0]
+    assert (scan["Node Type"], scan["Index Name"], "Filter" in scan) == ("Index Scan", "ix_audit_by_time", False)

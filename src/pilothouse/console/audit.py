@@ -1,6 +1,5 @@
 """The audit log of the account, for its administrators."""
 
-import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -12,36 +11,34 @@ from starlette.routing import Route
 from pilothouse.console.rendering import HEADERS, page
 from pilothouse.console.requests import caller_of, here
 from pilothouse.errors import InvalidRequest
-from pilothouse.http.audit import LINES, lines_of, note_read
+from pilothouse.http.audit import LINES, lines_of, note_read, read_place, write_place
 from pilothouse.http.requests import service_of
 from pilothouse.services.admin.audit import READS, Audit
 from pilothouse.services.admin.audit_export import AuditExport
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.store.audit import AuditFilter, AuditRow, Outcome
+from pilothouse.store.audit import AuditFilter, AuditPlace, AuditRow, Outcome
 
 _PAGE: Final = 50
 _FIELDS: Final = ("user", "action", "target", "outcome", "from", "to", "reads")
-_LARGEST: Final = 2**63
 
 
 async def list_rows(request: Request) -> Response:
     """List who did what, newest first; reads only if asked for."""
-    caller, given, before = caller_of(request), _given(request), _marker(request)
+    caller, given, after = caller_of(request), _given(request), _place_of(request)
     audit = service_of(request, Audit)
-    found = await audit.list_rows(caller, _filters(given), before=before, limit=_PAGE)
+    found = await audit.list_rows(caller, _filters(given), after=after, limit=_PAGE)
     context = await audit.tell_of(caller, found.rows)
     return await page(
         request,
         "audit.html",
-        next=_link(caller, given, marker=str(found.next)) if found.next is not None else "",
+        next=_link(caller, given, marker=write_place(found.next)) if found.next is not None else "",
         export=_link(caller, given, "/export"),
-        # what changed nothing is written some seconds after it happened
-        rows=sorted(found.rows, key=lambda row: (row.at, row.id), reverse=True),
+        rows=found.rows,
         states=context.states,
         places={row.id: _place(row, context.clusters) for row in found.rows},
         given=given,
         outcomes=list(Outcome),
-        is_first=before is None,
+        is_first=after is None,
     )
 
 
@@ -52,7 +49,7 @@ async def export(request: Request) -> Response:
     note_read(
         request, "pilothouse:audit:read", target=caller.domain_id, target_name=caller.domain_name, detail="export"
     )
-    pages = service_of(request, AuditExport).pages(caller, filters, before=_marker(request))
+    pages = service_of(request, AuditExport).pages(caller, filters, after=_place_of(request))
     saved = {"Content-Disposition": f'attachment; filename="audit-{datetime.now(UTC):%Y-%m-%d}.jsonl"'}
     return StreamingResponse(lines_of(pages), media_type=LINES, headers=HEADERS | saved)
 
@@ -91,11 +88,8 @@ def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str]:
     return clusters[cluster_id], below[0] if below else ""
 
 
-def _marker(request: Request) -> int | None:
-    marker = request.query_params.get("marker", "")
-    if marker and not (re.fullmatch(r"[0-9]{1,19}", marker) and 0 < int(marker) < _LARGEST):
-        raise InvalidRequest("marker: it is none of this list; begin at its first page")
-    return int(marker) if marker else None
+def _place_of(request: Request) -> AuditPlace | None:
+    return read_place(request.query_params.get("marker", ""))
 
 
 def _link(caller: Caller, given: dict[str, str], below: str = "", **more: str) -> str:

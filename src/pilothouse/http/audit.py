@@ -1,17 +1,20 @@
 """Audit of requests that change nothing: refusals, dry runs, reads of values, downloads."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Final
 
 import orjson
 from fastapi import Request
 
-from pilothouse.errors import NotPermitted, PilothouseError
+from pilothouse.errors import InvalidRequest, NotPermitted, PilothouseError
+from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, request_id_of, service_of
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import ExportPage
-from pilothouse.store.audit import AuditRow, Outcome
+from pilothouse.store.audit import AuditPlace, AuditRow, Outcome
 
 
 def note_read(request: Request, action: str, *, target: str, target_name: str, detail: str = "") -> None:
@@ -42,6 +45,10 @@ def note_denial(request: Request, error: Exception) -> None:
 
 #: JSON lines: an object on each.
 LINES: Final = "application/x-ndjson"
+#: Of the rows that a marker can name.
+_YEARS: Final = range(1970, 9999)
+_ID: Final = re.compile(r"[1-9][0-9]{0,18}")
+_LARGEST: Final = 2**63 - 1
 
 
 async def lines_of(pages: AsyncIterator[ExportPage]) -> AsyncIterator[bytes]:
@@ -53,9 +60,28 @@ async def lines_of(pages: AsyncIterator[ExportPage]) -> AsyncIterator[bytes]:
     async for page in pages:
         text = b"".join(orjson.dumps(_line(row), option=orjson.OPT_APPEND_NEWLINE) for row in page.rows)
         if page.cut is not None:
-            text += orjson.dumps({"marker": page.cut}, option=orjson.OPT_APPEND_NEWLINE)
+            text += orjson.dumps({"marker": write_place(page.cut)}, option=orjson.OPT_APPEND_NEWLINE)
         if text:
             yield text
+
+
+def write_place(place: AuditPlace) -> str:
+    """Return the marker of a place in the list."""
+    return f"{place.at.isoformat()}/{place.id}"
+
+
+def read_place(marker: str) -> AuditPlace | None:
+    """Return the place of a marker; None for none, InvalidRequest for what is not one."""
+    if not marker:
+        return None
+    moment, _, row_id = marker.partition("/")
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or at.year not in _YEARS or not _ID.fullmatch(row_id) or int(row_id) > _LARGEST:
+        raise InvalidRequest(f"marker: {marker[:100]!r} is not a value of {MARKER}; begin without one")
+    return AuditPlace(at, int(row_id))
 
 
 def _line(row: AuditRow) -> dict[str, object]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Interval, bindparam, func, insert, not_, or_, select, tuple_
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import audit, clusters, operations, projects
@@ -94,6 +94,14 @@ class AuditRow:
 
 
 @dataclass(frozen=True)
+class AuditPlace:
+    """A place in the list: behind the row of that time and id, whether it is still kept or not."""
+
+    at: datetime
+    id: int
+
+
+@dataclass(frozen=True)
 class AuditFilter:
     """Filter for rows; ``user``, ``project`` and ``target`` are ids or names, and ``action`` may end in an asterisk.
 
@@ -151,13 +159,16 @@ def names_of(actor: Actor) -> dict[str, str]:
 
 
 async def list_rows(
-    tx: Transaction, filters: AuditFilter, *, domain_id: str, before: int | None, limit: int
+    tx: Transaction, filters: AuditFilter, *, domain_id: str, after: AuditPlace | None, limit: int
 ) -> list[AuditRow]:
-    """Return the account's matching rows, newest first, at most ``limit`` of those before that id."""
+    """Return the account's matching rows, newest first, at most ``limit`` of those after that place.
+
+    By time, not by id: ids are in the order of writing, and what changed nothing is written later than it happened.
+    """
     query = select(*(audit.c[name] for name in _COLUMNS)).where(audit.c.domain_id == domain_id, *_conditions(filters))
-    if before is not None:
-        query = query.where(audit.c.id < before)
-    found = await tx.execute(query.order_by(audit.c.id.desc()).limit(limit))
+    if after is not None:
+        query = query.where(tuple_(audit.c.at, audit.c.id) < tuple_(after.at, after.id))
+    found = await tx.execute(query.order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit))
     return [AuditRow(**row) for row in found.mappings()]
 
 

@@ -777,6 +777,6 @@ audit = Table(
     _text("detail"),
     Column("times", Integer, nullable=False, server_default="1", comment="how often, from the time of the row on"),
     CheckConstraint("outcome IN ('done', 'denied', 'failed')", "outcome"),
-    Index("ix_audit_of_domain", "domain_id", "id"),
+    Index("ix_audit_by_time", "domain_id", "at", "id"),
     _index("ix_audit_failed", "id", where="outcome = 'failed'"),
 )

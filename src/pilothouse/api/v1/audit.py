@@ -9,7 +9,7 @@ from pydantic import Field
 from pilothouse.api.v1.dependencies import CurrentCaller, service
 from pilothouse.api.v1.models import GOES_ON, PAGED, Limit, Milliseconds, OptionalBlank, Time, View
 from pilothouse.api.v1.routing import native_router
-from pilothouse.http.audit import LINES, lines_of, note_read
+from pilothouse.http.audit import LINES, lines_of, note_read, read_place, write_place
 from pilothouse.http.release_queries import MARKER
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import AuditExport
@@ -61,7 +61,7 @@ async def list_rows(
     outcome: Annotated[Outcome | None, Query(description="only with this outcome"), OptionalBlank] = None,
     address: Annotated[str, Query(description="only from this address")] = "",
     limit: Limit = 100,
-    marker: Annotated[int | None, Query(ge=1, le=2**63 - 1, description=GOES_ON), OptionalBlank] = None,
+    marker: Annotated[str, Query(description=GOES_ON)] = "",
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> list[AuditRow] | Response:
     """List the account's audit rows, newest first. For administrators of the account.
@@ -70,8 +70,10 @@ async def list_rows(
     rows the last line is `{"marker": …}`, which goes on from there.
 
     Rows of events that change nothing appear some seconds late, and repeats within a minute (reads of values,
-    downloads: ten) are one row with a counter, `times`. Requests that name no user of the account are not shown.
+    downloads: ten) are one row with a counter, `times`, and the time of the first. Requests that name no user
+    of the account are not shown.
     """
+    place = read_place(marker)
     filters = AuditFilter(
         since=since,
         until=until,
@@ -87,8 +89,8 @@ async def list_rows(
         note_read(
             request, "pilothouse:audit:read", target=caller.domain_id, target_name=caller.domain_name, detail="export"
         )
-        return StreamingResponse(lines_of(export.pages(caller, filters, before=marker)), media_type=LINES)
-    page = await audit.list_rows(caller, filters, before=marker, limit=limit)
+        return StreamingResponse(lines_of(export.pages(caller, filters, after=place)), media_type=LINES)
+    page = await audit.list_rows(caller, filters, after=place, limit=limit)
     if page.next is not None:
-        response.headers[MARKER] = str(page.next)
+        response.headers[MARKER] = write_place(page.next)
     return page.rows

@@ -3,11 +3,13 @@
 from typing import Annotated
 from urllib.parse import urlencode
 
+import orjson
 import typer
 
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_rows
+from pilothouse.cli.terminal import echo
 
 app = connected_group("Audit log: who did what, from where, and the outcome. For administrators.")
 
@@ -26,7 +28,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
     target: Annotated[str, typer.Option(help="Only with this target (name or id).")] = "",
     outcome: Annotated[str, typer.Option(help="Only with this outcome: done, denied or failed.")] = "",
     address: Annotated[str, typer.Option(help="Only from this address.")] = "",
-    marker: Annotated[str, typer.Option(help="Only rows older than the row with this id.")] = "",
+    marker: Annotated[str, typer.Option(help="Go on where the command before ended, as it said.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number of rows, newest first.")] = 50,
     output: As = Output.TABLE,
 ) -> None:
@@ -44,4 +46,7 @@ def list_all(  # noqa: PLR0917 (typer reads parameters as arguments and options)
         "limit": limit,
     }
     query = urlencode({name: value for name, value in wanted.items() if value})
-    print_rows(client_of(context).call("GET", f"/api/v1/audit?{query}"), _COLUMNS, output, least=_LEAST)
+    answer = client_of(context).get(f"/api/v1/audit?{query}")
+    print_rows(orjson.loads(answer.content), _COLUMNS, output, least=_LEAST)
+    if following := answer.headers.get("X-Pilothouse-Marker"):
+        echo(f"there are older ones: --marker {following}", err=True)

@@ -21,7 +21,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import AuditSettings
 from pilothouse.store import access_keys
 from pilothouse.store import audit as store
-from pilothouse.store.audit import Actor, AuditFilter, AuditRow, Outcome, Somebody
+from pilothouse.store.audit import Actor, AuditFilter, AuditPlace, AuditRow, Outcome, Somebody
 from pilothouse.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -62,10 +62,10 @@ class _Gathered:
 
 @dataclass(frozen=True)
 class AuditPage:
-    """Rows, newest first; ``next`` is the id before which more may follow, None at the end."""
+    """Rows, newest first; ``next`` is the place after which more follow, None at the end."""
 
     rows: list[AuditRow]
-    next: int | None
+    next: AuditPlace | None
 
 
 @dataclass(frozen=True)
@@ -162,15 +162,19 @@ class Audit:
             if gathered.times or (gathered.written is not None and now - gathered.written < gathered.repeat_seconds)
         }
 
-    async def list_rows(self, caller: Caller, filters: AuditFilter, *, before: int | None, limit: int) -> AuditPage:
-        """Return the rows of the caller's account, for its administrators only."""
+    async def list_rows(
+        self, caller: Caller, filters: AuditFilter, *, after: AuditPlace | None, limit: int
+    ) -> AuditPage:
+        """Return the rows of the caller's account, for its administrators only.
+
+        Pages one after the other have every row once that was there at the first of them, whatever comes meanwhile.
+        """
         # A verb that no role for reading has: who did what is not for everybody who may look at things.
         caller.require_in_account("pilothouse:audit:read")
         async with self._database.autocommit() as connection:
-            rows = await store.list_rows(
-                connection, filters, domain_id=caller.domain_id, before=before, limit=limit + 1
-            )
-        return AuditPage(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+            rows = await store.list_rows(connection, filters, domain_id=caller.domain_id, after=after, limit=limit + 1)
+        last = rows[limit - 1] if len(rows) > limit else None
+        return AuditPage(rows[:limit], AuditPlace(last.at, last.id) if last is not None else None)
 
     async def tell_of(self, caller: Caller, rows: Sequence[AuditRow]) -> AuditContext:
         """Return what the rows of the caller's account name by ids."""

@@ -1,0 +1,13 @@
+"""Lists of the audit are ordered by time, so that is what their index is of."""
+
+from alembic import op
+
+revision = "0045"
+down_revision = "0044"
+
+
+def upgrade() -> None:
+    op.execute("""
+CREATE INDEX ix_audit_by_time ON audit (domain_id, at, id);
+DROP INDEX ix_audit_of_domain
+""")
