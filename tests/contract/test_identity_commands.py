@@ -153,7 +153,7 @@ def test_a_way_back_in_for_whoever_holds_the_database(server: RunningServer):
     assert users.status_code == 200, users.text
 
 
-@pytest.mark.parametrize("noun", ["user", "accesskey", "token", "project"])
+@pytest.mark.parametrize("noun", ["user", "accesskey", "token", "project", "webhook"])
 def test_a_command_without_credentials_says_what_to_set(server: RunningServer, noun: str):
     done = subprocess.run(
         [sys.executable, "-m", "pilothouse", noun, "list" if noun != "token" else "show"],

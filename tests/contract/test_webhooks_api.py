@@ -1,11 +1,15 @@
 """Webhooks over the API: made, tried out by a worker, seen, removed; their secrets are shown once."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,6 +18,7 @@ import pytest
 from tests.support.servers import RunningServer, open_folder, run_server, wait_for
 from tests.support.wire import assert_error
 
+Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 URL = "https://192.0.2.1/services/the-path-is-a-secret"
 
 
@@ -183,3 +188,77 @@ def test_names_are_taken_once_and_there_are_so_many(local: RunningServer):
     )
     for one in made:
         local.send("DELETE", f"/api/v1/webhooks/{one['id']}")
+
+
+@pytest.fixture
+def typed(local: RunningServer) -> Typed:
+    """Return what runs a command with lines on standard input."""
+
+    def run(*arguments: str, lines: str = "") -> "subprocess.CompletedProcess[str]":
+        proof = {"CLOUD_SDK_AK": local.access_key, "CLOUD_SDK_SK": local.secret_key}
+        return subprocess.run(
+            [sys.executable, "-m", "pilothouse", *arguments],
+            env={"PATH": "/usr/bin:/bin", "PILOTHOUSE_URL": local.url, "COLUMNS": "200", **proof},
+            input=lines, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_commands_from_the_creation_of_a_webhook_to_its_end(typed: Typed, tmp_path: Path):
+    def told(*arguments: str, lines: str = "") -> Any:
+        done = typed("webhook", *arguments, "-o", "json", lines=lines)
+        assert (done.returncode, done.stderr) == (0, ""), (arguments, done)
+        return json.loads(done.stdout)
+
+    with receiving() as (url, messages):
+        made = told("create", "typed", "--url-stdin", "--event", "operation.ended", lines=f"{url}\n")
+        assert (made["origin"], made["events"], made["format"]) == (url.rstrip("/"), ["operation.ended"], "json")
+        assert made.pop("secret").startswith("whsec_")
+        assert told("show", "typed") == told("show", made["id"]) == made
+        assert told("list") == [made]
+        sent = told("test", "typed")
+        assert (sent["event"], sent["state"], sent["status"]) == ("ping", "delivered", 204)
+        assert [one["event"] for one in messages] == ["ping"]
+        assert told("deliveries", "typed", "--state", "delivered") == [sent]
+        assert told("deliveries", "typed", "--state", "pending") == []
+
+    (tmp_path / "url.txt").write_text(f"{url}\n")
+    slack = typed("webhook", "create", "slack", "--url-file", str(tmp_path / "url.txt"), "--format", "slack")
+    assert re.search(r"^secret  whsec_\S+  \(shown only now", slack.stdout, re.MULTILINE), slack
+    failed = typed("webhook", "test", "slack")  # nobody listens there any more
+    assert (failed.returncode, "webhook slack did not take the message" in failed.stderr) == (1, True), failed
+    assert told("disable", "typed")["enabled"] is False
+    disabled = typed("webhook", "test", "typed")
+    assert (disabled.returncode, "webhook 'typed' is disabled" in disabled.stderr) == (1, True)
+    assert told("enable", "typed")["enabled"] is True
+    for name in ("typed", "slack"):
+        assert typed("webhook", "remove", name).stdout == f"webhook {name} was removed\n"
+    assert told("list") == []
+
+
+def test_pages_of_deliveries_follow_each_other_on_the_command_line(local: RunningServer, typed: Typed):
+    made = create(local)
+    pinged = [local.send("POST", f"/api/v1/webhooks/{made['id']}/ping").json()["id"] for _ in range(3)]
+    first = typed("webhook", "deliveries", made["name"], "--limit", "2", "-o", "json")
+    marker = first.stderr.split("--marker ")[1].strip()
+    second = typed("webhook", "deliveries", made["name"], "--limit", "2", "--marker", marker, "-o", "json")
+    assert [one["id"] for one in json.loads(first.stdout) + json.loads(second.stdout)] == pinged[::-1]
+    assert second.stderr == ""
+    local.send("DELETE", f"/api/v1/webhooks/{made['id']}")
+
+
+def test_the_url_of_a_webhook_is_no_argument_and_comes_from_one_place(typed: Typed, tmp_path: Path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    for arguments, lines, status, said in (
+        (("typed", "https://192.0.2.1/secret"), "", 2, "unexpected extra argument"),
+        (("typed", "--url-stdin", "--url-file", str(empty)), "https://192.0.2.1/\n", 2, "give one of them"),
+        (("typed", "--url-file", str(empty)), "", 1, "is empty"),
+        (("typed", "--url-stdin"), "", 1, "missing line with the URL"),
+        (("typed", "--event", "ping", "--url-stdin"), "https://192.0.2.1/\n", 1, "events: one or more of"),
+    ):
+        done = typed("webhook", "create", *arguments, lines=lines)
+        assert (done.returncode, said in done.stderr) == (status, True), (arguments, done)
+    missing = typed("webhook", "show", "nobody")
+    assert (missing.returncode, "'pilothouse webhook list' shows them" in missing.stderr) == (1, True)

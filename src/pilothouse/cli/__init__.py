@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "cluster": Entry("cluster", "Registered clusters."),
     "chart": Entry("chart", "Uploaded charts."),
     "source": Entry("source", "Chart sources: OCI registries and HTTP repositories."),
+    "webhook": Entry("webhook", "Webhooks: other programs that are told what happens in the project."),
     "trust": Entry("trust", "Which charts the project takes, by who signed them."),
     "release": Entry("release", "Releases in the clusters."),
     "operation": Entry("operation", "Operations: installs, upgrades, rollbacks, uninstalls, tests."),

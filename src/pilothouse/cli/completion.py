@@ -36,6 +36,7 @@ complete_sources: Final = completer("/api/v1/sources")
 complete_users: Final = completer("/api/v1/users")
 complete_groups: Final = completer("/api/v1/groups")
 complete_policies: Final = completer("/api/v1/policies")
+complete_webhooks: Final = completer("/api/v1/webhooks")
 complete_access_keys: Final = completer("/api/v1/accesskeys", "access_key")
 
 

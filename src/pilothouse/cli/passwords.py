@@ -14,23 +14,31 @@ FromStdin = Annotated[
 ]
 
 
-def ask(what: str, *, from_stdin: bool, twice: bool = False) -> str:
-    """Return a password, typed unseen or read from standard input; ``twice``: a typed one must be confirmed."""
+def ask(what: str, *, from_stdin: bool, twice: bool = False, flag: str = "--password-stdin") -> str:
+    """Return a password, typed unseen or read from standard input; ``twice``: a typed one must be confirmed.
+
+    ``flag``: what to give where there is no terminal to ask on.
+    """
     if not from_stdin:
-        _require_terminal(what)
+        _require_terminal(what, flag)
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
     line = sys.stdin.readline().rstrip("\n")
     if not line:
-        raise InvalidRequest(f"standard input: missing line with the {what.lower()}")
+        raise InvalidRequest(f"standard input: missing line with the {_in_a_sentence(what)}")
     return line
 
 
-def _require_terminal(what: str) -> None:
+def _require_terminal(what: str, flag: str) -> None:
     """Raise UsageError without a terminal, on which getpass would print a warning and echo what is typed."""
     if sys.stdin.isatty():
         return
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
-        flag = "--secret-key-stdin" if what == "Secret key" else "--password-stdin"
-        raise UsageError(f"there is no terminal to ask for the {what.lower()}: pipe it in, with {flag}") from None
+        raise UsageError(
+            f"there is no terminal to ask for the {_in_a_sentence(what)}: pipe it in, with {flag}"
+        ) from None
+
+
+def _in_a_sentence(what: str) -> str:
+    return what if what.isupper() else what.lower()

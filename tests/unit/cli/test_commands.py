@@ -154,7 +154,7 @@ NOT_STORED = {
     "apply plan_id", "backup file", "chart download file", "chart update archive",
     "chart upload archive", "cluster add name", "completion shell", "group add name", "login url",
     "policy add document", "policy add name", "policy replace document", "project add name", "restore file",
-    "search words", "source add name", "source add url", "user add name", "user recover name",
+    "accesskey describe description", "search words", "source add name", "source add url", "user add name", "user recover name", "webhook create name",
     "group grant role", "group withdraw role", "user grant role", "user withdraw role",
 }  # fmt: skip
 
