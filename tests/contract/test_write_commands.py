@@ -531,6 +531,33 @@ def test_rollback_and_uninstall_are_helms(*, typed: Typed, namespace: str, helm_
     assert json.loads(helm_cli("list", "-n", namespace, "-o", "json")) == []
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["deployed", "never-installed"])
+@pytest.mark.parametrize(("flags", "status"), [(["--ignore-not-found"], 0), ([], 1)])
+def test_an_uninstall_that_another_one_overtakes(
+    *, server: RunningServer, typed: Typed, fragile: Path, start: Start, flags: list[str], status: int, broken: bool
+):
+    """The release is there when the command looks, and gone when it asks for its end."""
+    installed = typed("install", "web", str(fragile), *(["--set", "broken=why"] if broken else []))
+    assert installed.returncode == int(broken), installed.stderr
+    removed: list[int] = []
+
+    def overtake(data: bytes) -> None:
+        if data.startswith(b"DELETE /api/v1/clusters/") and not removed:
+            removed.append(0)
+            removed[0] = typed("uninstall", "web").returncode
+
+    address = urlsplit(server.url)
+    way = Forwarder(address.hostname or "", address.port or 0, before=overtake)
+    try:
+        process = start("uninstall", "web", *flags, url=f"http://127.0.0.1:{way.port}")
+        _, said = process.communicate(timeout=60)
+    finally:
+        way.stop()
+
+    assert (process.returncode, removed) == (status, [0]), said
+    assert ("release web is not there" if flags else "release 'web' does not exist in namespace") in said
+
+
 def test_what_was_uninstalled_with_its_history_comes_back(*, typed: Typed, namespace: str, helm_cli: HelmCommand):
     done(typed("install", "web", "."))
     done(typed("uninstall", "web", "--keep-history"))
@@ -584,6 +611,9 @@ def test_what_a_failure_has_undone_is_no_cancel(typed: Typed, fragile: Path):
     assert causes == ["install", "upgrade", "rollback_on_failure"]
 
 
+UNLOCK = ["release", "unlock", "--reason", "its machine burnt down"]
+
+
 def test_an_install_that_left_nothing_is_told_in_one_voice(typed: Typed, fragile: Path):
     assert typed("install", "bad", str(fragile), "--set", "broken=why").returncode == 1
     undoing = ("--set", "stuck=true", "--rollback-on-failure", "--timeout", "2s")
@@ -592,7 +622,7 @@ def test_an_install_that_left_nothing_is_told_in_one_voice(typed: Typed, fragile
         said = done(typed("status", name))
         assert "STATUS: failed\nREVISION: (none)\n" in said
         assert f"remove this entry with: pilothouse uninstall {name}\n" in said
-    for command in (["history"], ["get", "all"], ["drift"], ["rollback"], ["test"]):
+    for command in (["history"], ["get", "all"], ["drift"], ["rollback"], ["test"], UNLOCK):
         refused = typed(*command, "bad")
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "release 'bad' was never installed and has no revision: its installation failed" in refused.stderr

@@ -250,3 +250,11 @@ def existing(context: typer.Context, name: str, *, required: bool = False) -> di
             raise
         return None
     return found
+
+
+def is_gone(context: typer.Context, name: str, error: PilothouseError) -> bool:
+    """Return whether the server refused a write because the release has gone in between."""
+    from pilothouse.cli.client import ServerRefused
+
+    missing = isinstance(error, ServerRefused) and error.status == HTTPStatus.NOT_FOUND
+    return missing and existing(context, name) is None

@@ -151,10 +151,11 @@ def test_an_explanation_on_a_narrow_terminal_has_most_of_its_width(monkeypatch: 
 
 #: Arguments that name what is not there yet, what is on this machine, or a free text.
 NOT_STORED = {
-    "apply plan_id", "backup file", "chart download file", "chart update archive",
+    "accesskey describe description", "apply plan_id", "backup file", "chart download file", "chart update archive",
     "chart upload archive", "cluster add name", "completion shell", "group add name", "login url",
     "policy add document", "policy add name", "policy replace document", "project add name", "restore file",
-    "accesskey describe description", "search words", "source add name", "source add url", "user add name", "user recover name", "webhook create name",
+    "search words", "source add name", "source add url", "user add name", "user recover name",
+    "webhook create name",
     "group grant role", "group withdraw role", "user grant role", "user withdraw role",
 }  # fmt: skip
 

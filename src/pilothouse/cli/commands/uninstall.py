@@ -21,6 +21,7 @@ from pilothouse.cli.writes import (
     finish,
     followed,
     hook_options,
+    is_gone,
     start,
     wait_options,
     write_body,
@@ -74,7 +75,7 @@ def uninstall(
             found = existing(context, name, required=not ignore_not_found)
             if found is None:
                 require_cluster(context)
-                echo(f"release {name} is not there", err=True)
+                _tell_missing(name)
             elif dry_run and not found["revision"]:
                 echo(f"release {name} has no revision: nothing of it is in the cluster", err=True)
             elif dry_run:
@@ -84,10 +85,17 @@ def uninstall(
         except (NoServer, UsageError):  # the next one would meet the same
             raise
         except PilothouseError as error:
+            if ignore_not_found and is_gone(context, name, error):  # another one was faster
+                _tell_missing(name)
+                continue
             failed = True
             echo(f"pilothouse: {error}", err=True)
     if failed:
         raise typer.Exit(ExitStatus.FAILED)
+
+
+def _tell_missing(name: str) -> None:
+    echo(f"release {name} is not there", err=True)
 
 
 def _uninstall(context: typer.Context, name: str, options: dict[str, Any], output: Output) -> None:
@@ -111,7 +119,11 @@ def _told(context: typer.Context, name: str, install: dict[str, Any], delete: Ca
     """Return what became of the release of an install that has ended; what counts is that nothing of it is left."""
     left = existing(context, name)
     if left is not None and not left["revision"]:  # only its failure, which had not ended when it was asked for
-        delete()
+        try:
+            delete()
+        except PilothouseError as error:
+            if not is_gone(context, name, error):
+                raise
         left = existing(context, name)
     if left is not None:
         raise failure_of(install) or PilothouseError(f"uninstall: {name} was installed anew meanwhile")

@@ -19,7 +19,7 @@ from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.index import ReleaseIndex
 from pilothouse.services.releases.locks import Seen, changed_error, is_locked, running_error
-from pilothouse.services.releases.names import is_name, is_namespace, unknown_release
+from pilothouse.services.releases.names import is_name, is_namespace, without_revision
 from pilothouse.services.releases.submit import Submissions
 from pilothouse.states import LIVING_STATES
 from pilothouse.store import operations
@@ -81,7 +81,7 @@ class Unlocks:
             raise running_error(shown)
         client = self._clusters.client(cluster)
         with cluster_error_context(cluster):
-            before, locked = await self._find_locked(cluster, namespace, name)
+            before, locked = await self._find_locked(cluster, namespace, name, shown)
             if seen is not None:
                 seen.refuse_moved(before.revision, before.first_deployed)
             caller = await self._submissions.recheck(caller, _UPDATE)
@@ -96,14 +96,16 @@ class Unlocks:
         log.warning("release_unlocked", cluster_id=cluster.id, release=name, was=before.status, reason=reason)
         return Unlocked(await read_release(secret) if secret is not None else before, before.status)
 
-    async def _find_locked(self, cluster: ClusterConnection, namespace: str, name: str) -> tuple[StoredRelease, Secret]:
-        """Return the newest revision if it is locked."""
+    async def _find_locked(
+        self, cluster: ClusterConnection, namespace: str, name: str, shown: operations.OperationRow | None
+    ) -> tuple[StoredRelease, Secret]:
+        """Return the newest revision if it is locked; ``shown``: the operation that the release is known by."""
         client, found = self._clusters.client(cluster), []
         if is_namespace(namespace) and is_name(name):
             found = await client.list_release_labels(namespace=namespace, name=name)
         newest = max(found, key=lambda candidate: candidate.revision, default=None)
         if newest is None:
-            raise unknown_release(name, namespace, cluster_name=cluster.name)
+            raise without_revision(name, namespace, cluster_name=cluster.name, shown=shown)
         secret = await client.find_release_secret(namespace=namespace, name=name, revision=newest.revision)
         if secret is None:
             raise changed_error(name)
