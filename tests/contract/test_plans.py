@@ -213,6 +213,28 @@ def test_a_plan_that_has_expired_is_told(release: Planned, plain: str):
     assert f"plan {plan['id']} expired at " in answer.json()["error_msg"]
 
 
+def test_plans_that_can_be_applied_are_listed_for_who_may_see_their_release(release: Planned, plain: str):
+    def listed(server: RunningServer = release.server) -> list[dict[str, Any]]:
+        answer = server.send("GET", "/api/v1/plans?limit=500")
+        assert answer.status_code == 200, answer.text
+        return [row for row in answer.json() if row["namespace"] == release.namespace]
+
+    first, second = release.plan(plain), release.plan(plain, {"set": "text=other"})
+    assert [row["id"] for row in listed()] == [second["id"], first["id"]]
+    told = ("action", "cluster_id", "namespace", "name", "created_at", "expires_at")
+    assert {name: listed()[0][name] for name in told} == {name: second[name] for name in told}
+    denied = add_person(release.server, "te_admin")
+    here = {"pilothouse:Namespace": release.namespace}
+    attach(release.server, denied, statement("Deny", "cce:release:list", StringLike=here))
+    assert listed(denied.server) == []
+
+    release.applied(second)
+    assert [row["id"] for row in listed()] == [first["id"]]
+    with psycopg.connect(release.server.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE plans SET expires_at = clock_timestamp() WHERE id = %s", [first["id"]])
+    assert listed() == []
+
+
 def test_a_chart_that_is_gone_is_told(release: Planned):
     chart = uploaded(
         release.server,

@@ -244,6 +244,9 @@ def test_pages_of_deliveries_follow_each_other_on_the_command_line(local: Runnin
     marker = first.stderr.split("--marker ")[1].strip()
     second = typed("webhook", "deliveries", made["name"], "--limit", "2", "--marker", marker, "-o", "json")
     assert [one["id"] for one in json.loads(first.stdout) + json.loads(second.stdout)] == pinged[::-1]
+    words = {"COMP_WORDS": f"pilothouse webhook show {made['name'][:-1]}", "COMP_CWORD": "3"}
+    completed = local.command(variables={"_PILOTHOUSE_COMPLETE": "complete_bash", **words})
+    assert completed.stdout.split() == [made["name"]]
     assert second.stderr == ""
     local.send("DELETE", f"/api/v1/webhooks/{made['id']}")
 

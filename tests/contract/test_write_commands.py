@@ -441,6 +441,11 @@ def test_the_shell_completes_releases_then_charts(server: RunningServer, typed: 
     assert completed("pilothouse upgrade ") == ["web"]
     assert completed(f"pilothouse upgrade --install web {folder.name[:-1]}") == [f"{folder.name}@0.1.0"]
     assert completed("pilothouse upgrade web ./") == []
+    plan = done(typed("plan", "web", ".", "--set", "text=y")).rpartition("pilothouse apply ")[2].strip()
+    assert plan in completed("pilothouse apply ")
+    assert completed(f"pilothouse apply {plan[:13]}") == [plan]
+    assert completed("pilothouse get values web --revision ") == ["1"]
+    assert completed("pilothouse status --revision ") == []
 
 
 def test_drift_is_what_somebody_changed_by_hand(

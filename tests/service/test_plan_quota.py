@@ -18,7 +18,16 @@ def new(project: str, *, size: int = 100) -> NewPlan:
     """A plan of that size, a quarter of it in what an apply needs."""
     part = size // 4
     return NewPlan(
-        str(uuid.uuid4()), project, "user", "cluster", "upgrade", "sha256:x", b"x" * part, b"y" * (size - part)
+        str(uuid.uuid4()),
+        project,
+        "user",
+        "cluster",
+        "shop",
+        "web",
+        "upgrade",
+        "sha256:x",
+        b"x" * part,
+        b"y" * (size - part),
     )
 
 

@@ -86,6 +86,7 @@ TABLE: Final[dict[str, Route]] = {
     f"GET {_OWN_RELEASE}/ignore-rules": Route("cce:release:get"),
     f"PUT {_OWN_RELEASE}/ignore-rules": Route("cce:release:update", body={"rules": [{"pointer": "/data"}]}),
     f"POST {_OWN_RELEASE}/plan": Route("cce:release:get", body={"deploy": {"chart": {"id": "{chart_id}"}}}),
+    "GET /api/v1/plans": Route("cce:release:list"),
     "GET /api/v1/plans/{plan_id}": Route("cce:release:get"),
     # It asks for the right to what is planned: the plan of the matrix is of an upgrade.
     "POST /api/v1/plans/{plan_id}/apply": Route("cce:release:update", body={"digest": "sha256:another"}),

@@ -57,8 +57,12 @@ def complete_revisions(context: typer.Context, incomplete: str) -> list[tuple[st
     from pilothouse.cli.releases import release_path
     from pilothouse.errors import PilothouseError
 
+    # behind an option that lacks its value, words are not told apart yet
+    name = context.params.get("name") or next(iter(context.args), "")
+    if not name:
+        return []
     try:
-        path = release_path(context, context.params.get("name") or "", "history")
+        path = release_path(context, name, "history")
     except PilothouseError:
         return []
     return [
@@ -77,6 +81,15 @@ def complete_revisions_or_live(context: typer.Context, incomplete: str) -> list[
 def complete_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of recent operations, with what each is about."""
     return [_told(one) for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+
+
+def complete_plans(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids of plans that can be applied, with what each is about."""
+    return [
+        (one["id"], f"{one['action']} {one['namespace']}/{one['name']}, until {one['expires_at'][11:16]} UTC")
+        for one in _ask(context, "/api/v1/plans")
+        if one["id"].startswith(incomplete)
+    ]
 
 
 def complete_living_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:

@@ -5,12 +5,19 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from pilothouse.cli.completion import complete_releases
+from pilothouse.cli.completion import complete_releases, complete_revisions
 from pilothouse.cli.connection import cluster_of, session_of
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The release.", autocompletion=complete_releases)]
 Revision = Annotated[
-    int | None, typer.Option("--revision", min=1, metavar="N", help="This revision; default: the newest.")
+    int | None,
+    typer.Option(
+        "--revision",
+        min=1,
+        metavar="N",
+        help="This revision; default: the newest.",
+        autocompletion=complete_revisions,
+    ),
 ]
 
 

@@ -19,6 +19,8 @@ class NewPlan:
     project_id: str
     user_id: str
     cluster_id: str
+    namespace: str
+    release_name: str
     action: str
     digest: str
     plan_sealed: bytes = field(repr=False)
@@ -36,6 +38,20 @@ class PlanRow(NewPlan):
     expires_at: datetime
     is_expired: bool
     operation_id: str | None
+
+
+@dataclass(frozen=True)
+class ListedPlanRow:
+    """A plan as a list has it; ``namespace`` and ``release_name`` are empty if a version before has kept it."""
+
+    id: str
+    user_id: str
+    cluster_id: str
+    namespace: str
+    release_name: str
+    action: str
+    created_at: datetime
+    expires_at: datetime
 
 
 async def keep(tx: Transaction, new: NewPlan, *, life_seconds: float, most: int, most_bytes: int) -> PlanRow:
@@ -76,6 +92,12 @@ async def find_action(tx: Transaction, plan_id: str, *, project_id: str) -> str 
     return action
 
 
+async def list_open(tx: Transaction, *, project_id: str, limit: int) -> list[ListedPlanRow]:
+    """Return the project's plans that have neither expired nor been applied, newest first."""
+    rows = await tx.execute(_LIST_OPEN, {"of_project": project_id, "most": limit})
+    return [ListedPlanRow(**row) for row in rows.mappings()]
+
+
 async def expire(tx: Transaction, *, limit: int) -> int:
     """Delete at most ``limit`` plans that expired a day ago: until then one is told apart from one that never was."""
     return (await tx.execute(_EXPIRE, {"most": limit})).rowcount
@@ -87,7 +109,7 @@ _LIVING = (plans.c.project_id == bindparam("new_project_id"), plans.c.expires_at
 _COUNT = select(func.count()).select_from(plans).where(*_LIVING).scalar_subquery()
 _BYTES = select(func.coalesce(func.sum(plans.c.plan_bytes), literal_column("0"))).where(*_LIVING).scalar_subquery()
 _NEW_BYTES = bindparam("new_bytes", type_=BigInteger)
-_COLUMNS = ("id", "project_id", "user_id", "cluster_id", "action", "digest", "plan_sealed", "comparison_sealed")
+_COLUMNS = tuple(NewPlan.__dataclass_fields__)
 _GIVEN = {name: bindparam(f"new_{name}", type_=plans.c[name].type) for name in _COLUMNS}
 _KEEP = (
     insert(plans)
@@ -112,6 +134,13 @@ _FIND = (
 )
 _FIND_WHOLE = _FIND.add_columns(plans.c.comparison_sealed)
 _FIND_ACTION = select(plans.c.action).where(*_WANTED)
+_LIST_OPEN = (
+    select(*(plans.c[name] for name in ListedPlanRow.__dataclass_fields__))
+    .select_from(plans.outerjoin(operations, operations.c.plan_id == plans.c.id))
+    .where(plans.c.project_id == bindparam("of_project"), plans.c.expires_at > _NOW, operations.c.id.is_(None))
+    .order_by(plans.c.created_at.desc(), plans.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
 _EXPIRED = (
     select(plans.c.id)
     .where(plans.c.expires_at < _NOW - as_interval(_KEPT_SECONDS))

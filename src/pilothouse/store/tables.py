@@ -547,6 +547,8 @@ plans = Table(
     Column("plan_bytes", BigInteger, nullable=False, comment="of both sealed parts, for the quota"),
     _now("created_at"),
     Column("expires_at", DateTime(timezone=True), nullable=False),
+    _text("namespace"),
+    _text("release_name"),
     Index("ix_plans_of_project", "project_id", "expires_at"),
     Index("ix_plans_expired", "expires_at"),
 )

@@ -151,7 +151,7 @@ def test_an_explanation_on_a_narrow_terminal_has_most_of_its_width(monkeypatch: 
 
 #: Arguments that name what is not there yet, what is on this machine, or a free text.
 NOT_STORED = {
-    "accesskey describe description", "apply plan_id", "backup file", "chart download file", "chart update archive",
+    "accesskey describe description", "backup file", "chart download file", "chart update archive",
     "chart upload archive", "cluster add name", "completion shell", "group add name", "login url",
     "policy add document", "policy add name", "policy replace document", "project add name", "restore file",
     "search words", "source add name", "source add url", "user add name", "user recover name",

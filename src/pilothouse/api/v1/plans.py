@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from pilothouse import errors
 from pilothouse.api.v1.chart_references import Choosing, ChosenCharts
 from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, allowed, service
-from pilothouse.api.v1.models import Body, Milliseconds, View
+from pilothouse.api.v1.models import Body, Limit, Milliseconds, View
 from pilothouse.api.v1.operations import OperationView
 from pilothouse.api.v1.release_bodies import DeleteReleaseBody, DeployReleaseBody, RollbackReleaseBody
 from pilothouse.api.v1.release_models import FieldDifferenceView, HookView
@@ -25,8 +25,10 @@ from pilothouse.services.identity.standing import Standing
 from pilothouse.services.releases.plans import Change, Plan, Plans
 from pilothouse.states import Action
 from pilothouse.store.operations import release_key
+from pilothouse.store.plans import ListedPlanRow
 
 making = native_router("/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{name}", tag="releases")
+listing = native_router("/api/v1/plans", tag="releases")
 router = native_router("/api/v1/plans/{plan_id}", tag="releases")
 PlansService = Annotated[Plans, service(Plans)]
 _READ = "cce:release:get"
@@ -123,6 +125,19 @@ class PlanView(View):
     warnings: list[str]
 
 
+class ListedPlanView(View):
+    """A plan that can be applied until it expires; `action`: of the operation that applies it."""
+
+    id: str
+    action: Action
+    cluster_id: str
+    namespace: str
+    name: Annotated[str, Field(validation_alias="release_name")]
+    user_id: str
+    created_at: Milliseconds
+    expires_at: Milliseconds
+
+
 class ApplyPlan(Body):
     """The digest of the plan that was reviewed."""
 
@@ -155,6 +170,12 @@ async def plan_release(
     plan = await plans.make(caller, place, await body.as_change(charts))
     caller = await service_of(request, Standing).require(caller_of(request), _READ)
     return await _shown(request, plans, caller, plan, status=201)
+
+
+@listing.get("", response_model=list[ListedPlanView])
+async def list_plans(caller: CurrentCaller, plans: PlansService, limit: Limit = 100) -> list[ListedPlanRow]:
+    """List the project's plans that have neither expired nor been applied, newest first."""
+    return await plans.list_open(caller, limit=limit)
 
 
 @router.get("", response_model=PlanView, responses=error_responses(errors.PlanMoved))

@@ -60,6 +60,7 @@ ROUTERS: Final = (
     ignore_rules.router,
     releases.router,
     plans.making,
+    plans.listing,
     plans.router,
     render.router,
     operations.router,

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import typer
 
+from pilothouse.cli.completion import complete_plans
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.deploying import show_release
 from pilothouse.cli.groups import takes
@@ -17,7 +18,10 @@ from pilothouse.states import Action
 @takes(detach_options)
 def apply(
     context: typer.Context,
-    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="The id that 'pilothouse plan' printed.")],
+    plan_id: Annotated[
+        str,
+        typer.Argument(metavar="PLAN", help="The id that 'pilothouse plan' printed.", autocompletion=complete_plans),
+    ],
     *,
     digest: Annotated[
         str, typer.Option("--digest", metavar="DIGEST", help="Digest of the plan that was reviewed; default: its own.")

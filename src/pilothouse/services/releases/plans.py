@@ -61,6 +61,7 @@ PERMISSIONS: Final = {
     Action.ROLLBACK: "cce:release:update",
     Action.UNINSTALL: "cce:release:delete",
 }
+_LIST: Final = "cce:release:list"
 Change = DeployRelease | UpdateRelease | DeleteRelease
 
 
@@ -129,6 +130,13 @@ class Plans:
         conflicts = describe_conflicts(record, comparison.live, apply_method=method)
         (comparison.warnings if has_option(record, "force_conflicts") else record.findings).extend(conflicts)
         return Plan(await self._keep(caller, record, comparison), record, comparison, parsed)
+
+    async def list_open(self, caller: Caller, *, limit: int) -> list[store.ListedPlanRow]:
+        """Return those of the project's newest plans that can still be applied and that the caller may see."""
+        caller.require_somewhere(_LIST)
+        async with self._database.autocommit() as connection:
+            rows = await store.list_open(connection, project_id=caller.project_id, limit=limit)
+        return [row for row in rows if caller.at(row.cluster_id, row.namespace or None).may(_LIST)]
 
     async def require_apply(self, caller: Caller, plan_id: str) -> None:
         """Return if the caller may apply the plan; raise NotFound if there is none."""
@@ -267,6 +275,8 @@ class Plans:
             project_id=caller.project_id,
             user_id=caller.user_id,
             cluster_id=record.cluster_id,
+            namespace=record.namespace,
+            release_name=record.release_name,
             action=record.action,
             digest=digest,
             plan_sealed=plan_sealed,

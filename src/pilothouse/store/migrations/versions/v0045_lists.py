@@ -1,0 +1,17 @@
+"""Lists of the audit are ordered by time, so that is what their index is of; a list of plans names their releases."""
+
+from alembic import op
+
+revision = "0045"
+down_revision = "0044"
+
+
+def upgrade() -> None:
+    op.execute("""
+CREATE INDEX ix_audit_by_time ON audit (domain_id, at, id);
+DROP INDEX ix_audit_of_domain;
+-- empty for plans of a version before, which are kept for an hour
+ALTER TABLE plans
+  ADD COLUMN namespace text NOT NULL DEFAULT '',
+  ADD COLUMN release_name text NOT NULL DEFAULT ''
+""")
