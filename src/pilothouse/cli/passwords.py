@@ -14,13 +14,13 @@ FromStdin = Annotated[
 ]
 
 
-def ask(what: str, *, from_stdin: bool, twice: bool = False, flag: str = "--password-stdin") -> str:
+def ask(what: str, *, from_stdin: bool, twice: bool = False, flag: str = "") -> str:
     """Return a password, typed unseen or read from standard input; ``twice``: a typed one must be confirmed.
 
-    ``flag``: what to give where there is no terminal to ask on.
+    ``flag``: what to give where there is no terminal to ask on; by default the one for passwords and keys.
     """
     if not from_stdin:
-        _require_terminal(what, flag)
+        _require_terminal(what, flag or ("--secret-key-stdin" if what == "Secret key" else "--password-stdin"))
         return str(typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
     line = sys.stdin.readline().rstrip("\n")
     if not line:

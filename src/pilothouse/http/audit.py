@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -66,8 +66,8 @@ async def lines_of(pages: AsyncIterator[ExportPage]) -> AsyncIterator[bytes]:
 
 
 def write_place(place: AuditPlace) -> str:
-    """Return the marker of a place in the list."""
-    return f"{place.at.isoformat()}/{place.id}"
+    """Return the marker of a place in the list, which a query takes as it is."""
+    return f"{place.at.astimezone(UTC).replace(tzinfo=None).isoformat()}Z/{place.id}"
 
 
 def read_place(marker: str) -> AuditPlace | None:

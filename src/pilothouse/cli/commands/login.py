@@ -57,9 +57,7 @@ def login(
         _take_token(made, ask("Token", from_stdin=True), project)
     elif given.get("with_access_key"):
         made.access_key = given["with_access_key"]
-        made.secret_key = given.get("with_secret_key") or ask(
-            "Secret key", from_stdin=secret_key_stdin, flag="--secret-key-stdin"
-        )
+        made.secret_key = given.get("with_secret_key") or ask("Secret key", from_stdin=secret_key_stdin)
         _find_project_of_key(made, project)
     else:
         name = user or (typer.prompt("User", default="admin", err=True) if sys.stdin.isatty() else "admin")

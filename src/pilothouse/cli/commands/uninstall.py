@@ -75,7 +75,7 @@ def uninstall(
             found = existing(context, name, required=not ignore_not_found)
             if found is None:
                 require_cluster(context)
-                _tell_missing(name)
+                echo(f"release {name} is not there", err=True)
             elif dry_run and not found["revision"]:
                 echo(f"release {name} has no revision: nothing of it is in the cluster", err=True)
             elif dry_run:
@@ -85,17 +85,10 @@ def uninstall(
         except (NoServer, UsageError):  # the next one would meet the same
             raise
         except PilothouseError as error:
-            if ignore_not_found and is_gone(context, name, error):  # another one was faster
-                _tell_missing(name)
-                continue
-            failed = True
+            failed = not (ignore_not_found and is_gone(context, name, error)) or failed
             echo(f"pilothouse: {error}", err=True)
     if failed:
         raise typer.Exit(ExitStatus.FAILED)
-
-
-def _tell_missing(name: str) -> None:
-    echo(f"release {name} is not there", err=True)
 
 
 def _uninstall(context: typer.Context, name: str, options: dict[str, Any], output: Output) -> None:
