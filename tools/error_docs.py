@@ -61,6 +61,11 @@ _FIXES = {
         500,
         "CCE.01500001",
     ): "Look for the request's id in the server's log; the message says whether server, database or cluster failed.",
+    (
+        503,
+        "CCE.01503001",
+    ): "Repeat it after `Retry-After` seconds; the message says what the identity provider does not do. "
+    "Access keys and tokens of this server go on.",
     (500, "IAM.0006"): "Look for the request's id in the server's log.",
 }
 _OF_IAM = {

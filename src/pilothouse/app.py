@@ -43,7 +43,6 @@ from pilothouse.liveness import answering
 from pilothouse.loop_watch import LoopWatch
 from pilothouse.metrics import EVENT_LOOP_BLOCKED
 from pilothouse.monitoring import Probes, monitored
-from pilothouse.oidc.configuration import read_providers
 from pilothouse.open_files import raise_open_files
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.admin.audit_export import AuditExport
@@ -54,10 +53,13 @@ from pilothouse.services.charts.trust import Trust
 from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.identity.access_keys import AccessKeys
 from pilothouse.services.identity.authentication import Authentication
+from pilothouse.services.identity.bearers import Bearers
 from pilothouse.services.identity.groups import Groups
+from pilothouse.services.identity.issuers import issuers_of
 from pilothouse.services.identity.passwords import Passwords
 from pilothouse.services.identity.policies import Policies
 from pilothouse.services.identity.projects import Projects
+from pilothouse.services.identity.provider_users import ProviderUsers
 from pilothouse.services.identity.sessions import Sessions
 from pilothouse.services.identity.single_sign_on import SingleSignOn
 from pilothouse.services.identity.standing import Standing
@@ -128,8 +130,8 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
             Exception: internal_error,
         },
     )
-    standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds)
-    people = _people_of_providers(runtime, audit)
+    people, bearers = _providers(runtime, audit)
+    standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds, issuers=bearers)
     services = (
         *(settings.worker, runtime.database, runtime.clusters, audit, watch, standing, AuditExport(audit, standing)),
         *_identity_services(runtime, audit, people),
@@ -143,7 +145,7 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     return stack.wrap(
         Places(ClusterReads(app, settings.cluster), runtime.clusters),
         settings=settings,
-        authenticator=_authentication(runtime, audit, people),
+        authenticator=Authentication(runtime.database, runtime.keys, settings.identity, audit, bearers=bearers),
         is_public=_is_public,
         clock=lambda: datetime.now(UTC),
         largest_body=_largest_body,
@@ -200,24 +202,35 @@ def _include_routes(app: FastAPI) -> None:
         app.include_router(router)
 
 
-def _people_of_providers(runtime: Runtime, audit: Audit) -> "tuple[CodeFlow, OidcUsers] | None":
-    """Return what logs in at identity providers and what becomes of it; None if none is set up."""
-    if runtime.settings.oidc.file is None:
-        return None
-    # What they load takes 4 MB.
-    from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - servers without providers do not load it
-    from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - servers without providers do not load it
-    from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - servers without providers do not load it
+def _providers(runtime: Runtime, audit: Audit) -> "tuple[tuple[CodeFlow, OidcUsers] | None, Bearers]":
+    """Return what logs in at identity providers, if any can, and what verifies their tokens.
 
-    settings = runtime.settings
-    providers = providers_of(settings.oidc, runtime.clients.resolver.of("identity providers"))
-    users = OidcUsers(runtime.database, settings.oidc, providers, audit, first_domain=settings.identity.first_domain)
-    return CodeFlow(providers), users
+    Servers without providers do not load what these need, 4 MB.
+    """
+    settings, people, keystone_users = runtime.settings, None, None
+    look_up = runtime.clients.resolver.of("identity providers")
+    users = ProviderUsers(
+        runtime.database,
+        audit,
+        groups_seconds=settings.oidc.groups_seconds,
+        first_domain=settings.identity.first_domain,
+    )
+    if settings.oidc.file is not None:
+        from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - as above
+        from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - as above
+        from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - as above
 
+        providers = providers_of(settings.oidc, look_up)
+        people = CodeFlow(providers), OidcUsers(users, providers)
+    if settings.keystone.url:
+        from pilothouse.keystone.client import Keystone  # noqa: PLC0415 - as above
+        from pilothouse.keystone.documents import provider_of  # noqa: PLC0415 - as above
+        from pilothouse.keystone.validated import Validated  # noqa: PLC0415 - as above
+        from pilothouse.services.identity.keystone_users import KeystoneUsers  # noqa: PLC0415 - as above
 
-def _authentication(runtime: Runtime, audit: Audit, people: "tuple[CodeFlow, OidcUsers] | None") -> Authentication:
-    bearers = people[1] if people is not None else None
-    return Authentication(runtime.database, runtime.keys, runtime.settings.identity, audit, bearers=bearers)
+        keystone = Keystone(settings.keystone, look_up)
+        keystone_users = KeystoneUsers(users, Validated(keystone, settings.keystone, provider_of(settings.keystone)))
+    return people, Bearers(oidc=people[1] if people is not None else None, keystone=keystone_users)
 
 
 def _identity_services(
@@ -234,7 +247,7 @@ def _identity_services(
         Users(database, passwords),
         Policies(database),
         ClusterWalls(database, runtime.clusters, runtime.clients),
-        Groups(database, {name: one.issuer for name, one in read_providers(settings.oidc).items()}),
+        Groups(database, issuers_of(settings)),
         AccessKeys(database, runtime.keys, passwords, settings.identity),
     )
 

@@ -22,12 +22,18 @@ class FairPlaces:
     No key holds all of them, unless there is only one slot, which rotates.
     """
 
-    def __init__(self, places: int, *, what: str, most_waiting: int, most: int | None = None) -> None:
-        """Limit a key to ``most`` slots and ``most_waiting`` waiters; ``what`` names the resource in errors."""
+    def __init__(
+        self, places: int, *, what: str, most_waiting: int, most: int | None = None, whose: str = "this project"
+    ) -> None:
+        """Limit a key to ``most`` slots and ``most_waiting`` waiters; ``what`` names the resource in errors.
+
+        ``whose`` names the key there.
+        """
         self._free = places
         self._most = most if most is not None else max(1, places - 1)
         self._most_waiting = most_waiting
         self._what = what
+        self._whose = whose
         self._held: Counter[str] = Counter()
         # In the order of the turns: who was served goes to the end.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -42,7 +48,7 @@ class FairPlaces:
             return
         line = self._waiting.setdefault(key, deque())
         if len(line) >= self._most_waiting:
-            raise Busy(f"{self._what}, and {len(line)} requests of this project are already waiting; retry shortly")
+            raise Busy(f"{self._what}, and {len(line)} requests of {self._whose} are already waiting; retry shortly")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(waiter)
         try:

@@ -147,13 +147,13 @@ def test_sessions_go_on_while_the_provider_is_down_and_log_in_says_so(browser: h
     try:
         assert browser.get(HOME).status_code == 200
         late = browser.get(path)
-        assert late.status_code == 429
+        assert late.status_code == 503
         assert "the identity provider Example Corp cannot be used now: the connection failed" in late.text
         assert browser.get(HOME).status_code == 200, "the session that was there is there"
     finally:
         signed_on.provider.start()
     down = browser.get("/console/login/at/down")
-    assert (down.status_code, "the identity provider Broken Inc cannot be used now" in down.text) == (429, True)
+    assert (down.status_code, "the identity provider Broken Inc cannot be used now" in down.text) == (503, True)
     assert 'name="password"' in down.text, "and a password still opens"
     unknown = browser.get("/console/login/at/nobody")
     assert unknown.status_code == 404

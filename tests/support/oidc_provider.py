@@ -1,20 +1,15 @@
 """A real OpenID Connect provider beside the tests: django-oauth-toolkit in an environment of its own.
 
-Its packages are pinned by hash, and contradict nothing of ours there. The environment is made once, in
-``.oidc-provider`` beside the sources.
+The environment is ``.oidc-provider`` beside the sources.
 """
 
 import base64
-import fcntl
 import hashlib
 import json
-import os
 import re
 import secrets
-import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +23,7 @@ import httpx2
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.environments import make_environment
 from tests.support.servers import free_port
 
 SITE = Path(__file__).parent / "oidc_site"
@@ -39,23 +35,8 @@ _START_SECONDS = 60
 
 
 def environment() -> Path:
-    """Return the interpreter of the provider's environment, which is made if it is missing or of other packages."""
-    wanted = hashlib.sha256((SITE / "requirements.txt").read_bytes()).hexdigest()
-    mark, python = FOLDER / "made", FOLDER / "env" / "bin" / "python"
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests
-        if not mark.exists() or mark.read_text() != wanted:
-            shutil.rmtree(FOLDER / "env", ignore_errors=True)
-            uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` names itself; it is ten times as fast as pip
-            pip: list[str | Path] = [uv, "pip"] if uv else [python, "-m", "pip"]
-            make: list[str | Path] = [uv, "venv", "--python"] if uv else []
-            subprocess.run([*make, sys.executable, *([] if uv else ["-m", "venv"]), FOLDER / "env"], check=True)
-            of_env: list[str | Path] = ["--python", python] if uv else ["--disable-pip-version-check"]
-            install = [*pip, "install", "--quiet", *of_env, "--require-hashes", "-r", SITE / "requirements.txt"]
-            subprocess.run(install, check=True, timeout=240)
-            mark.write_text(wanted)
-    return python
+    """Return the interpreter of the provider's environment."""
+    return make_environment(FOLDER, SITE / "requirements.txt")
 
 
 def new_key() -> str:

@@ -1,6 +1,7 @@
 """Turns and counts: who waits gets its turn, and nobody gets everything."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from pilothouse.errors import Busy
 from pilothouse.shares import Counted, FairPlaces, Rate, Throughput
 
 
-def make(places: int, **different: int) -> FairPlaces:
+def make(places: int, **different: Any) -> FairPlaces:
     return FairPlaces(places, what="all is busy", **{"most_waiting": 100, **different})
 
 

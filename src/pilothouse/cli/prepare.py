@@ -17,8 +17,8 @@ from pilothouse.cli.logs import configure_logs
 from pilothouse.errors import DatabaseUnavailable
 from pilothouse.http.server import certificate_files
 from pilothouse.liveness import die_with_parent
-from pilothouse.oidc.configuration import read_providers
 from pilothouse.services.identity.bootstrap import FirstCredentials, Identity
+from pilothouse.services.identity.issuers import issuers_of
 from pilothouse.settings import Settings
 from pilothouse.store.database import Database
 from pilothouse.store.database_grants import grant_to_application
@@ -42,7 +42,7 @@ def prepare_installation(parent: int, *, is_embedded: bool, first_credentials: P
         raise DatabaseUnavailable("PILOTHOUSE_DATABASE_URL is not set; run 'pilothouse serve'")
     if settings.tls.port:
         certificate_files(settings)  # refused now, not by the third death of the API
-    read_providers(settings.oidc)
+    issuers_of(settings)
     tracing.check(settings.traces)
     database = Database(settings.database_url.get_secret_value())
     if not is_embedded:

@@ -35,7 +35,8 @@ _TABLE: dict[type[errors.PilothouseError], tuple[int, str]] = {
     errors.KeyUsed: (422, "CCE.01422001"),
     errors.Busy: (429, "APIGW.0308"),
     errors.TransactionConflict: (429, "APIGW.0308"),
-    # 502 and 503 would be nearer, but clients hide the bodies of those.
+    # Elsewhere 502 and 503 would be nearer too, but clients hide the bodies of those.
+    errors.ProviderUnavailable: (503, "CCE.01503001"),
     errors.PilothouseError: (500, "CCE.01500001"),
 }
 

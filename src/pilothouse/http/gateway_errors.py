@@ -39,6 +39,7 @@ URI_TOO_LONG: Final = GatewayCode(414, "APIGW.0201", "Request URI too long")
 THROTTLED: Final = GatewayCode(429, "APIGW.0308", "The throttling threshold has been reached")
 HEADERS_TOO_LARGE: Final = GatewayCode(494, "APIGW.0201", "Request headers too large")
 INTERNAL: Final = GatewayCode(500, "CCE.01500001", "Internal error")
+PROVIDER_UNAVAILABLE: Final = GatewayCode(503, "CCE.01503001", "Nobody can tell now whether the token is valid")
 
 
 class GatewayError(Exception):

@@ -3,23 +3,22 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pilothouse.errors import InvalidSettings
+from pilothouse.providers.secret_files import read_secret
 from pilothouse.settings import OidcSettings
+from pilothouse.settings.providers import check_provider_address
 
 _FILE: Final = "PILOTHOUSE_OIDC__FILE"
 _LARGEST_FILE: Final = 1024 * 1024
-_LONGEST_SECRET: Final = 4096
 #: Signatures by a key that only the provider has: with HS256 whoever can verify could sign, and with none anybody.
 ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "Ed25519", "Ed448"),
 )
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ProviderConfiguration(BaseModel):
@@ -43,12 +42,7 @@ class ProviderConfiguration(BaseModel):
     @field_validator("issuer")
     @classmethod
     def _check_issuer(cls, issuer: str) -> str:
-        parts = urlsplit(issuer)
-        if not parts.hostname or parts.query or parts.fragment or parts.scheme not in {"http", "https"}:
-            raise ValueError(f"{issuer!r} is not an address such as https://sso.example.com")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise ValueError(f"{issuer!r} must begin with https://; plain HTTP is for this machine only")
-        return issuer
+        return check_provider_address(issuer)
 
     @field_validator("algorithms")
     @classmethod
@@ -77,19 +71,8 @@ class ProviderConfiguration(BaseModel):
         """Return the secret as the file has it now, empty for a public client; raise InvalidSettings."""
         if self.client_secret_file is None:
             return ""
-        try:
-            with self.client_secret_file.open("rb") as file:
-                secret = file.read(_LONGEST_SECRET + 1).decode().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSettings(
-                f"{_FILE}: provider {self.name}: client_secret_file {self.client_secret_file} cannot be read: {error}"
-            ) from error
-        if not secret or len(secret) > _LONGEST_SECRET:
-            raise InvalidSettings(
-                f"{_FILE}: provider {self.name}: client_secret_file {self.client_secret_file} must hold the secret, "
-                f"1 to {_LONGEST_SECRET} characters"
-            )
-        return secret
+        named = f"{_FILE}: provider {self.name}: client_secret_file {self.client_secret_file}"
+        return read_secret(self.client_secret_file, named)
 
 
 class _File(BaseModel):

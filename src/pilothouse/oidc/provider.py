@@ -4,28 +4,23 @@ What it answers is not trusted beyond its issuer: its documents must name that, 
 not followed, and answers are bounded in time and bytes.
 """
 
-import asyncio
-import json
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx2
 from joserfc.jwk import Key
 
-from pilothouse.errors import ClusterUnavailable, InvalidSettings, ProviderUnavailable
-from pilothouse.kubernetes.addresses import Addresses, read_entries
+from pilothouse.errors import ProviderUnavailable
 from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.oidc.configuration import ProviderConfiguration, read_providers
-from pilothouse.oidc.kept import Kept
 from pilothouse.oidc.key_set import KeySet
 from pilothouse.outgoing import VettedTransport
+from pilothouse.providers.exchange import Exchange, Failures, place_of, read_object
+from pilothouse.providers.kept import Kept
 from pilothouse.settings import OidcSettings
 
-_ALLOWED: Final = "PILOTHOUSE_OIDC__ALLOWED"
 _OK: Final = 200
 
 
@@ -55,14 +50,7 @@ class Provider:
         """Raise InvalidSettings for a list of addresses or certificates that cannot be read."""
         self.configuration = configuration
         self.settings = settings
-        self._look_up = look_up
-        self._tls = _trust(settings)
-        self._addresses = Addresses(
-            allow_loopback=settings.allow_loopback,
-            entries=read_entries(settings.allowed, _ALLOWED),
-            setting=_ALLOWED,
-            servers="identity provider",
-        )
+        self._exchange = Exchange(configuration.shown, settings, look_up, group="PILOTHOUSE_OIDC__")
         self._description = Kept(self._read_description, settings, clock=clock)
         self._keys = Kept(self._read_keys, settings, clock=clock)
 
@@ -80,30 +68,23 @@ class Provider:
 
     def transport(self) -> VettedTransport:
         """Return a transport for one exchange with the provider."""
-        return VettedTransport(self._addresses, self._look_up, tls=self._tls, largest=self.settings.answer_bytes)
+        return self._exchange.transport()
+
+    def failures(self) -> Failures:
+        """Return a context in which what goes wrong between us and the provider is ProviderUnavailable."""
+        return self._exchange.failures()
 
     async def read_json(self, url: str, *, token: str = "") -> dict[str, Any]:
         """Return the JSON object at that address, fetched with a bearer token if one is given.
 
         Raises ProviderUnavailable, never in the provider's own words.
         """
-        headers = {"accept": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
+        headers = {"authorization": f"Bearer {token}"} if token else {}
         with self.failures():
-            async with (
-                asyncio.timeout(self.settings.answer_seconds),
-                httpx2.AsyncClient(transport=self.transport(), trust_env=False, timeout=None) as http,
-            ):
-                answer = await http.get(url, headers=headers)
-                if answer.status_code != _OK:
-                    raise ProviderUnavailable(f"{_place(url)} answered {answer.status_code}")
-                document = json.loads(answer.content)
-            if not isinstance(document, dict):
-                raise ProviderUnavailable(f"{_place(url)} did not answer with a JSON object")
-        return document
-
-    def failures(self) -> "_Failures":
-        """Return a context in which what goes wrong between us and the provider is ProviderUnavailable."""
-        return _Failures(self.configuration.shown, self.settings.answer_seconds)
+            answer = await self._exchange.send("GET", url, headers=headers)
+            if answer.status_code != _OK:
+                raise ProviderUnavailable(f"{place_of(url)} answered {answer.status_code}")
+            return read_object(answer)
 
     async def _read_description(self) -> Description:
         issuer = self.configuration.issuer
@@ -146,51 +127,8 @@ def providers_of(settings: OidcSettings, look_up: LookUp) -> dict[str, Provider]
     return {name: Provider(one, settings, look_up) for name, one in read_providers(settings).items()}
 
 
-class _Failures:
-    """Convert errors of connections and documents to ProviderUnavailable."""
-
-    def __init__(self, provider: str, seconds: float) -> None:
-        self._provider = provider
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        cause = ""
-        if isinstance(error, ProviderUnavailable):
-            cause = str(error)
-            if cause.startswith("the identity provider"):
-                return
-        elif isinstance(error, TimeoutError):
-            cause = f"it did not answer within {self._seconds:g} s"
-        elif isinstance(error, ClusterUnavailable):
-            cause = str(error)  # an address that is refused, or a name that is not found
-        elif isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | ssl.SSLError):
-            cause = f"the connection failed ({type(error).__name__})"
-        elif isinstance(error, ValueError | RecursionError):
-            cause = "its answer is not JSON"
-        if cause:
-            raise ProviderUnavailable(f"the identity provider {self._provider} cannot be used now: {cause}") from error
-
-
-def _trust(settings: OidcSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidSettings(f"PILOTHOUSE_OIDC__CA={settings.ca} cannot be read: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme
     except ValueError:
         return ""
-
-
-def _place(url: str) -> str:
-    """Return host and path of an address, for messages."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}{parts.path}"[:200]

@@ -24,8 +24,10 @@ from pilothouse.settings.engine import ChartLimits, EngineSettings
 from pilothouse.settings.group import MIB, Group
 from pilothouse.settings.http import HttpSettings, RateSettings, TlsSettings
 from pilothouse.settings.identity import AuditSettings, IdentitySettings
+from pilothouse.settings.keystone import KeystoneSettings
 from pilothouse.settings.oidc import OidcSettings
 from pilothouse.settings.processes import MonitoringSettings, PostgresSettings, SupervisorSettings, TraceSettings
+from pilothouse.settings.providers import ProviderSettings
 from pilothouse.settings.releases import HookSettings, PlanSettings, ReleaseSettings
 from pilothouse.settings.sources import SourceSettings
 from pilothouse.settings.webhooks import WebhookSettings
@@ -39,12 +41,14 @@ __all__ = [
     "HookSettings",
     "HttpSettings",
     "IdentitySettings",
+    "KeystoneSettings",
     "MonitoringSettings",
     "Network",
     "ObserverSettings",
     "OidcSettings",
     "PlanSettings",
     "PostgresSettings",
+    "ProviderSettings",
     "QueueSettings",
     "RateSettings",
     "ReleaseSettings",
@@ -151,6 +155,7 @@ class Settings(BaseSettings):
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     oidc: OidcSettings = OidcSettings()
+    keystone: KeystoneSettings = KeystoneSettings()
     hooks: HookSettings = HookSettings()
     releases: ReleaseSettings = ReleaseSettings()
     plans: PlanSettings = PlanSettings()

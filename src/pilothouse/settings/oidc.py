@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from pilothouse.settings.group import MIB, Group
+from pilothouse.settings.providers import ProviderSettings
 
 
-class OidcSettings(Group):
+class OidcSettings(ProviderSettings):
     """Log-in and tokens of OpenID Connect providers."""
 
     file: Path | None = Field(
@@ -20,15 +20,6 @@ class OidcSettings(Group):
         description="address of this server as browsers see it, such as https://pilothouse.example.com: providers send "
         "people back there; needed for log-in to the console",
     )
-    allowed: str = Field(
-        "",
-        description="allowed networks, addresses and names of providers, as CLUSTER__ALLOWED; unset: all but this "
-        "machine, link-local and metadata addresses",
-    )
-    allow_loopback: bool = Field(False, description="accept providers on this machine")
-    ca: Path | None = Field(None, description="certificates (PEM) to trust for providers, instead of the system's")
-    answer_seconds: float = Field(5.0, gt=0, description="time limit of one answer of a provider")
-    answer_bytes: int = Field(256 * 1024, ge=1024, le=16 * MIB, description="byte limit of the same")
     fresh_seconds: float = Field(
         600.0, gt=0, description="age from which on a provider's description and keys are fetched again"
     )

@@ -9,7 +9,7 @@ from sqlalchemy import Text, bindparam, delete, false, func, insert, literal, or
 
 from pilothouse.store import lockout
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import has_some_role, held_rights
+from pilothouse.store.roles import STATED
 from pilothouse.store.tables import access_keys, domains, projects, users
 from pilothouse.store.users import hold
 
@@ -74,7 +74,7 @@ _FIND_PROVING = (
         domains.c.name.label("domain_name"),
         projects.c.id.label("project_id"),
         projects.c.name.label("project_name"),
-        *held_rights(),
+        *STATED.held(),
     )
     .join(users, users.c.id == access_keys.c.user_id)
     .join(domains, domains.c.id == users.c.domain_id)
@@ -84,7 +84,7 @@ _FIND_PROVING = (
         & (projects.c.domain_id == users.c.domain_id)
         & projects.c.enabled
         # Its own project the holder knows; another one only by a role there.
-        & or_(projects.c.id == access_keys.c.project_id, has_some_role()),
+        & or_(projects.c.id == access_keys.c.project_id, STATED.has_some_role()),
     )
     .where(access_keys.c.id == bindparam("access_key"), access_keys.c.enabled, users.c.enabled)
     .where(or_(access_keys.c.expires_at.is_(None), access_keys.c.expires_at > func.clock_timestamp()))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -52,12 +52,16 @@ async def count_groups(tx: Transaction, *, domain_id: str) -> int:
     return int((await tx.execute(select(func.count()).where(groups.c.domain_id == domain_id))).scalar_one())
 
 
-async def groups_of_user(tx: Transaction, user_id: str) -> frozenset[str]:
-    """Return the ids of the groups that the user was last said to be in, also if that does not count any more."""
+async def groups_of_user(tx: Transaction, user_id: str, *, carried: Sequence[str] = ()) -> frozenset[str]:
+    """Return the ids of the groups that the user was last said to be in, also if that does not count any more.
+
+    ``carried``: those of the token that the user came with.
+    """
+    named = or_(groups.c.name == func.any(users.c.groups), groups.c.name.in_(carried))
     query = (
         select(groups.c.id)
         .join(users, (users.c.domain_id == groups.c.domain_id) & (users.c.issuer == groups.c.issuer))
-        .where(users.c.id == user_id, groups.c.name == func.any(users.c.groups))
+        .where(users.c.id == user_id, named)
     )
     return frozenset((await tx.execute(query)).scalars())
 

@@ -1,5 +1,6 @@
 """Queries about domains (the vendor also says accounts) and their projects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
@@ -7,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import SEEN
+from pilothouse.store.roles import carrying, rights_of
 from pilothouse.store.tables import domains, projects, tokens
 
 
@@ -40,13 +41,17 @@ async def find_project(
     project_id: str | None = None,
     name: str | None = None,
     for_user: str | None = None,
+    carried: Sequence[str] | None = None,
 ) -> ProjectRow | None:
-    """Return the domain's project of that id or name; optionally only if a user has a role in it."""
+    """Return the domain's project of that id or name; optionally only if a user has a role in it.
+
+    ``carried``: the groups of a token, which then count instead of those stated last.
+    """
     query = _SHOWN.where(projects.c.domain_id == domain_id)
     if for_user is not None:
-        query = query.where(_has_role(for_user))
+        query = query.where(_has_role(for_user, carried))
     query = query.where(projects.c.id == project_id) if project_id is not None else query.where(projects.c.name == name)
-    row = (await tx.execute(query)).mappings().one_or_none()
+    row = (await tx.execute(query, carrying(carried))).mappings().one_or_none()
     return ProjectRow(**row) if row else None
 
 
@@ -57,23 +62,25 @@ async def list_projects(
     name: str | None = None,
     enabled: bool | None = None,
     for_user: str | None = None,
+    carried: Sequence[str] | None = None,
     offset: int = 0,
     limit: int | None = None,
 ) -> list[ProjectRow]:
-    """Return the domain's projects by name, optionally only those in which a user has a role."""
+    """Return the domain's projects by name, optionally only those in which a user has a role, as ``find_project``."""
     query = _SHOWN.where(projects.c.domain_id == domain_id).order_by(projects.c.name).offset(offset).limit(limit)
     if name is not None:
         query = query.where(projects.c.name == name)
     if enabled is not None:
         query = query.where(projects.c.enabled == enabled)
     if for_user is not None:
-        query = query.where(_has_role(for_user))
-    return [ProjectRow(**row) for row in (await tx.execute(query)).mappings()]
+        query = query.where(_has_role(for_user, carried))
+    return [ProjectRow(**row) for row in (await tx.execute(query, carrying(carried))).mappings()]
 
 
-def _has_role(user_id: str) -> ColumnElement[bool]:
-    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == projects.c.id)
-    return exists().where(SEEN.c.user_id == user_id, counts)
+def _has_role(user_id: str, carried: Sequence[str] | None) -> ColumnElement[bool]:
+    seen = rights_of(carried).seen
+    counts = or_(seen.c.project_id.is_(None), seen.c.project_id == projects.c.id)
+    return exists().where(seen.c.user_id == user_id, counts)
 
 
 async def add_project(tx: Transaction, *, project_id: str, domain_id: str, name: str, description: str) -> bool:

@@ -1,9 +1,11 @@
 """Queries about roles of users, per project and account."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Label, Text, and_, delete, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Label, Text, and_, bindparam, delete, func, or_, select, union_all
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import (
@@ -29,69 +31,88 @@ _MEMBERS = users.alias("members")
 _MEMBERSHIPS = _MEMBERS.join(
     groups, (groups.c.domain_id == _MEMBERS.c.domain_id) & (groups.c.issuer == _MEMBERS.c.issuer)
 )
-_COUNTS = and_(groups.c.name == func.any(_MEMBERS.c.groups), _MEMBERS.c.groups_until > func.clock_timestamp())
 _ATTACHED = policies.join(policy_attachments, policy_attachments.c.policy_id == policies.c.id)
 _OF_MEMBER = _MEMBERS.c.id.label("user_id")
-#: Every policy that is attached to a user, or to one of its groups, as long as they count.
-HELD_POLICIES = union_all(
-    select(policy_attachments.c.user_id, policy_attachments.c.project_id, policies.c.document)
-    .select_from(_ATTACHED)
-    .where(policy_attachments.c.user_id.is_not(None)),
-    select(_OF_MEMBER, policy_attachments.c.project_id, policies.c.document)
-    .select_from(_MEMBERSHIPS.join(policy_attachments, policy_attachments.c.group_id == groups.c.id))
-    .join(policies, policies.c.id == policy_attachments.c.policy_id)
-    .where(_COUNTS),
-).subquery("held_policies")
-#: Every role that a user holds: its own, and those of its groups, as long as they count.
-HELD = union_all(
-    select(role_assignments.c.user_id, role_assignments.c.project_id, role_assignments.c.role),
-    select(_OF_MEMBER, group_roles.c.project_id, group_roles.c.role)
-    .select_from(_MEMBERSHIPS.join(group_roles, group_roles.c.group_id == groups.c.id))
-    .where(_COUNTS),
-).subquery("held")
-#: Where a user has a right: by a role, or by a policy, which may be one that only denies.
-SEEN = union_all(
-    select(HELD.c.user_id, HELD.c.project_id),
-    select(HELD_POLICIES.c.user_id, HELD_POLICIES.c.project_id),
-).subquery("seen")
 
 
-def held_rights() -> tuple[Label[list[str]], ...]:
-    """Build the columns with the roles and policies of the row's user: in its project, and in the whole account."""
-    return (
-        _held_roles(here=True).label("roles"),
-        _held_roles(here=False).label("account_roles"),
-        _held_policies(here=True).label("policies"),
-        _held_policies(here=False).label("account_policies"),
-    )
+class Rights:
+    """What users may do: by roles and policies of their own, and of those of their groups that count."""
+
+    def __init__(self, counts: ColumnElement[bool]) -> None:
+        """Take in ``counts`` whether a group of the member's account and issuer counts for the member."""
+        #: Every policy that is attached to a user, or to one of its groups.
+        self._policies = union_all(
+            select(policy_attachments.c.user_id, policy_attachments.c.project_id, policies.c.document)
+            .select_from(_ATTACHED)
+            .where(policy_attachments.c.user_id.is_not(None)),
+            select(_OF_MEMBER, policy_attachments.c.project_id, policies.c.document)
+            .select_from(_MEMBERSHIPS.join(policy_attachments, policy_attachments.c.group_id == groups.c.id))
+            .join(policies, policies.c.id == policy_attachments.c.policy_id)
+            .where(counts),
+        ).subquery("held_policies")
+        #: Every role that a user holds: its own, and those of its groups.
+        self._roles = union_all(
+            select(role_assignments.c.user_id, role_assignments.c.project_id, role_assignments.c.role),
+            select(_OF_MEMBER, group_roles.c.project_id, group_roles.c.role)
+            .select_from(_MEMBERSHIPS.join(group_roles, group_roles.c.group_id == groups.c.id))
+            .where(counts),
+        ).subquery("held")
+        #: Where a user has a right: by a role, or by a policy, which may be one that only denies.
+        self.seen = union_all(
+            select(self._roles.c.user_id, self._roles.c.project_id),
+            select(self._policies.c.user_id, self._policies.c.project_id),
+        ).subquery("seen")
+
+    def held(self) -> tuple[Label[list[str]], ...]:
+        """Build the columns with the roles and policies of the row's user: in its project, and in the whole account."""
+        return (
+            self._held_roles(here=True).label("roles"),
+            self._held_roles(here=False).label("account_roles"),
+            self._held_policies(here=True).label("policies"),
+            self._held_policies(here=False).label("account_policies"),
+        )
+
+    def has_some_role(self) -> ColumnElement[bool]:
+        """Build the condition that the row's user has a role that counts in the row's project."""
+        counts = or_(self.seen.c.project_id.is_(None), self.seen.c.project_id == projects.c.id)
+        query = select(self.seen.c.user_id).where(self.seen.c.user_id == users.c.id, counts)
+        return query.correlate(users, projects).exists()
+
+    def _held_policies(self, *, here: bool) -> ColumnElement[list[str]]:
+        """Build a column with the policies of the row's user, each once: as ``_held_roles``."""
+        counts: ColumnElement[bool] = self._policies.c.project_id.is_(None)
+        if here:
+            counts = or_(counts, self._policies.c.project_id == projects.c.id)
+        each = func.array_agg(self._policies.c.document.distinct())
+        query = select(each).where(self._policies.c.user_id == users.c.id, counts)
+        query = query.correlate(users, projects) if here else query.correlate(users)
+        return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
+
+    def _held_roles(self, *, here: bool) -> ColumnElement[list[str]]:
+        """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
+        counts: ColumnElement[bool] = self._roles.c.project_id.is_(None)
+        if here:
+            counts = or_(counts, self._roles.c.project_id == projects.c.id)
+        query = select(func.array_agg(self._roles.c.role)).where(self._roles.c.user_id == users.c.id, counts)
+        query = query.correlate(users, projects) if here else query.correlate(users)
+        return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
 
 
-def _held_policies(*, here: bool) -> ColumnElement[list[str]]:
-    """Build a column with the policies of the row's user, each once: as ``_held_roles``."""
-    counts: ColumnElement[bool] = HELD_POLICIES.c.project_id.is_(None)
-    if here:
-        counts = or_(counts, HELD_POLICIES.c.project_id == projects.c.id)
-    each = func.array_agg(HELD_POLICIES.c.document.distinct())
-    query = select(each).where(HELD_POLICIES.c.user_id == users.c.id, counts)
-    query = query.correlate(users, projects) if here else query.correlate(users)
-    return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
+#: The groups that the provider stated last, as long as they count.
+STATED = Rights(and_(groups.c.name == func.any(_MEMBERS.c.groups), _MEMBERS.c.groups_until > func.clock_timestamp()))
+_CARRIED = "carried_groups"
+#: The groups that a token carries, which count for it alone; queries take them as ``carrying`` gives them.
+CARRIED = Rights(groups.c.name == func.any(bindparam(_CARRIED, type_=ARRAY(Text))))
 
 
-def _held_roles(*, here: bool) -> ColumnElement[list[str]]:
-    """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
-    counts: ColumnElement[bool] = HELD.c.project_id.is_(None)
-    if here:
-        counts = or_(counts, HELD.c.project_id == projects.c.id)
-    query = select(func.array_agg(HELD.c.role)).where(HELD.c.user_id == users.c.id, counts)
-    query = query.correlate(users, projects) if here else query.correlate(users)
-    return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
+def rights_of(carried: Sequence[str] | None) -> Rights:
+    """Return the rights that count for whoever proved them: with the groups of a token, or (None) those stated last."""
+    return STATED if carried is None else CARRIED
 
 
-def has_some_role() -> ColumnElement[bool]:
-    """Build the condition that the row's user has a role that counts in the row's project."""
-    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == projects.c.id)
-    query = select(SEEN.c.user_id).where(SEEN.c.user_id == users.c.id, counts)
-    return query.correlate(users, projects).exists()
+def carrying(carried: Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the parameters of a query with ``rights_of`` the same."""
+    return {} if carried is None else {_CARRIED: list(carried)}
 
 
 async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
@@ -106,14 +127,14 @@ async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:
 
 async def has_role(tx: Transaction, user_id: str, *, project_id: str) -> bool:
     """Return True if some role of the user counts in the project."""
-    counts = or_(SEEN.c.project_id.is_(None), SEEN.c.project_id == project_id)
-    query = select(SEEN.c.user_id).where(SEEN.c.user_id == user_id, counts).limit(1)
+    counts = or_(STATED.seen.c.project_id.is_(None), STATED.seen.c.project_id == project_id)
+    query = select(STATED.seen.c.user_id).where(STATED.seen.c.user_id == user_id, counts).limit(1)
     return (await tx.execute(query)).scalar_one_or_none() is not None
 
 
 async def has_any_role(tx: Transaction, user_id: str) -> bool:
     """Return True if the user has a role anywhere."""
-    query = select(SEEN.c.user_id).where(SEEN.c.user_id == user_id).limit(1)
+    query = select(STATED.seen.c.user_id).where(STATED.seen.c.user_id == user_id).limit(1)
     return (await tx.execute(query)).scalar_one_or_none() is not None
 
 

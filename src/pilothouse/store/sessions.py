@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, Double, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import has_some_role, held_rights
+from pilothouse.store.roles import STATED
 from pilothouse.store.tables import domains, projects, sessions, tokens, users
 
 _SWEPT_AT_ONCE = 1000
@@ -74,7 +74,7 @@ _FIND = (
         func.extract("epoch", _NOW - sessions.c.proven_at).cast(Double).label("proven_seconds_ago"),
         projects.c.id.label("project_id"),
         projects.c.name.label("project_name"),
-        *held_rights(),
+        *STATED.held(),
     )
     .join(users, users.c.id == sessions.c.user_id)
     .join(domains, domains.c.id == users.c.domain_id)
@@ -86,7 +86,7 @@ _FIND = (
             projects.c.domain_id == domains.c.id,
             projects.c.enabled,
             or_(projects.c.id == _PROJECT, projects.c.name == _PROJECT),
-            has_some_role(),
+            STATED.has_some_role(),
         ),
     )
     .where(sessions.c.digest == bindparam("of_session"))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Double, and_, bindparam, delete, func, insert, or_, select
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import held_rights
+from pilothouse.store.roles import STATED
 from pilothouse.store.tables import domains, projects, tokens, users
 
 _SWEPT_AT_ONCE = 1000
@@ -75,7 +75,7 @@ _FIND = (
         func.extract("epoch", func.clock_timestamp() - tokens.c.proven_at).cast(Double).label("proven_seconds_ago"),
         tokens.c.project_id,
         projects.c.name.label("project_name"),
-        *held_rights(),
+        *STATED.held(),
     )
     .join(users, users.c.id == tokens.c.user_id)
     .join(domains, domains.c.id == users.c.domain_id)

@@ -81,7 +81,9 @@ def error_responses(*kinds: type[errors.PilothouseError]) -> dict[int | str, dic
 
 #: What every route may answer.
 _ALWAYS = error_responses(errors.InvalidRequest, errors.BodyTooLarge, errors.Busy, errors.PilothouseError)
-_NOT_FOR_EVERYBODY = error_responses(errors.NotAuthenticated, errors.Forbidden, errors.NotFound)
+_NOT_FOR_EVERYBODY = error_responses(
+    errors.NotAuthenticated, errors.Forbidden, errors.NotFound, errors.ProviderUnavailable
+)
 _GATEWAY: Final[dict[int | str, dict[str, Any]]] = {
     "default": {"model": Error, "description": "An error of the gateway, before any route is reached."}
 }

@@ -26,7 +26,7 @@ from pilothouse.auth.signing import (
     parse_authorization,
     verify,
 )
-from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
+from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound, ProviderUnavailable
 from pilothouse.http import gateway_errors as errors
 from pilothouse.http.connections import place_of
 from pilothouse.http.gateway_errors import GatewayError, answer_to
@@ -64,6 +64,7 @@ _UNPROVED: Final = {
     errors.NOT_AUTHENTICATED: "refused",
     errors.PROJECT_UNAVAILABLE: "project refused",
     errors.THROTTLED: "slowed",
+    errors.PROVIDER_UNAVAILABLE: "provider unavailable",
 }
 
 
@@ -376,6 +377,9 @@ def _refusals() -> Iterator[None]:
         raise GatewayError(errors.NOT_AUTHENTICATED, str(error)) from None
     except (Forbidden, NotFound) as error:
         raise GatewayError(errors.PROJECT_UNAVAILABLE, str(error)) from None
+    except ProviderUnavailable as error:
+        retry = {"Retry-After": str(error.retry_after_seconds)}
+        raise GatewayError(errors.PROVIDER_UNAVAILABLE, str(error), headers=retry) from None
     except Busy as error:
         retry = {"Retry-After": str(error.retry_after_seconds)}
         raise GatewayError(errors.THROTTLED, str(error), headers=retry) from None

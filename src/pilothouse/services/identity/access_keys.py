@@ -206,7 +206,7 @@ async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id:
     if owner is None:
         raise NotFound(f"user {user_id!r} does not exist in this account")
     project = await projects.find_project(
-        tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+        tx, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id, carried=caller.carried
     )
     if project is None:
         raise NotFound(f"project {project_id!r} does not exist in this account")

@@ -16,7 +16,7 @@ import structlog
 
 from pilothouse.auth.attempts import Attempts
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.auth.tokens import is_jwt, token_digest
+from pilothouse.auth.tokens import token_digest
 from pilothouse.errors import Busy, DatabaseUnavailable, DecryptionFailed, NotAuthenticated, NotFound
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.bootstrap import Caller, Proof, open_secret
@@ -25,7 +25,7 @@ from pilothouse.store import access_keys, lockout, tokens
 from pilothouse.store.access_keys import ProvingKeyRow
 from pilothouse.store.audit import Outcome, Somebody, names_of
 from pilothouse.store.database import Database
-from pilothouse.store.oidc_users import OidcUserRow
+from pilothouse.store.provider_users import ProviderUserRow
 from pilothouse.store.sessions import SessionRow
 from pilothouse.store.tokens import TokenRow
 
@@ -56,8 +56,12 @@ class KeyHolder:
 class Bearers(Protocol):
     """Verifies tokens of identity providers."""
 
+    def takes(self, token: str, /) -> bool:
+        """Return True for text in the form of a token of a provider that is set up."""
+        ...
+
     async def find_bearer(self, token: str, project_id: str | None, source: str, /) -> Caller:
-        """Return the caller of a JSON Web Token; raise what ``Authentication.find_token`` raises."""
+        """Return the caller of a token that ``takes`` knows; raise what ``Authentication.find_token`` raises."""
         ...
 
 
@@ -181,7 +185,7 @@ class Authentication:
         if digest is not None:
             async with self._database.autocommit() as connection:
                 row = await tokens.find_token(connection, digest)
-        elif self._bearers is not None and is_jwt(token):
+        elif self._bearers is not None and self._bearers.takes(token):
             return await self._bearers.find_bearer(token, project_id, source)
         if row is None:
             self._audit.note(Somebody(source=source), _TOKEN, outcome=Outcome.FAILED, detail="unknown token")
@@ -257,13 +261,24 @@ def session_caller(row: SessionRow, source: str, *, idle_limit: float) -> Caller
     return _caller(row, source, Proof("session", row.digest, row.proven_seconds_ago, idle_limit))
 
 
-def bearer_caller(row: OidcUserRow, source: str, *, proved_at: float | None, expires_at: float) -> Caller:
-    """Return the caller of a provider's token, in the project that its user was looked up for."""
+def bearer_caller(
+    row: ProviderUserRow,
+    source: str,
+    *,
+    proved_at: float | None,
+    expires_at: float,
+    groups: tuple[str, ...] | None = None,
+    token: str = "",
+) -> Caller:
+    """Return the caller of a provider's token, in the project that its user was looked up for.
+
+    ``groups`` and ``token`` are those of ``Proof``.
+    """
     age = None if proved_at is None else max(0.0, time.time() - proved_at)
-    return _caller(row, source, Proof("bearer", row.user_id, age, expires_at=expires_at))
+    return _caller(row, source, Proof("bearer", row.user_id, age, expires_at=expires_at, groups=groups, token=token))
 
 
-def _caller(row: ProvingKeyRow | TokenRow | SessionRow | OidcUserRow, source: str, proof: Proof) -> Caller:
+def _caller(row: ProvingKeyRow | TokenRow | SessionRow | ProviderUserRow, source: str, proof: Proof) -> Caller:
     """Return whoever proved it, with all roles that the user has."""
     return Caller(
         user_id=row.user_id,

@@ -19,6 +19,8 @@ class Proof:
 
     ``idle_limit``: a session ends that many seconds after its last use. A provider's token ("bearer") has its user as
     ``id``, ends at ``expires_at``, in seconds since 1970, and has an age only if it says when a person logged in.
+    ``groups`` are those that count for this token and for no other of the user; None: those stated last count.
+    ``token`` is its text if the provider has to be asked again whether it is still valid.
     """
 
     kind: Literal["key", "token", "session", "bearer"]
@@ -26,6 +28,8 @@ class Proof:
     age_seconds: float | None = None
     idle_limit: float | None = None
     expires_at: float | None = None
+    groups: tuple[str, ...] | None = None
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class Caller:
     account_policies: tuple[str, ...] = field(default=(), repr=False)
     where: Where = Where()
     asked_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
+
+    @property
+    def carried(self) -> tuple[str, ...] | None:
+        """The groups that only the caller's token gives it; None: those that its provider stated last count."""
+        return self.proof.groups if self.proof is not None else None
 
     def at(self, cluster_id: str | None, namespace: str | None = None) -> "Caller":
         """Return the caller for something in that cluster and namespace; what stays None is not known."""

@@ -130,7 +130,7 @@ async def _find(tx: Transaction, caller: Caller, group_id: str) -> GroupRow:
 
 async def _refuse_own(tx: Transaction, caller: Caller, group_id: str, deed: str) -> None:
     """Raise InvalidRequest for a group of the caller's own: its roles and policies are the caller's."""
-    if group_id in await store.groups_of_user(tx, caller.user_id):
+    if group_id in await store.groups_of_user(tx, caller.user_id, carried=caller.carried or ()):
         raise InvalidRequest(f"you cannot {deed} a group that you are in; another administrator of the account can")
 
 

@@ -165,7 +165,7 @@ async def _refuse_own(tx: Transaction, caller: Caller, attachments: Sequence[Att
     """Raise InvalidRequest for a policy of the caller or its groups: whom one denies could free itself of it."""
     if any(one.user_id == caller.user_id for one in attachments):
         raise InvalidRequest(f"you cannot {deed} a policy of yourself; another administrator of the account can")
-    mine = await groups.groups_of_user(tx, caller.user_id)
+    mine = await groups.groups_of_user(tx, caller.user_id, carried=caller.carried or ())
     if any(one.group_id in mine for one in attachments):
         raise InvalidRequest(
             f"you cannot {deed} a policy of a group that you are in; another administrator of the account can"

@@ -43,6 +43,7 @@ class Projects:
                 name=name,
                 enabled=enabled,
                 for_user=caller.user_id,
+                carried=caller.carried,
                 offset=(page - 1) * per_page,
                 limit=per_page + 1,
             )
@@ -51,20 +52,26 @@ class Projects:
     async def list_all(self, caller: Caller) -> list[ProjectRow]:
         """Return the account's projects in which the caller has a role, by name; with a role in the account, all."""
         async with self._database.autocommit() as connection:
-            return await store.list_projects(connection, domain_id=caller.domain_id, for_user=caller.user_id)
+            return await store.list_projects(
+                connection, domain_id=caller.domain_id, for_user=caller.user_id, carried=caller.carried
+            )
 
     async def list_usable(self, caller: Caller) -> list[ProjectRow]:
         """Return the enabled projects in which the caller has a role."""
         async with self._database.autocommit() as connection:
             return await store.list_projects(
-                connection, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id
+                connection, domain_id=caller.domain_id, enabled=True, for_user=caller.user_id, carried=caller.carried
             )
 
     async def show(self, caller: Caller, project_id: str) -> ProjectRow:
         """Return one project of the account in which the caller has a role, else raise NotFound."""
         async with self._database.autocommit() as connection:
             row = await store.find_project(
-                connection, domain_id=caller.domain_id, project_id=project_id, for_user=caller.user_id
+                connection,
+                domain_id=caller.domain_id,
+                project_id=project_id,
+                for_user=caller.user_id,
+                carried=caller.carried,
             )
         if row is None:
             raise NotFound(f"project {project_id!r} does not exist in this account")

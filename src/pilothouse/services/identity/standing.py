@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from pilothouse.errors import NotAuthenticated, NotFound
 from pilothouse.services.identity.authentication import (
@@ -13,19 +13,28 @@ from pilothouse.services.identity.authentication import (
     session_caller,
 )
 from pilothouse.services.identity.bootstrap import Caller, Proof
-from pilothouse.store import access_keys, oidc_users, sessions, tokens
+from pilothouse.store import access_keys, provider_users, sessions, tokens
 from pilothouse.store.database import Database, Transaction
 
 #: What was asked so long ago is asked again before anything is stored or told.
 FRESH_SECONDS: Final = 1.0
 
 
+class Issuers(Protocol):
+    """Knows whether tokens of others are still valid."""
+
+    async def check_again(self, token: str, source: str, /) -> None:
+        """Return if the token is valid; raise NotAuthenticated, or Busy if nobody can tell."""
+        ...
+
+
 class Standing:
     """Check again that callers still have their rights."""
 
-    def __init__(self, database: Database, *, again_seconds: float) -> None:
-        """``again_seconds``: how often to check while an answer is streamed."""
+    def __init__(self, database: Database, *, again_seconds: float, issuers: Issuers | None = None) -> None:
+        """``again_seconds``: how often to check while an answer is streamed; ``issuers`` of other tokens than ours."""
         self._database = database
+        self._issuers = issuers
         self.again_seconds = again_seconds
 
     async def require(self, caller: Caller, action: str, *, after_seconds: float = FRESH_SECONDS) -> Caller:
@@ -38,6 +47,8 @@ class Standing:
         """Return the caller as it is now, whose permissions are the caller's business."""
         if _is_fresh(caller, after_seconds):
             return caller
+        if self._issuers is not None and caller.proof is not None and caller.proof.token:
+            await self._issuers.check_again(caller.proof.token, caller.source)
         async with self._database.autocommit() as connection:
             return await current_caller(connection, caller, after_seconds=after_seconds)
 
@@ -99,7 +110,7 @@ async def _ask_again(tx: Transaction, caller: Caller) -> Caller:
 
 
 async def _ask_bearer_again(tx: Transaction, caller: Caller, proof: Proof) -> Caller:
-    user = await oidc_users.find_again(tx, proof.id, project_id=caller.project_id or None)
+    user = await provider_users.find_again(tx, proof.id, project_id=caller.project_id or None, carried=proof.groups)
     expires_at = proof.expires_at or 0.0
     if user is None or not user.enabled or expires_at <= time.time():
         raise NotAuthenticated("the token has expired, or its user was disabled or deleted")

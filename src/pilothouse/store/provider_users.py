@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Select, Text, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import has_some_role, held_rights
+from pilothouse.store.roles import CARRIED, STATED, Rights, carrying
 from pilothouse.store.tables import domains, group_roles, groups, policy_attachments, projects, users
 
 _NOW = func.clock_timestamp()
 
 
 @dataclass(frozen=True)
-class OidcUserRow:
+class ProviderUserRow:
     """One user of a provider, in the project that it was looked up for.
 
     ``project_id`` is None if the user has no role in that project, or has one in several and none was asked for.
@@ -41,55 +41,76 @@ class OidcUserRow:
 
 
 _OF_PROJECT = bindparam("of_project", type_=Text)
-_SHOWN = (
-    select(
-        users.c.id.label("user_id"),
-        users.c.name.label("user_name"),
-        domains.c.id.label("domain_id"),
-        domains.c.name.label("domain_name"),
-        users.c.enabled,
-        users.c.generation,
-        users.c.groups,
-        users.c.groups_stated_at,
-        users.c.groups_until,
-        projects.c.id.label("project_id"),
-        projects.c.name.label("project_name"),
-        *held_rights(),
+
+
+def _shown(rights: Rights) -> Select[Any]:
+    """Build the query of a user with the rights in each project that it could act in, the first two of them."""
+    return (
+        select(
+            users.c.id.label("user_id"),
+            users.c.name.label("user_name"),
+            domains.c.id.label("domain_id"),
+            domains.c.name.label("domain_name"),
+            users.c.enabled,
+            users.c.generation,
+            users.c.groups,
+            users.c.groups_stated_at,
+            users.c.groups_until,
+            projects.c.id.label("project_id"),
+            projects.c.name.label("project_name"),
+            *rights.held(),
+        )
+        .join(domains, domains.c.id == users.c.domain_id)
+        .outerjoin(
+            projects,
+            and_(
+                projects.c.domain_id == users.c.domain_id,
+                projects.c.enabled,
+                or_(_OF_PROJECT.is_(None), projects.c.id == _OF_PROJECT),
+                rights.has_some_role(),
+            ),
+        )
+        .where(users.c.issuer != "")
+        .order_by(projects.c.id)
+        .limit(2)
     )
-    .join(domains, domains.c.id == users.c.domain_id)
-    .outerjoin(
-        projects,
-        and_(
-            projects.c.domain_id == users.c.domain_id,
-            projects.c.enabled,
-            or_(_OF_PROJECT.is_(None), projects.c.id == _OF_PROJECT),
-            has_some_role(),
-        ),
-    )
-    .where(users.c.issuer != "")
-    .order_by(projects.c.id)
-    .limit(2)
-)
-_FIND = _SHOWN.where(
+
+
+_OF_SUBJECT = and_(
     users.c.domain_id == bindparam("of_domain"),
     users.c.issuer == bindparam("of_issuer"),
     users.c.subject == bindparam("of_subject"),
 )
-_FIND_AGAIN = _SHOWN.where(users.c.id == bindparam("of_user"))
+_OF_USER = users.c.id == bindparam("of_user")
+_FIND, _FIND_AGAIN = _shown(STATED).where(_OF_SUBJECT), _shown(STATED).where(_OF_USER)
+_FIND_CARRIED, _FIND_CARRIED_AGAIN = _shown(CARRIED).where(_OF_SUBJECT), _shown(CARRIED).where(_OF_USER)
 
 
 async def find_user(
-    tx: Transaction, *, domain_id: str, issuer: str, subject: str, project_id: str | None
-) -> OidcUserRow | None:
-    """Return the user, enabled or not, in that project, or (None) in the only one in which it has a role."""
+    tx: Transaction,
+    *,
+    domain_id: str,
+    issuer: str,
+    subject: str,
+    project_id: str | None,
+    carried: Sequence[str] | None = None,
+) -> ProviderUserRow | None:
+    """Return the user, enabled or not, in that project, or (None) in the only one in which it has a role.
+
+    ``carried``: the groups of a token, which then count instead of those stated last.
+    """
+    query = _FIND if carried is None else _FIND_CARRIED
     parameters = {"of_domain": domain_id, "of_issuer": issuer, "of_subject": subject, "of_project": project_id}
-    return _one((await tx.execute(_FIND, parameters)).mappings().all())
+    return _one((await tx.execute(query, {**parameters, **carrying(carried)})).mappings().all())
 
 
-async def find_again(tx: Transaction, user_id: str, *, project_id: str | None) -> OidcUserRow | None:
+async def find_again(
+    tx: Transaction, user_id: str, *, project_id: str | None, carried: Sequence[str] | None = None
+) -> ProviderUserRow | None:
     """Return the same by the user's id."""
-    parameters = {"of_user": user_id, "of_project": project_id}
-    return _one((await tx.execute(_FIND_AGAIN, parameters)).mappings().all())
+    query = _FIND_AGAIN if carried is None else _FIND_CARRIED_AGAIN
+    parameters = {"of_user": user_id, "of_project": project_id, **carrying(carried)}
+    return _one((await tx.execute(query, parameters)).mappings().all())
 
 
 async def add_user(tx: Transaction, *, user_id: str, domain_id: str, name: str, issuer: str, subject: str) -> bool:
@@ -133,11 +154,11 @@ async def have_rights(tx: Transaction, names: Sequence[str], *, domain_id: str, 
     return bool((await tx.execute(select(some))).scalar_one())
 
 
-def _one(rows: Sequence[Mapping[Any, Any]]) -> OidcUserRow | None:
+def _one(rows: Sequence[Mapping[Any, Any]]) -> ProviderUserRow | None:
     """Return the user of one row for each project that it could act in."""
     if not rows:
         return None
-    found = OidcUserRow(**rows[0])
+    found = ProviderUserRow(**rows[0])
     if len(rows) == 1:
         return found
     return replace(

@@ -3,24 +3,42 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from pilothouse.errors import ProviderUnavailable
-from pilothouse.settings import OidcSettings
 
 T = TypeVar("T")
 _NEVER: Final = float("-inf")
+
+
+class KeptTimes(Protocol):
+    """How long a document is used, in seconds; the settings of OIDC are such times."""
+
+    @property
+    def fresh_seconds(self) -> float:
+        """The age from which on it is fetched again."""
+        ...
+
+    @property
+    def kept_seconds(self) -> float:
+        """How long it is used while that fails."""
+        ...
+
+    @property
+    def retry_seconds(self) -> float:
+        """The shortest interval between two fetches."""
+        ...
 
 
 class Kept(Generic[T]):
     """What ``fetch`` returned last; however many ask, one fetch at a time, and one in ``retry_seconds``."""
 
     def __init__(
-        self, fetch: Callable[[], Awaitable[T]], settings: OidcSettings, *, clock: Callable[[], float] = time.monotonic
+        self, fetch: Callable[[], Awaitable[T]], times: KeptTimes, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """``fetch`` raises ProviderUnavailable; ``clock`` is monotonic."""
         self._fetch = fetch
-        self._settings = settings
+        self._times = times
         self._clock = clock
         self._value: T | None = None
         self._fetched_at = self._tried_at = _NEVER
@@ -33,8 +51,8 @@ class Kept(Generic[T]):
         One that is old is returned at once and fetched beside: callers do not wait for a server that hangs.
         """
         age = self._clock() - self._fetched_at
-        if self._value is not None and age <= self._settings.kept_seconds:
-            if age > self._settings.fresh_seconds:
+        if self._value is not None and age <= self._times.kept_seconds:
+            if age > self._times.fresh_seconds:
                 self._begin()
             return self._value
         self._value = None
@@ -56,7 +74,7 @@ class Kept(Generic[T]):
         """Return the fetch under way, a new one, or None: the last one is too young to be repeated."""
         if self._task is not None and not self._task.done():
             return self._task
-        if self._clock() - self._tried_at < self._settings.retry_seconds:
+        if self._clock() - self._tried_at < self._times.retry_seconds:
             return None
         self._tried_at = self._clock()
         self._task = asyncio.create_task(self._run())

@@ -1,0 +1,1 @@
+"""OpenStack Keystone: tokens validated by the server that issued them. Loaded only where one is set up."""

@@ -1,0 +1,1 @@
+"""Identity providers of any kind: how they are asked, and what they say of people and programs."""
