@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from huaweicloudsdkcce.v3 import CceClient, ListReleasesRequest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
@@ -121,7 +122,12 @@ def test_whose_roles_nobody_granted_anything_becomes_nobody(accepting: Accepting
 
 @pytest.mark.parametrize("scope", [{}, {"domain": {"name": "Default"}}, {"system": {"all": True}}])
 def test_a_token_that_is_not_for_a_project_is_refused(accepting: Accepting, scope: dict[str, Any]):
-    token = accepting.keystone.log_in("admin" if scope else "alice", **scope)
+    keystone = accepting.keystone
+    if "domain" in scope:
+        admin = keystone.administer("GET", "/users?name=admin")["users"][0]["id"]
+        role = keystone.administer("GET", "/roles?name=reader")["roles"][0]["id"]
+        keystone.administer("PUT", f"/domains/default/users/{admin}/roles/{role}")
+    token = keystone.log_in("admin" if scope else "alice", **scope)
     refused(accepting.ask(token), 403, "not for a project")
 
 
@@ -134,7 +140,9 @@ def test_what_keystone_does_not_accept_is_refused(accepting: Accepting):
         assert accepting.ask(other).status_code == 401, other
     refused(accepting.ask("gAAAAAB" + "A" * 5000), 401, "longer than 4096")
     assert accepting.keystone.asked() == before + 1, "what no Keystone issues is not sent there"
-    wait_for(lambda: audited(accepting, "action=iam:tokens:use&outcome=failed"))
+    with psycopg.connect(accepting.server.database_url, autocommit=True) as connection:
+        failed = "SELECT 1 FROM audit WHERE action = 'iam:tokens:use' AND detail LIKE 'Keystone does not accept it%'"
+        assert wait_for(lambda: connection.execute(failed).fetchall())
 
 
 def test_a_token_is_asked_about_once_in_the_caches_time(accepting: Accepting):
@@ -202,7 +210,11 @@ def test_a_user_that_is_disabled_here_is_out_at_once(accepting: Accepting):
 
 def test_its_token_makes_no_access_key(accepting: Accepting):
     token = accepting.keystone.log_in("frank", project="shop")
-    assert accepting.ask(token, "/api/v1/accesskeys", "POST").status_code == 400
+    refused(accepting.ask(token, "/api/v1/accesskeys", "POST"), 403, "has no role in project")
+    admin = users(accepting)["admin"]["id"]
+    with httpx2.Client(base_url=accepting.server.url, headers={"X-Auth-Token": token}, trust_env=False) as http:
+        for_another = http.post("/api/v1/accesskeys", json={"user_id": admin})
+    refused(for_another, 400, "makes no access key, which would outlive it")
 
 
 def test_an_application_credential_has_its_roles_and_no_others(accepting: Accepting):

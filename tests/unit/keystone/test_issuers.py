@@ -10,7 +10,7 @@ from pilothouse.services.identity.issuers import issuers_of
 from pilothouse.settings import KeystoneSettings, OidcSettings, Settings
 
 
-def settings(folder: Path, *, name: str = "corp", issuer: str = "https://sso.test", password: str = "x") -> Settings:
+def settings(folder: Path, *, name: str = "corp", issuer: str = "https://sso.test", password: str = "x") -> Settings:  # noqa: S107 - of a test
     """Return settings with an OpenID Connect provider of that name and issuer, and a Keystone."""
     (folder / "password").write_text(password)
     (folder / "providers.yaml").write_text(
@@ -30,7 +30,7 @@ def test_both_are_known_by_name(tmp_path: Path):
 def test_neither_may_be_called_as_the_other(tmp_path: Path):
     with pytest.raises(InvalidSettings, match="has 'keystone' already"):
         issuers_of(settings(tmp_path, name="keystone"))
-    with pytest.raises(InvalidSettings, match="has 'https://keystone.test:5000' already"):
+    with pytest.raises(InvalidSettings, match=r"has 'https://keystone.test:5000' already"):
         issuers_of(settings(tmp_path, issuer="https://keystone.test:5000"))
 
 

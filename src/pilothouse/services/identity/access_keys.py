@@ -235,6 +235,11 @@ def _check_description(text: str) -> None:
 
 def _without_proof(caller: Caller, *, minutes: float) -> str:
     """Return what somebody is to do whose request does not show that a person has just logged in."""
+    if caller.carried is not None:
+        return (
+            "a token whose provider can revoke it makes no access key, which would outlive it; use the console, or a "
+            "token of this server"
+        )
     if caller.proof is not None and caller.proof.kind == "bearer":
         return (
             "to create an access key, log in to the console at the identity provider and create it there within "
