@@ -12,7 +12,7 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from keystoneauth1.identity.v3 import ApplicationCredential, Password
 from keystoneauth1.session import Session
 
-from tests.keystone.conftest import CACHE_SECONDS, Accepting
+from tests.keystone.conftest import ANSWER_SECONDS, CACHE_SECONDS, Accepting
 from tests.support.charts import build_chart, config_map_template, hook_job_template
 from tests.support.keystone import PASSWORD
 from tests.support.servers import close_sdk, wait_for
@@ -150,12 +150,13 @@ def test_a_token_is_asked_about_once_in_the_caches_time(accepting: Accepting):
     time.sleep(CACHE_SECONDS)
     before = accepting.keystone.asked()
     begun = time.monotonic()
-    while time.monotonic() - begun < CACHE_SECONDS / 2:
+    for _ in range(20):
         assert accepting.ask(token).status_code == 200
-    assert accepting.keystone.asked() == before + 1
+    asked = accepting.keystone.asked() - before
+    assert 1 <= asked <= 1 + (time.monotonic() - begun) / CACHE_SECONDS
     time.sleep(CACHE_SECONDS)
     assert accepting.ask(token).status_code == 200
-    assert accepting.keystone.asked() == before + 2
+    assert accepting.keystone.asked() == before + asked + 1
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "role"])
@@ -172,9 +173,11 @@ def test_what_keystone_takes_away_counts_within_the_caches_time(accepting: Accep
         role = keystone.administer("GET", "/roles?name=member")["roles"][0]["id"]
         keystone.administer("DELETE", f"/projects/{keystone.ids['shop']}/users/{keystone.ids[name]}/roles/{role}")
     done = time.monotonic()
+    begun = done
     while accepting.ask(token).status_code == 200:
-        assert time.monotonic() - done < CACHE_SECONDS + 3, "3 s for Keystone's answers on a busy machine"
+        assert begun - done < CACHE_SECONDS
         time.sleep(0.1)
+        begun = time.monotonic()
     refused(accepting.ask(token), 401, "Keystone does not accept it")
 
 
@@ -212,7 +215,9 @@ def test_its_token_makes_no_access_key(accepting: Accepting):
     token = accepting.keystone.log_in("frank", project="shop")
     refused(accepting.ask(token, "/api/v1/accesskeys", "POST"), 403, "has no role in project")
     admin = users(accepting)["admin"]["id"]
-    with httpx2.Client(base_url=accepting.server.url, headers={"X-Auth-Token": token}, trust_env=False) as http:
+    with httpx2.Client(
+        base_url=accepting.server.url, headers={"X-Auth-Token": token}, trust_env=False, timeout=60
+    ) as http:
         for_another = http.post("/api/v1/accesskeys", json={"user_id": admin})
     refused(for_another, 400, "makes no access key, which would outlive it")
 
@@ -253,9 +258,9 @@ def test_while_keystone_hangs_or_is_down_others_go_on(accepting: Accepting):
     with keystone.halted():
         begun = time.monotonic()
         answer = accepting.ask(fresh)
-        refused(answer, 503, "it did not answer within 3 s")
+        refused(answer, 503, f"it did not answer within {ANSWER_SECONDS} s")
         assert (answer.json()["error_code"], "retry-after" in answer.headers) == ("CCE.01503001", True)
-        assert time.monotonic() - begun < 3 + 2
+        assert time.monotonic() - begun < ANSWER_SECONDS + 5
         assert server.send("GET", "/v2/charts").status_code == 200, "keys of our own"
     assert wait_for(lambda: accepting.ask(fresh).status_code == 200)
     assert accepting.ask(known).status_code == 200
