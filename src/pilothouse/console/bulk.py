@@ -22,7 +22,7 @@ from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.operations.idempotency import Key
 from pilothouse.services.operations.read import Operations
-from pilothouse.services.releases.details import Place, ReleaseDetail, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.locks import Seen, microseconds
 from pilothouse.states import Action
 
@@ -41,7 +41,7 @@ class Chosen:
     became of the order; ``operation_id``: the order.
     """
 
-    place: Place
+    place: ReleaseRef
     detail: ReleaseDetail | None = field(default=None, repr=False)
     revision: int = 0
     target: int = 0
@@ -57,12 +57,12 @@ class Chosen:
 
 
 def _read(texts: list[str]) -> list[Chosen]:
-    chosen: dict[Place, Chosen] = {}
+    chosen: dict[ReleaseRef, Chosen] = {}
     for text in texts:
         found = _NAMED.fullmatch(text.strip())
         if found is None:
             raise InvalidRequest(f"release: {text[:80]!r} is not a release; choose some in the list")
-        place = Place(found[1], found[2], found[3])
+        place = ReleaseRef(found[1], found[2], found[3])
         chosen[place] = Chosen(place, revision=int(found[4] or 0), target=int(found[5] or 0), since=int(found[6] or 0))
     if not chosen:
         raise InvalidRequest("release: none is chosen; tick some in the list first")
@@ -154,7 +154,7 @@ async def show_ordered(request: Request) -> Response:
         if not OPERATION_ID.fullmatch(operation_id):
             raise InvalidRequest(f"order: {operation_id[:40]!r} is not an operation")
         row = await service_of(request, Operations).show(caller_of(request), operation_id)
-        place = Place(names.get(row.cluster_id, row.cluster_id), row.namespace, row.release_name)
+        place = ReleaseRef(names.get(row.cluster_id, row.cluster_id), row.namespace, row.release_name)
         done.append(Chosen(place, operation_id=row.id))
     left = _read(query.getlist("left")) if "left" in query else []
     done += [replace(one, problem="nothing was ordered for it; its page tells how it is now") for one in left]

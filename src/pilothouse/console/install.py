@@ -27,7 +27,7 @@ from pilothouse.errors import AlreadyExists, InvalidRequest, NotFound, Pilothous
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.clusters import Clusters
-from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.plans import Plans
 from pilothouse.services.sources.pull import ChartPulls, SourceReference
 from pilothouse.states import UNSETTLED, Action, ReleaseStatus
@@ -64,7 +64,7 @@ async def plan_install(request: Request) -> Response:
         return await _form(request, fields)
     try:
         caller.require(_CREATE)
-        place = Place(*(fields.get(name, "").strip() for name in ("cluster", "namespace", "name")))
+        place = ReleaseRef(*(fields.get(name, "").strip() for name in ("cluster", "namespace", "name")))
         if not place.cluster:
             raise InvalidRequest("cluster: missing; choose one")
         await _refuse_existing(request, place)
@@ -82,7 +82,7 @@ async def judge(request: Request) -> Response:
     return await judge_values(request, await read_form(request), ())
 
 
-async def _refuse_existing(request: Request, place: Place) -> None:
+async def _refuse_existing(request: Request, place: ReleaseRef) -> None:
     try:
         found = await service_of(request, ReleaseDetails).show_head(caller_of(request), place)
     except NotFound:
@@ -91,7 +91,7 @@ async def _refuse_existing(request: Request, place: Place) -> None:
         raise _exists(place)
 
 
-def _exists(place: Place) -> AlreadyExists:
+def _exists(place: ReleaseRef) -> AlreadyExists:
     return AlreadyExists(
         f"name: release {place.name!r} exists in namespace {place.namespace!r} already; take another name, or change "
         "that one"

@@ -22,7 +22,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.idempotency import Idempotency
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.plan_changes import PlannedChange
 from pilothouse.services.releases.plan_records import PlanRecord
 from pilothouse.services.releases.plans import PERMISSIONS, Plans
@@ -94,7 +94,7 @@ async def _plan_page(request: Request, *, refused: Refusal | None = None) -> Res
     )
 
 
-async def read_again(request: Request, plan_id: str, *, place: Place | None = None) -> Fields:
+async def read_again(request: Request, plan_id: str, *, place: ReleaseRef | None = None) -> Fields:
     """Return the fields of the form that the plan was made from, as far as the person may see them.
 
     Raises NotFound for the plan of another release than that at the ``place``.

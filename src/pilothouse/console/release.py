@@ -26,7 +26,7 @@ from pilothouse.services.clusters import Clusters
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
 from pilothouse.services.operations.read import Operations
-from pilothouse.services.releases.details import Place, ReleaseDetail, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.differences import ReleaseDifferences, RevisionDiff
 from pilothouse.services.releases.drift_reads import ReleaseDrifts
 from pilothouse.services.releases.parts import Layer, ReleaseParts
@@ -56,10 +56,10 @@ class Leaf:
     value: Any = field(repr=False)
 
 
-def place_of(request: Request) -> Place:
+def place_of(request: Request) -> ReleaseRef:
     """Return where the release is that the path names."""
     named = request.path_params
-    return Place(named["cluster"], named["namespace"], named["name"])
+    return ReleaseRef(named["cluster"], named["namespace"], named["name"])
 
 
 def revision_of(request: Request, name: str = "revision") -> int | None:
@@ -82,7 +82,7 @@ async def show_head(request: Request) -> ReleaseDetail:
 
 
 async def look(
-    request: Request, at: Callable[[Caller, Place], Awaitable[Found]], *, part: str, right: str = READ_VALUES
+    request: Request, at: Callable[[Caller, ReleaseRef], Awaitable[Found]], *, part: str, right: str = READ_VALUES
 ) -> Found:
     """Return what was found of the release for the caller; raise NotPermitted if it may not see that any more."""
     before = caller_of(request)
@@ -208,7 +208,7 @@ async def read_revision_of(request: Request, revision: int | None, *, part: str)
     return await _told(request, place, part), stored
 
 
-async def _told(request: Request, place: Place, part: str, right: str = READ_VALUES) -> Caller:
+async def _told(request: Request, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
     caller = await service_of(request, Standing).require(caller_of(request), "cce:release:get")
     if caller.may(right):  # who is shown masked values has read none
         key = release_key(place.cluster, place.namespace, place.name)

@@ -22,7 +22,7 @@ from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
 from pilothouse.services.releases.delete import DeleteRelease, Deletions
-from pilothouse.services.releases.details import Place, ReleaseDetail, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetail, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.locks import Seen, microseconds
 from pilothouse.services.releases.plans import Change, Plans
 from pilothouse.services.releases.unlock import Unlocks
@@ -94,7 +94,7 @@ async def _rollback_page(request: Request, fields: Fields, *, refused: Refusal |
     )
 
 
-async def read_earlier(request: Request, place: Place, revision: int) -> list[RevisionRow]:
+async def read_earlier(request: Request, place: ReleaseRef, revision: int) -> list[RevisionRow]:
     """Return the revisions before that one that Helm keeps, newest first."""
     history = await service_of(request, ReleaseDetails).show_history(caller_of(request), place)
     return [one.revision for one in history if one.revision.revision < revision]
@@ -205,7 +205,13 @@ async def _plan(request: Request, change: Change) -> str:
 
 
 async def submit_rollback(
-    request: Request, place: Place, *, revision: int, include_hooks: bool, key: Key | None, seen: Seen | None = None
+    request: Request,
+    place: ReleaseRef,
+    *,
+    revision: int,
+    include_hooks: bool,
+    key: Key | None,
+    seen: Seen | None = None,
 ) -> SubmittedOperation:
     """Order a rollback to that revision; InvalidRequest if the release is not what was ``seen`` any more."""
     cluster_id = await _cluster_id(request, place)
@@ -226,7 +232,7 @@ async def submit_rollback(
 
 
 async def submit_uninstall(
-    request: Request, place: Place, *, key: Key | None, seen: Seen | None = None
+    request: Request, place: ReleaseRef, *, key: Key | None, seen: Seen | None = None
 ) -> SubmittedOperation:
     """Order the uninstall of the release; InvalidRequest if it is not what was ``seen`` any more."""
     cluster_id = await _cluster_id(request, place)
@@ -245,7 +251,7 @@ async def submit_uninstall(
     )
 
 
-async def _cluster_id(request: Request, place: Place) -> str:
+async def _cluster_id(request: Request, place: ReleaseRef) -> str:
     return (await service_of(request, ReleaseDetails).locate(caller_of(request), place)).cluster
 
 

@@ -30,7 +30,7 @@ from pilothouse.kubernetes.helm_secrets import StoredRelease
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.releases.details import HistoryItem, Place, ReleaseDetails
+from pilothouse.services.releases.details import HistoryItem, ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.differences import ReleaseDifferences
 from pilothouse.services.releases.drift_reads import ReleaseDrifts
 from pilothouse.services.releases.parts import Layer, ReleaseParts
@@ -45,8 +45,8 @@ _SIZE_OF_HOOK: Final = 1024
 router = native_router("/api/v1/clusters/{cluster}/namespaces/{namespace}/releases/{name}", tag="releases")
 
 
-def _place(cluster: str, namespace: str, name: str) -> Place:
-    return Place(cluster, namespace, name)
+def _place(cluster: str, namespace: str, name: str) -> ReleaseRef:
+    return ReleaseRef(cluster, namespace, name)
 
 
 def _is_in(media_type: str, accept: str) -> bool:
@@ -60,8 +60,8 @@ def _or(media_type: str) -> dict[int | str, dict[str, Any]]:
 Found = TypeVar("Found")
 #: What is looked for in the cluster of that id, for a caller, of a release.
 #: With all values if the caller may read them.
-Look = Callable[[Caller, Place], Awaitable[Found]]
-OfRelease = Annotated[Place, Depends(_place)]
+Look = Callable[[Caller, ReleaseRef], Awaitable[Found]]
+OfRelease = Annotated[ReleaseRef, Depends(_place)]
 
 
 class Reading:
@@ -103,7 +103,7 @@ class Reading:
                 caller.require(each)
         return found
 
-    async def _told(self, place: Place, part: str, right: str = READ_VALUES) -> Caller:
+    async def _told(self, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
         caller = await service_of(self._request, Standing).require(caller_of(self._request), "cce:release:get")
         if caller.may(right):  # who is shown masked values has read none
             key = release_key(place.cluster, place.namespace, place.name)

@@ -26,7 +26,7 @@ from pilothouse.services.operations.idempotency import Idempotency, Key, Submitt
 from pilothouse.services.operations.wait import OperationWaits
 from pilothouse.services.releases.delete import Deletions
 from pilothouse.services.releases.deploy import Deployments
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.run_tests import ReleaseTests
 from pilothouse.services.releases.unlock import Unlocks
 from pilothouse.services.releases.update import Updates
@@ -126,12 +126,12 @@ async def deploy_release(
     return await accepting.once(deploy)
 
 
-async def _located(request: Request, place: OfRelease, _caller: CurrentCaller) -> Place:
+async def _located(request: Request, place: OfRelease, _caller: CurrentCaller) -> ReleaseRef:
     cluster = await service_of(request, Clusters).identify(place.cluster, project_id=caller_of(request).project_id)
     return replace(place, cluster=cluster.id)
 
 
-Located = Annotated[Place, Depends(_located)]
+Located = Annotated[ReleaseRef, Depends(_located)]
 
 
 @router.post(

@@ -15,7 +15,7 @@ from pilothouse.services.operations.ends import report_end
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import UninstallCommand, as_wait, open_shown
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.external_managers import ReleaseManagers
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import Seen, changed_error, locked_error, running_error
@@ -123,7 +123,7 @@ class Deletions:
                 )
         raise changed_error(name)
 
-    async def propose(self, place: Place, request: DeleteRelease, *, project_id: str) -> Proposal:
+    async def propose(self, place: ReleaseRef, request: DeleteRelease, *, project_id: str) -> Proposal:
         """Return the uninstall of a release on which no operation is active; raise what ``delete`` raises."""
         named = await self._clusters.identify(place.cluster, project_id=project_id)
         cluster = await self._clusters.reach(named.id, project_id=project_id)

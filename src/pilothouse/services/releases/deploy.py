@@ -13,7 +13,7 @@ from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import PLAIN, Crds, HelmOptions
 from pilothouse.services.releases.create import CreateRelease, Releases
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.locks import changed_error
 from pilothouse.services.releases.names import check_namespace, is_name
 from pilothouse.services.releases.stored_charts import StoredChart, keep_stored_chart
@@ -72,7 +72,7 @@ class DeployRelease:
         waits = self.options.rollback_on_failure or self.options.checks
         return at_least_ready(self.wait) if waits else self.wait
 
-    def as_install(self, place: Place, prepared: Prepared, *, replace: bool) -> CreateRelease:
+    def as_install(self, place: ReleaseRef, prepared: Prepared, *, replace: bool) -> CreateRelease:
         """Return it as an install; labels that remove others have nothing to remove."""
         labels = {name: value for name, value in self.options.labels.items() if value != REMOVED}
         return CreateRelease(
@@ -131,7 +131,7 @@ class Deployments:
         self._updates = updates
 
     async def deploy(
-        self, caller: Caller, place: Place, request: DeployRelease, *, request_id: str, key: Key | None = None
+        self, caller: Caller, place: ReleaseRef, request: DeployRelease, *, request_id: str, key: Key | None = None
     ) -> SubmittedOperation:
         """Accept an install or an upgrade, whichever it takes; what can be refused at once is refused here.
 
@@ -168,7 +168,7 @@ class Deployments:
                 await self._updates.refuse_while_running(cluster, place.namespace, place.name)
         raise changed_error(place.name)
 
-    async def propose(self, place: Place, request: DeployRelease, *, project_id: str) -> Proposal:
+    async def propose(self, place: ReleaseRef, request: DeployRelease, *, project_id: str) -> Proposal:
         """Return the operation that ``deploy`` would accept; raise what it raises."""
         prepared = await self._prepare(place, request, project_id=project_id)
         cluster = prepared.cluster
@@ -184,7 +184,7 @@ class Deployments:
         install = request.as_install(place, prepared, replace=status is not None)
         return await self._releases.propose(install, cluster.id, project_id=project_id)
 
-    async def _prepare(self, place: Place, request: DeployRelease, *, project_id: str) -> Prepared:
+    async def _prepare(self, place: ReleaseRef, request: DeployRelease, *, project_id: str) -> Prepared:
         check_namespace(place.namespace)
         _check(place, request.options)
         values = await merge_layers(self._shared, request.layers, project_id=project_id)
@@ -202,7 +202,7 @@ class Deployments:
             )
         return Prepared(cluster, values, chart)
 
-    async def _find_status(self, cluster: ClusterConnection, place: Place) -> str | None:
+    async def _find_status(self, cluster: ClusterConnection, place: ReleaseRef) -> str | None:
         """Return the status of the newest revision; None if there is none."""
         with cluster_error_context(cluster):
             found = await self._clusters.client(cluster).list_release_labels(namespace=place.namespace, name=place.name)
@@ -210,7 +210,7 @@ class Deployments:
         return newest.status if newest is not None else None
 
 
-def _check(place: Place, options: HelmOptions) -> None:
+def _check(place: ReleaseRef, options: HelmOptions) -> None:
     if not is_name(place.name):
         raise InvalidRequest(
             f"name: {place.name!r} is not a release name: at most 53 lower-case letters, digits, '-' and '.', with a "

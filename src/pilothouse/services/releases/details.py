@@ -41,7 +41,7 @@ _SYSTEM_LABELS = frozenset({"name", "owner", "status", "version", "createdAt", "
 
 
 @dataclass(frozen=True)
-class Place:
+class ReleaseRef:
     """Where a release is; ``cluster`` is an id or a name."""
 
     cluster: str
@@ -89,7 +89,7 @@ class ReleaseDetails:
         self._live = LiveReleases(database, keys, clusters)
         self._shown = ShownReleases(keys)
 
-    async def show(self, caller: Caller, place: Place, *, revision: int | None = None) -> ReleaseDetail:
+    async def show(self, caller: Caller, place: ReleaseRef, *, revision: int | None = None) -> ReleaseDetail:
         """Return the release as it is now, or one of its revisions; NotFound if there is none.
 
         Notes and labels are those of the newest stored revision, and missing if the cluster cannot be read. For callers
@@ -107,7 +107,7 @@ class ReleaseDetails:
             detail = await self._with_stored(detail, row, hides=not caller.may(READ_VALUES))
         return detail if caller.may(READ_VALUES) else await asyncio.to_thread(_hidden, detail)
 
-    async def show_head(self, caller: Caller, place: Place) -> ReleaseDetail:
+    async def show_head(self, caller: Caller, place: ReleaseRef) -> ReleaseDetail:
         """Return the release without its texts and values, for which no cluster is asked; NotFound if there is none."""
         caller.require("cce:release:get")
         cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
@@ -117,7 +117,7 @@ class ReleaseDetails:
         return replace(detail, release=bare)
 
     async def _detail(
-        self, caller: Caller, place: Place, found: FoundRelease, changes: list[Change], *, as_stored: bool
+        self, caller: Caller, place: ReleaseRef, found: FoundRelease, changes: list[Change], *, as_stored: bool
     ) -> ReleaseDetail:
         cluster = found.cluster
         row = found.revisions[0] if found.revisions else None
@@ -161,7 +161,7 @@ class ReleaseDetails:
 
     async def _with_stored(self, detail: ReleaseDetail, row: RevisionRow, *, hides: bool) -> ReleaseDetail:
         release = detail.release
-        place = Place(release.cluster_id, release.namespace, release.name)
+        place = ReleaseRef(release.cluster_id, release.namespace, release.name)
         try:
             stored = await self.read_stored(place, row.revision)
         except (ClusterUnavailable, ClusterDenied, CorruptRelease, NotFound, Busy) as error:
@@ -169,7 +169,7 @@ class ReleaseDetails:
         notes = await in_masking_thread(hide_in_notes, stored) if hides else stored.notes
         return replace(detail, notes=notes, labels=own_labels(stored))
 
-    async def show_history(self, caller: Caller, place: Place) -> list[HistoryItem]:
+    async def show_history(self, caller: Caller, place: ReleaseRef) -> list[HistoryItem]:
         """Return the revisions that Helm keeps, newest first, with what wrote each; NotFound if there are none.
 
         For callers who may not read values, these are masked in the newest descriptions that are not Helm's usual ones,
@@ -190,7 +190,7 @@ class ReleaseDetails:
             said |= dict.fromkeys(told[most:], WITHHELD)
         return [HistoryItem(row, said[row.revision], find_cause(row, changes)) for row in found.revisions]
 
-    async def _hide(self, caller: Caller, cluster: ClusterName, place: Place, revision: int, text: str) -> str:
+    async def _hide(self, caller: Caller, cluster: ClusterName, place: ReleaseRef, revision: int, text: str) -> str:
         """Return a description with the values of its revision masked."""
         found, _ = await self._find(
             caller.project_id, cluster, place, revisions=1, below=revision + 1, with_values=True
@@ -209,7 +209,7 @@ class ReleaseDetails:
         self,
         project_id: str,
         cluster: ClusterName,
-        place: Place,
+        place: ReleaseRef,
         *,
         revisions: int,
         below: int | None = None,
@@ -237,18 +237,18 @@ class ReleaseDetails:
             found = replace(found, revisions=rows[:revisions])
         return found, changes
 
-    async def locate(self, caller: Caller, place: Place) -> Place:
+    async def locate(self, caller: Caller, place: ReleaseRef) -> ReleaseRef:
         """Return the place with the id of its cluster; NotFound if the project has no such cluster."""
         caller.require("cce:release:get")
         cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
         return replace(place, cluster=cluster.id)
 
-    async def find_stored(self, caller: Caller, place: Place, revision: int | None) -> StoredRelease:
+    async def find_stored(self, caller: Caller, place: ReleaseRef, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest), else raise NotFound."""
         caller.require("cce:release:get")
         return await self.read_stored(await self.locate(caller, place), revision)
 
-    async def find_before(self, caller: Caller, place: Place, revision: int) -> int:
+    async def find_before(self, caller: Caller, place: ReleaseRef, revision: int) -> int:
         """Return the number of the revision before that one, as the cluster has them, else raise NotFound."""
         caller.require("cce:release:get")
         cluster = await self._clusters.identify(place.cluster, project_id=caller.project_id)
@@ -261,7 +261,7 @@ class ReleaseDetails:
             raise NotFound(f"release {place.name!r} has no revision before {revision} to compare it with; pass from")
         return before
 
-    async def read_stored(self, place: Place, revision: int | None) -> StoredRelease:
+    async def read_stored(self, place: ReleaseRef, revision: int | None) -> StoredRelease:
         """Return what Helm stored of a revision (None: the newest) in the cluster of that id, else raise NotFound."""
         if not is_namespace(place.namespace) or not is_name(place.name):
             raise NotFound(f"release {place.name!r} does not exist in namespace {place.namespace!r}")
@@ -278,7 +278,7 @@ class ReleaseDetails:
                 raise unknown_revision(place, revision, None)
             return await read_release(secret)
 
-    async def explain_missing(self, place: Place, cluster_name: str) -> NotFound:
+    async def explain_missing(self, place: ReleaseRef, cluster_name: str) -> NotFound:
         """Return the error for a release that the cluster of that id does not have."""
         async with self._database.autocommit() as connection:
             shown = await operations.find_shown(
@@ -292,7 +292,7 @@ def own_labels(stored: StoredRelease) -> dict[str, str]:
     return {name: value for name, value in stored.labels.items() if name not in _SYSTEM_LABELS}
 
 
-def unknown_revision(place: Place, revision: int, below: RevisionRow | None) -> NotFound:
+def unknown_revision(place: ReleaseRef, revision: int, below: RevisionRow | None) -> NotFound:
     """Return the error for a revision that the release does not have; ``below`` is the next lower one."""
     hint = f"; the next lower one is {below.revision}" if below is not None else ""
     return NotFound(f"release {place.name!r} in namespace {place.namespace!r} has no revision {revision}{hint}")

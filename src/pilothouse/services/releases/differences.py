@@ -12,7 +12,7 @@ from pilothouse.kubernetes.resources import manifest_parts, without_secret_data
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.off_loop import off_loop
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.manifest_diff import CHANGES, Object, ObjectDifference, Part, compare_objects
 from pilothouse.services.releases.masking import (
     DOCUMENTS,
@@ -44,7 +44,7 @@ class ReleaseDifferences:
         self._details = details
 
     async def read(
-        self, caller: Caller, place: Place, *, from_revision: int | None, to_revision: int | None
+        self, caller: Caller, place: ReleaseRef, *, from_revision: int | None, to_revision: int | None
     ) -> tuple[StoredRelease, StoredRelease]:
         """Return a revision (None: the one before the other) and another (None: the newest) from the cluster.
 

@@ -8,7 +8,7 @@ from pilothouse.masking_thread import in_masking_thread
 from pilothouse.services.clusters import cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.drift import Drift, deployed_or_newest, find_drift
 from pilothouse.services.releases.ignore_rules import MOST_RULES, IgnoreRule, read_rules
 from pilothouse.services.releases.live import read_unsuperseded
@@ -28,7 +28,7 @@ class ReleaseDrifts:
         self._details = details
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
-    async def read(self, caller: Caller, place: Place, *, revision: int | None = None) -> Drift:
+    async def read(self, caller: Caller, place: ReleaseRef, *, revision: int | None = None) -> Drift:
         """Return what the cluster of that id has that the revision does not say; None: the deployed, or the newest.
 
         Data of Secrets is masked for everybody, and all values for callers who may not read them.
@@ -63,7 +63,7 @@ class ReleaseDrifts:
                 )
         return found
 
-    async def list_rules(self, caller: Caller, place: Place) -> list[IgnoreRule]:
+    async def list_rules(self, caller: Caller, place: ReleaseRef) -> list[IgnoreRule]:
         """Return the rules about what is no drift of the release; none if nobody set any."""
         caller.require("cce:release:get")
         located = await self._details.locate(caller, place)
@@ -71,7 +71,7 @@ class ReleaseDrifts:
             return await read_rules(connection, located.cluster, namespace=place.namespace, name=place.name)
 
     async def replace_rules(
-        self, caller: Caller, place: Place, rules: Sequence[IgnoreRule], *, request_id: str
+        self, caller: Caller, place: ReleaseRef, rules: Sequence[IgnoreRule], *, request_id: str
     ) -> list[IgnoreRule]:
         """Store the rules instead of those before; NotFound for a release that does not exist."""
         caller.require(_UPDATE)

@@ -24,7 +24,7 @@ from pilothouse.services.releases.commands import InstallCommand, UpgradeCommand
 from pilothouse.services.releases.delete import DeleteRelease, Deletions
 from pilothouse.services.releases.dependencies import ReleaseDependencies
 from pilothouse.services.releases.deploy import Deployments, DeployRelease
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.differences import Parsed
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error
@@ -88,7 +88,7 @@ class Plans:
         self._deletions = deletions
         self._submissions = Submissions(shared.database, shared.keys, shared.settings)
 
-    async def make(self, caller: Caller, place: Place, change: Change) -> Plan:
+    async def make(self, caller: Caller, place: ReleaseRef, change: Change) -> Plan:
         """Plan an install or upgrade, a rollback, or an uninstall, and keep the plan.
 
         Raises what the change itself raises, and QuotaExceeded. Nothing is written to the cluster.
@@ -216,7 +216,7 @@ class Plans:
             raise _unknown(plan_id)
         return row
 
-    async def _propose(self, place: Place, change: Change, *, project_id: str) -> Proposal:
+    async def _propose(self, place: ReleaseRef, change: Change, *, project_id: str) -> Proposal:
         if isinstance(change, DeployRelease):
             return await self._deployments.propose(place, change, project_id=project_id)
         if isinstance(change, DeleteRelease):

@@ -25,7 +25,7 @@ from pilothouse.redaction import Masks, masks_of, masks_of_data
 from pilothouse.services.clusters import ClusterConnection, Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing
-from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.masking import masks_of_stored
 from pilothouse.services.releases.pod_owners import OwnObjects, find_pod, named_objects
@@ -141,7 +141,7 @@ class ReleasePods:
         self._details = details
         self._standing = standing
 
-    async def show(self, caller: Caller, place: Place, *, pod: str, namespace: str = "") -> PodDetail:
+    async def show(self, caller: Caller, place: ReleaseRef, *, pod: str, namespace: str = "") -> PodDetail:
         """Return a pod of the release in the cluster of that id, with its events; NotFound if it is none of it."""
         caller.require(_GET)
         looked = await self._look(caller, place, LogQuery(pod, namespace))
@@ -169,7 +169,7 @@ class ReleasePods:
 
         return await in_masking_thread(tell)
 
-    async def read_log(self, caller: Caller, place: Place, wanted: LogQuery) -> ContainerLog:
+    async def read_log(self, caller: Caller, place: ReleaseRef, wanted: LogQuery) -> ContainerLog:
         """Return the last lines of a container's log, in 10 s at most.
 
         Raises NotFound if the pod is none of the release, or the container has no such log.
@@ -194,7 +194,9 @@ class ReleasePods:
                         break  # it sends more than it was asked for
         return await in_masking_thread(_told, looked, container, wanted, tail, _ROOM)
 
-    async def follow_log(self, caller: Caller, place: Place, wanted: LogQuery) -> AsyncIterator[ContainerLog | None]:
+    async def follow_log(
+        self, caller: Caller, place: ReleaseRef, wanted: LogQuery
+    ) -> AsyncIterator[ContainerLog | None]:
         """Yield the last lines again whenever there are more, until the log or a quarter of an hour ends.
 
         None means that there are no more yet. The caller's rights are checked again every few seconds.
@@ -267,7 +269,7 @@ class ReleasePods:
         finally:
             await pods.close()
 
-    async def _look(self, caller: Caller, place: Place, wanted: LogQuery) -> _Looked:
+    async def _look(self, caller: Caller, place: ReleaseRef, wanted: LogQuery) -> _Looked:
         """Return the pod if it is one of the release's, else raise NotFound."""
         stored = await self._details.read_stored(place, None)
         cluster = await self._clusters.reach(place.cluster, project_id=None)

@@ -14,7 +14,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.operations.idempotency import Key, SubmittedOperation
 from pilothouse.services.releases.commands import RunTestsCommand
 from pilothouse.services.releases.dependencies import ReleaseDependencies
-from pilothouse.services.releases.details import Place
+from pilothouse.services.releases.details import ReleaseRef
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.locks import changed_error, is_locked, locked_error
 from pilothouse.services.releases.names import unknown_release
@@ -47,7 +47,7 @@ class ReleaseTests:
     async def run(  # what is named is the release, how it is tested, and the request
         self,
         caller: Caller,
-        place: Place,
+        place: ReleaseRef,
         *,
         filters: Sequence[str],
         timeout_seconds: int | None,

@@ -12,7 +12,7 @@ from pilothouse.kubernetes.resources import manifest_objects
 from pilothouse.masking_thread import in_masking_thread
 from pilothouse.services.clusters import Clusters, cluster_error_context
 from pilothouse.services.identity.bootstrap import Caller
-from pilothouse.services.releases.details import Place, ReleaseDetails
+from pilothouse.services.releases.details import ReleaseDetails, ReleaseRef
 from pilothouse.services.releases.live import read_unsuperseded
 from pilothouse.services.releases.masking import LARGEST_MANIFEST, masks_of_stored
 from pilothouse.states import ReleaseStatus
@@ -35,7 +35,7 @@ class ReleaseTrees:
         self._clusters = clusters
         self._details = details
 
-    async def read(self, caller: Caller, place: Place) -> LiveTree:
+    async def read(self, caller: Caller, place: ReleaseRef) -> LiveTree:
         """Return the newest revision's live objects, in the cluster of that id.
 
         For callers who may not read values, these are masked in texts.
