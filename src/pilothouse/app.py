@@ -35,7 +35,7 @@ from pilothouse.http.handshake import Handshake
 from pilothouse.http.json_bodies import LOGIN, RELEASE
 from pilothouse.http.middleware import stack
 from pilothouse.http.middleware.session import CONSOLE, is_console
-from pilothouse.http.places import Places
+from pilothouse.http.places import LocationMiddleware
 from pilothouse.http.protocol import GatewayProtocol
 from pilothouse.http.requests import refuse_nul
 from pilothouse.http.server import GatewayServer, TlsContext, certificate_files
@@ -143,7 +143,7 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
     _include_routes(app)
     app.mount(CONSOLE, create_console(settings, app.state.services))
     return stack.wrap(
-        Places(ClusterReads(app, settings.cluster), runtime.clusters),
+        LocationMiddleware(ClusterReads(app, settings.cluster), runtime.clusters),
         settings=settings,
         authenticator=Authentication(runtime.database, runtime.keys, settings.identity, audit, bearers=bearers),
         is_public=_is_public,

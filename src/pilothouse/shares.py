@@ -16,21 +16,21 @@ from pilothouse.errors import Busy
 _MOST_KEYS: Final = 20_000
 
 
-class FairPlaces:
+class FairSlots:
     """Slots that are assigned in turn: each waiting key gets one before any key gets a second.
 
     No key holds all of them, unless there is only one slot, which rotates.
     """
 
     def __init__(
-        self, places: int, *, what: str, most_waiting: int, most: int | None = None, whose: str = "this project"
+        self, slots: int, *, what: str, most_waiting: int, most: int | None = None, whose: str = "this project"
     ) -> None:
         """Limit a key to ``most`` slots and ``most_waiting`` waiters; ``what`` names the resource in errors.
 
         ``whose`` names the key there.
         """
-        self._free = places
-        self._most = most if most is not None else max(1, places - 1)
+        self._free = slots
+        self._most = most if most is not None else max(1, slots - 1)
         self._most_waiting = most_waiting
         self._what = what
         self._whose = whose
@@ -70,7 +70,7 @@ class FairPlaces:
         self._serve()
 
     @asynccontextmanager
-    async def place(self, key: str, *, seconds: float | None) -> AsyncIterator[None]:
+    async def hold(self, key: str, *, seconds: float | None) -> AsyncIterator[None]:
         """Hold a slot for the block; raise Busy as ``acquire`` does."""
         await self.acquire(key, seconds=seconds)
         try:

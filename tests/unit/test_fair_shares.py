@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 
 from pilothouse.errors import Busy
-from pilothouse.shares import Counted, FairPlaces, Rate, Throughput
+from pilothouse.shares import Counted, FairSlots, Rate, Throughput
 
 
-def make(places: int, **different: Any) -> FairPlaces:
-    return FairPlaces(places, what="all is busy", **{"most_waiting": 100, **different})
+def make(places: int, **different: Any) -> FairSlots:
+    return FairSlots(places, what="all is busy", **{"most_waiting": 100, **different})
 
 
-async def enter(places: FairPlaces, key: str, order: list[str]) -> None:
+async def enter(places: FairSlots, key: str, order: list[str]) -> None:
     await places.acquire(key, seconds=5)
     order.append(key)
 
 
-async def queue_up(places: FairPlaces, keys: str, order: list[str]) -> list[asyncio.Task[None]]:
+async def queue_up(places: FairSlots, keys: str, order: list[str]) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(enter(places, key, order)) for key in keys]
     await asyncio.sleep(0)
     return tasks

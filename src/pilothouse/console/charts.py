@@ -22,7 +22,7 @@ from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.services.charts.signatures import MOST_BYTES
-from pilothouse.store.charts import ChartPlace
+from pilothouse.store.charts import ChartCursor
 
 _TEXTS: Final = {csrf.FIELD: 200, "override": 10, "skip_lint": 10, "provenance": MOST_BYTES}
 
@@ -45,11 +45,11 @@ async def list_charts(request: Request, *, refused: Refusal | None = None) -> Re
     )
 
 
-def _write_place(place: ChartPlace) -> str:
+def _write_place(place: ChartCursor) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([place.created_at, place.id])).decode()
 
 
-def _read_place(text: str) -> ChartPlace | None:
+def _read_place(text: str) -> ChartCursor | None:
     if not text:
         return None
     try:
@@ -59,7 +59,7 @@ def _read_place(text: str) -> ChartPlace | None:
         at, known = None, ""
     if at is None or at.tzinfo is None or at.year not in range(1970, 9999) or "\0" in known:
         raise InvalidRequest("marker: it is none of this list; begin at its first page")
-    return ChartPlace(at, known)
+    return ChartCursor(at, known)
 
 
 async def upload(request: Request) -> Response:

@@ -29,7 +29,7 @@ from pilothouse.errors import Busy, EngineError, EngineUnavailable
 from pilothouse.metrics import ENGINE_CHILDREN, ENGINE_EXITS
 from pilothouse.redaction import Masks
 from pilothouse.settings import ChartLimits, EngineSettings
-from pilothouse.shares import FairPlaces
+from pilothouse.shares import FairSlots
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,7 @@ class EnginePool:
         self._starts: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.Task[None]] = set()
         self._start_failure: EngineUnavailable | None = None
-        self._places = FairPlaces(
+        self._slots = FairSlots(
             settings.children,
             what="every Helm engine of this server is busy",
             most_waiting=settings.waiting_per_project,
@@ -184,7 +184,7 @@ class EnginePool:
         until = None if queue_seconds is None else time.monotonic() + queue_seconds
         broken = False
         if share is not None:
-            await self._places.acquire(share, seconds=queue_seconds)
+            await self._slots.acquire(share, seconds=queue_seconds)
         try:
             child = await self._take(None if until is None else max(0.0, until - time.monotonic()), cluster)
             if cluster is not None:
@@ -202,11 +202,11 @@ class EnginePool:
             if share is not None:
                 self._owed.append(share)
                 if not broken or sum(other.usable for other in self._children) >= self._settings.children:
-                    self._places.release(self._owed.pop())
+                    self._slots.release(self._owed.pop())
 
     def _release_owed(self, most: int) -> None:
         for _ in range(min(most, len(self._owed))):
-            self._places.release(self._owed.popleft())
+            self._slots.release(self._owed.popleft())
 
     async def _take(self, queue_seconds: float | None, cluster: int | None) -> ChildProcess:
         if self._folder is None:

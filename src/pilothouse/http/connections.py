@@ -20,7 +20,7 @@ from pilothouse.settings import HttpSettings, Network
 _LEAST: Final = 10
 #: What a connection may hold without being looked at when memory runs short.
 _LIGHT_BYTES: Final = 16 * 1024
-_STATE: Final = "place"
+_STATE: Final = "request_observer"
 
 
 class Connection(Protocol):
@@ -39,7 +39,7 @@ def most_connections(settings: HttpSettings, *, open_files: int) -> int:
     return max(_LEAST, min(settings.connections, open_files - RESERVED, open_files // 2))
 
 
-class Place:
+class RequestObserver:
     """Receives notices about a request in progress from the layers behind the protocol; this one ignores them."""
 
     def prove(self) -> None:
@@ -49,15 +49,15 @@ class Place:
         """Report how many bytes of the body are in memory now."""
 
 
-def remember_place(scope: Mapping[str, Any], place: Place) -> None:
+def remember_observer(scope: Mapping[str, Any], observer: RequestObserver) -> None:
     """Store it for the layers behind."""
-    scope["state"][_STATE] = place
+    scope["state"][_STATE] = observer
 
 
-def place_of(scope: Mapping[str, Any]) -> Place:
-    """Return the place of this request."""
+def observer_of(scope: Mapping[str, Any]) -> RequestObserver:
+    """Return the observer of this request; one that ignores everything if there is none."""
     found = scope["state"].get(_STATE)
-    return found if isinstance(found, Place) else Place()
+    return found if isinstance(found, RequestObserver) else RequestObserver()
 
 
 class _Queue:

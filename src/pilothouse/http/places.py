@@ -29,7 +29,7 @@ class Identifier(Protocol):
         ...
 
 
-class Places:
+class LocationMiddleware:
     """Tell callers with policies where their request is."""
 
     def __init__(self, app: ASGIApp, clusters: Identifier) -> None:

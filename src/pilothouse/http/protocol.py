@@ -20,7 +20,7 @@ import structlog
 from h11._receivebuffer import ReceiveBuffer, blank_line_regex
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pilothouse.http.connections import ConnectionLimits, Place, remember_place
+from pilothouse.http.connections import ConnectionLimits, RequestObserver, remember_observer
 from pilothouse.http.gateway_errors import BAD_REQUEST, BODY_STALLED, HEADERS_TOO_LARGE, GatewayCode, error_body
 from pilothouse.http.middleware.request_id import new_request_id
 from pilothouse.http.progress import Progress
@@ -94,8 +94,8 @@ class _Connection(h11.Connection):
         return event
 
 
-class _Place(Place):
-    """The place of one request, whose connection may have ended."""
+class _RequestObserver(RequestObserver):
+    """Observes one request, whose connection may have ended."""
 
     def __init__(self, protocol: "GatewayProtocol") -> None:
         self._protocol = protocol
@@ -138,7 +138,7 @@ class GatewayProtocol(H11Protocol):
         super().connection_made(transport)
         self.conn = _Connection(self.config.h11_max_incomplete_event_size or 0)
         self.address = self.client[0] if self.client else ""
-        self._place = _Place(self)
+        self._observer = _RequestObserver(self)
         self._progress = Progress(*filter(None, (transport, self.wire)), now=self.loop.time())
         if self.limits is not None and not self.limits.admit(self):
             log.info("connection_refused", address=self.address)
@@ -153,7 +153,7 @@ class GatewayProtocol(H11Protocol):
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release the place."""
+        """Count the connection no longer."""
         self._cancel_head_timer()
         for timer in (self._looking, self._answering):
             if timer is not None:
@@ -181,8 +181,8 @@ class GatewayProtocol(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before:
-            self._place = _Place(self)
-            remember_place(self.scope, self._place)
+            self._observer = _RequestObserver(self)
+            remember_observer(self.scope, self._observer)
             self.rank(renew=True)
         else:
             self.rank()
@@ -205,7 +205,7 @@ class GatewayProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request as soon as nearly all of this answer was read."""
-        self._place = _Place(self)
+        self._observer = _RequestObserver(self)
         self.rank(renew=True)
         self._held = True
         self._go_on()
@@ -233,7 +233,7 @@ class GatewayProtocol(H11Protocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self.flow.write_paused or self._refused:
             return False
-        return self._place.proven or not cycle.more_body
+        return self._observer.proven or not cycle.more_body
 
     def rank(self, *, renew: bool = False) -> None:
         """Report what the connection holds and whether it may be closed; with ``renew``, as the last one of all."""
@@ -244,7 +244,7 @@ class GatewayProtocol(H11Protocol):
         elif renew:
             self.limits.waits(self, known=self.known)
         pending = self.conn.pending + (len(self.cycle.body) if self.cycle else 0)
-        self.limits.weighs(self, pending + self._place.held + self._progress.unsent())
+        self.limits.weighs(self, pending + self._observer.held + self._progress.unsent())
 
     def _look(self) -> None:
         """Check that the peer reads its answer, and close the connection if not."""

@@ -19,7 +19,7 @@ from pilothouse.errors import Forbidden, NotAuthenticated
 from pilothouse.keystone.client import Keystone
 from pilothouse.keystone.documents import KeystoneProvider, KeystoneToken, read_token
 from pilothouse.settings import KeystoneSettings
-from pilothouse.shares import FairPlaces, Rate
+from pilothouse.shares import FairSlots, Rate
 
 _BURST_SECONDS: Final = 20.0
 _MOST_WAITING: Final = 50
@@ -54,8 +54,8 @@ class Validated:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._asking: dict[str, asyncio.Task[KeystoneToken]] = {}
         what = "Keystone is asked about as many tokens as it may be at a time"
-        self._places = FairPlaces(settings.requests, what=what, most_waiting=_MOST_WAITING, whose="this token")
-        self._strangers = FairPlaces(
+        self._places = FairSlots(settings.requests, what=what, most_waiting=_MOST_WAITING, whose="this token")
+        self._strangers = FairSlots(
             settings.requests_of_strangers, what=what, most_waiting=_MOST_WAITING, whose="this address"
         )
         self._refused = Rate(

@@ -147,14 +147,14 @@ def _resolved(fields: Fields, value: Any) -> Iterator[tuple[str, Fields]]:
             if name.startswith("f:") and name[2:] in value:
                 yield name[2:], mapping(below)
     elif isinstance(value, list):
-        places = _Places(value)
+        places = _ListIndex(value)
         for name, below in fields.items():
             index = places.find(name)
             if index is not None:
                 yield str(index), mapping(below)
 
 
-class _Places:
+class _ListIndex:
     """Find the items of a list by what ``fieldsV1`` calls them."""
 
     def __init__(self, items: list[Any]) -> None:

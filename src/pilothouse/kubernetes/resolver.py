@@ -17,7 +17,7 @@ from typing import Final
 
 from pilothouse.errors import Busy, ClusterUnavailable
 from pilothouse.settings import ClusterSettings
-from pilothouse.shares import FairPlaces
+from pilothouse.shares import FairSlots
 
 #: Return the IP addresses of a name; raise ClusterUnavailable if none is found in time.
 LookUp = Callable[[str], Awaitable[list[str]]]
@@ -38,7 +38,7 @@ class Resolver:
         """Take the number of slots and the waiting time of callers from the settings."""
         self._seconds = min(settings.lookup_seconds, settings.answer_seconds * _SHARE_OF_ANSWER)
         self._known_seconds = settings.known_addresses_seconds
-        self._places = FairPlaces(
+        self._slots = FairSlots(
             settings.lookups,
             what="names are being looked up at every place",
             most_waiting=_MOST_WAITING,
@@ -73,9 +73,9 @@ class Resolver:
 
     async def _look_up(self, host: str, project: str) -> list[str]:
         if host not in self._under_way:
-            await self._places.acquire(project, seconds=None)
+            await self._slots.acquire(project, seconds=None)
             if host in self._under_way:
-                self._places.release(project)
+                self._slots.release(project)
             else:
                 self._begin(host, project)
         return list(await asyncio.shield(self._under_way[host]))
@@ -88,7 +88,7 @@ class Resolver:
 
         def end(addresses: list[str], failure: Exception | None) -> None:
             self._under_way.pop(host, None)
-            self._places.release(project)
+            self._slots.release(project)
             if found.done():
                 return
             if failure is not None:

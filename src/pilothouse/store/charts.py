@@ -90,7 +90,7 @@ class ChartVersion:
 
 
 @dataclass(frozen=True)
-class ChartPlace:
+class ChartCursor:
     """A chart's position in a list, newest first."""
 
     created_at: datetime
@@ -102,7 +102,7 @@ class ChartPage:
     """A page of a project's charts; ``rest``: where the next page starts, None at the end."""
 
     charts: list[ChartRow]
-    rest: ChartPlace | None
+    rest: ChartCursor | None
 
 
 #: Charts that were pulled from a source are listed there.
@@ -159,7 +159,7 @@ async def list_versions(
     return [ChartVersion(*row) for row in (await tx.execute(query)).all()]
 
 
-async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | None, budget_bytes: int) -> ChartPage:
+async def read_page(tx: Transaction, *, project_id: str, after: ChartCursor | None, budget_bytes: int) -> ChartPage:
     """Return the project's charts after a position, newest first: about ``budget_bytes`` of them, at least one."""
     params = {
         "project_id": project_id,
@@ -170,7 +170,7 @@ async def read_page(tx: Transaction, *, project_id: str, after: ChartPlace | Non
     rows = (await tx.execute(_PAGE, params)).all()
     found = [ChartRow(*row[: len(_COLUMNS)]) for row in rows]
     more = bool(rows) and rows[0].following > len(found)
-    return ChartPage(found, ChartPlace(found[-1].created_at, found[-1].id) if more else None)
+    return ChartPage(found, ChartCursor(found[-1].created_at, found[-1].id) if more else None)
 
 
 async def add_chart(tx: Transaction, content: ChartContent, *, chart_id: str, project_id: str) -> ChartRow:

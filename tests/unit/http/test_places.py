@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Message, Scope
 
-from pilothouse.http.places import Places
+from pilothouse.http.places import LocationMiddleware
 from pilothouse.services.identity.bootstrap import Caller, Where
 
 CLUSTERS = {"test": "0a1b"}
@@ -56,7 +56,7 @@ async def ask(raw: str) -> tuple[Where, dict[str, str]]:
         "headers": [],
         "state": state,
     }
-    await Places(app, Clusters())(scope, receive, send)
+    await LocationMiddleware(app, Clusters())(scope, receive, send)
     return found[0]
 
 

@@ -21,7 +21,7 @@ from pilothouse.http.requests import caller_of, json_response, request_id_of, se
 from pilothouse.off_loop import off_loop
 from pilothouse.services.charts.archives import Charts, Upload
 from pilothouse.services.charts.signatures import MOST_BYTES
-from pilothouse.store.charts import ChartPlace
+from pilothouse.store.charts import ChartCursor
 
 router = APIRouter()
 PREFIXES = ("/v2/charts", "/autopilot/v2/charts")
@@ -46,7 +46,7 @@ async def list_charts(request: Request) -> Response:
     """Return the charts that the caller may see, page by page."""
     caller, charts = caller_of(request), service_of(request, Charts)
 
-    async def read(after: ChartPlace | None) -> ArrayPart[ChartPlace]:
+    async def read(after: ChartCursor | None) -> ArrayPart[ChartCursor]:
         async with charts.listed(caller, after=after) as page:
             return ArrayPart(orjson.dumps([chart_to_wire(row) for row in page.charts]), page.rest)
 

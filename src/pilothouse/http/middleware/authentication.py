@@ -28,7 +28,7 @@ from pilothouse.auth.signing import (
 )
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound, ProviderUnavailable
 from pilothouse.http import gateway_errors as errors
-from pilothouse.http.connections import place_of
+from pilothouse.http.connections import observer_of
 from pilothouse.http.gateway_errors import GatewayError, answer_to
 from pilothouse.http.json_bodies import FORM
 from pilothouse.http.middleware import head
@@ -194,7 +194,7 @@ class AuthenticationMiddleware(Generic[K]):
             token = head.token(scope)
             if token is not None:
                 caller = await self._authenticator.find_token(token, head.project_id(scope), source)
-                place_of(scope).prove()
+                observer_of(scope).prove()
                 return _Proven(caller, asked_at)
             signature = await self._signature(scope, now)
             known = await self._authenticator.find_key(signature.access_key, head.project_id(scope), source)
@@ -236,7 +236,7 @@ class AuthenticationMiddleware(Generic[K]):
                 limit=limit,
                 memory_bytes=settings.memory_body_bytes,
                 pace=self._pace,
-                on_memory=place_of(scope).hold,
+                on_memory=observer_of(scope).hold,
             )
         elif isinstance(claim, _Proven):
             body = await self._read_proven(scope, receive, claim, owned, limit=limit)
@@ -276,7 +276,7 @@ class AuthenticationMiddleware(Generic[K]):
                     pace=self._pace,
                     new_digest=SCHEMES[claim.signature.scheme].new_digest,
                     on_spool=spooled.take,
-                    on_memory=place_of(scope).hold,
+                    on_memory=observer_of(scope).hold,
                 )
             except (ClientGoneError, GatewayError):
                 if spooled.taken:
@@ -307,7 +307,7 @@ class AuthenticationMiddleware(Generic[K]):
         if caller is not None:
             scope["state"]["caller"] = caller
             AUTHENTICATIONS.labels(_credentials(scope), "accepted").inc()
-            place_of(scope).prove()
+            observer_of(scope).prove()
 
     def _cost(self, scope: Scope, body: Body) -> int:
         """Return what a body counts in its project's throughput, in bytes of an archive; ordinary ones cost nothing."""

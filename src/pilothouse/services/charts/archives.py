@@ -16,10 +16,10 @@ from pilothouse.services.charts.trust import Trust
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.identity.standing import Standing, require_still
 from pilothouse.settings import EngineSettings
-from pilothouse.shares import FairPlaces
+from pilothouse.shares import FairSlots
 from pilothouse.store import archives, audit, verifications
 from pilothouse.store import charts as store
-from pilothouse.store.charts import ChartContent, ChartPage, ChartPlace, ChartRow, ChartVersion
+from pilothouse.store.charts import ChartContent, ChartCursor, ChartPage, ChartRow, ChartVersion
 from pilothouse.store.database import Database, Transaction
 from pilothouse.store.verifications import NewVerification
 
@@ -85,13 +85,13 @@ class Charts:
         self._standing = standing
         self._wait_seconds = engine_settings.queue_seconds
         # A project's changes wait for each other in any case. Here they do so without a connection to the database.
-        self._changing = FairPlaces(
+        self._changing = FairSlots(
             _CHANGES,
             what="this server is storing charts at capacity",
             most=1,
             most_waiting=engine_settings.waiting_per_project,
         )
-        self._listing = FairPlaces(_LISTS, what="this server is listing charts at capacity", most_waiting=sys.maxsize)
+        self._listing = FairSlots(_LISTS, what="this server is listing charts at capacity", most_waiting=sys.maxsize)
         self._quota = quota
         self._quota_bytes = quota_bytes
 
@@ -164,13 +164,13 @@ class Charts:
         return row
 
     @asynccontextmanager
-    async def listed(self, caller: Caller, *, after: ChartPlace | None = None) -> AsyncIterator[ChartPage]:
+    async def listed(self, caller: Caller, *, after: ChartCursor | None = None) -> AsyncIterator[ChartPage]:
         """Hold a few of the project's charts, newest first, for the block: those that follow a place, or the first.
 
         Projects take turns, so leave the block soon.
         """
         caller.require("cce:chart:list")
-        async with self._listing.place(caller.project_id, seconds=None):
+        async with self._listing.hold(caller.project_id, seconds=None):
             async with self._database.autocommit() as connection:
                 await require_still(connection, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
                 page = await store.read_page(
@@ -237,7 +237,7 @@ class Charts:
     async def _change(self, caller: Caller) -> AsyncIterator[Transaction]:
         """Open a transaction with an exclusive lock on the project's charts; Busy after waiting too long for it."""
         async with (
-            self._changing.place(caller.project_id, seconds=self._wait_seconds),
+            self._changing.hold(caller.project_id, seconds=self._wait_seconds),
             self._database.transaction() as tx,
         ):
             await store.lock_charts_of(tx, caller.project_id)

@@ -13,7 +13,7 @@ from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.protocol import LintRequest
 from pilothouse.errors import EngineCrashed, EngineTimeout, HelmError, InvalidChart
 from pilothouse.settings import ChartLimits, EngineSettings
-from pilothouse.shares import FairPlaces
+from pilothouse.shares import FairSlots
 
 _SHOWN_FINDINGS = 20
 _SHOWN_CHARACTERS = 400
@@ -27,7 +27,7 @@ class ChartChecks:
         self._engine = engine
         self._limits = limits
         self._settings = engine_settings
-        self._places = FairPlaces(
+        self._slots = FairSlots(
             engine_settings.children,
             what="this server is checking charts at capacity",
             most_waiting=engine_settings.waiting_per_project,
@@ -40,7 +40,7 @@ class ChartChecks:
 
         Helm's errors reject a chart, its warnings do not; they are added to ``warnings``. Projects take turns.
         """
-        async with self._places.place(project_id, seconds=self._settings.queue_seconds):
+        async with self._slots.hold(project_id, seconds=self._settings.queue_seconds):
             chart = await asyncio.to_thread(inspect_chart, archive, limits=self._limits)
             if lint:
                 found = await self._lint(archive, project_id)
@@ -50,7 +50,7 @@ class ChartChecks:
 
     async def read_schema(self, archive: bytes, *, project_id: str) -> bytes:
         """Return the schema of the chart's values, empty without one; raise InvalidChart or Busy."""
-        async with self._places.place(project_id, seconds=self._settings.queue_seconds):
+        async with self._slots.hold(project_id, seconds=self._settings.queue_seconds):
             return await asyncio.to_thread(read_schema, archive, limits=self._limits)
 
     async def _lint(self, archive: BinaryIO, project_id: str) -> Sequence[LintFinding]:

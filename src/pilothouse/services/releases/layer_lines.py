@@ -30,7 +30,7 @@ Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Location:
     """A value in a layer; ``where`` names both, ``whole``: it is a mapping, which another layer only adds to."""
 
     where: str
@@ -72,8 +72,8 @@ def _places(path: Path, why: str, layers: "list[_Layer]") -> list[str]:
     return list(dict.fromkeys(place.where for place in named or _winning(path, layers)))
 
 
-def _winning(path: Path, layers: "list[_Layer]") -> list[_Place]:
-    found: list[_Place] = []
+def _winning(path: Path, layers: "list[_Layer]") -> list[_Location]:
+    found: list[_Location] = []
     for layer in layers:
         place = layer.find(path)
         if place is not None:
@@ -98,17 +98,17 @@ class _Layer:
         except (yaml.YAMLError, ValueError, RecursionError):
             return  # it has been read by Helm, which knows better
 
-    def find(self, path: Path) -> _Place | None:
+    def find(self, path: Path) -> _Location | None:
         """Return where the layer sets the value, or a part of it; None if it does not."""
         if not path:
             whole = bool(self._documents or self._set)
-            return _Place(self._layer.name, whole=True) if whole else None
+            return _Location(self._layer.name, whole=True) if whole else None
         for document in reversed(self._documents):
             if (node := _descend(document, path)) is not None:
                 where = f"{self._layer.name}, line {node.start_mark.line + 1}"
-                return _Place(where, whole=isinstance(node, yaml.MappingNode))
+                return _Location(where, whole=isinstance(node, yaml.MappingNode))
         below = [one for one in self._set if one[: len(path)] == path or path[: len(one)] == one]
-        return _Place(self._layer.name, whole=len(below[-1]) > len(path)) if below else None
+        return _Location(self._layer.name, whole=len(below[-1]) > len(path)) if below else None
 
 
 def _compose(text: str) -> list[yaml.Node]:

@@ -21,7 +21,7 @@ from pilothouse.errors import Busy, EngineCrashed, EngineTimeout, HelmError, Inv
 from pilothouse.kubernetes.resolver import Resolver
 from pilothouse.services.sources.records import origin_of
 from pilothouse.settings import Settings
-from pilothouse.shares import FairPlaces
+from pilothouse.shares import FairSlots
 from pilothouse.store import chart_origins, source_charts
 from pilothouse.store import sources as store
 from pilothouse.store.database import Database, Transaction
@@ -61,7 +61,7 @@ class SourceSync:
         self._queue_seconds = settings.engine.queue_seconds
         self._answer_seconds = settings.engine.answer_seconds
         self._resolver = Resolver(settings.cluster)
-        self._places = FairPlaces(
+        self._slots = FairSlots(
             settings.sources.fetches,
             what="this server is fetching from chart sources at capacity",
             most_waiting=settings.engine.waiting_per_project,
@@ -74,7 +74,7 @@ class SourceSync:
     async def fetching(self, row: SourceRow) -> AsyncIterator[Fetch]:
         """Open requests to the source for the block; Busy if too many others are open."""
         async with (
-            self._places.place(row.project_id, seconds=self._queue_seconds),
+            self._slots.hold(row.project_id, seconds=self._queue_seconds),
             fetching(origin_of(row, keys=self._keys), self._settings, self._resolver.of(row.project_id)) as fetch,
         ):
             yield fetch

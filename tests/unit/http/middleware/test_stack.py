@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.auth.signing import SignedRequest, body_digest, sign
 from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound
-from pilothouse.http.connections import Place, remember_place
+from pilothouse.http.connections import RequestObserver, remember_observer
 from pilothouse.http.gateway_errors import internal_error, route_not_found
 from pilothouse.http.middleware.request_id import RequestIdMiddleware
 from pilothouse.http.middleware.stack import wrap
@@ -632,7 +632,7 @@ class TestErrors:
 
 
 async def test_a_body_that_nothing_proves_counts_for_the_memory_of_all_connections():
-    class Counted(Place):
+    class Counted(RequestObserver):
         def __init__(self) -> None:
             self.held: list[int] = []
 
@@ -642,7 +642,7 @@ async def test_a_body_that_nothing_proves_counts_for_the_memory_of_all_connectio
     place, app = Counted(), stack()
 
     async def with_place(scope: Scope, receive: Receive, send: Send) -> None:
-        remember_place(scope, place)
+        remember_observer(scope, place)
         await app(scope, receive, send)
 
     answer = await call(with_place, "/public", method="POST", parts=[b"a" * 1000, b"b" * 500])
