@@ -62,10 +62,10 @@ def without_immutable() -> None:
 def without_rest() -> None:
     """Let an operation that only waits keep its slot, so that others wait for it."""
 
-    def rest(self: slots.Slots, slot: slots.Slot) -> None:
+    def release_while_waiting(self: slots.Slots, slot: slots.Slot) -> None:
         del self, slot
 
-    slots.Slots.rest = rest  # type: ignore[method-assign]
+    slots.Slots.release_while_waiting = release_while_waiting  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {

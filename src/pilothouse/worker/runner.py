@@ -127,7 +127,7 @@ class Runner:
                 row = await self._queue.take(
                     worker=f"{self._name}:{number}",
                     lease_seconds=self._settings.lease_seconds,
-                    besides=self._slots.at_rest,
+                    besides=self._slots.waiting,
                 )
                 if row is None:
                     await self._queue.wait()

@@ -20,15 +20,15 @@ class Slots:
         self._free = working
         self._most_waiting = waiting
         self._most_of_project = max(1, waiting // 2)
-        self._at_rest: dict[str, Slot] = {}
-        self._would_rest: dict[str, Slot] = {}
+        self._waiting: dict[str, Slot] = {}
+        self._wants_to_wait: dict[str, Slot] = {}
         self._entering: deque[asyncio.Future[bool]] = deque()
         self._closed = False
 
     @property
-    def at_rest(self) -> Collection[str]:
+    def waiting(self) -> Collection[str]:
         """The ids of waiting operations that have given up their slots."""
-        return tuple(self._at_rest)
+        return tuple(self._waiting)
 
     async def enter(self) -> "Slot | None":
         """Return with a slot, to be released by ``Slot.leave``; None after ``close``."""
@@ -56,31 +56,31 @@ class Slots:
             if not entering.done():
                 entering.set_result(False)
 
-    def rest(self, slot: "Slot") -> None:
+    def release_while_waiting(self, slot: "Slot") -> None:
         """Release the slot to others as soon as there is room for one more waiting operation."""
-        self._would_rest[slot.operation_id] = slot
-        self._lay_down()
+        self._wants_to_wait[slot.operation_id] = slot
+        self._grant_waiting()
 
-    def rise(self, slot: "Slot") -> None:
+    def resume(self, slot: "Slot") -> None:
         """Count the slot's operation as working again."""
-        self._would_rest.pop(slot.operation_id, None)
-        if self._at_rest.pop(slot.operation_id, None) is not None:
+        self._wants_to_wait.pop(slot.operation_id, None)
+        if self._waiting.pop(slot.operation_id, None) is not None:
             self._free -= 1
-            self._lay_down()
+            self._grant_waiting()
 
     def leave(self, slot: "Slot") -> None:
         """Release the slot, whatever its operation did last."""
-        self._would_rest.pop(slot.operation_id, None)
-        if self._at_rest.pop(slot.operation_id, None) is None:
+        self._wants_to_wait.pop(slot.operation_id, None)
+        if self._waiting.pop(slot.operation_id, None) is None:
             self._give()
-        self._lay_down()
+        self._grant_waiting()
 
-    def _lay_down(self) -> None:
-        held = Counter(slot.project_id for slot in self._at_rest.values())
-        for operation_id, slot in list(self._would_rest.items()):
-            if len(self._at_rest) < self._most_waiting and held[slot.project_id] < self._most_of_project:
-                del self._would_rest[operation_id]
-                self._at_rest[operation_id] = slot
+    def _grant_waiting(self) -> None:
+        held = Counter(slot.project_id for slot in self._waiting.values())
+        for operation_id, slot in list(self._wants_to_wait.items()):
+            if len(self._waiting) < self._most_waiting and held[slot.project_id] < self._most_of_project:
+                del self._wants_to_wait[operation_id]
+                self._waiting[operation_id] = slot
                 held[slot.project_id] += 1
                 self._give()
 
@@ -111,7 +111,7 @@ class Slot:
         """Record the operation's current phase; one that is neither work nor waiting changes nothing."""
         if phase in phases.WAITING and not self._waits:
             self._waits = True
-            self._slots.rest(self)
+            self._slots.release_while_waiting(self)
         elif phase in phases.WORKING and self._waits:
             self.work()
 
@@ -119,7 +119,7 @@ class Slot:
         """Count the operation as working again."""
         if self._waits:
             self._waits = False
-            self._slots.rise(self)
+            self._slots.resume(self)
 
     def leave(self) -> None:
         """Release the slot."""

@@ -142,7 +142,7 @@ print_rows({rows}, {OPERATIONS}, Output.TABLE, least=("revision", "text"))
 def test_the_text_of_a_single_object_is_never_cut():
     program = """
 from pilothouse.cli.output import Output, print_rows
-print_rows([{"state": "failed", "text": "the reason " * 20}], ("state", "text"), Output.TABLE, one=True)
+print_rows([{"state": "failed", "text": "the reason " * 20}], ("state", "text"), Output.TABLE, single=True)
 """
     out, _ = on_a_terminal(80, program)
 

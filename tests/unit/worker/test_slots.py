@@ -35,10 +35,10 @@ async def test_who_only_waits_lets_the_next_begin_until_it_works_again(phase: st
     assert await is_full(slots)
     first.notice(phase)
     first.notice("storage")
-    assert list(slots.at_rest) == ["first"]
+    assert list(slots.waiting) == ["first"]
     second = await enter(slots, "second")
     first.notice("apply")
-    assert list(slots.at_rest) == []
+    assert list(slots.waiting) == []
     second.leave()
     assert await is_full(slots), "the one that went on has the slot"
     first.leave()
@@ -49,10 +49,10 @@ async def test_more_than_may_wait_hold_their_places_until_there_is_room():
     slots = Slots(1, waiting=2)
     first, second = [await waiting(slots, name, project=name) for name in ("first", "second")]
     third = await waiting(slots, "third", project="third")
-    assert sorted(slots.at_rest) == ["first", "second"]
+    assert sorted(slots.waiting) == ["first", "second"]
     assert await is_full(slots)
     second.leave()
-    assert sorted(slots.at_rest) == ["first", "third"]
+    assert sorted(slots.waiting) == ["first", "third"]
     assert not await is_full(slots)
     for slot in (first, third):
         slot.leave()
@@ -70,9 +70,9 @@ async def waiting(slots: Slots, name: str, *, project: str = "p") -> Slot:
 async def test_one_project_has_half_of_the_room_for_those_who_wait():
     slots = Slots(2, waiting=4)
     of_one = [await waiting(slots, f"a{number}", project="a") for number in range(3)]
-    assert sorted(slots.at_rest) == ["a0", "a1"]
+    assert sorted(slots.waiting) == ["a0", "a1"]
     of_other = [await waiting(slots, f"b{number}", project="b") for number in range(2)]
-    assert sorted(slots.at_rest) == ["a0", "a1", "b0", "b1"]
+    assert sorted(slots.waiting) == ["a0", "a1", "b0", "b1"]
     assert not await is_full(slots)
     for slot in [*of_one, *of_other]:
         slot.leave()
