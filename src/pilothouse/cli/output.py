@@ -50,20 +50,21 @@ def print_rows(
     columns: Sequence[str],
     output: Output,
     *,
-    one: bool = False,
+    single: bool = False,
     headers: bool = True,
     least: Sequence[str] = (),
 ) -> None:
     """Print those columns of the rows, or all of the rows as JSON or YAML.
 
-    ``one``: an object instead of a list. ``least``: columns that a narrow terminal does without, the first one first.
+    ``single``: an object instead of a list. ``least``: columns that a narrow terminal does without, the first
+    one first.
     """
     if output is not Output.TABLE:
-        print_answer(rows[0] if one else rows, output)
+        print_answer(rows[0] if single else rows, output)
         return
     table = Table(list(columns), [[in_a_cell(_text(row[column])) for column in columns] for row in rows], headers)
     width = terminal_width()
-    if one and not table.fits(width):
+    if single and not table.fits(width):
         print_lines(table.blocks())
         return
     table = table.fitted(width, least)

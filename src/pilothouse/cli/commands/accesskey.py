@@ -57,7 +57,7 @@ def create(
     if password_stdin or not client_of(context).credentials.token:
         body["password"] = ask("Your password", from_stdin=password_stdin)
     row = client_of(context).call("POST", "/api/v1/accesskeys", body=body)
-    print_rows([row], _MADE, output, one=True)
+    print_rows([row], _MADE, output, single=True)
     if output is Output.TABLE:
         echo(f"secret key  {row['secret_key']}  (shown only now)")
 
@@ -65,7 +65,7 @@ def create(
 @app.command("show")
 def show(context: typer.Context, access_key: Key, output: As = Output.TABLE) -> None:
     """Show one key, without its secret."""
-    print_rows([client_of(context).call("GET", _path(access_key))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(access_key))], _COLUMNS, output, single=True)
 
 
 @app.command("enable")
@@ -100,7 +100,7 @@ def remove(context: typer.Context, access_key: Key) -> None:
 
 def _change(context: typer.Context, access_key: str, output: Output, **change: object) -> None:
     row = client_of(context).call("PATCH", _path(access_key), body=change)
-    print_rows([row], _COLUMNS, output, one=True)
+    print_rows([row], _COLUMNS, output, single=True)
 
 
 def _path(access_key: str) -> str:

@@ -124,7 +124,7 @@ def download(
     except OSError as error:
         raise PilothouseError(f"cannot write {target}: {error.strerror}") from error
     row = {"file": str(target), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    print_rows([row], ("file", "size", "sha256"), output, one=True)
+    print_rows([row], ("file", "size", "sha256"), output, single=True)
 
 
 @app.command("push")
@@ -166,7 +166,7 @@ def push(
         return client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
 
     row = send_with_chart(context, chart, send, version=version)
-    print_rows([row], ("reference", "manifest_digest", "created"), output, one=True)
+    print_rows([row], ("reference", "manifest_digest", "created"), output, single=True)
 
 
 @app.command("values")
@@ -225,4 +225,4 @@ def _send(context: typer.Context, method: str, path: str, archive: str, paramete
 
 
 def _print(row: dict[str, Any], output: Output) -> None:
-    print_rows([row], _COLUMNS, output, one=True)
+    print_rows([row], _COLUMNS, output, single=True)

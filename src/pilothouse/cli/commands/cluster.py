@@ -56,7 +56,7 @@ def add(
     """
     wall = _wall(wall_namespace, wall_user, wall_group)
     body = {"name": name, "kubeconfig": _read(kubeconfig), "context": kube_context} | ({"wall": wall} if wall else {})
-    print_rows([client_of(context).call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("POST", "/api/v1/clusters", body=body)], _COLUMNS, output, single=True)
 
 
 @app.command("update")
@@ -85,7 +85,7 @@ def update(
         changed = client.call("PUT", f"{path}/kubeconfig{'?force=true' if force else ''}", body=body)
     if wall or no_wall:
         changed = client.call("DELETE" if no_wall else "PUT", f"{path}/wall", body=wall)
-    print_rows([changed], _COLUMNS, output, one=True)
+    print_rows([changed], _COLUMNS, output, single=True)
 
 
 @app.command("list")
@@ -97,7 +97,7 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("show")
 def show(context: typer.Context, cluster: ClusterName, output: As = Output.TABLE) -> None:
     """Show one cluster."""
-    print_rows([client_of(context).call("GET", _path(context, cluster))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(context, cluster))], _COLUMNS, output, single=True)
 
 
 @app.command("probe")

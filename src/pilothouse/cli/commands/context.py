@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """Show a context, without its credentials."""
     contexts = read_contexts()
-    print_rows([_row(contexts.get(name or _current(contexts)), contexts.current)], _COLUMNS, output, one=True)
+    print_rows([_row(contexts.get(name or _current(contexts)), contexts.current)], _COLUMNS, output, single=True)
 
 
 @app.command("use")

@@ -77,7 +77,7 @@ def show(context: typer.Context, operation: Operation, output: As = Output.TABLE
     path = _path(_id_of(context, operation))
     shown = client_of(context).call("GET", path)
     evidence = client_of(context).call("GET", f"{path}/evidence")
-    print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, one=True)
+    print_rows([{**shown, "evidence": evidence}], _COLUMNS, output, single=True)
     if output is Output.TABLE:
         for found in evidence:
             print_lines(evidence_lines(found))
@@ -106,7 +106,7 @@ def follow_to_its_end(
     operation_id = _id_of(context, operation)
     with time_limit(timeout, f"operation {operation_id}"):
         ended = follow(client_of(context), operation_id)
-    print_rows([ended], _COLUMNS, output, one=True)
+    print_rows([ended], _COLUMNS, output, single=True)
     raise typer.Exit(0 if ended["state"] == OperationState.SUCCEEDED else 1)
 
 
@@ -122,7 +122,7 @@ def cancel(
 ) -> None:
     """Cancel an operation. A queued one never begins; a running one is stopped and undone."""
     path = f"{_path(_id_of(context, operation))}/cancel"
-    print_rows([client_of(context).call("POST", path, body={"keep": keep})], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("POST", path, body={"keep": keep})], _COLUMNS, output, single=True)
 
 
 def _path(operation_id: str) -> str:

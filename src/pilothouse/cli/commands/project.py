@@ -35,13 +35,13 @@ def add(
 ) -> None:
     """Create a project."""
     row = client_of(context).call("POST", "/api/v1/projects", body={"name": name, "description": description})
-    print_rows([row], _COLUMNS, output, one=True)
+    print_rows([row], _COLUMNS, output, single=True)
 
 
 @app.command("show")
 def show(context: typer.Context, project: Project, output: As = Output.TABLE) -> None:
     """Show one project."""
-    print_rows([client_of(context).call("GET", _path(context, project))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(context, project))], _COLUMNS, output, single=True)
 
 
 @app.command("enable")
@@ -76,7 +76,7 @@ def id_of(context: typer.Context, project: str) -> str:
 
 def _set(context: typer.Context, project: str, output: Output, *, enabled: bool) -> None:
     row = client_of(context).call("PATCH", _path(context, project), body={"enabled": enabled})
-    print_rows([row], _COLUMNS, output, one=True)
+    print_rows([row], _COLUMNS, output, single=True)
 
 
 def _path(context: typer.Context, project: str) -> str:

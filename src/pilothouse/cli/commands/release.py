@@ -28,4 +28,4 @@ def unlock(
     done = client_of(context).call(
         "POST", f"/api/v1/clusters/{clusters.id_of(context, cluster_of(context))}/unlock", body=body
     )
-    print_rows([done], ("namespace", "name", "revision", "was", "status"), output, one=True)
+    print_rows([done], ("namespace", "name", "revision", "was", "status"), output, single=True)

@@ -70,7 +70,7 @@ def add(
     }
     if username:
         body["credentials"] = {"username": username, "password": ask("Password", from_stdin=password_stdin)}
-    print_rows([client_of(context).call("POST", "/api/v1/sources", body=body)], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("POST", "/api/v1/sources", body=body)], _COLUMNS, output, single=True)
 
 
 @app.command("list")
@@ -82,13 +82,13 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("show")
 def show(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
     """Show one source."""
-    print_rows([client_of(context).call("GET", _path(source))], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("GET", _path(source))], _COLUMNS, output, single=True)
 
 
 @app.command("sync")
 def sync(context: typer.Context, source: SourceName, output: As = Output.TABLE) -> None:
     """Synchronise a source now."""
-    print_rows([client_of(context).call("POST", f"{_path(source)}/sync")], _COLUMNS, output, one=True)
+    print_rows([client_of(context).call("POST", f"{_path(source)}/sync")], _COLUMNS, output, single=True)
 
 
 @app.command("remove")

@@ -56,7 +56,7 @@ def show(context: typer.Context, *, token_stdin: Meant = False, output: As = Out
     token = _meant(context, token_stdin=token_stdin)
     said = client_of(context).call("GET", f"{_PATH}?nocatalog=1", headers={"X-Subject-Token": token})
     row = _summary(said)
-    print_rows([row], tuple(row), output, one=True)
+    print_rows([row], tuple(row), output, single=True)
 
 
 @app.command("revoke")
