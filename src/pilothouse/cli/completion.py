@@ -80,7 +80,7 @@ def complete_revisions_or_live(context: typer.Context, incomplete: str) -> list[
 
 def complete_operations(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids of recent operations, with what each is about."""
-    return [_told(one) for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
+    return [_describe_operation(one) for one in _ask(context, _RECENT_OPERATIONS) if one["id"].startswith(incomplete)]
 
 
 def complete_plans(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -97,10 +97,12 @@ def complete_living_operations(context: typer.Context, incomplete: str) -> list[
     from pilothouse.states import LIVING_STATES
 
     recent = _ask(context, _RECENT_OPERATIONS)
-    return [_told(one) for one in recent if one["state"] in LIVING_STATES and one["id"].startswith(incomplete)]
+    return [
+        _describe_operation(one) for one in recent if one["state"] in LIVING_STATES and one["id"].startswith(incomplete)
+    ]
 
 
-def _told(operation: dict[str, Any]) -> tuple[str, str]:
+def _describe_operation(operation: dict[str, Any]) -> tuple[str, str]:
     return operation["id"], f"{operation['action']} {operation['release']} {operation['state']}"
 
 

@@ -136,7 +136,7 @@ async def carry_out(request: Request) -> Response:
     done = []
     for number, one in enumerate(named):
         own = Key(f"{key.text}-{number}"[:255], key.fingerprint) if key is not None else None
-        done.append(await _order(request, deed, one, own))
+        done.append(await _submit(request, deed, one, own))
     ordered = [("order", one.operation_id) for one in done if one.operation_id]
     left = [("left", one.text) for one in done if not one.operation_id]
     address = f"{here(caller_of(request))}/releases/bulk/ordered?{urlencode([('do', deed), *ordered, *left])}"
@@ -161,7 +161,7 @@ async def show_ordered(request: Request) -> Response:
     return await page(request, "bulk_done.html", deed=deed, done=done)
 
 
-async def _order(request: Request, deed: str, one: Chosen, key: Key | None) -> Chosen:
+async def _submit(request: Request, deed: str, one: Chosen, key: Key | None) -> Chosen:
     seen = Seen(one.revision, one.since)
     try:
         if deed == Action.UNINSTALL:

@@ -148,17 +148,17 @@ async def follow_operation(request: Request) -> Response:
         try:
             events, names = await _newest_events(request), await cluster_names(request)
             row = await operations.show(caller, operation_id)
-            yield await _told(request, row, events, names)
+            yield await _operation_message(request, row, events, names)
             last = events[-1].id if events else 0
             async for news in operations.follow_together(caller, operation_id, after=last):
                 if not news.events:
                     yield QUIET
                     continue
                 row, events = news.row, [*events, *news.events][-_MOST_EVENTS:]
-                yield await _told(request, row, events, names)
+                yield await _operation_message(request, row, events, names)
                 await asyncio.sleep(_APART_SECONDS)  # what happens meanwhile is in the next message
             if row.state in LIVING_STATES:
-                yield await _told(request, await operations.show(caller, operation_id), events, names)
+                yield await _operation_message(request, await operations.show(caller, operation_id), events, names)
         except (NotAuthenticated, Forbidden, NotFound):
             yield REFUSED
             return
@@ -167,7 +167,9 @@ async def follow_operation(request: Request) -> Response:
     return service_of(request, EventStreams).open(caller, messages())
 
 
-async def _told(request: Request, row: OperationRow, events: list[EventRow], names: dict[str, str]) -> bytes:
+async def _operation_message(
+    request: Request, row: OperationRow, events: list[EventRow], names: dict[str, str]
+) -> bytes:
     """Return the message with the operation; those who follow it together, and may do the same, share its making."""
     caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
     rights = caller.may(_LIST), caller.may(_MAY_CANCEL.get(row.action, ""))

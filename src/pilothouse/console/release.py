@@ -88,7 +88,7 @@ async def look(
     before = caller_of(request)
     place = await service_of(request, ReleaseDetails).locate(before, place_of(request))
     found = await at(before, place)
-    caller = await _told(request, place, part, right)
+    caller = await _recheck_and_note(request, place, part, right)
     for each in {right, READ_VALUES}:
         if before.may(each):
             caller.require(each)
@@ -205,10 +205,10 @@ async def read_revision_of(request: Request, revision: int | None, *, part: str)
     details = service_of(request, ReleaseDetails)
     place = await details.locate(caller_of(request), place_of(request))
     stored = await details.read_stored(place, revision)
-    return await _told(request, place, part), stored
+    return await _recheck_and_note(request, place, part), stored
 
 
-async def _told(request: Request, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
+async def _recheck_and_note(request: Request, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
     caller = await service_of(request, Standing).require(caller_of(request), "cce:release:get")
     if caller.may(right):  # who is shown masked values has read none
         key = release_key(place.cluster, place.namespace, place.name)
@@ -262,7 +262,7 @@ async def compare(request: Request, *, old: int | None, new: int | None) -> Revi
     caller, differences = caller_of(request), service_of(request, ReleaseDifferences)
     place = await service_of(request, ReleaseDetails).locate(caller, place_of(request))
     stored = await differences.read(caller, place, from_revision=old, to_revision=new)
-    return await differences.compare(await _told(request, place, "diff"), *stored)
+    return await differences.compare(await _recheck_and_note(request, place, "diff"), *stored)
 
 
 PREFIX: Final = "/releases/{cluster}/{namespace}/{name}"

@@ -38,13 +38,13 @@ def locate_problems(said: str, text: str, *, chart_name: str) -> list[ValueProbl
         return [ValueProblem(int(syntax[1]), int(syntax[2]), syntax[3])]
     if _OF_SCHEMA not in said:
         return []
-    told = list(_told(said, chart_name))[:_MOST]
+    told = list(_parse_problems(said, chart_name))[:_MOST]
     marks = _find_marks(text, {path[:length] for path, _ in told for length in range(1, len(path) + 1)})
     found = [ValueProblem(*_nearest(path, marks), problem) for path, problem in told]
     return sorted(found, key=lambda one: (one.line, one.column))
 
 
-def _told(said: str, chart_name: str) -> Iterator[tuple[Path, str]]:
+def _parse_problems(said: str, chart_name: str) -> Iterator[tuple[Path, str]]:
     """Yield the path of each value that Helm names with what is wrong there; those of a subchart are below its name."""
     below: Path = ()
     for line in said.splitlines():
@@ -68,7 +68,7 @@ def _find_marks(text: str, wanted: set[Path]) -> dict[Path, tuple[int, int]]:
     marks: dict[Path, tuple[int, int]] = {}
     if not wanted or len(text) > _LONGEST:
         return marks
-    place = _Place(max(map(len, wanted)))
+    place = _Location(max(map(len, wanted)))
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.NodeEvent):
@@ -86,7 +86,7 @@ def _find_marks(text: str, wanted: set[Path]) -> dict[Path, tuple[int, int]]:
     return marks
 
 
-class _Place:
+class _Location:
     """Where in a document its events are."""
 
     def __init__(self, longest: int) -> None:

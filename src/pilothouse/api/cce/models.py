@@ -155,7 +155,7 @@ class ReleaseSerializer:
     def to_wire(self, release: Release) -> dict[str, object]:
         """Return the 16 fields of a release; ``values``, ``parameters`` and ``resources`` are strings in this API."""
         description, status_description = (
-            self._said(text, release) for text in (release.description, release.status_description)
+            self._masked(text, release) for text in (release.description, release.status_description)
         )
         shows_resources = release.resources_hide_values or not self.hides_values
         status = _STATUS.get(release.status, "UNKNOWN")
@@ -180,7 +180,7 @@ class ReleaseSerializer:
             "version": release.revision,
         }
 
-    def _said(self, text: str, release: Release) -> str:
+    def _masked(self, text: str, release: Release) -> str:
         if not self.hides_values:
             return text
         return hide_in_text(text, release.values_json, public=(release.name, release.namespace))

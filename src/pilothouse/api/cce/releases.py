@@ -53,7 +53,7 @@ async def create_release(request: Request, cluster_id: str) -> Response:
     caller = caller_of(request)
     caller.require_somewhere("cce:release:create")  # before a large body is looked into
     body = await read_json(request, CreateReleaseReqBody, limits=RELEASE)
-    key, release_request = await idempotency_key(request), _wanted(body, request)
+    key, release_request = await idempotency_key(request), _create_request(body, request)
     caller = caller.at(cluster_id, body.namespace)
     where = _where(cluster_id, body.namespace, body.name)
     with dry_run_noted(request, "cce:release:create", **where, requested=release_request.dry_run):
@@ -105,7 +105,7 @@ async def update_release(request: Request, cluster_id: str, namespace: str, name
     caller = caller_of(request)
     caller.require("cce:release:update")  # before a large body is looked into
     body = await read_json(request, UpdateReleaseReqBody, limits=RELEASE)
-    key, release_request = await idempotency_key(request), _wanted_update(body, request)
+    key, release_request = await idempotency_key(request), _update_request(body, request)
     where = _where(cluster_id, namespace, name)
     with dry_run_noted(request, "cce:release:update", **where, requested=release_request.dry_run):
         accepted = await service_of(request, Idempotency).once(
@@ -206,7 +206,7 @@ def _wants_resources(request: Request) -> bool:
     return request.query_params.get("show_resources", "").lower() == "true"
 
 
-def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
+def _create_request(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
     """Return the validated request; flags that exist for updates only have no effect here."""
     return CreateRelease(
         chart_id=body.chart_id,
@@ -227,7 +227,7 @@ def _wanted(body: CreateReleaseReqBody, request: Request) -> CreateRelease:
     )
 
 
-def _wanted_update(body: UpdateReleaseReqBody, request: Request) -> UpdateRelease:
+def _update_request(body: UpdateReleaseReqBody, request: Request) -> UpdateRelease:
     """Return the validated request; a name template, which an old example sends, has no effect here."""
     flags = body.parameters
     return UpdateRelease(

@@ -80,7 +80,7 @@ class Reading:
         details = service_of(self._request, ReleaseDetails)
         place = await details.locate(caller_of(self._request), self._place)
         stored = await details.read_stored(place, revision)
-        return await self._told(place, part), stored
+        return await self._recheck_and_note(place, part), stored
 
     async def read_two(
         self, from_revision: int | None, to_revision: int | None, *, part: str
@@ -90,20 +90,20 @@ class Reading:
         place = await service_of(self._request, ReleaseDetails).locate(caller, self._place)
         differences = service_of(self._request, ReleaseDifferences)
         old, new = await differences.read(caller, place, from_revision=from_revision, to_revision=to_revision)
-        return await self._told(place, part), old, new
+        return await self._recheck_and_note(place, part), old, new
 
     async def look(self, at: Look[Found], *, part: str, right: str = READ_VALUES) -> Found:
         """Return what was found of the release for the caller; raise NotPermitted if it may not see that any more."""
         before = caller_of(self._request)
         place = await service_of(self._request, ReleaseDetails).locate(before, self._place)
         found = await at(before, place)
-        caller = await self._told(place, part, right)
+        caller = await self._recheck_and_note(place, part, right)
         for each in {right, READ_VALUES}:
             if before.may(each):
                 caller.require(each)
         return found
 
-    async def _told(self, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
+    async def _recheck_and_note(self, place: ReleaseRef, part: str, right: str = READ_VALUES) -> Caller:
         caller = await service_of(self._request, Standing).require(caller_of(self._request), "cce:release:get")
         if caller.may(right):  # who is shown masked values has read none
             key = release_key(place.cluster, place.namespace, place.name)

@@ -97,7 +97,7 @@ def _uninstall(context: typer.Context, name: str, options: dict[str, Any], outpu
     if operation["action"] != Action.UNINSTALL:  # an install, which ends in its place
         ended = followed(context, operation, output) if operation["state"] in LIVING_STATES else operation
         if ended is not None:
-            done = _told(context, name, ended, lambda: start(context, "DELETE", path, body))
+            done = _outcome_of_install(context, name, ended, lambda: start(context, "DELETE", path, body))
     else:
         ended = finish(context, operation, output)
     if ended is None:
@@ -108,7 +108,9 @@ def _uninstall(context: typer.Context, name: str, options: dict[str, Any], outpu
         print_answer(ended, output)
 
 
-def _told(context: typer.Context, name: str, install: dict[str, Any], delete: Callable[[], object]) -> str:
+def _outcome_of_install(
+    context: typer.Context, name: str, install: dict[str, Any], delete: Callable[[], object]
+) -> str:
     """Return what became of the release of an install that has ended; what counts is that nothing of it is left."""
     left = existing(context, name)
     if left is not None and not left["revision"]:  # only its failure, which had not ended when it was asked for

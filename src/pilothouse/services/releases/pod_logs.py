@@ -192,7 +192,7 @@ class ReleasePods:
                     tail.add(some)
                     if len(tail.lines) + tail.dropped > wanted.tail:
                         break  # it sends more than it was asked for
-        return await in_masking_thread(_told, looked, container, wanted, tail, _ROOM)
+        return await in_masking_thread(_container_log, looked, container, wanted, tail, _ROOM)
 
     async def follow_log(
         self, caller: Caller, place: ReleaseRef, wanted: LogQuery
@@ -214,7 +214,7 @@ class ReleasePods:
                 news.clear()
                 ended = reading.done()
                 caller = await self._ask_again(caller, rights)
-                yield await in_masking_thread(_told, looked, container, wanted, tail, _FOLLOWED_ROOM)
+                yield await in_masking_thread(_container_log, looked, container, wanted, tail, _FOLLOWED_ROOM)
                 if ended:
                     await reading
                     return
@@ -325,7 +325,7 @@ def _masks(
     return [*made, masks_of_stored(*revisions)] if hides else made
 
 
-def _told(looked: _Looked, container: str, wanted: LogQuery, tail: _Tail, room: int) -> ContainerLog:
+def _container_log(looked: _Looked, container: str, wanted: LogQuery, tail: _Tail, room: int) -> ContainerLog:
     lines = shown_lines(tail.lines, looked.masks, longest=_LONGEST_LINE, room=room)
     return ContainerLog(looked.namespace, looked.name, container, wanted.previous, lines, tail.cut)
 

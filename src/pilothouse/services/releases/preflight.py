@@ -138,7 +138,7 @@ class Preflight:
             findings = await self._confirm(ask, request, findings, own=own)
         if findings:
             return describe_findings(findings, later=frozenset(inspection.crd_kinds) - own)
-        if own and await _try(ask, request, own=own) is None and not request.take_ownership:
+        if own and await _dry_run(ask, request, own=own) is None and not request.take_ownership:
             return await _find_clash(client, request, findings)
         return None
 
@@ -223,7 +223,7 @@ class Preflight:
                     return left
             else:
                 return findings.about(await _is_in(outcome.manifest, namespace=request.namespace))
-        tried = await _try(ask, request, own=own)
+        tried = await _dry_run(ask, request, own=own)
         return findings.about(await _is_in(tried.manifest if tried is not None else "", namespace=request.namespace))
 
 
@@ -307,7 +307,7 @@ def _trial(request: InstallRequest | UpgradeRequest) -> InstallRequest | Upgrade
     return replace(request, dry_run="server", wait="none")
 
 
-async def _try(
+async def _dry_run(
     ask: Ask, request: InstallRequest | UpgradeRequest, *, own: frozenset[tuple[str, str]]
 ) -> ReleaseOutcome | None:
     """Return Helm's dry run, with Helm's own checks; None if only the chart's own CRDs stop it."""

@@ -51,7 +51,7 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
         options=request.options,
     )
     if request.dry_run:
-        await _try(shared, target, to_revision, hides=request.hides_values)
+        await _dry_run(shared, target, to_revision, hides=request.hides_values)
     operation = target.operation(
         request,
         order,
@@ -63,7 +63,7 @@ async def plan_rollback(shared: ReleaseDependencies, target: UpdateTarget, reque
     return UpdatePlan(operation, goal.values if request.dry_run else None)
 
 
-async def _try(shared: ReleaseDependencies, target: UpdateTarget, to_revision: int, *, hides: bool) -> None:
+async def _dry_run(shared: ReleaseDependencies, target: UpdateTarget, to_revision: int, *, hides: bool) -> None:
     trial = RollbackRequest(
         kubeconfig=target.cluster.kubeconfig,
         namespace=target.namespace,

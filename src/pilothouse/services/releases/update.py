@@ -61,7 +61,7 @@ class Updates:
         request = replace(request, hides_values=not caller.may(READ_VALUES))
         target, plan = await self._propose(request, cluster_id, namespace, name, project_id=caller.project_id)
         if plan.values is not None:
-            return _dry(target, plan.operation, values=plan.values)
+            return _dry_run_answer(target, plan.operation, values=plan.values)
         try:
             return await self._submissions.submit(
                 caller,
@@ -161,7 +161,7 @@ def _is_rollback(request: UpdateRelease) -> bool:
     return True
 
 
-def _dry(target: UpdateTarget, operation: OperationRequest, *, values: dict[str, Any]) -> SubmittedOperation:
+def _dry_run_answer(target: UpdateTarget, operation: OperationRequest, *, values: dict[str, Any]) -> SubmittedOperation:
     is_upgrade = isinstance(operation.order, UpgradeCommand)
     release = Release(
         cluster_id=target.cluster.id,

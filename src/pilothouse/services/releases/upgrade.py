@@ -61,11 +61,11 @@ async def plan_upgrade(
         status_description=UPGRADE_UNDERWAY,
     )
     return UpdatePlan(
-        operation, await _try(shared, target, chart, order, hides=request.hides_values) if request.dry_run else None
+        operation, await _dry_run(shared, target, chart, order, hides=request.hides_values) if request.dry_run else None
     )
 
 
-async def _try(
+async def _dry_run(
     shared: ReleaseDependencies,
     target: UpdateTarget,
     chart: charts.ChartRow,

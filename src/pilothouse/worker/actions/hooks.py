@@ -57,10 +57,10 @@ async def remove_hook_objects(
     if not objects:
         return
     kinds = KindCache(attempt.client)
-    removal = await _order(attempt, objects, kinds, since)
+    removal = await _request_deletion(attempt, objects, kinds, since)
     if removal.absent:
         await asyncio.sleep(_SETTLE_SECONDS)
-        again = await _order(attempt, objects, kinds, since)
+        again = await _request_deletion(attempt, objects, kinds, since)
         removal.ending += again.ending
         removal.left = again.left
     stuck = await _await_end(attempt, removal.ending)
@@ -90,7 +90,9 @@ async def _objects_of(stored: StoredRelease, text: str) -> Sequence[ManifestObje
     return manifest_objects(documents, namespace=stored.namespace)
 
 
-async def _order(attempt: Attempt, objects: Sequence[ManifestObject], kinds: KindCache, since: datetime) -> _Removal:
+async def _request_deletion(
+    attempt: Attempt, objects: Sequence[ManifestObject], kinds: KindCache, since: datetime
+) -> _Removal:
     """Request the deletion of each object that the attempt created."""
     removal = _Removal()
     for obj in objects:

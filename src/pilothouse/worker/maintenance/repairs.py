@@ -77,7 +77,7 @@ class Repairs:
             taken = await repairs.take_repair(tx, lease_seconds=_LEASE_SECONDS)
         if taken is None:
             return False
-        done = await self._try(taken, until)
+        done = await self._attempt_repair(taken, until)
         REPAIRS.labels("done" if done else "postponed").inc()
         async with self._database.transaction() as tx:
             if done:
@@ -86,7 +86,7 @@ class Repairs:
                 await repairs.postpone_repair(tx, taken, seconds=_RETRY_SECONDS, at_most_seconds=_GIVE_UP_SECONDS)
         return True
 
-    async def _try(self, taken: repairs.TakenRepair, until: float) -> bool:
+    async def _attempt_repair(self, taken: repairs.TakenRepair, until: float) -> bool:
         """Return True if nothing more is to be done for it."""
         operation_id = taken.operation_id
         try:
