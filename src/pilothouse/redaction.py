@@ -93,7 +93,7 @@ class Masks:
 
     @cached_property
     def _matchers(self) -> "_Matchers | None":
-        """Matchers for secrets anywhere, and for whole words; None for too many secrets. Built on first use."""
+        """The matchers for secrets anywhere, and for whole words; None for too many secrets. Built on first use."""
         forms: set[str] = set()
         for secret in self._wanted:
             for form in _forms(secret):

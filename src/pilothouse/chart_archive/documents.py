@@ -1,4 +1,4 @@
-"""Parses a chart's YAML to the values that Helm sees, at bounded cost.
+"""The YAML of charts, parsed to the values that Helm sees, at bounded cost.
 
 Helm reads YAML with ``sigs.k8s.io/yaml``: YAML 1.1 as ``go.yaml.in/yaml/v2`` resolves it, converted to JSON and read
 back, so that every number is a 64-bit float, every key a string, and a date stays text. PyYAML's own rules differ

@@ -46,7 +46,7 @@ class ProgressLine:
 
     @property
     def lacks_deadline(self) -> bool:
-        """Whether the time that is left is to be shown, and not known yet."""
+        """True if the time that is left is to be shown, and not known yet."""
         return self._live and self._deadline is None
 
     def expect(self, operation: dict[str, Any]) -> None:

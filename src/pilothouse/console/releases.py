@@ -88,7 +88,7 @@ class ListQuery:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything is left out."""
+        """True if anything is left out."""
         return any(self[name] for name in _FIELDS if name not in {"sort", "marker"})
 
 

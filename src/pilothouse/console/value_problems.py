@@ -98,7 +98,7 @@ class _Location:
 
     @property
     def depth(self) -> int:
-        """How many collections are open."""
+        """The number of open collections."""
         return len(self._open)
 
     def enter(self, event: Any) -> Path:

@@ -52,12 +52,12 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """PostgreSQL's own log files."""
+        """The folder of the log files that PostgreSQL itself writes."""
         return self.root / "log"
 
     @property
     def start_log(self) -> Path:
-        """What PostgreSQL printed before it opened its log files."""
+        """The file with what PostgreSQL printed before it opened its log files."""
         return self.root / "start.log"
 
     def owner_uid(self) -> int | None:

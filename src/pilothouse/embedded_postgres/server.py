@@ -56,7 +56,7 @@ class EmbeddedPostgres:
         system_dir: Path = layouts.SYSTEM_DIR,
         socket_bases: Sequence[Path] | None = None,
     ) -> None:
-        """Touches nothing yet. What is not given is what this machine has: its PATH, its wheel, its folders."""
+        """Take from this machine what is not given: its PATH, its wheel, its folders. Nothing is touched yet."""
         self._settings = settings
         self._data_dir = data_dir.resolve()
         self._search_path = search_path

@@ -278,7 +278,7 @@ class EnginePool:
 
     @property
     def _standing(self) -> int:
-        """How many children there are, or will be, that go on serving."""
+        """The number of children that serve, or will."""
         return len(self._children) - len(self._retired) + self._adding
 
     def _grow(self) -> None:

@@ -16,7 +16,7 @@ class PodOfTest:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name."""
+        """The namespace and name of the pod."""
         return str(self.pod["metadata"]["namespace"]), str(self.pod["metadata"]["name"])
 
 

@@ -40,7 +40,7 @@ def most_connections(settings: HttpSettings, *, open_files: int) -> int:
 
 
 class RequestObserver:
-    """Receives notices about a request in progress from the layers behind the protocol; this one ignores them."""
+    """Receives what layers behind the protocol notice of a request in progress; this one ignores it."""
 
     def prove(self) -> None:
         """Report that the caller was authenticated before its body has arrived."""
@@ -50,7 +50,7 @@ class RequestObserver:
 
 
 def remember_observer(scope: Mapping[str, Any], observer: RequestObserver) -> None:
-    """Store it for the layers behind."""
+    """Store the observer in the scope, for the layers behind."""
     scope["state"][_STATE] = observer
 
 
@@ -117,7 +117,7 @@ class ConnectionLimits:
 
     @property
     def open(self) -> int:
-        """How many connections are counted now."""
+        """The number of connections that are counted now."""
         return len(self._networks)
 
     def admit(self, connection: Connection) -> bool:

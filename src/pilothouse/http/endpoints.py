@@ -27,7 +27,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """URL for clients on this machine."""
+        """The URL for clients on this machine."""
         host = self.local_host
         return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 

@@ -62,7 +62,7 @@ class Handshake(asyncio.Protocol):
         self._ended = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Release the place, or tell who has taken it over."""
+        """Count the connection no longer, or tell the protocol that has taken it over."""
         self._lost = True
         self._release()
         if self._next is not None:

@@ -72,7 +72,7 @@ class _Connection(h11.Connection):
 
     @property
     def pending(self) -> int:
-        """Number of received bytes that are not parsed yet."""
+        """The number of received bytes that are not parsed yet."""
         return len(self._receive_buffer)
 
     def send(self, event: Any) -> bytes | None:  # type: ignore[override]  # h11 tells more of its types

@@ -54,7 +54,7 @@ class Validated:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._asking: dict[str, asyncio.Task[KeystoneToken]] = {}
         what = "Keystone is asked about as many tokens as it may be at a time"
-        self._places = FairSlots(settings.requests, what=what, most_waiting=_MOST_WAITING, whose="this token")
+        self._slots = FairSlots(settings.requests, what=what, most_waiting=_MOST_WAITING, whose="this token")
         self._strangers = FairSlots(
             settings.requests_of_strangers, what=what, most_waiting=_MOST_WAITING, whose="this address"
         )
@@ -106,8 +106,8 @@ class Validated:
 
     def _place(self, digest: str, network: str, *, is_stranger: bool) -> AbstractAsyncContextManager[None]:
         if is_stranger:
-            return self._strangers.place(network, seconds=self._settings.answer_seconds)
-        return self._places.place(digest, seconds=self._settings.answer_seconds)
+            return self._strangers.hold(network, seconds=self._settings.answer_seconds)
+        return self._slots.hold(digest, seconds=self._settings.answer_seconds)
 
     def _end(self, digest: str, task: "asyncio.Task[KeystoneToken]") -> None:
         del self._asking[digest]

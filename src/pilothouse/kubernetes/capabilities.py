@@ -39,7 +39,7 @@ class Capabilities:
     """
 
     def __init__(self, client: ClusterClient, *, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Answers are cached for ``seconds``."""
+        """Cache answers for ``seconds``."""
         self._client = client
         self._seconds = seconds
         self._clock = clock

@@ -32,7 +32,7 @@ class StoredHook(msgspec.Struct):
 
     @property
     def is_test(self) -> bool:
-        """Whether ``helm test`` runs it."""
+        """True if ``helm test`` runs it."""
         return _TEST in (self.events or ())
 
 

@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """True for a success."""
+        """True if it succeeded."""
         return self.status < _FIRST_REDIRECT
 
     @property

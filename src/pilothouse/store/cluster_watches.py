@@ -57,7 +57,7 @@ class Load:
 
     @property
     def share(self) -> int:
-        """Maximum number of clusters per observer such that all are watched."""
+        """The maximum number of clusters per observer such that all are watched."""
         return -(-self.clusters // max(1, self.observers))
 
 

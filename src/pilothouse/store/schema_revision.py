@@ -35,7 +35,7 @@ class Schema:
 
     @property
     def problem(self) -> str:
-        """Why this program cannot run on it; empty if it can."""
+        """The reason why this program cannot run on it; empty if it can."""
         needed = needed_revision()
         if self.revision == needed or (self.is_newer and self.oldest_program and self.oldest_program <= needed):
             return ""

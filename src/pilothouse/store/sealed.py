@@ -24,7 +24,7 @@ class SealedColumn:
 
     @property
     def name(self) -> str:
-        """Table and column."""
+        """The names of table and column, as ``table.column``."""
         return f"{self.table.name}.{self.column.name}"
 
 

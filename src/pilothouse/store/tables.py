@@ -405,10 +405,10 @@ project_archives = Table(
 
 #: What a worker holds.
 IS_HELD = text("state IN ('running', 'cancelling') AND lease_until IS NOT NULL")
-# What waits: in order, of a project, of a cluster, of a project for an API server.
-# Each has an index that says more than its question needs, so that no other index fits the question: a queue grows from
-# nothing to thousands before PostgreSQL counts it, and until then it takes whatever index fits for as good as the right
-# one. To be used to the letter.
+# The conditions of the queue's partial indexes: all that waits, by its turn; by project; by cluster; by project and API
+# server. A query must repeat its condition to the letter. Each has a last term that is always true and that no other
+# index has, so that only one index fits: a queue grows from nothing to thousands before PostgreSQL counts it, and until
+# then it takes any index that fits for as good as the right one.
 IN_ORDER = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND queue_position >= 0")
 OF_PROJECTS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND project_id <> ''")
 OF_CLUSTERS = text("state IN ('queued', 'cancelling') AND lease_until IS NULL AND cluster_id <> ''")

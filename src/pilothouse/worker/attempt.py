@@ -114,7 +114,7 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
-        """Remaining time; at least the second that an ordered end takes, because 0 would mean no limit to Helm."""
+        """The time that is left; at least the second that an orderly end takes, as 0 would mean no limit to Helm."""
         return max(1.0, self._until - boottime())
 
     @property

@@ -1,4 +1,4 @@
-"""Writes what an attempt observed to the release index, not later than its outcome.
+"""What an attempt observed is written to the release index, not later than its outcome.
 
 So a client that learned of an operation's end never reads an older revision, even if the observer lags.
 """

@@ -320,7 +320,7 @@ class Runner:
             )
 
     def _account_for(self, row: OperationRow, lease: Lease) -> None:
-        """Once the database is reachable, report that this worker is alive, and whether it was a crash.
+        """Report that this worker is alive, and whether it was a crash, once the database is reachable.
 
         It was none if the database was unreachable or this process was paused, however often. It was one if work
         blocked this process: that of the attempt itself, or of one next to it.

@@ -58,8 +58,7 @@ def _or(media_type: str) -> dict[int | str, dict[str, Any]]:
 
 
 Found = TypeVar("Found")
-#: What is looked for in the cluster of that id, for a caller, of a release.
-#: With all values if the caller may read them.
+#: A read of a service: what it finds of a release, whose cluster is given by its id, for that caller.
 Look = Callable[[Caller, ReleaseRef], Awaitable[Found]]
 OfRelease = Annotated[ReleaseRef, Depends(_place)]
 

@@ -64,7 +64,7 @@ def create(
     if events:
         body["events"] = events
     made = client_of(context).call("POST", "/api/v1/webhooks", body=body)
-    _print([made], output, one=True)
+    _print([made], output, single=True)
     if output is Output.TABLE:
         echo(f"secret  {made['secret']}  (shown only now; it verifies the messages)")
 
@@ -78,7 +78,7 @@ def list_all(context: typer.Context, output: As = Output.TABLE) -> None:
 @app.command("show")
 def show(context: typer.Context, webhook: Webhook, output: As = Output.TABLE) -> None:
     """Show one webhook."""
-    _print([client_of(context).call("GET", _path(context, webhook))], output, one=True)
+    _print([client_of(context).call("GET", _path(context, webhook))], output, single=True)
 
 
 @app.command("enable")
@@ -110,7 +110,7 @@ def try_out(
     while found["state"] == DeliveryState.PENDING and not found["attempts"] and time.monotonic() < ends_at:
         time.sleep(_LOOK_SECONDS)
         found = _find_message(context, path, sent)
-    _print_messages([found], output, one=True)
+    _print_messages([found], output, single=True)
     if found["state"] != DeliveryState.DELIVERED:
         echo(f"pilothouse: {_why_not(found, webhook, timeout)}", err=True)
         raise typer.Exit(ExitStatus.FAILED)
@@ -157,7 +157,7 @@ def _read_url(file: Path | None, *, from_stdin: bool) -> str:
 
 def _set(context: typer.Context, webhook: str, output: Output, *, enabled: bool) -> None:
     row = client_of(context).call("PATCH", _path(context, webhook), body={"enabled": enabled})
-    _print([row], output, one=True)
+    _print([row], output, single=True)
 
 
 def _path(context: typer.Context, webhook: str) -> str:
@@ -187,18 +187,18 @@ def _why_not(message: dict[str, Any], webhook: str, timeout: str) -> str:
     return f"the message was not sent within {timeout}: others wait before it, or no worker runs"
 
 
-def _print(rows: list[dict[str, Any]], output: Output, *, one: bool = False) -> None:
+def _print(rows: list[dict[str, Any]], output: Output, *, single: bool = False) -> None:
     if output is Output.TABLE:
         rows = [{**row, "events": ", ".join(row["events"])} for row in rows]
-    print_rows(rows, _COLUMNS, output, one=one, least=_LEAST)
+    print_rows(rows, _COLUMNS, output, single=single, least=_LEAST)
 
 
-def _print_messages(rows: list[dict[str, Any]], output: Output, *, one: bool = False) -> None:
+def _print_messages(rows: list[dict[str, Any]], output: Output, *, single: bool = False) -> None:
     if output is not Output.TABLE:
-        print_answer(rows[0] if one else rows, output)
+        print_answer(rows[0] if single else rows, output)
         return
     shown = [{**row, "about": _about(row["facts"])} for row in rows]
-    print_rows(shown, _DELIVERIES, output, one=one, least=_LEAST_OF_DELIVERIES)
+    print_rows(shown, _DELIVERIES, output, single=single, least=_LEAST_OF_DELIVERIES)
 
 
 def _about(facts: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ class _Claim(Generic[K]):
 
     @property
     def caller(self) -> Caller:
-        """Whose key it is; not proved yet."""
+        """The owner of the key, who is not proved yet."""
         return self.known.caller
 
 

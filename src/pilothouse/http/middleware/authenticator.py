@@ -13,7 +13,7 @@ class KnownKey(Protocol):
 
     @property
     def caller(self) -> "Caller":
-        """Whose key it is."""
+        """The owner of the key."""
         ...
 
 
@@ -22,12 +22,12 @@ class Caller(Protocol):
 
     @property
     def user_id(self) -> str:
-        """The user."""
+        """The id of the user."""
         ...
 
     @property
     def project_id(self) -> str:
-        """The project that the request acts in."""
+        """The id of the project that the request acts in."""
         ...
 
 

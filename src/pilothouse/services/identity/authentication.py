@@ -77,7 +77,7 @@ class Authentication:
         *,
         bearers: Bearers | None = None,
     ) -> None:
-        """Without ``bearers`` the tokens of identity providers are refused."""
+        """Refuse tokens of identity providers without ``bearers``."""
         self._bearers = bearers
         self._database = database
         self._keys = keys

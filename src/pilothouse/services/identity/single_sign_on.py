@@ -59,7 +59,7 @@ class SingleSignOn:
         people: "tuple[CodeFlow, OidcUsers] | None" = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Without ``people`` there are no providers."""
+        """Have no providers without ``people``."""
         self._keys = keys
         self._sessions = sessions
         self._settings = settings
