@@ -9,25 +9,22 @@ import (
 	"unicode"
 )
 
-// release is what the API's lists and reads say of one; what may be missing is a pointer.
+// release is what the API says of one; what may be missing is a pointer.
 type release struct {
 	Name         *string `json:"name"`
 	Namespace    *string `json:"namespace"`
-	ClusterID    *string `json:"cluster_id"`
 	ClusterName  *string `json:"cluster_name"`
 	Revision     *int    `json:"revision"`
 	UpdatedAt    *string `json:"updated_at"`
 	Status       *string `json:"status"`
 	ChartName    *string `json:"chart_name"`
 	ChartVersion *string `json:"chart_version"`
-	AppVersion   *string `json:"app_version"`
 	// empty without an update
-	Update           string `json:"update_available"`
-	UpdateDeprecated bool   `json:"update_deprecated"`
-	// of one release only
-	Source      *string `json:"source"`
-	Description *string `json:"description"`
-	ChangedBy   *struct {
+	Update           string  `json:"update_available"`
+	UpdateDeprecated bool    `json:"update_deprecated"`
+	Source           *string `json:"source"`
+	Description      *string `json:"description"`
+	ChangedBy        *struct {
 		UserName    *string `json:"user_name"`
 		UserID      *string `json:"user_id"`
 		Cause       *string `json:"cause"`
@@ -52,7 +49,7 @@ type release struct {
 
 const (
 	releasesPath = "/api/v1/releases"
-	pageSize     = 500
+	pageSize     = 1000
 	usualMost    = 256
 	incomplete   = "X-Pilothouse-Incomplete"
 	markerHeader = "X-Pilothouse-Marker"
@@ -81,11 +78,11 @@ func list(server connection, typed arguments, out, notes *bytes.Buffer) error {
 		return err
 	}
 	if typed.set["short"] {
-		for _, row := range rows {
-			if row.Name == nil || !plain(*row.Name, "") {
+		for _, found := range rows {
+			if !plain(found.name, "") {
 				return errUnusual
 			}
-			out.WriteString(*row.Name + "\n")
+			out.WriteString(found.name + "\n")
 		}
 	} else if err := table(rows, !typed.set["no-headers"], out); err != nil {
 		return err
@@ -149,23 +146,24 @@ func (typed arguments) query(server connection) []pair {
 }
 
 // pages returns the wanted rows, and whether there are more of them.
-func pages(server connection, client *http.Client, query []pair, most, offset int) ([]release, bool, error) {
-	var rows []release
+func pages(server connection, client *http.Client, query []pair, most, offset int) ([]row, bool, error) {
+	var rows []row
 	for marker, end := "", false; !end; {
-		var page []release
 		limit := pageSize
 		if most > 0 {
 			limit = min(pageSize, offset+most+1-len(rows))
 		}
 		asked := append(query, pair{"limit", strconv.Itoa(limit)}, pair{"marker", marker})
-		headers, err := server.get(client, releasesPath, asked, &page)
+		headers, text, err := server.get(client, releasesPath, asked)
 		if err != nil {
 			return nil, false, err
 		}
 		if headers.Get(incomplete) != "" {
 			return nil, false, errUnusual
 		}
-		rows = append(rows, page...)
+		if rows, err = appendRows(rows, text); err != nil {
+			return nil, false, err
+		}
 		marker = headers.Get(markerHeader)
 		end = marker == "" || (most > 0 && len(rows) > offset+most)
 	}
@@ -187,7 +185,7 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 		var clusters []struct {
 			Name string `json:"name"`
 		}
-		if _, err := server.get(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
+		if err := server.decode(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
 			return errUnusual
 		}
 		cluster = clusters[0].Name
@@ -195,7 +193,7 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 	path := fmt.Sprintf("/api/v1/clusters/%s/namespaces/%s/releases/%s",
 		escape(cluster), escape(server.namespace), escape(typed.names[0]))
 	var found release
-	if _, err := server.get(client, path, []pair{{"revision", typed.values["revision"]}}, &found); err != nil {
+	if err := server.decode(client, path, []pair{{"revision", typed.values["revision"]}}, &found); err != nil {
 		return err
 	}
 	return found.describe(out)
@@ -208,14 +206,14 @@ func (found release) describe(out *bytes.Buffer) error {
 	}
 	text := texts{}
 	text.line("NAME: %s", found.Name)
-	text.line("LAST DEPLOYED: "+timeOf(found.UpdatedAt), nil)
+	text.line("LAST DEPLOYED: "+timeOf(valueOf(found.UpdatedAt)), nil)
 	text.line("CLUSTER: %s", found.ClusterName)
 	text.line("NAMESPACE: %s", found.Namespace)
 	text.line("STATUS: %s", found.Status)
 	text.line("REVISION: "+strconv.Itoa(*found.Revision), nil)
-	text.line("CHART: "+found.chart(), nil)
+	text.line("CHART: "+chartOf(valueOf(found.ChartName), valueOf(found.ChartVersion)), nil)
 	if found.Update != "" {
-		update := found.update()
+		update := updateOf(found.Update, found.UpdateDeprecated)
 		text.line("UPDATE AVAILABLE: %s, of source %s", &update, found.Source)
 	}
 	if verified := found.Verification; verified != nil {
@@ -265,23 +263,27 @@ func (found release) describe(out *bytes.Buffer) error {
 	return nil
 }
 
-// chart returns chart and version in one word, as Helm does.
-func (found release) chart() string {
-	var words []string
-	for _, word := range []*string{found.ChartName, found.ChartVersion} {
-		if word != nil && *word != "" {
-			words = append(words, *word)
-		}
+// chartOf returns chart and version in one word, as Helm does.
+func chartOf(name, version string) string {
+	if name == "" || version == "" {
+		return name + version
 	}
-	return strings.Join(words, "-")
+	return name + "-" + version
 }
 
-// update returns the newer version that the chart's source has; empty without one.
-func (found release) update() string {
-	if found.UpdateDeprecated {
-		return found.Update + " (deprecated)"
+// updateOf returns the newer version that the chart's source has; empty without one.
+func updateOf(version string, deprecated bool) string {
+	if deprecated {
+		return version + " (deprecated)"
 	}
-	return found.Update
+	return version
+}
+
+func valueOf(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
 }
 
 func (typed arguments) number(name string, usual int) int {

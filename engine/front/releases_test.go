@@ -39,9 +39,6 @@ func TestWhatHasNoRevisionIsThePythonProgramsToTell(t *testing.T) {
 		if err := found.describe(&out); !errors.Is(err, errUnusual) || out.Len() > 0 {
 			t.Fatalf("status of %s: %v", words, err)
 		}
-		if _, err := found.cells(); !errors.Is(err, errUnusual) {
-			t.Fatalf("list with %s: %v", words, err)
-		}
 	}
 }
 

@@ -28,8 +28,17 @@ const (
 // pair is a parameter of a query; an empty one is left out.
 type pair struct{ name, value string }
 
-// get decodes the answer to a GET into what into points at, and returns its headers.
-func (server connection) get(client *http.Client, path string, query []pair, into any) (http.Header, error) {
+// decode puts the answer to a GET into what into points at.
+func (server connection) decode(client *http.Client, path string, query []pair, into any) error {
+	_, text, err := server.get(client, path, query)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), into)
+}
+
+// get returns the answer to a GET, and its headers.
+func (server connection) get(client *http.Client, path string, query []pair) (http.Header, string, error) {
 	path, encoded := server.base.EscapedPath()+path, encode(query)
 	address := server.base.Scheme + "://" + server.base.Host + path
 	if encoded != "" {
@@ -37,7 +46,7 @@ func (server connection) get(client *http.Client, path string, query []pair, int
 	}
 	request, err := http.NewRequest(http.MethodGet, address, nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	request.Header.Set("Content-Type", jsonType)
 	if server.token != "" {
@@ -47,17 +56,18 @@ func (server connection) get(client *http.Client, path string, query []pair, int
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, largest))
-	if err != nil {
-		return nil, err
+	var text strings.Builder
+	text.Grow(int(min(max(response.ContentLength, 0), largest)))
+	if _, err := io.Copy(&text, io.LimitReader(response.Body, largest)); err != nil {
+		return nil, "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, errUnusual
+		return nil, "", errUnusual
 	}
-	return response.Header, json.Unmarshal(body, into)
+	return response.Header, text.String(), nil
 }
 
 // client returns the client for this server; it follows no redirect and no proxy, as the Python program.

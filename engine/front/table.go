@@ -19,32 +19,31 @@ const (
 var columns = []string{"NAME", "NAMESPACE", "REVISION", "UPDATED", "STATUS", "CHART", "APP VERSION"}
 
 // table writes the releases, or returns errUnusual if columns would have to be cut or a cell is not plain ASCII.
-func table(rows []release, headers bool, out *bytes.Buffer) error {
+func table(rows []row, headers bool, out *bytes.Buffer) error {
 	several, updates := false, false
-	for _, row := range rows {
-		if row.ClusterID == nil {
-			return errUnusual
-		}
-		several = several || *row.ClusterID != *rows[0].ClusterID
-		updates = updates || row.Update != ""
+	for _, found := range rows {
+		several = several || found.clusterID != rows[0].clusterID
+		updates = updates || found.update != ""
 	}
-	var lines [][]string
+	lines := make([][]string, 0, len(rows)+1)
 	if headers {
-		lines = append(lines, withCluster(withUpdate(columns, "UPDATE", updates), "CLUSTER", several))
+		lines = append(lines, withUpdate(withCluster(columns, "CLUSTER", several), "UPDATE", updates))
 	}
-	for _, row := range rows {
-		cells, err := row.cells()
-		if err != nil {
-			return err
+	for _, found := range rows {
+		if found.revision == "0" || found.revision == "" {
+			return errUnusual // what never was installed has its own words
 		}
-		cells = withUpdate(cells, row.update(), updates)
-		cluster := ""
-		if row.ClusterName != nil {
-			cluster = *row.ClusterName
-		}
-		lines = append(lines, withCluster(cells, cluster, several))
+		cells := withCluster(found.cells(), found.clusterName, several)
+		lines = append(lines, withUpdate(cells, updateOf(found.update, found.deprecated), updates))
 	}
-	widths := make([]int, len(columns)+2)
+	return print(lines, out)
+}
+
+func print(lines [][]string, out *bytes.Buffer) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for at, cell := range line {
 			if !plain(cell, "") {
@@ -53,15 +52,21 @@ func table(rows []release, headers bool, out *bytes.Buffer) error {
 			widths[at] = max(widths[at], len(cell))
 		}
 	}
-	if len(lines) > 0 && tooWide(widths[:len(lines[0])]) {
+	if tooWide(widths) {
 		return errUnusual
 	}
 	for _, line := range lines {
-		var padded []string
+		missing := 0 // no line ends with spaces
 		for at, cell := range line {
-			padded = append(padded, cell+strings.Repeat(" ", widths[at]-len(cell)))
+			if cell = strings.TrimRight(cell, " "); cell != "" {
+				for ; missing > 0; missing-- {
+					out.WriteByte(' ')
+				}
+				out.WriteString(cell)
+			}
+			missing += widths[at] - len(cell) + len(gap)
 		}
-		out.WriteString(strings.TrimRight(strings.Join(padded, gap), " ") + "\n")
+		out.WriteByte('\n')
 	}
 	return nil
 }
@@ -70,7 +75,7 @@ func withCluster(cells []string, cluster string, several bool) []string {
 	if !several {
 		return cells
 	}
-	return append([]string{cells[0], cluster}, cells[1:]...)
+	return slices.Insert(slices.Clone(cells), 1, cluster)
 }
 
 func withUpdate(cells []string, update string, shown bool) []string {
@@ -80,25 +85,19 @@ func withUpdate(cells []string, update string, shown bool) []string {
 	return append(slices.Clone(cells), update)
 }
 
-func (found release) cells() ([]string, error) {
-	if found.Name == nil || found.Namespace == nil || found.Status == nil || found.Revision == nil || *found.Revision == 0 {
-		return nil, errUnusual
-	}
-	app := ""
-	if found.AppVersion != nil {
-		app = *found.AppVersion
-	}
+func (found row) cells() []string {
 	return []string{
-		*found.Name, *found.Namespace, strconv.Itoa(*found.Revision), timeOf(found.UpdatedAt), *found.Status, found.chart(), app,
-	}, nil
+		found.name, found.namespace, found.revision, timeOf(found.updatedAt), found.status,
+		chartOf(found.chartName, found.chartVersion), found.appVersion,
+	}
 }
 
 // timeOf returns a time of an answer to the second, as one word.
-func timeOf(moment *string) string {
-	if moment == nil || *moment == "" {
+func timeOf(moment string) string {
+	if moment == "" {
 		return ""
 	}
-	return (*moment)[:min(toTheSecond, len(*moment))] + "Z"
+	return moment[:min(toTheSecond, len(moment))] + "Z"
 }
 
 // plain tells whether the text has only printable ASCII, and the characters that are kept.

@@ -5,7 +5,7 @@ all others come from an index that has little more than the newest revisions. Th
 here too, as ``services.releases.shown`` does for one release, because lists are filtered and sorted by it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -83,6 +83,9 @@ class ReleaseItem:
     update_deprecated: bool
 
 
+RELEASE_FIELDS: Final = tuple(field.name for field in fields(ReleaseItem))
+
+
 @dataclass(frozen=True)
 class ProjectIndex:
     """The clusters that a list covers: their number, and id and name of those whose index lacks releases."""
@@ -133,9 +136,35 @@ async def list_releases(
     with_sources: bool = True,
 ) -> list[ReleaseItem]:
     """Return at most ``limit`` releases in that order; ``with_sources``: tell of the sources of their charts."""
-    statement = _page(filters, sort, limit, with_sources=with_sources)
+    rows = await list_rows(
+        tx,
+        RELEASE_FIELDS,
+        project_id=project_id,
+        filters=filters,
+        sort=sort,
+        limit=limit,
+        with_sources=with_sources,
+    )
+    return [ReleaseItem(*row) for row in rows]
+
+
+async def list_rows(
+    tx: Transaction,
+    wanted: Iterable[str],
+    *,
+    project_id: str,
+    filters: ReleaseFilter,
+    sort: ReleaseSort,
+    limit: int,
+    with_sources: bool = True,
+) -> Sequence[Sequence[Any]]:
+    """Return the same releases with the wanted fields of ``ReleaseItem`` only, in the order in which they are wanted.
+
+    To make objects of a thousand rows takes longer than to find them.
+    """
+    statement = _page(wanted, filters, sort, limit, with_sources=with_sources)
     params = _parameters(project_id, filters) | {f"after_{number}": value for number, value in enumerate(sort.after)}
-    return [ReleaseItem(*row) for row in await tx.execute(text(statement), params)]
+    return (await tx.execute(text(statement), params)).all()
 
 
 async def count_statuses(tx: Transaction, *, project_id: str, filters: ReleaseFilter) -> dict[str, int]:
@@ -231,7 +260,12 @@ _HAS_LOOK = f"""(
 _OF_SOURCES = """chart_id IN (
     SELECT o.chart_id FROM chart_origins o JOIN chart_sources s ON s.id = o.source_id
     WHERE s.project_id = :project_id AND o.newer_version {found} '')"""
-_JOINED = frozenset({"drifted", "source", "update_available", "update_deprecated"})
+_JOINED = {
+    "drifted": "looked.drifted",
+    "source": "coalesce(known.name, '')",
+    "update_available": "coalesce(origin.newer_version, '')",
+    "update_deprecated": "coalesce(origin.newer_deprecated, false)",
+}
 
 
 def _conditions(filters: ReleaseFilter) -> list[str]:
@@ -306,7 +340,7 @@ def _operations(living: str, condition: str) -> str:
   """
 
 
-def _page(filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources: bool) -> str:
+def _page(wanted: Iterable[str], filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources: bool) -> str:
     conditions, direction = _conditions(filters), "DESC" if sort.descending else "ASC"
     if sort.after:
         places = ", ".join(f":after_{number}" for number in range(len(sort.columns)))
@@ -315,7 +349,7 @@ def _page(filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources
     # within a cluster its name is the same, and PostgreSQL does not know that
     within = ", ".join(f"{column} {direction}" for column in sort.columns if column != "cluster_name")
     each = f"ORDER BY {within} LIMIT {limit:d}"
-    columns = ", ".join(f"page.{field.name}" for field in fields(ReleaseItem) if field.name not in _JOINED)
+    columns = ", ".join(_JOINED.get(field, f"page.{field}") for field in wanted)
     # a number, not a parameter: a plan for any limit would read everything
     ordered = f"ORDER BY {order} LIMIT {limit:d}"
     order_of_page = "ORDER BY " + ", ".join(f"page.{column} {direction}" for column in sort.columns)
@@ -324,8 +358,7 @@ def _page(filters: ReleaseFilter, sort: ReleaseSort, limit: int, *, with_sources
         further = f"WHERE cluster_name {'<=' if sort.descending else '>='} :after_0" if sort.after else ""
         clusters = f"SELECT * FROM mine {further} ORDER BY cluster_name {direction}"
         shown = _shown(filters, conditions, clusters=clusters, each=each, all_of_them=ordered)
-    return f"""{shown} SELECT {columns}, looked.drifted, coalesce(known.name, '') AS source,
-  coalesce(origin.newer_version, '') AS update_available, coalesce(origin.newer_deprecated, false) AS update_deprecated
+    return f"""{shown} SELECT {columns}
 FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
   ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
   AND looked.problem = '' AND (looked.revision = page.revision AND page.status <> 'uninstalled'

@@ -11,7 +11,13 @@ from pilothouse.api.v1.verification import VerificationView
 from pilothouse.kubernetes.health import Health
 from pilothouse.states import Action, OperationState
 
-Age = Annotated[float, AfterValidator(lambda age: round(max(0.0, age), 1))]
+
+def rounded_age(age: float) -> float:
+    """Return an age as answers tell it: clocks that disagree make none negative."""
+    return round(max(0.0, age), 1)
+
+
+Age = Annotated[float, AfterValidator(rounded_age)]
 #: Whatever a field of an object may hold. Generators of clients read no array without items.
 AnyJson = Annotated[
     Any,

@@ -1,26 +1,28 @@
 """Lists of releases over all clusters of a project, from the index alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pilothouse.services.clusters import unknown_cluster
 from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.settings import ReleaseSettings
 from pilothouse.store import release_lists as store
 from pilothouse.store.database import Database
-from pilothouse.store.release_lists import ReleaseFilter, ReleaseItem, ReleaseSort
+from pilothouse.store.release_lists import RELEASE_FIELDS, ReleaseFilter, ReleaseItem, ReleaseSort
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class ProjectPage:
+class ProjectPage(Generic[R]):
     """A page of a list; ``next`` is where the next one begins, None at the end.
 
     ``totals``: how many releases have each status; None unless requested. ``incomplete``: names of the clusters whose
     index lacks releases, of those in which the caller may list some.
     """
 
-    releases: list[ReleaseItem]
+    releases: Sequence[R]
     next: tuple[Any, ...] | None
     totals: Mapping[str, int] | None
     incomplete: list[str]
@@ -35,12 +37,26 @@ class ProjectReleases:
 
     async def list_releases(
         self, caller: Caller, wanted: ReleaseFilter, *, sort: ReleaseSort, limit: int, totals: bool
-    ) -> ProjectPage:
+    ) -> ProjectPage[ReleaseItem]:
         """Return a page of the matching releases; NotFound for a cluster that the project does not have.
 
         The totals are those of every status: the filter's own statuses do not count for them. Callers who may not list
         sources are not told of them.
         """
+        page = await self.list_rows(caller, wanted, RELEASE_FIELDS, sort=sort, limit=limit, totals=totals)
+        return ProjectPage([ReleaseItem(*row) for row in page.releases], page.next, page.totals, page.incomplete)
+
+    async def list_rows(
+        self,
+        caller: Caller,
+        wanted: ReleaseFilter,
+        fields: Sequence[str],
+        *,
+        sort: ReleaseSort,
+        limit: int,
+        totals: bool,
+    ) -> ProjectPage[Sequence[Any]]:
+        """Return the same page as rows that begin with those fields; others may follow."""
         caller.require_somewhere("cce:release:list")
         if wanted.update_available is not None:
             caller.require("cce:source:list")
@@ -54,8 +70,10 @@ class ProjectReleases:
                 places = await store.list_places(connection, project_id=project_id)
                 seen = tuple(one for one in places if caller.at(*one).may("cce:release:list"))
                 wanted = replace(wanted, places=seen)
-            found = await store.list_releases(
+            columns = (*fields, *(column for column in sort.columns if column not in fields))
+            found = await store.list_rows(
                 connection,
+                columns,
                 project_id=project_id,
                 filters=wanted,
                 sort=sort,
@@ -69,7 +87,7 @@ class ProjectReleases:
         last = found[limit - 1] if len(found) > limit else None
         return ProjectPage(
             found[:limit],
-            tuple(getattr(last, column) for column in sort.columns) if last is not None else None,
+            tuple(last[columns.index(column)] for column in sort.columns) if last is not None else None,
             counted,
             [name for one, name in index.incomplete if caller.at(one).may_somewhere("cce:release:list")],
         )
