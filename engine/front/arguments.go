@@ -12,10 +12,11 @@ type arguments struct {
 	names   []string
 	values  map[string]string
 	set     map[string]bool
+	layers  map[string][]string
 }
 
 var (
-	commands = map[string]string{"list": "list", "ls": "list", "status": "status"}
+	commands = map[string]string{"list": "list", "ls": "list", "status": "status", "upgrade": "upgrade"}
 	// connectionOptions take a value, and may stand before the command's name.
 	connectionOptions = map[string]string{
 		"--context": "context", "--project": "project", "--cluster": "cluster", "--namespace": "namespace",
@@ -27,7 +28,15 @@ var (
 			"--filter": "filter", "-f": "filter", "--max": "max", "-m": "max", "--offset": "offset",
 			"--output": "output", "-o": "output",
 		},
-		"status": {"--revision": "revision", "--output": "output", "-o": "output"},
+		"status":  {"--revision": "revision", "--output": "output", "-o": "output"},
+		"upgrade": {"--output": "output", "-o": "output"},
+	}
+	// layersOf are options that may be given several times; what they are called in a body.
+	layersOf = map[string]map[string]string{
+		"upgrade": {
+			"--values": "yaml", "-f": "yaml", "--set": "set", "--set-string": "set_string", "--set-json": "set_json",
+			"--set-literal": "set_literal",
+		},
 	}
 	switchesOf = map[string]map[string]string{
 		"list": {
@@ -36,6 +45,10 @@ var (
 			"--deployed": "deployed", "--failed": "failed", "--pending": "pending", "--superseded": "superseded",
 			"--uninstalled": "uninstalled", "--uninstalling": "uninstalling",
 			"--update-available": "updatable",
+		},
+		"upgrade": {
+			"--install": "install", "-i": "install", "--create-namespace": "create-namespace", "--wait=none": "wait-for-none",
+			"--reset-values": "reset", "--reuse-values": "reuse", "--reset-then-reuse-values": "reset-then-reuse",
 		},
 	}
 	numbers     = []string{"max", "offset", "revision"}
@@ -46,7 +59,7 @@ var (
 
 // parse reads the words, or returns errUnusual if they are not all understood.
 func parse(words []string) (arguments, error) {
-	typed := arguments{values: map[string]string{}, set: map[string]bool{}}
+	typed := arguments{values: map[string]string{}, set: map[string]bool{}, layers: map[string][]string{}}
 	for len(words) > 0 {
 		word := words[0]
 		words = words[1:]
@@ -55,11 +68,20 @@ func parse(words []string) (arguments, error) {
 		if !takesValue {
 			name, takesValue = valuesOf[typed.command][option]
 		}
+		kind, isLayer := layersOf[typed.command][option]
+		if takesValue || isLayer {
+			switch {
+			case joined && !strings.HasPrefix(option, "--"), !joined && len(words) == 0:
+				return typed, errUnusual
+			case !joined:
+				value, words = words[0], words[1:]
+			}
+		}
 		switch {
-		case takesValue && joined && strings.HasPrefix(option, "--"):
+		case takesValue:
 			typed.values[name] = value
-		case takesValue && !joined && len(words) > 0:
-			typed.values[name], words = words[0], words[1:]
+		case isLayer:
+			typed.layers[kind] = append(typed.layers[kind], value)
 		case switchesOf[typed.command][word] != "":
 			typed.set[switchesOf[typed.command][word]] = true
 		case strings.HasPrefix(word, "-"):
@@ -76,11 +98,14 @@ func parse(words []string) (arguments, error) {
 }
 
 func (typed arguments) check() error {
-	names := map[string]int{"list": 0, "status": 1}
+	names := map[string]int{"list": 0, "status": 1, "upgrade": 2}
 	count, known := names[typed.command]
 	output, chosen := typed.values["output"]
 	if !known || len(typed.names) != count || (chosen && output != "table") || !plainFilter.MatchString(typed.values["filter"]) {
 		return errUnusual
+	}
+	if typed.command == "upgrade" && !typed.set["install"] {
+		return errUnusual // whether there is such a release has to be asked first
 	}
 	if slices.Contains(typed.names, "") || typed.values["revision"] == "0" {
 		return errUnusual

@@ -1,5 +1,6 @@
-// Command pilothouse is what a person types. It answers `list` and `status` itself, because a Python program takes longer
-// to start than these take to answer, and hands everything else to that program, pilothouse-python beside it.
+// Command pilothouse is what a person types. It answers `list` and `status` itself, and `upgrade --install` of a folder,
+// because a Python program takes longer to start than these take to answer, and hands everything else to that program,
+// pilothouse-python beside it.
 //
 // Whatever is out of the ordinary is handed over, too: an option that it does not know, an error, a character that a
 // terminal must not see. So the Python program alone says what is wrong, and this one has no texts of its own.
@@ -15,16 +16,28 @@ import (
 )
 
 // errUnusual is why the Python program has to answer.
-var errUnusual = errors.New("not an ordinary read")
+var errUnusual = errors.New("not an ordinary command")
 
 const (
 	pythonProgram = "pilothouse-python"
 	completing    = "_PILOTHOUSE_COMPLETE"
+	// how src/pilothouse/cli/writes.py learns of a write that has been sent
+	sentKey     = "_PILOTHOUSE_SENT_KEY"
+	interrupted = "_PILOTHOUSE_INTERRUPTED"
 )
+
+// sentError is why the Python program has to answer, after a write was sent with that key: with it, it is not done twice.
+type sentError struct {
+	key         string
+	interrupted bool
+}
+
+func (sentError) Error() string { return "sent, and not answered as usual" }
 
 func main() {
 	var out, notes bytes.Buffer
-	if answer(os.Args[1:], &out, &notes) == nil {
+	err := answer(os.Args[1:], &out, &notes)
+	if err == nil {
 		_, err := os.Stdout.Write(out.Bytes())
 		_, _ = os.Stderr.Write(notes.Bytes())
 		if err != nil {
@@ -32,7 +45,7 @@ func main() {
 		}
 		return
 	}
-	handOver()
+	handOver(err)
 }
 
 // answer writes what the command prints, or returns an error before anything of it may be shown.
@@ -48,17 +61,27 @@ func answer(args []string, out, notes *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	if typed.command == "list" {
+	switch typed.command {
+	case "list":
 		return list(server, typed, out, notes)
+	case "upgrade":
+		return upgrade(server, typed, out)
 	}
 	return status(server, typed, out)
 }
 
 // handOver makes this process the Python program, which is installed beside it.
-func handOver() {
+func handOver(because error) {
+	environment := os.Environ()
+	if begun, is := errors.AsType[sentError](because); is {
+		environment = append(environment, sentKey+"="+begun.key)
+		if begun.interrupted {
+			environment = append(environment, interrupted+"=1")
+		}
+	}
 	program, err := besides(os.Executable)
 	if err == nil {
-		err = syscall.Exec(program, append([]string{program}, os.Args[1:]...), os.Environ())
+		err = syscall.Exec(program, append([]string{program}, os.Args[1:]...), environment)
 	}
 	fmt.Fprintf(os.Stderr, "pilothouse: cannot run %s: %v; install Pilothouse again, both programs belong together\n", program, err)
 	os.Exit(1)

@@ -34,6 +34,7 @@ type release struct {
 		Kind        *string `json:"kind"`
 		SignedBy    *string `json:"signed_by"`
 		Fingerprint *string `json:"fingerprint"`
+		OfRevision  bool    `json:"of_revision"`
 		Trusted     bool    `json:"trusted"`
 	} `json:"verification"`
 	Manager   *string `json:"manager"`
@@ -180,18 +181,10 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 	if err != nil {
 		return err
 	}
-	cluster := server.cluster
-	if cluster == "" {
-		var clusters []struct {
-			Name string `json:"name"`
-		}
-		if err := server.decode(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
-			return errUnusual
-		}
-		cluster = clusters[0].Name
+	path, err := server.releasePath(client, typed.names[0])
+	if err != nil {
+		return err
 	}
-	path := fmt.Sprintf("/api/v1/clusters/%s/namespaces/%s/releases/%s",
-		escape(cluster), escape(server.namespace), escape(typed.names[0]))
 	var found release
 	if err := server.decode(client, path, []pair{{"revision", typed.values["revision"]}}, &found); err != nil {
 		return err
@@ -199,10 +192,26 @@ func status(server connection, typed arguments, out *bytes.Buffer) error {
 	return found.describe(out)
 }
 
+// releasePath returns the address of a release, in the project's only cluster if none is named.
+func (server connection) releasePath(client *http.Client, name string) (string, error) {
+	cluster := server.cluster
+	if cluster == "" {
+		var clusters []struct {
+			Name string `json:"name"`
+		}
+		if err := server.decode(client, "/api/v1/clusters", nil, &clusters); err != nil || len(clusters) != 1 {
+			return "", errUnusual
+		}
+		cluster = clusters[0].Name
+	}
+	return fmt.Sprintf("/api/v1/clusters/%s/namespaces/%s/releases/%s",
+		escape(cluster), escape(server.namespace), escape(name)), nil
+}
+
 // describe writes what src/pilothouse/cli/commands/status.py prints.
 func (found release) describe(out *bytes.Buffer) error {
-	if found.Revision == nil || *found.Revision == 0 {
-		return errUnusual // what never was installed has its own words
+	if found.Revision == nil || *found.Revision == 0 || (found.Verification != nil && found.Verification.OfRevision) {
+		return errUnusual // what never was installed, or not verified itself, has its own words
 	}
 	text := texts{}
 	text.line("NAME: %s", found.Name)

@@ -53,3 +53,17 @@ func TestACauseIsToldInWords(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 }
+
+func TestWhatWasNotVerifiedItselfIsThePythonProgramsToTell(t *testing.T) {
+	for ofRevision, wanted := range map[string]error{"true": errUnusual, "false": nil} {
+		var found release
+		text := strings.Replace(shownRelease, `"revision": 1`, `"revision": 1, "verification": {"kind": "pgp",
+			"signed_by": "ann", "fingerprint": "ab", "trusted": false, "of_revision": `+ofRevision+`}`, 1)
+		if err := json.Unmarshal([]byte(text), &found); err != nil {
+			t.Fatal(err)
+		}
+		if err := found.describe(new(bytes.Buffer)); !errors.Is(err, wanted) {
+			t.Fatalf("%s: %v", ofRevision, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
@@ -39,20 +40,42 @@ func (server connection) decode(client *http.Client, path string, query []pair, 
 
 // get returns the answer to a GET, and its headers.
 func (server connection) get(client *http.Client, path string, query []pair) (http.Header, string, error) {
+	response, text, err := server.send(client, http.MethodGet, path, query, sent{})
+	if err != nil {
+		return nil, "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, "", errUnusual
+	}
+	return response.Header, text, nil
+}
+
+// sent is what goes with a request besides its proof.
+type sent struct {
+	body    string
+	kind    string
+	headers []pair
+}
+
+// send returns the answer to a request, whatever its status, and its text.
+func (server connection) send(client *http.Client, method, path string, query []pair, with sent) (*http.Response, string, error) {
 	path, encoded := server.base.EscapedPath()+path, encode(query)
 	address := server.base.Scheme + "://" + server.base.Host + path
 	if encoded != "" {
 		address += "?" + encoded
 	}
-	request, err := http.NewRequest(http.MethodGet, address, nil)
+	request, err := http.NewRequest(method, address, strings.NewReader(with.body))
 	if err != nil {
 		return nil, "", err
 	}
-	request.Header.Set("Content-Type", jsonType)
+	request.Header.Set("Content-Type", cmp.Or(with.kind, jsonType))
+	for _, header := range with.headers {
+		request.Header.Set(header.name, header.value)
+	}
 	if server.token != "" {
 		request.Header.Set("X-Auth-Token", server.token)
 	} else {
-		server.sign(request, path, encoded, time.Now())
+		server.sign(request, path, encoded, with.body, time.Now())
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -64,10 +87,7 @@ func (server connection) get(client *http.Client, path string, query []pair) (ht
 	if _, err := io.Copy(&text, io.LimitReader(response.Body, largest)); err != nil {
 		return nil, "", err
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, "", errUnusual
-	}
-	return response.Header, text.String(), nil
+	return response, text.String(), nil
 }
 
 // client returns the client for this server; it follows no redirect and no proxy, as the Python program.
@@ -85,12 +105,12 @@ func (server connection) client() (*http.Client, error) {
 }
 
 // sign proves with the access key who asks: src/pilothouse/auth/signing.py.
-func (server connection) sign(request *http.Request, path, query string, now time.Time) {
+func (server connection) sign(request *http.Request, path, query, body string, now time.Time) {
 	date := now.UTC().Format(dateFormat)
 	lines := []string{
 		request.Method, canonicalPath(path), query,
-		"content-type:" + jsonType, "host:" + request.URL.Host, "x-sdk-date:" + date, "",
-		signedNames, digest(""),
+		"content-type:" + request.Header.Get("Content-Type"), "host:" + request.URL.Host, "x-sdk-date:" + date, "",
+		signedNames, digest(body),
 	}
 	proof := hmac.New(sha256.New, []byte(server.secretKey))
 	_, _ = fmt.Fprintf(proof, "%s\n%s\n%s", algorithm, date, digest(strings.Join(lines, "\n")))

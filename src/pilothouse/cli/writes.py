@@ -1,5 +1,6 @@
 """What commands that change a release share: their options, the request, and how its operation is told."""
 
+import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -38,6 +39,9 @@ SENT_OPTIONS: Final = (
     "rollback_on_failure",
     "checks",
 )
+#: How the small program (``engine/front``) tells of a write that it has sent, with which key, and that it was stopped.
+_SENT_KEY: Final = "_PILOTHOUSE_SENT_KEY"
+_INTERRUPTED: Final = "_PILOTHOUSE_INTERRUPTED"
 _WAITS: Final = {
     "watcher": "ready",
     "legacy": "ready",
@@ -137,7 +141,11 @@ def check_options(
 def write_body(context: typer.Context) -> dict[str, Any]:
     """Return the API's options that the command line gives, by the API's names."""
     given = options_of(context)
-    options: dict[str, Any] = {name: given[name] for name in SENT_OPTIONS if given.get(name) not in (None, False, [])}
+    options: dict[str, Any] = {
+        name: value
+        for name in SENT_OPTIONS
+        if (value := given.get(name)) not in (None, [], ()) and value is not False  # 0 revisions are all of them
+    }
     if given.get("force"):
         echo("--force is deprecated, use --force-replace", err=True)
         options["force_replace"] = True
@@ -166,8 +174,9 @@ def start(context: typer.Context, method: str, path: str, body: object) -> dict[
 
     client = client_of(context)
     wait = {} if options_of(context)["detach"] else {"Prefer": f"wait={_FIRST_WAIT_SECONDS}"}
-    headers = {"Idempotency-Key": str(uuid.uuid4()), **wait}
+    headers = {"Idempotency-Key": os.environ.pop(_SENT_KEY, "") or str(uuid.uuid4()), **wait}
     try:
+        _raise_if_interrupted()
         for _ in range(_TRIES - 1):
             try:
                 return _sent(client, method, path, body, headers)
@@ -182,6 +191,11 @@ def start(context: typer.Context, method: str, path: str, body: object) -> dict[
             err=True,
         )
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
+
+
+def _raise_if_interrupted() -> None:
+    if os.environ.pop(_INTERRUPTED, ""):
+        raise KeyboardInterrupt
 
 
 def _sent(client: "Client", method: str, path: str, body: object, headers: dict[str, str]) -> dict[str, Any]:
