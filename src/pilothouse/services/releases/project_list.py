@@ -43,6 +43,7 @@ class ProjectReleases:
         The totals are those of every status: the filter's own statuses do not count for them. Callers who may not list
         sources are not told of them.
         """
+        caller.require_somewhere("cce:release:list")
         page = await self.list_rows(caller, wanted, RELEASE_FIELDS, sort=sort, limit=limit, totals=totals)
         return ProjectPage([ReleaseItem(*row) for row in page.releases], page.next, page.totals, page.incomplete)
 
