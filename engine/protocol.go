@@ -259,9 +259,11 @@ type cosignSignature struct {
 	Signature []byte `json:"signature"`
 }
 
+// verifySignaturesRequest has the signatures in the form before bundles, and Sigstore's bundles, each in base64.
 type verifySignaturesRequest struct {
 	Digest     string            `json:"digest"`
 	Signatures []cosignSignature `json:"signatures"`
+	Bundles    [][]byte          `json:"bundles"`
 	Keys       string            `json:"keys"`
 }
 

@@ -6,8 +6,10 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -31,6 +33,7 @@ import (
 
 const (
 	cosignType = "cosign container image signature"
+	otherKeys  = "it is signed with other keys than the given ones"
 	mostKeys   = 100
 	isRevoked  = "revoked"
 	isExpired  = "expired"
@@ -258,18 +261,33 @@ func readCosignKeys(text string) ([]cosignKey, error) {
 	return keys, nil
 }
 
-// signs returns whether the signature of the payload is the key's, as cosign signs: with SHA-256, whatever the curve.
+// signs returns whether the signature of the payload is the key's, as cosign signs: with SHA-256, or on a larger curve
+// with the digest of its size.
 func (k cosignKey) signs(payload, signature []byte) bool {
 	digest := sha256.Sum256(payload)
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(key, digest[:], signature)
+		return ecdsa.VerifyASN1(key, digest[:], signature) || ecdsa.VerifyASN1(key, digestFor(key, payload), signature)
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil
 	case ed25519.PublicKey:
 		return ed25519.Verify(key, payload, signature)
 	}
 	return false
+}
+
+// digestFor returns the digest that has the size of the key's curve.
+func digestFor(key *ecdsa.PublicKey, payload []byte) []byte {
+	switch key.Curve {
+	case elliptic.P384():
+		digest := sha512.Sum384(payload)
+		return digest[:]
+	case elliptic.P521():
+		digest := sha512.Sum512(payload)
+		return digest[:]
+	}
+	digest := sha256.Sum256(payload)
+	return digest[:]
 }
 
 // simpleSigning is the part of the payload that counts (the containers' simple signing format).
@@ -288,27 +306,41 @@ func verifySignatures(request *verifySignaturesRequest) (*verification, error) {
 	if err != nil {
 		return nil, err
 	}
-	others := ""
+	reasons := []string{}
+	judge := func(key *cosignKey, why string) *verification {
+		if key != nil {
+			return &verification{Fingerprint: key.fingerprint, SigningKey: key.fingerprint}
+		}
+		if !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+		return nil
+	}
 	for _, signature := range request.Signatures {
-		for _, key := range keys {
-			if !key.signs(signature.Payload, signature.Signature) {
-				continue
-			}
-			var signed simpleSigning
-			err := json.Unmarshal(signature.Payload, &signed)
-			if err == nil && signed.Critical.Type == cosignType && signed.Critical.Image.Digest == request.Digest {
-				return &verification{Fingerprint: key.fingerprint, SigningKey: key.fingerprint}, nil
-			}
-			if others = cut(signed.Critical.Image.Digest); others == "" {
-				others = "which it does not name"
-			}
+		if found := judge(judgeSignature(signature, request.Digest, keys)); found != nil {
+			return found, nil
 		}
 	}
-	if others != "" {
-		return nil, refusal{
-			kind:    signatureError,
-			message: fmt.Sprintf("its signature is of another manifest, %s, and not of %s", others, request.Digest),
+	for _, bundle := range request.Bundles {
+		if found := judge(judgeBundle(bundle, request.Digest, keys)); found != nil {
+			return found, nil
 		}
 	}
-	return nil, refusal{kind: signatureError, message: "it is signed with other keys than the given ones"}
+	return nil, refusal{kind: signatureError, message: cut(strings.Join(reasons, "; "))}
+}
+
+// judgeSignature returns which of the keys signed the manifest with that digest as before bundles, or why none did.
+func judgeSignature(signature cosignSignature, digest string, keys []cosignKey) (*cosignKey, string) {
+	for index := range keys {
+		if !keys[index].signs(signature.Payload, signature.Signature) {
+			continue
+		}
+		var signed simpleSigning
+		err := json.Unmarshal(signature.Payload, &signed)
+		if err == nil && signed.Critical.Type == cosignType && signed.Critical.Image.Digest == digest {
+			return &keys[index], ""
+		}
+		return nil, ofAnother(signed.Critical.Image.Digest, digest)
+	}
+	return nil, otherKeys
 }

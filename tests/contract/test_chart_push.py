@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,18 +117,13 @@ def test_what_was_uploaded_here_is_pulled_by_helm_and_is_the_source_of_another_p
     )
 
 
+def manifest_of(running: Registry, path: str, reference: str) -> Any:
+    return json.loads(running.get(path, f"manifests/{reference}"))
+
+
 def config_of(running: Registry, path: str, reference: str) -> Any:
     """Return the config of a chart, as the registry has it."""
-    with httpx2.Client(verify=ssl.create_default_context(cafile=str(running.ca)), trust_env=False) as http:
-
-        def get(what: str) -> Any:
-            url, headers = f"https://{running.host}/v2/{path}/{what}", {"accept": MANIFEST}
-            answer = http.get(url, headers=headers, auth=(USER, running.password))
-            if answer.status_code == 401:
-                answer = http.get(url, headers={**headers, "authorization": "Bearer a-token-of-the-tests"})
-            return answer.json()
-
-        return get(f"blobs/{get(f'manifests/{reference}')['config']['digest']}")
+    return json.loads(running.get(path, f"blobs/{manifest_of(running, path, reference)['config']['digest']}"))
 
 
 def test_another_content_under_the_same_version_is_refused_unless_it_is_to_be_replaced(

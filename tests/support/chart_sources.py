@@ -1,6 +1,7 @@
 """Chart sources of our own: repositories that answer as they are told, and real registries."""
 
 import contextlib
+import hashlib
 import secrets
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx2
 
+from pilothouse.chart_sources.registry import MANIFEST
 from tests.support.fake_api_servers import certificate
 from tests.support.servers import RunningServer, free_port
 from tools.localcluster import builds, programs
@@ -167,6 +169,20 @@ class Registry:
             if provenance:
                 (Path(home) / "chart.tgz.prov").write_text(provenance)
             return self._run(helm, Path(home), "push", "chart.tgz", f"oci://{self.host}/{folder}")
+
+    def digest(self, path: str, reference: str) -> str:
+        """Return the digest of a manifest."""
+        return f"sha256:{hashlib.sha256(self.get(path, f'manifests/{reference}')).hexdigest()}"
+
+    def get(self, path: str, what: str) -> bytes:
+        """Return a manifest or blob of a repository, whichever way the registry wants the log-in."""
+        with httpx2.Client(verify=ssl.create_default_context(cafile=str(self.ca)), trust_env=False) as http:
+            url, headers = f"https://{self.host}/v2/{path}/{what}", {"accept": MANIFEST}
+            answer = http.get(url, headers=headers, auth=(USER, self.password))
+            if answer.status_code == 401:
+                answer = http.get(url, headers={**headers, "authorization": "Bearer a-token-of-the-tests"})
+            assert answer.status_code == 200, answer.text
+            return answer.content
 
     def pull(self, helm: Path, name: str, version: str, *, folder: str = "team") -> bytes:
         """Pull a chart with the real helm."""

@@ -1,6 +1,6 @@
-"""Keys of our own, and charts that are signed with them: by the real helm, and as cosign's specification says.
+"""Keys of our own, and charts that are signed with them: by the real helm and the real cosign, which is built once.
 
-cosign itself is not run: its module takes minutes to compile.
+Signatures that cosign does not make are made here, as its specification says.
 """
 
 import base64
@@ -18,12 +18,14 @@ import httpx2
 import pgpy
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from pgpy.constants import EllipticCurveOID, HashAlgorithm, KeyFlags, PubKeyAlgorithm, RevocationReason
 
 from pilothouse.chart_sources.registry import MANIFEST
 from tests.support.chart_sources import USER, Registry
 from tests.support.charts import read_archive
+from tools.localcluster import builds, programs
+from tools.localcluster.progress import on_stderr
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,71 @@ class CosignKey:
         return self.private.public_key().public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
 
 
+@dataclass(frozen=True)
+class Signer:
+    """The real cosign with a key of its own, and how verifications name that."""
+
+    program: Path
+    folder: Path
+
+    @property
+    def public(self) -> str:
+        return (self.folder / "cosign.pub").read_text()
+
+    @property
+    def fingerprint(self) -> str:
+        key = load_pem_public_key(self.public.encode())
+        return "SHA256:" + hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+    def sign(self, registry: Registry, path: str, tag: str, *, bundle: bool = True) -> str:
+        """Sign the manifest, as a bundle or in the form before; return its digest. No log and no service is asked."""
+        digest = registry.digest(path, tag)
+        form = [] if bundle else ["--new-bundle-format=false"]
+        self._run("sign", *_OFFLINE, *form, *_registry_flags(registry), f"{registry.host}/{path}@{digest}")
+        return digest
+
+    def attest(self, registry: Registry, path: str, tag: str) -> str:
+        """Sign a statement about the manifest that is no signature of it; return its digest."""
+        digest, predicate = registry.digest(path, tag), self.folder / "predicate.json"
+        predicate.write_text('{"passed": false}')
+        options = ["--predicate", str(predicate), "--type", "https://example.com/tested", *_registry_flags(registry)]
+        self._run("attest", *_OFFLINE, *options, f"{registry.host}/{path}@{digest}")
+        return digest
+
+    def verify(self, registry: Registry, path: str, digest: str, *, bundle: bool = True) -> None:
+        """Let cosign judge by its public key."""
+        form = [] if bundle else ["--new-bundle-format=false"]
+        options = ["--key", str(self.folder / "cosign.pub"), "--insecure-ignore-tlog=true", *form]
+        self._run("verify", *options, *_registry_flags(registry), f"{registry.host}/{path}@{digest}")
+
+    def _run(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [self.program, *arguments], env={"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "COSIGN_PASSWORD": ""},
+            cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+_OFFLINE = ("--key", "cosign.key", "--yes", "--tlog-upload=false", "--use-signing-config=false")
+
+
+def _registry_flags(registry: Registry) -> list[str]:
+    user = ["--registry-username", USER, "--registry-password", registry.password]
+    return [*user, "--registry-cacert", str(registry.ca)]
+
+
+def signer(folder: Path, private: str = "") -> Signer:
+    """Return the real cosign with a new key, or with that one in PEM form, which it imports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Signer(builds.build(programs.COSIGN, progress=on_stderr()) / "cosign", folder)
+    if private:
+        (folder / "private.pem").write_text(private)
+        made._run("import-key-pair", "--key", "private.pem", "--output-key-prefix", "cosign", "--yes")
+    else:
+        made._run("generate-key-pair")
+    return made
+
+
 def cosign_key() -> CosignKey:
     return CosignKey(ec.generate_private_key(ec.SECP256R1()))
 
@@ -146,9 +213,7 @@ def cosign(registry: Registry, path: str, tag: str, key: CosignKey, *, claims: s
     tls = ssl.create_default_context(cafile=str(registry.ca))
     base = f"https://{registry.host}/v2/{path}"
     with httpx2.Client(verify=tls, trust_env=False, auth=(USER, registry.password)) as http:
-        found = http.get(f"{base}/manifests/{tag}", headers={"Accept": MANIFEST})
-        assert found.status_code == 200, found.text
-        digest = f"sha256:{hashlib.sha256(found.content).hexdigest()}"
+        digest = registry.digest(path, tag)
         critical = {
             "identity": {"docker-reference": f"{registry.host}/{path}"},
             "image": {"docker-manifest-digest": claims or digest},

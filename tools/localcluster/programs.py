@@ -88,6 +88,16 @@ REGISTRY = Program(
     names=("registry",),
 )
 
+#: For the tests of signatures; cosign with all its commands, but without the key stores of clouds.
+COSIGN = Program(
+    title="cosign",
+    module="cosign",
+    package=".",
+    requirement="github.com/sigstore/cosign/v3",
+    stamps=(),
+    names=("cosign",),
+)
+
 
 def required_version(folder: Path, module: str) -> str:
     """Return the version of `module` that the go.mod in `folder` requires."""

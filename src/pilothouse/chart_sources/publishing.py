@@ -1,4 +1,4 @@
-"""A chart sent to an OCI registry as ``helm push`` sends it: its layer, its config, then the manifest under a tag.
+"""A chart sent to an OCI registry as ``helm push`` sends it: its layers, its config, then the manifest under a tag.
 
 Whatever the registry answers, nothing is sent to another host than the source's own, and no redirect is followed.
 """
@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from pilothouse.chart_sources.fetch import Answer, authority, joined, shown
-from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST, Layer, Manifest, Repository, tag_of
+from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST, PROVENANCE, Layer, Manifest, Repository, tag_of
 from pilothouse.errors import AlreadyExists, InvalidSource, NotFound, SourceUnavailable
 
 _REASONS: Final[Mapping[int, str]] = {
@@ -24,12 +24,13 @@ _REASONS: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NewChart:
-    """A chart that is to be published; ``config`` is its metadata as Helm's JSON."""
+    """A chart that is to be published; ``config`` is its metadata as Helm's JSON, ``provenance`` may be empty."""
 
     name: str
     version: str
     archive: bytes = field(repr=False)
     config: bytes = field(repr=False)
+    provenance: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,24 @@ class Published:
 async def publish(repository: Repository, chart: NewChart, *, replace: bool) -> Published:
     """Send what the registry does not have yet, and check that its tag leads to the chart.
 
-    Raises AlreadyExists if it has another chart under that version and ``replace`` is not set, SourceUnavailable,
-    InvalidSource, or Busy.
+    Raises AlreadyExists if it has another chart, or another provenance, under that version and ``replace`` is not set,
+    SourceUnavailable, InvalidSource, or Busy.
     """
     layer, config = _layer(CHART, chart.archive), _layer(CONFIG, chart.config)
+    provenance = _layer(PROVENANCE, chart.provenance) if chart.provenance else None
     before, tag = await _find_before(repository, chart, replace=replace), tag_of(chart.version)
-    if before is not None and before.chart.digest == layer.digest:
-        return Published(before.digest, created=False)
-    if before is not None and not replace:
-        raise _taken(repository, chart, before.chart.digest)
+    if before is not None:
+        if before.chart.digest == layer.digest and _has(before, provenance):
+            return Published(before.digest, created=False)
+        if not replace and before.chart.digest != layer.digest:
+            raise _taken(repository, chart, f"another content ({before.chart.digest})")
+        if not replace and before.provenance is not None:
+            raise _taken(repository, chart, f"another provenance file ({before.provenance.digest})")
     await _send_blob(repository, layer, chart.archive)
     await _send_blob(repository, config, chart.config)
-    manifest = _manifest(chart, layer, config)
+    if provenance is not None:
+        await _send_blob(repository, provenance, chart.provenance)
+    manifest = _manifest(chart, config, [layer] if provenance is None else [layer, provenance])
     answer = await repository.send(
         "PUT", repository.url_of(f"manifests/{tag}"), headers={"content-type": MANIFEST}, body=manifest
     )
@@ -78,13 +85,18 @@ async def _find_before(repository: Repository, chart: NewChart, *, replace: bool
     except InvalidSource as error:  # it is no chart
         if replace:
             return None
-        raise _taken(repository, chart, "no chart") from error
+        raise _taken(repository, chart, "another content (no chart)") from error
 
 
-def _taken(repository: Repository, chart: NewChart, content: str) -> AlreadyExists:
+def _has(before: Manifest, provenance: Layer | None) -> bool:
+    """Return True if the registry has that provenance, or any if there is none to be sent."""
+    return provenance is None or (before.provenance is not None and before.provenance.digest == provenance.digest)
+
+
+def _taken(repository: Repository, chart: NewChart, what: str) -> AlreadyExists:
     return AlreadyExists(
-        f"{repository.path} has version {chart.version} with another content ({content}); raise the version of the "
-        "chart, or set replace to put this one in its place"
+        f"{repository.path} has version {chart.version} with {what}; raise the version of the chart, or set replace to "
+        "put this one in its place"
     )
 
 
@@ -127,7 +139,7 @@ def _layer(media_type: str, content: bytes) -> Layer:
     return Layer(media_type, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
 
 
-def _manifest(chart: NewChart, layer: Layer, config: Layer) -> bytes:
+def _manifest(chart: NewChart, config: Layer, layers: list[Layer]) -> bytes:
     def part(of: Layer) -> dict[str, str | int]:
         return {"mediaType": of.media_type, "digest": of.digest, "size": of.size}
 
@@ -136,7 +148,7 @@ def _manifest(chart: NewChart, layer: Layer, config: Layer) -> bytes:
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": part(config),
-            "layers": [part(layer)],
+            "layers": [part(layer) for layer in sorted(layers, key=lambda layer: layer.digest)],  # as Helm does
             "annotations": {
                 "org.opencontainers.image.title": chart.name,
                 "org.opencontainers.image.version": chart.version,

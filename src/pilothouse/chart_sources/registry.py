@@ -18,6 +18,7 @@ from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable
 from pilothouse.settings import SourceSettings
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+INDEX: Final = "application/vnd.oci.image.index.v1+json"
 CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 CHART: Final = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 PROVENANCE: Final = "application/vnd.cncf.helm.chart.provenance.v1.prov"
@@ -25,6 +26,9 @@ _MANIFEST_BYTES: Final = 4 * 1024 * 1024
 _ERROR_BYTES: Final = 64 * 1024
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 100
+_MOST_PAGES_OF_REFERRERS: Final = 10
+#: What registries answer that have no API of referrers.
+_NO_REFERRERS: Final = frozenset({400, 404, 405, 406})
 _UNAUTHORIZED: Final = 401
 _CHALLENGE: Final = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
@@ -40,6 +44,23 @@ class Layer:
     digest: str
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A manifest of anything: its layers, and what is noted beside them."""
+
+    layers: list[Layer]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """What a registry says of an artifact that belongs to a manifest; the type may be that of its config, or empty."""
+
+    digest: str
+    artifact_type: str
+    annotations: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -129,18 +150,43 @@ class Repository:
             raise InvalidSource(f"{shown(url)}: the manifest has the digest {digest}, and not the stated one")
         return Manifest(digest, *self._judge(answer, url))
 
-    async def find_layers(self, reference: str) -> list[Layer]:
-        """Return the layers of any manifest of images; none if there is no such manifest."""
+    async def find_artifact(self, reference: str) -> Artifact | None:
+        """Return any manifest of an image or artifact; None if there is none."""
         answer = await self._ask_manifest(reference)
         if answer.status == HTTPStatus.NOT_FOUND:
-            return []
+            return None
         refuse_error(answer, f"{self.path}:{reference}")
-        layers = _json(answer).get("layers")
-        return [_layer(layer, answer.url) for layer in layers] if isinstance(layers, list) else []
+        document = _json(answer)
+        layers = document.get("layers")
+        found = [_layer(layer, answer.url) for layer in layers] if isinstance(layers, list) else []
+        return Artifact(found, _annotations(document))
 
-    async def _ask_manifest(self, reference: str) -> Answer:
+    async def list_referrers(self, digest: str) -> list[Referrer]:
+        """Return what belongs to the manifest: by the API of referrers, else what the tag lists that stands for it."""
+        found: list[Referrer] = []
+        url: str | None = self.url_of(f"referrers/{digest}")
+        for page in range(_MOST_PAGES_OF_REFERRERS):
+            answer = await self._get(url, headers={"accept": INDEX}, most_bytes=_MANIFEST_BYTES)
+            stated = answer.headers.get("content-type", "").partition(";")[0].strip()
+            if page == 0 and (answer.status in _NO_REFERRERS or (answer.status == HTTPStatus.OK and stated != INDEX)):
+                return await self._read_referrers_tag(digest)
+            refuse_error(answer, f"the list of what belongs to {digest}")
+            found += _referrers(answer)
+            url = self._next(answer)
+            if url is None:
+                break
+        return found
+
+    async def _read_referrers_tag(self, digest: str) -> list[Referrer]:
+        answer = await self._ask_manifest(digest.replace(":", "-"), accept=INDEX)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return []
+        refuse_error(answer, f"the list of what belongs to {digest}")
+        return _referrers(answer)
+
+    async def _ask_manifest(self, reference: str, *, accept: str = MANIFEST) -> Answer:
         url = self.url_of(f"manifests/{quote(reference)}")
-        return await self._get(url, headers={"accept": MANIFEST}, most_bytes=_MANIFEST_BYTES)
+        return await self._get(url, headers={"accept": accept}, most_bytes=_MANIFEST_BYTES)
 
     async def fetch_layer(self, layer: Layer, *, into: BinaryIO) -> Answer:
         """Write a layer into the file; raise InvalidSource if it has another size or digest than the manifest says."""
@@ -273,11 +319,28 @@ def _layer(described: Any, url: str) -> Layer:
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)} if (
             _DIGEST.fullmatch(digest) and size >= 0
         ):
-            given = described.get("annotations")
-            named = given.items() if isinstance(given, dict) else ()
-            texts = {key: text for key, text in named if isinstance(text, str)}
-            return Layer(media_type, digest, size, texts)
+            return Layer(media_type, digest, size, _annotations(described))
     raise InvalidSource(f"{shown(url)}: a layer of the manifest has no media type, size or SHA-256 digest")
+
+
+def _annotations(described: Mapping[str, Any]) -> dict[str, str]:
+    given = described.get("annotations")
+    named = given.items() if isinstance(given, dict) else ()
+    return {key: text for key, text in named if isinstance(text, str)}
+
+
+def _referrers(answer: Answer) -> list[Referrer]:
+    """Return what an index lists; raise InvalidSource if it is none."""
+    listed = _json(answer).get("manifests")
+    if not isinstance(listed, list):
+        raise InvalidSource(f"{shown(answer.url)} answers with manifests that are not a list")
+    found: list[Referrer] = []
+    for one in listed:
+        digest = one.get("digest") if isinstance(one, dict) else None
+        if isinstance(digest, str) and _DIGEST.fullmatch(digest):
+            stated = one.get("artifactType")
+            found.append(Referrer(digest, stated if isinstance(stated, str) else "", _annotations(one)))
+    return found
 
 
 def _json(answer: Answer) -> dict[str, Any]:

@@ -58,13 +58,29 @@ class CosignSignature:
     signature: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class CosignSignatures:
+    """What a registry has of signatures of a manifest: in the form before bundles, and Sigstore's bundles in base64."""
+
+    signatures: tuple[CosignSignature, ...] = ()
+    bundles: tuple[str, ...] = field(default=(), repr=False)
+
+    def __bool__(self) -> bool:
+        """Return True if there is any."""
+        return bool(self.signatures or self.bundles)
+
+
 @dataclass(frozen=True, kw_only=True)
 class VerifySignaturesRequest(Request[FoundSignature]):
-    """Find the signature of a manifest by one of the keys, as ``cosign verify --key`` does."""
+    """Find the signature of a manifest by one of the keys, as ``cosign verify --key`` does.
+
+    ``signatures``: in the form before bundles; ``bundles``: Sigstore's, in base64.
+    """
 
     action = "verify_signatures"
     outcome_type = FoundSignature
 
     digest: str
     signatures: tuple[CosignSignature, ...]
+    bundles: tuple[str, ...] = field(repr=False)
     keys: str = field(repr=False)

@@ -37,7 +37,8 @@ class SourceVerification(Body):
     """How its charts are verified, and the public `keys` by one of which each must be signed.
 
     `pgp`: by the provenance file that `helm package --sign` makes, with armored keys. `cosign`: by the signature that
-    `cosign sign --key` leaves beside a chart in a registry, with keys in PEM form.
+    `cosign sign --key` leaves beside a chart in a registry (a bundle, or the form before version 3), with keys in PEM
+    form.
     """
 
     kind: VerificationKind
@@ -140,10 +141,15 @@ class ChartDetailsView(SourceVersionView):
 
 
 class PushToSource(Body):
-    """The chart to push. `replace`: put it in the place of another chart that has its version there."""
+    """The chart to push. `replace`: put it in the place of another chart that has its version there.
+
+    `provenance`: the provenance file (`.prov`) that goes with it, as `helm push` sends it; without one, that by which
+    the project's chart was verified, if it was.
+    """
 
     chart: Chart
     replace: bool = False
+    provenance: Annotated[str, Field(max_length=MOST_BYTES)] = ""
 
 
 class PushedChartView(View):
@@ -225,7 +231,7 @@ async def push_chart(
 ) -> PushedChart:
     """Push a chart of the project to a registry, under its name and version, with the credentials of the source."""
     chart = await charts.choose(body.chart)
-    request = PushChart(chart_id=chart.id, digest=chart.digest, replace=body.replace)
+    request = PushChart(chart_id=chart.id, digest=chart.digest, replace=body.replace, provenance=body.provenance)
     return await pushes.push(caller, source, request, request_id=request_id)
 
 

@@ -16,7 +16,7 @@ from pilothouse.cli.completion import complete_charts, complete_sources
 from pilothouse.cli.connection import client_of
 from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
-from pilothouse.cli.local_charts import pack, provenance_of
+from pilothouse.cli.local_charts import find_local, pack, provenance_of
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.sources import source_of
 from pilothouse.cli.terminal import echo, on_one_line
@@ -155,14 +155,17 @@ def push(
 ) -> None:
     """Push a chart to a registry.
 
-    The server does it, with the credentials of the source that has the address.
+    The server does it, with the credentials of the source that has the address. The provenance file beside an archive
+    (ARCHIVE.prov) goes with it.
 
     Example: pilothouse chart push web@1.2.0 oci://registry.example.com/team
     """
     source = quote(source_of(context, target), safe="")
+    local = find_local(chart)
+    provenance = provenance_of(local) if local is not None else ""
 
     def send(named: dict[str, str]) -> Any:
-        body = {"chart": named, "replace": replace}
+        body = {"chart": named, "replace": replace, **({"provenance": provenance} if provenance else {})}
         return client_of(context).call("POST", f"/api/v1/sources/{source}/charts", body=body)
 
     row = send_with_chart(context, chart, send, version=version)

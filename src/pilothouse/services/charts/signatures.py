@@ -9,7 +9,7 @@ from pilothouse.chart_archive.charts import ChartArchive
 from pilothouse.engine.pool import EnginePool
 from pilothouse.engine.request import OutcomeT, Request
 from pilothouse.engine.signatures import (
-    CosignSignature,
+    CosignSignatures,
     FoundSignature,
     ReadKeysRequest,
     VerifyProvenanceRequest,
@@ -69,7 +69,7 @@ class Signatures:
     async def verify_manifest(
         self,
         chart: ChartArchive,
-        signatures: tuple[CosignSignature, ...],
+        signed: CosignSignatures,
         *,
         digest: str,
         keys: str,
@@ -77,7 +77,9 @@ class Signatures:
         source: str,
     ) -> NewVerification:
         """Return which key signed the manifest with that digest, by cosign; raise InvalidChart if none did, or Busy."""
-        request = VerifySignaturesRequest(digest=digest, signatures=signatures, keys=keys)
+        request = VerifySignaturesRequest(
+            digest=digest, signatures=signed.signatures, bundles=signed.bundles, keys=keys
+        )
         found = await self._verify(request, chart, project_id=project_id)
         return NewVerification(
             kind="cosign",

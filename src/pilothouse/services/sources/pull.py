@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
 import structlog
@@ -12,7 +12,7 @@ from pilothouse.chart_sources.cosign import fetch_signatures
 from pilothouse.chart_sources.fetch import Fetch, spool
 from pilothouse.chart_sources.registry import CHART_NAME, Repository, registry_url, tag_of
 from pilothouse.chart_sources.repository import archive_url, fetch_archive, fetch_provenance
-from pilothouse.engine.signatures import CosignSignature
+from pilothouse.engine.signatures import CosignSignatures
 from pilothouse.errors import InvalidSource, NotFound, SourceUnavailable
 from pilothouse.services.charts.archives import chart_content
 from pilothouse.services.charts.checks import ChartChecks
@@ -62,7 +62,7 @@ class _Signed:
 
     provenance: str = ""
     manifest: str = ""
-    signatures: tuple[CosignSignature, ...] = ()
+    signatures: CosignSignatures = field(default_factory=CosignSignatures)
 
 
 class ChartPulls:

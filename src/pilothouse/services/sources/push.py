@@ -1,7 +1,7 @@
 """Charts of a project, sent to one of its registries, so that they are another project's source."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -14,7 +14,7 @@ from pilothouse.services.identity.standing import require_still
 from pilothouse.services.sources.pull import ChartPulls
 from pilothouse.services.sources.sync import SourceSync
 from pilothouse.settings import Settings
-from pilothouse.store import archives, audit, charts
+from pilothouse.store import archives, audit, charts, verifications
 from pilothouse.store.charts import ChartRow
 from pilothouse.store.database import Database
 from pilothouse.store.sources import SourceRow
@@ -24,11 +24,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PushChart:
-    """A chart that is to be pushed; ``digest``: only with that archive. ``replace``: whatever has its version there."""
+    """A chart that is to be pushed; ``digest``: only with that archive. ``replace``: whatever has its version there.
+
+    ``provenance``: the provenance file that goes with it; empty: that by which it was verified here, if it was.
+    """
 
     chart_id: str
     digest: str | None = None
     replace: bool = False
+    provenance: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,13 @@ class ChartPushes:
         caller.require("cce:source:push")
         caller.require("cce:chart:download")
         row = await self._pulls.find_source(named, project_id=caller.project_id)
-        chart, archive = await self._read(caller, request)
+        chart, archive, provenance = await self._read(caller, request)
         if row.kind != "oci":
             raise InvalidRequest(f"source {row.name!r} is an HTTP repository; charts are pushed to registries (oci://)")
         config = await asyncio.to_thread(read_config, archive, limits=self._limits)
-        new = NewChart(name=chart.name, version=chart.version, archive=archive, config=config)
+        new = NewChart(
+            name=chart.name, version=chart.version, archive=archive, config=config, provenance=provenance.encode()
+        )
         async with self._database.transaction() as tx:  # before anything leaves this server
             await require_still(tx, caller, "cce:source:push")
             detail = f"{chart.name} {chart.version} sha256:{chart.digest}{', replacing' if request.replace else ''}"
@@ -84,12 +90,14 @@ class ChartPushes:
             row.name, chart.name, chart.version, chart.digest, reference, published.digest, published.created
         )
 
-    async def _read(self, caller: Caller, request: PushChart) -> tuple[ChartRow, bytes]:
+    async def _read(self, caller: Caller, request: PushChart) -> tuple[ChartRow, bytes, str]:
         async with self._database.autocommit() as connection:
             chart = await charts.find_chart(connection, request.chart_id, project_id=caller.project_id)
             if chart is not None:
                 chart.check_digest(request.digest or "")
             archive = await archives.read_archive(connection, chart.digest) if chart is not None else None
+            digest = chart.digest if chart is not None else ""
+            verified = await verifications.find(connection, project_id=caller.project_id, digest=digest)
         if chart is None or archive is None:
             raise NotFound(f"chart.id: chart {request.chart_id!r} does not exist in this project")
         if len(archive) > self._most_bytes:
@@ -97,7 +105,13 @@ class ChartPushes:
                 f"chart.id: the chart has {len(archive)} bytes; sources take and give at most {self._most_bytes} "
                 "(PILOTHOUSE_SOURCES__ARCHIVE_BYTES)"
             )
-        return chart, archive
+        if request.provenance and chart.digest not in request.provenance:
+            raise InvalidRequest(
+                f"provenance: it is of another archive: it does not name the digest of {chart.name} {chart.version}, "
+                f"{chart.digest}"
+            )
+        kept = verified.provenance if verified is not None and not verified.of_revision else ""
+        return chart, archive, request.provenance or kept
 
     async def _note(self, row: SourceRow, chart: ChartRow) -> None:
         """List the chart's versions anew; the next synchronisation does it if this fails."""

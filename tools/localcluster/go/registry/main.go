@@ -1,5 +1,6 @@
 // Command registry serves an OCI registry for tests, over TLS and for one user: that of the distribution project, which
-// Debian packages as docker-registry, or that of go-containerregistry, behind a token service as hosted registries have.
+// Debian packages as docker-registry, or that of go-containerregistry with the API of referrers, behind a token service as
+// hosted registries have.
 package main
 
 import (
@@ -80,7 +81,7 @@ func serveDistribution() error {
 // serveWithTokens asks for a bearer token, which the service beside it gives for the password.
 func serveWithTokens() error {
 	const token = "a-token-of-the-tests"
-	serving := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	serving := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true))
 	handler := http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
 		switch {
 		case request.URL.Path == "/token":
