@@ -48,6 +48,7 @@ demo-down: .venv/.made  ## Stop what the demo started, the local cluster include
 test: .venv/.made  ## Run all tests against a real PostgreSQL, a real Kubernetes and the vendor's SDK
 	@$(RUN) python -m tools.browser
 	@$(RUN) python -m tools.pgbouncer
+	@$(RUN) python -m tools.docker_registry
 	@$(RUN) python -m tools.engine test
 	@$(RUN) pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 

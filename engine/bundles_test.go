@@ -65,6 +65,19 @@ func edKey(t *testing.T) (public string, sign func([]byte) []byte) {
 func TestEveryKindOfKeySignsABundle(t *testing.T) {
 	publics, signers := map[string]string{}, map[string]func([]byte) []byte{}
 	publics["Ed25519"], signers["Ed25519"] = edKey(t)
+	public, forEd, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publics["Ed25519ph"] = publicPEM(t, public)
+	signers["Ed25519ph"] = func(text []byte) []byte {
+		digest := sha512.Sum512(text)
+		signature, err := forEd.Sign(nil, digest[:], &ed25519.Options{Hash: crypto.SHA512})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signature
+	}
 	forRSA, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

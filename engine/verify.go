@@ -261,8 +261,8 @@ func readCosignKeys(text string) ([]cosignKey, error) {
 	return keys, nil
 }
 
-// signs returns whether the signature of the payload is the key's, as cosign signs: with SHA-256, or on a larger curve
-// with the digest of its size.
+// signs returns whether the signature of the payload is the key's, as cosign signs: with SHA-256, since version 3 on a
+// larger curve with the digest of its size, and by Ed25519 with SHA-512 before it.
 func (k cosignKey) signs(payload, signature []byte) bool {
 	digest := sha256.Sum256(payload)
 	switch key := k.key.(type) {
@@ -271,7 +271,9 @@ func (k cosignKey) signs(payload, signature []byte) bool {
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil
 	case ed25519.PublicKey:
-		return ed25519.Verify(key, payload, signature)
+		hashed := sha512.Sum512(payload)
+		return ed25519.Verify(key, payload, signature) ||
+			ed25519.VerifyWithOptions(key, hashed[:], signature, &ed25519.Options{Hash: crypto.SHA512}) == nil
 	}
 	return false
 }

@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import json
+import os
 import secrets
 import ssl
 import subprocess
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from pilothouse.chart_sources.registry import MANIFEST
 from tests.support.fake_api_servers import certificate
 from tests.support.servers import RunningServer, free_port
+from tools.docker_registry import find_registry
 from tools.localcluster import builds, programs
 from tools.localcluster.progress import on_stderr
 
@@ -208,19 +212,49 @@ class Registry:
         return done.stdout + done.stderr
 
 
+def _debian_registry(program: str, folder: Path, *, port: int, password: str) -> list[str]:
+    """Return the command of Debian's package; without it the test is skipped, but not in CI."""
+    found = find_registry()
+    if found is None:
+        message = "there is no docker-registry: python -m tools.docker_registry unpacks Debian's, or says how"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    written = [program, "-kind=htpasswd", f"-user={USER}", f"-password={password}"]
+    (folder / "htpasswd").write_bytes(subprocess.run(written, capture_output=True, check=True).stdout)
+    config = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+        "http": {
+            "addr": f"127.0.0.1:{port}",
+            "tls": {"certificate": str(folder / "ca.pem"), "key": str(folder / "key.pem")},
+        },
+        "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
+    }
+    (folder / "registry.yml").write_text(json.dumps(config))
+    return [found, "serve", str(folder / "registry.yml")]
+
+
 @contextlib.contextmanager
 def registry(kind: str, folder: Path) -> Iterator[Registry]:
-    """Serve a real registry with TLS and a user: ``distribution`` with htpasswd, or ``token`` with a token service."""
-    program = builds.build(programs.REGISTRY, progress=on_stderr()) / "registry"
+    """Serve a real registry with TLS and a user.
+
+    ``debian``: Debian's docker-registry, with htpasswd; ``distribution``: the next version of the same; neither has the
+    API of referrers. ``token``: another implementation with a token service and that API.
+    """
+    program = str(builds.build(programs.REGISTRY, progress=on_stderr()) / "registry")
     ca, key, password, port = folder / "ca.pem", folder / "key.pem", secrets.token_urlsafe(), free_port()
     ca.write_bytes(certificate()[0])
     key.write_bytes(certificate()[1])
     host = f"localhost:{port}"
     options = {"kind": kind, "address": f"127.0.0.1:{port}", "certificate": ca, "key": key, "user": USER}
-    arguments = [f"-{name}={value}" for name, value in {**options, "password": password}.items()]
+    command = [program, *(f"-{name}={value}" for name, value in {**options, "password": password}.items())]
+    if kind == "debian":
+        command = _debian_registry(program, folder, port=port, password=password)
     with (
         (folder / "registry.log").open("ab") as log,
-        subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
     ):
         try:
             until = time.monotonic() + 30

@@ -34,11 +34,13 @@ async def list_charts(request: Request, *, refused: Refusal | None = None) -> Re
     async with charts.listed(caller, after=after) as found:
         rows, rest = list(found.charts), found.rest
     quota = await charts.quota(caller, caller.project_id)
+    signers = await charts.list_signers(caller, [row.digest for row in rows])
     return await page(
         request,
         "charts.html",
         refused=refused,
         rows=rows,
+        signers=signers,
         after=_write_place(rest) if rest is not None else "",
         is_first=after is None,
         quota=quota,

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, and_, any_, bindparam, delete, exists, func, or_, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from pilothouse.store.database import Transaction
 from pilothouse.store.tables import chart_sources, chart_verifications, charts, operations, project_trust
@@ -115,6 +115,12 @@ async def find(tx: Transaction, *, project_id: str, digest: str) -> Verification
     return VerificationRow(**row) if row is not None else None
 
 
+async def list_signers(tx: Transaction, *, project_id: str, digests: Sequence[str]) -> dict[str, str]:
+    """Return who signed these archives by keys that the project trusts: the name in the key, or its fingerprint."""
+    rows = await tx.execute(_LIST_SIGNERS, {"of_project": project_id, "of_digests": list(digests)})
+    return {row.digest: row.signed_by or row.fingerprint for row in rows}
+
+
 async def counts(tx: Transaction, *, project_id: str, digest: str) -> bool:
     """Return True if a key that the project trusts has signed the archive."""
     return bool((await tx.execute(_COUNTS, {"of_project": project_id, "of_digest": digest})).scalar_one())
@@ -189,6 +195,16 @@ _FIND = (
     .where(chart_verifications.c.project_id == _OF_PROJECT, chart_verifications.c.digest == bindparam("of_digest"))
     .order_by(_TRUSTED.desc(), chart_verifications.c.verified_at.desc())
     .limit(1)
+)
+_LIST_SIGNERS = (
+    select(chart_verifications.c.digest, chart_verifications.c.signed_by, chart_verifications.c.fingerprint)
+    .where(
+        chart_verifications.c.project_id == _OF_PROJECT,
+        chart_verifications.c.digest == any_(bindparam("of_digests", type_=ARRAY(chart_verifications.c.digest.type))),
+        ~chart_verifications.c.of_revision,
+        is_trusted(chart_verifications.c.signing_key, _OF_PROJECT),
+    )
+    .order_by(chart_verifications.c.verified_at)
 )
 _PASSED_ON = ("project_id", *_SIGNED, "verified_at")
 _PASS_ON = (

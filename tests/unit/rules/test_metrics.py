@@ -30,6 +30,7 @@ def test_dashboard_and_alerts_name_only_metrics_that_there_are():
     named = {name for expression in expressions() for name in _OURS.findall(expression)}
     assert len(named) > 15
     assert named <= metrics_docs.names()
+    assert "pilothouse_releases_with_update" in named
 
 
 def test_every_alert_says_what_to_do():

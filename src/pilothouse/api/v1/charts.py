@@ -8,7 +8,6 @@ from pilothouse.api.v1.dependencies import CurrentCaller, service
 from pilothouse.api.v1.models import Limit, Seconds, View
 from pilothouse.api.v1.routing import native_router
 from pilothouse.services.charts.archives import Charts
-from pilothouse.store.charts import ChartVersion
 
 _LONGEST = 256
 
@@ -16,7 +15,10 @@ router = native_router("/api/v1/charts", tag="charts")
 
 
 class ChartView(View):
-    """A chart version without its values; ``digest`` is the SHA-256 of its archive in hex."""
+    """A chart version without its values; ``digest`` is the SHA-256 of its archive in hex.
+
+    ``signed_by``: who signed it by a key that the project trusts: the name in the key, or its fingerprint; else empty.
+    """
 
     id: str
     name: str
@@ -25,6 +27,7 @@ class ChartView(View):
     description: str
     source: str
     visible: bool
+    signed_by: str
     created_at: Seconds
     updated_at: Seconds
 
@@ -40,6 +43,8 @@ async def list_charts(
         str, Query(max_length=_LONGEST, description="only with this archive: its SHA-256 in lower-case hex")
     ] = "",
     limit: Limit = 100,
-) -> list[ChartVersion]:
+) -> list[dict[str, object]]:
     """List the project's charts, newest first, the first `limit` of those that the filters allow."""
-    return await charts.list_versions(caller, name=name, version=version, digest=digest, limit=limit)
+    found = await charts.list_versions(caller, name=name, version=version, digest=digest, limit=limit)
+    signers = await charts.list_signers(caller, [one.digest for one in found])
+    return [{**vars(one), "signed_by": signers.get(one.digest, "")} for one in found]

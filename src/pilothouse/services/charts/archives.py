@@ -2,7 +2,7 @@
 
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -191,6 +191,12 @@ class Charts:
             return await store.list_versions(
                 connection, project_id=caller.project_id, **wanted, limit=limit, pulled=pulled
             )
+
+    async def list_signers(self, caller: Caller, digests: Sequence[str]) -> dict[str, str]:
+        """Return by digest who signed those of the archives that a key verifies which the project trusts."""
+        caller.require("cce:chart:list")
+        async with self._database.autocommit() as connection:
+            return await verifications.list_signers(connection, project_id=caller.project_id, digests=digests)
 
     async def show(self, caller: Caller, chart_id: str) -> ChartRow:
         """Return one chart of the project with its values, else raise NotFound."""

@@ -1,9 +1,10 @@
 // Command registry serves an OCI registry for tests, over TLS and for one user: that of the distribution project, which
 // Debian packages as docker-registry, or that of go-containerregistry with the API of referrers, behind a token service as
-// hosted registries have.
+// hosted registries have. Or it prints the user as a line of an htpasswd file, for a registry of another program.
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -26,7 +27,7 @@ import (
 )
 
 var (
-	kind        = flag.String("kind", "distribution", "distribution, or token")
+	kind        = flag.String("kind", "distribution", "distribution, token or htpasswd")
 	address     = flag.String("address", "127.0.0.1:5000", "host and port")
 	certificate = flag.String("certificate", "", "file with the server's certificate")
 	key         = flag.String("key", "", "file with its key")
@@ -37,9 +38,12 @@ var (
 func main() {
 	flag.Parse()
 	var err error
-	if *kind == "token" {
+	switch *kind {
+	case "token":
 		err = serveWithTokens()
-	} else {
+	case "htpasswd":
+		err = writeUser(os.Stdout)
+	default:
 		err = serveDistribution()
 	}
 	if err != nil {
@@ -48,18 +52,26 @@ func main() {
 	}
 }
 
+func writeUser(to io.Writer) error {
+	hashed, err := bcrypt.GenerateFromPassword([]byte(*password), bcrypt.MinCost)
+	if err == nil {
+		_, err = fmt.Fprintf(to, "%s:%s\n", *user, hashed)
+	}
+	return err
+}
+
 func serveDistribution() error {
 	folder, err := os.MkdirTemp("", "registry")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	hashed, err := bcrypt.GenerateFromPassword([]byte(*password), bcrypt.MinCost)
-	if err != nil {
+	line := &bytes.Buffer{}
+	if err := writeUser(line); err != nil {
 		return err
 	}
 	htpasswd := filepath.Join(folder, "htpasswd")
-	if err := os.WriteFile(htpasswd, fmt.Appendf(nil, "%s:%s\n", *user, hashed), 0o600); err != nil {
+	if err := os.WriteFile(htpasswd, line.Bytes(), 0o600); err != nil {
 		return err
 	}
 	config := &configuration.Configuration{}
