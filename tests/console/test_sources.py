@@ -3,14 +3,18 @@
 import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.browsers import Visit, visit
-from tests.support.chart_sources import Registry, Repository, added, registry, repository
-from tests.support.charts import build_chart, config_map_template
+from tests.support.chart_sources import USER, Registry, Repository, added, registry, repository
+from tests.support.charts import build_chart, config_map_chart, config_map_template
+from tests.support.offered_charts import KINDS, offered
+from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
+from tests.support.signing import pgp_key, signed
 from tests.support.users import PASSWORD, add_person
 from tools.localcluster.cluster import RunningCluster
 
@@ -123,6 +127,76 @@ def test_a_chart_of_a_registry_is_opened_by_its_name(
         page.get_by_role("button", name="Open it").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("pushed 0.3.0")
         expect(page.locator("pre.code")).to_contain_text("pushed")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_release_is_installed_from_each_kind_of_source_and_updated_to_what_is_available(
+    *, person: Visit, kind: str, namespace: str, server: RunningServer, helm_cli: HelmCommand,
+    kubernetes: RunningCluster, tmp_path: Path,
+):  # fmt: skip
+    page = person.page
+
+    def apply() -> None:
+        page.get_by_role("button", name="Plan it").click()
+        page.get_by_role("button", name="Apply exactly this").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded", timeout=30_000)
+
+    with offered(kind, tmp_path, helm=kubernetes.helm, helm_cli=helm_cli) as source:
+        source.offer(config_map_chart("webapp", "1.0.0", text="first"))
+        page.goto(f"{person.home}/sources")
+        page.get_by_text("Add a source").click()
+        given = {"Name": source.name, "Address": source.url, "Certificates": source.ca}
+        for label, text in given.items():
+            page.get_by_label(re.compile(f"^{label}")).fill(text)
+        if source.password:
+            page.get_by_label("User name").fill(USER)
+            page.get_by_label("Password or token").fill(source.password)
+        page.get_by_role("button", name="Add the source").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(source.name)
+        try:
+            page.get_by_role("link", name="webapp", exact=True).click()
+            page.get_by_role("link", name="1.0.0", exact=True).click()
+            page.get_by_role("link", name="Install", exact=True).click()
+            page.locator("select[name=cluster]").select_option("test")
+            page.get_by_role("textbox", name="Namespace").fill(namespace)
+            page.get_by_role("textbox", name="Name of the release").fill("web")
+            apply()
+            person.open_release(namespace, "web")
+            expect(page.get_by_text("of the chart is available")).to_have_count(0)
+
+            source.offer(config_map_chart("webapp", "1.1.0", text="second"))
+            page.goto(f"{person.home}/sources/{source.name}")
+            page.get_by_role("button", name="Synchronise now").click()
+            expect(page.locator("tbody tr", has_text="webapp")).to_contain_text("1.1.0")
+            person.open_release(namespace, "web")
+            expect(page.get_by_text("Version 1.1.0 of the chart is available")).to_be_visible()
+            page.get_by_role("link", name="Look at it").click()
+            page.locator("#releases li", has_text=namespace).get_by_role("link", name=re.compile("^change to")).click()
+            expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.1.0")
+            apply()
+            assert "second" in helm_cli("get", "manifest", "web", "-n", namespace)
+            person.open_release(namespace, "web")
+            expect(page.get_by_text("of the chart is available")).to_have_count(0)
+        finally:
+            server.send("DELETE", f"/api/v1/sources/{source.name}")
+
+
+def test_the_list_of_charts_names_who_signed_one(person: Visit, server: RunningServer, kubernetes: RunningCluster):
+    page, name, key = person.page, f"signed-{uuid.uuid4().hex[:8]}", pgp_key("console")
+    archive, provenance = signed(kubernetes.helm, config_map_chart(name, "1.0.0"), key)
+    assert server.send("PUT", "/api/v1/verification", json_body={"keys": key.public}).status_code == 200
+    try:
+        assert server.upload(archive, provenance=provenance).status_code == 201
+        assert server.upload(config_map_chart(f"{name}-not", "1.0.0")).status_code == 201
+        page.goto(f"{person.home}/charts")
+        row = page.locator("tbody tr", has=page.get_by_role("link", name=name, exact=True))
+        expect(row).to_contain_text(f"signed by {key.user}")
+        expect(page.locator("tbody tr", has_text=f"{name}-not")).not_to_contain_text("signed by")
+    finally:
+        server.send("PUT", "/api/v1/verification", json_body={"keys": ""})
+    page.reload()
+    expect(row).to_have_count(1)
+    expect(row).not_to_contain_text("signed by")
 
 
 def test_sources_can_be_read_without_scripts(browser: Browser, server: RunningServer, source: Source):

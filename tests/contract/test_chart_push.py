@@ -16,6 +16,7 @@ from tests.support.charts import build_chart, config_map_chart, config_map_templ
 from tests.support.own_releases import OwnRelease
 from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
+from tests.support.signing import PgpKey, pgp_key, signed
 from tests.support.tenants import add_tenant
 from tests.support.users import add_person
 from tests.support.wire import assert_error
@@ -30,7 +31,7 @@ INVALID, FAILED, MISSING, TAKEN, DENIED = (
 )
 
 
-@pytest.fixture(scope="module", params=["distribution", "token"])
+@pytest.fixture(scope="module", params=["debian", "distribution", "token"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry(request.param, tmp_path_factory.mktemp("registry")) as serving:
         yield serving
@@ -124,6 +125,63 @@ def manifest_of(running: Registry, path: str, reference: str) -> Any:
 def config_of(running: Registry, path: str, reference: str) -> Any:
     """Return the config of a chart, as the registry has it."""
     return json.loads(running.get(path, f"blobs/{manifest_of(running, path, reference)['config']['digest']}"))
+
+
+def test_a_provenance_goes_with_the_chart_and_helm_verifies_what_it_pulls(
+    *, server: RunningServer, running: Registry, kubernetes: RunningCluster, tmp_path: Path
+):
+    name, key, other = f"chart-{uuid.uuid4().hex[:8]}", pgp_key("pusher"), pgp_key("other")
+    archive, provenance = signed(kubernetes.helm, config_map_chart(name, "1.0.0"), key)
+    (tmp_path / "chart.tgz").write_bytes(archive)
+    (tmp_path / "chart.tgz.prov").write_text(provenance)
+    source, address = named(), f"oci://{running.host}/team"
+
+    def command(*more: str) -> Any:
+        return server.command("chart", "push", "./chart.tgz", address, *more, "-o", "json", folder=tmp_path)
+
+    with added(server, running.as_source(source)):
+        unsigned = push(server, source, uploaded(server, archive)).json()
+        assert len(manifest_of(running, f"team/{name}", "1.0.0")["layers"]) == 1
+        done = command()
+        assert (done.returncode, json.loads(done.stdout)["created"]) == (0, True), done.stderr
+        running.verify(kubernetes.helm, name, "1.0.0", keys=key.public)
+        running.push(kubernetes.helm, archive, folder="helms", provenance=provenance)
+        layers = manifest_of(running, f"team/{name}", "1.0.0")["layers"]
+        assert layers == manifest_of(running, f"helms/{name}", "1.0.0")["layers"]
+        assert len(layers) == 2
+        for same in (command(), server.command("chart", "push", f"{name}@1.0.0", source, "-o", "json")):
+            assert json.loads(same.stdout)["created"] is False, same.stderr
+        assert unsigned["manifest_digest"] != json.loads(same.stdout)["manifest_digest"]
+
+        (tmp_path / "chart.tgz.prov").write_text(signed_text(kubernetes.helm, archive, other))
+        taken = command()
+        assert (taken.returncode, "has version 1.0.0 with another provenance file" in taken.stderr) == (1, True)
+        assert command("--replace").returncode == 0
+        running.verify(kubernetes.helm, name, "1.0.0", keys=other.public)
+        foreign = push(server, source, unsigned_id(server, name), provenance="files: {}")
+        assert_error(foreign, *INVALID, "provenance: it is of another archive")
+
+
+def signed_text(helm: Path, archive: bytes, key: PgpKey) -> str:
+    """Return the provenance of that archive, whatever bytes helm packs it into for this key."""
+    again, provenance = signed(helm, archive, key)
+    return key.sign(provenance.replace(hashlib.sha256(again).hexdigest(), hashlib.sha256(archive).hexdigest()))
+
+
+def unsigned_id(server: RunningServer, name: str) -> str:
+    (row,) = server.send("GET", f"/api/v1/charts?name={name}").json()
+    return str(row["id"])
+
+
+def test_what_verified_a_chart_here_goes_with_it(server: RunningServer, running: Registry, kubernetes: RunningCluster):
+    name, key, tenant = f"chart-{uuid.uuid4().hex[:8]}", pgp_key("pusher"), add_tenant(server)
+    archive, provenance = signed(kubernetes.helm, config_map_chart(name, "1.0.0"), key)
+    assert tenant.send("PUT", "/api/v1/verification", json_body={"keys": key.public}).status_code == 200
+    made = tenant.upload(archive, provenance=provenance)
+    assert made.status_code == 201, made.text
+    with added(tenant, running.as_source(named(), folder="kept")) as source:
+        assert push(tenant, source, made.json()["id"]).status_code == 201
+    running.verify(kubernetes.helm, name, "1.0.0", keys=key.public, folder="kept")
 
 
 def test_another_content_under_the_same_version_is_refused_unless_it_is_to_be_replaced(

@@ -1,4 +1,4 @@
-"""OCI registries as chart sources: two real ones, to which helm pushes, and one that answers as it is told."""
+"""OCI registries as chart sources: real ones, to which helm pushes, and one that answers as it is told."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def named() -> str:
     return f"registry-{uuid.uuid4().hex[:10]}"
 
 
-@pytest.fixture(scope="module", params=["distribution", "token"])
+@pytest.fixture(scope="module", params=["debian", "distribution", "token"])
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kubernetes: RunningCluster
 ) -> Iterator[Registry]:

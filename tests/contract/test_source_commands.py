@@ -1,14 +1,19 @@
-"""``pilothouse source``, ``search``, ``pull`` and ``show`` with charts of sources, as a person types them."""
+"""``pilothouse source``, ``search``, ``pull`` and others with charts of sources, as a person types them."""
 
 import hashlib
 import json
 import uuid
 from pathlib import Path
 
+import pytest
+
 from pilothouse.chart_sources.registry import CHART, CONFIG, MANIFEST
-from tests.support.chart_sources import Reply, Request, repository
+from tests.support.chart_sources import USER, Reply, Request, repository
 from tests.support.charts import config_map_chart
+from tests.support.offered_charts import KINDS, Offered, offered
+from tests.support.releases import HelmCommand
 from tests.support.servers import RunningServer
+from tools.localcluster.cluster import RunningCluster
 
 ARCHIVE = config_map_chart("webapp", "1.0.0")
 
@@ -66,3 +71,58 @@ def test_charts_of_a_repository_and_of_a_registry(server: RunningServer, tmp_pat
             assert run("show", "values", f"{address}/webapp:1.0.0") == run("show", "values", f"{name}/webapp")
         finally:
             run("source", "remove", name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_life_of_a_release_from_each_kind_of_source(
+    *,
+    server: RunningServer,
+    kind: str,
+    namespace: str,
+    helm_cli: HelmCommand,
+    kubernetes: RunningCluster,
+    tmp_path: Path,
+):
+    with offered(kind, tmp_path, helm=kubernetes.helm, helm_cli=helm_cli) as source:
+        live(server, source, namespace, helm_cli, tmp_path)
+
+
+def live(server: RunningServer, source: Offered, namespace: str, helm_cli: HelmCommand, folder: Path) -> None:
+    """Install from the source, update to what it has newer, go back, and uninstall, by commands only."""
+
+    def run(*arguments: str, given: str = "") -> str:
+        done = server.command(*arguments, folder=folder, given=given)
+        assert done.returncode == 0, (arguments, done)
+        return done.stdout
+
+    def shown(revision: int) -> None:
+        server.wait_until_shown(namespace, "web", revision=revision)
+
+    name, place = source.name, ("-n", namespace, "--cluster", server.cluster_id)
+    (folder / "ca.pem").write_text(source.ca)
+    source.offer(config_map_chart("webapp", "1.0.0", text="first"))
+    user = ["--username", USER, "--password-stdin"] if source.password else []
+    trusted = ("--ca-file", "ca.pem", "--sync-seconds", "0")
+    run("source", "add", name, source.url, *trusted, *user, given=f"{source.password}\n")
+    try:
+        assert "webapp" in run("search", "webapp", "--source", name)
+        run("install", "web", f"{name}/webapp", *place)
+        assert "first" in helm_cli("get", "manifest", "web", "-n", namespace)
+        source.offer(config_map_chart("webapp", "1.1.0", text="second"))
+        source.offer(config_map_chart("webapp", "2.0.0-rc.1", text="third"))
+        run("source", "sync", name)
+        assert f"UPDATE AVAILABLE: 1.1.0, of source {name}\n" in run("status", "web", *place)
+        chart = f"{source.url}/webapp" if source.url.startswith("oci://") else f"{name}/webapp"
+        assert "second" in run("plan", "web", chart, *place)
+        run("upgrade", "web", chart, "--version", "^1", *place)
+        shown(2)
+        assert "second" in helm_cli("get", "manifest", "web", "-n", namespace)
+        assert "UPDATE AVAILABLE" not in run("status", "web", *place)
+        run("rollback", "web", "1", *place)
+        shown(3)
+        assert "first" in helm_cli("get", "manifest", "web", "-n", namespace)
+        assert f"UPDATE AVAILABLE: 1.1.0, of source {name}\n" in run("status", "web", *place)
+        run("uninstall", "web", *place)
+        assert "web" not in helm_cli("list", "-q", "-n", namespace).split()
+    finally:
+        run("source", "remove", name)

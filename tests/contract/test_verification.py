@@ -231,6 +231,12 @@ def test_a_project_that_takes_verified_charts_only(
     archive, provenance = chart
     good = project.upload(archive, provenance=provenance)
     assert good.status_code == 201, good.text
+
+    def signers() -> dict[str, str]:
+        rows = project.send("GET", "/api/v1/charts?name=webapp").json()
+        return {row["version"]: row["signed_by"] for row in rows}
+
+    assert signers() == {"0.9.0": "", "1.0.0": SIGNER.user}
     release.deployed(good.json()["id"])
     shown = release.get()["verification"]
     assert (shown["signed_by"], shown["source"], shown["trusted"]) == (SIGNER.user, "", True)
@@ -240,6 +246,7 @@ def test_a_project_that_takes_verified_charts_only(
     assert kept["chart"] == "webapp-0.9.0", "no chart comes with a change of values"
 
     assert trust(project, verified_only=True, keys=pgp_key("other").public)["trusted"]
+    assert signers() == {"0.9.0": "", "1.0.0": ""}
     assert_error(release.put(good.json()["id"]), *FORBIDDEN)
     assert release.get("?revision=2")["verification"]["trusted"] is False
     assert trust(project, verified_only=False)["trusted"] == [pgp_key("other").fingerprint]

@@ -122,9 +122,9 @@ class RunningServer:
         )
 
     def command(
-        self, *arguments: str, folder: Path | None = None, variables: dict[str, str] | None = None
+        self, *arguments: str, folder: Path | None = None, variables: dict[str, str] | None = None, given: str = ""
     ) -> CompletedCommand:
-        """``pilothouse …`` as a person runs it against this server, in ``folder``."""
+        """``pilothouse …`` as a person runs it against this server, in ``folder``; ``given`` is its input."""
         environment = {
             "PATH": os.environ["PATH"],
             "PILOTHOUSE_URL": self.url,
@@ -137,7 +137,7 @@ class RunningServer:
             [sys.executable, "-m", "pilothouse", *arguments],
             env=environment,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             check=False,

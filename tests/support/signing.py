@@ -42,6 +42,10 @@ class PgpKey:
     def user(self) -> str:
         return f"{self.name} <{self.name}@example.com>"
 
+    def sign(self, provenance: str) -> str:
+        """Return a provenance, signed by this key in place of who signed it."""
+        return _signed(provenance, pgpy.PGPKey.from_blob(self.private)[0])
+
 
 @cache
 def pgp_key(name: str, *, expired: bool = False) -> PgpKey:
@@ -74,11 +78,15 @@ class SubkeyedKey:
 
     def sign(self, provenance: str) -> str:
         """Return a provenance, signed by the subkey in place of who signed it, as gpg does."""
-        text, _, _ = provenance.partition("\n\n")[2].partition("\n-----BEGIN PGP SIGNATURE")
-        message = pgpy.PGPMessage.new(text, cleartext=True)
         (signing,) = self.primary.subkeys.values()
-        message |= signing.sign(message, hash=HashAlgorithm.SHA512)
-        return str(message)
+        return _signed(provenance, signing)
+
+
+def _signed(provenance: str, key: pgpy.PGPKey) -> str:
+    text, _, _ = provenance.partition("\n\n")[2].partition("\n-----BEGIN PGP SIGNATURE")
+    message = pgpy.PGPMessage.new(text, cleartext=True)
+    message |= key.sign(message, hash=HashAlgorithm.SHA512)
+    return str(message)
 
 
 def key_with_subkey(name: str) -> SubkeyedKey:
