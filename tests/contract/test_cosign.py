@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
@@ -100,7 +101,7 @@ def test_what_cosign_signs_is_installed_and_nothing_else(
 def test_every_kind_of_key_that_cosign_signs_with_counts(
     server: RunningServer, running: Registry, tmp_path: Path, kubernetes: RunningCluster
 ):
-    kinds = [
+    kinds: list[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = [
         ec.generate_private_key(ec.SECP256R1()),
         ec.generate_private_key(ec.SECP384R1()),
         ec.generate_private_key(ec.SECP521R1()),
@@ -146,8 +147,8 @@ def bundle(**changes: Any) -> bytes:
     return json.dumps({"mediaType": BUNDLE, "dsseEnvelope": envelope, **changes}).encode()
 
 
-def listed(artifact: bytes, *, count: int = 1, kind: str = BUNDLE, **more: Any) -> Reply:
-    manifests = [part(MANIFEST, artifact, artifactType=kind, **more)] * count
+def listed(artifact: bytes, *, count: int = 1, kind: str = BUNDLE, annotations: dict[str, str] | None = None) -> Reply:
+    manifests = [part(MANIFEST, artifact, artifactType=kind, annotations=annotations or {})] * count
     return Reply(json.dumps({"manifests": manifests}).encode(), headers={"Content-Type": INDEX})
 
 
@@ -157,7 +158,7 @@ def artifact(*layers: dict[str, Any], **more: Any) -> bytes:
 
 MALFORMED = bundle(mediaType="application/json")
 OTHERS = artifact(part(BUNDLE, bundle()))
-ATTESTED = {"annotations": {"dev.sigstore.bundle.predicateType": "https://spdx.dev/Document"}}
+ATTESTED = {"dev.sigstore.bundle.predicateType": "https://spdx.dev/Document"}
 NOTHING = "has no signature by cosign of it (manifest sha256:"
 LARGE = [{**part(BUNDLE, b""), "size": 10**6}]
 #: What a registry answers to the question for referrers, what it has, and what is said of it.
@@ -201,10 +202,10 @@ ANSWERS: dict[str, tuple[Reply, list[bytes], tuple[int, str], str]] = {
         "has 1000000 bytes, more than 65536",
     ),
     "one without a bundle": (listed(artifact()), [artifact()], INVALID, NOTHING),
-    "an attestation, by the list": (listed(OTHERS, **ATTESTED), [OTHERS, bundle()], INVALID, NOTHING),
+    "an attestation, by the list": (listed(OTHERS, annotations=ATTESTED), [OTHERS, bundle()], INVALID, NOTHING),
     "an attestation, by itself": (
-        listed(artifact(*LARGE, **ATTESTED)),
-        [artifact(*LARGE, **ATTESTED)],
+        listed(artifact(*LARGE, annotations=ATTESTED)),
+        [artifact(*LARGE, annotations=ATTESTED)],
         INVALID,
         NOTHING,
     ),
@@ -226,14 +227,16 @@ def test_what_a_registry_answers_about_signatures_is_told(server: RunningServer,
 
     def answers(request: Request) -> Reply:
         path = request.path.partition("?")[0]
-        last = path.rpartition("/")[2]
+        last = unquote(path.rpartition("/")[2])
         if "/referrers/" in path:
             return of_referrers
+        if last == "list":
+            return Reply(b'{"tags": ["1.0.0"]}')
         if path.endswith("/manifests/1.0.0"):
             return Reply(MANIFEST_OF_CHART, headers={"Content-Type": MANIFEST})
         if last in contents:
             return Reply(contents[last], headers={"Content-Type": MANIFEST})
-        return Reply(b"{}", 404 if "/v2/team" in path else 200)
+        return Reply(b'{"repositories": ["team/webapp"]}', 404 if "/v2/team" in path else 200)
 
     with repository() as serving:
         serving.answers = answers
@@ -243,5 +246,6 @@ def test_what_a_registry_answers_about_signatures_is_told(server: RunningServer,
             answer = server.send("GET", f"/api/v1/sources/{source}/charts/webapp/1.0.0")
             assert_error(answer, *status)
             assert text in answer.text, answer.text
-            listed_there = server.send("GET", f"/api/v1/sources/{source}/charts/webapp").json()
-            assert not any(one["pulled"] for one in listed_there)
+            assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+            (there,) = server.send("GET", f"/api/v1/sources/{source}/charts/webapp").json()
+            assert (there["version"], there["pulled"]) == ("1.0.0", False)
