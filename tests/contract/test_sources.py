@@ -283,6 +283,34 @@ def test_a_reference_that_nothing_fits(server: RunningServer, packed: Repository
             assert text in answer.text, answer.text
 
 
+def test_the_first_of_two_entries_of_a_version_counts_and_what_is_taken_back_is_not_chosen(
+    server: RunningServer, repo: Repository, release: OwnRelease
+):
+    def entry(version: str, file: str) -> dict[str, Any]:
+        return {"name": "webapp", "version": version, "urls": [file]}
+
+    def offer(*entries: dict[str, Any]) -> None:
+        repo.files["index.yaml"] = index(*entries)
+        assert server.send("POST", f"/api/v1/sources/{source}/sync").status_code == 200
+
+    first, other = config_map_chart("webapp", "1.0.0", text="first"), config_map_chart("webapp", "1.0.0", text="other")
+    twice = [entry("1.0.0", "first.tgz"), entry("1.0.0", "other.tgz"), entry("1.1.0", "first.tgz")]
+    repo.files = {"first.tgz": first, "other.tgz": other, "index.yaml": index(*twice)}
+    with added(server, body(repo)) as source:
+        listed = server.send("GET", f"/api/v1/sources/{source}/charts/webapp").json()
+        assert [one["version"] for one in listed] == ["1.1.0", "1.0.0"]
+        pulled = deployed(release, source=source, name="webapp", version="1.0.0")
+        assert pulled["chart_digest"] == hashlib.sha256(first).hexdigest()
+        offer(entry("2.0.0", "first.tgz"))
+        for version in ("1.1.0", "^1"):
+            answer = release.send("PUT", "", {"chart": {"source": source, "name": "webapp", "version": version}})
+            assert_error(answer, *MISSING)
+            assert f"has no version of chart 'webapp' that fits '{version}'; it has 2.0.0" in answer.text
+        assert (
+            deployed(release, source=source, name="webapp", version="1.0.0")["chart_digest"] == pulled["chart_digest"]
+        )
+
+
 def test_what_may_not_be_a_source(server: RunningServer, repo: Repository):
     repo.files["index.yaml"] = index()
     for changes, text in [
