@@ -12,17 +12,17 @@ class Voucher(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name here, in addresses and the audit log."""
+        """The name of the provider here, in addresses and the audit log."""
         ...
 
     @property
     def shown(self) -> str:
-        """Its name for people."""
+        """The name of the provider for people."""
         ...
 
     @property
     def issuer(self) -> str:
-        """What makes its users and groups others than those of another provider."""
+        """The text that makes its users and groups others than those of another provider."""
         ...
 
     @property
@@ -32,7 +32,7 @@ class Voucher(Protocol):
 
     @property
     def groups_claim(self) -> str:
-        """What it calls groups, for messages."""
+        """The name that it has for groups, for messages."""
         ...
 
 

@@ -21,7 +21,7 @@ class KeptTimes(Protocol):
 
     @property
     def kept_seconds(self) -> float:
-        """How long it is used while that fails."""
+        """The time for which it is used while that fails."""
         ...
 
     @property
