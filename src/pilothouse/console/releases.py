@@ -1,5 +1,6 @@
 """The list of releases: all clusters of the project, with the query in the address."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
@@ -43,7 +44,7 @@ _COLUMNS: Final = (
 )
 #: Data that the cluster has not confirmed for so long is marked as old.
 _OLD_SECONDS: Final = 120.0
-_EMPTY: Final = ProjectPage([], None, {}, [])
+_EMPTY: Final[ProjectPage[ReleaseItem]] = ProjectPage([], None, {}, [])
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ async def _clusters(request: Request) -> list[str]:
         return []
 
 
-def _chips(found: ProjectPage) -> list[tuple[str, int]]:
+def _chips(found: ProjectPage[ReleaseItem]) -> list[tuple[str, int]]:
     """Return the statuses that there are, with their counts, the urgent ones first."""
     totals = found.totals or {}
     listed = [(str(one), totals.get(one, 0)) for one in words.LISTED if totals.get(one)]
@@ -180,7 +181,7 @@ def _chips(found: ProjectPage) -> list[tuple[str, int]]:
     return [*listed, *([("other", others)] if others else [])]
 
 
-def _ages(items: list[ReleaseItem]) -> list[tuple[str, float | None]]:
+def _ages(items: Sequence[ReleaseItem]) -> list[tuple[str, float | None]]:
     """Return how old what is shown is, by cluster."""
     return sorted({one.cluster_name: one.age_seconds for one in items}.items())
 

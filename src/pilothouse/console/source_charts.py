@@ -1,6 +1,7 @@
 """The charts of a source: versions of one, and one version with README, values and the releases that could take it."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -63,7 +64,7 @@ async def show_version(request: Request) -> Response:
     )
 
 
-async def _releases(request: Request, chart: str) -> list[ReleaseItem]:
+async def _releases(request: Request, chart: str) -> Sequence[ReleaseItem]:
     caller = caller_of(request)
     if not caller.may("cce:release:list"):
         return []
