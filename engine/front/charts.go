@@ -31,6 +31,8 @@ type packing struct {
 	out    bytes.Buffer
 	into   string
 	stop   chan os.Signal
+	// unhurt is closed when no signal has come until the engine's end.
+	unhurt chan struct{}
 }
 
 // startPacking has the engine pack a folder, as src/pilothouse/cli/local_charts.py does; finish has to be called.
@@ -50,7 +52,7 @@ func startPacking(folder string) (*packing, error) {
 		return nil, err
 	}
 	request, err := json.Marshal(map[string]any{"action": "pack", "paths": []string{folder}, "into": into})
-	started := &packing{engine: exec.Command(program, "local"), into: into, stop: make(chan os.Signal, 1)}
+	started := &packing{engine: exec.Command(program, "local"), into: into, stop: make(chan os.Signal, 1), unhurt: make(chan struct{})}
 	started.engine.Stdin, started.engine.Stdout = bytes.NewReader(request), &started.out
 	if err = errors.Join(err, started.engine.Start()); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(into))
@@ -64,6 +66,7 @@ func startPacking(folder string) (*packing, error) {
 func (packing *packing) cleanUp() {
 	one, came := <-packing.stop
 	if !came {
+		close(packing.unhurt)
 		return
 	}
 	_ = packing.engine.Process.Kill()
@@ -84,14 +87,15 @@ func notify(stop chan os.Signal, signals ...os.Signal) {
 	}
 }
 
-// finish waits for the archive, and returns it.
+// finish waits for the archive, and returns it; it does not return if a signal has come, as that ends the process. What
+// ends the engine at a terminal is for this program too, and must not let the other one begin anew.
 func (packing *packing) finish() (packedChart, error) {
-	defer func() {
-		_ = os.RemoveAll(packing.into)
-		signal.Stop(packing.stop)
-		close(packing.stop)
-	}()
-	if err := packing.engine.Wait(); err != nil {
+	defer func() { _ = os.RemoveAll(packing.into) }()
+	err := packing.engine.Wait()
+	signal.Stop(packing.stop)
+	close(packing.stop)
+	<-packing.unhurt
+	if err != nil {
 		return packedChart{}, err
 	}
 	var made struct{ Name, Version, File string }

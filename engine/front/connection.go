@@ -75,7 +75,7 @@ func resolve(typed arguments) (connection, error) {
 		server.projectID = own.ProjectID
 	}
 	if file := cmp.Or(typed.values["ca"], variable("PILOTHOUSE_CA")); file != "" {
-		text, err := os.ReadFile(file)
+		text, err := readAgain(file)
 		if err != nil || !strings.Contains(string(text), certificate) {
 			return server, errUnusual
 		}
@@ -142,6 +142,14 @@ func findContext(named string) (storedContext, error) {
 	return (*stored.Contexts)[at], nil
 }
 
+// readAgain returns the text of a file that the other program could read again: what comes through a pipe comes once.
+func readAgain(path string) ([]byte, error) {
+	if found, err := os.Stat(path); err != nil || !found.Mode().IsRegular() {
+		return nil, errUnusual
+	}
+	return os.ReadFile(path)
+}
+
 // readContexts returns the file's text, unless somebody else may read it.
 func readContexts() ([]byte, error) {
 	path := os.Getenv("PILOTHOUSE_CONTEXTS")
@@ -163,5 +171,5 @@ func readContexts() ([]byte, error) {
 	if found.Mode().Perm()&0o077 != 0 {
 		return nil, errUnusual
 	}
-	return os.ReadFile(path)
+	return readAgain(path)
 }

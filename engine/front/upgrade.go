@@ -134,7 +134,7 @@ func (typed arguments) wireLayers() ([]string, error) {
 			if file == "-" || strings.HasPrefix(file, "~") || strings.Contains(file, "://") {
 				return nil, errUnusual
 			}
-			text, err := os.ReadFile(file)
+			text, err := readAgain(file)
 			if err != nil || bytes.ContainsRune(text, '\r') { // Python reads other ends of lines as its own
 				return nil, errUnusual
 			}

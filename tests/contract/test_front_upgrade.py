@@ -80,9 +80,9 @@ def run(server: RunningServer, chart: Path, namespace: str, tmp_path: Path) -> R
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 
-    def typed(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+    def typed(*words: str | Path, text: str = "") -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            words, env=variables(server, namespace, temporary), cwd=chart.parent, stdin=subprocess.DEVNULL,
+            words, env=variables(server, namespace, temporary), cwd=chart.parent, input=text,
             capture_output=True, text=True, check=False, timeout=90,
         )  # fmt: skip
         assert list(temporary.iterdir()) == []
@@ -207,6 +207,15 @@ def test_what_is_not_ordinary_is_the_python_programs(*, words: list[str], run: R
 
     assert told == ["upgrade", *words]
     assert bool(key) == (words[-1] == "there-is-none")  # the rest is handed over before anything is sent
+
+
+@pytest.mark.parametrize("words", [["./chart"], ["nginx"]], ids=" ".join)
+def test_values_that_come_through_a_pipe_are_left_to_the_python_program(*, words: list[str], run: Run, alone: Path):
+    stand_in = alone.with_name("pilothouse-python")
+    stand_in.write_text("#!/bin/sh\ncat\n")
+    stand_in.chmod(0o755)
+    told = run(alone, "upgrade", "--install", "web", *words, "-f", "/dev/stdin", text="replicas: 3\n").stdout
+    assert told == "replicas: 3\n"
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ _PAGE: Final = 1000
 _MOST_PAGES: Final = 100
 _MOST_PAGES_OF_REFERRERS: Final = 10
 #: What registries answer that have no API of referrers.
-_NO_REFERRERS: Final = frozenset({400, 404, 405, 406})
+_NO_REFERRERS: Final = frozenset({400, 404, 405, 406, 501})
 _UNAUTHORIZED: Final = 401
 _CHALLENGE: Final = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")

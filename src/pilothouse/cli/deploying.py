@@ -14,7 +14,7 @@ from pilothouse.cli.output import Output, print_answer, print_lines
 from pilothouse.cli.plans import show_plan
 from pilothouse.cli.releases import release_path
 from pilothouse.cli.terminal import echo
-from pilothouse.cli.writes import finish, start, write_body
+from pilothouse.cli.writes import end_if_interrupted, finish, start, write_body
 from pilothouse.states import Action
 
 
@@ -74,6 +74,7 @@ def deploy(
     context: typer.Context, name: str, chart: str, body: dict[str, Any], output: Output, *, headline: str = ""
 ) -> None:
     """Make the release so, follow that, and print the release."""
+    end_if_interrupted()
     started = send_with_chart(
         context,
         chart,

@@ -176,7 +176,6 @@ def start(context: typer.Context, method: str, path: str, body: object) -> dict[
     wait = {} if options_of(context)["detach"] else {"Prefer": f"wait={_FIRST_WAIT_SECONDS}"}
     headers = {"Idempotency-Key": os.environ.pop(_SENT_KEY, "") or str(uuid.uuid4()), **wait}
     try:
-        _raise_if_interrupted()
         for _ in range(_TRIES - 1):
             try:
                 return _sent(client, method, path, body, headers)
@@ -185,17 +184,22 @@ def start(context: typer.Context, method: str, path: str, body: object) -> dict[
                     raise
         return _sent(client, method, path, body, headers)
     except KeyboardInterrupt:
-        echo(
-            "interrupted before the server answered: it may have begun; 'pilothouse operation list' and "
-            "'pilothouse status NAME' tell",
-            err=True,
-        )
-        raise typer.Exit(ExitStatus.INTERRUPTED) from None
+        raise _interrupted() from None
 
 
-def _raise_if_interrupted() -> None:
+def end_if_interrupted() -> None:
+    """End the command if the front was interrupted after it had sent this write."""
     if os.environ.pop(_INTERRUPTED, ""):
-        raise KeyboardInterrupt
+        raise _interrupted()
+
+
+def _interrupted() -> typer.Exit:
+    echo(
+        "interrupted before the server answered: it may have begun; 'pilothouse operation list' and "
+        "'pilothouse status NAME' tell",
+        err=True,
+    )
+    return typer.Exit(ExitStatus.INTERRUPTED)
 
 
 def _sent(client: "Client", method: str, path: str, body: object, headers: dict[str, str]) -> dict[str, Any]:

@@ -251,7 +251,7 @@ _OVERLAID = f"""
 # A look at an older revision does as well if the newest failed, as that one is deployed still.
 _LOOKS = "drift_looks looked WHERE cluster_id IN (SELECT cluster_id FROM mine) AND problem = '' AND {found}"
 _HAS_LOOK = f"""(
-    (status <> 'uninstalled'
+    (status NOT IN ('uninstalled', 'failed')
       AND (cluster_id, namespace, name, revision) IN (SELECT cluster_id, namespace, name, revision FROM {_LOOKS}))
     OR (status = 'failed' AND (cluster_id, namespace, name) IN (
       SELECT cluster_id, namespace, name FROM {_LOOKS} AND NOT {OUTDATED}))
@@ -361,7 +361,7 @@ def _page(wanted: Iterable[str], filters: ReleaseFilter, sort: ReleaseSort, limi
     return f"""{shown} SELECT {columns}
 FROM (SELECT * FROM shown {ordered}) page LEFT JOIN drift_looks looked
   ON looked.cluster_id = page.cluster_id AND looked.namespace = page.namespace AND looked.name = page.name
-  AND looked.problem = '' AND (looked.revision = page.revision AND page.status <> 'uninstalled'
+  AND looked.problem = '' AND (looked.revision = page.revision AND page.status NOT IN ('uninstalled', 'failed')
     OR page.status = 'failed' AND NOT {OUTDATED})
 LEFT JOIN (chart_origins origin JOIN chart_sources known ON known.id = origin.source_id)
   ON origin.chart_id = page.chart_id AND known.project_id = :project_id AND {"true" if with_sources else "false"}
