@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -194,7 +194,7 @@ class Rate:
 
 
 class Throughput:
-    """How much a second each key gets while others are active too: who has had its share waits, nobody is refused.
+    """How much a second each key gets while others are active too: who has had its share is to wait.
 
     A key that has the server to itself is not limited, and what it took then does not count against it.
     """
@@ -204,37 +204,46 @@ class Throughput:
         per_second: float,
         *,
         burst: float,
+        what: str,
+        whose: str,
         quiet_seconds: float = 10.0,
+        longest_seconds: float = 15.0,
         most_keys: int = _MOST_KEYS,
         monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Give each key ``burst`` at once and ``per_second`` in the long run; 0: no limit.
 
-        A key is active until it has asked for nothing for ``quiet_seconds``.
+        A key is active until it has asked for nothing for ``quiet_seconds``. ``what`` names in errors what is shared
+        (plural), ``whose`` the key.
         """
+        self._text = (
+            f"{whose} has sent more {what} than its share ({per_second:g} a second) while others send some, too"
+        )
         self._per_second = per_second
         self._full_seconds = burst / per_second if per_second else 0.0
         self._quiet_seconds = quiet_seconds
+        self._longest_seconds = longest_seconds
         self._most_keys = most_keys
         self._monotonic = monotonic
-        self._sleep = sleep
         #: When each bucket is full again; in the order of their last request, for the keys that are active.
         self._full_at: OrderedDict[str, float] = OrderedDict()
         self._active: OrderedDict[str, float] = OrderedDict()
 
-    async def take(self, key: str, amount: float) -> float:
-        """Return when the key may have that much: the seconds that it waited. An amount of 0 only shows activity."""
+    def take(self, key: str, amount: float) -> float:
+        """Count that much, and return the seconds to wait until the key may have it; 0 only shows that it is active.
+
+        Raises Busy, and counts nothing, instead of more than ``longest_seconds``.
+        """
         now = self._monotonic()
         _remember(self._active, key, now, most=self._most_keys)
         if not amount or not self._per_second or not self._is_contended(key, now):
             return 0.0
         missing = max(0.0, self._full_at.get(key, 0.0) - now) + amount / self._per_second
+        wait = max(0.0, missing - self._full_seconds)
+        if wait > self._longest_seconds:
+            seconds = math.ceil(wait)
+            raise Busy(f"{self._text}; retry in {seconds} s", retry_after_seconds=seconds)
         _remember(self._full_at, key, now + missing, most=self._most_keys)
-        wait = missing - self._full_seconds
-        if wait <= 0:
-            return 0.0
-        await self._sleep(wait)
         return wait
 
     def _is_contended(self, key: str, now: float) -> bool:

@@ -1,6 +1,7 @@
 """A project that sends more than its share waits while others are active, and nobody else does."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,3 +57,22 @@ def test_who_loses_its_key_while_it_waits_is_refused(
     assert sender.send("DELETE", f"/api/v1/accesskeys/{sender.access_key}").status_code == 204
     assert not large.done()
     assert_error(large.result(60), 401, "APIGW.0301")
+
+
+def test_what_waited_for_a_caller_that_has_gone_is_not_done(narrow: RunningServer):
+    sender, other = add_tenant(narrow), add_tenant(narrow)
+    assert other.send("GET", "/v2/charts").status_code == 200
+    assert upload(sender, seconds=3.5).status_code == 201
+    left = build_chart("left-behind", files={"noise": os.urandom(2 * RATE)})
+    with pytest.raises(httpx2.ReadTimeout):
+        sender.upload(left, timeout=0.5)
+    time.sleep(3)
+    assert "left-behind" not in sender.send("GET", "/v2/charts").text
+
+
+def test_who_would_wait_for_too_long_is_refused(narrow: RunningServer):
+    sender, other = add_tenant(narrow), add_tenant(narrow)
+    assert other.send("GET", "/v2/charts").status_code == 200
+    refused = upload(sender, seconds=25)
+    assert_error(refused, 429, "APIGW.0308", "this project", "retry in 22 s")
+    assert refused.headers["retry-after"] == "22"

@@ -104,6 +104,7 @@ class RunningServer:
         parameters: str | None = None,
         filename: str = "chart.tgz",
         provenance: str | None = None,
+        timeout: float = 60,
     ) -> httpx2.Response:
         """Return a chart upload, as a form."""
         form = httpx2.Request(
@@ -117,9 +118,8 @@ class RunningServer:
             },
         )
         form.read()
-        return self.send(
-            "POST", "/v2/charts", body=form.content, headers={"Content-Type": form.headers["content-type"]}
-        )
+        kind = {"Content-Type": form.headers["content-type"]}
+        return self.send("POST", "/v2/charts", body=form.content, headers=kind, timeout=timeout)
 
     def command(
         self, *arguments: str, folder: Path | None = None, variables: dict[str, str] | None = None, given: str = ""

@@ -184,14 +184,18 @@ class SharedThroughput:
     def __init__(self, per_second: float = 100, *, most_keys: int = 10) -> None:
         self.clock = Clock()
         self.shared = Throughput(
-            per_second, burst=4 * per_second, most_keys=most_keys, monotonic=self.clock, sleep=self._sleep
+            per_second,
+            burst=4 * per_second,
+            what="bytes",
+            whose="this project",
+            most_keys=most_keys,
+            monotonic=self.clock,
         )
 
-    async def _sleep(self, seconds: float) -> None:
-        self.clock.now += seconds
-
     def take(self, key: str, amount: float) -> float:
-        return asyncio.run(self.shared.take(key, amount))
+        seconds = self.shared.take(key, amount)
+        self.clock.now += seconds
+        return seconds
 
 
 def test_who_is_alone_waits_for_nothing():
@@ -211,7 +215,7 @@ def test_beside_others_each_key_gets_its_share_after_a_burst():
 def test_small_requests_do_not_wait_behind_the_large_ones_of_the_same_key():
     throughput = SharedThroughput()
     throughput.take("b", 0)
-    throughput.take("a", 4000)
+    throughput.shared.take("a", 1000)
     assert throughput.take("a", 0) == 0
 
 
@@ -229,14 +233,20 @@ def test_what_was_taken_while_alone_is_not_owed_later():
     assert throughput.take("a", 400) == 0
 
 
-def test_several_waiting_at_the_same_time_go_one_after_the_other():
-    shared = Throughput(1000, burst=100)
+def test_several_at_the_same_time_go_one_after_the_other():
+    shared = SharedThroughput().shared
+    shared.take("b", 0)
+    assert [shared.take("a", 400) for _ in range(4)] == pytest.approx([0, 4, 8, 12])
 
-    async def all_at_once() -> list[float]:
-        await shared.take("b", 0)
-        return await asyncio.gather(*(shared.take("a", 100) for _ in range(4)))
 
-    assert asyncio.run(all_at_once()) == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.05)
+def test_who_would_wait_for_too_long_is_told_for_how_long_and_owes_nothing_for_it():
+    throughput = SharedThroughput()
+    throughput.take("b", 0)
+    for _ in range(3):
+        with pytest.raises(Busy, match=r"this project has sent more bytes than its share \(100 a second\)") as busy:
+            throughput.take("a", 2000)
+        assert busy.value.retry_after_seconds == 16
+    assert throughput.take("a", 400) == 0
 
 
 def test_a_throughput_remembers_a_bounded_number_of_keys():

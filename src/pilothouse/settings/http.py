@@ -50,7 +50,8 @@ class HttpSettings(Group):
         4.0 * MIB,
         ge=0,
         description="bodies over 64 KiB of a project, in bytes per second and API process, while other projects send "
-        "requests too; JSON counts four times. What is more waits, after four seconds' worth at once. 0: no limit",
+        "requests too; JSON counts four times. Four seconds' worth may come at once; what is more waits for up to "
+        "15 s, or is answered 429. 0: no limit",
     )
 
 

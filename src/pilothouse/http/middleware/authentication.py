@@ -42,7 +42,7 @@ from pilothouse.http.middleware.body import (
     read_body,
     refuse_unread,
 )
-from pilothouse.http.middleware.disconnect import Disconnect, remember
+from pilothouse.http.middleware.disconnect import Disconnect, disconnect_of, remember
 from pilothouse.http.middleware.rates import RequestRates
 from pilothouse.http.middleware.session import CONSOLE, SessionFinder, find_caller, is_console, is_secure
 from pilothouse.http.middleware.source import source_address
@@ -137,7 +137,9 @@ class AuthenticationMiddleware(Generic[K]):
             uploads=settings.http.uploads_per_project, most_bytes=settings.http.bytes_per_project
         )
         rate = settings.http.contended_bytes_per_second
-        self._throughput = Throughput(rate, burst=rate * _BURST_SECONDS)
+        self._throughput = Throughput(
+            rate, burst=rate * _BURST_SECONDS, what="bytes in large requests", whose="this project"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; everything that is not HTTP (the process's lifespan) passes through."""
@@ -159,8 +161,8 @@ class AuthenticationMiddleware(Generic[K]):
             if claim is not None:
                 self._rates.check_user(claim.caller.user_id)
             body = await self._read(scope, incoming, claim, owned)
-            await self._admit(scope, claim, body, owned, now)
             remember(scope, disconnect)
+            await self._admit(scope, claim, body, owned, now)
             await self._app(scope, body.replay(disconnect.receive), send)
         except ClientGoneError:
             return
@@ -250,7 +252,7 @@ class AuthenticationMiddleware(Generic[K]):
         self, scope: Scope, receive: Receive, claim: _Proven, owned: ProjectBody, *, limit: int
     ) -> Body:
         """Read a body that counts for its project from its first byte on."""
-        owned.assign_to(claim.caller.project_id)
+        owned.assign_to(_payer(claim.caller))
         if head.is_form(scope):
             owned.count_upload()
 
@@ -289,7 +291,7 @@ class AuthenticationMiddleware(Generic[K]):
 
         Not before the caller is proved: otherwise knowing a key would be enough to use up the project's share.
         """
-        owned.assign_to(caller.project_id)
+        owned.assign_to(_payer(caller))
         if head.is_form(scope) or body.size > self._settings.memory_body_bytes:
             owned.count_upload()
         owned.settle(body.size)
@@ -302,18 +304,25 @@ class AuthenticationMiddleware(Generic[K]):
         if caller is not None:
             self._count(scope, caller, body, owned)
             self._rates.count(scope, caller.user_id)
-            if await self._throughput.take(caller.project_id, self._cost(scope, body)):
+            if await self._wait_turn(scope, caller, body):
                 caller = await self._caller(scope, claim, body, now)
         if caller is not None:
             scope["state"]["caller"] = caller
             AUTHENTICATIONS.labels(_credentials(scope), "accepted").inc()
             observer_of(scope).prove()
 
-    def _cost(self, scope: Scope, body: Body) -> int:
-        """Return what a body counts in its project's throughput, in bytes of an archive; ordinary ones cost nothing."""
-        if body.size <= _ORDINARY_BYTES:
-            return 0
-        return body.size if head.is_form(scope) else body.size * _TIMES_AN_ARCHIVE
+    async def _wait_turn(self, scope: Scope, caller: Caller, body: Body) -> bool:
+        """Wait until the body is within the share of the caller's project; return whether that took time.
+
+        Who has gone meanwhile gets nothing done: what came after from the same person would be undone by it.
+        """
+        cost = body.size * (1 if head.is_form(scope) else _TIMES_AN_ARCHIVE) if body.size > _ORDINARY_BYTES else 0
+        with _refusals():
+            seconds = self._throughput.take(_payer(caller), cost)
+        disconnect = disconnect_of(scope)
+        if seconds and disconnect is not None and await disconnect.is_within(seconds):
+            raise ClientGoneError
+        return seconds > 0
 
     async def _caller(
         self, scope: Scope, claim: _Claim[K] | _Proven | None, body: Body, now: datetime
@@ -349,6 +358,11 @@ class AuthenticationMiddleware(Generic[K]):
                 await self._authenticator.reject_key(claim.known)
                 raise
             return await self._authenticator.select_project(claim.known, head.project_id(scope))
+
+
+def _payer(caller: Caller) -> str:
+    """Return for whom a body counts: the project; a user without one, who shares nothing with such users elsewhere."""
+    return caller.project_id or caller.user_id
 
 
 def _credentials(scope: Scope) -> str:

@@ -33,6 +33,11 @@ class Disconnect:
 
         self._begin().add_done_callback(ended)
 
+    async def is_within(self, seconds: float) -> bool:
+        """Wait so long, and no longer than the caller does; return whether it is gone."""
+        done, _ = await asyncio.wait({self._begin()}, timeout=seconds)
+        return bool(done)
+
     def close(self) -> None:
         """Stop waiting: the request has been answered."""
         if self._waiting is not None:
