@@ -415,6 +415,23 @@ async def test_a_look_at_what_is_deployed_no_more_tells_nothing(project: Project
     }
 
 
+async def test_an_uninstalled_release_whose_next_install_failed_shows_no_drift_of_before(project: Project):
+    await project.add("alpha", ("shop", "web", 1, "uninstalled"))
+    found, alpha = {"added": 0, "changed": 1, "removed": 0, "unknown": 0}, project.id_of("alpha")
+    async with project.database.transaction() as tx:
+        await drift.record_look(tx, alpha, namespace="shop", name="web", revision=1, found=found)
+    new = new_install(
+        project.caller.project_id, "u", cluster_id=alpha, namespace="shop", release_name="web", chart_name="web"
+    )
+    await accept(project.database, new)
+    with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
+        connection.execute(
+            "UPDATE operations SET state = 'failed', base_revision = 1, finished_at = now() WHERE id = %s", [new.id]
+        )
+    assert [(one.status, one.drifted) for one in await project.listed()] == [("failed", None)]
+    assert await project.names(drifted=True) == []
+
+
 @pytest.mark.parametrize("by_list", [False, True])
 async def test_a_release_that_is_made_anew_has_no_look_of_the_one_before(project: Project, *, by_list: bool):
     await project.add("alpha", ("shop", "web", 1, "deployed"), ("shop", "other", 1, "deployed"))
