@@ -142,5 +142,7 @@ def namespace(make_namespace: Callable[[], str]) -> str:
 @pytest.fixture(scope="session")
 def server(kubeconfig: str) -> Iterator[RunningServer]:
     """``pilothouse serve`` with a database of its own and the cluster registered."""
-    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig) as running:
+    # hundreds of tests share its project, and what one of them leaves must not stop another
+    quota = {"PILOTHOUSE_CHART_QUOTA": "5000", "PILOTHOUSE_CHART_QUOTA_BYTES": str(8 * 1024**3)}
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=quota) as running:
         yield running

@@ -188,11 +188,11 @@ def test_the_quota_counts_what_the_project_has(server: RunningServer):
         resources: list[dict[str, Any]] = json.loads(answer.raw_content)["quotas"]["resources"]
         return resources
 
-    assert used() == [{"type": "Charts", "quota": 200, "used": 0}]
+    assert used() == [{"type": "Charts", "quota": 5000, "used": 0}]
     made = tenant.upload(config_map_chart(fresh_name())).json()
-    assert used() == [{"type": "Charts", "quota": 200, "used": 1}]
+    assert used() == [{"type": "Charts", "quota": 5000, "used": 1}]
     client.delete_chart(DeleteChartRequest(chart_id=made["id"]))
-    assert used() == [{"type": "Charts", "quota": 200, "used": 0}]
+    assert used() == [{"type": "Charts", "quota": 5000, "used": 0}]
 
 
 @pytest.mark.parametrize("prefix", ["/v2/charts", "/autopilot/v2/charts"])
