@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pilothouse.auth.attempts import network_of
-from pilothouse.errors import Forbidden, NotAuthenticated
+from pilothouse.errors import Forbidden, NotAuthenticated, ProviderUnavailable
 from pilothouse.keystone.client import Keystone
 from pilothouse.keystone.documents import KeystoneProvider, KeystoneToken, read_token
 from pilothouse.settings import KeystoneSettings
@@ -93,9 +93,10 @@ class Validated:
             asked_at = self._clock()
             try:
                 token = read_token(await self._keystone.validate(text), self._provider)
-            except (NotAuthenticated, Forbidden):
-                self._known.pop(digest, None)
-                if is_stranger:
+            except (NotAuthenticated, Forbidden, ProviderUnavailable) as error:
+                if not isinstance(error, ProviderUnavailable):
+                    self._known.pop(digest, None)
+                if is_stranger:  # Keystone answers some rubbish with 500
                     self._refused.count(network)
                 raise
         self._known[digest] = _Known(token, asked_at + self._settings.cache_seconds)

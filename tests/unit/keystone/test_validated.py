@@ -123,6 +123,19 @@ async def test_an_address_whose_tokens_were_refused_is_not_asked_for_any_more(
     await tokens.close()
 
 
+async def test_what_keystone_fails_at_counts_as_refused_for_strangers(peer: OidcPeer, password: Path, clock: Clock):
+    tokens = validated(peer, password, clock, cache_seconds=0, refused_per_second=0.05)
+    await tokens.find("good", "192.0.2.1")
+    good = peer.answers[VALIDATE]
+    peer.says(VALIDATE, {}, status=500)
+    assert await ends(tokens.find("good", "192.0.2.1")) == [ProviderUnavailable]
+    assert await ends(tokens.find("bad", "192.0.2.1")) == [ProviderUnavailable]
+    assert await ends(tokens.find("worse", "192.0.2.1")) == [Busy]
+    peer.answers[VALIDATE] = good
+    assert await tokens.find("good", "192.0.2.1"), "a failure takes nothing from who was accepted before"
+    await tokens.close()
+
+
 async def test_a_known_token_is_asked_about_while_its_address_is_refused(peer: OidcPeer, password: Path, clock: Clock):
     tokens = validated(peer, password, clock, cache_seconds=0, refused_per_second=0.05)
     await tokens.find("good", "192.0.2.1")
