@@ -64,7 +64,7 @@ _FIXES = {
     (
         503,
         "CCE.01503001",
-    ): "Repeat it after `Retry-After` seconds; the message says what the identity provider does not do. "
+    ): "Repeat it after `Retry-After` seconds; the log event `provider_unavailable` has the cause. "
     "Access keys and tokens of this server go on.",
     (500, "IAM.0006"): "Look for the request's id in the server's log.",
 }

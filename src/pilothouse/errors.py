@@ -78,10 +78,14 @@ class Busy(PilothouseError):
 
 
 class ProviderUnavailable(Busy):
-    """An identity provider cannot be reached, or what it answers is not to be used; the message says why."""
+    """An identity provider cannot be reached, or what it answers is not to be used.
 
-    def __init__(self, message: str) -> None:
+    The message is for anybody: it has no addresses and paths. ``cause`` is for the log.
+    """
+
+    def __init__(self, message: str, *, cause: str = "") -> None:
         super().__init__(message, retry_after_seconds=10)
+        self.cause = cause
 
 
 class InvalidChart(InvalidRequest):

@@ -48,10 +48,11 @@ class CodeFlow:
             if not description.authorization or not description.token:
                 raise ProviderUnavailable("it does not say where people log in")
         attempt = Attempt(name, *(secrets.token_urlsafe(_RANDOM_BYTES) for _ in range(3)))
-        async with _client(provider, description, redirect_uri) as client:
-            url, _ = client.create_authorization_url(
-                description.authorization, state=attempt.state, nonce=attempt.nonce, code_verifier=attempt.verifier
-            )
+        with provider.failures():
+            async with _client(provider, description, redirect_uri) as client:
+                url, _ = client.create_authorization_url(
+                    description.authorization, state=attempt.state, nonce=attempt.nonce, code_verifier=attempt.verifier
+                )
         return str(url), attempt
 
     async def finish(self, attempt: Attempt, answer: Mapping[str, str], redirect_uri: str) -> Statement:

@@ -4,10 +4,11 @@ import asyncio
 import json
 import ssl
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import structlog
 
 from pilothouse.errors import ClusterUnavailable, InvalidSettings, ProviderUnavailable
 from pilothouse.kubernetes.addresses import Addresses, read_entries
@@ -15,11 +16,14 @@ from pilothouse.kubernetes.resolver import LookUp
 from pilothouse.outgoing import VettedTransport
 from pilothouse.settings import ProviderSettings
 
-_BEGINS: Final = "the identity provider"
+log = structlog.get_logger(__name__)
 
 
 class Failures:
-    """Convert errors of connections and documents to ProviderUnavailable."""
+    """Convert errors of connections and documents to ProviderUnavailable.
+
+    Whoever asks has proved nothing yet: the cause, which may name hosts, files and settings of ours, goes to the log.
+    """
 
     def __init__(self, provider: str, seconds: float) -> None:
         self._provider = provider
@@ -31,9 +35,9 @@ class Failures:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         cause = ""
         if isinstance(error, ProviderUnavailable):
-            cause = str(error)
-            if cause.startswith(_BEGINS):
+            if error.cause:
                 return
+            cause = str(error)
         elif isinstance(error, TimeoutError):
             cause = f"it did not answer within {self._seconds:g} s"
         elif isinstance(error, ClusterUnavailable | InvalidSettings):
@@ -43,7 +47,10 @@ class Failures:
         elif isinstance(error, ValueError | RecursionError):
             cause = "its answer is not JSON"
         if cause:
-            raise ProviderUnavailable(f"{_BEGINS} {self._provider} cannot be used now: {cause}") from error
+            log.warning("provider_unavailable", provider=self._provider, cause=cause)
+            raise ProviderUnavailable(
+                f"the identity provider {self._provider} cannot be used now", cause=cause
+            ) from error
 
 
 class Exchange:

@@ -42,7 +42,8 @@ class Kept(Generic[T]):
         self._clock = clock
         self._value: T | None = None
         self._fetched_at = self._tried_at = _NEVER
-        self._failure: ProviderUnavailable | None = None
+        #: Text and cause: an exception that is raised again and again gathers what its callers hold.
+        self._failure: tuple[str, str] = ("it was not asked yet", "")
         self._task: asyncio.Task[None] | None = None
 
     async def get(self) -> T:
@@ -60,7 +61,8 @@ class Kept(Generic[T]):
         if task is not None:
             await asyncio.shield(task)
         if self._value is None:
-            raise self._failure or ProviderUnavailable("it was not asked yet")
+            text, cause = self._failure
+            raise ProviderUnavailable(text, cause=cause)
         return self._value
 
     async def get_newer(self) -> T:
@@ -84,9 +86,9 @@ class Kept(Generic[T]):
         try:
             self._value = await self._fetch()
         except ProviderUnavailable as failure:
-            self._failure = failure
+            self._failure = (str(failure), failure.cause)
         else:
-            self._failure, self._fetched_at = None, self._clock()
+            self._fetched_at = self._clock()
 
     async def close(self) -> None:
         """End a fetch under way."""

@@ -200,9 +200,10 @@ async def test_what_keystone_cannot_tell_is_not_the_callers_fault(
 ):
     tokens = validated(peer, password, Clock())
     peer.says(path, said[1], status=said[0], location=f"{peer.issuer}/elsewhere")
-    with pytest.raises(ProviderUnavailable, match=why) as told:
+    with pytest.raises(ProviderUnavailable) as told:
         await tokens.find("one", "192.0.2.1")
-    assert str(told.value).startswith("the identity provider keystone cannot be used now: ")
+    assert why in told.value.cause
+    assert str(told.value) == "the identity provider keystone cannot be used now", "strangers are told no more"
     assert "/elsewhere" not in peer.asked
     await tokens.close()
 
@@ -211,8 +212,9 @@ async def test_a_keystone_that_hangs_costs_no_more_than_the_time_limit(peer: Oid
     tokens = validated(peer, password, clock, answer_seconds=0.2)
     peer.hangs.add(VALIDATE)
     begun = asyncio.get_running_loop().time()
-    with pytest.raises(ProviderUnavailable, match="did not answer within"):
+    with pytest.raises(ProviderUnavailable) as told:
         await tokens.find("one", "192.0.2.1")
+    assert "did not answer within" in told.value.cause
     assert asyncio.get_running_loop().time() - begun < 2
     await tokens.close()
 
@@ -224,15 +226,18 @@ async def test_a_wrong_password_is_not_tried_again_and_again(peer: OidcPeer, pas
     assert peer.asked == [LOG_IN]
     password.unlink()  # noqa: ASYNC240 - a test
     clock.now += 6
-    with pytest.raises(ProviderUnavailable, match=r"PASSWORD_FILE=.* cannot be read"):
+    with pytest.raises(ProviderUnavailable) as told:
         await tokens.find("one", "192.0.2.1")
+    assert "PASSWORD_FILE=" in told.value.cause
+    assert str(password) not in str(told.value)
     await tokens.close()
 
 
 async def test_an_address_that_the_rules_refuse_is_not_connected_to(peer: OidcPeer, password: Path, clock: Clock):
     tokens = validated(peer, password, clock, allow_loopback=False)
-    with pytest.raises(ProviderUnavailable, match="PILOTHOUSE_KEYSTONE__ALLOW_LOOPBACK"):
+    with pytest.raises(ProviderUnavailable) as told:
         await tokens.find("one", "192.0.2.1")
+    assert "PILOTHOUSE_KEYSTONE__ALLOW_LOOPBACK" in told.value.cause
     assert peer.asked == []
     await tokens.close()
 
