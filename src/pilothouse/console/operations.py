@@ -15,7 +15,7 @@ from starlette.routing import Route
 from pilothouse.console.rendering import fragment, is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
 from pilothouse.console.streams import END, QUIET, REFUSED, Shared, message
-from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
+from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import request_id_of, service_of
@@ -162,6 +162,8 @@ async def follow_operation(request: Request) -> Response:
         except (NotAuthenticated, Forbidden, NotFound):
             yield REFUSED
             return
+        except Busy:
+            return  # without a last message: the page comes again
         yield END
 
     return service_of(request, EventStreams).open(caller, messages())

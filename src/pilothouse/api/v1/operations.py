@@ -13,7 +13,7 @@ from pilothouse import errors
 from pilothouse.api.v1.dependencies import Check, CurrentCaller, RequestId, service
 from pilothouse.api.v1.models import GOES_ON, PAGED, Body, Limit, Milliseconds, OptionalBlank, View
 from pilothouse.api.v1.routing import error_responses, native_router
-from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, ProviderUnavailable
+from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.http.event_streams import MEDIA_TYPE, EventStreams
 from pilothouse.http.release_queries import MARKER
 from pilothouse.http.requests import caller_of, service_of
@@ -179,7 +179,7 @@ async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes
     except (NotAuthenticated, Forbidden, NotFound) as error:
         yield b"event: refused\ndata: %s\n\n" % orjson.dumps({"text": str(error)})
         return
-    except ProviderUnavailable:
+    except Busy:
         return  # without a last message: the client comes again with the last id, and is told then
     yield b"event: end\ndata: {}\n\n"
 
