@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select, true
 from sqlalchemy.dialects import postgresql
 
 from pilothouse.store.database import Transaction
@@ -52,12 +52,12 @@ async def count_groups(tx: Transaction, *, domain_id: str) -> int:
     return int((await tx.execute(select(func.count()).where(groups.c.domain_id == domain_id))).scalar_one())
 
 
-async def groups_of_user(tx: Transaction, user_id: str, *, carried: Sequence[str] = ()) -> frozenset[str]:
+async def groups_of_user(tx: Transaction, user_id: str, *, is_any: bool = False) -> frozenset[str]:
     """Return the ids of the groups that the user was last said to be in, also if that does not count any more.
 
-    ``carried``: those of the token that the user came with.
+    ``is_any``: those that it could be in, which are all of its provider's.
     """
-    named = or_(groups.c.name == func.any(users.c.groups), groups.c.name.in_(carried))
+    named = true() if is_any else groups.c.name == func.any(users.c.groups)
     query = (
         select(groups.c.id)
         .join(users, (users.c.domain_id == groups.c.domain_id) & (users.c.issuer == groups.c.issuer))

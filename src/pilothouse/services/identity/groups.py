@@ -129,9 +129,14 @@ async def _find(tx: Transaction, caller: Caller, group_id: str) -> GroupRow:
 
 
 async def _refuse_own(tx: Transaction, caller: Caller, group_id: str, deed: str) -> None:
-    """Raise InvalidRequest for a group of the caller's own: its roles and policies are the caller's."""
-    if group_id in await store.groups_of_user(tx, caller.user_id, carried=caller.carried or ()):
-        raise InvalidRequest(f"you cannot {deed} a group that you are in; another administrator of the account can")
+    """Raise InvalidRequest for a group of the caller's own: its roles and policies are the caller's.
+
+    Who comes with a token that carries its groups may have another that carries others of its provider.
+    """
+    is_any = caller.carried is not None
+    if group_id in await store.groups_of_user(tx, caller.user_id, is_any=is_any):
+        which = "that another token of yours may be in" if is_any else "that you are in"
+        raise InvalidRequest(f"you cannot {deed} a group {which}; another administrator of the account can")
 
 
 async def _record(tx: Transaction, caller: Caller, action: str, row: GroupRow, detail: str, *, request_id: str) -> None:

@@ -165,11 +165,11 @@ async def _refuse_own(tx: Transaction, caller: Caller, attachments: Sequence[Att
     """Raise InvalidRequest for a policy of the caller or its groups: whom one denies could free itself of it."""
     if any(one.user_id == caller.user_id for one in attachments):
         raise InvalidRequest(f"you cannot {deed} a policy of yourself; another administrator of the account can")
-    mine = await groups.groups_of_user(tx, caller.user_id, carried=caller.carried or ())
+    is_any = caller.carried is not None  # another token of the caller may carry another group of its provider
+    mine = await groups.groups_of_user(tx, caller.user_id, is_any=is_any)
     if any(one.group_id in mine for one in attachments):
-        raise InvalidRequest(
-            f"you cannot {deed} a policy of a group that you are in; another administrator of the account can"
-        )
+        which = "that another token of yours may be in" if is_any else "that you are in"
+        raise InvalidRequest(f"you cannot {deed} a policy of a group {which}; another administrator of the account can")
 
 
 async def _find(tx: Transaction, caller: Caller, policy_id: str) -> PolicyRow:
