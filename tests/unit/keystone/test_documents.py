@@ -61,6 +61,9 @@ def test_no_project_and_role_are_named_as_another(one: tuple[Any, str], other: t
 def test_a_name_that_is_none_here_is_replaced():
     said = read_token(document(user={"id": "u1", "name": "Ärla / x"}), PROVIDER).identity.name
     assert said.startswith("keystone-")
+    other = read_token(document(user={"id": "u2", "name": said}), PROVIDER).identity.name
+    assert other.startswith("keystone-")
+    assert other != said, "nor does another user get that one"
 
 
 @pytest.mark.parametrize(

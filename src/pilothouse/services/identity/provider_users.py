@@ -13,6 +13,7 @@ import structlog
 
 from pilothouse.errors import Forbidden, NotAuthenticated, NotFound, ProviderUnavailable
 from pilothouse.providers.identities import Identity, Voucher
+from pilothouse.providers.names import user_name
 from pilothouse.services.admin.audit import Audit
 from pilothouse.services.identity.authentication import bearer_caller
 from pilothouse.services.identity.bootstrap import Caller
@@ -94,17 +95,15 @@ class ProviderUsers:
                 self._notes.note(who, _USE_TOKEN, outcome=Outcome.DENIED, target_name=name, detail="no group of a role")
                 raise Forbidden(_without_role(name, provider, names))
             await self._add(identity, domain_id, source, request_id)
-        elif not row.enabled:
-            self._note_disabled(row, source)
-            raise NotAuthenticated(
-                f"user {row.user_name!r} is disabled here; an administrator of the account can enable it"
-            )
+        else:
+            self._require_enabled(row, source)
         if identity.carried:
             row = row or await self._find(identity, domain_id, project_id)
         elif row is None or (identity.groups is not None and self._says_something_new(row, names, identity)):
             row = await self._state(identity, domain_id, names, project_id)
         if row is None:
             raise NotAuthenticated("the user was deleted at the same moment; try again")
+        self._require_enabled(row, source)  # it may be one that another request has just added, or disabled
         return row
 
     async def _find(self, identity: Identity, domain_id: str, project_id: str | None) -> ProviderUserRow | None:
@@ -140,7 +139,8 @@ class ProviderUsers:
     async def _add(self, identity: Identity, domain_id: str, source: str, request_id: str) -> None:
         """Add the user under the first name that is free; raise Forbidden if none is."""
         provider, subject, wanted = identity.provider, identity.subject, identity.name
-        for name in (wanted, f"{wanted}@{provider.name}"):
+        unique = user_name(None, subject=subject, provider=provider.name)
+        for name in (wanted, f"{wanted}@{provider.name}", unique):
             user_id = uuid.uuid4().hex
             async with self._database.transaction() as tx:
                 added = await store.add_user(
@@ -164,7 +164,7 @@ class ProviderUsers:
                 if found is not None:  # another request of the same user was faster
                     return
         raise Forbidden(
-            f"other users of this account are called {wanted!r} and '{wanted}@{provider.name}' already; an "
+            f"other users of this account are called {wanted!r}, '{wanted}@{provider.name}' and {unique!r} already; an "
             "administrator can delete one of them, or the provider can give another name"
         )
 
@@ -194,10 +194,16 @@ class ProviderUsers:
             await store.state_groups(tx, row.user_id, names=names, stated_at=stated, until=until)
             return await store.find_again(tx, row.user_id, project_id=project_id)
 
-    def _note_disabled(self, row: ProviderUserRow, source: str) -> None:
+    def _require_enabled(self, row: ProviderUserRow, source: str) -> None:
+        """Raise NotAuthenticated, and record it, for a user that is disabled."""
+        if row.enabled:
+            return
         who = Somebody(user_id=row.user_id, user_name=row.user_name, domain_id=row.domain_id, source=source)
         self._notes.note(
             who, _USE_TOKEN, outcome=Outcome.FAILED, target=row.user_id, target_name=row.user_name, detail="disabled"
+        )
+        raise NotAuthenticated(
+            f"user {row.user_name!r} is disabled here; an administrator of the account can enable it"
         )
 
 
