@@ -52,6 +52,8 @@ def keystone() -> Iterator[Keystone]:
             ("dave", "member", "shop"),
             ("erin", "member", "shop"),
             ("frank", "admin", "shop"),
+            ("gina", "member", "shop"),
+            ("gina", "manager", "shop"),
         ):
             if person not in running.ids:
                 running.add("user", person, domain_id="default")

@@ -105,7 +105,15 @@ def test_a_role_is_worth_what_its_group_has(accepting: Accepting):
     admin = accepting.keystone.log_in("frank", project="shop")
     assert accepting.ask(admin, "/api/v1/users").status_code == 200
     own = next(row for row in accepting.ask(admin, "/api/v1/groups").json() if row["name"] == "Default/shop:admin")
-    refused(accepting.ask(admin, f"/api/v1/groups/{own['id']}", "DELETE"), 400, "a group that you are in")
+    refused(
+        accepting.ask(admin, f"/api/v1/groups/{own['id']}", "DELETE"),
+        400,
+        "a group that another token of yours may be in",
+    )
+    other = next(row for row in accepting.ask(admin, "/api/v1/groups").json() if row["name"] == "Default/shop:member")
+    refused(
+        accepting.ask(admin, f"/api/v1/groups/{other['id']}", "DELETE"), 400, "that another token of yours may be in"
+    )
 
 
 def test_whose_roles_nobody_granted_anything_becomes_nobody(accepting: Accepting):
@@ -181,8 +189,12 @@ def test_what_keystone_takes_away_counts_within_the_caches_time(accepting: Accep
     refused(accepting.ask(token), 401, "Keystone does not accept it")
 
 
-def test_a_request_that_waits_ends_when_its_token_is_revoked(accepting: Accepting, namespace: str):
-    token, server = accepting.keystone.log_in("alice", project="shop"), accepting.server
+@pytest.mark.parametrize("how", ["revoked", "fewer roles"])
+def test_a_request_that_waits_ends_when_keystone_takes_away_what_it_needs(
+    accepting: Accepting, namespace: str, how: str
+):
+    keystone, server = accepting.keystone, accepting.server
+    token = keystone.log_in("alice" if how == "revoked" else "gina", project="shop")
     chart = server.upload(stalling_chart()).json()["id"]
     body = {"chart_id": chart, "namespace": namespace, "name": "never"}
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
@@ -193,9 +205,17 @@ def test_a_request_that_waits_ends_when_its_token_is_revoked(accepting: Acceptin
         waiting = pool.submit(accepting.ask, token, shown, Prefer="wait=25")
         time.sleep(1)
         assert not waiting.done()
-        accepting.keystone.revoke(token)
+        if how == "revoked":
+            keystone.revoke(token)
+        else:
+            role = keystone.administer("GET", "/roles?name=member")["roles"][0]["id"]
+            keystone.administer("DELETE", f"/projects/{keystone.ids['shop']}/users/{keystone.ids['gina']}/roles/{role}")
         begun = time.monotonic()
-        refused(waiting.result(), 401, "Keystone does not accept it")
+        if how == "revoked":
+            refused(waiting.result(), 401, "Keystone does not accept it")
+        else:
+            answer = waiting.result()
+            assert answer.status_code in {403, 404}, answer.text
         assert time.monotonic() - begun < 20
     assert server.send("DELETE", shown).status_code == 200
 
@@ -225,6 +245,9 @@ def test_its_token_makes_no_access_key(accepting: Accepting):
 def test_an_application_credential_has_its_roles_and_no_others(accepting: Accepting):
     keystone = accepting.keystone
     frank, token = keystone.ids["frank"], keystone.log_in("frank", project="shop")
+    assert accepting.ask(token).status_code == 200
+    own = f"/api/v1/users/{users(accepting)['frank']['id']}/roles"
+    assert accepting.server.send("POST", own, json_body={"role": "te_admin"}).status_code == 200
     body = {"application_credential": {"name": "ci", "secret": "of ci", "roles": [{"name": "reader"}]}}
     rules = [{"method": "GET", "path": "/v2/charts", "service": "identity"}]
     with httpx2.Client(base_url=keystone.url + "/", headers={"x-auth-token": token}, trust_env=False) as http:
@@ -251,6 +274,25 @@ def test_an_application_credential_has_its_roles_and_no_others(accepting: Accept
         session.session.close()
 
 
+def test_a_token_of_a_trust_is_refused(accepting: Accepting):
+    keystone = accepting.keystone
+    trust = {
+        "trustor_user_id": keystone.ids["alice"],
+        "trustee_user_id": keystone.ids["bob"],
+        "project_id": keystone.ids["shop"],
+        "impersonation": True,
+        "roles": [{"name": "member"}],
+    }
+    alice = keystone.log_in("alice", project="shop")
+    made = httpx2.post(
+        f"{keystone.url}/OS-TRUST/trusts", json={"trust": trust}, headers={"x-auth-token": alice}, trust_env=False
+    )
+    assert made.status_code == 201, made.text
+    scope: dict[str, Any] = {"OS-TRUST:trust": {"id": made.json()["trust"]["id"]}}
+    token = keystone.log_in("bob", **scope)
+    refused(accepting.ask(token), 401, "it is of a trust")
+
+
 def test_while_keystone_hangs_or_is_down_others_go_on(accepting: Accepting):
     keystone, server = accepting.keystone, accepting.server
     known, fresh = (keystone.log_in("alice", project="shop") for _ in range(2))
@@ -258,7 +300,8 @@ def test_while_keystone_hangs_or_is_down_others_go_on(accepting: Accepting):
     with keystone.halted():
         begun = time.monotonic()
         answer = accepting.ask(fresh)
-        refused(answer, 503, f"it did not answer within {ANSWER_SECONDS} s")
+        refused(answer, 503, "the identity provider keystone cannot be used now")
+        assert "did not answer" not in answer.text
         assert (answer.json()["error_code"], "retry-after" in answer.headers) == ("CCE.01503001", True)
         assert time.monotonic() - begun < ANSWER_SECONDS + 5
         assert server.send("GET", "/v2/charts").status_code == 200, "keys of our own"
@@ -268,7 +311,7 @@ def test_while_keystone_hangs_or_is_down_others_go_on(accepting: Accepting):
     try:
         assert accepting.ask(known).status_code == 200, "it was asked about just now"
         assert wait_for(lambda: accepting.ask(known).status_code == 503), "and is no longer believed"
-        refused(accepting.ask(fresh), 503, "the identity provider keystone cannot be used now: the connection failed")
+        refused(accepting.ask(fresh), 503, "the identity provider keystone cannot be used now")
         assert server.send("GET", "/v2/charts").status_code == 200
     finally:
         keystone.start()
@@ -299,7 +342,8 @@ def test_a_service_user_that_may_not_validate_is_named(accepting: Accepting):
     keystone.administer("DELETE", where)
     try:
         answer = accepting.ask(token)
-        refused(answer, 503, "our service user")
+        refused(answer, 503, "the identity provider keystone cannot be used now")
+        assert "our service user" not in answer.text
     finally:
         keystone.administer("PUT", where)
     assert wait_for(lambda: accepting.ask(token).status_code == 200)

@@ -45,12 +45,14 @@ def charts(database: Database, tmp_path: Path) -> Charts:
     return make_charts(database, tmp_path, quota=5)
 
 
-def make_charts(database: Database, folder: Path, *, quota: int, quota_bytes: int = 1 << 30) -> Charts:
+def make_charts(
+    database: Database, folder: Path, *, quota: int, quota_bytes: int = 1 << 30, standing: Standing | None = None
+) -> Charts:
     """Without lint: the engine is not started."""
     settings = EngineSettings.model_validate({})
     engine = EnginePool(settings, state_dir=folder)
     checks = ChartChecks(engine, limits=ChartLimits.model_validate({}), engine_settings=settings)
-    standing = Standing(database, again_seconds=0.2)
+    standing = standing or Standing(database, again_seconds=0.2)
     trust = Trust(database, Signatures(engine, settings))
     return Charts(database, checks, trust, standing, quota=quota, quota_bytes=quota_bytes, engine_settings=settings)
 

@@ -150,6 +150,23 @@ def read(text: str) -> Document:
     return _document(found)
 
 
+def only_denials(texts: Iterable[str]) -> list[str]:
+    """Return the documents with nothing but what they deny; those that deny nothing are left out."""
+    return [text for text in map(_denials, texts) if text]
+
+
+@lru_cache(maxsize=1024)
+def _denials(text: str) -> str:
+    try:
+        statements = read(text).statements
+    except InvalidRequest:
+        return text  # a damaged one denies everything
+    found = json.loads(text)
+    listed = found["Statement"] if isinstance(found["Statement"], list) else [found["Statement"]]
+    found["Statement"] = [said for said, one in zip(listed, statements, strict=True) if not one.allows]
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found["Statement"] else ""
+
+
 def check_actions(document: Document, actions: Iterable[str]) -> None:
     """Raise InvalidRequest for a pattern that is about none of the actions: a misspelt Deny would deny nothing."""
     known = tuple(actions)

@@ -15,6 +15,9 @@ from pilothouse.providers.names import user_name
 from pilothouse.settings import KeystoneSettings
 
 _REFUSED: Final = "decrypt token fail"
+#: Whose tokens Keystone gives in the name of the user who trusts, with no sign of it but these.
+_OF_OTHERS: Final = {"OS-TRUST:trust": "a trust", "OS-OAUTH1": "an OAuth consumer"}
+_CREDENTIAL: Final = "application_credential"
 _QUOTED: Final = str.maketrans({"%": "%25", "/": "%2F", ":": "%3A"})
 #: Each role is a group by name and one by id.
 _MOST_ROLES: Final = MOST_GROUPS // 2
@@ -48,6 +51,9 @@ def read_token(token: Mapping[str, Any], provider: KeystoneProvider) -> Keystone
     """Return what the token says; raise Forbidden for one that is not for a project, NotAuthenticated for others."""
     if token.get("oauth2_credential"):
         raise NotAuthenticated(f"{_REFUSED}, it is bound to a certificate of its client, which cannot be verified here")
+    for name, what in _OF_OTHERS.items():
+        if name in token:
+            raise NotAuthenticated(f"{_REFUSED}, it is of {what}, by which another acts for the user; use one's own")
     user = _object(token.get("user"))
     subject, times = _text(user.get("id")), [_moment(token.get(name)) for name in ("issued_at", "expires_at")]
     project_id, groups = _groups(token)
@@ -61,6 +67,7 @@ def read_token(token: Mapping[str, Any], provider: KeystoneProvider) -> Keystone
             expires_at=times[1],
             proved_at=None,
             carried=True,
+            delegated=_is_delegated(token),
         ),
         project_id,
     )
@@ -81,6 +88,11 @@ def _groups(token: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     names = [_quoted(_text(_object(role).get("name"))) for role in roles]
     groups = {f"{place}:{name}" for place in places for name in names}
     return project_id, tuple(sorted(name for name in groups if len(name) <= LONGEST))
+
+
+def _is_delegated(token: Mapping[str, Any]) -> bool:
+    methods = token.get("methods")
+    return _CREDENTIAL in token or (isinstance(methods, list) and _CREDENTIAL in methods)
 
 
 def _quoted(name: str) -> str:

@@ -41,6 +41,7 @@ class Identity:
     """Who somebody is, in which groups, and since when and how long.
 
     ``groups`` None: it states nothing of them. ``carried``: they count for this token, and for no other of the user.
+    ``delegated``: it is somebody's or something's to whom the user has handed a part of its rights.
     ``proved_at``: when a person logged in there; None if it does not say so, as for a pipeline.
     """
 
@@ -52,6 +53,7 @@ class Identity:
     expires_at: float
     proved_at: float | None
     carried: bool = False
+    delegated: bool = False
 
 
 def is_storable(text: str) -> bool:

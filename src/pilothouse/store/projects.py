@@ -1,6 +1,5 @@
 """Queries about domains (the vendor also says accounts) and their projects."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
@@ -8,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import carrying, rights_of
+from pilothouse.store.roles import Carried, carrying, rights_of
 from pilothouse.store.tables import domains, projects, tokens
 
 
@@ -41,11 +40,11 @@ async def find_project(
     project_id: str | None = None,
     name: str | None = None,
     for_user: str | None = None,
-    carried: Sequence[str] | None = None,
+    carried: Carried | None = None,
 ) -> ProjectRow | None:
     """Return the domain's project of that id or name; optionally only if a user has a role in it.
 
-    ``carried``: the groups of a token, which then count instead of those stated last.
+    ``carried``: what a token carries, which then counts instead of the groups stated last.
     """
     query = _SHOWN.where(projects.c.domain_id == domain_id)
     if for_user is not None:
@@ -62,7 +61,7 @@ async def list_projects(
     name: str | None = None,
     enabled: bool | None = None,
     for_user: str | None = None,
-    carried: Sequence[str] | None = None,
+    carried: Carried | None = None,
     offset: int = 0,
     limit: int | None = None,
 ) -> list[ProjectRow]:
@@ -77,7 +76,7 @@ async def list_projects(
     return [ProjectRow(**row) for row in (await tx.execute(query, carrying(carried))).mappings()]
 
 
-def _has_role(user_id: str, carried: Sequence[str] | None) -> ColumnElement[bool]:
+def _has_role(user_id: str, carried: Carried | None) -> ColumnElement[bool]:
     seen = rights_of(carried).seen
     counts = or_(seen.c.project_id.is_(None), seen.c.project_id == projects.c.id)
     return exists().where(seen.c.user_id == user_id, counts)

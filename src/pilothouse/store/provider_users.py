@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pilothouse.store.database import Transaction
-from pilothouse.store.roles import CARRIED, STATED, Rights, carrying
+from pilothouse.store.roles import ALONE, CARRIED, STATED, Carried, Rights, carrying
 from pilothouse.store.tables import domains, group_roles, groups, policy_attachments, projects, users
 
 _NOW = func.clock_timestamp()
@@ -21,6 +21,7 @@ class ProviderUserRow:
     """One user of a provider, in the project that it was looked up for.
 
     ``project_id`` is None if the user has no role in that project, or has one in several and none was asked for.
+    ``limits`` are policies that count only where they deny.
     """
 
     user_id: str
@@ -38,6 +39,8 @@ class ProviderUserRow:
     account_roles: list[str]
     policies: list[str]
     account_policies: list[str]
+    limits: list[str]
+    account_limits: list[str]
 
 
 _OF_PROJECT = bindparam("of_project", type_=Text)
@@ -59,6 +62,7 @@ def _shown(rights: Rights) -> Select[Any]:
             projects.c.id.label("project_id"),
             projects.c.name.label("project_name"),
             *rights.held(),
+            *rights.limits(),
         )
         .join(domains, domains.c.id == users.c.domain_id)
         .outerjoin(
@@ -84,6 +88,7 @@ _OF_SUBJECT = and_(
 _OF_USER = users.c.id == bindparam("of_user")
 _FIND, _FIND_AGAIN = _shown(STATED).where(_OF_SUBJECT), _shown(STATED).where(_OF_USER)
 _FIND_CARRIED, _FIND_CARRIED_AGAIN = _shown(CARRIED).where(_OF_SUBJECT), _shown(CARRIED).where(_OF_USER)
+_FIND_ALONE, _FIND_ALONE_AGAIN = _shown(ALONE).where(_OF_SUBJECT), _shown(ALONE).where(_OF_USER)
 
 
 async def find_user(
@@ -93,22 +98,22 @@ async def find_user(
     issuer: str,
     subject: str,
     project_id: str | None,
-    carried: Sequence[str] | None = None,
+    carried: Carried | None = None,
 ) -> ProviderUserRow | None:
     """Return the user, enabled or not, in that project, or (None) in the only one in which it has a role.
 
-    ``carried``: the groups of a token, which then count instead of those stated last.
+    ``carried``: what a token carries, which then counts instead of the groups stated last.
     """
-    query = _FIND if carried is None else _FIND_CARRIED
+    query = _FIND if carried is None else _FIND_ALONE if carried.is_alone else _FIND_CARRIED
     parameters = {"of_domain": domain_id, "of_issuer": issuer, "of_subject": subject, "of_project": project_id}
     return _one((await tx.execute(query, {**parameters, **carrying(carried)})).mappings().all())
 
 
 async def find_again(
-    tx: Transaction, user_id: str, *, project_id: str | None, carried: Sequence[str] | None = None
+    tx: Transaction, user_id: str, *, project_id: str | None, carried: Carried | None = None
 ) -> ProviderUserRow | None:
     """Return the same by the user's id."""
-    query = _FIND_AGAIN if carried is None else _FIND_CARRIED_AGAIN
+    query = _FIND_AGAIN if carried is None else _FIND_ALONE_AGAIN if carried.is_alone else _FIND_CARRIED_AGAIN
     parameters = {"of_user": user_id, "of_project": project_id, **carrying(carried)}
     return _one((await tx.execute(query, parameters)).mappings().all())
 
@@ -162,5 +167,10 @@ def _one(rows: Sequence[Mapping[Any, Any]]) -> ProviderUserRow | None:
     if len(rows) == 1:
         return found
     return replace(
-        found, project_id=None, project_name=None, roles=found.account_roles, policies=found.account_policies
+        found,
+        project_id=None,
+        project_name=None,
+        roles=found.account_roles,
+        policies=found.account_policies,
+        limits=found.account_limits,
     )

@@ -1,9 +1,22 @@
 """Queries about roles of users, per project and account."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Label, Text, and_, bindparam, delete, func, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Label,
+    Subquery,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -27,6 +40,14 @@ class RoleRow:
     project_id: str | None
 
 
+@dataclass(frozen=True)
+class Carried:
+    """The groups that a token carries; ``is_alone``: what its user was given itself counts only where it denies."""
+
+    groups: tuple[str, ...]
+    is_alone: bool = False
+
+
 _MEMBERS = users.alias("members")
 _MEMBERSHIPS = _MEMBERS.join(
     groups, (groups.c.domain_id == _MEMBERS.c.domain_id) & (groups.c.issuer == _MEMBERS.c.issuer)
@@ -38,13 +59,21 @@ _OF_MEMBER = _MEMBERS.c.id.label("user_id")
 class Rights:
     """What users may do: by roles and policies of their own, and of those of their groups that count."""
 
-    def __init__(self, counts: ColumnElement[bool]) -> None:
-        """Take in ``counts`` whether a group of the member's account and issuer counts for the member."""
+    def __init__(self, counts: ColumnElement[bool], *, own: bool = True) -> None:
+        """Take in ``counts`` whether a group of the member's account and issuer counts for the member.
+
+        Without ``own`` what a user was given itself does not count.
+        """
+        counts_itself = true() if own else false()
+        own_policies = select(
+            policy_attachments.c.user_id, policy_attachments.c.project_id, policies.c.document
+        ).select_from(_ATTACHED)
+        own_policies = own_policies.where(policy_attachments.c.user_id.is_not(None))
+        #: What is attached to users themselves and counts only where it denies.
+        self._limits = own_policies.where(false() if own else true()).subquery("limits")
         #: Every policy that is attached to a user, or to one of its groups.
         self._policies = union_all(
-            select(policy_attachments.c.user_id, policy_attachments.c.project_id, policies.c.document)
-            .select_from(_ATTACHED)
-            .where(policy_attachments.c.user_id.is_not(None)),
+            own_policies.where(counts_itself),
             select(_OF_MEMBER, policy_attachments.c.project_id, policies.c.document)
             .select_from(_MEMBERSHIPS.join(policy_attachments, policy_attachments.c.group_id == groups.c.id))
             .join(policies, policies.c.id == policy_attachments.c.policy_id)
@@ -52,7 +81,9 @@ class Rights:
         ).subquery("held_policies")
         #: Every role that a user holds: its own, and those of its groups.
         self._roles = union_all(
-            select(role_assignments.c.user_id, role_assignments.c.project_id, role_assignments.c.role),
+            select(role_assignments.c.user_id, role_assignments.c.project_id, role_assignments.c.role).where(
+                counts_itself
+            ),
             select(_OF_MEMBER, group_roles.c.project_id, group_roles.c.role)
             .select_from(_MEMBERSHIPS.join(group_roles, group_roles.c.group_id == groups.c.id))
             .where(counts),
@@ -68,8 +99,15 @@ class Rights:
         return (
             self._held_roles(here=True).label("roles"),
             self._held_roles(here=False).label("account_roles"),
-            self._held_policies(here=True).label("policies"),
-            self._held_policies(here=False).label("account_policies"),
+            _held_policies(self._policies, here=True).label("policies"),
+            _held_policies(self._policies, here=False).label("account_policies"),
+        )
+
+    def limits(self) -> tuple[Label[list[str]], ...]:
+        """Build the columns with the policies of the row's user that count only where they deny, as ``held``."""
+        return (
+            _held_policies(self._limits, here=True).label("limits"),
+            _held_policies(self._limits, here=False).label("account_limits"),
         )
 
     def has_some_role(self) -> ColumnElement[bool]:
@@ -77,16 +115,6 @@ class Rights:
         counts = or_(self.seen.c.project_id.is_(None), self.seen.c.project_id == projects.c.id)
         query = select(self.seen.c.user_id).where(self.seen.c.user_id == users.c.id, counts)
         return query.correlate(users, projects).exists()
-
-    def _held_policies(self, *, here: bool) -> ColumnElement[list[str]]:
-        """Build a column with the policies of the row's user, each once: as ``_held_roles``."""
-        counts: ColumnElement[bool] = self._policies.c.project_id.is_(None)
-        if here:
-            counts = or_(counts, self._policies.c.project_id == projects.c.id)
-        each = func.array_agg(self._policies.c.document.distinct())
-        query = select(each).where(self._policies.c.user_id == users.c.id, counts)
-        query = query.correlate(users, projects) if here else query.correlate(users)
-        return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
 
     def _held_roles(self, *, here: bool) -> ColumnElement[list[str]]:
         """Build a column with the roles of the row's user: in the whole account and, with ``here``, in its project."""
@@ -98,21 +126,37 @@ class Rights:
         return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
 
 
+def _held_policies(attached: Subquery, *, here: bool) -> ColumnElement[list[str]]:
+    """Build a column with those policies that are the row's user's, each once: as the roles."""
+    counts: ColumnElement[bool] = attached.c.project_id.is_(None)
+    if here:
+        counts = or_(counts, attached.c.project_id == projects.c.id)
+    each = func.array_agg(attached.c.document.distinct())
+    query = select(each).where(attached.c.user_id == users.c.id, counts)
+    query = query.correlate(users, projects) if here else query.correlate(users)
+    return func.coalesce(query.scalar_subquery(), postgresql.array([], type_=Text))
+
+
 #: The groups that the provider stated last, as long as they count.
 STATED = Rights(and_(groups.c.name == func.any(_MEMBERS.c.groups), _MEMBERS.c.groups_until > func.clock_timestamp()))
 _CARRIED = "carried_groups"
 #: The groups that a token carries, which count for it alone; queries take them as ``carrying`` gives them.
-CARRIED = Rights(groups.c.name == func.any(bindparam(_CARRIED, type_=ARRAY(Text))))
+_IS_CARRIED = groups.c.name == func.any(bindparam(_CARRIED, type_=ARRAY(Text)))
+CARRIED = Rights(_IS_CARRIED)
+#: The same without what the user was given itself.
+ALONE = Rights(_IS_CARRIED, own=False)
 
 
-def rights_of(carried: Sequence[str] | None) -> Rights:
+def rights_of(carried: Carried | None) -> Rights:
     """Return the rights that count for whoever proved them: with the groups of a token, or (None) those stated last."""
-    return STATED if carried is None else CARRIED
+    if carried is None:
+        return STATED
+    return ALONE if carried.is_alone else CARRIED
 
 
-def carrying(carried: Sequence[str] | None) -> dict[str, list[str]]:
+def carrying(carried: Carried | None) -> dict[str, list[str]]:
     """Return the parameters of a query with ``rights_of`` the same."""
-    return {} if carried is None else {_CARRIED: list(carried)}
+    return {} if carried is None else {_CARRIED: list(carried.groups)}
 
 
 async def list_roles(tx: Transaction, user_id: str) -> list[RoleRow]:

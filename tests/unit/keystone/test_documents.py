@@ -38,6 +38,10 @@ def test_roles_become_groups_by_the_projects_name_and_id():
     identity = found.identity
     assert (identity.subject, identity.name, identity.carried, identity.proved_at) == ("u1", "alice", True, None)
     assert identity.groups == ("Default/shop:member", "Default/shop:reader", "p1:member", "p1:reader")
+    assert not identity.delegated
+    assert read_token(document(application_credential={"id": "a"}), PROVIDER).identity.delegated
+    assert read_token(document(methods=["token", "application_credential"]), PROVIDER).identity.delegated
+    assert not read_token(document(methods=["password"]), PROVIDER).identity.delegated
     assert identity.expires_at - identity.issued_at == 3600
     assert groups(roles=[]) == ()
 
@@ -84,6 +88,8 @@ def test_only_tokens_for_a_project_count(changed: dict[str, Any]):
     ("changed", "why"),
     [
         ({"oauth2_credential": {"x5t#S256": "x"}}, "bound to a certificate"),
+        ({"OS-TRUST:trust": {"id": "t1", "impersonation": True}}, "it is of a trust"),
+        ({"OS-OAUTH1": {"access_token_id": "a", "consumer_id": "c"}}, "it is of an OAuth consumer"),
         ({"user": None}, "not understood"),
         ({"user": {"id": ""}}, "not understood"),
         ({"user": {"id": 1}}, "not understood"),

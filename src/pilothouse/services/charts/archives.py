@@ -170,9 +170,11 @@ class Charts:
         Projects take turns, so leave the block soon.
         """
         caller.require("cce:chart:list")
+        again = self._standing.again_seconds
+        caller = await self._standing.require(caller, "cce:chart:list", after_seconds=again)
         async with self._listing.hold(caller.project_id, seconds=None):
             async with self._database.autocommit() as connection:
-                await require_still(connection, caller, "cce:chart:list", after_seconds=self._standing.again_seconds)
+                await require_still(connection, caller, "cce:chart:list", after_seconds=again)
                 page = await store.read_page(
                     connection, project_id=caller.project_id, after=after, budget_bytes=_PAGE_BYTES
                 )
@@ -255,10 +257,9 @@ class Charts:
 
     async def _read(self, caller: Caller, digest: str, size: int) -> AsyncIterator[bytes]:
         for start in range(0, size, archives.PIECE_BYTES):
+            again = self._standing.again_seconds
+            caller = await self._standing.require(caller, "cce:chart:download", after_seconds=again)
             async with self._database.autocommit() as connection:
-                caller = await require_still(
-                    connection, caller, "cce:chart:download", after_seconds=self._standing.again_seconds
-                )
                 piece = await archives.read_piece(connection, digest, start=start)
             if piece is None:
                 raise NotFound("the chart was deleted while it was sent")

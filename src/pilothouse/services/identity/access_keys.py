@@ -162,6 +162,8 @@ class AccessKeys:
 
     async def _prove(self, caller: Caller, password: str | None) -> None:
         fresh = self._settings.key_proof_seconds
+        if caller.carried is not None:
+            raise InvalidRequest(_without_proof(caller, minutes=fresh / 60))
         age = caller.proof.age_seconds if caller.proof is not None else None
         if not fresh or (age is not None and age <= fresh):
             return
@@ -219,7 +221,8 @@ async def _find_owner(tx: Transaction, caller: Caller, user_id: str, project_id:
 
 
 def _check_owner(caller: Caller, row: AccessKeyRow, action: str) -> None:
-    if row.user_id != caller.user_id:
+    """Raise Forbidden unless the key is the caller's, or it may do that to any; a part of a user's rights owns none."""
+    if row.user_id != caller.user_id or (caller.carried is not None and caller.carried.is_alone):
         caller.require_in_account(action)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from pilothouse.auth.attempts import Attempts
+from pilothouse.auth.policy_documents import only_denials
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.auth.tokens import token_digest
 from pilothouse.errors import Busy, DatabaseUnavailable, DecryptionFailed, NotAuthenticated, NotFound
@@ -26,6 +27,7 @@ from pilothouse.store.access_keys import ProvingKeyRow
 from pilothouse.store.audit import Outcome, Somebody, names_of
 from pilothouse.store.database import Database
 from pilothouse.store.provider_users import ProviderUserRow
+from pilothouse.store.roles import Carried
 from pilothouse.store.sessions import SessionRow
 from pilothouse.store.tokens import TokenRow
 
@@ -267,15 +269,21 @@ def bearer_caller(
     *,
     proved_at: float | None,
     expires_at: float,
-    groups: tuple[str, ...] | None = None,
+    carried: Carried | None = None,
     token: str = "",
 ) -> Caller:
     """Return the caller of a provider's token, in the project that its user was looked up for.
 
-    ``groups`` and ``token`` are those of ``Proof``.
+    ``carried`` and ``token`` are those of ``Proof``.
     """
     age = None if proved_at is None else max(0.0, time.time() - proved_at)
-    return _caller(row, source, Proof("bearer", row.user_id, age, expires_at=expires_at, groups=groups, token=token))
+    proof = Proof("bearer", row.user_id, age, expires_at=expires_at, carried=carried, token=token)
+    held = replace(
+        row,
+        policies=[*row.policies, *only_denials(row.limits)],
+        account_policies=[*row.account_policies, *only_denials(row.account_limits)],
+    )
+    return _caller(held, source, proof)
 
 
 def _caller(row: ProvingKeyRow | TokenRow | SessionRow | ProviderUserRow, source: str, proof: Proof) -> Caller:

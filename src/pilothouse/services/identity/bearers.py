@@ -33,7 +33,8 @@ class Bearers:
             raise NotAuthenticated("decrypt token fail")
         return await self._oidc.find_bearer(token, project_id, source)
 
-    async def check_again(self, token: str, source: str) -> None:
-        """Return if a token that its provider can revoke is valid still; raise as ``find_bearer``."""
-        if self._keystone is not None:
-            await self._keystone.check_again(token, source)
+    async def check_again(self, token: str, source: str) -> tuple[str, ...]:
+        """Return the groups of a token that its provider can revoke and has not; raise as ``find_bearer``."""
+        if self._keystone is None:
+            raise NotAuthenticated("decrypt token fail")
+        return await self._keystone.check_again(token, source)

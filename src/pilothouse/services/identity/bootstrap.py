@@ -11,6 +11,7 @@ from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound, NotPermitted
 from pilothouse.store import access_keys, audit, policies, projects, roles, users
 from pilothouse.store.database import Database
+from pilothouse.store.roles import Carried
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Proof:
 
     ``idle_limit``: a session ends that many seconds after its last use. A provider's token ("bearer") has its user as
     ``id``, ends at ``expires_at``, in seconds since 1970, and has an age only if it says when a person logged in.
-    ``groups`` are those that count for this token and for no other of the user; None: those stated last count.
+    ``carried`` is what counts for this token and for no other of the user; None: the groups stated last count.
     ``token`` is its text if the provider has to be asked again whether it is still valid.
     """
 
@@ -28,7 +29,7 @@ class Proof:
     age_seconds: float | None = None
     idle_limit: float | None = None
     expires_at: float | None = None
-    groups: tuple[str, ...] | None = None
+    carried: Carried | None = None
     token: str = field(default="", repr=False)
 
 
@@ -66,9 +67,9 @@ class Caller:
     asked_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     @property
-    def carried(self) -> tuple[str, ...] | None:
+    def carried(self) -> Carried | None:
         """The groups that only the caller's token gives it; None: those that its provider stated last count."""
-        return self.proof.groups if self.proof is not None else None
+        return self.proof.carried if self.proof is not None else None
 
     def at(self, cluster_id: str | None, namespace: str | None = None) -> "Caller":
         """Return the caller for something in that cluster and namespace; what stays None is not known."""

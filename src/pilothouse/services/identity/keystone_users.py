@@ -27,6 +27,9 @@ class KeystoneUsers:
         wanted = None if project_id == found.project_id else project_id
         return await self._users.find_caller(found.identity, wanted, source, token=token)
 
-    async def check_again(self, token: str, source: str) -> None:
-        """Return if the token is valid still, as of at most the cache's time ago; raise as ``find_bearer``."""
-        await self._validated.find(token, source)
+    async def check_again(self, token: str, source: str) -> tuple[str, ...]:
+        """Return the groups of a token that is valid still, as of at most the cache's time ago.
+
+        Raises as ``find_bearer``.
+        """
+        return (await self._validated.find(token, source)).identity.groups or ()

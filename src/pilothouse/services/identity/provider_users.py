@@ -23,6 +23,7 @@ from pilothouse.store import provider_users as store
 from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database
 from pilothouse.store.provider_users import ProviderUserRow
+from pilothouse.store.roles import Carried
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class ProviderUsers:
             source,
             proved_at=identity.proved_at,
             expires_at=identity.expires_at,
-            groups=identity.groups if identity.carried else None,
+            carried=_carried(identity),
             token=token,
         )
         if project_id is not None and not caller.project_id:
@@ -114,7 +115,7 @@ class ProviderUsers:
                 issuer=identity.provider.issuer,
                 subject=identity.subject,
                 project_id=project_id,
-                carried=identity.groups if identity.carried else None,
+                carried=_carried(identity),
             )
 
     async def log_in(self, identity: Identity, source: str, *, request_id: str) -> ProviderUserRow:
@@ -205,6 +206,11 @@ class ProviderUsers:
         raise NotAuthenticated(
             f"user {row.user_name!r} is disabled here; an administrator of the account can enable it"
         )
+
+
+def _carried(identity: Identity) -> Carried | None:
+    """Return what counts for this token alone; None: what was stated last counts for each of the user's."""
+    return Carried(identity.groups or (), is_alone=identity.delegated) if identity.carried else None
 
 
 def _without_role(name: str, provider: Voucher, names: Sequence[str]) -> str:

@@ -23,8 +23,8 @@ FRESH_SECONDS: Final = 1.0
 class Issuers(Protocol):
     """Knows whether tokens of others are still valid."""
 
-    async def check_again(self, token: str, source: str, /) -> None:
-        """Return if the token is valid; raise NotAuthenticated, or Busy if nobody can tell."""
+    async def check_again(self, token: str, source: str, /) -> tuple[str, ...]:
+        """Return the groups that the token has now; raise NotAuthenticated, or Busy if nobody can tell."""
         ...
 
 
@@ -48,7 +48,7 @@ class Standing:
         if _is_fresh(caller, after_seconds):
             return caller
         if self._issuers is not None and caller.proof is not None and caller.proof.token:
-            await self._issuers.check_again(caller.proof.token, caller.source)
+            caller = _with_groups(caller, await self._issuers.check_again(caller.proof.token, caller.source))
         async with self._database.autocommit() as connection:
             return await current_caller(connection, caller, after_seconds=after_seconds)
 
@@ -110,7 +110,7 @@ async def _ask_again(tx: Transaction, caller: Caller) -> Caller:
 
 
 async def _ask_bearer_again(tx: Transaction, caller: Caller, proof: Proof) -> Caller:
-    user = await provider_users.find_again(tx, proof.id, project_id=caller.project_id or None, carried=proof.groups)
+    user = await provider_users.find_again(tx, proof.id, project_id=caller.project_id or None, carried=proof.carried)
     expires_at = proof.expires_at or 0.0
     if user is None or not user.enabled or expires_at <= time.time():
         raise NotAuthenticated("the token has expired, or its user was disabled or deleted")
@@ -118,6 +118,14 @@ async def _ask_bearer_again(tx: Transaction, caller: Caller, proof: Proof) -> Ca
         raise NotFound(f"project {caller.project_id!r} was disabled or deleted, or the user has no role there now")
     found = bearer_caller(user, caller.source, proved_at=None, expires_at=expires_at)
     return replace(found, proof=proof)
+
+
+def _with_groups(caller: Caller, groups: tuple[str, ...]) -> Caller:
+    """Return the caller with the groups that its token has now: it can be valid still, with fewer."""
+    proof = caller.proof
+    if proof is None or proof.carried is None:
+        return caller
+    return replace(caller, proof=replace(proof, carried=replace(proof.carried, groups=groups)))
 
 
 def _is_fresh(caller: Caller, seconds: float) -> bool:
