@@ -53,7 +53,7 @@ def keystone() -> Iterator[Keystone]:
             ("erin", "member", "shop"),
             ("frank", "admin", "shop"),
             ("gina", "member", "shop"),
-            ("gina", "manager", "shop"),
+            ("gina", "service", "shop"),
         ):
             if person not in running.ids:
                 running.add("user", person, domain_id="default")

@@ -27,14 +27,14 @@ def audited(accepting: Accepting, query: str) -> list[dict[str, Any]]:
     return found
 
 
-def stalling_chart() -> bytes:
+def stalling_chart(name: str) -> bytes:
     """Its hook never ends."""
     hook = hook_job_template().replace(
         "    spec:\n      restart",
         "    metadata: {annotations: {pilothouse.dev/simulate: never-ready}}\n    spec:\n      restart",
     )
     templates = {"hook.yaml": hook, "config.yaml": config_map_template()}
-    return build_chart("stalling", templates=templates, values={"text": "x"})
+    return build_chart(name, templates=templates, values={"text": "x"})
 
 
 def refused(answer: httpx2.Response, status: int, words: str) -> None:
@@ -195,7 +195,7 @@ def test_a_request_that_waits_ends_when_keystone_takes_away_what_it_needs(
 ):
     keystone, server = accepting.keystone, accepting.server
     token = keystone.log_in("alice" if how == "revoked" else "gina", project="shop")
-    chart = server.upload(stalling_chart()).json()["id"]
+    chart = server.upload(stalling_chart(f"stalling-{how.partition(' ')[0]}")).json()["id"]
     body = {"chart_id": chart, "namespace": namespace, "name": "never"}
     path = f"/cce/cam/v3/clusters/{server.cluster_id}/releases"
     made = server.send("POST", path, json_body=body, headers={"X-Pilothouse-Timeout": "30"})
