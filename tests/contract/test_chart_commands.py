@@ -97,7 +97,7 @@ def test_a_chart_is_named_by_its_name_and_by_its_version_where_it_has_several(se
 def test_the_quota_is_shown_for_the_keys_project(server: RunningServer):
     shown = server.command("chart", "quota", "-o", "json", variables={"PILOTHOUSE_PROJECT_ID": server.project_id})
     (quota,) = json.loads(shown.stdout)
-    assert (quota["type"], quota["quota"]) == ("Charts", 200)
+    assert (quota["type"], quota["quota"]) == ("Charts", 5000)
     foreign = server.command("chart", "quota", "--project", "someone-elses")
     assert (foreign.returncode, foreign.stdout) == (1, "")
     assert "no project of this account is named 'someone-elses'" in foreign.stderr
