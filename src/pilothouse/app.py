@@ -216,17 +216,17 @@ def _providers(runtime: Runtime, audit: Audit) -> "tuple[tuple[CodeFlow, OidcUse
         first_domain=settings.identity.first_domain,
     )
     if settings.oidc.file is not None:
-        from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - as above
-        from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - as above
-        from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - as above
+        from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - loaded where it is set up
 
         providers = providers_of(settings.oidc, look_up)
         people = CodeFlow(providers), OidcUsers(users, providers)
     if settings.keystone.url:
-        from pilothouse.keystone.client import Keystone  # noqa: PLC0415 - as above
-        from pilothouse.keystone.documents import provider_of  # noqa: PLC0415 - as above
-        from pilothouse.keystone.validated import Validated  # noqa: PLC0415 - as above
-        from pilothouse.services.identity.keystone_users import KeystoneUsers  # noqa: PLC0415 - as above
+        from pilothouse.keystone.client import Keystone  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.keystone.documents import provider_of  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.keystone.validated import Validated  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.services.identity.keystone_users import KeystoneUsers  # noqa: PLC0415 - loaded where it is set up
 
         keystone = Keystone(settings.keystone, look_up)
         keystone_users = KeystoneUsers(users, Validated(keystone, settings.keystone, provider_of(settings.keystone)))
