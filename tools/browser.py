@@ -19,16 +19,13 @@ def find_browser() -> str | None:
 
 def main() -> int:
     """Install one if there is none and this is root on Debian; else say what to do, which is no failure."""
-    if find_browser() is not None:
-        return 0
-    if debian.can_install():
-        return debian.install(_PACKAGE, what_for="the tests of the console")
-    print(
-        f"the tests of the console need a Chromium: install Debian's {_PACKAGE}, or set PILOTHOUSE_TEST_BROWSER to a "
-        "program; without one they are skipped",
-        file=sys.stderr,
+    return debian.provide(
+        _PACKAGE,
+        found=find_browser(),
+        what_for="the tests of the console",
+        otherwise=f"the tests of the console need a Chromium: install Debian's {_PACKAGE}, or set "
+        "PILOTHOUSE_TEST_BROWSER to a program; without one they are skipped",
     )
-    return 0
 
 
 if __name__ == "__main__":

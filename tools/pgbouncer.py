@@ -17,16 +17,13 @@ def find_pgbouncer() -> str | None:
 
 def main() -> int:
     """Install it if it is missing and this is root on Debian; else say what to do, which is no failure."""
-    if find_pgbouncer() is not None:
-        return 0
-    if debian.can_install():
-        return debian.install(_PACKAGE, what_for="the tests of databases behind a pooler")
-    print(
-        f"the tests of databases behind a pooler need PgBouncer: install Debian's {_PACKAGE}, or set "
+    return debian.provide(
+        _PACKAGE,
+        found=find_pgbouncer(),
+        what_for="the tests of databases behind a pooler",
+        otherwise=f"the tests of databases behind a pooler need PgBouncer: install Debian's {_PACKAGE}, or set "
         "PILOTHOUSE_TEST_PGBOUNCER to the program; without it they are skipped",
-        file=sys.stderr,
     )
-    return 0
 
 
 if __name__ == "__main__":
