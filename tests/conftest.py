@@ -143,6 +143,16 @@ def namespace(make_namespace: Callable[[], str]) -> str:
 def server(kubeconfig: str) -> Iterator[RunningServer]:
     """``pilothouse serve`` with a database of its own and the cluster registered."""
     # hundreds of tests share its project, and what one of them leaves must not stop another
-    quota = {"PILOTHOUSE_CHART_QUOTA": "5000", "PILOTHOUSE_CHART_QUOTA_BYTES": str(8 * 1024**3)}
-    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=quota) as running:
+    limits = {
+        "PILOTHOUSE_CHART_QUOTA": "5000",
+        "PILOTHOUSE_CHART_QUOTA_BYTES": str(8 * 1024**3),
+        "PILOTHOUSE_PLANS__PER_PROJECT": "10000",
+        "PILOTHOUSE_PLANS__BYTES_PER_PROJECT": str(4 * 1024**3),
+        "PILOTHOUSE_SOURCES__PER_PROJECT": "1000",
+        "PILOTHOUSE_SOURCES__BYTES_PER_PROJECT": str(4 * 1024**3),
+        "PILOTHOUSE_CLUSTER__PER_PROJECT": "1000",
+        "PILOTHOUSE_IDENTITY__KEYS_PER_PROJECT": "1000",
+        "PILOTHOUSE_IDENTITY__SESSIONS_PER_USER": "1000",
+    }
+    with open_folder() as folder, run_server(folder, kubeconfig=kubeconfig, environment=limits) as running:
         yield running

@@ -34,7 +34,7 @@ class PlanSettings(Group):
     """Plans: changes of releases that somebody reviews before they are applied."""
 
     seconds: float = Field(3600.0, ge=1, le=7 * 24 * 3600.0, description="how long a plan can be applied, and is kept")
-    per_project: int = Field(100, ge=1, description="unexpired plans of a project")
+    per_project: int = Field(1000, ge=1, description="unexpired plans of a project")
     bytes_per_project: int = Field(
-        64 * MIB, ge=1, description="their size: each holds manifest, values and changed objects, packed"
+        256 * MIB, ge=1, description="their size: each holds manifest, values and changed objects, packed"
     )
