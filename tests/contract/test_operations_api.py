@@ -84,7 +84,7 @@ def test_the_list_is_newest_first_and_goes_on_at_its_marker(server: RunningServe
     assert [row["release"] for row in server.send("GET", path).json()] == ["three", "two", "one"]
     first = server.send("GET", f"{path}&limit=2")
     assert [row["release"] for row in first.json()] == ["three", "two"]
-    marker = first.headers["x-pilothouse-marker"].replace("+", "%2B")
+    marker = first.headers["x-pilothouse-marker"]  # as it is
     rest = server.send("GET", f"{path}&limit=2&marker={marker}")
     assert [row["release"] for row in rest.json()] == ["one"]
     assert "x-pilothouse-marker" not in rest.headers

@@ -156,6 +156,8 @@ def test_a_client_with_a_wrong_region_makes_no_project_by_its_look_up(account: R
         ({"project": {"name": "cn-north-4_ä"}}, 400, "IAM.0011"),
         ({"project": {"name": "cn-north-4_" + "x" * 60}}, 400, "IAM.0011"),
         ({"project": {"name": "cn-north-4_e", "description": "x" * 256}}, 400, "IAM.0011"),
+        ({"project": {"name": "cn-north-4_e", "description": "two\nlines"}}, 400, "IAM.0011"),
+        ({"project": {"name": "cn-north-4_e", "description": "\x1b[2Jgone"}}, 400, "IAM.0011"),
         ({"project": {"name": ""}}, 400, "IAM.0011"),
         ({"project": {}}, 400, "IAM.0011"),
         ({}, 400, "IAM.0011"),

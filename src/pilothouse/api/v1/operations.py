@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
@@ -106,7 +106,7 @@ async def list_operations(
         limit=limit,
     )
     if page.next is not None:
-        response.headers[MARKER] = f"{page.next[0].isoformat()}/{page.next[1]}"
+        response.headers[MARKER] = _write_marker(*page.next)
     return [operation_view(row) for row in page.operations]
 
 
@@ -187,6 +187,11 @@ async def _stream(events: AsyncIterator[EventRow | None]) -> AsyncIterator[bytes
 def operation_view(row: OperationRow) -> dict[str, object]:
     """Return what ``OperationView`` is made from."""
     return {**vars(row), "chart": f"{row.chart_name}-{row.chart_version}"}
+
+
+def _write_marker(at: datetime, operation_id: str) -> str:
+    """Return the marker of the operation, which a query takes as it is: an offset's ``+`` would be read as a blank."""
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat()}Z/{operation_id}"
 
 
 def _marker(text: str) -> tuple[datetime, str] | None:

@@ -110,8 +110,8 @@ class Projects:
             raise InvalidRequest(
                 f"name: {name!r} is not a project name: 1 to 64 letters, digits, '-' and '_', a letter or digit first"
             )
-        if len(description) > _LONGEST_DESCRIPTION:
-            raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} characters")
+        if len(description) > _LONGEST_DESCRIPTION or not description.isprintable():
+            raise InvalidRequest(f"description: at most {_LONGEST_DESCRIPTION} printable characters, on one line")
         project_id = uuid.uuid4().hex
         async with self._database.transaction() as tx:
             (await current_caller(tx, caller)).require_in_account(_CREATE)
