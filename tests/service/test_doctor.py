@@ -17,7 +17,8 @@ from sqlalchemy import text
 
 from pilothouse.auth.certificates import ensure_certificate
 from pilothouse.auth.sealing import MasterKeys
-from pilothouse.cli.checks import Finding, State, examine
+from pilothouse.cli.checks import examine
+from pilothouse.cli.findings import Finding, State
 from pilothouse.engine.accounts import obstacle
 from pilothouse.services.admin.master_keys import begin_new_key
 from pilothouse.settings import ClusterSettings, EngineSettings, Settings, TlsSettings

@@ -8,7 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pilothouse.cli.checks import State, examine
+from pilothouse.cli.checks import examine
+from pilothouse.cli.findings import State
 from pilothouse.embedded_postgres.server import EmbeddedPostgres
 from pilothouse.settings import PostgresSettings, Settings, TlsSettings
 from pilothouse.store.database import Database

@@ -9,10 +9,7 @@ import shutil
 import ssl
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,6 +19,8 @@ import httpx2
 from pilothouse.auth.certificates import CertificateFiles, authority_file, is_constrained, read_certificate
 from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
+from pilothouse.cli.findings import Finding, State, done, guarded, guarded_list
+from pilothouse.cli.keystone_checks import check_keystone
 from pilothouse.embedded_postgres.report import PostgresReport, report
 from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.pool import EnginePool
@@ -47,39 +46,22 @@ _OLDEST_POSTGRES: Final = 14
 _CLUSTER_SECONDS: Final = 6.0
 
 
-class State(StrEnum):
-    """Result of a check. Only ``failed`` makes the doctor's exit status 1."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Result of one check and what to do about it; ``advice`` is empty if nothing is to be done."""
-
-    check: str
-    state: State
-    found: str
-    advice: str = ""
-
-
 async def examine(settings: Settings) -> list[Finding]:
     """Run every check, in the order of their dependencies; takes a few seconds at most."""
-    engine = asyncio.create_task(_guarded("engine", lambda: _engine(settings)))
+    engine = asyncio.create_task(guarded("engine", lambda: _engine(settings)))
     first = [
         _data_folder(settings),
         _open_files(settings),
-        await _guarded("master key", lambda: _done(_master_key(settings))),
+        await guarded("master key", lambda: done(_master_key(settings))),
     ]
     postgres, postgres_finding = await _postgres(settings)
     url = settings.database_url.get_secret_value() if settings.database_url else postgres.url if postgres else None
     in_database = await _examine_database(settings, url)
-    listeners = await _guarded_list("listeners", lambda: _listeners(settings))
-    certificate = await _guarded("certificate", lambda: _done(_certificate(settings)))
-    return [*first, postgres_finding, *in_database, await engine, _engine_sandbox(), *listeners, certificate]
+    listeners = await guarded_list("listeners", lambda: _listeners(settings))
+    certificate = await guarded("certificate", lambda: done(_certificate(settings)))
+    keystone = await guarded_list("keystone", lambda: check_keystone(settings))
+    machine = [await engine, _engine_sandbox(), *listeners, certificate]
+    return [*first, postgres_finding, *in_database, *machine, *keystone]
 
 
 async def _examine_database(settings: Settings, url: str | None) -> list[Finding]:
@@ -91,14 +73,14 @@ async def _examine_database(settings: Settings, url: str | None) -> list[Finding
         ]
     database = Database(url, pool_size=2)
     try:
-        schema = await _guarded("schema", lambda: _done(_schema(database)))
+        schema = await guarded("schema", lambda: done(_schema(database)))
         if schema.state is State.FAILED:
             return [schema, *(Finding(name, State.SKIPPED, "see schema") for name in names[1:])]
         return [
             schema,
-            await _guarded("sealed values", lambda: _sealed_values(settings, database)),
-            await _guarded("clock", lambda: _clock(database)),
-            *await _guarded_list("clusters", lambda: _clusters(settings, database)),
+            await guarded("sealed values", lambda: _sealed_values(settings, database)),
+            await guarded("clock", lambda: _clock(database)),
+            *await guarded_list("clusters", lambda: _clusters(settings, database)),
         ]
     finally:
         await database.close()
@@ -162,7 +144,7 @@ def _master_key(settings: Settings) -> Finding:
 async def _postgres(settings: Settings) -> tuple[PostgresReport | None, Finding]:
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        return None, await _guarded("postgresql", lambda: _given_postgres(url))
+        return None, await guarded("postgresql", lambda: _given_postgres(url))
     try:
         found = await asyncio.to_thread(report, settings.postgres, data_dir=settings.data_dir)
     except PilothouseError as error:
@@ -239,7 +221,7 @@ async def _clusters(settings: Settings, database: Database) -> list[Finding]:
                 version = await known.client(known.open(row.id, row)).probe()
             return Finding(f"cluster {row.name}", State.OK, f"{row.server}: Kubernetes {version.version}")
 
-        return list(await asyncio.gather(*(_guarded(f"cluster {row.name}", partial(probe, row)) for row in rows)))
+        return list(await asyncio.gather(*(guarded(f"cluster {row.name}", partial(probe, row)) for row in rows)))
     finally:
         await clients.close()
 
@@ -327,25 +309,3 @@ def _certificate(settings: Settings) -> Finding:
         renewal = f"move {folder} away, start again, and give clients the new ca.pem"
         return Finding("certificate", State.WARNING, found, renewal)
     return Finding("certificate", State.WARNING if left < _SOON else State.OK, found, renewal if left < _SOON else "")
-
-
-async def _done(finding: Finding) -> Finding:
-    return finding
-
-
-async def _guarded(name: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
-    return (await _guarded_list(name, lambda: _listed(check())))[0]
-
-
-async def _listed(finding: Awaitable[Finding]) -> list[Finding]:
-    return [await finding]
-
-
-async def _guarded_list(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
-    """Return the findings, or an error as one: its message says what to do."""
-    try:
-        return await check()
-    except TimeoutError:
-        return [Finding(name, State.FAILED, "no answer in time")]
-    except (PilothouseError, OSError) as error:
-        return [Finding(name, State.FAILED, redact(str(error)))]

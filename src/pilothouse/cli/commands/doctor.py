@@ -12,8 +12,9 @@ def doctor(output: As = Output.TABLE) -> None:
     """Check everything that a server needs on this machine. Changes nothing; exit status 1 if a check fails."""
     import asyncio
 
-    from pilothouse.cli.checks import Finding, State, examine
+    from pilothouse.cli.checks import examine
     from pilothouse.cli.configuration import read_settings
+    from pilothouse.cli.findings import Finding, State
     from pilothouse.cli.logs import configure_quiet_logs
     from pilothouse.errors import InvalidSettings
 
