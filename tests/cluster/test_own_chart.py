@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import yaml
 from pilothouse.auth.key_file import parse_keys
 from pilothouse.cli import COMMANDS
 from pilothouse.oidc.configuration import read_providers
-from pilothouse.settings import OidcSettings, Settings, unknown_variables
+from pilothouse.settings import KeystoneSettings, OidcSettings, Settings, unknown_variables
 from tests.support.releases import HelmCommand, OneRelease
 from tests.support.servers import RunningServer
 
@@ -48,6 +49,27 @@ _OIDC = {
     "providers": _PROVIDERS,
 }
 
+_KEYSTONE = {
+    "enabled": True,
+    "url": "https://keystone.example.com:5000/v3",
+    "password": {"existingSecret": "service-user", "key": "word"},
+    "name": "cloud",
+    "title": "Example Cloud",
+    "account": "staff",
+    "user": "validator",
+    "userDomain": "Services",
+    "project": "services",
+    "projectDomain": "Services",
+    "allowed": "keystone.example.com",
+    "ca": {"existingSecret": "authority"},
+}
+_SMALL_KEYSTONE = {name: _KEYSTONE[name] for name in ("enabled", "url", "password")}
+
+
+def keystone(**changed: Any) -> tuple[str, str]:
+    """Return the flags that let tokens of Keystone in, with some values changed."""
+    return ("--set-json", f"keystone={json.dumps(_KEYSTONE | changed)}")
+
 
 def single_sign_on(**changed: Any) -> tuple[str, str]:
     """Return the flags that switch single sign-on on, with some values changed."""
@@ -73,6 +95,9 @@ _SWITCHES: dict[str, tuple[str, ...]] = {
     ),
     "oidc": (*_EXTERNAL, *single_sign_on()),
     "oidc-embedded": ("--set", "mode=embedded,podAnnotations.note=two", *single_sign_on()),
+    "keystone": (*_EXTERNAL, *keystone()),
+    "keystone-embedded": ("--set", "mode=embedded", "--set-json", f"keystone={json.dumps(_SMALL_KEYSTONE)}"),
+    "oidc-keystone": (*_EXTERNAL, *single_sign_on(), *keystone()),
     "set": (*_EXTERNAL, "--set-string", "settings.WORKER__OPERATIONS=8,settings.REGION=eu-west-0"),
 }
 _MONITORED = ("--set", "monitoring.podMonitor=true,monitoring.prometheusRule=true,httpRoute.enabled=true")
@@ -136,6 +161,43 @@ def test_the_api_reads_the_providers_of_the_values(helm_cli: HelmCommand, tmp_pa
         assert (ci.client_id, ci.client_secret(), ci.groups_claim) == ("", "", "groups")
 
 
+@pytest.mark.parametrize("switch", ["keystone", "keystone-embedded", "oidc-keystone"])
+def test_the_api_knows_the_keystone_of_the_values(
+    helm_cli: HelmCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+):
+    objects = rendered(helm_cli, *_SWITCHES[switch])
+    mounted = mount_secrets(objects, "keystone", tmp_path)
+    with_it = [one for one in containers(objects) if "PILOTHOUSE_KEYSTONE__URL" in environment_of(one)]
+    assert {one["name"] for one in with_it} == ({"pilothouse"} if "embedded" in switch else {"prepare", "api"})
+    for container in with_it:
+        assert {"name": "keystone", "mountPath": "/keystone", "readOnly": True} in container["volumeMounts"]
+        with monkeypatch.context() as patched:
+            for name, text in environment_of(container).items():
+                if name.startswith("PILOTHOUSE_KEYSTONE__"):
+                    patched.setenv(name, text.replace("/keystone/", f"{tmp_path}/"))
+            found = Settings().keystone
+        assert found.url == "https://keystone.example.com:5000"
+        assert found.password_file == mounted["password"]
+        assert mounted["password"].read_text() == "key word of service-user\n"
+        if switch == "keystone-embedded":
+            defaults = KeystoneSettings()
+            assert (found.ca, found.name, found.user, found.project) == (None, "keystone", "pilothouse", "service")
+            assert (found.user_domain, found.account) == (defaults.user_domain, defaults.account)
+        else:
+            assert (found.ca, found.name, found.title) == (mounted["ca.crt"], "cloud", "Example Cloud")
+            assert (found.user, found.user_domain) == ("validator", "Services")
+            assert (found.project, found.project_domain) == ("services", "Services")
+            assert (found.account, found.allowed) == ("staff", "keystone.example.com")
+
+
+def test_every_value_of_keystone_is_a_setting():
+    values = yaml.safe_load((_CHART / "values.yaml").read_text())["keystone"]
+    schema = json.loads((_CHART / "values.schema.json").read_text())["properties"]["keystone"]
+    assert set(values) == set(_KEYSTONE) == set(schema["properties"])
+    for name in set(values) - {"enabled", "password"}:
+        assert re.sub("([A-Z])", r"_\1", name).lower() in KeystoneSettings.model_fields
+
+
 def test_a_changed_provider_restarts_the_api_and_nothing_else(helm_cli: HelmCommand):
     templates = []
     for title in ("One", "Two"):
@@ -176,6 +238,19 @@ def mount_providers(objects: list[dict[str, Any]], folder: Path) -> dict[str, Pa
     return {name: folder / name for name in files}
 
 
+def mount_secrets(objects: list[dict[str, Any]], volume: str, folder: Path) -> dict[str, Path]:
+    """Write what Kubernetes would mount for the only volume of that name; content: each Secret's key and name."""
+    pods = [one["spec"]["template"]["spec"] for one in objects if one["kind"] in ("Deployment", "StatefulSet")]
+    (found,) = (one for pod in pods for one in pod["volumes"] if one["name"] == volume)
+    files = {}
+    for source in found["projected"]["sources"]:
+        secret = source["secret"]
+        for item in secret["items"]:
+            files[item["path"]] = folder / item["path"]
+            files[item["path"]].write_text(f"key {item['key']} of {secret['name']}\n")
+    return files
+
+
 def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
     objects = {one["kind"]: one for one in rendered(helm_cli, *_EXTERNAL, *_MONITORED)}
     rules = yaml.safe_load((_DEPLOY / "monitoring" / "alerts.yaml").read_text())
@@ -201,6 +276,15 @@ def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
         ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0], _PROVIDERS[0]])), "two providers are called corp"),
         ((*_EXTERNAL, *single_sign_on(providers=[{"name": "corp", "issuer": "https://sso.example.com"}])), "audience"),
         ((*_EXTERNAL, *single_sign_on(), "--set", "settings.OIDC__FILE=/elsewhere"), "settings.OIDC__FILE"),
+        ((*_EXTERNAL, *keystone(url="")), "/keystone/url"),
+        ((*_EXTERNAL, *keystone(url="http://keystone.example.com/v3")), "/keystone/url"),
+        ((*_EXTERNAL, *keystone(password={})), "/keystone/password/existingSecret"),
+        ((*_EXTERNAL, *keystone(password="of the service user")), "/keystone/password"),
+        ((*_EXTERNAL, *keystone(name="Cloud")), "/keystone/name"),
+        ((*_EXTERNAL, *keystone(passwordFile="/elsewhere")), "passwordFile"),
+        ((*_EXTERNAL, *keystone(), "--set", "settings.KEYSTONE__USER=other"), "settings.KEYSTONE__USER"),
+        ((*_EXTERNAL, *keystone(), "--set", "settings.KEYSTONE__PASSWORD_FILE=/p"), "settings.KEYSTONE__PASSWORD_FILE"),
+        ((*_EXTERNAL, *single_sign_on(), *keystone(name="corp")), "a provider of oidc is called corp already"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helm_cli: HelmCommand, flags: tuple[str, ...], named: str):

@@ -132,6 +132,45 @@ capabilities: {drop: [ALL]}
 {{- toYaml (dict "providers" $providers) -}}
 {{- end -}}
 
+{{/* Keystone: only the API asks it, and reads the password. */}}
+{{- define "pilothouse.keystone.environment" -}}
+{{- $texts := dict "url" "URL" "name" "NAME" "title" "TITLE" "account" "ACCOUNT" "user" "USER" "userDomain" "USER_DOMAIN" "project" "PROJECT" "projectDomain" "PROJECT_DOMAIN" "allowed" "ALLOWED" -}}
+{{- $ours := concat (values $texts) (list "PASSWORD_FILE" "CA") -}}
+{{- range $name, $_ := .Values.settings -}}
+{{- if and (hasPrefix "KEYSTONE__" $name) (has (trimPrefix "KEYSTONE__" $name) $ours) -}}
+{{- fail (printf "settings.%s: the values of keystone say that too; say it there" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.oidc.enabled | ternary .Values.oidc.providers list -}}
+{{- if eq .name ($.Values.keystone.name | default "keystone") -}}
+{{- fail (printf "keystone.name: a provider of oidc is called %s already; give Keystone another name" .name) -}}
+{{- end -}}
+{{- end -}}
+- {name: PILOTHOUSE_KEYSTONE__PASSWORD_FILE, value: /keystone/password}
+{{- range $value, $setting := $texts }}
+{{- with get $.Values.keystone $value }}
+- {name: PILOTHOUSE_KEYSTONE__{{ $setting }}, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- if .Values.keystone.ca.existingSecret }}
+- {name: PILOTHOUSE_KEYSTONE__CA, value: /keystone/ca.crt}
+{{- end }}
+{{- end -}}
+
+{{- define "pilothouse.keystone.volume" -}}
+- name: keystone
+  projected:
+    sources:
+      - secret:
+          name: {{ .Values.keystone.password.existingSecret }}
+          items: [{key: {{ .Values.keystone.password.key }}, path: password}]
+      {{- if .Values.keystone.ca.existingSecret }}
+      - secret:
+          name: {{ .Values.keystone.ca.existingSecret }}
+          items: [{key: {{ .Values.keystone.ca.key }}, path: ca.crt}]
+      {{- end }}
+{{- end -}}
+
 {{- define "pilothouse.probes" -}}
 startupProbe:
   httpGet: {path: /livez, port: metrics}
