@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -21,6 +22,7 @@ var errUnusual = errors.New("not an ordinary command")
 const (
 	pythonProgram = "pilothouse-python"
 	completing    = "_PILOTHOUSE_COMPLETE"
+	collectFrom   = 256 << 20
 	// how src/pilothouse/cli/writes.py learns of a write that has been sent
 	sentKey     = "_PILOTHOUSE_SENT_KEY"
 	interrupted = "_PILOTHOUSE_INTERRUPTED"
@@ -35,6 +37,9 @@ type sentError struct {
 func (sentError) Error() string { return "sent, and not answered as usual" }
 
 func main() {
+	// It lives for milliseconds: to leave its few megabytes is sooner done than to collect them.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(collectFrom)
 	var out, notes bytes.Buffer
 	err := answer(os.Args[1:], &out, &notes)
 	if err == nil {

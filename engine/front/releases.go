@@ -155,7 +155,7 @@ func pages(server connection, client *http.Client, query []pair, most, offset in
 			limit = min(pageSize, offset+most+1-len(rows))
 		}
 		asked := append(query, pair{"limit", strconv.Itoa(limit)}, pair{"marker", marker})
-		headers, text, err := server.get(client, releasesPath, asked)
+		headers, text, err := server.get(client, releasesPath, asked, pair{"Accept", tableType})
 		if err != nil {
 			return nil, false, err
 		}

@@ -24,6 +24,7 @@ const (
 	dateFormat  = "20060102T150405Z"
 	signedNames = "content-type;host;x-sdk-date"
 	jsonType    = "application/json"
+	tableType   = "application/json;as=Table"
 )
 
 // pair is a parameter of a query; an empty one is left out.
@@ -39,8 +40,8 @@ func (server connection) decode(client *http.Client, path string, query []pair, 
 }
 
 // get returns the answer to a GET, and its headers.
-func (server connection) get(client *http.Client, path string, query []pair) (http.Header, string, error) {
-	response, text, err := server.send(client, http.MethodGet, path, query, sent{})
+func (server connection) get(client *http.Client, path string, query []pair, headers ...pair) (http.Header, string, error) {
+	response, text, err := server.send(client, http.MethodGet, path, query, sent{headers: headers})
 	if err != nil {
 		return nil, "", err
 	}

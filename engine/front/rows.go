@@ -12,19 +12,18 @@ type row struct {
 	deprecated                                                           bool
 }
 
-// appendRows adds the rows of an answer: an array of flat objects as the server writes it, without white space. It is
-// read here, because a list may have thousands of rows, and encoding/json takes six times as long. Anything else, such
-// as text with an escaped character, which a table could not show as it is, is errUnusual.
+// appendRows adds the rows of an answer: a table as the server writes it, without white space. It is read here, because a
+// list may have thousands of rows, and encoding/json takes six times as long. Anything else, such as text with an escaped
+// character, which a table could not show as it is, is errUnusual.
 func appendRows(rows []row, text string) ([]row, error) {
-	rows = slices.Grow(rows, strings.Count(text, "{"))
 	reading := reader{rest: text}
-	reading.skip("[")
-	for again := !reading.next("]"); again && !reading.failed; {
-		rows = append(rows, reading.row())
-		if again = reading.next(","); !again {
-			reading.skip("]")
-		}
-	}
+	var columns []string
+	reading.skip(`{"columns":`)
+	reading.array(func() { columns = append(columns, reading.text()) })
+	rows = slices.Grow(rows, strings.Count(reading.rest, "["))
+	reading.skip(`,"rows":`)
+	reading.array(func() { rows = append(rows, reading.row(columns)) })
+	reading.skip("}")
 	if reading.failed || reading.rest != "" {
 		return nil, errUnusual
 	}
@@ -37,11 +36,28 @@ type reader struct {
 	failed bool
 }
 
-func (reading *reader) row() row {
-	var found row
-	reading.skip("{")
+// array reads an array, each element of it by the function.
+func (reading *reader) array(element func()) {
+	reading.skip("[")
+	if reading.next("]") {
+		return
+	}
 	for again := true; again && !reading.failed; again = reading.next(",") {
-		switch name := reading.name(); name {
+		element()
+	}
+	reading.skip("]")
+}
+
+func (reading *reader) row(columns []string) row {
+	var found row
+	at := 0
+	reading.array(func() {
+		name := ""
+		if at < len(columns) {
+			name = columns[at]
+		}
+		at++
+		switch name {
 		case "revision":
 			found.revision = reading.digits()
 		case "update_deprecated":
@@ -53,9 +69,8 @@ func (reading *reader) row() row {
 				reading.failed = true
 			}
 		}
-	}
-	reading.skip("}")
-	if found.clusterID == "" || found.name == "" || found.namespace == "" {
+	})
+	if at != len(columns) || found.clusterID == "" || found.name == "" || found.namespace == "" {
 		reading.failed = true
 	}
 	return found
@@ -98,12 +113,6 @@ func (reading *reader) skip(word string) {
 	if !reading.next(word) {
 		reading.failed = true
 	}
-}
-
-func (reading *reader) name() string {
-	name := reading.text()
-	reading.skip(":")
-	return name
 }
 
 // text reads a string without escaped characters.

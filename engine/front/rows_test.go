@@ -8,12 +8,10 @@ import (
 )
 
 const (
-	listed = `[{"cluster_id":"1","cluster_name":"c","namespace":"n","name":"web","revision":12,"status":"deployed",` +
-		`"chart_name":"nginx","chart_version":"1.0","app_version":"","updated_at":"2026-11-30T05:00:00.123+00:00",` +
-		`"update_available":"","update_deprecated":false},` +
-		`{"cluster_id":"1","cluster_name":"c","namespace":"n","name":"longer","revision":3,"status":"failed",` +
-		`"chart_name":"nginx","chart_version":"","app_version":"2 ","updated_at":"2026-11-30T05:00:00.123+00:00",` +
-		`"update_available":"2.0","update_deprecated":true}]`
+	listed = `{"columns":["cluster_id","cluster_name","namespace","name","revision","status","chart_name","chart_version",` +
+		`"app_version","updated_at","update_available","update_deprecated"],"rows":[` +
+		`["1","c","n","web",12,"deployed","nginx","1.0","","2026-11-30T05:00:00.123456+00:00","",false],` +
+		`["1","c","n","longer",3,"failed","nginx","","2 ","2026-11-30T05:00:00.123456+00:00","2.0",true]]}`
 	printed = "NAME    NAMESPACE  REVISION  UPDATED               STATUS    CHART      APP VERSION  UPDATE\n" +
 		"web     n          12        2026-11-30T05:00:00Z  deployed  nginx-1.0\n" +
 		"longer  n          3         2026-11-30T05:00:00Z  failed    nginx      2            2.0 (deprecated)\n"
@@ -31,7 +29,7 @@ func TestRowsBecomeATable(t *testing.T) {
 }
 
 func TestClustersAreToldApart(t *testing.T) {
-	rows, err := appendRows(nil, strings.Replace(listed, `"1","cluster_name":"c"`, `"2","cluster_name":"d"`, 1))
+	rows, err := appendRows(nil, strings.Replace(listed, `["1","c"`, `["2","d"`, 1))
 	var out bytes.Buffer
 	if err = errors.Join(err, table(rows, false, &out)); err != nil || !strings.HasPrefix(out.String(), "web     d  ") {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -39,7 +37,7 @@ func TestClustersAreToldApart(t *testing.T) {
 }
 
 func TestAnEmptyListHasNoRows(t *testing.T) {
-	if rows, err := appendRows(nil, "[]"); err != nil || len(rows) != 0 {
+	if rows, err := appendRows(nil, `{"columns":["name"],"rows":[]}`); err != nil || len(rows) != 0 {
 		t.Fatalf("%v, %v", rows, err)
 	}
 }
@@ -47,8 +45,9 @@ func TestAnEmptyListHasNoRows(t *testing.T) {
 func TestRowsThatAreNotAsExpectedAreThePythonPrograms(t *testing.T) {
 	for _, one := range []struct{ in, instead string }{
 		{`"web"`, `"w\u0065b"`}, {`"web"`, `"w\"b"`}, {`"web"`, "null"}, {`"web"`, `""`}, {`"web"`, `"web`}, {"12", "-1"},
-		{"12", "1.5"}, {"12", `"12"`}, {"false", "0"}, {`"status"`, `"labels"`}, {`{"cluster_id"`, `{ "cluster_id"`},
-		{"}]", "}"}, {"}]", "}]]"}, {"},", "}"}, {"},", "},,"}, {`"cluster_id":"1",`, ""}, {listed, ""}, {listed, "{}"}, {listed, "[{}]"},
+		{"12", "1.5"}, {"12", `"12"`}, {"false", "0"}, {`"status"`, `"labels"`}, {`["cluster_id"`, `[ "cluster_id"`},
+		{"]]}", "]"}, {"]]}", "]]"}, {"]]}", "]]}}"}, {"],", "]"}, {"],", "],,"}, {`"1",`, ""}, {`,false]`, "]"}, {`,false]`, `,false,""]`},
+		{`"cluster_id",`, ""}, {listed, ""}, {listed, "[]"}, {listed, "{}"}, {listed, `{"columns":["name"],"rows":[[]]}`},
 	} {
 		rows, err := appendRows(nil, strings.Replace(listed, one.in, one.instead, 1))
 		if !errors.Is(err, errUnusual) {
@@ -58,7 +57,7 @@ func TestRowsThatAreNotAsExpectedAreThePythonPrograms(t *testing.T) {
 }
 
 func TestATableOfWhatIsNotInstalledOrNotPlainIsThePythonPrograms(t *testing.T) {
-	for _, one := range []struct{ in, instead string }{{":12", ":0"}, {`"revision":12,`, ""}, {"nginx", "ngin\u00e9"}, {"nginx", "\x1b[1m"}} {
+	for _, one := range []struct{ in, instead string }{{"12", "0"}, {"nginx", "ngin\u00e9"}, {"nginx", "\x1b[1m"}} {
 		rows, err := appendRows(nil, strings.Replace(listed, one.in, one.instead, 1))
 		if err != nil {
 			t.Fatalf("%s: %v", one.instead, err)
@@ -70,8 +69,9 @@ func TestATableOfWhatIsNotInstalledOrNotPlainIsThePythonPrograms(t *testing.T) {
 }
 
 func BenchmarkATableOfThousandRows(b *testing.B) {
-	one := listed[1 : len(listed)-1]
-	text := "[" + strings.Repeat(one+",", 499) + one + "]"
+	head, rest, _ := strings.Cut(listed, `"rows":[`)
+	one := strings.TrimSuffix(rest, "]}")
+	text := head + `"rows":[` + strings.Repeat(one+",", 499) + one + "]}"
 	for b.Loop() {
 		rows, err := appendRows(nil, text)
 		if err = errors.Join(err, table(rows, true, new(bytes.Buffer))); err != nil {

@@ -55,14 +55,19 @@ func print(lines [][]string, out *bytes.Buffer) error {
 	if tooWide(widths) {
 		return errUnusual
 	}
+	width := 1
+	for _, one := range widths {
+		width += one + len(gap)
+	}
+	out.Grow(width * len(lines))
+	blanks := strings.Repeat(" ", width)
 	for _, line := range lines {
 		missing := 0 // no line ends with spaces
 		for at, cell := range line {
 			if cell = strings.TrimRight(cell, " "); cell != "" {
-				for ; missing > 0; missing-- {
-					out.WriteByte(' ')
-				}
+				out.WriteString(blanks[:missing])
 				out.WriteString(cell)
+				missing = 0
 			}
 			missing += widths[at] - len(cell) + len(gap)
 		}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -144,6 +145,23 @@ def test_the_list_has_the_release_and_says_what_it_was_asked(made: Made):
     assert "x-pilothouse-marker" not in answer.headers
     [few] = made.server.send("GET", f"/api/v1/releases?namespace={made.namespace}&fields=status,revision").json()
     assert set(few) == {"cluster_id", "cluster_name", "namespace", "name", "status", "revision"}
+
+
+def test_the_list_as_a_table_says_the_same(made: Made):
+    path = f"/api/v1/releases?namespace={made.namespace}"
+    [item] = made.server.send("GET", path).json()
+    for accept in ("application/json;as=Table", "application/json; as=Table"):
+        answer = made.server.send("GET", path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == "application/json;as=Table"
+        table = answer.json()
+        assert table["columns"] == list(item)
+        [row] = (dict(zip(table["columns"], values, strict=True)) for values in table["rows"])
+        at, shown = datetime.fromisoformat(row.pop("updated_at")), datetime.fromisoformat(item["updated_at"])
+        assert timedelta(0) <= at - shown < timedelta(milliseconds=1)
+        same = item.keys() - {"updated_at", "age_seconds"}
+        assert {name: row[name] for name in same} == {name: item[name] for name in same}
+        assert row.keys() == item.keys() - {"updated_at"}
+    assert made.server.send("GET", f"{path}&fields=odd", headers={"Accept": accept}).status_code == 400
 
 
 @pytest.mark.parametrize(

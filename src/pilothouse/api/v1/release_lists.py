@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import orjson
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Header, Query, Response
 
 from pilothouse.api.v1.dependencies import CurrentCaller, service
 from pilothouse.api.v1.models import GOES_ON, PAGED, OptionalBlank, Time
@@ -24,6 +24,9 @@ _MOST: Final = 1_000
 _STATUSES: Final = frozenset(map(str, ReleaseStatus))
 _NAMED_CLUSTERS: Final = 20
 _ALWAYS: Final = ("cluster_id", "cluster_name", "namespace", "name")
+_JSON: Final = "application/json"
+#: As Kubernetes' API server has it for kubectl: column names once, and each release as an array.
+TABLE: Final = "application/json;as=Table"
 _TEXT: Final = {"type": "string"}
 _HEADERS: Final = {
     **PAGED[200]["headers"],
@@ -72,7 +75,21 @@ def _filter(
     )
 
 
-@router.get("", response_model=list[ReleaseSummary], responses={200: {"headers": _HEADERS}})
+_TABLE_SCHEMA: Final = {
+    "type": "object",
+    "required": ["columns", "rows"],
+    "properties": {
+        "columns": {"type": "array", "items": _TEXT},
+        "rows": {"type": "array", "items": {"type": "array", "items": {}}},
+    },
+}
+
+
+@router.get(
+    "",
+    response_model=list[ReleaseSummary],
+    responses={200: {"headers": _HEADERS, "content": {TABLE: {"schema": _TABLE_SCHEMA}}}},
+)
 async def list_releases(
     *,
     caller: CurrentCaller,
@@ -85,8 +102,12 @@ async def list_releases(
     totals: Annotated[bool, Query(description=f"count the releases by status, in {TOTALS}")] = False,
     limit: Annotated[int, Query(ge=1, le=_MOST, description="the most that one answer holds"), OptionalBlank] = 100,
     marker: Annotated[str, Query(description=GOES_ON)] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """List the releases of all clusters of the project, from the index.
+
+    With `Accept: application/json;as=Table` as a table: the fields' names once, in `columns`, and in `rows` an array of
+    values for each release, in that order. That is half as long, and sooner made and read.
 
     The totals count all releases that the filters allow, whatever their status. A marker belongs to its filters and its
     order. How current the answer is: `age_seconds` of each release.
@@ -106,7 +127,9 @@ async def list_releases(
         headers[TOTALS] = as_header(page.totals)
     if page.incomplete:
         headers[INCOMPLETE] = ", ".join(page.incomplete[:_NAMED_CLUSTERS])
-    return Response(as_json(page.releases, names), media_type="application/json", headers=headers)
+    as_table = accept.replace(" ", "") == TABLE
+    body = table_json(page.releases, names) if as_table else as_json(page.releases, names)
+    return Response(body, media_type=TABLE if as_table else _JSON, headers={**headers, "Vary": "Accept"})
 
 
 def as_header(totals: Mapping[str, int]) -> str:
@@ -133,3 +156,13 @@ def as_json(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> bytes:
         for view in views:
             view["age_seconds"] = None if view["age_seconds"] is None else rounded_age(view["age_seconds"])
     return orjson.dumps(views)
+
+
+def table_json(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> bytes:
+    """Return the table of rows that begin with the fields of those names."""
+    count = len(names)
+    values = [row[:count] for row in rows]
+    if "age_seconds" in names:
+        at = names.index("age_seconds")
+        values = [(*row[:at], None if row[at] is None else rounded_age(row[at]), *row[at + 1 :]) for row in values]
+    return orjson.dumps({"columns": names, "rows": values})

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from pilothouse.api.v1.release_lists import as_json
+from pilothouse.api.v1.release_lists import as_json, table_json
 from pilothouse.api.v1.release_models import ReleaseSummary
 from pilothouse.store.release_lists import RELEASE_FIELDS, ReleaseItem
 
@@ -50,6 +50,21 @@ def test_the_answer_is_the_models(names: tuple[str, ...]):
     rows = [[*(getattr(item, name) for name in names), "what the list is sorted by"] for item in items]
     declared = MODEL.dump_json(MODEL.validate_python(items, from_attributes=True), include={"__all__": set(names)})
     assert orjson.loads(as_json(rows, names)) == orjson.loads(declared)
+
+
+@pytest.mark.parametrize("names", [RELEASE_FIELDS, ("cluster_id", "name"), ("age_seconds", "name")], ids=len)
+def test_a_table_has_the_same_values(names: tuple[str, ...]):
+    items = [ReleaseItem(**{**vars(USUAL), **odd}) for odd in ODD]
+    rows = [(*(getattr(item, name) for name in names), "what the list is sorted by") for item in items]
+    table = orjson.loads(table_json(rows, names))
+    assert table["columns"] == list(names)
+    views = [dict(zip(names, row, strict=True)) for row in table["rows"]]
+    for view, item in zip(views, items, strict=True):
+        if "updated_at" in view:
+            assert datetime.fromisoformat(view.pop("updated_at")) == item.updated_at
+    without_time = [name for name in names if name != "updated_at"]
+    declared = MODEL.dump_json(MODEL.validate_python(items, from_attributes=True), include={"__all__": {*without_time}})
+    assert views == orjson.loads(declared)
 
 
 def test_the_models_fields_are_the_lists():
