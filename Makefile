@@ -89,6 +89,7 @@ check: .venv/.made  ## Format, lint, spelling, types and import layers
 	$(RUN) lint-imports --no-cache
 	$(RUN) python -m tools.engine check
 	$(RUN) python -m tools.site --check
+	$(RUN) python -m tools.console_texts --check
 
 .PHONY: helm-upgrade
 helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and compare the two (V=v4.3.2 N=30)
@@ -96,13 +97,14 @@ helm-upgrade: .venv/.made  ## Raise Helm in the engine and in the judge, and com
 	@$(MAKE) --no-print-directory parity N=$(or $(N),30)
 
 .PHONY: docs
-docs: .venv/.made  ## Regenerate the descriptions of both APIs, and the reference pages in docs/
+docs: .venv/.made  ## Regenerate the descriptions of both APIs, the reference pages in docs/, and the console's catalogue of texts
 	@$(RUN) python -m tools.api_docs
 	@$(RUN) python -m tools.compatible_docs
 	@$(RUN) python -m tools.settings_docs
 	@$(RUN) python -m tools.metrics_docs
 	@$(RUN) python -m tools.error_docs
 	@$(RUN) python -m tools.log_docs
+	@$(RUN) python -m tools.console_texts
 
 .PHONY: site
 site: .venv/.made  ## Build the pages as a site into build/site

@@ -148,6 +148,7 @@ def visit(
     size: tuple[int, int] = WIDE,
     scripts: bool = True,
     elsewhere: frozenset[str] = frozenset(),
+    locale: str = "en-US",
 ) -> Iterator[Visit]:
     """A new profile; at the end it must have noticed nothing."""
     context = browser.new_context(
@@ -156,6 +157,7 @@ def visit(
         viewport={"width": size[0], "height": size[1]},
         java_script_enabled=scripts,
         timezone_id="Europe/Berlin",
+        locale=locale,
     )
     context.set_default_timeout(15_000)
     try:

@@ -16,6 +16,7 @@ import { drawSelection, EditorView, highlightActiveLine, highlightSpecialChars, 
 import { tags } from "@lezer/highlight";
 
 import { makeForm } from "./form.js";
+import { textsOf } from "./texts.js";
 
 const colours = HighlightStyle.define([
   { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--accent)" },
@@ -66,16 +67,16 @@ const looks = EditorView.theme({
   ".cm-deletedLineGutter": { background: "var(--bad)" },
 });
 
-async function judge(form, url, told) {
+async function judge(form, url, told, tell) {
   const answer = await fetch(url, { method: "POST", body: new URLSearchParams(new FormData(form)) });
   if (!answer.ok || !answer.headers.get("content-type")?.startsWith("application/json")) {
-    told.textContent = "The values cannot be judged now; the plan will.";
+    told.textContent = tell("unjudged");
     return [];
   }
   const { problems } = await answer.json();
   told.replaceChildren(...problems.map((one) => {
     const line = document.createElement("p");
-    line.textContent = `Line ${one.line}: ${one.text}`;
+    line.textContent = tell("line", { number: one.line, text: one.text });
     return line;
   }));
   return problems;
@@ -83,6 +84,7 @@ async function judge(form, url, told) {
 
 function enhance(area) {
   const form = area.form;
+  const { tell, phrases } = textsOf(area);
   const label = form.querySelector(`label[for="${area.id}"]`);
   const host = document.createElement("div");
   const told = document.createElement("div");
@@ -94,7 +96,7 @@ function enhance(area) {
   area.after(tools, host, told);
   const root = host.attachShadow({ mode: "open" });
   const compared = new Compartment();
-  const schemaForm = makeForm(form, area, tools, (text) => {
+  const schemaForm = makeForm(form, area, tools, tell, (text) => {
     const old = view.state.doc.toString();
     let from = 0;
     while (from < old.length && old[from] === text[from]) from++;
@@ -104,7 +106,7 @@ function enhance(area) {
   });
   const judged = linter(async (view) => {
     area.value = view.state.doc.toString();
-    const problems = await judge(form, area.dataset.judge, told).catch(() => []);
+    const problems = await judge(form, area.dataset.judge, told, tell).catch(() => []);
     return problems.filter((one) => one.line <= view.state.doc.lines).map((one) => {
       const line = view.state.doc.line(one.line);
       const from = Math.min(line.from + Math.max(one.column - 1, line.text.search(/\S|$/)), line.to);
@@ -117,14 +119,14 @@ function enhance(area) {
     state: EditorState.create({
       doc: area.value,
       extensions: [
-        lineNumbers(), foldGutter(), lintGutter(), highlightSpecialChars(), history(), drawSelection(), indentOnInput(),
+        EditorState.phrases.of(phrases), lineNumbers(), foldGutter(), lintGutter(), highlightSpecialChars(), history(), drawSelection(), indentOnInput(),
         bracketMatching(), highlightActiveLine(), highlightSelectionMatches(), search({ top: true }),
         syntaxHighlighting(colours), yaml(), indentUnit.of("  "), EditorState.tabSize.of(2), looks, judged,
         compared.of([]),
         // Tab leaves the editor, as it does any field; Ctrl+] and Ctrl+[ indent.
         keymap.of([...defaultKeymap, ...searchKeymap, ...historyKeymap, ...foldKeymap, ...lintKeymap]),
         EditorView.contentAttributes.of({
-          "aria-label": `${label.textContent.trim()} (Escape, then Tab leaves; Ctrl+F searches)`, spellcheck: "false",
+          "aria-label": tell("label", { label: label.textContent.trim() }), spellcheck: "false",
         }),
         // Chromium would give what is typed over a selection the style of that, inline, which the page's policy forbids.
         EditorView.domEventHandlers({
@@ -153,7 +155,7 @@ function enhance(area) {
   if (now !== null) {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = "Show what I changed";
+    button.textContent = tell("changes");
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
       const shows = button.getAttribute("aria-pressed") === "true";

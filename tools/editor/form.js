@@ -27,7 +27,7 @@ function typeOf(schema) {
   return types.length === 1 ? types[0] : undefined;
 }
 
-function control(schema, id) {
+function control(tell, schema, id) {
   const type = typeOf(schema);
   const options = Array.isArray(schema.enum) ? schema.enum.filter((one) => one === null || typeof one !== "object")
     : type === "boolean" ? [true, false] : null;
@@ -40,12 +40,12 @@ function control(schema, id) {
     return { field, read: () => (type === "string" ? field.value : number(field.value)), show: String };
   }
   const field = element("select", "", { id });
-  field.append(element("option", schema.default === undefined ? "not given" : `not given: ${JSON.stringify(schema.default)}`, { value: "" }));
+  field.append(element("option", schema.default === undefined ? tell("notGiven") : tell("notGivenBut", { value: JSON.stringify(schema.default) }), { value: "" }));
   for (const one of options) field.append(element("option", String(one), { value: JSON.stringify(one) }));
   return { field, read: () => JSON.parse(field.value), show: (value) => JSON.stringify(value) ?? "" };
 }
 
-function build(schema, root, path, fields) {
+function build(tell, schema, root, path, fields) {
   const made = [];
   const required = new Set(Array.isArray(schema.required) ? schema.required : []);
   for (const [name, below] of Object.entries(schema.properties ?? {})) {
@@ -53,12 +53,12 @@ function build(schema, root, path, fields) {
     const one = resolve(below, root);
     const here = [...path, name];
     const id = `form-${fields.length}`;
-    const title = typeof one.title === "string" && one.title ? `${one.title} (${name})` : name;
+    const title = typeof one.title === "string" && one.title ? tell("titled", { title: one.title, name }) : name;
     const said = typeof one.description === "string" ? one.description : "";
-    const used = control(one, id);
+    const used = control(tell, one, id);
     const row = element("div", "", { class: "form-row" });
     if (used !== null) {
-      row.append(element("label", required.has(name) ? `${title}, required` : title, { for: id }), used.field);
+      row.append(element("label", required.has(name) ? tell("required", { title }) : title, { for: id }), used.field);
       if (said) {
         row.append(element("p", said, { class: "hint", id: `${id}-said`, dir: "auto" }));
         used.field.setAttribute("aria-describedby", `${id}-said`);
@@ -68,10 +68,10 @@ function build(schema, root, path, fields) {
     } else if (one.properties && here.length < DEEPEST) {
       const group = element("fieldset");
       group.append(element("legend", title), ...(said ? [element("p", said, { class: "hint", dir: "auto" })] : []));
-      group.append(...build(one, root, here, fields));
+      group.append(...build(tell, one, root, here, fields));
       made.push(group);
     } else {
-      row.append(element("p", `${title}: in the text only`, { class: "hint" }));
+      row.append(element("p", tell("inText", { title }), { class: "hint" }));
       made.push(row);
     }
   }
@@ -107,8 +107,8 @@ function comments(values) {
 }
 
 // Returns what the editor calls when the text changed; ``write`` puts a text into the editor.
-export function makeForm(form, area, tools, write) {
-  const button = element("button", "Show as a form", { type: "button", "aria-pressed": "false" });
+export function makeForm(form, area, tools, tell, write) {
+  const button = element("button", tell("asForm"), { type: "button", "aria-pressed": "false" });
   const panel = element("div", "", { class: "schema-form", hidden: "" });
   const told = element("p", "", { class: "fault", role: "status" });
   const chart = form.querySelector("[name=chart]");
@@ -119,7 +119,7 @@ export function makeForm(form, area, tools, write) {
   function read() {
     if (panel.hidden) return;
     const values = parseDocument(area.value);
-    told.textContent = values.errors.length ? "The text is no YAML now; the form waits until it is." : "";
+    told.textContent = values.errors.length ? tell("noYaml") : "";
     for (const one of fields) {
       one.field.disabled = values.errors.length > 0;
       if (one.field === document.activeElement || one.field.disabled) continue;
@@ -145,7 +145,7 @@ export function makeForm(form, area, tools, write) {
       }
       told.textContent = "";
     } catch {
-      told.textContent = `${one.path.join(".")} cannot be set: something above it is no mapping in the text.`;
+      told.textContent = tell("cannotSet", { path: one.path.join(".") });
       return;
     }
     write(values.contents?.items?.length === 0 ? comments(values) : values.toString({ lineWidth: 0 }));
@@ -158,11 +158,11 @@ export function makeForm(form, area, tools, write) {
     const answer = chart.value ? await fetch(`${area.dataset.charts}${encodeURIComponent(chart.value)}/schema`) : null;
     const schema = answer?.ok && !answer.redirected ? await answer.json().catch(() => null) : null;
     if (schema === null || typeof schema !== "object") {
-      panel.append(element("p", chart.value ? "The chart has no schema to make a form from." : "Choose a chart first.", { class: "hint" }));
+      panel.append(element("p", tell(chart.value ? "noSchema" : "noChart"), { class: "hint" }));
       return;
     }
-    panel.append(...build(resolve(schema, schema), schema, [], fields));
-    if (!fields.length) panel.append(element("p", "The chart's schema names no values.", { class: "hint" }));
+    panel.append(...build(tell, resolve(schema, schema), schema, [], fields));
+    if (!fields.length) panel.append(element("p", tell("noValues"), { class: "hint" }));
     for (const one of fields) one.field.addEventListener("input", (event) => { event.stopPropagation(); change(one); });
     read();
   }

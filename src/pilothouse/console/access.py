@@ -12,8 +12,9 @@ from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.grants import ROLES, read_grant
 from pilothouse.console.people import FORMS, Person, show_person, writes
 from pilothouse.console.rendering import page, refusal
-from pilothouse.console.requests import caller_of, here, read_form, see_other
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.console.requests import caller_of, here, read_form, see_other, wrong
+from pilothouse.console.texts import gettext
+from pilothouse.errors import PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.users import Users
@@ -70,7 +71,7 @@ async def show_user(request: Request) -> Response:
 
 async def _set_state(request: Request, person: Person, fields: Fields) -> None:
     if fields.get("do") not in {"enable", "disable"}:
-        raise InvalidRequest("do: choose whether to enable or to disable the user")
+        raise wrong("do", gettext("choose whether to enable or to disable the user"))
     await service_of(request, Users).set_enabled(
         caller_of(request), person.id, enabled=fields["do"] == "enable", request_id=request_id_of(request)
     )
@@ -98,7 +99,7 @@ async def _withdraw(request: Request, person: Person, fields: Fields) -> None:
 async def _delete(request: Request, person: Person, fields: Fields) -> Response:
     caller, users = caller_of(request), service_of(request, Users)
     name = (await users.show(caller, person.id)).row.name
-    require_typed_name(fields, name, what="user", to="delete")
+    require_typed_name(fields, name, ask=gettext("type the user's name, %(name)s, to delete it", name=name))
     await users.remove(caller, person.id, request_id=request_id_of(request))
     return see_other(f"{here(caller)}/access")
 

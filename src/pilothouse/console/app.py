@@ -44,6 +44,7 @@ from pilothouse.console.login import ask_to_log_in
 from pilothouse.console.rendering import HEADERS, STATIC, page, refusal
 from pilothouse.console.requests import AtRoot, caller_of, find_menu, here
 from pilothouse.console.streams import Shared
+from pilothouse.console.texts import InLanguage, gettext
 from pilothouse.errors import InvalidRequest, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.requests import service_of
 from pilothouse.services.identity.projects import Projects
@@ -94,7 +95,11 @@ def create_console(settings: Settings, services: Mapping[type, Any]) -> ASGIApp:
             Mount("/static", _Files(directory=STATIC)),
         ],
         exception_handlers={PilothouseError: _explain, HTTPException: _not_found},
-        middleware=[Middleware(AtRoot, root=settings.root_path), Middleware(GZipMiddleware, minimum_size=_SMALL)],
+        middleware=[
+            Middleware(AtRoot, root=settings.root_path),
+            Middleware(InLanguage),
+            Middleware(GZipMiddleware, minimum_size=_SMALL),
+        ],
     )
     app.router.redirect_slashes = False  # Starlette makes the address from the header Host, and of plain HTTP
     app.state.services = services
@@ -125,9 +130,11 @@ async def _explain(request: Request, error: Exception) -> Response:
 
 async def _not_found(request: Request, error: Exception) -> Response:
     path = request.scope["path"]
-    problem: PilothouseError = NotFound(f"there is no page {path[:200]!r}")
+    problem: PilothouseError = NotFound(gettext("there is no page %(path)s", path=repr(path[:200])))
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem = InvalidRequest(f"{request.method} is not a way to ask for {path[:200]!r}")
+        problem = InvalidRequest(
+            gettext("%(method)s is not a way to ask for %(path)s", method=request.method, path=repr(path[:200]))
+        )
     if "caller" not in request.scope["state"]:
         return await ask_to_log_in(request)
     return await _explain(request, problem)

@@ -9,7 +9,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from pilothouse.console.rendering import HEADERS, page
-from pilothouse.console.requests import caller_of, here
+from pilothouse.console.requests import caller_of, here, not_a_day, not_one_of
+from pilothouse.console.texts import gettext
 from pilothouse.errors import InvalidRequest
 from pilothouse.http.audit import LINES, lines_of, note_read, read_place, write_place
 from pilothouse.http.requests import service_of
@@ -57,9 +58,9 @@ async def export(request: Request) -> Response:
 def _given(request: Request) -> dict[str, str]:
     given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
     if any("\0" in value for value in given.values()):
-        raise InvalidRequest("the query contains a NUL character")
+        raise InvalidRequest(gettext("the query contains a NUL character"))
     if given["outcome"] and given["outcome"] not in set(Outcome):
-        raise InvalidRequest(f"outcome: {given['outcome'][:40]!r} is not one of {', '.join(Outcome)}")
+        raise not_one_of("outcome", given["outcome"], Outcome)
     return given
 
 
@@ -77,7 +78,7 @@ def _day(given: dict[str, str], name: str, *, after: int = 0) -> datetime | None
     try:
         return datetime.combine(date.fromisoformat(given[name]) + timedelta(days=after), time(), UTC)
     except (ValueError, OverflowError):
-        raise InvalidRequest(f"{name}: {given[name][:40]!r} is not a day, as 2027-01-31") from None
+        raise not_a_day(name, given[name]) from None
 
 
 def _place(row: AuditRow, clusters: dict[str, str]) -> tuple[str, str]:

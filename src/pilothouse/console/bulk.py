@@ -16,8 +16,9 @@ from starlette.routing import Route
 from pilothouse.console.operations import OPERATION_ID, cluster_names
 from pilothouse.console.release_writes import find_last_good, read_earlier, submit_rollback, submit_uninstall
 from pilothouse.console.rendering import page, refusal
-from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
+from pilothouse.console.texts import Texts, gettext, gettext_noop
+from pilothouse.errors import PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
 from pilothouse.services.operations.idempotency import Key
@@ -29,6 +30,14 @@ from pilothouse.states import Action
 #: All are read and ordered within one request.
 MOST: Final = 25
 _RIGHTS: Final[dict[str, str]] = {Action.UNINSTALL: "cce:release:delete", Action.ROLLBACK: "cce:release:update"}
+#: Why a release is left alone.
+UNDERWAY: Final = Texts({
+    Action.INSTALL: gettext_noop("its install is not finished"),
+    Action.UPGRADE: gettext_noop("its upgrade is not finished"),
+    Action.ROLLBACK: gettext_noop("its rollback is not finished"),
+    Action.UNINSTALL: gettext_noop("its uninstall is not finished"),
+    Action.TEST: gettext_noop("its test is not finished"),
+})  # fmt: skip
 _PART: Final = r"([^/@\s\0]{1,128})"
 _NAMED: Final = re.compile(rf"{_PART}/{_PART}/{_PART}(?:@([0-9]{{1,10}}))?(?:>([0-9]{{1,10}}))?(?:!(-?[0-9]{{1,18}}))?")
 
@@ -61,19 +70,27 @@ def _read(texts: list[str]) -> list[Chosen]:
     for text in texts:
         found = _NAMED.fullmatch(text.strip())
         if found is None:
-            raise InvalidRequest(f"release: {text[:80]!r} is not a release; choose some in the list")
+            raise wrong(
+                "release", gettext("%(given)s is not a release; choose some in the list", given=repr(text[:80]))
+            )
         place = ReleaseRef(found[1], found[2], found[3])
         chosen[place] = Chosen(place, revision=int(found[4] or 0), target=int(found[5] or 0), since=int(found[6] or 0))
     if not chosen:
-        raise InvalidRequest("release: none is chosen; tick some in the list first")
+        raise wrong("release", gettext("none is chosen; tick some in the list first"))
     if len(chosen) > MOST:
-        raise InvalidRequest(f"release: {len(chosen)} are chosen, and at most {MOST} are done at a time; choose fewer")
+        problem = gettext(
+            "%(chosen)s are chosen, and at most %(most)s are done at a time; choose fewer",
+            chosen=len(chosen),
+            most=MOST,
+        )
+        raise wrong("release", problem)
     return list(chosen.values())
 
 
 def _deed(request: Request, text: str) -> str:
     if text not in _RIGHTS:
-        raise InvalidRequest(f"do: choose what to do with them: {' or '.join(_RIGHTS)}")
+        one, other = _RIGHTS
+        raise wrong("do", gettext("choose what to do with them: %(one)s or %(other)s", one=one, other=other))
     caller_of(request).require(_RIGHTS[text])
     return text
 
@@ -103,7 +120,7 @@ async def _ask(
 
 def _confirmation(deed: str, chosen: list[Chosen]) -> str:
     """Return what is to be typed; a rollback can be rolled back."""
-    return f"uninstall {len(chosen)}" if deed == Action.UNINSTALL else ""
+    return gettext("uninstall %(number)s", number=len(chosen)) if deed == Action.UNINSTALL else ""
 
 
 async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
@@ -114,13 +131,15 @@ async def _look(request: Request, deed: str, one: Chosen) -> Chosen:
         since = microseconds(release.created_at)
         looked = replace(one, detail=detail, revision=release.revision, target=0, since=since)
         if detail.underway is not None:
-            return replace(looked, problem=f"its {detail.underway.action} is not finished")
+            return replace(looked, problem=UNDERWAY[detail.underway.action])
         if deed == Action.UNINSTALL:
             return looked
         target = find_last_good(await read_earlier(request, one.place, looked.revision)) or 0
     except PilothouseError as error:
         return replace(one, problem=refusal(request, error).text)
-    return replace(looked, target=target, problem="" if target else "it has no earlier revision that went well")
+    return replace(
+        looked, target=target, problem="" if target else gettext("it has no earlier revision that went well")
+    )
 
 
 async def carry_out(request: Request) -> Response:
@@ -130,7 +149,7 @@ async def carry_out(request: Request) -> Response:
     named = _read(fields.get("releases", "").split())
     wanted = _confirmation(deed, named)
     if wanted and " ".join(fields.get("confirm", "").split()) != wanted:
-        error = InvalidRequest(f"confirm: type {wanted!r} to uninstall them")
+        error = wrong("confirm", gettext("type %(wanted)s to uninstall them", wanted=repr(wanted)))
         return await _ask(request, deed, named, refused=refusal(request, error), typed=fields.get("confirm", ""))
     key = key_of(request, fields)
     done = []
@@ -152,12 +171,13 @@ async def show_ordered(request: Request) -> Response:
     done = []
     for operation_id in query.getlist("order")[:MOST]:
         if not OPERATION_ID.fullmatch(operation_id):
-            raise InvalidRequest(f"order: {operation_id[:40]!r} is not an operation")
+            raise wrong("order", gettext("%(given)s is not an operation", given=repr(operation_id[:40])))
         row = await service_of(request, Operations).show(caller_of(request), operation_id)
         place = ReleaseRef(names.get(row.cluster_id, row.cluster_id), row.namespace, row.release_name)
         done.append(Chosen(place, operation_id=row.id))
     left = _read(query.getlist("left")) if "left" in query else []
-    done += [replace(one, problem="nothing was ordered for it; its page tells how it is now") for one in left]
+    untold = gettext("nothing was ordered for it; its page tells how it is now")
+    done += [replace(one, problem=untold) for one in left]
     return await page(request, "bulk_done.html", deed=deed, done=done)
 
 

@@ -15,6 +15,7 @@ from pilothouse.console.release import PREFIX, place_of, read_revision, read_rev
 from pilothouse.console.release_writes import release_path
 from pilothouse.console.requests import caller_of, read_form, see_other
 from pilothouse.console.side_by_side import Group, compare_lines, group_lines
+from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import (
     MODES,
     MOST_CHARTS,
@@ -118,7 +119,13 @@ async def judge(request: Request) -> Response:
 
 
 def _moved(seen: int | None, now: int) -> PlanMoved:
-    return PlanMoved(f"revision {now} was written since this form was shown, which was over revision {seen or 'none'}")
+    return PlanMoved(
+        gettext(
+            "revision %(now)s was written since this form was shown, which was over revision %(seen)s",
+            now=now,
+            seen=seen or gettext("none"),
+        )
+    )
 
 
 async def _read(request: Request) -> Now:

@@ -13,9 +13,10 @@ from starlette.routing import Route
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.console import csrf
 from pilothouse.console.rendering import HEADERS, page, refusal
-from pilothouse.console.requests import caller_of, here, see_other
+from pilothouse.console.requests import caller_of, here, see_other, wrong
 from pilothouse.console.session import session_of
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.console.texts import gettext
+from pilothouse.errors import PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.multipart import read_form as read_multipart
 from pilothouse.http.requests import request_id_of, service_of
@@ -60,7 +61,7 @@ def _read_place(text: str) -> ChartCursor | None:
     except (binascii.Error, ValueError, TypeError):
         at, known = None, ""
     if at is None or at.tzinfo is None or at.year not in range(1970, 9999) or "\0" in known:
-        raise InvalidRequest("marker: it is none of this list; begin at its first page")
+        raise wrong("marker", gettext("it is none of this list; begin at its first page"))
     return ChartCursor(at, known)
 
 

@@ -11,6 +11,7 @@ from pilothouse.console import words
 from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import NO_FAULTS, Faults
 from pilothouse.console.walls import FIELD, WALL_FIELDS, read_wall, remove_wall, set_wall, typed_wall
 from pilothouse.errors import ClusterDenied, ClusterUnavailable, InvalidKubeconfig, PilothouseError
@@ -83,7 +84,8 @@ async def _remove(request: Request, fields: Fields) -> str:
     caller, clusters = caller_of(request), service_of(request, Clusters)
     caller.require("cce:cluster:delete")
     named = await clusters.identify(request.path_params["cluster"], project_id=caller.project_id)
-    require_typed_name(fields, named.name, what="cluster", to="remove")
+    ask = gettext("type the cluster's name, %(name)s, to remove it", name=named.name)
+    require_typed_name(fields, named.name, ask=ask)
     await clusters.remove(caller, named.id, request_id=request_id_of(request))
     return f"{here(caller)}/clusters"
 

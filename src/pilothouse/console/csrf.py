@@ -10,6 +10,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from pilothouse.console.texts import gettext
 from pilothouse.errors import Forbidden
 
 FIELD: Final = "csrf"
@@ -27,7 +28,9 @@ def check(request: Request, session: str, proof: str) -> None:
     check_origin(request)
     nonce, mac = proof[: 2 * _NONCE_BYTES], proof[2 * _NONCE_BYTES :]
     if not session or not hmac.compare_digest(mac.encode(), _mac(session, nonce).encode()):
-        raise Forbidden("this form is of another session, or was not sent from the console; reload the page and retry")
+        raise Forbidden(
+            gettext("this form is of another session, or was not sent from the console; reload the page and retry")
+        )
 
 
 def check_origin(request: Request) -> None:
@@ -36,7 +39,7 @@ def check_origin(request: Request) -> None:
     if site not in {None, "same-origin", "none"} or (
         site is None and origin is not None and origin.partition("://")[2] != request.headers.get("host")
     ):
-        raise Forbidden("this form was sent from another site; open the console itself and retry")
+        raise Forbidden(gettext("this form was sent from another site; open the console itself and retry"))
 
 
 def _mac(session: str, nonce: str) -> str:

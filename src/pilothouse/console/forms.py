@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pilothouse.console.rendering import refusal
-from pilothouse.console.requests import read_form, see_other
+from pilothouse.console.requests import read_form, see_other, too_long, wrong
 from pilothouse.console.value_forms import NO_FAULTS, Faults
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.errors import PilothouseError
 from pilothouse.http.errors import Refusal
 
 Fields = dict[str, str]
@@ -47,11 +47,11 @@ def read_keys(fields: Fields, *, most: int) -> str:
     """Return the public keys of a form with the line ends that were typed."""
     keys = fields.get("keys", "").replace("\r\n", "\n").strip()
     if len(keys) > most:
-        raise InvalidRequest(f"keys: more than {most} characters")
+        raise too_long("keys", most)
     return keys
 
 
-def require_typed_name(fields: Fields, name: str, *, what: str, to: str) -> None:
-    """Raise InvalidRequest unless the name of what is to be removed was typed."""
+def require_typed_name(fields: Fields, name: str, *, ask: str) -> None:
+    """Raise InvalidRequest, which asks for it, unless the name of what is to be removed was typed."""
     if fields.get("confirm", "").strip() != name.strip():
-        raise InvalidRequest(f"confirm: type the {what}'s name, {name}, to {to} it")
+        raise wrong("confirm", ask)

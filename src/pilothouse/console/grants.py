@@ -4,16 +4,23 @@ from typing import Final
 
 from pilothouse.auth.policy import ADMINISTRATOR
 from pilothouse.console.forms import Fields
-from pilothouse.errors import InvalidRequest
+from pilothouse.console.requests import wrong
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 
 #: What each role allows, from the smallest on.
-ROLES: Final[dict[str, str]] = {
-    "CCE ReadOnlyAccess": "sees clusters, charts, releases and operations; no values, no logs",
-    "readonly": "sees the same, and users and groups if granted in the whole account; no values, no logs",
-    "CCE FullAccess": "sees and changes clusters, charts and releases, with values and logs; no users",
-    "CCE Administrator": "the same as CCE FullAccess",
-    ADMINISTRATOR: "may do everything; granted in the whole account also to users, roles and keys, and reads the audit",
-}
+ROLES: Final = Texts({
+    "CCE ReadOnlyAccess": gettext_noop("sees clusters, charts, releases and operations; no values, no logs"),
+    "readonly": gettext_noop(
+        "sees the same, and users and groups if granted in the whole account; no values, no logs"
+    ),
+    "CCE FullAccess": gettext_noop(
+        "sees and changes clusters, charts and releases, with values and logs; no users"
+    ),
+    "CCE Administrator": gettext_noop("the same as CCE FullAccess"),
+    ADMINISTRATOR: gettext_noop(
+        "may do everything; granted in the whole account also to users, roles and keys, and reads the audit"
+    ),
+})  # fmt: skip
 #: Stands for the whole account: nothing chosen must not mean it.
 ACCOUNT: Final = "account"
 
@@ -22,12 +29,14 @@ def read_grant(fields: Fields) -> tuple[str, str | None]:
     """Return the role and the project, None for the whole account; InvalidRequest for what was not chosen."""
     role, where = fields.get("role", ""), fields.get("project", "")
     if not role:
-        raise InvalidRequest("role: choose one")
+        raise wrong("role", gettext("choose one"))
     if not where:
-        raise InvalidRequest("project: choose where the role counts, in a project or in the whole account")
+        raise wrong("project", gettext("choose where the role counts, in a project or in the whole account"))
     if role == ADMINISTRATOR and where == ACCOUNT and "sure" not in fields:
-        raise InvalidRequest(
-            f"sure: {ADMINISTRATOR} in the whole account may do everything, to users and other administrators too; "
-            "tick the box if that is meant"
+        meaning = gettext(
+            "%(role)s in the whole account may do everything, to users and other administrators too; "
+            "tick the box if that is meant",
+            role=ADMINISTRATOR,
         )
+        raise wrong("sure", meaning)
     return role, None if where == ACCOUNT else where

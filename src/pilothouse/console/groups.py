@@ -12,6 +12,7 @@ from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.grants import ROLES, read_grant
 from pilothouse.console.rendering import page
 from pilothouse.console.requests import caller_of, here
+from pilothouse.console.texts import gettext
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.groups import Groups
@@ -110,7 +111,7 @@ async def _withdraw(request: Request, fields: Fields) -> str:
 async def _delete(request: Request, fields: Fields) -> str:
     caller, groups, group_id = caller_of(request), service_of(request, Groups), request.path_params["group_id"]
     name = (await groups.show(caller, group_id)).name
-    require_typed_name(fields, name, what="group", to="delete")
+    require_typed_name(fields, name, ask=gettext("type the group's name, %(name)s, to delete it", name=name))
     await groups.remove(caller, group_id, request_id=request_id_of(request))
     return f"{here(caller)}{_GROUPS}"
 

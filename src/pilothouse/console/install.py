@@ -9,7 +9,8 @@ from starlette.routing import Route
 
 from pilothouse.console.plans import plan_path, read_again
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.requests import caller_of, here, read_form, see_other, wrong
+from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import (
     MOST_CHARTS,
     NO_FAULTS,
@@ -45,7 +46,7 @@ async def ask_install(request: Request) -> Response:
     caller.require(_CREATE)
     fields = {name: request.query_params.get(name, "") for name in (*_NAMED, *_SOURCED)}
     if any("\0" in value for value in fields.values()):
-        raise InvalidRequest("the query contains a NUL character")
+        raise InvalidRequest(gettext("the query contains a NUL character"))
     source, name, version = (fields.pop(one) for one in _SOURCED)
     if source:
         reference = SourceReference(source=source, name=name, version=version)
@@ -66,7 +67,7 @@ async def plan_install(request: Request) -> Response:
         caller.require(_CREATE)
         place = ReleaseRef(*(fields.get(name, "").strip() for name in ("cluster", "namespace", "name")))
         if not place.cluster:
-            raise InvalidRequest("cluster: missing; choose one")
+            raise wrong("cluster", gettext("missing; choose one"))
         await _refuse_existing(request, place)
         plan = await service_of(request, Plans).make(caller, place, read_change(fields, mode="replace"))
         if plan.record.action is not Action.INSTALL:
@@ -92,10 +93,12 @@ async def _refuse_existing(request: Request, place: ReleaseRef) -> None:
 
 
 def _exists(place: ReleaseRef) -> AlreadyExists:
-    return AlreadyExists(
-        f"name: release {place.name!r} exists in namespace {place.namespace!r} already; take another name, or change "
-        "that one"
+    problem = gettext(
+        "release %(name)s exists in namespace %(namespace)s already; take another name, or change that one",
+        name=repr(place.name),
+        namespace=repr(place.namespace),
     )
+    return AlreadyExists(f"name: {problem}")
 
 
 async def _form(

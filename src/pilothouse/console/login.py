@@ -8,8 +8,9 @@ from starlette.routing import Route
 
 from pilothouse.console import csrf
 from pilothouse.console.rendering import is_partial, page
-from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other
+from pilothouse.console.requests import base, caller_of, read_fields, read_form, root, see_other, too_long
 from pilothouse.console.session import drop_session, session_of, set_session
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, PilothouseError
 from pilothouse.http.errors import refuse, status_of
 from pilothouse.http.json_bodies import FORM, LOGIN
@@ -27,13 +28,15 @@ _LARGEST_KEPT: Final = FORM.size - LOGIN.size
 #: How long fields of the log-in may be, as the form says too.
 _LONGEST: Final = {"name": 200, "account": 200, "password": 1000, "token": 200}
 #: What has ended the session, for who is led here.
-_ENDED: Final = {
-    "key": "You disabled or deleted an access key of yours, which ends all your sessions and tokens.",
-    "password": "Your password was changed, which ends all your sessions and tokens.",
-    "session": "You have ended this session.",
-    "sessions": "You have ended all your sessions.",
-}
-_ENDED_BESIDE: Final = (
+_ENDED: Final = Texts({
+    "key": gettext_noop(
+        "You disabled or deleted an access key of yours, which ends all your sessions and tokens."
+    ),
+    "password": gettext_noop("Your password was changed, which ends all your sessions and tokens."),
+    "session": gettext_noop("You have ended this session."),
+    "sessions": gettext_noop("You have ended all your sessions."),
+})  # fmt: skip
+_ENDED_BESIDE: Final = gettext_noop(
     "Your session has ended: its time was over, or somebody ended it, or a password, access key or role of yours was "
     "changed."
 )
@@ -54,11 +57,15 @@ async def ask_to_log_in(request: Request) -> Response:
         response = Response(status_code=204, headers={"HX-Refresh": "true", "Cache-Control": "no-store"})
     elif request.method == "POST":
         kept = await _read_kept(request)
-        again = "Log in, and what you sent can be sent again" if kept else "Log in, and fill in the form again"
-        problem = f"Your session has ended. {again}; nothing was changed."
+        if kept:
+            problem = gettext(
+                "Your session has ended. Log in, and what you sent can be sent again; nothing was changed."
+            )
+        else:
+            problem = gettext("Your session has ended. Log in, and fill in the form again; nothing was changed.")
         response = await _form(request, next_path=target, kept=kept, problem=problem, status_code=401)
     else:
-        told = _ENDED_BESIDE if session_of(request) else ""
+        told = gettext(_ENDED_BESIDE) if session_of(request) else ""
         response = await _form(request, next_path=target, told=told, status_code=401)
     return response
 
@@ -125,11 +132,11 @@ async def _open(request: Request, fields: dict[str, str]) -> OpenedSession:
     sessions = service_of(request, Sessions)
     for name, most in _LONGEST.items():
         if len(fields.get(name, "")) > most:
-            raise InvalidRequest(f"{name}: more than {most} characters")
+            raise too_long(name, most)
     if fields.get("token", "").strip():
         return await sessions.open_with_token(fields["token"], opening)
     if not fields.get("name") or not fields.get("password"):
-        raise InvalidRequest("Give a name and its password, or a token.")
+        raise InvalidRequest(gettext("Give a name and its password, or a token."))
     login = Login(password=fields["password"], name=fields["name"], domain_name=fields.get("account", ""))
     return await sessions.open_with_password(login, opening)
 

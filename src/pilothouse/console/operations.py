@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console.rendering import fragment, is_partial, page, refusal
-from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.requests import caller_of, here, not_one_of, read_form, see_other, wrong
 from pilothouse.console.streams import END, QUIET, REFUSED, Shared, message
-from pilothouse.errors import Busy, Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
+from pilothouse.console.texts import Texts, gettext, gettext_noop, spoken
+from pilothouse.errors import Busy, Forbidden, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.event_streams import EventStreams
 from pilothouse.http.requests import request_id_of, service_of
@@ -43,13 +44,21 @@ _MAY_CANCEL: Final[dict[str, str]] = {
     Action.TEST: "cce:release:update",
 }
 #: What becomes of the release, before anybody orders it.
-_CONSEQUENCES: Final[dict[str, str]] = {
-    Action.INSTALL: "What it has created so far is uninstalled, or kept as a failed release if you choose so.",
-    Action.UPGRADE: "The release goes back to the revision that was deployed before; without one it stays failed.",
-    Action.ROLLBACK: "The release goes back to the revision that was deployed before; without one it stays failed.",
-    Action.UNINSTALL: "The release is restored if every object of it still exists; otherwise its removal is completed.",
-    Action.TEST: "What the tests have started is removed; the release stays as it is.",
-}
+CONSEQUENCES: Final = Texts({
+    Action.INSTALL: gettext_noop(
+        "What it has created so far is uninstalled, or kept as a failed release if you choose so."
+    ),
+    Action.UPGRADE: gettext_noop(
+        "The release goes back to the revision that was deployed before; without one it stays failed."
+    ),
+    Action.ROLLBACK: gettext_noop(
+        "The release goes back to the revision that was deployed before; without one it stays failed."
+    ),
+    Action.UNINSTALL: gettext_noop(
+        "The release is restored if every object of it still exists; otherwise its removal is completed."
+    ),
+    Action.TEST: gettext_noop("What the tests have started is removed; the release stays as it is."),
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ async def list_operations(request: Request) -> Response:
     caller = caller_of(request)
     wanted = request.query_params.get("state", "")
     if wanted and wanted not in set(OperationState):
-        raise InvalidRequest(f"state: {wanted[:40]!r} is not one of {', '.join(OperationState)}")
+        raise not_one_of("state", wanted, OperationState)
     before, release_name = _read_marker(request.query_params.get("marker", "")), _read_name(request)
     operations, partial = service_of(request, Operations), is_partial(request)
     found = await operations.list_operations(
@@ -114,7 +123,7 @@ async def list_operations(request: Request) -> Response:
 def _read_name(request: Request) -> str:
     name = request.query_params.get("release", "").strip()
     if "\0" in name:
-        raise InvalidRequest("release: it contains a NUL character")
+        raise wrong("release", gettext("it contains a NUL character"))
     return name
 
 
@@ -127,7 +136,7 @@ def _read_marker(text: str) -> tuple[datetime, str] | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None or at.year not in range(1970, 9999) or not OPERATION_ID.fullmatch(operation_id):
-        raise InvalidRequest("marker: it is none of this list; begin at its first page")
+        raise wrong("marker", gettext("it is none of this list; begin at its first page"))
     return at, operation_id
 
 
@@ -175,7 +184,7 @@ async def _operation_message(
     """Return the message with the operation; those who follow it together, and may do the same, share its making."""
     caller, shared = caller_of(request), cast("Shared[bytes]", request.app.state.messages)
     rights = caller.may(_LIST), caller.may(_MAY_CANCEL.get(row.action, ""))
-    key = (row, events[-1].id if events else 0, here(caller), rights, names.get(row.cluster_id))
+    key = (spoken(), row, events[-1].id if events else 0, here(caller), rights, names.get(row.cluster_id))
 
     async def make() -> bytes:
         return message(await fragment(request, "operation_body.html", **await _shown(request, row, events, names)))
@@ -234,7 +243,7 @@ def _evidence(attempt: int, at: datetime, found: str) -> Evidence:
         return Evidence(attempt, at, parts, str(read.get("error") or ""))
     except (ValueError, TypeError, AttributeError):
         nothing: dict[str, list[Any]] = {name: [] for name in _PARTS}
-        return Evidence(attempt, at, nothing | {"missing": ["everything: the stored evidence is damaged"]})
+        return Evidence(attempt, at, nothing | {"missing": [gettext("everything: the stored evidence is damaged")]})
 
 
 async def ask_cancel(request: Request, *, refused: Refusal | None = None) -> Response:
@@ -260,12 +269,12 @@ async def ask_cancel(request: Request, *, refused: Refusal | None = None) -> Res
 def tell_consequence(action: str, *, state: str, has_written: bool, target: int | None) -> str:
     """Return what a cancel makes of the release; ``target``: the revision that was deployed before it wrote."""
     if state == OperationState.QUEUED:
-        return "Nothing of it was begun, so nothing has to be undone."
+        return gettext("Nothing of it was begun, so nothing has to be undone.")
     if action in {Action.UPGRADE, Action.ROLLBACK} and has_written:
         if target is None:
-            return "No revision was deployed before: the release stays failed, with what was changed so far."
-        return f"The release goes back to revision {target}, the last that was deployed."
-    return _CONSEQUENCES.get(action, "")
+            return gettext("No revision was deployed before: the release stays failed, with what was changed so far.")
+        return gettext("The release goes back to revision %(number)s, the last that was deployed.", number=target)
+    return CONSEQUENCES.get(action, "")
 
 
 async def cancel(request: Request) -> Response:

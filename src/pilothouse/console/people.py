@@ -18,9 +18,10 @@ from pilothouse.console import forms
 from pilothouse.console.forms import Endpoint, Fields
 from pilothouse.console.grants import ROLES
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import base, caller_of, find_menu, here, see_other
+from pilothouse.console.requests import base, caller_of, find_menu, here, not_a_day, see_other, wrong
 from pilothouse.console.session import drop_session
-from pilothouse.errors import InvalidRequest, NotPermitted
+from pilothouse.console.texts import gettext
+from pilothouse.errors import NotPermitted
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.access_keys import AccessKeyRequest, AccessKeys
@@ -117,7 +118,7 @@ def _read_end_of(day: str) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(day.strip()) + timedelta(days=1), time(), UTC)
     except (ValueError, OverflowError):
-        raise InvalidRequest(f"expires: {day[:40]!r} is not a day, as 2027-01-31") from None
+        raise not_a_day("expires", day) from None
 
 
 async def _change_key(request: Request, person: Person, fields: Fields) -> Response | None:
@@ -127,7 +128,7 @@ async def _change_key(request: Request, person: Person, fields: Fields) -> Respo
     elif fields.get("do") in {"enable", "disable"}:
         await keys.change(caller, key, enabled=fields["do"] == "enable", request_id=request_id_of(request))
     else:
-        raise InvalidRequest("do: choose what to do with the key: enable, disable or delete")
+        raise wrong("do", gettext("choose what to do with the key: enable, disable or delete"))
     return _logged_out(request, "key") if person.own and fields["do"] != "enable" else None
 
 
@@ -154,7 +155,7 @@ async def _end_sessions(request: Request, person: Person, _: Fields) -> Response
 async def _set_password(request: Request, person: Person, fields: Fields) -> Response | None:
     new = fields.get("new_password", "")
     if new != fields.get("again_password", ""):
-        raise InvalidRequest("password: the two are not the same; type the new one twice")
+        raise wrong("password", gettext("the two are not the same; type the new one twice"))
     await service_of(request, Users).set_password(
         caller_of(request),
         person.id,

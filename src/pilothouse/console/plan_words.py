@@ -5,24 +5,29 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.services.releases.plan_changes import PlannedChanges
 from pilothouse.services.releases.plan_records import Comparison, PlanRecord
-from pilothouse.states import Action, ReleaseStatus
+from pilothouse.states import Action
 
-OPTIONS: Final = {
-    "create_namespace": "Create the namespace if it is missing",
-    "rollback_on_failure": "If it fails, undo it",
-    "no_hooks": "Run no hooks",
-    "take_ownership": "Take over objects that exist already, whosever they are",
-    "force_conflicts": "Take over fields that other programs manage",
-    "skip_schema_validation": "Do not judge the values by the chart's schema",
-}
-WAITS: Final = {
-    "none": "not: only for hooks",
-    "ready": "until objects are ready",
-    "jobs": "until Jobs are complete, too",
-}
-CRDS: Final = {"skip": "skip", "create": "create", "replace": "replace"}
+OPTIONS: Final = Texts({
+    "create_namespace": gettext_noop("Create the namespace if it is missing"),
+    "rollback_on_failure": gettext_noop("If it fails, undo it"),
+    "no_hooks": gettext_noop("Run no hooks"),
+    "take_ownership": gettext_noop("Take over objects that exist already, whosever they are"),
+    "force_conflicts": gettext_noop("Take over fields that other programs manage"),
+    "skip_schema_validation": gettext_noop("Do not judge the values by the chart's schema"),
+})  # fmt: skip
+WAITS: Final = Texts({
+    "none": gettext_noop("not: only for hooks"),
+    "ready": gettext_noop("until objects are ready"),
+    "jobs": gettext_noop("until Jobs are complete, too"),
+})  # fmt: skip
+CRDS: Final = Texts({
+    "skip": gettext_noop("skip"),
+    "create": gettext_noop("create"),
+    "replace": gettext_noop("replace"),
+})  # fmt: skip
 _NAMES: Final = "|".join(OPTIONS)
 _NAMED: Final = re.compile(rf"(?P<order>\bset )?(?<![\w./'\"-])(?:options\.)?(?P<name>{_NAMES})\b")
 
@@ -33,7 +38,8 @@ def name_options(text: str) -> str:
 
 
 def _name(found: re.Match[str]) -> str:
-    return ("choose the option " if found["order"] else "") + f"“{OPTIONS[found['name']]}”"
+    option = OPTIONS[found["name"]]
+    return gettext("choose the option “%(option)s”", option=option) if found["order"] else f"“{option}”"
 
 
 def tell_base(record: PlanRecord, comparison: Comparison) -> str:
@@ -41,8 +47,15 @@ def tell_base(record: PlanRecord, comparison: Comparison) -> str:
     newest, deployed = record.base.revision, comparison.base.deployed_revision
     if not newest or newest == deployed:
         return ""
-    what = "is not deployed" if record.action is Action.UNINSTALL else ReleaseStatus.FAILED.value
-    return f"Revision {newest} {what}; compared with revision {deployed}, the last that was deployed."
+    if record.action is Action.UNINSTALL:
+        said = gettext_noop(
+            "Revision %(newest)s is not deployed; compared with revision %(deployed)s, the last that was deployed."
+        )
+    else:
+        said = gettext_noop(
+            "Revision %(newest)s failed; compared with revision %(deployed)s, the last that was deployed."
+        )
+    return gettext(said, newest=newest, deployed=deployed)
 
 
 def count_live(record: PlanRecord, changes: PlannedChanges) -> dict[str, int]:
@@ -59,13 +72,13 @@ def list_options(record: PlanRecord) -> list[tuple[str, str]]:
     order, options = record.order, record.order.get("options") or {}
     seconds = record.operation.get("timeout_seconds")
     found = [
-        ("Wait", WAITS.get(str(order.get("wait", "")), "")),
-        ("Time limit", f"{seconds} s" if seconds else "the server's"),
+        (gettext("Wait"), WAITS.get(str(order.get("wait", "")), "")),
+        (gettext("Time limit"), gettext("%(number)s s", number=seconds) if seconds else gettext("the server's")),
     ]
     if record.action in {Action.INSTALL, Action.UPGRADE}:
-        found.append(("CRDs of the chart", CRDS.get(str(order.get("crds", "")), "")))
-    found += [(OPTIONS[name], "yes") for name in OPTIONS if read_checks(order).get(name)]
-    found.append(("Description", str(options.get("description") or order.get("description") or "")))
+        found.append((gettext("CRDs of the chart"), CRDS.get(str(order.get("crds", "")), "")))
+    found += [(OPTIONS[name], gettext("yes")) for name in OPTIONS if read_checks(order).get(name)]
+    found.append((gettext("Description"), str(options.get("description") or order.get("description") or "")))
     return [(name, said) for name, said in found if said]
 
 

@@ -14,6 +14,7 @@ from pilothouse.console.release import MOST_LEAVES, find_leaves
 from pilothouse.console.rendering import page, refusal
 from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
 from pilothouse.console.side_by_side import compare_planned
+from pilothouse.console.texts import gettext
 from pilothouse.console.value_forms import Fields, fields_of, values_of
 from pilothouse.errors import NotFound, PilothouseError
 from pilothouse.http.audit import note_read
@@ -106,7 +107,7 @@ async def read_again(request: Request, plan_id: str, *, place: ReleaseRef | None
     if place is not None and (
         planned != (place.namespace, place.name) or place.cluster not in {record.cluster_id, record.cluster_name}
     ):
-        raise NotFound(f"plan {plan_id!r} is not one of release {place.name!r}")
+        raise NotFound(gettext("plan %(id)s is not one of release %(name)s", id=repr(plan_id), name=repr(place.name)))
     caller = caller.at(record.cluster_id, record.namespace)
     caller.require(_GET)
     fields = fields_of(record)

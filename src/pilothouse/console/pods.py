@@ -11,8 +11,9 @@ from starlette.routing import Route
 from pilothouse.auth.policy import READ_LOGS
 from pilothouse.console.release import PREFIX, look, place_of, show_page
 from pilothouse.console.rendering import fragment, refusal
-from pilothouse.console.requests import caller_of
+from pilothouse.console.requests import caller_of, not_one_of, wrong
 from pilothouse.console.streams import END, QUIET, REFUSED, message
+from pilothouse.console.texts import gettext
 from pilothouse.errors import Forbidden, InvalidRequest, NotAuthenticated, NotFound, PilothouseError
 from pilothouse.http.audit import note_read
 from pilothouse.http.event_streams import EventStreams
@@ -29,12 +30,12 @@ _FOLLOWED: Final = 300
 def _read_query(request: Request) -> LogQuery:
     given = {name: request.query_params.get(name, "") for name in ("pod", "namespace", "container", "tail")}
     if any("\0" in value for value in given.values()):
-        raise InvalidRequest("the query contains a NUL character")
+        raise InvalidRequest(gettext("the query contains a NUL character"))
     if not given["pod"]:
-        raise InvalidRequest("pod: missing; choose one among the live objects of the release")
+        raise wrong("pod", gettext("missing; choose one among the live objects of the release"))
     tail = given.pop("tail") or str(_TAILS[0])
     if tail not in map(str, _TAILS):
-        raise InvalidRequest(f"tail: {tail[:40]!r} is not one of {', '.join(map(str, _TAILS))}")
+        raise not_one_of("tail", tail, map(str, _TAILS))
     return LogQuery(**given, tail=int(tail), previous="previous" in request.query_params)
 
 

@@ -13,8 +13,8 @@ from starlette.routing import Route
 from pilothouse.auth.policy import role_documents
 from pilothouse.console.forms import Fields, require_typed_name, tell, writes
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import caller_of, here
-from pilothouse.errors import InvalidRequest
+from pilothouse.console.requests import caller_of, here, wrong
+from pilothouse.console.texts import gettext
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.identity.bootstrap import Caller
@@ -130,7 +130,7 @@ async def _replace(request: Request, fields: Fields) -> str:
 def _where(fields: Fields) -> AttachmentRow:
     kind, _, holder = fields.get("whom", "").partition(":")
     if kind not in {"user", "group"} or not holder:
-        raise InvalidRequest("whom: choose a user or a group")
+        raise wrong("whom", gettext("choose a user or a group"))
     user_id, group_id = (holder if kind == one else None for one in ("user", "group"))
     return AttachmentRow(user_id, group_id, fields.get("project", "") or None)
 
@@ -156,7 +156,7 @@ async def _detach(request: Request, fields: Fields) -> str:
 async def _delete(request: Request, fields: Fields) -> str:
     caller, policies, policy_id = caller_of(request), service_of(request, Policies), request.path_params["policy_id"]
     name = (await policies.show(caller, policy_id)).name
-    require_typed_name(fields, name, what="policy", to="delete")
+    require_typed_name(fields, name, ask=gettext("type the policy's name, %(name)s, to delete it", name=name))
     await policies.remove(caller, policy_id, request_id=request_id_of(request), shown=fields.get("shown", ""))
     return f"{here(caller)}{_POLICIES}"
 

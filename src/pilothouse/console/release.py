@@ -14,8 +14,9 @@ from starlette.routing import Route
 from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.console.rendering import is_partial, page, refusal
-from pilothouse.console.requests import caller_of
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.console.requests import caller_of, not_one_of, wrong
+from pilothouse.console.texts import gettext
+from pilothouse.errors import PilothouseError
 from pilothouse.http.audit import note_read
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import service_of
@@ -72,7 +73,7 @@ def read_revision(text: str, name: str) -> int | None:
     if not text.strip():
         return None
     if not re.fullmatch(r"[0-9]{1,10}", text.strip()) or not 0 < int(text) < _LARGEST_REVISION:
-        raise InvalidRequest(f"{name}: {text[:40]!r} is not a revision")
+        raise wrong(name, gettext("%(given)s is not a revision", given=repr(text[:40])))
     return int(text)
 
 
@@ -141,7 +142,7 @@ async def show_values(request: Request) -> Response:
     """Show the values of a revision: the user's, the chart's, or both merged."""
     layer = request.query_params.get("layer", "user")
     if layer not in _LAYERS:
-        raise InvalidRequest(f"layer: {layer[:40]!r} is not one of {', '.join(_LAYERS)}")
+        raise not_one_of("layer", layer, _LAYERS)
     return await _part(request, "values", layer=layer, layers=_LAYERS)
 
 

@@ -16,8 +16,9 @@ from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.plans import plan_path
 from pilothouse.console.release import PREFIX, compare, place_of, read_revision, show_head, show_page
 from pilothouse.console.rendering import refusal
-from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other
-from pilothouse.errors import InvalidRequest, PilothouseError
+from pilothouse.console.requests import caller_of, here, key_of, new_once, read_form, see_other, wrong
+from pilothouse.console.texts import gettext
+from pilothouse.errors import PilothouseError
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.operations.idempotency import Idempotency, Key, SubmittedOperation
@@ -49,7 +50,7 @@ async def roll_back(request: Request) -> Response:
     async def order(fields: Fields) -> str:
         revision = read_revision(fields.get("to", ""), "to")
         if revision is None:
-            raise InvalidRequest("to: missing; choose the revision to go back to")
+            raise wrong("to", gettext("missing; choose the revision to go back to"))
         if "plan" in fields:
             wanted = UpdateRelease(action=Action.ROLLBACK, release_version=revision, include_hooks="hooks" in fields)
             return await _plan(request, wanted)
@@ -118,7 +119,8 @@ async def uninstall(request: Request) -> Response:
         place = place_of(request)
         if "plan" in fields:
             return await _plan(request, DeleteRelease())
-        require_typed_name(fields, place.name, what="release", to=Action.UNINSTALL)
+        ask = gettext("type the release's name, %(name)s, to uninstall it", name=place.name)
+        require_typed_name(fields, place.name, ask=ask)
         accepted = await submit_uninstall(request, place, key=key_of(request, fields), seen=_read_seen(fields))
         return _operation_path(request, accepted)
 
@@ -183,7 +185,7 @@ def _read_seen(fields: Fields) -> Seen | None:
     text = fields.get("seen", "")
     found = _SEEN.fullmatch(text)
     if text and found is None:
-        raise InvalidRequest("seen: it is none of this page; look at the release again")
+        raise wrong("seen", gettext("it is none of this page; look at the release again"))
     return Seen(int(found[1]), int(found[2])) if found is not None else None
 
 

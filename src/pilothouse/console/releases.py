@@ -12,6 +12,7 @@ from starlette.routing import Route
 from pilothouse.console import words
 from pilothouse.console.rendering import is_partial, page, refusal
 from pilothouse.console.requests import caller_of, here
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
 from pilothouse.http.release_queries import known, list_digest, read_marker, write_marker
 from pilothouse.http.release_queries import words as split
@@ -35,13 +36,13 @@ _FIELDS: Final = (
     "sort",
     "marker",
 )
-_COLUMNS: Final = (
-    ("name", "Release"),
-    ("status", "Status"),
-    ("cluster", "Cluster"),
-    ("chart", "Chart"),
-    ("updated", "Changed"),
-)
+_COLUMNS: Final = Texts({
+    "name": gettext_noop("Release"),
+    "status": gettext_noop("Status"),
+    "cluster": gettext_noop("Cluster"),
+    "chart": gettext_noop("Chart"),
+    "updated": gettext_noop("Changed"),
+})  # fmt: skip
 #: Data that the cluster has not confirmed for so long is marked as old.
 _OLD_SECONDS: Final = 120.0
 _EMPTY: Final[ProjectPage[ReleaseItem]] = ProjectPage([], None, {}, [])
@@ -98,7 +99,7 @@ async def list_releases(request: Request) -> Response:
     caller = caller_of(request)
     given = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
     if any("\0" in value for value in given.values()):
-        raise InvalidRequest("the query contains a NUL character")
+        raise InvalidRequest(gettext("the query contains a NUL character"))
     query, refused = ListQuery(f"{here(caller)}/releases", given), None
     try:
         wanted, order = _read(query)
@@ -121,7 +122,7 @@ async def list_releases(request: Request) -> Response:
         found=found,
         after=after,
         clusters=clusters,
-        columns=_COLUMNS,
+        columns=_COLUMNS.items(),
         managers=list(MANAGERS),
         chips=_chips(found),
         chosen=split(query["status"]),

@@ -4,21 +4,23 @@ import asyncio
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from pilothouse import __version__
-from pilothouse.console import csrf, plan_words, words
+from pilothouse.console import csrf, plan_words, script_texts, texts, words
 from pilothouse.console.requests import base, root
 from pilothouse.console.session import session_of
+from pilothouse.console.texts import gettext, gettext_noop
+from pilothouse.console.translated import TranslatedEnvironment
 from pilothouse.errors import NotAuthenticated, PilothouseError
 from pilothouse.http.audit import note_denial
 from pilothouse.http.errors import Refusal, refuse
@@ -38,11 +40,41 @@ HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
-    "Vary": "Cookie, HX-Request",
+    "Vary": "Accept-Language, Cookie, HX-Request",
 }
 #: Of a comparison; a browser is slow with more.
 _MOST_OBJECTS: Final = 200
-_STEPS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_STEPS: Final = (
+    (86400.0, gettext_noop("%(number)s d")),
+    (3600.0, gettext_noop("%(number)s h")),
+    (60.0, gettext_noop("%(number)s min")),
+    (1.0, gettext_noop("%(number)s s")),
+)
+
+#: What each template knows.
+_GLOBALS: Final[dict[str, Any]] = {
+    "page_texts": script_texts.of_page,
+    "editor_texts": script_texts.of_editor,
+    "version": __version__,
+    "most_objects": _MOST_OBJECTS,
+    "status_word": words.status,
+    "state_word": words.state,
+    "action_word": words.action,
+    "change_word": words.change,
+    "health_word": words.health,
+    "cancel_question": words.CANCEL_QUESTIONS.__getitem__,
+    "cancel_order": words.CANCEL_ORDERS.__getitem__,
+    "outcome_word": words.outcome,
+    "ordered_word": words.ordered,
+    "user_word": words.user,
+    "key_word": words.key,
+    "source_word": words.source,
+    "index_word": words.INDEXES.__getitem__,
+    "plan_word": words.PLANS.__getitem__,
+    "option_names": plan_words.OPTIONS,
+    "wait_names": plan_words.WAITS,
+    "crds_names": plan_words.CRDS,
+}
 
 
 async def page(
@@ -124,10 +156,15 @@ def _shared(request: Request) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Return the templates, compiled when first used."""
-    made = Environment(
+    """Return the templates in the language of the page, compiled when first used."""
+    return _environment(texts.spoken())
+
+
+@cache
+def _environment(language: texts.Language) -> Environment:
+    made = TranslatedEnvironment(
+        language,
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -136,28 +173,17 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.globals |= {
-        "version": __version__,
-        "most_objects": _MOST_OBJECTS,
+        "language_tag": language.tag,
         "stamp": _stamp(),
-        "status_word": words.status,
-        "state_word": words.state,
-        "action_word": words.action,
-        "change_word": words.change,
-        "health_word": words.health,
-        "outcome_word": words.outcome,
-        "ordered_word": words.ordered,
-        "user_word": words.user,
-        "key_word": words.key,
-        "source_word": words.source,
-        "index_word": words.INDEXES.__getitem__,
-        "plan_word": words.PLANS.__getitem__,
-        "option_names": plan_words.OPTIONS,
-        "wait_names": plan_words.WAITS,
-        "crds_names": plan_words.CRDS,
+        **_GLOBALS,
     }
     made.filters |= {
         "ago": _ago,
         "agent": words.agent,
+        "bdi": Markup("<bdi>{}</bdi>").format,
+        "code": Markup("<code>{}</code>").format,
+        "number": Markup('<span class="number">{}</span>').format,
+        "strong": Markup("<strong>{}</strong>").format,
         "lasting": _lasting,
         "plain": words.plain,
         "ago_text": _ago_text,
@@ -187,10 +213,8 @@ def _ago(moment: datetime) -> Markup:
     """Return how long ago it was, with the exact time for whoever looks closer; a script puts it in their zone."""
     exact = moment.astimezone(UTC)
     past = (datetime.now(UTC) - exact).total_seconds()
-    said = f"{_seconds(past)} ago" if past >= 1 else "now"
-    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(
-        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", said
-    )
+    said = gettext("%(duration)s ago", duration=_seconds(past)) if past >= 1 else gettext("now")
+    return _time(exact, said, "data-ago")
 
 
 def _lasting(since: datetime) -> str:
@@ -210,25 +234,28 @@ def _ago_text(text: str) -> Markup | str:
 def _moment(moment: datetime) -> Markup:
     """Return the time to the second; a script puts it in the reader's zone."""
     exact = moment.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}" data-exact>{}</time>').format(
-        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", f"{exact:%H:%M:%S} UTC"
-    )
+    return _time(exact, f"{exact:%H:%M:%S} UTC", "data-exact")
 
 
 def _day(moment: datetime) -> Markup:
     """Return the day and the minute; a script puts it in the reader's zone."""
     exact = moment.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}" data-day>{}</time>').format(
-        exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC", f"{exact:%Y-%m-%d %H:%M} UTC"
-    )
+    return _time(exact, f"{exact:%Y-%m-%d %H:%M} UTC", "data-day")
+
+
+def _time(exact: datetime, said: str, kind: str) -> Markup:
+    """Return what was said of a time, with the exact one; a list has hundreds, for which Markup.format is slow."""
+    iso, title = exact.isoformat(timespec="milliseconds"), f"{exact:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup(f'<time datetime="{iso}" title="{title}" {kind}>{escape(said)}</time>')  # noqa: S704 (dates, and a text that is escaped)
 
 
 def _seconds(seconds: float) -> str:
     """Return a duration in its largest unit, as people say it."""
-    for length, unit in _STEPS:
+    for length, message in _STEPS:
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return "0 s"
+            number = f"{seconds / length:.0f}"
+            return gettext(message, number=number)
+    return gettext(_STEPS[-1][1], number=0)
 
 
 def _json(value: Any) -> str:

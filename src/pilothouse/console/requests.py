@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any, Final
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pilothouse.console import csrf
 from pilothouse.console.session import session_of
+from pilothouse.console.texts import gettext, ngettext
 from pilothouse.errors import InvalidRequest, NotAuthenticated, NotFound
 from pilothouse.http.json_bodies import FORM, RELEASE
 from pilothouse.http.middleware.session import CONSOLE
@@ -24,9 +25,31 @@ from pilothouse.services.identity.projects import Projects
 from pilothouse.services.operations.idempotency import Key
 
 _MOST_FIELDS: Final = 50
+_FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _root: ContextVar[str] = ContextVar("root", default="")
 #: A form that is sent twice is carried out once.
 ONCE: Final = "once"
+
+
+def wrong(name: str, text: str) -> InvalidRequest:
+    """Return the error for a field: its name in front, by which pages find it, and what is wrong with it."""
+    return InvalidRequest(f"{name}: {text}")
+
+
+def not_one_of(name: str, given: str, choices: Iterable[str]) -> InvalidRequest:
+    """Return the error for a field that takes only those words."""
+    shown, listed = repr(given[:40]), ", ".join(choices)
+    return wrong(name, gettext("%(given)s is not one of %(choices)s", given=shown, choices=listed))
+
+
+def not_a_day(name: str, given: str) -> InvalidRequest:
+    """Return the error for a field that takes a day."""
+    return wrong(name, gettext("%(given)s is not a day, as %(example)s", given=repr(given[:40]), example="2027-01-31"))
+
+
+def too_long(name: str, most: int) -> InvalidRequest:
+    """Return the error for a field that takes only so many characters."""
+    return wrong(name, ngettext("more than %(num)s character", "more than %(num)s characters", most))
 
 
 def largest_body(path: str) -> int:
@@ -43,13 +66,17 @@ def caller_of(request: Request) -> Caller:
     """
     caller: Caller | None = request.scope["state"].get("caller")
     if caller is None:
-        raise NotAuthenticated("Log in to see this page.")
+        raise NotAuthenticated(gettext("Log in to see this page."))
     if any("\0" in str(named) for named in request.path_params.values()):
-        raise InvalidRequest("the address contains a NUL character")
+        raise InvalidRequest(gettext("the address contains a NUL character"))
     if "project" in request.path_params and not caller.project_id:
         raise NotFound(
-            f"project {request.path_params['project']!r} does not exist, is disabled, or {caller.user_name} has no "
-            "role in it; an administrator of the account can grant one"
+            gettext(
+                "project %(project)s does not exist, is disabled, or %(user)s has no role in it; an administrator of "
+                "the account can grant one",
+                project=repr(request.path_params["project"]),
+                user=caller.user_name,
+            )
         )
     return caller
 
@@ -97,15 +124,15 @@ async def find_menu(request: Request) -> dict[str, Any]:
 
 async def read_fields(request: Request) -> dict[str, str]:
     """Return the fields of a form, whoever sent it; raise InvalidRequest if it is none."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise InvalidRequest("Content-Type: a form is application/x-www-form-urlencoded")
+    if request.headers.get("content-type", "").partition(";")[0].strip() != _FORM_TYPE:
+        raise wrong("Content-Type", gettext("a form is %(type)s", type=_FORM_TYPE))
     try:
         sent = await request.body()
         fields = await off_loop(lambda: _parse(sent), size=len(sent))
     except ValueError as error:
-        raise InvalidRequest(f"the form cannot be read: {error}") from None
+        raise InvalidRequest(gettext("the form cannot be read: %(problem)s", problem=error)) from None
     if any("\0" in value for value in fields.values()):
-        raise InvalidRequest("the form contains a NUL character")
+        raise InvalidRequest(gettext("the form contains a NUL character"))
     return fields
 
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import caller_of
+from pilothouse.console.requests import caller_of, wrong
 from pilothouse.console.sources import source_path
-from pilothouse.errors import InvalidRequest
+from pilothouse.console.texts import gettext
 from pilothouse.http.requests import service_of
 from pilothouse.services.releases.project_list import ProjectReleases
 from pilothouse.services.sources.pull import SourceReference
@@ -45,7 +45,7 @@ async def list_versions(request: Request) -> Response:
 
 def _read_number(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-        raise InvalidRequest(f"page: {text[:40]!r} is not the number of a page")
+        raise wrong("page", gettext("%(given)s is not the number of a page", given=repr(text[:40])))
     return int(text)
 
 

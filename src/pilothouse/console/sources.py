@@ -12,7 +12,8 @@ from starlette.routing import Route
 from pilothouse.console import words
 from pilothouse.console.forms import Fields, read_keys, require_typed_name, tell, writes
 from pilothouse.console.rendering import is_partial, page, refusal
-from pilothouse.console.requests import caller_of, here, read_form, see_other
+from pilothouse.console.requests import caller_of, here, read_form, see_other, too_long, wrong
+from pilothouse.console.texts import Texts, gettext, gettext_noop
 from pilothouse.console.value_forms import NO_FAULTS, Faults
 from pilothouse.errors import InvalidRequest, InvalidSource, PilothouseError, SourceUnavailable
 from pilothouse.http.errors import Refusal
@@ -27,9 +28,12 @@ _PAGE: Final = 50
 _SOURCE: Final = "/sources/{source}"
 #: As the API takes them.
 _LONGEST: Final = {"url": 2000, "username": 256, "password": 16 * 1024, "ca": 256 * 1024}
-_INTERVALS: Final = (
-    ("3600", "every hour"), ("600", "every ten minutes"), ("86400", "every day"), ("0", "only when asked to"),
-)  # fmt: skip
+_INTERVALS: Final = Texts({
+    "3600": gettext_noop("every hour"),
+    "600": gettext_noop("every ten minutes"),
+    "86400": gettext_noop("every day"),
+    "0": gettext_noop("only when asked to"),
+})  # fmt: skip
 #: How the services name a field in the beginning of what they refuse.
 _FIELD: Final = re.compile(
     r"(name|kind|url|username|password|ca|verification|keys|sync_seconds|version)\b.*?:|chart\.(name|version): "
@@ -51,7 +55,7 @@ async def _list(
         refused=refused,
         faults=faults,
         typed=typed or {},
-        intervals=_INTERVALS,
+        intervals=_INTERVALS.items(),
         verifications=words.VERIFICATIONS,
         sources=await service_of(request, Sources).list_sources(caller),
         **await _search(request, "", at=f"{here(caller)}/sources"),
@@ -62,7 +66,7 @@ async def _search(request: Request, source: str, *, at: str) -> dict[str, Any]:
     """Return what the list of charts shows; without a source and a word there is none."""
     query = {name: request.query_params.get(name, "").strip() for name in ("q", "devel", "marker")}
     if any("\0" in value for value in query.values()):
-        raise InvalidRequest("the query contains a NUL character")
+        raise InvalidRequest(gettext("the query contains a NUL character"))
     found: list[FoundChart] = []
     if source or query["q"]:
         found = await service_of(request, Sources).search(
@@ -104,14 +108,14 @@ async def add(request: Request) -> Response:
 def _read(fields: Fields) -> AddSource:
     for name, most in _LONGEST.items():
         if len(fields.get(name, "")) > most:
-            raise InvalidRequest(f"{name}: more than {most} characters")
+            raise too_long(name, most)
     seconds, username, password = (fields.get(name, "") for name in ("sync_seconds", "username", "password"))
     if not re.fullmatch(r"[0-9]{1,7}", seconds):
-        raise InvalidRequest(f"sync_seconds: {seconds[:40]!r} is not a number of seconds")
+        raise wrong("sync_seconds", gettext("%(given)s is not a number of seconds", given=repr(seconds[:40])))
     kinds: tuple[VerificationKind, ...] = get_args(VerificationKind)
     verification = next((one for one in kinds if one == fields.get("verification", "none")), None)
     if verification is None:
-        raise InvalidRequest(f"verification: choose one of {', '.join(kinds)}")
+        raise wrong("verification", gettext("choose one of %(choices)s", choices=", ".join(kinds)))
     url = fields.get("url", "").strip()
     return AddSource(
         name=fields.get("name", "").strip(),
@@ -170,7 +174,8 @@ async def _sync(request: Request, _fields: Fields) -> str:
 
 async def _remove(request: Request, fields: Fields) -> str:
     caller, sources, named = caller_of(request), service_of(request, Sources), request.path_params["source"]
-    require_typed_name(fields, (await sources.show(caller, named)).name, what="source", to="remove")
+    name = (await sources.show(caller, named)).name
+    require_typed_name(fields, name, ask=gettext("type the source's name, %(name)s, to remove it", name=name))
     await sources.remove(caller, named, request_id=request_id_of(request))
     return f"{here(caller)}/sources"
 
@@ -181,7 +186,7 @@ async def find_chart(request: Request) -> Response:
     fields = {name: request.query_params.get(name, "").strip() for name in ("name", "version")}
     try:
         if any("\0" in value for value in fields.values()):
-            raise InvalidRequest("name: it contains a NUL character")
+            raise wrong("name", gettext("it contains a NUL character"))
         source = await service_of(request, Sources).show(caller, named)
         reference = SourceReference(source=source.id, **fields)
         row = await service_of(request, ChartPulls).choose(caller, reference)

@@ -13,7 +13,8 @@ from pilothouse.auth.policy import READ_VALUES
 from pilothouse.chart_archive.yaml_text import dump_yaml
 from pilothouse.console.plan_words import OPTIONS, read_checks
 from pilothouse.console.rendering import HEADERS, refusal
-from pilothouse.console.requests import caller_of
+from pilothouse.console.requests import caller_of, not_one_of, too_long, wrong
+from pilothouse.console.texts import gettext
 from pilothouse.console.value_problems import LAYER, ValueProblem, locate_problems
 from pilothouse.engine.protocol import ValuesLayer, Wait
 from pilothouse.errors import InvalidRequest, NotFound, PilothouseError
@@ -61,10 +62,10 @@ def read_text(fields: Mapping[str, str]) -> str:
 def read_change(fields: Mapping[str, str], *, mode: ValuesMode) -> DeployRelease:
     """Return what the form asks for; raise InvalidRequest with the field that is wrong."""
     if not fields.get("chart", ""):
-        raise InvalidRequest("chart: missing; choose one")
+        raise wrong("chart", gettext("missing; choose one"))
     description = fields.get("description", "").strip()
     if len(description) > _LONGEST_DESCRIPTION:
-        raise InvalidRequest(f"description: more than {_LONGEST_DESCRIPTION} characters")
+        raise too_long("description", _LONGEST_DESCRIPTION)
     options: dict[str, Any] = {name: name in fields for name in _OPTIONS}
     return DeployRelease(
         chart_id=fields["chart"],
@@ -93,7 +94,7 @@ def _layers(fields: Mapping[str, str]) -> tuple[ValuesLayer, ...]:
 def _choose(fields: Mapping[str, str], name: str, words: tuple[Any, ...]) -> Any:
     text = fields.get(name, "")
     if text and text not in words:
-        raise InvalidRequest(f"{name}: {text[:40]!r} is not one of {', '.join(words)}")
+        raise not_one_of(name, text, words)
     return text or None
 
 
@@ -101,7 +102,8 @@ def _read_seconds(text: str) -> int | None:
     if not text.strip():
         return None
     if not re.fullmatch(r"[0-9]{1,7}", text.strip()) or not 0 < int(text) <= _LONGEST_WAIT:
-        raise InvalidRequest(f"timeout_seconds: {text[:40]!r} is not a number from 1 to {_LONGEST_WAIT}")
+        problem = gettext("%(given)s is not a number from 1 to %(most)s", given=repr(text[:40]), most=_LONGEST_WAIT)
+        raise wrong("timeout_seconds", problem)
     return int(text)
 
 

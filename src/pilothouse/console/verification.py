@@ -9,8 +9,8 @@ from starlette.routing import Route
 
 from pilothouse.console.forms import Fields, read_keys, tell, writes
 from pilothouse.console.rendering import page
-from pilothouse.console.requests import caller_of, here
-from pilothouse.errors import InvalidRequest
+from pilothouse.console.requests import caller_of, here, wrong
+from pilothouse.console.texts import gettext
 from pilothouse.http.errors import Refusal
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.charts.signatures import MOST_BYTES
@@ -42,7 +42,7 @@ async def show_verification(
 
 async def _set_policy(request: Request, fields: Fields) -> str:
     if fields.get("take") not in {"verified", "all"}:
-        raise InvalidRequest("take: choose whether to take verified charts only, or all")
+        raise wrong("take", gettext("choose whether to take verified charts only, or all"))
     return await _change(request, fields, ChangeTrust(verified_only=fields["take"] == "verified"), part="policy")
 
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from pilothouse.console.forms import Fields, require_typed_name
 from pilothouse.console.requests import caller_of, here
+from pilothouse.console.texts import gettext
 from pilothouse.http.requests import request_id_of, service_of
 from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.clusters import Clusters
@@ -44,7 +45,8 @@ async def remove_wall(request: Request, fields: Fields) -> str:
     """Remove the wall, if the cluster's name was typed; return the path of its place."""
     caller_of(request).require_in_account(SET_WALL)
     named = await _named(request)
-    require_typed_name(fields, named.name, what="cluster", to="remove the wall of")
+    ask = gettext("type the cluster's name, %(name)s, to remove the wall of it", name=named.name)
+    require_typed_name(fields, named.name, ask=ask)
     return await _store(request, fields, named, None)
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from pilothouse.console.texts import Texts, gettext, gettext_noop, translate
 from pilothouse.kubernetes.health import Health
 from pilothouse.services.sources.records import Source
 from pilothouse.states import Action, OperationState, ReleaseStatus
@@ -13,11 +14,16 @@ from pilothouse.store.users import UserRow
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its tone, which the style sheet colours, and its icon."""
+    """A word as the catalogue knows it, with its tone, which the style sheet colours, and its icon."""
 
-    text: str
+    message: str
     tone: str
     icon: str
+
+    @property
+    def text(self) -> str:
+        """The word in the language of the page."""
+        return translate(self.message)
 
 
 _STATUSES: Final[dict[str, Word]] = {
@@ -44,15 +50,30 @@ _STATES: Final[dict[str, Word]] = {
     OperationState.FAILED: Word("Failed", "bad", "alert"),
     OperationState.CANCELLED: Word("Cancelled", "idle", "ban"),
 }
-_ACTIONS: Final[dict[str, str]] = {
-    Action.INSTALL: "Install",
-    Action.UPGRADE: "Upgrade",
-    Action.ROLLBACK: "Roll back",
-    Action.UNINSTALL: "Uninstall",
-    Action.TEST: "Test",
-    "cancel": "Cancel",
-    "rollback_on_failure": "Rollback on failure",
-}
+_ACTIONS: Final = Texts({
+    Action.INSTALL: gettext_noop("Install"),
+    Action.UPGRADE: gettext_noop("Upgrade"),
+    Action.ROLLBACK: gettext_noop("Roll back"),
+    Action.UNINSTALL: gettext_noop("Uninstall"),
+    Action.TEST: gettext_noop("Test"),
+    "cancel": gettext_noop("Cancel"),
+    "rollback_on_failure": gettext_noop("Rollback on failure"),
+})  # fmt: skip
+#: What is asked before an operation is cancelled, and the button for it.
+CANCEL_QUESTIONS: Final = Texts({
+    Action.INSTALL: gettext_noop("Cancel this install?"),
+    Action.UPGRADE: gettext_noop("Cancel this upgrade?"),
+    Action.ROLLBACK: gettext_noop("Cancel this rollback?"),
+    Action.UNINSTALL: gettext_noop("Cancel this uninstall?"),
+    Action.TEST: gettext_noop("Cancel this test?"),
+})  # fmt: skip
+CANCEL_ORDERS: Final = Texts({
+    Action.INSTALL: gettext_noop("Cancel the install"),
+    Action.UPGRADE: gettext_noop("Cancel the upgrade"),
+    Action.ROLLBACK: gettext_noop("Cancel the rollback"),
+    Action.UNINSTALL: gettext_noop("Cancel the uninstall"),
+    Action.TEST: gettext_noop("Cancel the test"),
+})  # fmt: skip
 _CHANGES: Final[dict[str, Word]] = {
     "added": Word("Added", "ok", "plus"),
     "changed": Word("Changed", "busy", "pencil"),
@@ -82,11 +103,11 @@ INDEXES: Final[dict[str, Word]] = {
     "error": Word("Not watched", "bad", "alert"),
 }
 #: How the charts of a source are verified.
-VERIFICATIONS: Final[dict[str, str]] = {
-    "none": "not: whoever signed them",
-    "pgp": "PGP: by the provenance file of each (.prov)",
-    "cosign": "cosign: by the signature beside each in the registry",
-}
+VERIFICATIONS: Final = Texts({
+    "none": gettext_noop("not: whoever signed them"),
+    "pgp": gettext_noop("PGP: by the provenance file of each (.prov)"),
+    "cosign": gettext_noop("cosign: by the signature beside each in the registry"),
+})  # fmt: skip
 #: What can become of a plan.
 PLANS: Final[dict[str, Word]] = {
     "plan": Word("Plan", "busy", "list"),
@@ -171,7 +192,7 @@ def agent(text: str) -> str:
     browser = next((name for sign, name in _BROWSERS if sign in text), "")
     system = next((name for sign, name in _SYSTEMS if sign in text), "")
     if browser:
-        return f"{browser} on {system}" if system else browser
+        return gettext("%(browser)s on %(system)s", browser=browser, system=system) if system else browser
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -6,11 +6,18 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const steps = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+// In the language of the page, which has them.
+const texts = JSON.parse(document.body.dataset.texts);
+
+function tell(name, variables) {
+  return texts[name].replace(/%\((\w+)\)s/g, (_, variable) => variables[variable]);
+}
 
 function since(moment) {
   const seconds = (Date.now() - moment) / 1000;
   const step = steps.find(([length]) => seconds >= length);
-  return step ? `${Math.round(seconds / step[0])} ${step[1]} ago` : "now";
+  if (!step) return tell("now");
+  return tell("ago", { duration: tell(step[1], { number: Math.round(seconds / step[0]) }) });
 }
 
 function tellTimes(root) {
@@ -32,7 +39,7 @@ function connected() {
 }
 
 function disconnected() {
-  lost.querySelector("[data-since]").textContent = `It is as of ${clock.format(heard)}.`;
+  lost.querySelector("[data-since]").textContent = tell("asOf", { time: clock.format(heard) });
   lost.hidden = false;
 }
 
@@ -109,10 +116,10 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     const text = button.parentElement.querySelector("code");
     try {
       await navigator.clipboard.writeText(text.textContent);
-      button.textContent = "Copied";
+      button.textContent = tell("copied");
     } catch { // plain HTTP has no clipboard
       getSelection().selectAllChildren(text);
-      button.textContent = "Selected";
+      button.textContent = tell("selected");
     }
   });
 }
@@ -120,7 +127,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 // How many rows are ticked, beside what can be done with them.
 function countTicked() {
   const told = document.querySelector("[data-ticked]");
-  if (told) told.textContent = `${document.querySelectorAll(".tick :checked").length} ticked:`;
+  if (told) told.textContent = tell("ticked", { number: document.querySelectorAll(".tick :checked").length });
 }
 
 document.addEventListener("change", countTicked);
