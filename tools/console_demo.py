@@ -7,6 +7,7 @@ different ways, one that is rolling out and cannot, one changed by hand. What an
 import gzip
 import io
 import json
+import shlex
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def say(server: Server, kubernetes: local.RunningCluster) -> None:
     console.print(
         f"\n[bold green]open[/] {server.url}/  and log in as [bold]{server.first['user_name']}[/] with "
         f"[bold]{server.first['password']}[/]\n"
-        f"kubectl and helm see the same cluster with KUBECONFIG={kubernetes.kubeconfig}\n"
+        f"kubectl and helm see the same cluster with KUBECONFIG={shlex.quote(str(kubernetes.kubeconfig))}\n"
         "Serving until Ctrl-C; make demo-down stops the local cluster, too.",
         soft_wrap=True,
     )

@@ -134,6 +134,7 @@ def start_server() -> Server:
         "PILOTHOUSE_TLS__PORT": str(tls_port),
         "PILOTHOUSE_REGION": REGION,
         "PILOTHOUSE_CLUSTER__ALLOW_LOOPBACK": "true",
+        "PILOTHOUSE_SOURCES__ALLOW_LOOPBACK": "true",  # a registry to try, beside the cluster
     }
     process = processes.start(
         [sys.executable, "-m", "pilothouse", "serve", "--first-credentials", str(first)],

@@ -56,7 +56,7 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the file that leaves a process, a thread, a listener, or something that warns when it is collected.
 
     The collector runs while this file can still be blamed: pytest makes an error of its last test's teardown from what
-    is reported by then. It looks at what came to be in this file only: thousands of tests and their modules live
+    is reported by then. It looks only at what came to be in this file, beside thousands of tests and their modules.
     beside.
     """
     gc.freeze()

@@ -9,6 +9,7 @@ import typer
 
 from pilothouse.cli.completion import complete_clusters
 from pilothouse.cli.connection import client_of, cluster_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
@@ -76,9 +77,9 @@ def update(
     """Replace a cluster's credentials, its wall, or both. They are tested; later actions use them."""
     wall = _wall(wall_namespace, wall_user, wall_group)
     if wall and no_wall:
-        raise InvalidRequest("--no-wall: removes the wall that the other options describe; leave one of them out")
+        raise UsageError("--no-wall: removes the wall that the other options describe; leave one of them out")
     if kubeconfig is None and not wall and not no_wall:
-        raise InvalidRequest("nothing to change: pass --kubeconfig, --wall-namespace and --wall-user, or --no-wall")
+        raise UsageError("nothing to change: pass --kubeconfig, --wall-namespace and --wall-user, or --no-wall")
     client, path, changed = client_of(context), _path(context, cluster), {}
     if kubeconfig is not None:
         body = {"kubeconfig": _read(kubeconfig), "context": kube_context}
@@ -141,7 +142,7 @@ def _wall(namespaces: list[str] | None, user: str | None, groups: list[str] | No
     if not namespaces and not user and not groups:
         return None
     if not namespaces or not user:
-        raise InvalidRequest("a wall needs both --wall-namespace and --wall-user")
+        raise UsageError("a wall needs both --wall-namespace and --wall-user")
     return {"namespaces": namespaces, "user": user, "groups": groups or []}
 
 

@@ -13,6 +13,7 @@ from pilothouse.cli.commands import project as projects
 from pilothouse.cli.commands import user as users
 from pilothouse.cli.completion import complete_groups, complete_policies, complete_projects, complete_users
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_rows
 from pilothouse.cli.terminal import echo
@@ -104,7 +105,7 @@ def remove(context: typer.Context, policy: Policy) -> None:
 
 def _where(context: typer.Context, user: str, group: str, project: str) -> dict[str, str | None]:
     if bool(user) == bool(group):
-        raise InvalidRequest("name one of --user and --group")
+        raise UsageError("name one of --user and --group")
     return {
         "user_id": users.id_of(context, user) if user else None,
         "group_id": groups.id_of(context, group) if group else None,

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from pilothouse.cli.connection import client_of
+from pilothouse.cli.exits import UsageError
 from pilothouse.cli.groups import connected_group
 from pilothouse.cli.output import As, Output, print_answer, print_lines
 from pilothouse.cli.sources import read_text
-from pilothouse.errors import InvalidRequest
 
 app = connected_group("Which charts the project takes, by who signed them.")
 
@@ -36,12 +36,14 @@ def change(
     ] = None,
     output: As = Output.TABLE,
 ) -> None:
-    """Set which charts the project takes. Charts of sources are verified with the keys of their source.
+    """Set which charts the project takes, and whose signatures count for uploads.
+
+    Charts of sources are verified with the keys of their source: 'source add --keys'.
 
     Example: pilothouse trust set --verified-only --keys release-team.asc
     """
     if verified_only is None and keys is None:
-        raise InvalidRequest("nothing to set: name --verified-only, --any-chart or --keys")
+        raise UsageError("nothing to set: name --verified-only, --any-chart or --keys")
     body = {"verified_only": verified_only, "keys": read_text(keys, "--keys") if keys is not None else None}
     _print(client_of(context).call("PUT", _PATH, body=body), output)
 
