@@ -20,6 +20,7 @@ from pilothouse.api.cce import releases as release_routes
 from pilothouse.api.cce import tokens as token_routes
 from pilothouse.api.cce import versions as version_routes
 from pilothouse.api.cce.models import ReleaseSerializer
+from pilothouse.api.v1 import log_in as log_in_routes
 from pilothouse.api.v1 import reference
 from pilothouse.api.v1.routers import DESCRIPTION, ROUTERS, largest_body
 from pilothouse.console.app import create_console
@@ -54,6 +55,7 @@ from pilothouse.services.cluster_walls import ClusterWalls
 from pilothouse.services.identity.access_keys import AccessKeys
 from pilothouse.services.identity.authentication import Authentication
 from pilothouse.services.identity.bearers import Bearers
+from pilothouse.services.identity.device_log_in import DeviceLogIns
 from pilothouse.services.identity.groups import Groups
 from pilothouse.services.identity.issuers import issuers_of
 from pilothouse.services.identity.passwords import Passwords
@@ -103,9 +105,15 @@ from pilothouse.wiring import Runtime, build_runtime, freeze_gc
 
 if TYPE_CHECKING:
     from pilothouse.oidc.code_flow import CodeFlow
+    from pilothouse.oidc.device_flow import DeviceFlow
     from pilothouse.services.identity.oidc_users import OidcUsers
 
-_PUBLIC = frozenset({HEALTH_PATH, reference.OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH})
+_PUBLIC = frozenset(
+    {
+        *(HEALTH_PATH, log_in_routes.PATH),
+        *(reference.OPENAPI_PATH, reference.REFERENCE_PATH, compatible_description.PATH),
+    }
+)
 
 
 def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
@@ -130,11 +138,11 @@ def create_app(runtime: Runtime, notifications: Notifications) -> ASGIApp:
             Exception: internal_error,
         },
     )
-    people, bearers = _providers(runtime, audit)
+    people, devices, bearers = _providers(runtime, audit)
     standing = Standing(runtime.database, again_seconds=settings.identity.ask_again_seconds, issuers=bearers)
     services = (
         *(settings.worker, runtime.database, runtime.clusters, audit, watch, standing, AuditExport(audit, standing)),
-        *_identity_services(runtime, audit, people),
+        *_identity_services(runtime, audit, people, devices),
         Webhooks(runtime.database, runtime.keys, Targets(settings.webhooks, settings.cluster), settings.webhooks),
         *(*_chart_services(runtime, standing), *_release_services(runtime, notifications, standing)),
     )
@@ -202,12 +210,14 @@ def _include_routes(app: FastAPI) -> None:
         app.include_router(router)
 
 
-def _providers(runtime: Runtime, audit: Audit) -> "tuple[tuple[CodeFlow, OidcUsers] | None, Bearers]":
-    """Return what logs in at identity providers, if any can, and what verifies their tokens.
+def _providers(
+    runtime: Runtime, audit: Audit
+) -> "tuple[tuple[CodeFlow, OidcUsers] | None, tuple[DeviceFlow, OidcUsers] | None, Bearers]":
+    """Return what logs in at identity providers, browsers and terminals, if any can, and what verifies their tokens.
 
     Servers without providers do not load what these need, 4 MB.
     """
-    settings, people, keystone_users = runtime.settings, None, None
+    settings, people, devices, keystone_users = runtime.settings, None, None, None
     look_up = runtime.clients.resolver.of("identity providers")
     users = ProviderUsers(
         runtime.database,
@@ -217,11 +227,13 @@ def _providers(runtime: Runtime, audit: Audit) -> "tuple[tuple[CodeFlow, OidcUse
     )
     if settings.oidc.file is not None:
         from pilothouse.oidc.code_flow import CodeFlow  # noqa: PLC0415 - loaded where it is set up
+        from pilothouse.oidc.device_flow import DeviceFlow  # noqa: PLC0415 - loaded where it is set up
         from pilothouse.oidc.provider import providers_of  # noqa: PLC0415 - loaded where it is set up
         from pilothouse.services.identity.oidc_users import OidcUsers  # noqa: PLC0415 - loaded where it is set up
 
         providers = providers_of(settings.oidc, look_up)
         people = CodeFlow(providers), OidcUsers(users, providers)
+        devices = DeviceFlow(providers), people[1]
     if settings.keystone.url:
         from pilothouse.keystone.client import Keystone  # noqa: PLC0415 - loaded where it is set up
         from pilothouse.keystone.documents import provider_of  # noqa: PLC0415 - loaded where it is set up
@@ -230,17 +242,22 @@ def _providers(runtime: Runtime, audit: Audit) -> "tuple[tuple[CodeFlow, OidcUse
 
         keystone = Keystone(settings.keystone, look_up)
         keystone_users = KeystoneUsers(users, Validated(keystone, settings.keystone, provider_of(settings.keystone)))
-    return people, Bearers(oidc=people[1] if people is not None else None, keystone=keystone_users)
+    return people, devices, Bearers(oidc=people[1] if people is not None else None, keystone=keystone_users)
 
 
 def _identity_services(
-    runtime: Runtime, audit: Audit, people: "tuple[CodeFlow, OidcUsers] | None"
+    runtime: Runtime,
+    audit: Audit,
+    people: "tuple[CodeFlow, OidcUsers] | None",
+    devices: "tuple[DeviceFlow, OidcUsers] | None",
 ) -> tuple[object, ...]:
     database, settings = runtime.database, runtime.settings
     passwords = Passwords(database, settings.identity, audit)
     sessions = Sessions(database, passwords, settings.identity, audit)
+    tokens = Tokens(database, passwords, settings.identity, audit)
     return (
-        Tokens(database, passwords, settings.identity, audit),
+        tokens,
+        DeviceLogIns(tokens, settings.oidc, audit, people=devices),
         sessions,
         SingleSignOn(runtime.keys, sessions, settings.oidc, audit, people=people),
         Projects(database, region=settings.region),
@@ -312,7 +329,7 @@ def _release_services(runtime: Runtime, notifications: Notifications, standing: 
 def _is_public(method: str, path: str) -> bool:
     """Return True for routes without authentication: log-in, and the versions that its clients ask for before."""
     if method == "POST":
-        return path == token_routes.PATH
+        return path in {token_routes.PATH, log_in_routes.PATH}
     return path in _PUBLIC or (method == "GET" and path in version_routes.PATHS)
 
 

@@ -50,6 +50,7 @@ ROUTES = [
     "/api/v1/clusters/{}", "/api/v1/clusters/{}/unlock", "/api/v1/operations", "/api/v1/operations/{}",
     "/api/v1/operations/{}/events", "/api/v1/users", "/api/v1/users/{}", "/api/v1/accesskeys", "/api/v1/accesskeys/{}",
     "/api/v1/projects", "/api/v1/projects/{}", "/api/v1/health", "/api/v1/openapi.json", "/{}", "/{}/{}",
+    "/api/v1/login",
 ]  # fmt: skip
 KEYS = [
     "chart_id", "name", "namespace", "version", "values", "parameters", "description", "action", "dry_run", "replace",

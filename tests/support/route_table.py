@@ -141,6 +141,8 @@ TABLE: Final[dict[str, Route]] = {
     "POST /api/v1/operations/{operation_id}/cancel": Route("cce:release:create", body={}),
     # Identity: ids are those of the account's administrator, as everybody may do the same with its own
     "POST /v3/auth/tokens": Route(PUBLIC, body={"auth": {}}),
+    "GET /api/v1/login": Route(PUBLIC),
+    "POST /api/v1/login": Route(PUBLIC, body={"provider": "corp", "id_token": "a.b.c", "access_token": "opaque"}),
     "GET /v3/auth/tokens": Route("iam:tokens:get", headers=_SUBJECT),
     "HEAD /v3/auth/tokens": Route("iam:tokens:get", headers=_SUBJECT),
     "DELETE /v3/auth/tokens": Route("iam:tokens:delete", headers=_SUBJECT),

@@ -6,7 +6,6 @@ Source: OpenID Connect Core 1.0, section 3.1; RFC 7636, RFC 9207, RFC 9700.
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from authlib.integrations.base_client import OAuthError
@@ -15,8 +14,9 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from pilothouse.errors import NotAuthenticated, ProviderUnavailable
 from pilothouse.oidc.attempts import Attempt
 from pilothouse.oidc.configuration import ProviderConfiguration
+from pilothouse.oidc.log_in_tokens import verify_tokens
 from pilothouse.oidc.provider import Description, Provider
-from pilothouse.oidc.verification import Statement, verify_id_token
+from pilothouse.oidc.verification import Statement
 
 _LONGEST: Final = 8192
 _RANDOM_BYTES: Final = 32
@@ -80,27 +80,13 @@ class CodeFlow:
                     given = await client.fetch_token(description.token, code=code, code_verifier=attempt.verifier)
             except OAuthError as error:
                 raise _refusal(configuration.shown, str(error.error)) from error
-        return await _verified(provider, description, attempt, given)
-
-
-async def _verified(
-    provider: Provider, description: Description, attempt: Attempt, given: Mapping[str, Any]
-) -> Statement:
-    """Return the statement of the ID token, with claims that only the user info has."""
-    id_token, access_token = given.get("id_token"), given.get("access_token")
-    if not isinstance(id_token, str) or not isinstance(access_token, str):
-        with provider.failures():
-            raise ProviderUnavailable("it answered without an ID token or access token")
-    statement = await verify_id_token(id_token, provider, nonce=attempt.nonce, access_token=access_token)
-    configuration = provider.configuration
-    wanted = {configuration.user_claim.partition(".")[0], configuration.groups_claim.partition(".")[0]}
-    if description.userinfo and not wanted <= statement.claims.keys():
-        more = await provider.read_json(description.userinfo, token=access_token)
-        if more.get("sub") != statement.claims["sub"]:
-            raise NotAuthenticated("The provider's user info is of another person than its ID token.")
-        claims = {**{name: more[name] for name in wanted & more.keys()}, **statement.claims}
-        statement = replace(statement, claims=claims)
-    return statement
+        return await verify_tokens(
+            provider,
+            id_token=given.get("id_token"),
+            access_token=given.get("access_token"),
+            client_id=configuration.client_id,
+            nonce=attempt.nonce,
+        )
 
 
 def _client(provider: Provider, description: Description, redirect_uri: str) -> Any:

@@ -32,6 +32,7 @@ class ProviderConfiguration(BaseModel):
     account: str = ""
     client_id: str = ""
     client_secret_file: Path | None = None
+    device_client_id: str = ""
     scopes: tuple[str, ...] = ("openid", "profile")
     audience: str = ""
     algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "Ed25519")
@@ -56,8 +57,16 @@ class ProviderConfiguration(BaseModel):
 
     @model_validator(mode="after")
     def _is_for_something(self) -> Self:
-        if not self.client_id and not self.audience:
-            raise ValueError("give client_id, for log-in to the console, or audience, for tokens of programs, or both")
+        if not self.client_id and not self.audience and not self.device_client_id:
+            raise ValueError(
+                "give client_id, for log-in to the console, or device_client_id, for log-in from a terminal, or "
+                "audience, for tokens of programs, or several of them"
+            )
+        if self.device_client_id and self.device_client_id == self.client_id and self.client_secret_file:
+            raise ValueError(
+                "device_client_id must name another client than client_id: that one has a secret, and what runs on "
+                "people's machines can keep none"
+            )
         if "openid" not in self.scopes:
             raise ValueError("scopes must include openid")
         return self

@@ -80,9 +80,13 @@ async def verify_bearer(token: str, providers: Mapping[str, Provider]) -> Statem
     return _statement(provider, found.claims)
 
 
-async def verify_id_token(token: str, provider: Provider, *, nonce: str, access_token: str) -> Statement:
-    """Return what the token of a log-in says; raise NotAuthenticated or ProviderUnavailable."""
-    client_id = provider.configuration.client_id
+async def verify_id_token(
+    token: str, provider: Provider, *, client_id: str, nonce: str, access_token: str
+) -> Statement:
+    """Return what the token of a log-in by that client says; raise NotAuthenticated or ProviderUnavailable.
+
+    ``nonce`` is empty for a log-in that has none.
+    """
     said = _read(token)
     found = await _verify_signature(token, said, provider)
     claims = CodeIDToken(

@@ -42,7 +42,11 @@ class OidcSettings(ProviderSettings):
         description="how long the groups that a provider named count for a user's access keys, tokens and sessions, "
         "or as long as the provider's token, if that is longer",
     )
-    login_seconds: float = Field(600.0, gt=0, description="time for a log-in at the provider")
+    login_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="time for a log-in at the provider; age of an ID token that is brought from a terminal",
+    )
 
     @field_validator("public_url")
     @classmethod

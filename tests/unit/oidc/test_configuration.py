@@ -35,7 +35,16 @@ def test_a_provider_has_defaults_for_what_most_do(tmp_path: Path):
     assert read(tmp_path, {**GOOD, "issuer": "http://127.0.0.1:8000/o"})["corp"].issuer == "http://127.0.0.1:8000/o"
 
 
+def test_a_provider_for_terminals_alone_needs_no_address_of_ours(tmp_path: Path):
+    only = {"name": "corp", "issuer": "https://sso.example.com", "device_client_id": "cli"}
+    assert read(tmp_path, only, public_url="")["corp"].device_client_id == "cli"
+    both = {**GOOD, "device_client_id": "pilothouse"}
+    assert read(tmp_path, both)["corp"].device_client_id == "pilothouse", "one without a secret may be both"
+
+
 def test_what_is_wrong_is_named_with_its_place_and_without_its_value(tmp_path: Path):
+    a_secret = tmp_path / "secret"
+    a_secret.write_text("hunter2")
     without_client = {key: value for key, value in GOOD.items() if key != "client_id"}
     for providers, why in (
         ([{**GOOD, "issuer": "http://sso.example.com"}], "providers.0.issuer: .* must begin with https://"),
@@ -47,7 +56,8 @@ def test_what_is_wrong_is_named_with_its_place_and_without_its_value(tmp_path: P
         ([{**GOOD, "algorithms": ["none"]}], "'none' is not one of RS256"),
         ([{**GOOD, "algorithms": []}], "name at least one of"),
         ([{**GOOD, "scopes": ["profile"]}], "scopes must include openid"),
-        ([without_client], "give client_id, for log-in to the console, or audience"),
+        ([without_client], "give client_id, for log-in to the console, or device_client_id, .* or audience"),
+        ([{**GOOD, "client_secret_file": str(a_secret), "device_client_id": "pilothouse"}], "must name another client"),
         ([GOOD, {**GOOD, "issuer": "https://b.example"}], "two providers have the name 'corp'"),
         ([GOOD, {**GOOD, "name": "b"}], "two providers have the issuer"),
         ([{**GOOD, "client_secret_file": str(tmp_path / "missing")}], "client_secret_file .*missing cannot be read"),

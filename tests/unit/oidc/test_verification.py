@@ -169,7 +169,7 @@ async def test_an_id_token_belongs_to_its_log_in(issuer: OidcPeer):
 
     async def ask(**claims: Any) -> str:
         token = issuer.token(**{"aud": CLIENT, "nonce": "n-1", **claims})
-        statement = await verify_id_token(token, provider, nonce="n-1", access_token="opaque")
+        statement = await verify_id_token(token, provider, client_id=CLIENT, nonce="n-1", access_token="opaque")
         return str(statement.claims["sub"])
 
     assert await ask() == "alice-1"

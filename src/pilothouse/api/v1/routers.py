@@ -11,6 +11,7 @@ from pilothouse.api.v1 import (
     groups,
     health,
     ignore_rules,
+    log_in,
     operations,
     plans,
     policies,
@@ -66,6 +67,7 @@ ROUTERS: Final = (
     operations.router,
     evidence.router,
     webhooks.router,
+    log_in.router,
     health.public_router,
     health.router,
 )

@@ -1,6 +1,7 @@
 """Tokens: issued for a password or a token, shown to their owners, revoked when their basis changes."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pilothouse.auth.tokens import new_token, token_digest
 from pilothouse.errors import NotAuthenticated, NotFound
@@ -14,6 +15,7 @@ from pilothouse.settings import IdentitySettings
 from pilothouse.store import audit, projects, tokens
 from pilothouse.store.audit import Outcome, Somebody
 from pilothouse.store.database import Database, Transaction
+from pilothouse.store.provider_users import ProviderUserRow
 from pilothouse.store.tokens import LivingToken, TokenRow
 from pilothouse.store.users import LoginRow
 
@@ -43,6 +45,15 @@ class IssuedToken:
 
 
 @dataclass(frozen=True)
+class _Basis:
+    """What a token is issued for, and what that limits."""
+
+    detail: str
+    not_after: datetime | None = None
+    proven_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class _Holder:
     """The holder of a token, in the form of a log-in."""
 
@@ -68,7 +79,19 @@ class Tokens:
         Raises NotAuthenticated, Busy or NotFound (the domain, or a project in which the user has a role).
         """
         user = await self._passwords.prove(login)
-        return await self._add(user, scope, request_id=request_id, source=login.source)
+        return await self._add(user, scope, _Basis("password"), request_id=request_id, source=login.source)
+
+    async def issue_for(
+        self, user: ProviderUserRow, *, proved_at: float | None, detail: str, request_id: str, source: str
+    ) -> IssuedToken:
+        """Issue a token without a project for a user that was proved in another way.
+
+        ``proved_at``: when the user logged in there; without it the token proves nothing that has to be recent.
+        ``detail`` is for the audit.
+        """
+        holder = _Holder(user.user_id, user.user_name, user.domain_id, user.domain_name, user.generation)
+        basis = _Basis(detail, proven_at=datetime.fromtimestamp(proved_at or 0.0, UTC))
+        return await self._add(holder, Scope(), basis, request_id=request_id, source=source)
 
     async def exchange(self, token: str, scope: Scope, *, request_id: str, source: str) -> IssuedToken:
         """Return a token of another scope for the holder of a valid one; it does not expire later than that.
@@ -97,16 +120,17 @@ class Tokens:
             raise
         # With the generation of the old token: what ends that one until the new one is stored ends both.
         user = _Holder(row.user_id, row.user_name, row.domain_id, row.domain_name, row.generation)
-        return await self._add(user, scope, request_id=request_id, source=source, exchanged=row)
+        basis = _Basis("token", row.expires_at, row.proven_at)
+        return await self._add(user, scope, basis, request_id=request_id, source=source)
 
     async def _add(
         self,
         user: "LoginRow | _Holder",
         scope: Scope,
+        basis: _Basis,
         *,
         request_id: str,
         source: str,
-        exchanged: TokenRow | None = None,
     ) -> IssuedToken:
         text = new_token()
         digest = token_digest(text) or ""
@@ -133,8 +157,8 @@ class Tokens:
                 scope=kind,
                 project_id=project_id,
                 life_seconds=self._settings.token_seconds,
-                not_after=exchanged.expires_at if exchanged is not None else None,
-                proven_at=exchanged.proven_at if exchanged is not None else None,
+                not_after=basis.not_after,
+                proven_at=basis.proven_at,
             )
             await tokens.end_oldest(tx, user.id, most=self._settings.tokens_per_user)
             row = await tokens.read_token(tx, digest)
@@ -144,7 +168,7 @@ class Tokens:
                 _CREATE,
                 target=user.id,
                 target_name=user.name,
-                detail="password" if exchanged is None else "token",
+                detail=basis.detail,
                 request_id=request_id,
             )
         return IssuedToken(text, row)
