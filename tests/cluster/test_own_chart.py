@@ -31,6 +31,7 @@ _PROVIDERS: list[dict[str, Any]] = [
         "issuer": "https://sso.example.com/realms/staff",
         "clientId": "pilothouse",
         "clientSecret": {"existingSecret": "corp", "key": "secret"},
+        "deviceClientId": "pilothouse-cli",
         "audience": "pilothouse-api",
         "account": "staff",
         "scopes": ["openid", "profile", "groups"],
@@ -154,6 +155,7 @@ def test_the_api_reads_the_providers_of_the_values(helm_cli: HelmCommand, tmp_pa
         assert settings.ca == mounted["ca.crt"]
         corp, ci = read_providers(settings).values()
         assert corp.client_secret() == "key secret of corp"
+        assert (corp.device_client_id, ci.device_client_id) == ("pilothouse-cli", "")
         assert (corp.client_id, corp.user_claim, corp.groups_claim) == ("pilothouse", "email", "realm_access.roles")
         assert (corp.title, corp.account, corp.audience) == ("Example Corp", "staff", "pilothouse-api")
         assert (corp.scopes, corp.algorithms) == (("openid", "profile", "groups"), ("RS256", "Ed25519"))
@@ -275,6 +277,11 @@ def test_monitoring_has_the_alert_rules_of_the_project(helm_cli: HelmCommand):
         ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"scopes": ["profile"]}])), "scopes"),
         ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0], _PROVIDERS[0]])), "two providers are called corp"),
         ((*_EXTERNAL, *single_sign_on(providers=[{"name": "corp", "issuer": "https://sso.example.com"}])), "audience"),
+        ((*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"deviceClientId": ""}])), "deviceClientId"),
+        (
+            (*_EXTERNAL, *single_sign_on(providers=[_PROVIDERS[0] | {"deviceClientId": "pilothouse"}])),
+            "deviceClientId must be another client than clientId",
+        ),
         ((*_EXTERNAL, *single_sign_on(), "--set", "settings.OIDC__FILE=/elsewhere"), "settings.OIDC__FILE"),
         ((*_EXTERNAL, *keystone(url="")), "/keystone/url"),
         ((*_EXTERNAL, *keystone(url="http://keystone.example.com/v3")), "/keystone/url"),

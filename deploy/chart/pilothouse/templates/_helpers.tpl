@@ -111,6 +111,9 @@ capabilities: {drop: [ALL]}
 {{- if and .clientId (not $.Values.oidc.publicUrl) -}}
 {{- fail (printf "oidc.publicUrl: say what address browsers reach this server at; provider %s sends people back there" .name) -}}
 {{- end -}}
+{{- if and .deviceClientId .clientSecret (eq .deviceClientId (.clientId | default "")) -}}
+{{- fail (printf "oidc.providers: provider %s: deviceClientId must be another client than clientId, which has a secret" .name) -}}
+{{- end -}}
 {{- if has .name $names -}}
 {{- fail (printf "oidc.providers: two providers are called %s" .name) -}}
 {{- end -}}
