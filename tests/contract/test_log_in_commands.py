@@ -63,6 +63,17 @@ def test_a_person_logs_in_once_and_out_again(server: RunningServer, run: Run, tm
     assert "type 'pilothouse login URL'" in gone.stderr
 
 
+def test_a_server_without_a_provider_says_so(server: RunningServer, run: Run, tmp_path: Path):
+    done = run("login", server.url, "--device")
+    assert (done.returncode, done.stdout, file_of(tmp_path).exists()) == (1, "", False)
+    assert "this server has no identity provider for log-in from a terminal" in done.stderr
+    assert "with a password or a token" in done.stderr
+    alone = run("login", server.url, "--provider", "corp")
+    assert (alone.returncode, "--provider: it is for --device" in alone.stderr) == (2, True)
+    nobody = run("login", "http://127.0.0.1:9", "--device")
+    assert (nobody.returncode, "no Pilothouse server answers" in nobody.stderr) == (3, True)
+
+
 def test_an_access_key_and_a_token_log_in_too(server: RunningServer, run: Run):
     key = ("--access-key", server.access_key, "--secret-key-stdin", "--context", "key", "--project", "cn-north-4")
     assert run("login", server.url, *key, typed=f"{server.secret_key}\n").returncode == 0

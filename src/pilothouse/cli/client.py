@@ -87,6 +87,11 @@ class Client:
         content = b"" if body is None else orjson.dumps(body)
         return self._decode(self._send(method, path, content, headers=headers).content)
 
+    def ask(self, method: str, path: str, *, body: object = None) -> Any:
+        """Return the decoded JSON answer to a request that needs no credentials; raise as ``call``."""
+        content = b"" if body is None else orjson.dumps(body)
+        return self._decode(self._send(method, path, content, prove=False).content)
+
     def log_in(self, body: object) -> tuple[str, Any]:
         """Return a new token, and the server's description of it; needs no credentials but the body's."""
         answer = self._send("POST", f"{TOKENS_PATH}?nocatalog=1", orjson.dumps(body), prove=False)
@@ -201,6 +206,7 @@ class Client:
             ended = f" expired at {context.expires_at}"
         typed = f"pilothouse login {context.url} --context {context.name}"
         user = f" --user {context.user}" if context.user else ""
+        user = f" --device --provider {context.provider}" if context.provider else user
         return f"; the log-in of context {context.name!r}{ended or ' is not valid any more'}; type: {typed}{user}"
 
     def _decode(self, content: bytes) -> Any:

@@ -16,6 +16,7 @@ from pilothouse.errors import InvalidRequest
 class Context:
     """A server with credentials for it and defaults; ``ca`` is the text of the only authorities that are trusted.
 
+    ``provider`` is the identity provider at which a person logged in from the terminal.
     ``project_id`` is that of ``project`` if an access key has to say it with each request; ``project_tokens`` holds the
     tokens that ``--project`` exchanged for the log-in, by project.
     """
@@ -25,6 +26,7 @@ class Context:
     ca: str = ""
     user: str = ""
     domain: str = ""
+    provider: str = ""
     token: str = ""
     expires_at: str = ""
     access_key: str = ""

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 import typer
 
 from pilothouse.cli.connection import authority_of
-from pilothouse.cli.groups import connection_options_of
+from pilothouse.cli.exits import UsageError
+from pilothouse.cli.groups import connection_options_of, options_of, takes
+from pilothouse.cli.output import As, Output, print_answer
 from pilothouse.cli.passwords import FromStdin, ask
 from pilothouse.cli.terminal import echo
 from pilothouse.errors import InvalidRequest
@@ -18,9 +20,33 @@ if TYPE_CHECKING:
     from pilothouse.cli.contexts import Context
 
 _TOKENS = "/v3/auth/tokens"
+_SHOWN = ("url", "user", "domain", "provider", "access_key", "project", "expires_at")
+_OTHER_WAYS = {
+    "user": "--user",
+    "password_stdin": "--password-stdin",
+    "token_stdin": "--token-stdin",
+    "secret_key_stdin": "--secret-key-stdin",
+    "with_access_key": "--access-key",
+    "with_secret_key": "--secret-key",
+    "with_token": "--token",
+}
 _PROJECT_ID = re.compile(r"[0-9a-f]{32}")
 
 
+def _at_provider(
+    *,
+    device: Annotated[
+        bool,
+        typer.Option("--device", help="Log in at the server's identity provider, with a browser on any device."),
+    ] = False,
+    provider: Annotated[
+        str, typer.Option("--provider", metavar="NAME", help="Identity provider for --device; default: the only one.")
+    ] = "",
+) -> None:
+    """Declare the options of a log-in at an identity provider."""
+
+
+@takes(_at_provider)
 def login(
     context: typer.Context,
     url: Annotated[str, typer.Argument(metavar="URL", help="URL of the server, for example https://host:8443.")],
@@ -36,13 +62,14 @@ def login(
     secret_key_stdin: Annotated[
         bool, typer.Option("--secret-key-stdin", help="Log in with --access-key; read its secret from standard input.")
     ] = False,
+    output: As = Output.TABLE,
 ) -> None:
     """Log in to a server, and keep the log-in as a context. It becomes the current context of all commands.
 
-    With a password, and for a project: --project, or the only one. --context names the context, --ca pins the authority
-    of an https server, --cluster and -n are its defaults.
+    With a password or --device, and for a project: --project, or the only one. --context names the context, --ca pins
+    the authority of an https server, --cluster and -n are its defaults.
     """
-    from pilothouse.cli.contexts import Context, edited_contexts
+    from pilothouse.cli.contexts import Context
 
     given = connection_options_of(context)
     made = Context(
@@ -53,7 +80,11 @@ def login(
         namespace=given.get("in_namespace", ""),
     )
     project = str(given.get("in_project") or "")
-    if token_stdin:
+    at_provider = options_of(context)
+    if at_provider["device"] or at_provider["provider"]:
+        _refuse_beside_device(context)
+        _log_in_by_device(made, at_provider["provider"], project)
+    elif token_stdin:
         _take_token(made, ask("Token", from_stdin=True), project)
     elif given.get("with_access_key"):
         made.access_key = given["with_access_key"]
@@ -64,12 +95,43 @@ def login(
         password = ask("Password", from_stdin=password_stdin)
         claim = {"name": name, "domain": {"name": domain}, "password": password}
         _log_in(made, {"methods": ["password"], "password": {"user": claim}}, project)
+    _keep(made, output)
+
+
+def _keep(made: "Context", output: Output) -> None:
+    """Make the log-in the current context, and print it."""
+    from pilothouse.cli.contexts import edited_contexts
+
     with edited_contexts() as contexts:
         contexts.put(made)
         contexts.current = made.name
+    if output is not Output.TABLE:
+        print_answer({"context": made.name, **{name: getattr(made, name) for name in _SHOWN}}, output)
+        return
     who = made.user or f"access key {made.access_key}"
     until = f" until {made.expires_at}" if made.expires_at else ""
     echo(f"logged in to {made.url} as {who}, project {made.project or '(none)'}{until}; context {made.name}")
+
+
+def _refuse_beside_device(context: typer.Context) -> None:
+    if not options_of(context)["device"]:
+        raise UsageError("--provider: it is for --device")
+    given = {**context.params, **connection_options_of(context)}
+    other = next((flag for name, flag in _OTHER_WAYS.items() if given.get(name)), "")
+    if other:
+        raise UsageError(f"--device: {other} is another way to log in; leave one of them out")
+
+
+def _log_in_by_device(made: "Context", provider: str, project: str) -> None:
+    """Log in at an identity provider, and keep a token of the project instead of the one that gives."""
+    from pilothouse.cli.device_log_in import log_in_by_device
+
+    made.token, made.provider = log_in_by_device(_client(made), provider)
+    broad, client = made.token, _client(made)
+    try:
+        _log_in(made, {"methods": ["token"], "token": {"id": broad}}, project)
+    finally:
+        client.call("DELETE", _TOKENS, headers={"X-Subject-Token": broad})
 
 
 def _client(made: "Context") -> "Client":
