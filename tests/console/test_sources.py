@@ -68,7 +68,9 @@ def test_a_chart_is_found_read_and_installed_in_the_version_that_was_chosen(
     expect(page.locator("pre.text")).to_contain_text("Read me before 1.0.0.")
     expect(page.locator("pre.code")).to_contain_text("of 1.0.0")
     page.get_by_role("link", name="Install", exact=True).click()
-    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.0.0")
+    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text(
+        f"webapp 1.0.0 (of source {source[0]})"
+    )
     page.locator("select[name=cluster]").select_option("test")
     page.get_by_role("textbox", name="Namespace").fill(namespace)
     page.get_by_role("textbox", name="Name of the release").fill("sourced")
@@ -79,7 +81,9 @@ def test_a_chart_is_found_read_and_installed_in_the_version_that_was_chosen(
     one = page.locator("#releases li", has_text=namespace)
     expect(one).to_contain_text("has 1.0.0")
     one.get_by_role("link", name=re.compile("^change to this")).click()
-    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.1.0")
+    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text(
+        f"webapp 1.1.0 (of source {source[0]})"
+    )
     person.open_release(namespace, "sourced", "/change")
     expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.0.0")
     assert server.show(namespace, "sourced").json()["chart_version"] == "1.0.0"
@@ -172,11 +176,46 @@ def test_a_release_is_installed_from_each_kind_of_source_and_updated_to_what_is_
             expect(page.get_by_text("Version 1.1.0 of the chart is available")).to_be_visible()
             page.get_by_role("link", name="Look at it").click()
             page.locator("#releases li", has_text=namespace).get_by_role("link", name=re.compile("^change to")).click()
-            expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.1.0")
+            chosen = page.get_by_label("Chart", exact=True).locator("option:checked")
+            expect(chosen).to_have_text(f"webapp 1.1.0 (of source {source.name})")
+            person.open_release(namespace, "web")
+            page.get_by_role("link", name="change the release").click()
+            expect(chosen).to_have_text(f"webapp 1.1.0 (of source {source.name})")
             apply()
             assert "second" in helm_cli("get", "manifest", "web", "-n", namespace)
             person.open_release(namespace, "web")
             expect(page.get_by_text("of the chart is available")).to_have_count(0)
+        finally:
+            server.send("DELETE", f"/api/v1/sources/{source.name}")
+
+
+def test_a_change_begins_with_the_archive_that_the_release_has(
+    person: Visit, namespace: str, server: RunningServer, tmp_path: Path, *, helm_cli: HelmCommand,
+    kubernetes: RunningCluster,
+):  # fmt: skip
+    """Archives of one name and version can differ: an uploaded one, and that of a source."""
+    page = person.page
+    with offered("http", tmp_path, helm=kubernetes.helm, helm_cli=helm_cli) as source:
+        source.offer(config_map_chart("webapp", "1.0.0", text="of the source"))
+        server.send("POST", "/api/v1/sources", json_body=source.body).raise_for_status()
+        try:
+            uploaded = server.upload(
+                config_map_chart("webapp", "1.0.0", text="uploaded"), parameters='{"override": true}'
+            )
+            assert uploaded.status_code == 201, uploaded.text
+            pulled = {"source": source.name, "name": "webapp", "version": "1.0.0"}
+            for name, chart in (("of-source", pulled), ("of-upload", {"id": uploaded.json()["id"]})):
+                path = f"/api/v1/clusters/{server.cluster_id}/namespaces/{namespace}/releases/{name}"
+                made = server.send("PUT", path, json_body={"chart": chart}, headers={"Prefer": "wait=30"})
+                assert made.status_code in {200, 201}, made.text
+            for name, origin in (("of-source", f"of source {source.name}"), ("of-upload", "uploaded")):
+                person.open_release(namespace, name)
+                page.goto(f"{page.url}/change")
+                chosen = page.get_by_label("Chart", exact=True).locator("option:checked")
+                expect(chosen).to_have_text(f"webapp 1.0.0 ({origin})")
+            page.goto(f"{page.url}?source={source.name}&version=9.9.9")
+            expect(page.get_by_text("9.9.9").first).to_be_visible()
+            expect(page.get_by_label("Chart", exact=True)).to_be_visible()
         finally:
             server.send("DELETE", f"/api/v1/sources/{source.name}")
 

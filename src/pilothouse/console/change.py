@@ -26,6 +26,7 @@ from pilothouse.console.value_forms import (
     find_chart,
     find_charts,
     judge_values,
+    name_origins,
     read_change,
     read_mode,
     read_text,
@@ -41,6 +42,7 @@ from pilothouse.services.identity.bootstrap import Caller
 from pilothouse.services.releases.details import ReleaseDetails
 from pilothouse.services.releases.parts import ReleaseParts
 from pilothouse.services.releases.plans import Plans
+from pilothouse.services.sources.pull import ChartPulls, SourceReference
 
 _UPDATE: Final = "cce:release:update"
 _LARGE: Final = 2**20
@@ -79,7 +81,15 @@ async def ask_change(request: Request) -> Response:
         fields["force_conflicts"] = "yes"
     if plan_id := request.query_params.get("plan", ""):
         fields |= {"values": ""} | await read_again(request, plan_id, place=place_of(request))
-    return await _form(request, fields, now, is_fresh=not plan_id)
+    refused, faults = None, NO_FAULTS
+    if source := request.query_params.get("source", ""):
+        version = request.query_params.get("version", "")
+        reference = SourceReference(source=source, name=now.stored.chart_name, version=version)
+        try:
+            fields["chart"] = (await service_of(request, ChartPulls).choose(caller, reference)).id
+        except PilothouseError as error:
+            refused, faults = await tell_faults(request, error, fields)
+    return await _form(request, fields, now, refused=refused, faults=faults, is_fresh=not plan_id)
 
 
 async def plan_change(request: Request) -> Response:
@@ -156,7 +166,10 @@ async def _compare(request: Request, seen: int | None, now: Now) -> Moved:
 
 
 async def _find_own_chart(request: Request, stored: StoredRelease) -> str:
-    """Return the id of the chart that the release was made from, if it is uploaded under that name and version."""
+    """Return the id of the chart that the release was made from, else of one of that name and version."""
+    made_from = (await show_head(request)).chart_id
+    if await find_chart(request, made_from) is not None:
+        return made_from
     for one in await find_charts(request, name=stored.chart_name):
         if one.version == stored.chart_version:
             return one.id
@@ -175,6 +188,7 @@ async def _form(
 ) -> Response:
     chosen, at = fields.get("chart", ""), release_path(request)
     chart, query = await find_chart(request, chosen), request.scope["query_string"].decode("latin-1")
+    charts = await find_charts(request, name=now.stored.chart_name, chosen=chosen)
     more: dict[str, Any] = {
         "fields": fields,
         "text": read_text(fields),
@@ -182,7 +196,8 @@ async def _form(
         "is_fresh": is_fresh,
         "chart": chart,
         "defaults": await dump_defaults(chart),
-        "charts": await find_charts(request, name=now.stored.chart_name, chosen=chosen),
+        "charts": charts,
+        "origins": await name_origins(request, charts),
         "most_charts": MOST_CHARTS,
         "modes": MODES,
         "mode": fields["mode"] if fields.get("mode") in MODES else "replace",

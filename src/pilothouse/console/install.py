@@ -20,6 +20,7 @@ from pilothouse.console.value_forms import (
     find_chart,
     find_charts,
     judge_values,
+    name_origins,
     read_change,
     read_text,
     tell_faults,
@@ -112,6 +113,7 @@ async def _form(
 ) -> Response:
     caller, chart = caller_of(request), await find_chart(request, fields.get("chart", ""))
     query = request.scope["query_string"].decode("latin-1")
+    charts = await find_charts(request, chosen=fields.get("chart", ""))
     return await page(
         request,
         "install.html",
@@ -123,7 +125,8 @@ async def _form(
         exists=exists,
         chart=chart,
         defaults=await dump_defaults(chart),
-        charts=await find_charts(request, chosen=fields.get("chart", "")),
+        charts=charts,
+        origins=await name_origins(request, charts),
         most_charts=MOST_CHARTS,
         clusters=list((await _clusters(request)).values()),
         action=f"{here(caller)}/install{'?' + query if query else ''}",

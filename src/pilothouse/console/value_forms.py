@@ -1,7 +1,7 @@
 """The form of an install or a change: chart, values as YAML and Helm's options; and what is wrong in it, by field."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as names_of
 from typing import Any, Final, get_args
@@ -26,6 +26,7 @@ from pilothouse.services.releases.commands import Crds, HelmOptions
 from pilothouse.services.releases.deploy import DeployRelease, ValuesMode
 from pilothouse.services.releases.plan_records import PlanRecord
 from pilothouse.services.releases.render import RenderChart, Renders
+from pilothouse.services.sources.sources import Sources
 from pilothouse.store.charts import ChartRow, ChartVersion
 
 Fields = dict[str, str]
@@ -151,6 +152,25 @@ async def find_charts(request: Request, *, name: str = "", chosen: str = "") -> 
         older = [ChartVersion(**{one.name: getattr(row, one.name) for one in names_of(ChartVersion)})] if row else []
         found = [*older, *found]
     return found
+
+
+async def name_origins(request: Request, charts: Sequence[ChartVersion]) -> dict[str, str]:
+    """Return where each chart is from, by its id: archives of one name and version can differ.
+
+    Nothing if all are uploaded.
+    """
+    if all(one.source_id is None for one in charts):
+        return {}
+    names, caller = {}, caller_of(request)
+    if caller.may("cce:source:list"):
+        names = {one.id: one.name for one in await service_of(request, Sources).list_sources(caller)}
+    return {one.id: _tell_origin(one.source_id, names) for one in charts}
+
+
+def _tell_origin(source_id: str | None, names: Mapping[str, str]) -> str:
+    if source_id is None:
+        return gettext("uploaded")
+    return gettext("of source %(name)s", name=names[source_id]) if source_id in names else gettext("of a source")
 
 
 async def find_chart(request: Request, chart_id: str) -> ChartRow | None:

@@ -76,7 +76,7 @@ class ChartRow:
 
 @dataclass(frozen=True)
 class ChartVersion:
-    """One chart version of a project without its values."""
+    """One chart version of a project without its values. ``source_id``: it was pulled from there."""
 
     id: str
     name: str
@@ -87,6 +87,7 @@ class ChartVersion:
     visible: bool
     created_at: datetime
     updated_at: datetime
+    source_id: str | None
 
 
 @dataclass(frozen=True)

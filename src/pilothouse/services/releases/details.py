@@ -55,7 +55,7 @@ class ReleaseDetail:
 
     ``changed_by``: what wrote the revision. ``underway``: the unfinished operation. ``problem``: why notes and labels
     could not be read; empty if they were. ``origin``: of the chart, for callers who may see sources. ``verification``:
-    who signed the chart, None if nobody is known to.
+    who signed the chart, None if nobody is known to. ``chart_id``: what it was made from, empty if that is not known.
     """
 
     release: Release
@@ -69,6 +69,7 @@ class ReleaseDetail:
     drift: DriftLook | None = None
     verification: VerificationRow | None = None
     problem: str = ""
+    chart_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class ReleaseDetails:
             drift=look,
             origin=origin,
             verification=verified,
+            chart_id=chart_id,
         )
 
     def _release(
