@@ -85,7 +85,9 @@ def test_a_chart_is_found_read_and_installed_in_the_version_that_was_chosen(
         f"webapp 1.1.0 (of source {source[0]})"
     )
     person.open_release(namespace, "sourced", "/change")
-    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text("webapp 1.0.0")
+    expect(page.get_by_label("Chart", exact=True).locator("option:checked")).to_have_text(
+        f"webapp 1.0.0 (of source {source[0]})"
+    )
     assert server.show(namespace, "sourced").json()["chart_version"] == "1.0.0"
 
 
