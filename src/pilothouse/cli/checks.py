@@ -21,6 +21,7 @@ from pilothouse.auth.key_file import read_keys
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.cli.findings import Finding, State, done, guarded, guarded_list
 from pilothouse.cli.keystone_checks import check_keystone
+from pilothouse.cli.provider_checks import check_providers
 from pilothouse.embedded_postgres.report import PostgresReport, report
 from pilothouse.engine.accounts import obstacle
 from pilothouse.engine.pool import EnginePool
@@ -59,9 +60,10 @@ async def examine(settings: Settings) -> list[Finding]:
     in_database = await _examine_database(settings, url)
     listeners = await guarded_list("listeners", lambda: _listeners(settings))
     certificate = await guarded("certificate", lambda: done(_certificate(settings)))
+    providers = await guarded_list("providers", lambda: check_providers(settings))
     keystone = await guarded_list("keystone", lambda: check_keystone(settings))
     machine = [await engine, _engine_sandbox(), *listeners, certificate]
-    return [*first, postgres_finding, *in_database, *machine, *keystone]
+    return [*first, postgres_finding, *in_database, *machine, *providers, *keystone]
 
 
 async def _examine_database(settings: Settings, url: str | None) -> list[Finding]:
