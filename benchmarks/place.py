@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +16,7 @@ from pilothouse.kubernetes.addresses import Addresses
 from pilothouse.kubernetes.kubeconfig import sanitise
 from pilothouse.kubernetes.transport import Transport
 from pilothouse.settings import ClusterSettings
-from tests.support.servers import RunningServer, run_server
+from tests.support.servers import RunningServer, open_folder, run_server
 from tools.localcluster.cluster import obtain
 
 _ANSWER_BYTES = 1 << 20
@@ -94,10 +93,8 @@ class Place:
 def place() -> Iterator[Place]:
     """Yield a server started for the measurements, with the cluster registered."""
     cluster = obtain()
-    with tempfile.TemporaryDirectory(prefix="pilothouse-bench-") as text:
-        folder = Path(text)
-        with run_server(folder, kubeconfig=cluster.kubeconfig.read_text()) as server:
-            yield Place(server, cluster.kubeconfig, cluster.helm, folder)
+    with open_folder() as folder, run_server(folder, kubeconfig=cluster.kubeconfig.read_text()) as server:
+        yield Place(server, cluster.kubeconfig, cluster.helm, folder)
 
 
 def child_of(parent: int, command: str) -> int:
