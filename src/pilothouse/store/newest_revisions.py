@@ -36,14 +36,27 @@ _IS_NEWEST = f"""NOT EXISTS (
     WHERE higher.cluster_id = top.cluster_id AND higher.namespace = top.namespace AND higher.name = top.name
       AND higher.revision > top.revision AND {_SHOWN}
   )"""  # conditions of our own
-# Whatever its status is: another transaction may be superseding it.
+# One look for each release, however few rows the planner expects: of a new cluster it knows nothing. Whatever the
+# newest one's status is: another transaction may be superseding it.
 _EXPOSE = text(f"""
+WITH newest AS MATERIALIZED (
+  SELECT shown.cluster_id, shown.namespace, shown.secret
+  FROM (
+    SELECT namespace, name, max(revision) AS revision
+    FROM unnest(CAST(:namespaces AS text[]), CAST(:names AS text[]), CAST(:revisions AS bigint[]))
+      AS changed (namespace, name, revision)
+    GROUP BY namespace, name
+  ) changed CROSS JOIN LATERAL (
+    SELECT cluster_id, namespace, secret, revision FROM release_revisions
+    WHERE cluster_id = :cluster_id AND namespace = changed.namespace AND name = changed.name AND {_SHOWN}
+    ORDER BY revision DESC LIMIT 1
+  ) shown
+  WHERE shown.revision <= changed.revision
+)
 UPDATE release_revisions top SET exposed = true
-FROM unnest(CAST(:namespaces AS text[]), CAST(:names AS text[]), CAST(:revisions AS bigint[]))
-  AS changed (namespace, name, revision)
-WHERE top.cluster_id = :cluster_id
-  AND top.namespace = changed.namespace AND top.name = changed.name AND top.revision <= changed.revision
-  AND top.gone_at IS NULL AND top.problem = '' AND NOT top.exposed AND {_IS_NEWEST}
+FROM newest
+WHERE top.cluster_id = newest.cluster_id AND top.namespace = newest.namespace AND top.secret = newest.secret
+  AND top.gone_at IS NULL AND top.problem = '' AND NOT top.exposed
 """)
 _EXPOSE_ALL = text(f"""
 UPDATE release_revisions top SET exposed = NOT exposed
