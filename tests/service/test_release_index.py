@@ -16,7 +16,8 @@ from sqlalchemy import text
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.errors import NotFound
 from pilothouse.queue import Queue
-from pilothouse.store import attempts, cluster_watches, clusters, release_index, releases
+from pilothouse.store import attempts, cluster_watches, clusters, newest_revisions, release_index, releases
+from pilothouse.store.cluster_watches import Confirmation
 from pilothouse.store.database import Database
 from pilothouse.store.release_index import DeletedSecret, IndexSize, NewRevision, SeenSecret
 from tests.support.operations import accept, new_install
@@ -204,6 +205,46 @@ async def test_an_unreadable_secret_is_named_and_not_shown(database: Database, c
     async with database.autocommit() as connection:
         assert (await releases.find_unreadable(connection, cluster[0], limit=10)).count == 0
     assert [one[0] for one in await shown(database, cluster)] == [2, 1]
+
+
+async def test_a_large_cluster_of_which_the_planner_knows_nothing_is_listed_in_time(own_database: Database):
+    """Its rows came just now, and were never analysed: what compares each with each exceeds every limit."""
+    caller, _, _ = await add_project(own_database, MasterKeys({bytes(8): bytes(32)}))
+    cluster = await add_cluster(own_database, caller.project_id)
+    fill = text("""
+        INSERT INTO release_revisions (cluster_id, namespace, secret, name, revision, epoch, resource_version, uid,
+          status, description, chart_name, chart_version)
+        SELECT :cluster, 'shop', 'sh.helm.release.v1.r' || release || '.v' || number, 'r' || release, number, 0, 1, '',
+          CASE number WHEN 10 THEN 'deployed' ELSE 'superseded' END, '', 'web', '1'
+        FROM generate_series(1, 2000) release, generate_series(1, 10) number""")
+    secrets = [("shop", f"sh.helm.release.v1.r{one // 10 + 1}.v{one % 10 + 1}") for one in range(20_000)]
+    async with own_database.transaction() as tx:
+        await tx.execute(fill, {"cluster": cluster})
+        await tx.execute(text("SET LOCAL statement_timeout = '3s'"))
+        await newest_revisions.expose(tx, cluster, [secrets[place] for place in range(100) if place % 10 != 9])
+        deleted = await release_index.mark_missing_deleted(tx, cluster, epoch=0, resource_version=5, kept=secrets[1:])
+    assert deleted == 1
+
+
+async def test_a_confirmation_counts_from_when_it_came_and_in_its_epoch_only(
+    database: Database, cluster: tuple[str, str]
+):
+    async def confirm(version: int, age: float, epoch: int = 0) -> tuple[int, str, float]:
+        async with database.autocommit() as connection:
+            await cluster_watches.note_error(connection, cluster[0], "silent")
+            await cluster_watches.note_confirmations(connection, [Confirmation(cluster[0], epoch, version, age)])
+            query = text("""SELECT resource_version, error, extract(epoch FROM clock_timestamp() - seen_at)
+                FROM cluster_watches WHERE cluster_id = :id""")
+            (found,) = await connection.execute(query, {"id": cluster[0]})
+        return found[0], found[1], float(found[2] or 0)
+
+    assert await confirm(50, age=5, epoch=1) == (0, "silent", 0)
+    version, error, age = await confirm(50, age=50)
+    assert (version, error, 50 <= age < 60) == (50, "", True)
+    version, _, age = await confirm(60, age=5)
+    assert (version, 5 <= age < 15) == (60, True)
+    version, _, age = await confirm(55, age=500)
+    assert (version, 5 <= age < 15) == (60, True), "it never goes back"
 
 
 async def test_a_removed_cluster_takes_its_rows_along(database: Database, cluster: tuple[str, str]):

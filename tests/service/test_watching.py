@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from pilothouse.auth.sealing import MasterKeys
 from pilothouse.kubernetes.client_cache import ClusterClients
+from pilothouse.observer.confirmations import Confirmations
 from pilothouse.observer.observer import Observer
 from pilothouse.services.clusters import Clusters, _sealing_context
 from pilothouse.services.releases.index import ReleaseIndex
@@ -201,6 +202,54 @@ async def test_what_a_worker_wrote_is_not_read_again(place: Place, monkeypatch: 
     assert read == [release("other")["metadata"]["name"]]
     await place.storage.put(release("ours", status="superseded"))
     await place.until_shown(ours=[(1, "superseded")], other=[(1, "deployed")])
+
+
+async def test_what_quiet_clusters_confirm_is_written_for_all_at_once(place: Place):
+    place.observe()
+    await place.until_listed()
+    port = int((await _servers(place)).pop().rpartition(":")[2])
+    more = [str(uuid.uuid4()) for _ in range(7)]
+    for cluster_id in more:
+        await place.register(port, cluster_id)
+    await eventually(lambda: _versions(place), lambda found: found == [100] * 8)
+    written: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        if "seen_at" in statement and statement.lstrip().startswith("UPDATE cluster_watches"):
+            written.append(statement)
+
+    event.listen(place.database._engine.sync_engine, "before_cursor_execute", note)
+    place.storage.version = 150
+    await place.storage.say({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "150"}}})
+    await eventually(lambda: _versions(place), lambda found: found == [150] * 8)
+    event.remove(place.database._engine.sync_engine, "before_cursor_execute", note)
+    assert len(written) <= 4, "two rounds of the observer may write it, and a watch that begins meanwhile adds one"
+    for cluster_id in more:
+        await place.remove(cluster_id)
+
+
+async def _versions(place: Place) -> list[int]:
+    """How far the index is with each cluster that is watched."""
+    async with await psycopg.AsyncConnection.connect(place.database.dsn()) as connection:
+        rows = await connection.execute("SELECT resource_version FROM cluster_watches WHERE holder <> ''")
+        return [row[0] for row in await rows.fetchall()]
+
+
+async def test_a_change_that_a_worker_wrote_already_is_confirmed_at_once(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Nobody may lose it: a cluster that is restored to a moment before it must be noticed."""
+
+    async def lose(*_: object) -> None:
+        """Lose what waits, as an observer that dies."""
+
+    monkeypatch.setattr(Confirmations, "write", lose)
+    place.observe()
+    await place.until_listed()
+    ours, index = release("ours"), ReleaseIndex(place.keys)
+    ours["metadata"]["resourceVersion"] = str(place.storage.version + 1)
+    async with place.database.transaction() as tx:
+        await index.record(tx, place.cluster_id, ours)
+    await place.storage.put(ours)
+    await eventually(place.state, lambda found: found.resource_version == place.storage.version)
 
 
 async def test_a_watch_that_is_cut_goes_on_where_it_was(place: Place):

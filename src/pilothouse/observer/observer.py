@@ -14,6 +14,7 @@ from contextlib import suppress
 import structlog
 
 from pilothouse.errors import DatabaseUnavailable
+from pilothouse.observer.confirmations import Confirmations
 from pilothouse.observer.drift import DriftLooks
 from pilothouse.observer.watcher import Watcher
 from pilothouse.services.clusters import Clusters
@@ -39,6 +40,7 @@ class Observer:
         # Not the process id alone: a successor with the same one must not be taken for its predecessor.
         self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._confirmations = Confirmations()
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
         self._shared_at: float | None = None
@@ -85,6 +87,7 @@ class Observer:
         async with self._database.autocommit() as connection:
             load = await cluster_watches.report(connection, self._name, lease_seconds=lease)
             held = await cluster_watches.renew(connection, self._name, lease_seconds=lease)
+            await self._confirmations.write(connection)
             await self._stop_watching(
                 {cluster_id for cluster_id, task in self._watchers.items() if cluster_id not in held or task.done()}
             )
@@ -109,7 +112,14 @@ class Observer:
             drift = DriftLooks(cluster_id, self._database, self._clusters, self._settings)
             looks = asyncio.create_task(drift.run(), name=f"drift-{cluster_id[:8]}")
         try:
-            await Watcher(cluster_id, self._database, self._clusters, self._index, self._settings).run()
+            await Watcher(
+                cluster_id,
+                self._database,
+                self._clusters,
+                self._index,
+                self._settings,
+                confirmations=self._confirmations,
+            ).run()
         finally:
             if looks is not None:
                 looks.cancel()

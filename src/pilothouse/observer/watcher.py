@@ -21,6 +21,7 @@ from pilothouse.kubernetes.client import ClusterClient, Secret
 from pilothouse.kubernetes.watch import WatchBatch, watch_releases
 from pilothouse.metrics import INDEX_LISTS
 from pilothouse.observer.admission import Admission
+from pilothouse.observer.confirmations import Confirmations
 from pilothouse.observer.notices import Notices
 from pilothouse.services.clusters import Clusters
 from pilothouse.services.releases.index import ReleaseIndex, gone, see
@@ -57,13 +58,21 @@ class Watcher:
     """The watcher of one cluster."""
 
     def __init__(
-        self, cluster_id: str, database: Database, clusters: Clusters, index: ReleaseIndex, settings: ObserverSettings
+        self,
+        cluster_id: str,
+        database: Database,
+        clusters: Clusters,
+        index: ReleaseIndex,
+        settings: ObserverSettings,
+        *,
+        confirmations: Confirmations,
     ) -> None:
         self._cluster_id = cluster_id
         self._database = database
         self._clusters = clusters
         self._index = index
         self._settings = settings
+        self._confirmations = confirmations
         self._notices = Notices(cluster_id)
         self._list_due = False
         self._listed_at = 0.0
@@ -194,9 +203,16 @@ class Watcher:
             raise ClusterUnavailable("the API server ended the watch at once")
 
     async def _take(self, batch: WatchBatch, epoch: int, admission: Admission) -> None:
-        """Write what arrived together, and in the same transaction how far the index is with it."""
+        """Write what arrived together, and in the same transaction how far the index is with it.
+
+        If nothing did, that is written later, with that of other clusters: a change must not wait, because it proves
+        what a restored cluster has lost.
+        """
         if batch.unreadable:
             self._notices.warn("watch_lines_unreadable", lines=batch.unreadable)
+        if not batch.changes:
+            self._confirmations.add(self._cluster_id, epoch=epoch, resource_version=batch.resource_version)
+            return
         last = {_key(change.secret): change for change in batch.changes}
         deleted = [dead for change in last.values() if change.gone and (dead := gone(change.secret)) is not None]
         rows = await self._read_unknown([change.secret for change in last.values() if not change.gone], epoch)
@@ -232,6 +248,7 @@ class Watcher:
         return rows
 
     async def _note_error(self, error: PilothouseError) -> None:
+        self._confirmations.drop(self._cluster_id)
         detail = error.detail if isinstance(error, ClusterUnavailable) else ""
         self._notices.warn("cluster_not_watched", cause=detail or str(error))
         with suppress(DatabaseUnavailable):

@@ -5,7 +5,7 @@ Two observers may briefly watch the same cluster without harm: see ``release_ind
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -46,6 +46,16 @@ class ClusterWatchRow:
     listed_at: datetime | None
     error: str
     truncated: bool
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A cluster's word, so many seconds ago, that everything up to this resourceVersion is in the index."""
+
+    cluster_id: str
+    epoch: int
+    resource_version: int
+    age_seconds: float
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,14 @@ async def note_seen(tx: Transaction, cluster_id: str, *, epoch: int, resource_ve
     await tx.execute(_NOTE_SEEN, {"of_cluster": cluster_id, "in_epoch": epoch, "version": resource_version})
 
 
+async def note_confirmations(tx: Transaction, confirmations: Sequence[Confirmation]) -> None:
+    """Do the same for many clusters, each of which confirmed it a moment ago."""
+    if confirmations:
+        columns = zip(*map(astuple, confirmations), strict=True)
+        params = dict(zip(("clusters", "epochs", "versions", "ages"), map(list, columns), strict=True))
+        await tx.execute(_NOTE_CONFIRMATIONS, params)
+
+
 async def note_error(tx: Transaction, cluster_id: str, error: str) -> None:
     """Record why the cluster is not watched now."""
     changed = and_(cluster_watches.c.cluster_id == cluster_id, cluster_watches.c.error != error)
@@ -271,6 +289,15 @@ _NOTE_LISTED = _NOTED.values(
     truncated=bindparam("is_truncated", type_=Boolean),
     error="",
 )
+_NOTE_CONFIRMATIONS = text("""
+UPDATE cluster_watches watch
+SET resource_version = greatest(watch.resource_version, confirmed.version), error = '',
+  seen_at = greatest(watch.seen_at, clock_timestamp() - make_interval(secs => confirmed.age))
+FROM unnest(
+  CAST(:clusters AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:ages AS double precision[])
+) AS confirmed (cluster_id, epoch, version, age)
+WHERE watch.cluster_id = confirmed.cluster_id AND watch.epoch = confirmed.epoch
+""")
 _WATCHING = text("""
 SELECT count(*), count(*) FILTER (WHERE error <> '' OR listed_at IS NULL),
   CAST(coalesce(max(extract(epoch FROM clock_timestamp() - seen_at)), 0) AS double precision)
