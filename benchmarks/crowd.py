@@ -1,7 +1,8 @@
 """Many projects and many clusters at one server: ``python -m benchmarks.crowd queue clusters``.
 
 queue: 10,000 operations of ten projects wait, the last 600 accepted at 20/s, and are then worked off for a while.
-clusters: the local one, registered fifty times, so that each has its whole index; watched from nothing, then idle.
+clusters: the local one with 1,170 Secrets of Helm's more, registered fifty times, so that each has its whole index;
+watched from nothing, then idle.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psycopg
@@ -25,6 +27,7 @@ from rich.table import Table
 from benchmarks.figures import Figure, percentile
 from benchmarks.http import Connections, connections
 from benchmarks.place import Place, child_of, children_of, cpu_seconds, postmaster_of, pss, rss
+from benchmarks.reads import release_secret, secret_writer, write_secrets
 from tests.support.charts import config_map_chart
 from tests.support.servers import RunningServer, free_port, run_server
 from tests.support.tenants import add_tenant
@@ -38,6 +41,8 @@ SENDERS = 4
 WORKED_OFF = 300
 CLUSTERS = int(os.environ.get("CROWD_CLUSTERS", "50"))
 RELEASES = 50
+#: Written straight to the cluster, with ten revisions of each release: rows of every registration's index.
+SECRETS, REVISIONS = int(os.environ.get("CROWD_SECRETS", "1170")), 10
 IDLE_SECONDS = 40.0
 SCRAPES = 20
 LONGEST_SECONDS = 240.0
@@ -193,6 +198,8 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
         for number in range(RELEASES):
             body = {"chart_id": chart, "namespace": namespace, "name": f"crowd-{number}", "values": {}}
             assert (await http.send("POST", place.releases, body)).status == 201
+        async with secret_writer(place) as writer:
+            await write_secrets(writer, _secrets(namespace))
         with psycopg.connect(place.server.database_url, autocommit=True) as rows:
             living = "SELECT count(*) FROM operations WHERE state IN ('queued', 'running')"
             await _until(lambda: rows.execute(living).fetchone() == (0,))
@@ -235,6 +242,14 @@ async def clusters(place: Place, monitoring: int) -> list[Figure]:
             Figure("/metrics of the API", tuple(scrapes), target=20),
             Figure("/metrics of the API", tuple(sizes), unit="KB", target=200),
         ]
+
+
+def _secrets(namespace: str) -> Iterator[dict[str, Any]]:
+    """Yield Secrets as ``helm`` leaves them after as many upgrades of small releases."""
+    for number in range(SECRETS):
+        name, revision = f"written-{number // REVISIONS}", number % REVISIONS + 1
+        status = "deployed" if revision == REVISIONS else "superseded"
+        yield release_secret(namespace, name, revision, status, {"text": name}, [], "kind: ConfigMap\n" * 10)
 
 
 def _all_processes(place: Place) -> list[int]:

@@ -39,12 +39,12 @@ LISTS_AT_ONCE = 32
 
 
 async def reads(place: Place) -> list[Figure]:
-    async with _namespaces(place) as namespaces, _writer(place) as write:
-        await _write(write, _releases(namespaces, range(FEW), revisions=1))
+    async with _namespaces(place) as namespaces, secret_writer(place) as write:
+        await write_secrets(write, _releases(namespaces, range(FEW), revisions=1))
         await _until_listed(place, FEW)
         few = await _shows(place, namespaces, FEW)
-        await _write(write, _releases(namespaces, range(RELEASES), revisions=REVISIONS, first=2))
-        await _write(write, _releases(namespaces, range(FEW, RELEASES), revisions=1))
+        await write_secrets(write, _releases(namespaces, range(RELEASES), revisions=REVISIONS, first=2))
+        await write_secrets(write, _releases(namespaces, range(FEW, RELEASES), revisions=1))
         await _until_listed(place, RELEASES)
         built, observer = await _build(place)
         lists, first_bytes = await _lists(place)
@@ -52,7 +52,7 @@ async def reads(place: Place) -> list[Figure]:
         shows = await _shows(place, namespaces, RELEASES)
         helm = await asyncio.to_thread(_helm_list, place)
         visible = await _visible(place, namespaces[0])
-        await _write(write, _releases(namespaces, range(RELEASES, MANY), revisions=1))
+        await write_secrets(write, _releases(namespaces, range(RELEASES, MANY), revisions=1))
         await _until_listed(place, MANY)
         many = await _shows(place, namespaces, MANY)
     one = percentile(lists, 0.5)
@@ -87,7 +87,9 @@ def _releases(
     for number in numbers:
         for revision in range(first, revisions + 1):
             status = "deployed" if revision == revisions else "superseded"
-            yield _secret(namespaces[number % NAMESPACES], f"r{number}", revision, status, values, templates, manifest)
+            yield release_secret(
+                namespaces[number % NAMESPACES], f"r{number}", revision, status, values, templates, manifest
+            )
 
 
 def _text(words: list[str], chance: random.Random, size: int) -> bytes:
@@ -96,7 +98,7 @@ def _text(words: list[str], chance: random.Random, size: int) -> bytes:
     return "\n".join(lines).encode()[:size]
 
 
-def _secret(  # noqa: PLR0917  # what a release is made of
+def release_secret(  # noqa: PLR0917  # what a release is made of
     namespace: str,
     name: str,
     revision: int,
@@ -137,14 +139,14 @@ async def _namespaces(place: Place) -> AsyncIterator[list[str]]:
 
 
 @asynccontextmanager
-async def _writer(place: Place) -> AsyncIterator[Transport]:
+async def secret_writer(place: Place) -> AsyncIterator[Transport]:
     text = sanitise(place.kubeconfig.read_text(), addresses=Addresses(allow_loopback=True)).text
     kubernetes = Transport(text, ClusterSettings(allow_loopback=True, answer_seconds=30))
     yield kubernetes
     await kubernetes.close()
 
 
-async def _write(kubernetes: Transport, secrets: Iterable[dict[str, Any]]) -> None:
+async def write_secrets(kubernetes: Transport, secrets: Iterable[dict[str, Any]]) -> None:
     left = iter(secrets)
 
     async def write() -> None:
